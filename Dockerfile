@@ -1,0 +1,32 @@
+# One image for every process of the OCR service: the gateway and each of its stages.
+#
+#   docker build -t meshline-ocr .
+#   docker run meshline-ocr mesh stage detect -c compose.toml --gateway tcp://GATEWAY:7000
+
+ARG BASE=python:3.11-slim
+FROM ${BASE}
+
+# Safe path: nothing is imported from the folder that a process happens to start in.
+ENV PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_ROOT_USER_ACTION=ignore
+WORKDIR /build
+
+# What changes seldom comes first: the models, then what the project depends on, then the project.
+COPY examples/ocr/requirements.txt ./
+RUN pip install --no-deps --require-hashes -r requirements.txt
+COPY pyproject.toml ./
+RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print(*project['dependencies'], *project['optional-dependencies']['ocr'], sep='\n')" > needed.txt \
+    && pip install -r needed.txt
+COPY README.md LICENSE ./
+COPY mesh mesh
+COPY gateway gateway
+COPY stage stage
+RUN pip install --no-deps . && rm -rf /build
+
+COPY examples/ocr /service
+RUN useradd --system --create-home mesh
+USER mesh
+WORKDIR /service
+EXPOSE 8000 7000
+CMD ["mesh", "up", "-c", "compose.toml"]

@@ -1,0 +1,87 @@
+# Meshline's commands; `make help` lists them, CONTRIBUTING.md explains them.
+#
+# Every environment lives in .venv. A stamp in it says which set of packages it holds, so that each
+# command installs what it needs once, and again when the list of packages has changed.
+
+PYTHON ?= python3
+ROUNDS ?= 3
+PEERS ?= mosec
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+MODELS := $(wildcard examples/*/requirements*.txt)
+UNIT := tests/unit tests/test_architecture.py
+
+.PHONY: help demo test test-compose check bench overload package clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo          serve real models, send them real images, print the answers"
+	@echo "                   ONCE=1 stops afterwards; IMAGE=path.png reads another picture;"
+	@echo "                   PORT=8010 if 8000 is taken"
+	@echo "make test          the whole test-suite"
+	@echo "make check         lint, types and unit tests, in less than half a minute"
+	@echo "make bench         measure beside another server; ROUNDS=3 PEERS=mosec"
+	@echo "make overload      five times too much load for a minute: what is served, refused, used"
+	@echo "make package       the wheel, into dist/"
+	@echo "make test-compose  the tests that need a container engine"
+	@echo "make clean         remove everything that these commands made"
+
+demo: $(VENV)/examples.stamp
+	@$(BIN)/python examples/ocr/demo.py $(if $(ONCE),--once) $(if $(IMAGE),--image "$(IMAGE)") $(if $(PORT),--port $(PORT))
+
+test: $(VENV)/dev.stamp $(VENV)/examples.stamp
+	$(BIN)/python tests/coverage_gate.py
+	$(BIN)/python -m pytest -q --hypothesis-profile=thorough tests --ignore=tests/compose
+
+test-compose: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -q tests/compose
+
+check: $(VENV)/dev.stamp
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/python -m pytest -q --no-header --hypothesis-profile=quick -n 2 $(UNIT)
+	@$(BIN)/python tests/laws.py share
+
+bench: $(VENV)/benchmarks.stamp
+	@$(BIN)/python -m benchmarks.compare --rounds $(ROUNDS) --servers meshline,$(PEERS)
+
+overload: $(VENV)/dev.stamp
+	OVERLOAD_SECONDS=60 $(BIN)/python -m pytest -q -s tests/integration/test_overload.py
+
+package: $(VENV)/dev.stamp
+	@rm -rf build
+	@$(BIN)/python -m build --wheel --outdir dist .
+	@rm -rf build
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A virtual environment that is there but has no pip was left by a python3 without ensurepip.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Meshline needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." >&2; \
+		echo "Name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip --version >/dev/null || { \
+		rm -rf $(VENV); \
+		echo "No virtual environment could be made. On Debian: apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
+	@echo "installing the development environment into $(VENV) ..." >&2
+	@$(PIP) install -e '.[dev]'
+	@touch $@
+
+$(VENV)/benchmarks.stamp: pyproject.toml | $(BIN)/python
+	@echo "installing the benchmarks' environment into $(VENV) ..." >&2
+	@$(PIP) install -e '.[benchmarks]'
+	@touch $@
+
+# The models travel in packages that declare far more than running them takes: hence --no-deps.
+$(VENV)/examples.stamp: pyproject.toml $(MODELS) | $(BIN)/python
+	@echo "installing the examples' environment and models into $(VENV) ..." >&2
+	@$(PIP) install -e '.[examples]'
+	@for list in $(MODELS); do $(PIP) install --no-deps --require-hashes -r $$list || exit 1; done
+	@touch $@

@@ -1,0 +1,316 @@
+"""An open-loop load: requests leave when they are due, however the server is doing.
+
+A closed loop sends its next request when it has an answer, so that an overloaded server slows down
+the very load that it is measured with. Here the arrivals are a Poisson process, drawn beforehand;
+a request that is due takes an idle connection or opens another; and its latency counts from the
+moment at which it was due, so that what holds up the generator is in the figures and not lost.
+
+```
+python -m benchmarks.open_loop http://127.0.0.1:8000/inference --rate 4000 --seconds 60
+```
+
+prints what came back, the latencies of results, and the generator's own CPU share and lateness:
+they say whether it was the server that was measured. `--json` prints every single answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import resource
+import sys
+from collections import Counter, deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from time import monotonic
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import uvloop
+
+_CONNECTIONS = 20_000
+_TICK = 0.001  # seconds between two looks at what is due
+
+
+@dataclass
+class Tally:
+    """What came back. Times in seconds from the start of the load.
+
+    Attributes:
+        rate: requests per second that were offered, on average.
+        seconds: for how long.
+        answers: per answer when the request was due, how long its answer took from then on, its
+            status, and its ``Retry-After`` (0 without).
+        broken: connections that ended instead of answering.
+        unanswered: requests without an answer when the load had ended and the patience, too.
+        connections: how many were open at once, at most.
+        lateness: by how much requests left later than they were due, 99th percentile.
+        cpu: what the generator used, in percent of one core.
+    """
+
+    rate: float
+    seconds: float
+    answers: list[tuple[float, float, int, int]] = field(default_factory=list)
+    broken: int = 0
+    unanswered: int = 0
+    connections: int = 0
+    lateness: float = 0.0
+    cpu: float = 0.0
+
+    def statuses(self) -> Counter[int]:
+        """How many answers there were of each status."""
+        return Counter(status for _, _, status, _ in self.answers)
+
+    def served(self, begin: float = 0.0, end: float = float("inf")) -> list[float]:
+        """Sorted latencies of the results that came between these two times."""
+        return sorted(
+            took
+            for due, took, status, _ in self.answers
+            if status == 200 and begin <= due + took < end
+        )
+
+    def goodput(self, begin: float, end: float) -> float:
+        """Results per second between these two times."""
+        return len(self.served(begin, end)) / (end - begin)
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """The value that this share of the sorted values does not exceed; 0.0 of none.
+
+    Example:
+        >>> percentile([1.0, 2.0, 3.0, 4.0], 0.5)
+        2.0
+    """
+    if not ordered:
+        return 0.0
+    return ordered[max(0, min(len(ordered) - 1, -(-int(share * 1000) * len(ordered) // 1000) - 1))]
+
+
+class Connection(asyncio.Protocol):
+    """One connection, with one request under way at most."""
+
+    def __init__(self, load: Load) -> None:
+        self.load = load
+        self.transport: asyncio.Transport | None = None
+        self.due: float | None = None
+        self._came = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is open."""
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's own are no subclass
+
+    def send(self, due: float) -> None:
+        """Send the request that was due at this time."""
+        assert self.transport is not None
+        self.due = due
+        self.transport.write(self.load.request)
+
+    def data_received(self, piece: bytes) -> None:
+        """Some of the answer has come."""
+        came = self._came + piece if self._came else piece
+        head, found, body = came.partition(b"\r\n\r\n")
+        if not found or len(body) < int(_header(head, b"content-length: ") or 0):
+            self._came = came
+            return
+        self._came = b""
+        due, self.due = self.due, None
+        if due is not None:
+            self.load.answered(self, due, head)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """It is gone."""
+        self.load.lost(self)
+
+
+class Load:
+    """The requests of one run.
+
+    Args:
+        url: where they go.
+        rate: per second, on average.
+        seconds: for how long.
+        body: of each.
+        seed: of the arrivals.
+    """
+
+    def __init__(self, url: str, rate: float, seconds: float, body: bytes, seed: int) -> None:
+        parts = urlsplit(url)
+        self.host, self.port = parts.hostname or "127.0.0.1", parts.port or 80
+        lines = f"POST {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+        length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        self.request = (lines + length).encode() + body
+        self.tally = Tally(rate, seconds)
+        self._chance = random.Random(seed)
+        self._idle: list[Connection] = []
+        self._open: set[Connection] = set()
+        self._opening = 0
+        self._waiting: deque[float] = deque()
+        self._late: list[float] = []
+        self._begin = 0.0
+        self._pending = 0
+        self._quiet = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, patience: float) -> Tally:
+        """Put the load on, then wait for the last answers, `patience` seconds at most."""
+        used = _cpu()
+        self._begin = monotonic()
+        await self._offer()
+        took = monotonic() - self._begin
+        self.tally.cpu = (_cpu() - used) / took * 100
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._quiet.wait(), patience)
+        self.tally.unanswered = self._pending
+        self.tally.lateness = percentile(sorted(self._late), 0.99)
+        for connection in list(self._open):
+            if connection.transport is not None:
+                connection.transport.abort()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.sleep(0)
+        return self.tally
+
+    async def _offer(self) -> None:
+        rate, seconds, draw = self.tally.rate, self.tally.seconds, self._chance.expovariate
+        due = draw(rate)
+        while due < seconds:
+            now = monotonic() - self._begin
+            while due <= now and due < seconds:
+                self._send(due)
+                due += draw(rate)
+            await asyncio.sleep(max(_TICK, due - now))
+
+    def _send(self, due: float) -> None:
+        self._pending += 1
+        self._quiet.clear()
+        if self._idle:
+            self._leave(self._idle.pop(), due)
+            return
+        self._waiting.append(due)
+        if self._opening < len(self._waiting) and len(self._open) + self._opening < _CONNECTIONS:
+            self._opening += 1
+            task = asyncio.get_running_loop().create_task(self._connect())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _leave(self, connection: Connection, due: float) -> None:
+        self._late.append(monotonic() - self._begin - due)
+        connection.send(due)
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            _, connection = await loop.create_connection(
+                lambda: Connection(self), self.host, self.port
+            )
+        except OSError:
+            self.tally.broken += 1
+            return
+        finally:
+            self._opening -= 1
+        self._open.add(connection)
+        self.tally.connections = max(self.tally.connections, len(self._open))
+        self._next(connection)
+
+    def _next(self, connection: Connection) -> None:
+        if self._waiting:
+            self._leave(connection, self._waiting.popleft())
+        else:
+            self._idle.append(connection)
+
+    def answered(self, connection: Connection, due: float, head: bytes) -> None:
+        """A connection has brought its answer, and is free for the next."""
+        took = monotonic() - self._begin - due
+        wait = int(_header(head, b"retry-after: ") or 0)
+        self.tally.answers.append((due, took, int(head[9:12]), wait))
+        self._over()
+        if connection in self._open:
+            self._next(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self._open.discard(connection)
+        with suppress(ValueError):
+            self._idle.remove(connection)
+        if connection.due is not None:
+            connection.due = None
+            self.tally.broken += 1
+            self._over()
+
+    def _over(self) -> None:
+        self._pending -= 1
+        if not self._pending:
+            self._quiet.set()
+
+
+def _header(head: bytes, name: bytes) -> bytes:
+    """The value of a header line, `name` in lower case and with its colon; empty without."""
+    _, _, rest = head.lower().partition(b"\r\n" + name)
+    return rest.partition(b"\r\n")[0]
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def _allow_many_connections() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _CONNECTIONS + 100
+    if soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def report(tally: Tally) -> str:
+    """What a person wants to know of a run."""
+    served = tally.served()
+    lines = [
+        f"offered     {tally.rate:.0f}/s for {tally.seconds:.0f} s, at random",
+        "answers     "
+        + ", ".join(f"{number} × {status}" for status, number in sorted(tally.statuses().items())),
+        f"results     {tally.goodput(0, tally.seconds):.0f}/s while the load lasted",
+        f"latency     p50 {percentile(served, 0.5) * 1000:.1f} ms,"
+        f" p99 {percentile(served, 0.99) * 1000:.1f} ms, from when each was due",
+        f"missing     {tally.unanswered} unanswered, {tally.broken} connections broken",
+        f"generator   {tally.cpu:.0f} % of a core, {tally.connections} connections,"
+        f" p99 of lateness {tally.lateness * 1000:.1f} ms",
+    ]
+    return "\n".join(lines)
+
+
+def load(url: str, rate: float, seconds: float, body: bytes, *, patience: float = 10.0) -> Tally:
+    """Put an open-loop load on a server; see the module.
+
+    Args:
+        url: ``http://host:port/path``.
+        rate: requests per second, on average.
+        seconds: for how long.
+        body: of each request.
+        patience: seconds to wait for the last answers.
+    """
+    _allow_many_connections()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(Load(url, rate, seconds, body, seed=1).run(patience))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.open_loop", description="put an open-loop load on a server"
+    )
+    parser.add_argument("url")
+    parser.add_argument("--rate", type=float, default=1000.0, help="requests per second")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--body", default='{"x": 1}')
+    parser.add_argument("--patience", type=float, default=10.0, help="seconds for the last answers")
+    parser.add_argument("--json", action="store_true", help="every answer, as JSON")
+    asked: Any = parser.parse_args(arguments)
+    tally = load(asked.url, asked.rate, asked.seconds, asked.body.encode(), patience=asked.patience)
+    sys.stdout.write((json.dumps(asdict(tally)) if asked.json else report(tally)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

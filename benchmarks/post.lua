@@ -1,0 +1,12 @@
+-- The load: one JSON body, posted again and again. At the end one line of JSON with the figures.
+wrk.method = "POST"
+wrk.body = '{"text": "the quick brown fox", "numbers": [1, 2, 3, 4]}'
+wrk.headers["Content-Type"] = "application/json"
+
+function done(summary, latency, requests)
+   local errors = summary.errors
+   print(string.format(
+      'figures {"requests": %d, "microseconds": %d, "p50": %d, "p99": %d, "errors": %d}',
+      summary.requests, summary.duration, latency:percentile(50), latency:percentile(99),
+      errors.connect + errors.read + errors.write + errors.status + errors.timeout))
+end

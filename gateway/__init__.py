@@ -1,0 +1,1 @@
+"""The gateway process: HTTP in, HTTP out; it owns every request that it accepted."""

@@ -1,0 +1,47 @@
+"""``python -P -m gateway``: one gateway process. Started by `mesh`, not by hand."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import uvloop
+
+from gateway.server import Gateway
+from mesh.errors import MeshError
+from mesh.lifeline import Lifeline
+from mesh.log import configure, get_logger
+from mesh.settings import GatewayProcess
+
+
+def main() -> int:
+    """Read the settings file, serve, and say honestly how it ended."""
+    parser = argparse.ArgumentParser(prog="python -m gateway")
+    parser.add_argument("--settings", type=Path, required=True)
+    parser.add_argument("--ready-fd", type=int)
+    parser.add_argument("--parent-fd", type=int)
+    arguments = parser.parse_args()
+    process = GatewayProcess.from_json(json.loads(arguments.settings.read_text()))
+    configure(process.log_level, "gateway")
+    lifeline = Lifeline(arguments.ready_fd, arguments.parent_fd, process.run_folder)
+    lifeline.watch(process.gateway.grace)
+    try:
+        uvloop.run(_serve(process, lifeline))
+    except MeshError as error:
+        if arguments.ready_fd is None:  # otherwise the parent says it, once
+            get_logger().error("%s", error)
+        lifeline.failed(str(error))
+        return 3
+    finally:
+        lifeline.close()
+    return 0
+
+
+async def _serve(process: GatewayProcess, lifeline: Lifeline) -> None:
+    await Gateway(process, lifeline).serve()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""The pages that are not inference: is it alive, is it ready, what does it count, who is there.
+
+An ordinary tornado `Application`. Errors have the one JSON form of `gateway/answers.py`, also those
+that tornado itself finds (no such page, wrong method).
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from typing import Any, Protocol, cast
+
+from tornado import web
+from tornado.web import RequestHandler
+
+from gateway import answers
+from gateway.pages import Page
+from mesh.metrics import CONTENT_TYPE
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+class View(Protocol):
+    """What the pages show: the gateway, or a stand-in in a test."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is stopping and takes nothing new."""
+
+    def missing(self) -> list[str]:
+        """Stages of any route that have no replica."""
+
+    def metrics_text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+
+    def status(self) -> dict[str, Any]:
+        """Routes, stages and replicas, as JSON has it."""
+
+
+class BasePage(RequestHandler):
+    """What all pages have in common: the request's id, and errors as JSON."""
+
+    def initialize(self, view: View) -> None:
+        """Called by tornado with what `make_app` gave."""
+        self.view = view
+
+    @property
+    def page(self) -> Page:
+        """The request as the HTTP wire has it."""
+        return cast(Page, self.request.connection)
+
+    def set_default_headers(self) -> None:
+        """Begin every answer, errors as well."""
+        self.clear_header("Server")
+        self.set_header("X-Request-ID", (self.page.request_id or b"").decode("latin-1"))
+
+    def compute_etag(self) -> None:
+        """None: what these pages say changes from one moment to the next."""
+
+    def fail(self, code: str, message: str, stage: str | None = None) -> None:
+        """Answer with an error of the table."""
+        meaning = answers.row(code)
+        self.set_status(meaning.status)
+        self.set_header("Content-Type", "application/json")
+        if meaning.wait:
+            self.set_header("Retry-After", "1")
+        request_id = self.page.request_id or b""
+        self.finish(answers.failure_body(code, message, stage, request_id))
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Give tornado's own errors the common form."""
+        code = answers.code_for(status_code)
+        if code == "method_not_allowed":
+            self.set_header("Allow", ", ".join(self._allowed()))
+        self.fail(code, _MESSAGES.get(code, self._reason))
+
+    def _allowed(self) -> list[str]:
+        """The methods that this page has."""
+        ours = type(self)
+        return [m for m in _METHODS if getattr(ours, m.lower()) is not _absent(m)]
+
+    def head(self, *args: str) -> None:
+        """As GET; the wire leaves the body out."""
+        self.get(*args)
+
+
+def _absent(method: str) -> object:
+    """What tornado has in place of a method that a page does not define."""
+    return getattr(RequestHandler, method.lower())
+
+
+_MESSAGES = {
+    "not_found": "there is nothing at this path",
+    "method_not_allowed": "this path does not take this method",
+    "server_error": "the gateway failed",
+}
+
+
+class Absent(BasePage):
+    """Everything that is at no path, or at an inference path with a method other than POST."""
+
+    def prepare(self) -> None:
+        """Answer, whatever the method."""
+        if self.page.allow:
+            self.set_header("Allow", self.page.allow)
+            self.fail("method_not_allowed", f"inference takes {self.page.allow}")
+        else:
+            self.fail("not_found", _MESSAGES["not_found"])
+
+
+class Root(BasePage):
+    """``/``: what this is, and whether new requests may be sent here."""
+
+    def get(self) -> None:
+        """200 with a line of text; 503 while draining."""
+        if self.view.draining:
+            self.fail("draining", "this gateway is stopping")
+            return
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish(f"Meshline {version('meshline')}\n")
+
+
+class Alive(BasePage):
+    """``/health`` and ``/livez``: this process turns. Never depends on replicas."""
+
+    def get(self) -> None:
+        """200, always."""
+        self.set_header("Content-Type", "application/json")
+        self.finish(b'{"status":"ok"}')
+
+
+class Ready(BasePage):
+    """``/readyz``: every stage of every route has a replica."""
+
+    def get(self) -> None:
+        """200, or 503 that names what is missing."""
+        missing = self.view.missing()
+        if self.view.draining:
+            self.fail("draining", "this gateway is stopping")
+        elif missing:
+            names = ", ".join(missing)
+            self.fail("no_replica", f"no replica of: {names}", missing[0])
+        else:
+            self.set_header("Content-Type", "application/json")
+            self.finish(b'{"status":"ready"}')
+
+
+class Numbers(BasePage):
+    """``/metrics`` for Prometheus."""
+
+    def get(self) -> None:
+        """All metrics as text."""
+        self.set_header("Content-Type", CONTENT_TYPE)
+        self.finish(self.view.metrics_text())
+
+
+class Status(BasePage):
+    """``/mesh/status`` for ``mesh status``."""
+
+    def get(self) -> None:
+        """Routes, stages and replicas."""
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(self.view.status(), separators=(",", ":")))
+
+
+def make_app(view: View, compressed: bool = False) -> web.Application:
+    """The pages, showing `view`; `compressed` if the client wants it (gzip)."""
+    given = {"view": view}
+    return web.Application(
+        [
+            ("/", Root, given),
+            ("/health", Alive, given),
+            ("/livez", Alive, given),
+            ("/readyz", Ready, given),
+            ("/metrics", Numbers, given),
+            ("/mesh/status", Status, given),
+        ],
+        default_handler_class=Absent,
+        default_handler_args=given,
+        log_function=_silent,
+        compress_response=compressed,
+    )
+
+
+def _silent(_page: RequestHandler) -> None:
+    """The wire writes the access log, for these pages as for inference."""

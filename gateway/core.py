@@ -1,0 +1,368 @@
+"""The gateway's decisions: requests in, bundles out, outcomes in, answers out. Pure.
+
+It owns the book, the roster, a dispatcher per stage and the links. The shell around it
+(`gateway/server.py`) submits what HTTP brings, turns it through a `Node`, and takes the `ended`
+requests to answer them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from gateway.book import Book, Ended, Request, onward
+from gateway.roster import RESTART_GRACE, Roster
+from mesh.backlog import Backlog
+from mesh.dispatch import Dispatcher
+from mesh.instructions import Delivery, Lost, Met, News, Refused
+from mesh.links import Links
+from mesh.messages import (
+    Cancel,
+    Figures,
+    Hop,
+    Kind,
+    Note,
+    Obituary,
+    Outcome,
+    Outcomes,
+    Path,
+    Peers,
+    Role,
+    Task,
+    Tasks,
+)
+from mesh.session import Session
+
+SWEEP = 0.05  # seconds between looks for passed deadlines and absent stages
+HANDBACK_BYTES = 64 * 1024 * 1024  # that each replica may hand back beyond what waits here
+
+
+@dataclass(slots=True)
+class Counts:
+    """What happened, for the metrics."""
+
+    hub_hops: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    retries: Counter[str] = field(default_factory=Counter)
+    deaths: Counter[str] = field(default_factory=Counter)
+
+
+class Entry(NamedTuple):
+    """A replica came, or went.
+
+    Attributes:
+        session: its, with stage, host and pid.
+        orderly: False where it was lost.
+        reason: for people.
+    """
+
+    session: Session
+    orderly: bool
+    reason: str
+
+
+class GatewayCore:
+    """All decisions of one gateway.
+
+    Args:
+        links: of this process; its incarnation owns the requests.
+        routes: per HTTP path the hops that a request visits.
+        max_attempts: see `Book`.
+        now: local monotonic time in seconds.
+        restart_grace: see `Roster`.
+
+    Attributes:
+        parked: per path the requests that may not set out, as a stage of it has no replica.
+        crowded: stages for which tasks were left waiting when the last turn's credit was spent.
+        ended: requests that are over since the shell last took them.
+        figures: of batches, since the shell last took them.
+        missing: whether any stage has no replica.
+        journal: replicas that came and went, for people, since the shell last took them.
+        met_stage: a replica came since the shell last looked at what `roster.facts` says.
+    """
+
+    def __init__(
+        self,
+        links: Links,
+        routes: Mapping[str, Path],
+        max_attempts: int,
+        now: float,
+        restart_grace: float = RESTART_GRACE,
+    ) -> None:
+        self.links = links
+        self.routes = routes
+        self.book = Book(links.me, max_attempts)
+        self.roster = Roster(routes, now, restart_grace)
+        self.dispatchers = {hop: Dispatcher(hop) for path in routes.values() for hop in path}
+        self.parked = {path: Backlog() for path in routes.values()}
+        self.crowded: set[Hop] = set()
+        self.ended: list[Ended] = []
+        self.figures: list[Figures] = []
+        self.counts = Counts()
+        self._gaps = frozenset(self.roster.missing())
+        self.missing = bool(self._gaps)
+        self.met_stage = False
+        self.journal: list[Entry] = []
+        self._cancels: dict[int, list[int]] = {}
+        self._causes: dict[int, str] = {}  # of deaths that are told of in this turn
+        self._sweep_at = now + SWEEP
+
+    # --- from HTTP -------------------------------------------------------------------------------
+
+    def submit(self, request: Request) -> None:
+        """Own a request and let it wait for its first stage."""
+        self.book.enter(request)
+        self._wait(request)
+
+    def _wait(self, request: Request) -> None:
+        """It waits for its first stage, and may not set out while any stage of its path is gone."""
+        path = request.path
+        if self.missing and not self._gaps.isdisjoint(path):
+            self.parked[path].push(request)
+        else:
+            self.dispatchers[path[0]].push(request)
+
+    def is_crowded(self, path: Path) -> bool:
+        """Whether requests wait here for want of replicas or of their credit."""
+        return not self.crowded.isdisjoint(path) or bool(self.parked[path])
+
+    def overtaken(self, path: Path, priority: int, deadline: float) -> int:
+        """How many of those that wait for the path's first stage would leave after this one."""
+        lines = (self.dispatchers[path[0]].waiting, self.parked[path])
+        return sum(line.behind(priority, deadline) for line in lines)
+
+    def gone(self, number: int) -> Request | None:
+        """The client of a request is gone; it leaves every queue. None if it was over."""
+        request = self.book.drop(number)
+        if request is not None:
+            self.counts.cancelled += 1
+            self._withdraw(request)
+        return request
+
+    def _withdraw(self, request: Request) -> None:
+        """Nobody wants it any more: take it out of our queue, or tell who holds it."""
+        if request.holder:
+            self._cancels.setdefault(request.holder, []).append(request.number)
+            return
+        if self.parked[request.path].remove(request):
+            return
+        waiting = self.dispatchers[request.path[request.at]].waiting
+        if not waiting.remove(request):  # handed back, it waits as another task of that number
+            for task in [task for task in waiting if task.number == request.number]:
+                waiting.remove(task)
+
+    # --- from the mesh ---------------------------------------------------------------------------
+
+    def delivered(self, delivery: Delivery, now: float) -> None:
+        """A message of a replica or a supervisor came."""
+        session, _, message = delivery
+        if type(message) is Outcomes:
+            for outcome in message.outcomes:
+                if outcome.kind <= Kind.FAILURE:
+                    self._settle(outcome)
+                else:
+                    self._given_back(session, outcome)
+            for note in message.notes:
+                self._noted(note)
+            self.figures += message.figures
+        elif type(message) is Obituary:
+            self._died(message)
+
+    def _settle(self, outcome: Outcome) -> None:
+        ended = self.book.settle(outcome)
+        if ended is not None:
+            self.ended.append(ended)
+            if outcome.attempt != ended.request.attempt:
+                self._withdraw(ended.request)  # an earlier attempt won
+
+    def _given_back(self, session: Session, outcome: Outcome) -> None:
+        request = self.book.current(outcome)
+        if outcome.kind is Kind.HANDBACK:
+            nbytes = sum(map(len, outcome.buffers))
+            session.taken_bytes += nbytes
+            self._allow(session)
+        if request is None:
+            return
+        if outcome.kind is Kind.HANDBACK and 0 < outcome.hop < len(request.path):
+            self.counts.hub_hops += 1
+            request.holder, request.at = 0, outcome.hop
+            self.dispatchers[request.path[outcome.hop]].push(onward(request, outcome))
+        elif outcome.kind is Kind.UNSTARTED:
+            self.book.returned(request, session.peer)
+            self._wait(request)
+
+    def _allow(self, session: Session) -> None:
+        session.allow(0, session.taken_bytes + HANDBACK_BYTES, 0.0)
+        self.links.touch(session)
+
+    def _noted(self, note: Note) -> None:
+        request = self.book.moved(note)
+        if request is None:
+            if note.holder in self.links.sessions:
+                self._cancels.setdefault(note.holder, []).append(note.number)
+        elif request.holder == note.holder and note.holder not in self.links.sessions:
+            self._retry(request, note.holder, "holder_gone")
+
+    def _died(self, obituary: Obituary) -> None:
+        session = self.links.sessions.get(obituary.incarnation)
+        if session is not None:
+            self._causes[session.peer] = "signal" if obituary.signal else "exit"
+            self.links.lose(session, "its supervisor saw it end")
+
+    def told(self, news: News, now: float) -> None:
+        """A session began, was resumed, or is over."""
+        if isinstance(news, Met):
+            self._met(news.session, news.resumed, now)
+        elif isinstance(news, Lost):
+            self._lost(news, now)
+        else:
+            self._refused(news)
+
+    def _met(self, session: Session, resumed: bool, now: float) -> None:
+        if session.role is not Role.REPLICA:
+            return
+        hop = self.roster.joined(session)
+        if hop is not None:
+            self.dispatchers[hop].join(session)
+            self._find_gaps()
+            self.met_stage = True
+            if not resumed:
+                self.journal.append(Entry(session, True, "connected"))
+            self._allow(session)
+            self._tell_peers([session, *self.roster.fed_by(hop)], now)
+
+    def _lost(self, news: Lost, now: float) -> None:
+        session = news.session
+        hop = self.roster.left(session, now)
+        if hop is None:
+            return
+        self.dispatchers[hop].leave(session)
+        self.journal.append(Entry(session, news.orderly, news.reason))
+        if not news.orderly:
+            self.counts.deaths[self._causes.pop(session.peer, "link")] += 1
+        self._find_gaps()
+        self._cancels.pop(session.peer, None)
+        self._tell_peers(self.roster.fed_by(hop), now)
+        for request in self.book.held_by(session.peer):
+            self._retry(request, session.peer, "parted" if news.orderly else "lost")
+
+    def _find_gaps(self) -> None:
+        """Stages came or went: requests may set out, or have to wait until all are back."""
+        gaps = frozenset(self.roster.missing())
+        if gaps == self._gaps:
+            return
+        self._gaps, self.missing = gaps, bool(gaps)
+        for path, parked in self.parked.items():
+            first = self.dispatchers[path[0]]
+            if gaps.isdisjoint(path):
+                for request in _emptied(parked):
+                    first.push(request)
+            else:
+                for task in _emptied(first.waiting):
+                    is_at_start = task.hop == 0 and task.path == path
+                    (parked if is_at_start else first.waiting).push(task)
+
+    def _retry(self, request: Request, holder: int, cause: str) -> None:
+        """Begin again at the first stage; nothing but a death uses up an attempt."""
+        if not self.roster.is_repeatable(request.path[: request.at + 1]):
+            text = "the replica that held the request was lost, and it must not be run twice"
+            self._fail(request, "lost", text)
+        elif cause == "parted":
+            self.book.returned(request, holder)
+            self._start_again(request, cause)
+        elif self.book.again(request, holder):
+            self._start_again(request, cause)
+        else:
+            text = f"{request.attempt} replicas were lost while they held the request"
+            self._fail(request, "lost", text)
+
+    def _start_again(self, request: Request, cause: str) -> None:
+        self.counts.retries[cause] += 1
+        self._wait(request)
+
+    def _refused(self, refused: Refused) -> None:
+        """A task that its stage could not read: it fails alone."""
+        if isinstance(refused.message, Tasks):
+            for task in refused.message.tasks:
+                text = f"the request cannot be sent to the stage: {refused.reason}"
+                self._fail(task, "server_error", text)
+
+    def _tell_peers(self, sessions: list[Session], now: float) -> None:
+        for session in sessions:
+            version, peers = self.roster.peers_for(session)
+            self.links.tell(session, Peers(version, peers), now)
+
+    # --- each turn -------------------------------------------------------------------------------
+
+    def advance(self, now: float) -> None:
+        """Dispatch what waits, withdraw what nobody wants, end what is out of time."""
+        if now >= self._sweep_at:
+            self._sweep(now)
+        for hop, dispatcher in self.dispatchers.items():
+            if dispatcher.waiting or dispatcher.unfit:
+                self._dispatch(dispatcher)
+            if dispatcher.waiting:
+                self.crowded.add(hop)
+            elif self.crowded:
+                self.crowded.discard(hop)
+        if self._cancels:
+            self._send_cancels()
+
+    def _dispatch(self, dispatcher: Dispatcher) -> None:
+        for session, tasks, _ in dispatcher.dispatch():
+            self.book.assign(tasks, session.peer)
+            self.links.touch(session)
+        while dispatcher.unfit:
+            task, reason = dispatcher.unfit.pop()
+            self._fail(task, "bad_request", reason)
+
+    def _fail(self, task: Task, code: str, text: str) -> None:
+        """End the request that this task belongs to, if it is not over already."""
+        ended = self.book.fail(task.number, code, text)
+        if ended is not None:
+            self.ended.append(ended)
+
+    def _send_cancels(self) -> None:
+        for holder, numbers in self._cancels.items():
+            session = self.links.sessions.get(holder)
+            if session is not None:
+                session.post(Cancel(self.links.me, numbers))
+                self.links.touch(session)
+        self._cancels.clear()
+
+    def _sweep(self, now: float) -> None:
+        self._sweep_at = now + SWEEP
+        for request in self.book.expired(now):
+            self.counts.expired += 1
+            self._fail(request, "deadline_exceeded", "the request's time is over")
+            self._withdraw(request)
+        for hop in self.roster.absent(now):
+            text = f"stage {hop[0]} has no replica"
+            parked = [backlog for path, backlog in self.parked.items() if hop in path]
+            for backlog in (self.dispatchers[hop].waiting, *parked):
+                for task in _emptied(backlog):
+                    self._fail(task, "no_replica", text)
+        for dispatcher in self.dispatchers.values():
+            dispatcher.waiting.expired(now)  # tasks handed back, whose requests ended above
+
+    def next_due(self) -> float:
+        """When deadlines or absences must be looked at, if there is anything to look at."""
+        return self._sweep_at if self.book.requests else float("inf")
+
+    def take_ended(self) -> list[Ended]:
+        """The requests that are over since the last call."""
+        ended, self.ended = self.ended, []
+        return ended
+
+    def absent(self, path: Path, now: float) -> Hop | None:
+        """The first stage of this path that has been without a replica for too long."""
+        absent = self.roster.absent(now)
+        return next((hop for hop in path if hop in absent), None)
+
+
+def _emptied(backlog: Backlog) -> list[Task]:
+    """Take out all that waits, the most urgent first."""
+    return [backlog.pop() for _ in range(len(backlog))]

@@ -1,0 +1,109 @@
+"""HTTP/2 frames from outside: what h2 must not get, and how much of it at once. Pure.
+
+h2 reads and writes the frames. What it does not do is done here, on nothing but the nine bytes
+that begin each frame:
+
+- It processes whatever it is given before it returns, and a segment from the socket may hold
+  tens of thousands of frames. It is therefore given few at a time.
+- Frames that ask for no request (pings, settings, resets, empty pieces of a body) cost as much as
+  those that do. They are counted, so that somebody can lose patience.
+- A frame that is longer than allowed would be gathered whole, up to 16 MiB, before it is refused.
+- After a client's GOAWAY it can send nothing more, although the client may still wait for answers.
+  That frame is kept from it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+_BODY: Final = 0
+_GOAWAY: Final = 7
+_END_STREAM: Final = 1
+_HEADER: Final = 9
+_LONGEST: Final = 16_384  # what a frame may have after its header; HTTP/2's default
+_RUN: Final = 64  # frames that are passed on at once
+# HEADERS, PUSH_PROMISE (an error), WINDOW_UPDATE and CONTINUATION; DATA is looked at.
+_WELCOME: Final = frozenset({1, 5, 8, 9})
+_GOAWAY_FRAME: Final = struct.Struct(">3sBBIII")
+
+
+def goaway(last: int, code: int = 0) -> bytes:
+    """A GOAWAY frame: streams after `last` were not looked at, those before will be answered.
+
+    h2 could write it as well, but would then refuse to send those answers.
+    """
+    return _GOAWAY_FRAME.pack(b"\0\0\x08", _GOAWAY, 0, 0, last, code)
+
+
+class Sieve:
+    """Cuts what a client sends into runs of frames, and keeps its GOAWAY back.
+
+    Attributes:
+        departed: the client has sent GOAWAY: it will ask for nothing more.
+        overlong: it has sent a frame that is too long, of which nothing is passed on.
+
+    Example:
+        >>> sieve = Sieve()
+        >>> ping = b"\\0\\0\\x08\\x06\\0\\0\\0\\0\\0" + bytes(8)
+        >>> list(sieve.runs(PREFACE + ping)) == [(PREFACE + ping, 1)]
+        True
+    """
+
+    __slots__ = ("_header", "_kept_back", "_left", "departed", "overlong")
+
+    def __init__(self) -> None:
+        """A connection begins with the preface, which is passed on as it is."""
+        self.departed = False
+        self.overlong = False
+        self._left = len(PREFACE)  # bytes of the present frame that are still to come
+        self._kept_back = False  # the present frame is not passed on
+        self._header = b""  # the first bytes of a frame whose header is not complete
+
+    def runs(self, segment: bytes) -> Iterator[tuple[bytes, int]]:
+        """What the segment contains for h2, in order; with each run its unwelcome frames.
+
+        Incomplete frames are passed on as far as they are there, incomplete headers kept. A run is
+        empty where all of it was kept back.
+        """
+        parts: list[bytes] = []
+        frames = unwelcome = at = 0
+        while at < len(segment):
+            if self._left:
+                piece = segment[at : at + self._left]
+                self._left -= len(piece)
+                at += len(piece)
+                if not self._kept_back:
+                    parts.append(piece)
+                continue
+            if frames == _RUN:
+                yield b"".join(parts), unwelcome
+                parts.clear()
+                frames = unwelcome = 0
+            piece = segment[at : at + _HEADER - len(self._header)]
+            self._header += piece
+            at += len(piece)
+            if len(self._header) == _HEADER:
+                frames += 1
+                unwelcome += self._begin(parts)
+        if parts or unwelcome:
+            yield b"".join(parts), unwelcome
+
+    def _begin(self, parts: list[bytes]) -> bool:
+        """A frame's header is complete; says whether the frame is unwelcome."""
+        header, self._header = self._header, b""
+        kind, flags = header[3], header[4]
+        self._left = int.from_bytes(header[:3], "big")
+        if kind == _GOAWAY:
+            self.departed = True
+        if self._left > _LONGEST:
+            self.overlong = True
+        self._kept_back = kind == _GOAWAY or self._left > _LONGEST
+        if not self._kept_back:
+            parts.append(header)
+        if kind == _BODY:
+            return self._left == 0 and not flags & _END_STREAM
+        return kind not in _WELCOME

@@ -1,0 +1,384 @@
+"""HTTP/2 by h2: frames in, streams, frames out.
+
+One `Http2Connection` per client socket. What a request is and how it is answered is the business
+of `gateway/streams.py`; here is what the streams of a connection share: the parser, the socket,
+the windows, and the patience with a client that only keeps us busy.
+
+**Windows.** The client may always send on the connection as a whole. A single stream gets its
+window again as long as the bodies that this connection holds are not too many bytes; beyond that
+only the oldest that is still being read does, so that it can become whole and be answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any, Final, cast
+
+from h2 import events
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.exceptions import NoSuchStreamError, ProtocolError, StreamClosedError
+from h2.settings import SettingCodes, Settings
+
+from gateway import heads
+from gateway.frames import Sieve, goaway
+from gateway.pages import Origin
+from gateway.shared import Shared
+from gateway.streams import Stream
+
+# Bytes that a client may send on one stream, and on all together, before it hears of us.
+_STREAM_WINDOW: Final = 128 * 1024
+_WINDOW: Final = 16 * 1024 * 1024
+_FIRST_WINDOW: Final = 65_535  # of every connection, by the standard
+_GATHER: Final = 256 * 1024  # bytes that are gathered before they are written
+# Frames that ask for nothing: so many at once, and so many more each second and each answer.
+_PATIENCE: Final = 200.0
+_PER_SECOND: Final = 50.0
+_PER_ANSWER: Final = 2.0
+
+
+class Http2Connection(asyncio.Protocol):
+    """One client's connection.
+
+    Attributes:
+        shared: what all connections of the server have in common.
+        transport: where frames are written.
+        streams: requests that are not yet answered, by number; the oldest first.
+        choked: True while the client does not take what was written.
+    """
+
+    __slots__ = (
+        "_age",
+        "_called",
+        "_closing",
+        "_consumed",
+        "_due",
+        "_patience",
+        "_retiring",
+        "_sieve",
+        "_stuck",
+        "_unsent",
+        "_wire",
+        "choked",
+        "shared",
+        "streams",
+        "transport",
+    )
+
+    def __init__(self, shared: Shared) -> None:
+        """Nothing is connected yet; asyncio calls `connection_made` next."""
+        self.shared = shared
+        self.transport: asyncio.Transport
+        self.streams: dict[int, Stream] = {}
+        self.choked = False
+        self._wire = _wire(shared.limits.max_header)
+        self._sieve = Sieve()
+        self._due: dict[int, Stream] = {}  # that have something to send, first come first served
+        self._called = False  # `_flush` is going to be called
+        self._consumed = 0  # bytes of the connection's window that were not given back
+        self._patience = _PATIENCE
+        self._retiring = False
+        self._closing = False
+        self._age = 0.0  # seconds without any stream, as the sweep counts them
+        self._stuck = 0.0  # seconds without the client taking anything
+        self._unsent = 0
+
+    # ---- the transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet the client."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.shared.guests.add(self)
+        self._wire.initiate_connection()
+        # As an update, h2 enforces it only once the client knows of it.
+        limit: dict[SettingCodes | int, int] = {
+            SettingCodes.MAX_CONCURRENT_STREAMS: self.shared.limits.streams
+        }
+        self._wire.update_settings(limit)
+        self._wire.increment_flow_control_window(_WINDOW - _FIRST_WINDOW)
+        self._write()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection is no more; whoever works for it is told."""
+        self._closing = True
+        self._forsake()
+        self.shared.leave(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Read what came. Everything that follows from it happens before this returns."""
+        for run, unwelcome in self._sieve.runs(data):
+            if self._closing:
+                return
+            self._patience -= unwelcome
+            if self._patience < 0:
+                self._dismiss(ErrorCodes.ENHANCE_YOUR_CALM)
+            elif run:
+                self._parse(run)
+        if self._sieve.overlong:
+            self._dismiss(ErrorCodes.FRAME_SIZE_ERROR)
+        if self._sieve.departed and not self.streams:
+            self._end()
+        self._flush()
+
+    def _parse(self, run: bytes) -> None:
+        try:
+            found = self._wire.receive_data(run)
+        except ProtocolError:
+            self._end()  # h2 has written why
+            return
+        for event in found:
+            action = _ACTIONS.get(type(event))
+            if action is not None:
+                action(self, event)
+
+    def pause_writing(self) -> None:
+        """The client does not read its answers: read no more requests from it."""
+        self.choked = True
+        self._stuck = 0.0
+        self.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self.choked = False
+        self.transport.resume_reading()
+        self._flush()
+
+    def eof_received(self) -> bool:
+        """The client will send nothing more, which counts as gone; the transport then closes."""
+        self._closing = True
+        self._forsake()
+        return False
+
+    # ---- h2's side
+
+    def _requested(self, event: events.RequestReceived) -> None:
+        number = event.stream_id
+        if self._retiring or len(self.streams) >= self.shared.limits.streams:
+            self._reset(number, ErrorCodes.REFUSED_STREAM)
+            return
+        stream = self.streams[number] = Stream(self, number)
+        self._age = 0.0
+        stream.begin(heads.from_http2(event.headers), event.stream_ended is not None)
+
+    def _received(self, event: events.DataReceived) -> None:
+        length = event.flow_controlled_length
+        self._consumed += length
+        if self._consumed >= _WINDOW // 2:
+            self._wire.increment_flow_control_window(self._consumed)
+            self._consumed = 0
+        stream = self.streams.get(event.stream_id)
+        if stream is not None:
+            stream.owed += length
+            stream.read(event.data)
+            self._grant(stream)
+
+    def _ended(self, event: events.StreamEnded) -> None:
+        stream = self.streams.get(event.stream_id)
+        if stream is not None and not stream.whole:
+            stream.end()
+            if stream.over:
+                self._drop(stream)
+
+    def _cancelled(self, event: events.StreamReset) -> None:
+        stream = self.streams.get(event.stream_id)
+        if stream is not None:
+            self._drop(stream)
+
+    # ---- streams
+
+    def _grant(self, stream: Stream) -> None:
+        """Give a stream its window again, if it may go on."""
+        if stream.owed < _STREAM_WINDOW // 2 or stream.whole:
+            return
+        if stream.reading and self._is_full() and stream is not self._oldest():
+            return
+        with suppress(NoSuchStreamError, StreamClosedError, KeyError):
+            self._wire.increment_flow_control_window(stream.owed, stream.number)
+            stream.owed = 0
+
+    def _is_full(self) -> bool:
+        """Whether this connection holds as much as it may."""
+        held = sum([stream.held for stream in self.streams.values()])
+        return held > self.shared.limits.max_body
+
+    def _oldest(self) -> Stream | None:
+        """The first that is still being read."""
+        return next((stream for stream in self.streams.values() if stream.reading), None)
+
+    def due(self, stream: Stream) -> None:
+        """The stream has something to send: send it together with others of this turn."""
+        if stream.number in self.streams:
+            self._due[stream.number] = stream
+            if not self._called:
+                self._called = True
+                asyncio.get_running_loop().call_soon(self._flush)
+
+    def cancel(self, stream: Stream) -> None:
+        """The stream cannot be answered, or is, and its client still sends: say so."""
+        code = ErrorCodes.NO_ERROR if stream.over else ErrorCodes.INTERNAL_ERROR
+        self._reset(stream.number, code)
+        self._drop(stream)
+        self._write()
+
+    def _reset(self, number: int, code: ErrorCodes) -> None:
+        with suppress(NoSuchStreamError, StreamClosedError):
+            self._wire.reset_stream(number, code)
+
+    def _drop(self, stream: Stream) -> None:
+        """A stream is over, answered or not."""
+        self.streams.pop(stream.number, None)
+        self._due.pop(stream.number, None)
+        stream.lost()
+        for other in self.streams.values():
+            self._grant(other)
+        if not self.streams and (self._retiring or self._sieve.departed):
+            self._end()
+
+    def _forsake(self) -> None:
+        """Nothing that is still pending will be answered."""
+        streams, self.streams = self.streams, {}
+        self._due.clear()
+        for stream in streams.values():
+            stream.lost()
+
+    # ---- what is sent
+
+    def _flush(self) -> None:
+        """Send what the streams have, in turns, as far as windows and socket take it."""
+        self._called = False
+        moved = 1
+        while moved and self._due and not (self.choked or self._closing):
+            moved = self._round()
+        self._write()
+
+    def _round(self) -> int:
+        """Let each stream send its share once."""
+        moved = gathered = 0
+        for stream in list(self._due.values()):
+            del self._due[stream.number]
+            sent = stream.advance(self._wire)
+            moved += sent
+            gathered += sent
+            if stream.over:
+                self._answered(stream)
+            elif stream.waits:
+                self._due[stream.number] = stream
+            if gathered >= _GATHER:
+                gathered = 0
+                self._write()
+                if self.choked:
+                    break
+        self._write()
+        return moved
+
+    def _answered(self, stream: Stream) -> None:
+        self._patience = min(_PATIENCE, self._patience + _PER_ANSWER)
+        if stream.whole:
+            self._drop(stream)
+
+    def _write(self) -> None:
+        piece = self._wire.data_to_send()
+        if piece and not self._closing:
+            self.transport.write(piece)
+
+    def _dismiss(self, code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
+        """End the connection, and say why."""
+        if not self._closing:
+            self._wire.close_connection(code)
+            self._end()
+
+    def _end(self) -> None:
+        """Say good-bye, and close so that the client can still read it."""
+        if self._closing:
+            return
+        self._write()
+        self._closing = True
+        self._age = 0.0
+        self._forsake()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    # ---- the server's side
+
+    @property
+    def origin(self) -> Origin:
+        """Who asks."""
+        peer = self.transport.get_extra_info("peername")
+        return Origin(peer[0] if isinstance(peer, tuple) else "0.0.0.0", "http")
+
+    def tick(self, step: float) -> None:
+        """`step` seconds have passed: end what takes too long. Called by the server's sweep."""
+        limits = self.shared.limits
+        self._patience = min(_PATIENCE, self._patience + _PER_SECOND * step)
+        if self.choked:
+            self._watch_writing(step)
+        for stream in list(self.streams.values()):
+            if stream.reading and stream.owed >= _STREAM_WINDOW // 2:
+                stream.patient()
+            stream.tick(step)
+        self._age = 0.0 if self.streams else self._age + step
+        if self._closing:
+            if self._age >= limits.linger:
+                self.transport.abort()
+        elif self._age >= limits.idle_timeout:
+            self._dismiss()
+
+    def _watch_writing(self, step: float) -> None:
+        """The client does not take its answer: give up once not a byte has gone for long."""
+        unsent = self.transport.get_write_buffer_size()
+        self._stuck = self._stuck + step if unsent == self._unsent else 0.0
+        self._unsent = unsent
+        if self._stuck >= self.shared.limits.write_timeout:
+            self.transport.abort()
+
+    def retire(self) -> None:
+        """Answer what has begun, take nothing after it, then close."""
+        if self._retiring or self._closing:
+            return
+        self._retiring = True
+        self.transport.write(goaway(self._wire.highest_inbound_stream_id))
+        if not self.streams:
+            self._end()
+
+    def abort(self) -> None:
+        """Close at once; what was not sent is lost."""
+        self.transport.abort()
+
+    def __repr__(self) -> str:
+        """Show how many requests it has."""
+        return f"<Http2Connection {len(self.streams)} streams>"
+
+
+_ACTIONS: Final[dict[type[events.Event], Any]] = {
+    events.RequestReceived: Http2Connection._requested,
+    events.DataReceived: Http2Connection._received,
+    events.StreamEnded: Http2Connection._ended,
+    events.StreamReset: Http2Connection._cancelled,
+}
+
+
+def _wire(max_header: int) -> H2Connection:
+    """The parser of one connection.
+
+    Headers up to twice the limit are taken in, so that a request whose headers are too long can be
+    answered like in HTTP/1.1; h2 ends a connection that brings more.
+    """
+    wire = H2Connection(
+        H2Configuration(
+            client_side=False,
+            header_encoding=False,
+            validate_outbound_headers=False,
+            normalize_outbound_headers=False,
+        )
+    )
+    own = {
+        SettingCodes.INITIAL_WINDOW_SIZE: _STREAM_WINDOW,
+        SettingCodes.MAX_HEADER_LIST_SIZE: 2 * max_header,
+    }
+    wire.local_settings = Settings(client=False, initial_values=own)
+    wire.decoder.max_header_list_size = 2 * max_header
+    return wire

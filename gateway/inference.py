@@ -1,0 +1,265 @@
+"""Between the HTTP wire and the core: an `Exchange` becomes a request, an ended request an answer.
+
+Nothing here waits. `submit` queues and asks for a turn; the turn dispatches everything that was
+queued in one bundle per replica, and answers everything that has ended.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+from gateway import answers
+from gateway.admission import Admission, Refusal, Sizes
+from gateway.book import Ended, Request
+from gateway.core import GatewayCore
+from gateway.exchange import Exchange
+from mesh.errors import EncodingError
+from mesh.messages import Buffer, Figures, Hop, Kind, Meta, Outcome, Path, StageFacts
+
+# Requests that end like this were not served: they say nothing about how fast others are.
+_UNSERVED = frozenset({"deadline_exceeded", "no_replica"})
+
+
+class InferenceRoute:
+    """An HTTP path and the stages that its requests visit.
+
+    Attributes:
+        endpoint: the path, as metrics name it.
+        path: the hops.
+        admission: says who may enter.
+        stages: their names.
+        grown: bytes that a stage of the path lately made of a request, on average; the largest.
+        mime: content type of the last stage's results.
+        wants_meta: whether a worker asked for the request's method, query and headers.
+    """
+
+    __slots__ = ("admission", "endpoint", "grown", "mime", "path", "stages", "wants_meta")
+
+    def __init__(self, endpoint: str, path: Path, admission: Admission) -> None:
+        self.endpoint = endpoint
+        self.path = path
+        self.admission = admission
+        self.grown = 0
+        self.stages = tuple(stage for stage, _ in path)
+        self.mime = b"application/json"
+        self.wants_meta = False
+
+
+class Desk:
+    """Takes exchanges in, answers them when they have ended.
+
+    Args:
+        core: decides.
+        routes: by path.
+        timeout: seconds that a request lives, unless its client asks for fewer.
+        wake: asks for a turn before the loop sleeps again.
+        clock: local monotonic time in seconds.
+
+    Attributes:
+        answered: how many answers of each status each endpoint gave.
+        durations: seconds from arrival to answer of results, since the metrics last took them.
+        draining: nothing new is admitted.
+    """
+
+    def __init__(
+        self,
+        core: GatewayCore,
+        routes: Iterable[InferenceRoute],
+        timeout: float,
+        wake: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.core = core
+        self.routes: Mapping[bytes, InferenceRoute] = {r.endpoint.encode(): r for r in routes}
+        self.answered: Counter[tuple[int, str]] = Counter()
+        self.durations: list[float] = []
+        self.draining = False
+        self._sizes = Sizes()
+        self._timeout = timeout
+        self._wake = wake
+        self._clock = clock
+        self._me = core.links.me
+        self._boot = b"%x-" % self._me
+
+    def learn(self, facts: Mapping[Hop, StageFacts]) -> None:
+        """Replicas have told this of their stages: routes answer, and ask, accordingly."""
+        for route in self.routes.values():
+            known = [facts[hop] for hop in route.path if hop in facts]
+            route.wants_meta = any(stage.wants_meta for stage in known)
+            last = facts.get(route.path[-1])
+            if last is not None and last.mime.isascii() and last.mime.isprintable():
+                route.mime = last.mime.encode()
+
+    def measure(self, figures: Iterable[Figures]) -> None:
+        """Batches were like this: know what requests grow to."""
+        self._sizes.learn(figures)
+        for route in self.routes.values():
+            route.grown = self._sizes.largest(route.stages)
+
+    # --- in --------------------------------------------------------------------------------------
+
+    def refuse(self, exchange: Exchange, length: int | None) -> bytes | None:
+        """An answer for a request whose body is not worth reading, else None."""
+        refusal = self._objection(exchange, length or 0, self._budget(exchange))
+        return None if refusal is None else self._refusal(exchange, refusal)
+
+    def submit(self, exchange: Exchange) -> None:
+        """Own a complete request, or refuse it."""
+        body = exchange.body
+        nbytes = len(body)
+        now = exchange.arrived
+        budget = self._budget(exchange)
+        refusal = self._objection(exchange, nbytes, budget)
+        if refusal is not None:
+            exchange.respond(self._refusal(exchange, refusal))
+            return
+        core = self.core
+        route: InferenceRoute = exchange.route  # type: ignore[assignment]  # ours, of `routes`
+        charge = max(nbytes, route.grown)
+        route.admission.enter(charge)
+        request = Request(
+            self._me,
+            core.book.next_number(),
+            route.path,
+            0,
+            1,
+            now + budget,
+            [body],
+            nbytes,
+            0,
+            exchange.priority,
+            exchange.traceparent,
+            (),
+            _meta(exchange) if route.wants_meta else None,
+            (),
+            0,
+            exchange,
+            route,
+            now,
+            0,
+            0,
+            charge,
+        )
+        exchange.request = request
+        core.submit(request)
+        self._wake()
+
+    def _budget(self, exchange: Exchange) -> float:
+        """Seconds that the request has, from its arrival."""
+        asked = exchange.timeout
+        return self._timeout if asked is None or asked > self._timeout else asked
+
+    def _objection(self, exchange: Exchange, nbytes: int, budget: float) -> Refusal | None:
+        """Why a request of `nbytes` and with `budget` seconds may not enter, or None."""
+        now = exchange.arrived
+        core = self.core
+        route: InferenceRoute = exchange.route  # type: ignore[assignment]
+        if exchange.fault is not None:
+            return Refusal(*exchange.fault, 0)
+        if self.draining:
+            return Refusal("draining", "this gateway is stopping", 1)
+        absent = core.missing and core.absent(route.path, now)
+        if absent:
+            return Refusal("no_replica", f"stage {absent[0]} has no replica", 1, absent[0])
+        full = route.admission.objection(max(nbytes, route.grown), now)
+        if full is not None or not core.is_crowded(route.path):
+            return full
+        return self._lateness(exchange, route, budget)
+
+    def _lateness(self, exchange: Exchange, route: InferenceRoute, budget: float) -> Refusal | None:
+        """Why it would be too late although there is room, or None."""
+        admission = route.admission
+        if admission.lateness(budget) is None:
+            return None
+        # Whoever has little time goes before those who have more.
+        deadline = exchange.arrived + budget
+        overtaken = self.core.overtaken(route.path, exchange.priority, deadline)
+        return admission.lateness(budget, overtaken)
+
+    def _refusal(self, exchange: Exchange, refusal: Refusal) -> bytes:
+        code, message, retry_after, stage = refusal
+        route: InferenceRoute = exchange.route  # type: ignore[assignment]
+        self.answered[answers.row(code).status, route.endpoint] += 1
+        request_id = exchange.request_id or self._boot + b"%d" % self.core.book.next_number()
+        exchange.request_id = request_id  # the access log names it, too
+        return answers.failure(code, message, stage, request_id, retry_after)
+
+    def gone(self, exchange: Exchange) -> None:
+        """The client hung up: forget its request everywhere."""
+        request = exchange.request
+        if isinstance(request, Request) and self.core.gone(request.number) is not None:
+            route: InferenceRoute = request.route  # type: ignore[assignment]
+            route.admission.leave(request.charge, served=False)
+            self.answered[499, route.endpoint] += 1
+            self._wake()
+
+    # --- out -------------------------------------------------------------------------------------
+
+    def answer(self, ended: Iterable[Ended]) -> None:
+        """Answer requests that are over."""
+        answered = self.answered
+        now = self._clock()
+        for request, outcome in ended:
+            exchange: Exchange = request.origin  # type: ignore[assignment]
+            route: InferenceRoute = request.route  # type: ignore[assignment]
+            route.admission.leave(request.charge, outcome.label not in _UNSERVED)
+            request_id = exchange.request_id or b"%b%d" % (self._boot, request.number)
+            exchange.request_id = request_id  # the access log names it, too
+            if outcome.kind is Kind.FAILURE:
+                status = self._fail(exchange, route, request_id, outcome)
+            elif outcome.label or outcome.status or outcome.headers:
+                status = self._special(exchange, route, request_id, outcome)
+            else:
+                timing = answers.server_timing(route.stages, outcome.timings)
+                body = _whole(outcome.buffers)
+                status = 200
+                self.durations.append(now - request.arrived)
+                if len(body) <= answers.INLINE:
+                    exchange.respond(answers.result(request_id, route.mime, timing, body))
+                else:
+                    head = answers.result_head(request_id, route.mime, timing, len(body))
+                    exchange.respond(head, body)
+            answered[status, route.endpoint] += 1
+        for route in self.routes.values():
+            route.admission.learn(self.core.is_crowded(route.path), now)
+
+    def _fail(
+        self, exchange: Exchange, route: InferenceRoute, request_id: bytes, outcome: Outcome
+    ) -> int:
+        stage = route.stages[outcome.hop] if outcome.hop < len(route.stages) else None
+        timing = answers.server_timing(route.stages, outcome.timings).decode()
+        headers = [("Server-Timing", timing)] if timing else []
+        exchange.respond(
+            answers.failure(outcome.label, outcome.text, stage, request_id, headers=headers)
+        )
+        return answers.row(outcome.label).status
+
+    def _special(
+        self, exchange: Exchange, route: InferenceRoute, request_id: bytes, outcome: Outcome
+    ) -> int:
+        """An answer whose worker chose status, content type or headers."""
+        timing = answers.server_timing(route.stages, outcome.timings)
+        body = _whole(outcome.buffers)
+        kind = outcome.label.encode("latin-1", "replace") or route.mime
+        try:
+            head = answers.special_head(
+                outcome.status, request_id, kind, outcome.headers, timing, len(body)
+            )
+        except EncodingError as error:
+            exchange.respond(answers.failure(error.code, str(error), route.stages[-1], request_id))
+            return 500
+        status = outcome.status or 200
+        exchange.respond(head, body if answers.has_body(status) else None)
+        return status
+
+
+def _whole(buffers: list[Buffer]) -> Buffer:
+    return buffers[0] if len(buffers) == 1 else b"".join(buffers)
+
+
+def _meta(exchange: Exchange) -> Meta:
+    path, _, query = exchange.target.decode("latin-1").partition("?")
+    headers = exchange.headers or []
+    pairs = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+    return Meta(exchange.method.decode("latin-1"), path, query, pairs)

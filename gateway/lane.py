@@ -1,0 +1,272 @@
+"""The answering half of a client's connection: what it owes, in which order, and for how long.
+
+Answers may become ready in any order, and leave in the order of their requests. Requests that the
+client pipelines are read on only while few are pending and the client takes its answers.
+
+What the connection is reading is its *phase*; the reading half (`gateway/http1.py`) moves it:
+
+```
+IDLE ─► HEAD ─► BODY ─► IDLE ...                 the ordinary life
+   any of them ─► LAST     a request said it was the last one
+   any of them ─► DEAF     refused: nothing of what still comes is read
+LAST, DEAF ─► CLOSING      answered; the transport sends what it has and closes
+DEAF ─► LINGERING          answered; what the client still sends is thrown away for a while,
+                           since a socket closed with unread input resets the answer away
+```
+
+No timer belongs to a request or a connection: one sweep over all of them (`tick`) enforces the
+times, and only looks at how long a connection has been in its phase.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from tornado.httputil import HTTPServerConnectionDelegate
+
+from gateway.exchange import CLOSE, Turn
+from gateway.pages import Origin
+from gateway.shared import Shared
+from gateway.tunnel import Tunnel
+from mesh.messages import Buffer
+
+IDLE: Final = 0
+HEAD: Final = 1
+BODY: Final = 2
+LAST: Final = 3
+DEAF: Final = 4
+LINGERING: Final = 5
+CLOSING: Final = 6
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+MANY: Final = 1024  # pieces of a body that are kept apart
+_SLACK: Final = 64 * 1024
+_BYTES_PER_SECOND: Final = 16 * 1024
+
+
+class Refused(Exception):
+    """A request that is answered before it was read to its end; ends the connection."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class Stop(Exception):
+    """Nothing more is to be parsed on this connection."""
+
+
+class Lane(asyncio.Protocol):
+    """What a connection owes its client.
+
+    Attributes:
+        pending: what awaits its answer, oldest first.
+        transport: where answers are written.
+        special: True while an answer must go through `release`.
+        inference: who answers inference requests.
+        choked: True while the client does not take what was written.
+    """
+
+    __slots__ = (
+        "_age",
+        "_owes_continue",
+        "_paused",
+        "_phase",
+        "_received",
+        "_shared",
+        "_tunnel",
+        "_unsent",
+        "choked",
+        "inference",
+        "pending",
+        "special",
+        "transport",
+    )
+
+    def __init__(self, shared: Shared) -> None:
+        """Nothing is connected yet; asyncio calls `connection_made` next."""
+        self._shared = shared
+        self.inference = shared.inference
+        self.transport: asyncio.Transport
+        self.pending: list[Turn] = []
+        self.special = shared.access is not None
+        self.choked = False
+        self._phase = IDLE
+        self._age = 0.0  # seconds in this phase, as the sweep counts them
+        self._received = 0  # bytes of a body that comes in pieces
+        self._owes_continue = False
+        self._paused = False
+        self._unsent = 0
+        self._tunnel: Tunnel | None = None  # where the connection goes after an upgrade
+
+    @property
+    def application(self) -> HTTPServerConnectionDelegate:
+        """Who answers what is not inference."""
+        return self._shared.application
+
+    @property
+    def origin(self) -> Origin:
+        """Who asks."""
+        peer = self.transport.get_extra_info("peername")
+        return Origin(peer[0] if isinstance(peer, tuple) else "0.0.0.0", "http")
+
+    def name(self) -> bytes:
+        """An id for a request that came without one."""
+        return self._shared.name()
+
+    def abort(self) -> None:
+        """Close at once; what was not sent is lost."""
+        self.transport.abort()
+
+    # ---- answers
+
+    def hand_over(self) -> Tunnel:
+        """Give the connection away, as the answer says; RuntimeError if nobody asked for it."""
+        tunnel = self._tunnel
+        if tunnel is None or self._phase == CLOSING:
+            raise RuntimeError("nobody asked for an upgrade of this connection")
+        self._phase = CLOSING
+        self._shared.guests.discard(self)
+        tunnel.open()
+        return tunnel
+
+    def release(self) -> None:
+        """Write what the oldest of `pending` have ready, in order."""
+        pending = self.pending
+        while pending and pending[0].flush(self.transport):
+            turn = pending.pop(0)
+            if self._shared.access is not None:
+                self._shared.access(turn)
+            if turn.connection is CLOSE:
+                self._farewell()
+                return
+        self._continue()
+        self._resume()
+
+    def _farewell(self) -> None:
+        """The last answer is written: close, so that the client can still read it."""
+        self._forsake()
+        if self._phase == DEAF and self.transport.can_write_eof():
+            self._phase = LINGERING
+            self._age = 0.0
+            self._unpause()
+            self.transport.write_eof()
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self._phase = CLOSING
+        self._age = 0.0
+        self.transport.close()
+
+    def _forsake(self) -> None:
+        """Nothing that is still pending will be answered."""
+        pending, self.pending = self.pending, []
+        for turn in pending:
+            turn.lost()
+
+    def _continue(self) -> None:
+        """Ask for the body, as soon as all that was asked before is answered."""
+        if self._owes_continue and not self.pending:
+            self._owes_continue = False
+            self.transport.write(_CONTINUE)
+
+    def pause_writing(self) -> None:
+        """The client does not read its answers: read no more requests from it."""
+        self.choked = self.special = True
+        self._pause()
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self.choked = False
+        for turn in self.pending[:1]:
+            turn.writable()
+        self._resume()
+
+    def eof_received(self) -> bool:
+        """The client will send nothing more, which counts as gone; the transport then closes."""
+        self._phase = CLOSING
+        self._forsake()
+        return False
+
+    # ---- how much is read
+
+    def _crowd(self) -> None:
+        """Read no more while much is pending."""
+        limits = self._shared.limits
+        pending = self.pending
+        if len(pending) > limits.pipelined or _held(pending) > limits.max_body + _SLACK:
+            self._pause()
+
+    def _pause(self) -> None:
+        if not self._paused and self._phase < LAST and not self.transport.is_closing():
+            self._paused = self.special = True
+            self.transport.pause_reading()
+
+    def _resume(self) -> None:
+        """Read on, if the client takes its answers and little is pending."""
+        limits = self._shared.limits
+        few = len(self.pending) <= limits.pipelined // 2
+        if self._paused and not self.choked and few and _held(self.pending) <= limits.max_body:
+            self._unpause()
+        self.special = self._paused or self._owes_continue or self._shared.access is not None
+
+    def _unpause(self) -> None:
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
+
+    # ---- time
+
+    def tick(self, step: float) -> None:
+        """`step` seconds have passed: end what takes too long. Called by the server's sweep."""
+        if self.choked:
+            self._watch_writing(step)
+        elif self.pending:
+            self._age = 0.0
+        else:
+            self._age += step
+            if self._age >= self._allowed():
+                self._expire()
+
+    def _watch_writing(self, step: float) -> None:
+        """The client does not take its answer: give up once not a byte has gone for long."""
+        unsent = self.transport.get_write_buffer_size()
+        self._age = self._age + step if unsent == self._unsent else 0.0
+        self._unsent = unsent
+        if self._age >= self._shared.limits.write_timeout:
+            self.transport.abort()
+
+    def _allowed(self) -> float:
+        """Seconds that the present phase may last."""
+        limits = self._shared.limits
+        if self._phase == BODY:
+            return limits.body_timeout + self._received / _BYTES_PER_SECOND
+        if self._phase == CLOSING:
+            return limits.write_timeout
+        return {
+            IDLE: limits.idle_timeout,
+            HEAD: limits.header_timeout,
+            LINGERING: limits.linger,
+        }.get(self._phase, limits.idle_timeout)
+
+    def _expire(self) -> None:
+        """The phase has lasted too long; the reading half knows what to say where it matters."""
+        raise NotImplementedError
+
+
+def fold(pieces: list[Buffer]) -> None:
+    """Make one of many pieces: a piece of a few bytes costs far more memory than it holds.
+
+    The one grows in place, so that folding again and again copies each byte only once.
+    """
+    first = pieces[0]
+    whole = first if isinstance(first, bytearray) else bytearray(first)
+    whole += b"".join(pieces[1:])
+    pieces[:] = [whole]
+
+
+def _held(turns: list[Turn]) -> int:
+    """Bytes of the bodies of these requests."""
+    return sum([len(turn.body) for turn in turns])

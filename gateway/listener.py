@@ -1,0 +1,155 @@
+"""The HTTP server: listens, sweeps over its connections, and ends in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import secrets
+from collections.abc import Callable
+from time import monotonic
+
+from tornado.httputil import HTTPServerConnectionDelegate
+
+from gateway.doorway import Doorway
+from gateway.exchange import Inference, Limits, Turn
+from gateway.shared import Shared
+
+_access = logging.getLogger("mesh.access")
+_BACKLOG = 1024
+
+
+class HttpServer:
+    """Serves one HTTP port until told to drain.
+
+    Args:
+        inference: answers the requests to its routes.
+        application: answers all others, in tornado's terms.
+        limits: what clients may do.
+        coded: whether clients may compress, which `inference` must then be able to undo.
+        access_log: whether each answered request becomes a line of the logger ``mesh.access``.
+        refused: called with the code of each request that the wire itself refused, for metrics.
+
+    Example:
+        ```python
+        server = HttpServer(inference, make_app(view), Limits(max_body=1 << 20))
+        host, port = await server.start("127.0.0.1", 0)
+        ...
+        server.stop_accepting()
+        await server.drain(grace=5.0)
+        ```
+    """
+
+    def __init__(
+        self,
+        inference: Inference,
+        application: HTTPServerConnectionDelegate,
+        limits: Limits | None = None,
+        *,
+        coded: bool = False,
+        access_log: bool = False,
+        refused: Callable[[str], None] | None = None,
+    ) -> None:
+        """Only assigns; `start` acts."""
+        if access_log:  # asked for by a flag of its own, whatever the level of other lines
+            _access.setLevel(logging.INFO)
+        self._shared = Shared(
+            inference=inference,
+            application=application,
+            limits=limits or Limits(),
+            boot=secrets.token_hex(4),
+            coded=coded,
+            access=_log_answer if access_log else None,
+            refused=refused,
+            emptied=self._emptied,
+        )
+        self._server: asyncio.Server | None = None
+        self._sweep: asyncio.TimerHandle | None = None
+        self._empty: asyncio.Future[None] | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many client connections are open."""
+        return len(self._shared.guests)
+
+    async def start(self, host: str, port: int) -> tuple[str, int]:
+        """Listen, and return the address that it became (`port` 0 takes a free one).
+
+        Raises:
+            OSError: the address is in use or not ours.
+        """
+        raise_descriptor_limit()
+        loop = asyncio.get_running_loop()
+        shared = self._shared
+        self._server = await loop.create_server(
+            lambda: Doorway(shared), host, port, backlog=_BACKLOG
+        )
+        self._schedule(loop)
+        name = self._server.sockets[0].getsockname()
+        return name[0], name[1]
+
+    def stop_accepting(self) -> None:
+        """Close the listening socket; open connections go on."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def drain(self, grace: float) -> None:
+        """Answer what has begun, close each connection after it, and be done within `grace` s.
+
+        Returns when every connection is closed; those that are not by then are aborted.
+        """
+        self.stop_accepting()
+        guests = self._shared.guests
+        for guest in list(guests):
+            guest.retire()
+        await self._until_empty(grace)
+        for guest in list(guests):
+            guest.abort()
+        await self._until_empty(1.0)
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+
+    async def _until_empty(self, seconds: float) -> None:
+        if self._shared.guests:
+            self._empty = asyncio.get_running_loop().create_future()
+            await asyncio.wait([self._empty], timeout=seconds)
+            self._empty = None
+
+    def _emptied(self) -> None:
+        """The last connection has gone."""
+        if self._empty is not None and not self._empty.done():
+            self._empty.set_result(None)
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the sweep come soon enough for the shortest of the limits."""
+        limits = self._shared.limits
+        times = (limits.idle_timeout, limits.header_timeout, limits.body_timeout)
+        step = min(0.5, min(*times, limits.write_timeout, limits.linger) / 4)
+        self._sweep = loop.call_later(step, self._tick, loop, step)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop, step: float) -> None:
+        for guest in list(self._shared.guests):
+            guest.tick(step)
+        self._schedule(loop)
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process open as many descriptors as the hard limit allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _log_answer(turn: Turn) -> None:
+    """One line of the access log."""
+    _access.info(
+        "%s %s %d %d bytes %.2f ms %s",
+        turn.method.decode("latin-1"),
+        turn.target.decode("latin-1"),
+        turn.status,
+        turn.sent,
+        (monotonic() - turn.arrived) * 1000,
+        (turn.request_id or b"-").decode("latin-1"),
+    )

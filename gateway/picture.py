@@ -1,0 +1,111 @@
+"""What a gateway tells of itself: the picture for ``mesh status``, and numbers for the metrics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from gateway.book import Request
+from gateway.core import GatewayCore
+from gateway.inference import InferenceRoute
+from mesh.metrics import Levels, Metrics
+from mesh.session import Session
+
+
+def status(core: GatewayCore, now: float) -> dict[str, Any]:
+    """Routes, stages and replicas, as JSON has it."""
+    return {
+        "gateway": f"{core.links.me:x}",
+        "mesh": core.links.identity.mesh,
+        "in_flight": len(core.book),
+        "hub_hops": core.counts.hub_hops,
+        "missing": [stage for stage, _ in core.roster.missing()],
+        "routes": {
+            path: {"stages": [stage for stage, _ in hops]} for path, hops in core.routes.items()
+        },
+        "replicas": [
+            _replica(session, now) for session in sorted(core.roster.sessions.values(), key=_place)
+        ],
+    }
+
+
+def _place(session: Session) -> tuple[str, str, int]:
+    return (session.stage.name if session.stage else "", session.host, session.pid)
+
+
+def _replica(session: Session, now: float) -> dict[str, Any]:
+    facts = session.stage
+    assert facts is not None
+    return {
+        "stage": facts.name,
+        "replica": f"{session.peer:x}",
+        "host": session.host,
+        "pid": session.pid,
+        "revision": facts.revision,
+        "batch": facts.batch,
+        "connected": session.link is not None,
+        "draining": session.draining,
+        "credit": session.free_tasks,
+        "feed": session.feed or "-",
+        "silent_s": round(now - session.heard, 3),
+        "round_trip_ms": round(session.round_trip * 1000, 3),
+    }
+
+
+def levels(core: GatewayCore) -> Levels:
+    """How much of everything there is now."""
+    inflight: Counter[str] = Counter({path: 0 for path in core.routes})
+    nbytes: Counter[str] = Counter(inflight)
+    for request in core.book.requests.values():
+        endpoint = _endpoint(request)
+        inflight[endpoint] += 1
+        nbytes[endpoint] += request.nbytes
+    ready: Counter[str] = Counter({stage: 0 for stage, _ in core.dispatchers})
+    for session in core.roster.sessions.values():
+        if session.stage is not None and session.link is not None:
+            ready[session.stage.name] += 1
+    depth = {hop[0]: len(each.waiting) for hop, each in core.dispatchers.items()}
+    return Levels(len(core.book), inflight, nbytes, depth, ready)
+
+
+def _endpoint(request: Request) -> str:
+    route = request.route
+    return route.endpoint if isinstance(route, InferenceRoute) else ""
+
+
+class Ledger:
+    """Hands the core's running totals to the metrics, each once.
+
+    Args:
+        metrics: where they are shown.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._told: Counter[tuple[str, tuple[str, ...]]] = Counter()
+
+    def settle(self, core: GatewayCore) -> None:
+        """Bring the metrics up to what the core has counted since the last time."""
+        for key, total in _totals(core).items():
+            new = total - self._told[key]
+            if new:
+                self._metrics.count(*key, new)
+                self._told[key] = total
+
+
+def _totals(core: GatewayCore) -> dict[tuple[str, tuple[str, ...]], int]:
+    counts, links = core.counts, core.links
+    plain = {
+        "hub_hops": counts.hub_hops,
+        "late_outcomes": core.book.late,
+        "protocol_errors": links.protocol_errors,
+        "link_resumes": links.resumes,
+    }
+    totals: dict[tuple[str, tuple[str, ...]], int] = {
+        (name, ()): number for name, number in plain.items()
+    }
+    totals["expired", ("gateway",)] = counts.expired
+    totals["cancelled", ("gateway",)] = counts.cancelled
+    totals |= {("retries", (cause,)): number for cause, number in counts.retries.items()}
+    totals |= {("deaths", (cause,)): number for cause, number in counts.deaths.items()}
+    return totals

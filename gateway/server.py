@@ -1,0 +1,229 @@
+"""The gateway's life: bind, serve, drain, close."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import secrets
+import signal
+import socket
+from time import monotonic
+from typing import Any
+
+from gateway import picture
+from gateway.admission import Admission
+from gateway.answers import row
+from gateway.app import make_app
+from gateway.coder import Coder
+from gateway.core import Entry, GatewayCore
+from gateway.drive import Drive
+from gateway.exchange import Limits
+from gateway.inference import Desk, InferenceRoute
+from gateway.listener import HttpServer
+from mesh.errors import StartError
+from mesh.instructions import Identity
+from mesh.lifeline import Lifeline
+from mesh.links import Links
+from mesh.log import get_logger
+from mesh.messages import Role
+from mesh.metrics import Metrics
+from mesh.node import Node
+from mesh.settings import GatewayProcess
+from mesh.sockets import ZmqNetwork
+
+_log = get_logger()
+_READY_CHECK = 0.02  # seconds between looks whether every stage is there, while HTTP waits for it
+
+
+class Gateway:
+    """One gateway process.
+
+    Args:
+        process: what it was handed.
+        lifeline: how it tells its parent that it is ready.
+    """
+
+    def __init__(self, process: GatewayProcess, lifeline: Lifeline) -> None:
+        settings = process.gateway
+        self._process = process
+        self._lifeline = lifeline
+        self._stopping = asyncio.Event()
+        routes = {
+            path: tuple((stage, process.revision) for stage in stages)
+            for path, stages in process.routes.items()
+        }
+        self._links = Links(self._identity(), secrets.SystemRandom().random)
+        self._core = GatewayCore(
+            self._links, routes, settings.max_attempts, monotonic(), settings.restart_grace
+        )
+        self._network = ZmqNetwork(monotonic, self._watch, self._unwatch)
+        self._drive = Drive(Node(self._core, self._network), self._answer)
+        self._desk = Desk(
+            self._core,
+            [
+                InferenceRoute(
+                    endpoint, path, Admission(settings.capacity, settings.capacity_bytes)
+                )
+                for endpoint, path in routes.items()
+            ],
+            settings.timeout,
+            self._drive.wake,
+            monotonic,
+        )
+        self._metrics = Metrics(settings.namespace)
+        self._ledger = picture.Ledger(self._metrics)
+        self._coder = Coder(self._desk, settings.max_body) if settings.compression else None
+        self._http = HttpServer(
+            self._coder or self._desk,
+            make_app(self, settings.compression),
+            Limits(max_body=settings.max_body),
+            coded=settings.compression,
+            access_log=settings.access_log,
+            refused=self._refused,
+        )
+
+    def _identity(self) -> Identity:
+        process = self._process
+        return Identity(
+            incarnation=secrets.randbits(63) | 1,
+            role=Role.GATEWAY,
+            mesh=process.mesh,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            timeout=process.gateway.timeout,
+            pool=process.gateway.capacity_bytes,
+        )
+
+    def _watch(self, fd: int) -> None:
+        self._drive.watch(fd)
+
+    def _unwatch(self, fd: int) -> None:
+        self._drive.unwatch(fd)
+
+    # --- life ------------------------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Serve until SIGTERM or SIGINT, then end in order.
+
+        Raises:
+            StartError: an address cannot be bound.
+        """
+        self._take_signals()
+        try:
+            bind = self._network.listen(self._process.bind)
+            self._lifeline.bound(bind, self._links.me)
+            self._drive.start()
+            if await self._may_open():
+                await self._open(bind)
+                await self._stopping.wait()
+                await self._drain()
+        finally:
+            self._drive.stop()
+            self._network.close()
+            if self._coder is not None:
+                self._coder.close()
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
+
+    def _signalled(self) -> None:
+        if self._stopping.is_set():
+            os._exit(128 + signal.SIGTERM)  # the second one: at once
+        self._stopping.set()
+
+    async def _may_open(self) -> bool:
+        """Wait for every stage, if HTTP shall open only then; False if stopped meanwhile."""
+        while self._process.open_when_ready and self._core.missing:
+            try:
+                await asyncio.wait_for(self._stopping.wait(), _READY_CHECK)
+            except TimeoutError:
+                continue
+            return False
+        return not self._stopping.is_set()
+
+    async def _open(self, bind: str) -> None:
+        settings = self._process.gateway
+        try:
+            host, port = await self._http.start(settings.host, settings.port)
+        except OSError as error:
+            where = f"{settings.host}:{settings.port}"
+            raise StartError(
+                f"HTTP cannot listen at {where}: {error.strerror or error}; "
+                "choose another port, or end the process that has this one"
+            ) from error
+        gc.collect()
+        gc.freeze()  # what lives now lives for ever: no collection need look at it again
+        shown = f"[{host}]" if ":" in host else host
+        _log.info("gateway %x serves http://%s:%d, replicas at %s", self.me, shown, port, bind)
+        self._lifeline.ready(self.me, http=f"{shown}:{port}", bind=bind)
+
+    async def _drain(self) -> None:
+        settings = self._process.gateway
+        _log.info("gateway %x stops, %d requests in flight", self.me, len(self._core.book))
+        self._desk.draining = True
+        await self._http.drain(settings.grace)
+        self._drive.wake()
+        for session in list(self._links.sessions.values()):
+            self._links.part(session, monotonic())
+        self._drive.wake()
+        await asyncio.sleep(0.05)  # BYE is on its way; nobody waits for more
+        _log.info("gateway %x has stopped", self.me)
+
+    def _answer(self, now: float) -> None:
+        if self._core.met_stage:
+            self._core.met_stage = False
+            self._desk.learn(self._core.roster.facts)
+        while self._core.journal:
+            self._tell(self._core.journal.pop(0))
+        if self._core.ended:
+            self._desk.answer(self._core.take_ended())
+        if self._core.figures:
+            figures, self._core.figures = self._core.figures, []
+            self._metrics.record_figures(figures)
+            self._desk.measure(figures)
+        if self._desk.durations:
+            durations, self._desk.durations = self._desk.durations, []
+            self._metrics.record_durations(durations)
+
+    def _tell(self, entry: Entry) -> None:
+        session, orderly, reason = entry
+        assert session.stage is not None
+        level = logging.INFO if orderly else logging.WARNING
+        where = f"{session.host}, pid {session.pid}"
+        _log.log(
+            level, "replica %x of %s: %s (%s)", session.peer, session.stage.name, reason, where
+        )
+
+    def _refused(self, code: str) -> None:
+        self._desk.answered[row(code).status, ""] += 1
+
+    # --- what the pages show ---------------------------------------------------------------------
+
+    @property
+    def me(self) -> int:
+        """This gateway's incarnation."""
+        return self._links.me
+
+    @property
+    def draining(self) -> bool:
+        """Whether it is stopping."""
+        return self._stopping.is_set()
+
+    def missing(self) -> list[str]:
+        """Stages of any route that have no replica."""
+        return [stage for stage, _ in self._core.roster.missing()]
+
+    def metrics_text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        self._ledger.settle(self._core)
+        self._metrics.count_answers(self._desk.answered)
+        self._desk.answered.clear()
+        return self._metrics.text(picture.levels(self._core))
+
+    def status(self) -> dict[str, Any]:
+        """Routes, stages and replicas, for ``mesh status``."""
+        return picture.status(self._core, monotonic()) | {"draining": self.draining}

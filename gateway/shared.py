@@ -1,0 +1,95 @@
+"""What all client connections of one gateway have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Final, Protocol
+
+from tornado.httputil import HTTPServerConnectionDelegate
+
+from gateway import answers
+from gateway.exchange import Inference, Limits, Turn
+
+# Heads remembered at most, and bytes of each: 2 MB in all.
+_MOST: Final = 1024
+_LONGEST: Final = 2048
+
+
+class Guest(Protocol):
+    """An open client connection, as the server sees it."""
+
+    def tick(self, step: float) -> None:
+        """`step` seconds have passed."""
+
+    def retire(self) -> None:
+        """Take nothing new, and close once everything is answered."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+
+@dataclass(slots=True)
+class Shared:
+    """One object for all connections of a server, so that each of them stays small.
+
+    Attributes:
+        inference: who answers inference requests.
+        application: tornado's, or a stand-in, for all others.
+        limits: what clients may do.
+        boot: random, so that ids which the wire gives are never given again.
+        coded: whether clients may compress: the inference then looks at `Exchange.codings`.
+        access: called with every answered request, if there is an access log.
+        refused: called with the code of each request that the wire itself refused.
+        emptied: called when the last connection has gone.
+        guests: the connections that are open.
+        numbers: counts those ids.
+        known: heads of plain inference requests that were parsed once, to target and length of
+            the body.
+        host: the last Host that was found to be one: clients repeat it.
+        short: how many digits a Content-Length may have without being worth a look.
+    """
+
+    inference: Inference
+    application: HTTPServerConnectionDelegate
+    limits: Limits
+    boot: str
+    coded: bool = False
+    access: Callable[[Turn], None] | None = None
+    refused: Callable[[str], None] | None = None
+    emptied: Callable[[], None] | None = None
+    guests: set[Guest] = field(default_factory=set)
+    numbers: count[int] = field(default_factory=count)
+    known: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
+    short: int = 0
+    host: bytes = b""
+
+    def __post_init__(self) -> None:
+        """Derive `short` from the limits."""
+        self.short = min(4, len(str(self.limits.max_body)) - 1)
+
+    def learn(self, head: bytes, meaning: tuple[bytes, int]) -> None:
+        """Remember what a head meant. Bounded: when it is full, everything is forgotten."""
+        if len(head) <= _LONGEST:
+            if len(self.known) >= _MOST:
+                self.known.clear()
+            self.known[head] = meaning
+
+    def leave(self, guest: Guest) -> None:
+        """A connection is no more."""
+        self.guests.discard(guest)
+        if not self.guests and self.emptied is not None:
+            self.emptied()
+
+    def failure(
+        self, code: str, message: str, request_id: bytes | None, headers: answers.Headers = ()
+    ) -> bytes:
+        """The answer to a request that the wire itself refuses; it is counted."""
+        if self.refused is not None:
+            self.refused(code)
+        return answers.failure(code, message, None, request_id or self.name(), headers=headers)
+
+    def name(self) -> bytes:
+        """An id for a request that has none of its client's and is in no book."""
+        return f"{self.boot}-{next(self.numbers)}".encode("ascii")

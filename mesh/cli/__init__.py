@@ -1,0 +1,41 @@
+"""The command ``mesh``: run a service or a part of it, check its file, look at it, ask it.
+
+Exit codes: 0 in order, 1 something failed, 2 wrong usage or settings, 3 could not be started.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+
+import click
+
+from mesh.cli.asking import call, status
+from mesh.cli.running import check, gateway, stage, up
+from mesh.errors import MeshError, SettingsError, StartError
+from mesh.supervisor import EXIT_NOT_STARTED, EXIT_SETTINGS
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version("meshline"), prog_name="mesh")
+def commands() -> None:
+    """Serve machine-learning models as pipelines of processes."""
+
+
+for _command in (up, gateway, stage, check, status, call):
+    commands.add_command(_command)
+
+
+def main() -> None:
+    """The console script: a command of ours, with errors as one line and an honest exit code."""
+    try:
+        commands(prog_name="mesh")
+    except MeshError as error:
+        print(f"mesh: {error}", file=sys.stderr)
+        raise SystemExit(_exit_code(error)) from None
+
+
+def _exit_code(error: MeshError) -> int:
+    if isinstance(error, SettingsError):
+        return EXIT_SETTINGS
+    return EXIT_NOT_STARTED if isinstance(error, StartError) else 1

@@ -1,0 +1,72 @@
+"""Options of the ``mesh`` commands: each setting's own comes from the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from mesh.schema import Entry, Switch, entries
+from mesh.settings import GatewaySettings, MeshSettings, StageSettings
+from mesh.settings_file import DEFAULT_FILE, Override
+from mesh.units import show_duration, show_size
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_SHOWN = {"duration": show_duration, "size": show_size}
+_OVERLAID = {
+    "": {"log_level": entries(MeshSettings)["log_level"]},
+    "gateway": entries(GatewaySettings),
+    "exposed": {"insecure": entries(GatewaySettings)["insecure"]},
+    "stage": {key: one for key, one in entries(StageSettings).items() if key != "env"},
+}
+
+config = click.option(
+    "-c", "--config", default=DEFAULT_FILE, show_default=True, metavar="FILE", help="the service"
+)
+
+
+def overlaid(*tables: str) -> Callable[[Command], Command]:
+    """Give a command an option for every setting of these tables; it gets them as keywords."""
+
+    def decorate(command: Command) -> Command:
+        for table in reversed(tables):
+            for one in reversed(_OVERLAID[table].values()):
+                command = _option(one)(command)
+        return command
+
+    return decorate
+
+
+def overrides(given: Mapping[str, str | None], tables: Mapping[str, str]) -> list[Override]:
+    """The settings among a command's keywords.
+
+    Args:
+        given: the keywords, None where the option was not used.
+        tables: for each table that `overlaid` was told, the table of the settings it means.
+    """
+    return [
+        (target, key, text, _flag(key))
+        for table, target in tables.items()
+        for key in _OVERLAID[table]
+        if (text := given.get(key)) is not None
+    ]
+
+
+def _option(one: Entry) -> Callable[[Command], Command]:
+    if isinstance(one.kind, Switch):
+        either = f"{_flag(one.name)}/--no-{_flag(one.name)[2:]}"
+        return click.option(either, one.name, default=None, callback=_as_text, help=one.doc)
+    default = _SHOWN.get(one.kind.noun, str)(one.default) if one.default else ""
+    shown = f"{one.doc} [{default}]" if default else one.doc
+    return click.option(_flag(one.name), one.name, metavar=one.kind.noun.upper(), help=shown)
+
+
+def _as_text(command: click.Context, option: click.Parameter, given: bool | None) -> str | None:
+    """A switch as it would be written in the environment; None where it was not used."""
+    return None if given is None else str(given).lower()
+
+
+def _flag(key: str) -> str:
+    return "--" + key.replace("_", "-")

@@ -1,0 +1,26 @@
+"""Calling a service from Python.
+
+Example:
+    >>> from mesh.client import Client
+    >>> Client("http://127.0.0.1:8000").infer({"text": "hello"})
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mesh.client.core import Response as Response
+    from mesh.client.over_http import Client as Client
+
+__all__ = ["Client", "Response"]
+
+_HOMES = {"Client": "mesh.client.over_http", "Response": "mesh.client.core"}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first asked for, so that importing this costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,231 @@
+"""What a client says and what an answer means; knows nothing of sockets.
+
+`build` turns what the caller gave into a `Request`; `Response` reads what came back; `error_of`
+turns an answer that says "no" into the exception that the caller deserves.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from mesh.errors import (
+    ClientError,
+    DecodingError,
+    EncodingError,
+    MeshError,
+    ServerError,
+    SettingsError,
+    ValidationError,
+)
+
+JSON = "application/json"
+BINARY = "application/octet-stream"
+
+# Only the codes whose class the status does not already tell.
+_CLASSES: dict[str, type[MeshError]] = {
+    "decoding_error": DecodingError,
+    "validation_error": ValidationError,
+    "encoding_error": EncodingError,
+    "overloaded": ServerError,  # 429 looks like the client's fault, and is not
+    "cannot_meet_deadline": ServerError,
+}
+
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+_QUOTED = re.compile(r'"[^"]*"')
+
+
+class Origin(NamedTuple):
+    """Where a service listens, and what stands before each of its paths."""
+
+    host: str
+    port: int
+    prefix: str
+
+
+class Request(NamedTuple):
+    """One HTTP request, complete but for the connection it goes over."""
+
+    method: str
+    path: str
+    body: bytes | None
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What came back over HTTP.
+
+    Attributes:
+        status: the HTTP status.
+        headers: the headers, their names in lower case; of a repeated one all values, with commas.
+        body: the body as it came.
+
+    Example:
+        >>> response = client.post("/inference", image_bytes)
+        >>> response.json()["lines"], response.timings["detect"]
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the request succeeded."""
+        return 200 <= self.status < 300
+
+    @property
+    def request_id(self) -> str:
+        """The request's id in the service's logs and traces, "" if the answer bears none."""
+        return self.headers.get("x-request-id", "")
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Milliseconds by name, as the ``Server-Timing`` header lists them: queue and compute."""
+        return parse_timings(self.headers.get("server-timing", ""))
+
+    def json(self) -> Any:
+        """Read the body as JSON.
+
+        Raises:
+            ServerError: the body is something else.
+        """
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            kind = self.headers.get("content-type", "no content type")
+            raise ServerError(
+                f"the answer (status {self.status}, {kind}) is not JSON; read it from `.body`"
+            ) from None
+
+    def raise_for_status(self) -> None:
+        """Raise the error that the answer reports, if it reports one."""
+        if not self.ok:
+            raise error_of(self)
+
+
+def parse_url(url: str) -> Origin:
+    """Read a service's URL, such as ``http://127.0.0.1:8000`` or ``http://host/behind/a/proxy``.
+
+    Raises:
+        SettingsError: it is not an ``http://`` URL with a host.
+    """
+    parts = urlsplit(url)
+    try:
+        port = parts.port or 80
+    except ValueError:
+        raise SettingsError(f"the port in {url!r} is not a number from 1 to 65535") from None
+    if parts.scheme != "http" or not parts.hostname:
+        raise SettingsError(f"{url!r} is not the URL of a service; write http://HOST:PORT")
+    if parts.query or parts.fragment:
+        raise SettingsError(f"{url!r}: leave out everything from '?' or '#' on")
+    return Origin(parts.hostname, port, parts.path.rstrip("/"))
+
+
+def build(
+    origin: Origin,
+    path: str,
+    body: object,
+    content_type: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Request:
+    """Make a POST request of a body: bytes go as they are, everything else as JSON.
+
+    Raises:
+        ClientError: the body is neither bytes nor something that JSON can say.
+    """
+    if isinstance(body, bytes | bytearray | memoryview):
+        payload, kind = bytes(body), BINARY
+    else:
+        payload, kind = _to_json(body), JSON
+    named = {"Content-Type": content_type or kind, **(headers or {})}
+    return Request("POST", origin.prefix + path, payload, named)
+
+
+def _to_json(value: object) -> bytes:
+    """Write a value as compact JSON."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ClientError(f"the body cannot be sent as JSON: {error}; send bytes instead") from None
+
+
+def fold_headers(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    """Gather headers under lower-case names; the values of a repeated name are joined by commas."""
+    folded: dict[str, str] = {}
+    for name, value in pairs:
+        key = name.lower()
+        folded[key] = f"{folded[key]}, {value}" if key in folded else value
+    return folded
+
+
+def parse_timings(header: str) -> dict[str, float]:
+    """Read a ``Server-Timing`` header into milliseconds by name.
+
+    What has no duration, or one that is no number, is left out.
+
+    Example:
+        >>> parse_timings("decode-queue;dur=0.1, decode;dur=12.3")
+        {'decode-queue': 0.1, 'decode': 12.3}
+    """
+    timings: dict[str, float] = {}
+    for metric in _QUOTED.sub("", header).split(","):
+        name, *parameters = (part.strip() for part in metric.split(";"))
+        duration = next((p[4:] for p in parameters if p.lower().startswith("dur=")), "")
+        if name and _NUMBER.fullmatch(duration):
+            timings[name] = float(duration)
+    return timings
+
+
+def error_of(response: Response) -> MeshError:
+    """Turn an answer that reports an error into the exception for it.
+
+    The error's code decides the class, else the status: 4xx is a `ClientError`, the rest a
+    `ServerError`. Answers that are not Meshline's (from a proxy in front) are understood as well.
+    """
+    said = _said(response)
+    code = _text(said, "code")
+    fallback = ClientError if 400 <= response.status < 500 else ServerError
+    message = _text(said, "message") or f"the service answered with status {response.status}"
+    error = _CLASSES.get(code, fallback)(message)
+    error.code = code or error.code
+    error.status = response.status
+    error.stage = _text(said, "stage")
+    error.request_id = _text(said, "request_id") or response.request_id
+    error.retryable = said.get("retryable") is True
+    error.retry_after = _seconds(response.headers.get("retry-after", ""))
+    return error
+
+
+def _said(response: Response) -> dict[str, Any]:
+    """Find the error object in an answer's body; empty where there is none."""
+    try:
+        body = response.json()
+    except ServerError:
+        return {}
+    said = body.get("error") if isinstance(body, dict) else None
+    return said if isinstance(said, dict) else {}
+
+
+def _text(said: dict[str, Any], key: str) -> str:
+    """Read a text from an error object; "" where it is missing or something else."""
+    value = said.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _seconds(value: str) -> float | None:
+    """Read ``Retry-After`` in seconds; its other form, a date, is not for us."""
+    return float(value) if value.isascii() and value.isdigit() else None
+
+
+def unreachable(url: str, why: str) -> ServerError:
+    """Make the error for a service that could not be reached, or did not answer."""
+    error = ServerError(f"no answer from {url}: {why}")
+    error.code = "unreachable"
+    error.retryable = True
+    return error

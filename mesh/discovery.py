@@ -1,0 +1,104 @@
+"""Where the gateways are: numeric addresses as they are, names by all their DNS records.
+
+libzmq would take the first record only, and resolve it on the thread that moves all messages. So
+names are resolved here, on a thread of their own, again and again: that is how a gateway that is
+scaled up is found. The last good answer is kept while a name server is silent.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+from collections.abc import Callable, Iterable
+
+EVERY = 3.0  # seconds between two looks
+MOST = 512  # addresses that one name may stand for
+
+
+def is_numeric(address: str) -> bool:
+    """Whether there is nothing to resolve.
+
+    Example:
+        >>> is_numeric("tcp://10.0.0.7:7000"), is_numeric("tcp://gateway:7000")
+        (True, False)
+    """
+    if not address.startswith("tcp://"):
+        return True
+    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def resolve(address: str) -> set[str]:
+    """All addresses that a ``tcp://name:port`` stands for; none if the name is unknown now."""
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except OSError:
+        return set()
+    return {_shown(str(where[0]), int(where[1])) for *_, where in found[:MOST]}
+
+
+def _shown(host: str, port: int) -> str:
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+
+
+class Discovery:
+    """Follows names.
+
+    Args:
+        addresses: of all gateways, as they were configured.
+        found: called, from a thread of this object, whenever the resolved set has changed.
+
+    Example:
+        >>> Discovery(["tcp://127.0.0.1:7000"], print).known
+        {'tcp://127.0.0.1:7000'}
+    """
+
+    def __init__(self, addresses: Iterable[str], found: Callable[[set[str]], None]) -> None:
+        addresses = list(addresses)
+        self._names = [a for a in addresses if not is_numeric(a)]
+        self._answers: dict[str, set[str]] = {a: {a} for a in addresses if is_numeric(a)}
+        self._found = found
+        self._stopped = threading.Event()
+
+    @property
+    def known(self) -> set[str]:
+        """The addresses known now."""
+        return set().union(*self._answers.values())
+
+    def start(self) -> None:
+        """Begin to look, if there is a name among the addresses."""
+        if self._names:
+            threading.Thread(target=self._follow, name="discovery", daemon=True).start()
+
+    def stop(self) -> None:
+        """Look no more; a look under way is not waited for."""
+        self._stopped.set()
+
+    def _follow(self) -> None:
+        while not self._stopped.is_set():
+            before = self.known
+            for name in self._names:
+                answer = resolve(name)
+                if answer:
+                    self._answers[name] = answer
+            if self.known != before and not self._stopped.is_set():
+                self._found(self.known)
+            self._stopped.wait(EVERY)
+
+
+def local_address(towards: str) -> str:
+    """This host's address as seen from the one at ``tcp://host:port``; loopback if unknown."""
+    host, _, port = towards.removeprefix("tcp://").rpartition(":")
+    try:
+        family = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family[0], socket.SOCK_DGRAM) as probe:
+            probe.connect(family[4])  # sends nothing: it only chooses a route
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "127.0.0.1"

@@ -1,0 +1,135 @@
+"""Tasks that wait for one stage, meeting the sessions of its replicas that have granted credit.
+
+The gateway has a `Dispatcher` for each stage, a replica one for each stage that follows its own.
+Whatever waits when a turn ends leaves in one bundle per session.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mesh.backlog import Backlog
+from mesh.bundles import refusal
+from mesh.fields import PART_SIZE
+from mesh.messages import Hop, Task
+from mesh.session import Session
+
+
+class Bundle(NamedTuple):
+    """Tasks that go to one session together."""
+
+    session: Session
+    tasks: list[Task]
+    nbytes: int
+
+
+class Dispatcher:
+    """Tasks waiting for one stage, and who takes them.
+
+    Args:
+        hop: the stage and revision.
+
+    Attributes:
+        waiting: what has not been sent to anybody.
+        unfit: tasks that no message can carry, with the reason; the owner fails them.
+    """
+
+    def __init__(self, hop: Hop) -> None:
+        self.hop = hop
+        self.waiting = Backlog()
+        self.unfit: list[tuple[Task, str]] = []
+        self._sessions: dict[int, Session] = {}
+
+    def __repr__(self) -> str:
+        """What waits, and for whom."""
+        return f"<Dispatcher {self.hop[0]} waiting {len(self.waiting)} for {len(self._sessions)}>"
+
+    def join(self, session: Session) -> None:
+        """A replica of the stage is there."""
+        self._sessions[session.peer] = session
+
+    def leave(self, session: Session) -> None:
+        """It is not any more."""
+        self._sessions.pop(session.peer, None)
+
+    @property
+    def sessions(self) -> list[Session]:
+        """Replicas that are connected and take tasks."""
+        return [s for s in self._sessions.values() if s.link is not None and not s.draining]
+
+    def push(self, task: Task) -> None:
+        """Let a task wait for a session with credit."""
+        # Only what users make of any size can break a limit; the usual task has one buffer.
+        usual = len(task.buffers) == 1 and task.meta is None
+        reason = "" if usual else refusal(task)
+        if reason:
+            self.unfit.append((task, reason))
+        else:
+            self.waiting.push(task)
+
+    def dispatch(self) -> list[Bundle]:
+        """Spend the credit there is: at most one bundle per session and round.
+
+        Returns:
+            The bundles; their tasks have been posted to their sessions and wait no more.
+        """
+        if not self.waiting:
+            return []
+        bundles = []
+        passed: list[Session] = []  # have credit, but not for the task that leads
+        free = [s for s in self.sessions if s.free_tasks > 0]
+        share = -(-len(self.waiting) // len(free)) if free else 0
+        while free and self.waiting:
+            session = free[0] if len(free) == 1 else self._freest(free)
+            bundle = self._fill(session, share, free)
+            if not bundle.tasks:
+                free.remove(session)
+                passed.append(session)
+                continue
+            session.post_tasks(bundle.tasks, bundle.nbytes)
+            bundles.append(bundle)
+            if session.free_tasks <= 0:
+                free.remove(session)
+            if passed:  # another task leads now: it may fit where the last one did not
+                free += passed
+                passed.clear()
+        return bundles
+
+    def _freest(self, free: list[Session]) -> Session:
+        task = self.waiting.peek()
+        if task is not None and task.tried:
+            free = [s for s in free if s.peer not in task.tried] or free
+        return max(free, key=_freedom)
+
+    def _fill(self, session: Session, share: int, free: list[Session]) -> Bundle:
+        """Take what goes to this session: a batch, or its share where batches are small."""
+        waiting = self.waiting
+        room = min(session.free_tasks, max(_batch(session), share))
+        room_bytes = session.free_bytes
+        tasks: list[Task] = []
+        nbytes = 0
+        while len(tasks) < room:
+            task = waiting.peek()
+            if task is None or nbytes + task.nbytes > room_bytes:
+                break
+            if tasks and nbytes + task.nbytes > PART_SIZE:
+                break
+            if task.tried and _belongs_elsewhere(task, session, free):
+                break
+            tasks.append(waiting.pop())
+            nbytes += task.nbytes
+        return Bundle(session, tasks, nbytes)
+
+
+def _belongs_elsewhere(task: Task, session: Session, free: list[Session]) -> bool:
+    """Whether it was tried here, and another is free where it was not."""
+    return session.peer in task.tried and any(s.peer not in task.tried for s in free)
+
+
+def _batch(session: Session) -> int:
+    return session.stage.batch if session.stage is not None else 1
+
+
+def _freedom(session: Session) -> float:
+    """Credit left, in batches: who has most is idle, or nearly."""
+    return session.free_tasks / _batch(session)

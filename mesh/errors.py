@@ -1,0 +1,98 @@
+"""The one tree of exceptions: what went wrong, whose fault it was, whether a retry may help.
+
+```
+MeshError
+├── ClientError            the request is at fault          (400)
+│   ├── DecodingError      its payload does not decode      (400)
+│   └── ValidationError    it decodes but is not acceptable (422)
+├── ServerError            the service is at fault          (500)
+│   └── EncodingError      a result does not encode         (500)
+├── ProtocolError          a peer sent bytes that mean nothing
+├── SettingsError          a setting is wrong: where, and what to write instead
+└── StartError             a process or worker could not be started, and why
+ForwardTimeout             raised inside a ``forward`` that outlives its stage's timeout
+```
+
+The status code that a client sees is decided in one table, `gateway/answers.py`, by `code`.
+"""
+
+
+class MeshError(Exception):
+    """Base of all errors that Meshline raises or understands.
+
+    Attributes:
+        code: the word that the error's JSON answer carries.
+        retryable: whether sending the same request again may succeed.
+        status, stage, request_id: where a `Client` raises it, what the error's answer said
+            besides: its HTTP status, the stage that failed, the request's id.
+        retry_after: seconds after which that answer advises another try, if it does.
+    """
+
+    code = "server_error"
+    retryable = False
+    status = 0
+    stage = ""
+    request_id = ""
+    retry_after: float | None = None
+
+
+class ClientError(MeshError):
+    """Raise it in a worker when the request itself is at fault; its sender receives 400.
+
+    Example:
+        >>> raise ClientError("the image is larger than 4096 × 4096")
+        Traceback (most recent call last):
+        ...
+        mesh.errors.ClientError: the image is larger than 4096 × 4096
+    """
+
+    code = "bad_request"
+
+
+class DecodingError(ClientError):
+    """A payload that `Worker.deserialize` could not read; its sender receives 400."""
+
+    code = "decoding_error"
+
+
+class ValidationError(ClientError):
+    """A payload that was read but is not acceptable; its sender receives 422."""
+
+    code = "validation_error"
+
+
+class ServerError(MeshError):
+    """Raise it in a worker when the service is at fault; the request's sender receives 500."""
+
+    code = "server_error"
+
+
+class EncodingError(ServerError):
+    """A result that `Worker.serialize` could not write; the request's sender receives 500."""
+
+    code = "encoding_error"
+
+
+class ProtocolError(MeshError):
+    """Frames that are no message of ours. Decoding raises this and nothing else."""
+
+    code = "protocol_error"
+
+
+class SettingsError(MeshError):
+    """A setting that is wrong. The text names the file, table, key and line, and the way out."""
+
+    code = "settings_error"
+
+
+class StartError(MeshError):
+    """A process or a worker that could not be started. The text says why, once."""
+
+    code = "start_error"
+
+
+class ForwardTimeout(BaseException):  # not an error for the user's code to catch
+    """Raised inside `Worker.forward` when it outlives its stage's `timeout`.
+
+    Not an `Exception`, so that a worker's own ``except Exception`` does not swallow it.
+    """

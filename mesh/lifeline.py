@@ -1,0 +1,130 @@
+"""A started process's two pipes to its parent: what it says, and whether the parent still lives.
+
+Over the first (``--ready-fd``) the child writes JSON lines: that it is bound, that it is ready, or
+why it cannot start. The second (``--parent-fd``) is never written: its end means that the parent is
+gone, however it died, and the child leaves. Both are optional; a process started by hand has none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+
+class Lifeline:
+    """The child's side. `watch` starts a thread, which `close` ends.
+
+    Example:
+        >>> lifeline = Lifeline(ready_fd, parent_fd, run_folder)
+        >>> lifeline.watch(grace=8.0)
+        >>> lifeline.ready(incarnation, http="127.0.0.1:8000", bind="ipc:///run/gateway.sock")
+    """
+
+    def __init__(self, ready_fd: int | None, parent_fd: int | None, run_folder: str = "") -> None:
+        """Take over the descriptors, so that no process started from here inherits them."""
+        self._ready_fd, self._parent_fd, self._run_folder = ready_fd, parent_fd, run_folder
+        for descriptor in (ready_fd, parent_fd):
+            if descriptor is not None:
+                os.set_inheritable(descriptor, False)
+        self._closing = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._thread: threading.Thread | None = None
+        self._parent = None if parent_fd is None else os.getppid()
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether the parent is gone. What this process started is then nobody's: `kill_group`.
+
+        Asked of the kernel, which knows before the thread is told.
+        """
+        return self._parent is not None and os.getppid() != self._parent
+
+    def bound(self, bind: str, incarnation: int) -> None:
+        """Say that replicas can dial this gateway at `bind`."""
+        self._say({"event": "bound", "bind": bind, "incarnation": incarnation})
+
+    def ready(self, incarnation: int, http: str = "", bind: str = "") -> None:
+        """Say that this process serves; a gateway also says where."""
+        words = {"event": "ready", "incarnation": incarnation, "http": http, "bind": bind}
+        self._say({key: value for key, value in words.items() if value != ""})
+
+    def failed(self, why: str) -> None:
+        """Say why this process cannot start; it should then exit with code 3."""
+        self._say({"event": "failed", "why": why})
+
+    def watch(self, grace: float) -> None:
+        """From now on: when the parent is gone, leave as on SIGTERM, within `grace` seconds."""
+        if self._parent_fd is None:
+            return
+        self._thread = threading.Thread(
+            target=self._wait, args=(self._parent_fd, grace), daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread and close the pipes; more than once does no harm."""
+        if self._closing < 0:
+            return
+        os.eventfd_write(self._closing, 1)
+        if self._thread is not None:
+            self._thread.join()
+        for descriptor in (self._ready_fd, self._parent_fd, self._closing):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._ready_fd = self._parent_fd = None
+        self._closing = -1
+
+    def _say(self, words: dict[str, Any]) -> None:
+        if self._ready_fd is None:
+            return
+        try:
+            os.write(self._ready_fd, json.dumps(words).encode() + b"\n")
+        except BrokenPipeError:
+            return  # nobody is left to hear it; the other pipe says so
+
+    def _wait(self, parent_fd: int, grace: float) -> None:
+        poll = select.poll()
+        poll.register(self._closing, select.POLLIN)
+        poll.register(parent_fd, select.POLLIN)
+        with _parent() as process:
+            if process is not None:
+                poll.register(process, select.POLLIN)
+            if any(descriptor == self._closing for descriptor, _ in poll.poll()):
+                return
+        if self._run_folder:
+            shutil.rmtree(self._run_folder, ignore_errors=True)
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            kill_group()  # still loading: it would die of the signal, but not what it started
+        os.kill(os.getpid(), signal.SIGTERM)  # once: a second one would cut the draining short
+        poll = select.poll()
+        poll.register(self._closing, select.POLLIN)
+        if not poll.poll(grace * 1000):
+            kill_group()
+
+
+@contextlib.contextmanager
+def _parent() -> Iterator[int | None]:
+    """A descriptor of the parent, ready when it has died, also where a stray process keeps the
+    pipe open; None where the system has no such thing."""
+    try:
+        process = os.pidfd_open(os.getppid())
+    except OSError:
+        yield None
+        return
+    try:
+        yield process
+    finally:
+        os.close(process)
+
+
+def kill_group() -> None:
+    """Kill this process and, if it leads a group, everything that it started."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)

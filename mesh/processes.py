@@ -1,0 +1,301 @@
+"""Runs the processes of a service: carries out what `mesh/supervisor.py` decides.
+
+One loop over a selector: the signals of this process, the pipe of each child, and the end of each
+child (a pidfd). Children lead process groups of their own, so Ctrl-C in a terminal reaches only
+this process, which then ends them in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import Any, NamedTuple, Protocol
+
+from mesh.log import get_logger
+from mesh.run_folder import RunFolder
+from mesh.supervisor import (
+    Announce,
+    Begin,
+    Bound,
+    Event,
+    Exit,
+    Exited,
+    Failed,
+    Instruction,
+    Kill,
+    Ready,
+    Say,
+    Slot,
+    Start,
+    Stop,
+    Supervisor,
+    Terminate,
+    Tick,
+)
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_CHUNK = 65536
+_ASKED = 0  # in the wake pipe, where signals have their numbers
+
+
+class Command(NamedTuple):
+    """How a process is started.
+
+    Attributes:
+        argv: program and arguments; the descriptors and the settings file are added to them.
+        environment: all its environment variables.
+        settings: what it is handed, as plain values for JSON.
+    """
+
+    argv: list[str]
+    environment: dict[str, str]
+    settings: dict[str, Any]
+
+
+class Callbacks(Protocol):
+    """What `Processes` asks and tells."""
+
+    def command(self, slot: Slot) -> Command:
+        """How to start the next process of this slot."""
+        ...
+
+    def heard(self, slot: Slot, words: dict[str, Any]) -> None:
+        """A process said something over its pipe, such as where it listens."""
+        ...
+
+    def exited(self, slot: Slot, pid: int, code: int, signal: int) -> None:
+        """A process is gone; the supervisor hears of it afterwards."""
+        ...
+
+    def announce(self) -> None:
+        """Every process is ready for the first time."""
+        ...
+
+
+class Child:
+    """One running process: its pipe, its pidfd, and what it has said of a line so far."""
+
+    def __init__(self, command: Command, settings: str, parent_fd: int) -> None:
+        """Start it in a group of its own; OSError if that cannot be."""
+        self.ready_fd, child_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        flags = [f"--settings={settings}", f"--ready-fd={child_end}", f"--parent-fd={parent_fd}"]
+        try:
+            # The child's end must block, or a long last word would be cut.
+            os.set_blocking(child_end, True)
+            self.process = subprocess.Popen(
+                [*command.argv, *flags],
+                env=command.environment,
+                stdin=subprocess.DEVNULL,
+                pass_fds=(child_end, parent_fd),
+                process_group=0,
+            )
+        except BaseException:
+            os.close(self.ready_fd)
+            raise
+        finally:
+            os.close(child_end)
+        self.pidfd = os.pidfd_open(self.process.pid)
+        self.hung_up = False
+        self._unfinished = b""
+
+    def words(self) -> Iterator[dict[str, Any]]:
+        """What it has said since the last time, as far as lines are complete."""
+        *lines, self._unfinished = (self._unfinished + self._read()).split(b"\n")
+        for line in lines:
+            if (words := _object(line)) is not None:
+                yield words
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it and its whole group, which the not yet reaped leader's id still names."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def reap(self) -> tuple[int, int]:
+        """Exit code and signal of a process that is gone; whatever it started goes with it."""
+        os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
+        self.kill()
+        status = self.process.wait()
+        os.close(self.pidfd)
+        os.close(self.ready_fd)
+        return max(status, 0), max(-status, 0)
+
+    def _read(self) -> bytes:
+        parts = []
+        with contextlib.suppress(BlockingIOError):
+            while part := os.read(self.ready_fd, _CHUNK):
+                parts.append(part)
+            self.hung_up = True
+        return b"".join(parts)
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    """The JSON object in a line; a user's code may have written there, too."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+class Processes:
+    """The loop that a supervisor's decisions are carried out in.
+
+    Example:
+        >>> with RunFolder() as folder:
+        ...     code = Processes(supervisor, callbacks, folder).run()
+    """
+
+    def __init__(self, supervisor: Supervisor, callbacks: Callbacks, folder: RunFolder) -> None:
+        """Prepare; nothing is started before `run`."""
+        self._supervisor, self._callbacks, self._folder = supervisor, callbacks, folder
+        self._children: dict[Slot, Child] = {}
+        self._events: deque[Event] = deque()
+        self._exit_code: int | None = None
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        # Never written: its end tells every child that this process is gone.
+        self._life_read, self._life_write = os.pipe2(os.O_CLOEXEC)
+
+    def run(self) -> int:
+        """Start everything and keep it running until the end; returns the exit code."""
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
+        try:
+            with self._signals():
+                self._feed(Begin())
+                while self._exit_code is None:
+                    self._turn()
+        finally:
+            self._close()
+        return self._exit_code
+
+    def stop(self) -> None:
+        """Ask for the end, as Ctrl-C does; may be called from another thread."""
+        os.write(self._wake_write, bytes([_ASKED]))
+
+    def pids(self) -> dict[Slot, int]:
+        """The running processes."""
+        return {slot: child.process.pid for slot, child in self._children.items()}
+
+    def _turn(self) -> None:
+        wait = self._supervisor.next_due() - monotonic()
+        for key, _ in self._selector.select(None if wait == float("inf") else max(wait, 0.0)):
+            # A child's end closes its pipe, whose own readiness may come later in this list.
+            if key.fd in self._selector.get_map():
+                key.data()
+        self._feed(Tick())
+
+    def _feed(self, event: Event) -> None:
+        """Let the supervisor decide; events that its own decisions cause come after them."""
+        self._events.append(event)
+        if len(self._events) > 1:
+            return
+        while self._events:
+            for instruction in self._supervisor.handle(self._events[0], monotonic()):
+                self._carry_out(instruction)
+            self._events.popleft()
+
+    def _carry_out(self, instruction: Instruction) -> None:
+        match instruction:
+            case Start(slot):
+                self._start(slot)
+            case Terminate(slot):
+                self._with(slot, Child.terminate)
+            case Kill(slot):
+                self._with(slot, Child.kill)
+            case Say(level, text):
+                getattr(get_logger(), level)(text)
+            case Announce():
+                self._callbacks.announce()
+            case Exit(code):
+                self._exit_code = code
+
+    def _with(self, slot: Slot, act: Callable[[Child], None]) -> None:
+        if slot in self._children:
+            act(self._children[slot])
+
+    def _start(self, slot: Slot) -> None:
+        command = self._callbacks.command(slot)
+        name = str(slot).replace("/", "-")
+        settings = self._folder.write(f"{name}.json", json.dumps(command.settings))
+        try:
+            child = Child(command, str(settings), self._life_read)
+        except OSError as error:
+            self._feed(Failed(slot, f"cannot start a process: {error.strerror}"))
+            self._feed(Exited(slot, 1))
+            return
+        self._children[slot] = child
+        get_logger().debug("%s started as process %d", slot, child.process.pid)
+        listen = self._selector.register
+        listen(child.ready_fd, selectors.EVENT_READ, lambda: self._listen(slot, child))
+        listen(child.pidfd, selectors.EVENT_READ, lambda: self._bury(slot, child))
+
+    def _listen(self, slot: Slot, child: Child) -> None:
+        """Pass on what a child says."""
+        for words in child.words():
+            self._callbacks.heard(slot, words)
+            self._feed_words(slot, words)
+        if child.hung_up and child.ready_fd in self._selector.get_map():
+            self._selector.unregister(child.ready_fd)
+
+    def _feed_words(self, slot: Slot, words: dict[str, Any]) -> None:
+        match words:
+            case {"event": "bound"}:
+                self._feed(Bound(slot))
+            case {"event": "ready"}:
+                self._feed(Ready(slot))
+            case {"event": "failed", "why": why}:
+                self._feed(Failed(slot, str(why)))
+
+    def _bury(self, slot: Slot, child: Child) -> None:
+        self._listen(slot, child)  # its last words come before its death
+        self._selector.unregister(child.pidfd)
+        if child.ready_fd in self._selector.get_map():
+            self._selector.unregister(child.ready_fd)
+        pid = child.process.pid
+        code, signum = child.reap()
+        del self._children[slot]
+        self._callbacks.exited(slot, pid, code, signum)
+        self._feed(Exited(slot, code, signum))
+
+    def _woken(self) -> None:
+        for number in os.read(self._wake_read, _CHUNK):
+            if number in (_ASKED, *STOP_SIGNALS):  # others have handlers of the user's own
+                self._feed(Stop())
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Signals do nothing but wake the loop. Only a process's main thread may ask for them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        wanted = [one for one in STOP_SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+        before = {one: signal.signal(one, lambda *_: None) for one in wanted}
+        wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for one, old in before.items():
+                signal.signal(one, old)
+
+    def _close(self) -> None:
+        """Whatever happened, leave no process behind."""
+        for child in self._children.values():
+            child.kill()
+            child.reap()
+        self._children.clear()
+        self._selector.close()
+        for descriptor in (self._wake_read, self._wake_write, self._life_read, self._life_write):
+            os.close(descriptor)

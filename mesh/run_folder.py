@@ -1,0 +1,119 @@
+"""The private folder of one run: sockets and settings of its processes, gone when it ends.
+
+Its name tells whose it is; a lock that only the living hold tells whether it is still in use. So a
+folder left behind by a run that was killed is found and removed at the next start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mesh.errors import StartError
+
+# A unix socket's path ends at 107 bytes; libzmq needs some of them, and names in here have 20.
+LONGEST_PATH = 75
+_LOCK = "lock"
+
+
+class RunFolder:
+    """A private 0700 folder, removed on leaving the ``with`` block.
+
+    Example:
+        >>> with RunFolder() as folder:
+        ...     settings = folder.path / "gateway.json"
+    """
+
+    def __init__(self, base: str = "") -> None:
+        """Make the folder inside `base`, or where such things belong; StartError if impossible."""
+        parent = Path(base or default_base())
+        remove_stale(parent)
+        name = f"meshline-{os.getuid()}-{os.getpid()}-{secrets.token_hex(2)}"
+        self.path = parent.absolute() / name
+        if len(os.fsencode(self.path)) > LONGEST_PATH:
+            text = f"the folder {parent} is too deep for sockets; name a shorter one with --path"
+            raise StartError(text)
+        try:
+            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700)
+        except OSError as error:
+            raise StartError(f"cannot make the folder {self.path}: {error.strerror}") from None
+        self._lock = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def __enter__(self) -> Self:
+        """The folder, to be used inside the block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Remove it."""
+        self.close()
+
+    def close(self) -> None:
+        """Remove the folder with everything in it; more than once does no harm."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file that only this user can read; returns where it is."""
+        path = self.path / name
+        descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+
+def default_base() -> str:
+    """Where run folders belong: the user's runtime folder if there is one, else the temporary."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    return runtime if runtime and os.access(runtime, os.W_OK) else tempfile.gettempdir()
+
+
+def remove_stale(parent: Path) -> list[Path]:
+    """Remove this user's run folders in `parent` that nobody lives in; returns those it removed."""
+    mine = re.compile(rf"meshline-{os.getuid()}-(\d+)-[0-9a-f]+")
+    removed = []
+    for path in parent.glob("meshline-*") if parent.is_dir() else ():
+        found = mine.fullmatch(path.name)
+        if found and _is_own_folder(path) and not _is_alive(path, int(found[1])):
+            shutil.rmtree(path, ignore_errors=True)
+            removed.append(path)
+    return removed
+
+
+def _is_own_folder(path: Path) -> bool:
+    try:
+        facts = path.lstat()
+    except OSError:
+        return False
+    return path.is_dir() and not path.is_symlink() and facts.st_uid == os.getuid()
+
+
+def _is_alive(path: Path, pid: int) -> bool:
+    """Whether somebody holds the lock; where there is none yet, whether its maker runs."""
+    try:
+        lock = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return Path(f"/proc/{pid}").exists()
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(lock)

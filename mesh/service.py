@@ -1,0 +1,216 @@
+"""Runs a described service on this host: a gateway and its stages, or one stage's replicas alone.
+
+`Server.run`, ``mesh up`` and ``mesh stage`` all end up here. This module knows how our two programs
+are started (``python -P -m gateway``, ``python -P -m stage``) and what each is handed; it imports
+neither.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mesh.log import get_logger
+from mesh.processes import Command, Processes
+from mesh.run_folder import RunFolder
+from mesh.schema import is_loopback, split_tcp
+from mesh.settings import (
+    DEFAULT_BIND,
+    GatewayProcess,
+    MeshSettings,
+    ReplicaProcess,
+    StageSettings,
+    WorkerSource,
+)
+from mesh.supervisor import GATEWAY, Plan, Slot, Supervisor
+
+# Longer than opening two ports can take, also on a machine that is busy importing models.
+GATEWAY_START = 60.0
+_ANYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
+
+# Told of every process that ends: its place, pid, exit code and signal (one of the two is 0).
+OnExit = Callable[[Slot, int, int, int], None]
+
+
+class Service:
+    """What the processes of one service are, and what each is handed: the `Callbacks` of the loop.
+
+    Args:
+        settings: the whole service.
+        sources: where each stage's class is found; also which stages to run.
+        folder: the private folder of this run.
+        with_gateway: whether a gateway runs here too; else replicas dial `settings.dialled()`.
+        on_exit: told of every process that ends, before it is restarted.
+    """
+
+    def __init__(
+        self,
+        settings: MeshSettings,
+        sources: Mapping[str, WorkerSource],
+        folder: Path,
+        with_gateway: bool = True,
+        on_exit: OnExit | None = None,
+    ) -> None:
+        """Decide the addresses that can be decided before anything runs."""
+        self._settings, self._sources, self._folder = settings, sources, folder
+        self._with_gateway, self._on_exit = with_gateway, on_exit
+        self._bind = settings.gateway.bind or f"ipc://{folder}/gateway.sock"
+        self._http = settings.gateway.http
+        self._feeds = 0
+
+    def plan(self) -> Plan:
+        """The slots to fill, the gateway's first."""
+        stages = [self._settings.stages[name] for name in self._sources]
+        slots = {GATEWAY: GATEWAY_START} if self._with_gateway else {}
+        for stage in stages:
+            for number in range(1, stage.replicas + 1):
+                slots[Slot(stage.name, number)] = stage.start_timeout
+        unknown_port = self._bind.startswith("tcp://") and split_tcp(self._bind)[1] == 0
+        gateway_first = self._with_gateway and unknown_port
+        return Plan(slots, self._settings.gateway.grace, gateway_first)
+
+    def command(self, slot: Slot) -> Command:
+        """How to start the next process of a slot."""
+        program = "gateway" if slot.is_gateway else "stage"
+        argv = [sys.executable, "-P", "-m", program]
+        environment = dict(os.environ)
+        if slot.is_gateway:
+            return Command(argv, environment, self._gateway().to_json())
+        stage = self._settings.stages[slot.stage]
+        if stage.env:
+            environment.update(stage.env[slot.number - 1])
+        return Command(argv, environment, self._replica(stage, slot.number).to_json())
+
+    def heard(self, slot: Slot, words: Mapping[str, Any]) -> None:
+        """Remember where the gateway listens, so that its successor listens there too."""
+        if slot.is_gateway:
+            self._bind = str(words.get("bind", self._bind))
+            self._http = str(words.get("http", self._http))
+
+    def exited(self, slot: Slot, pid: int, code: int, signal: int) -> None:
+        """Pass a process's end on to whoever asked."""
+        if self._on_exit is not None:
+            self._on_exit(slot, pid, code, signal)
+
+    def announce(self) -> None:
+        """Say where the service is, once, for people."""
+        if not self._with_gateway:
+            get_logger().info("every replica of %s is ready", ", ".join(self._sources))
+            return
+        for path, stages in self._settings.routes.items():
+            get_logger().info("serving http://%s%s: %s", self._http, path, " -> ".join(stages))
+
+    def _gateway(self) -> GatewayProcess:
+        shell = gateway_process(self._settings, self._bind)
+        listening = dataclasses.replace(shell.gateway, http=self._http)
+        return dataclasses.replace(
+            shell, gateway=listening, open_when_ready=True, run_folder=str(self._folder)
+        )
+
+    def _replica(self, stage: StageSettings, number: int) -> ReplicaProcess:
+        return ReplicaProcess(
+            mesh=self._settings.name,
+            revision=self._settings.revision,
+            stage=stage,
+            worker=self._sources[stage.name],
+            worker_id=number,
+            gateways=self._gateways(),
+            timeout=self._settings.forward_limit(stage.name),
+            feed=self._feed(stage, number),
+            advertise=_numbered(stage.advertise, number) if stage.advertise else "",
+            grace=self._settings.gateway.grace,
+            run_folder=str(self._folder),
+            log_level=self._settings.log_level,
+        )
+
+    def _gateways(self) -> tuple[str, ...]:
+        return (dialled_at(self._bind),) if self._with_gateway else self._settings.dialled()
+
+    def _feed(self, stage: StageSettings, number: int) -> str:
+        """Where the next stage dials this replica; "" where none does, or nobody could."""
+        if not self._settings.feeds(stage.name):
+            return ""
+        if stage.feed:
+            return _numbered(stage.feed, number)
+        if self._bind.startswith("ipc://") and self._with_gateway:
+            # A new path for each life: nobody takes a successor for the one that died.
+            self._feeds += 1
+            return f"ipc://{self._folder}/feed-{self._feeds}.sock"
+        near = all(_is_near(address) for address in self._gateways())
+        return "tcp://127.0.0.1:0" if near else ""
+
+
+def run(
+    settings: MeshSettings,
+    sources: Mapping[str, WorkerSource],
+    with_gateway: bool = True,
+    base: str = "",
+) -> int:
+    """Run a service until it ends; returns the exit code for this process.
+
+    Args:
+        settings: the whole service.
+        sources: where each stage's class is found; also which stages to run.
+        with_gateway: whether a gateway runs here too.
+        base: where to make the run folder, if not at the usual place.
+    """
+    with RunFolder(base) as folder:
+        service = Service(settings, sources, folder.path, with_gateway)
+        return Processes(Supervisor(service.plan()), service, folder).run()
+
+
+def gateway_process(settings: MeshSettings, bind: str) -> GatewayProcess:
+    """What a gateway is handed that runs by itself: HTTP opens at once."""
+    return GatewayProcess(
+        mesh=settings.name,
+        revision=settings.revision,
+        gateway=settings.gateway,
+        bind=bind,
+        routes=settings.routes,
+        stages=settings.stages,
+        log_level=settings.log_level,
+    )
+
+
+def become_gateway(settings: MeshSettings) -> NoReturn:
+    """Replace this process by a gateway, which is then nobody's child.
+
+    Its settings travel in memory, as there is no parent who could remove a file afterwards.
+    """
+    shell = gateway_process(settings, settings.gateway.bind or DEFAULT_BIND)
+    memory = os.memfd_create("mesh-settings", 0)
+    os.write(memory, json.dumps(shell.to_json()).encode())
+    flag = f"--settings=/proc/self/fd/{memory}"
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "gateway", flag])
+
+
+def dialled_at(bind: str) -> str:
+    """Where a process on this machine dials something that binds there.
+
+    Example:
+        >>> dialled_at("tcp://0.0.0.0:7000")
+        'tcp://127.0.0.1:7000'
+    """
+    if not bind.startswith("tcp://"):
+        return bind
+    host, port = split_tcp(bind)
+    shown = f"[{host}]" if ":" in host else host
+    return f"tcp://{_ANYWHERE.get(host, shown)}:{port}"
+
+
+def _numbered(feed: str, number: int) -> str:
+    """The address of the n-th replica's feed: a given port is the first one's, the rest follow."""
+    if not feed.startswith("tcp://"):
+        return f"{feed}-{number}"
+    host, port = split_tcp(feed)
+    shown = f"[{host}]" if ":" in host else host
+    return f"tcp://{shown}:{port + number - 1 if port else 0}"
+
+
+def _is_near(address: str) -> bool:
+    return not address.startswith("tcp://") or is_loopback(split_tcp(address)[0])

@@ -1,0 +1,395 @@
+"""One pair of incarnations: what each end has sent, received, and granted. Outlives connections.
+
+A connection may end at any byte; the pair goes on. Every reliable message bears the next number
+of its direction and stays in the `Outbox` until the other's receipt covers it. When a new
+connection is made, HELLO and WELCOME name the last number received, and what follows it is sent
+again. So a link only delays. What *is* lost is lost with an incarnation, and `unreceipted` says
+what that was.
+
+Credit is absolute: how many tasks and bytes the other has granted since the pair met, and how
+many of them were spent. A lost or repeated grant therefore changes nothing. Receipt and grants
+ride in the header of whatever goes anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mesh.errors import ProtocolError
+from mesh.fields import Frame
+from mesh.messages import RELIABLE, Header, Message, Part, Role, StageFacts, Task, Tasks, Type
+from mesh.outbox import UNKNOWN, Outbox, Retained, singly
+from mesh.transfers import Incoming
+from mesh.wire import encode, seal
+
+LAZY = 0.050  # seconds that a receipt or grant may wait for something to ride on
+MANY_MESSAGES = 64  # unreceipted messages after which the receipt waits no longer
+MANY_BYTES = 2 * 1024 * 1024  # the same in bytes: a quarter of what the other may have under way
+MOST_REFUSED = 16  # refusals that are remembered in case the other did not hear of them
+_NEVER = float("inf")
+
+
+class Gap(ProtocolError):
+    """Messages are missing on a connection that keeps order: it must be made anew."""
+
+
+class Session:
+    """State of one pair of incarnations, seen from one end.
+
+    Args:
+        me: incarnation of this process.
+        peer: incarnation of the other.
+        role: what the other is.
+        limit: bytes of large buffers that the other may have under way to us.
+        nonce: of the HELLO that began it. The same nonce resumes it, another one begins anew.
+        now: local monotonic time in seconds.
+
+    Attributes:
+        link: the connection that carries the pair now, None while there is none.
+        stage: what the other runs, if it is a replica.
+        feed: where the other takes consumers of its outputs, or "".
+        host: name of the other's host, for people.
+        pid: its process id there.
+        owners: gateways that the other says it reaches.
+        since: when the present connection was made; when the last one ended if there is none.
+        heard: when the other last said anything.
+        said: when anything was last sent to it.
+        round_trip: seconds there and back, as last measured; 0 before the first.
+        draining: nothing new is to be sent to the other.
+        owes_drain: the other waits for our DRAIN, which goes when all that was posted is sent.
+        last: the last sequence number that the other will send, None while it has not said so.
+        parting: until when our BYE may remain unanswered.
+        refusals: messages that the other could not read or that cannot be sent, with the reason;
+            `Links` makes news of them.
+        received: the last sequence number received.
+        granted_tasks, granted_bytes: credit that the other gave us.
+        spent_tasks, spent_bytes: what we spent of it.
+        allowed_tasks, allowed_bytes: credit that we gave the other.
+        taken_tasks, taken_bytes: what it took of it.
+    """
+
+    __slots__ = (
+        "_incoming",
+        "_outbox",
+        "_owed_since",
+        "_refused",
+        "_told_bytes",
+        "_told_tasks",
+        "_unreceipted_in",
+        "allowed_bytes",
+        "allowed_tasks",
+        "draining",
+        "feed",
+        "granted_bytes",
+        "granted_tasks",
+        "heard",
+        "host",
+        "last",
+        "link",
+        "me",
+        "nonce",
+        "owes_drain",
+        "owners",
+        "parting",
+        "peer",
+        "pid",
+        "received",
+        "refusals",
+        "role",
+        "round_trip",
+        "said",
+        "since",
+        "spent_bytes",
+        "spent_tasks",
+        "stage",
+        "taken_bytes",
+        "taken_tasks",
+    )
+
+    def __init__(
+        self, me: int, peer: int, role: Role, limit: int, nonce: int = 0, now: float = 0.0
+    ) -> None:
+        self.me = me
+        self.peer = peer
+        self.role = role
+        self.nonce = nonce
+        self.link: int | None = None
+        self.stage: StageFacts | None = None
+        self.feed = ""
+        self.host = ""
+        self.pid = 0
+        self.owners: tuple[int, ...] = ()
+        self.since = self.heard = self.said = now
+        self.round_trip = 0.0
+        self.draining = self.owes_drain = False
+        self.last: int | None = None
+        self.parting = _NEVER
+        self.refusals: list[tuple[Message, str]] = []
+        self._outbox = Outbox()
+        self.received = 0
+        self._incoming = Incoming(limit)
+        self._refused: dict[int, str] = {}
+        self._told_tasks = self._told_bytes = 0
+        self._unreceipted_in = 0
+        self._owed_since: float | None = None
+        self.granted_tasks = self.granted_bytes = 0
+        self.spent_tasks = self.spent_bytes = 0
+        self.allowed_tasks = self.allowed_bytes = 0
+        self.taken_tasks = self.taken_bytes = 0
+
+    def __repr__(self) -> str:
+        """What matters when a history is read."""
+        where = "down" if self.link is None else f"link {self.link}"
+        return (
+            f"<Session {self.role.name.lower()} {self.peer:x} {where} sent {self.sequence} "
+            f"(unreceipted {len(self._outbox)}) received {self.received} "
+            f"credit {self.free_tasks}>"
+        )
+
+    # --- connections ---------------------------------------------------------------------------
+
+    def attach(
+        self, link: int, received: int, now: float
+    ) -> tuple[Sequence[Message], list[list[Frame]]]:
+        """A connection carries the pair; send again what the other has not received.
+
+        Args:
+            link: the connection.
+            received: the last sequence number that the other has received.
+            now: local monotonic time in seconds.
+
+        Returns:
+            The messages of ours that are covered by that for the first time; and the multiparts
+            to send, in order.
+        """
+        self.link = link
+        self.since = self.heard = now
+        covered = self._outbox.receipt(received)
+        return covered, [self._frames(kept, now) for kept in self._outbox.retained()]
+
+    def detach(self, now: float) -> None:
+        """The connection ended; the pair waits for the next one."""
+        self.link = None
+        self.since = now
+
+    @property
+    def resumes_after(self) -> int:
+        """The number that HELLO and WELCOME name as received.
+
+        Of a message that was refused the other must hear, and the ERR may have been lost with
+        the connection. Where it was not, the other keeps nothing that it would send again.
+        """
+        return min(self._refused) - 1 if self._refused else self.received
+
+    # --- sending -------------------------------------------------------------------------------
+
+    @property
+    def sequence(self) -> int:
+        """The last sequence number that was sent."""
+        return self._outbox.sequence
+
+    def post(self, message: Message, nbytes: int = UNKNOWN) -> None:
+        """Queue a reliable message; `flush` sends it. `nbytes` is the length of its payloads."""
+        self._outbox.post(message, nbytes)
+
+    def post_tasks(self, tasks: list[Task], nbytes: int) -> None:
+        """Queue a bundle, and spend the credit that there is for it."""
+        self.spent_tasks += len(tasks)
+        self.spent_bytes += nbytes
+        self._outbox.post(Tasks(tasks), nbytes)
+
+    @property
+    def free_tasks(self) -> int:
+        """Credit that is left: tasks that may be sent now."""
+        return self.granted_tasks - self.spent_tasks
+
+    @property
+    def free_bytes(self) -> int:
+        """Credit that is left: payload bytes that may be sent now."""
+        return self.granted_bytes - self.spent_bytes
+
+    def say(self, message: Message, now: float) -> list[Frame]:
+        """The frames of an unreliable message, to be sent at once."""
+        encoded = encode(message, now)
+        return seal(self._header(encoded.type, 0, 0, now), encoded)
+
+    def flush(self, now: float) -> list[list[Frame]]:
+        """Everything that may go now, small messages before slices of large ones.
+
+        Returns them as multiparts, in order; none while there is no connection.
+        """
+        if self.link is None:
+            return []
+        outbox = self._outbox
+        sent = [self._frames(kept, now) for kept in outbox.take(now)]
+        while outbox.misfits:
+            misfits, outbox.misfits = outbox.misfits, []
+            for message, reason in misfits:
+                self._give_up(message, reason)
+            sent += [self._frames(kept, now) for kept in outbox.take(now)]
+        return sent
+
+    def _frames(self, kept: Retained, now: float) -> list[Frame]:
+        age = int((now - kept.at) * 1000)
+        return seal(self._header(kept.encoded.type, kept.sequence, age, now), kept.encoded)
+
+    def _header(self, kind: Type, sequence: int, age: int, now: float) -> Header:
+        self._told_tasks = self.allowed_tasks
+        self._told_bytes = self.allowed_bytes
+        self._unreceipted_in = 0
+        self._owed_since = None
+        self.said = now
+        return Header(
+            kind,
+            self.me,
+            self.peer,
+            sequence,
+            self.received,
+            self.allowed_tasks,
+            self.allowed_bytes,
+            age,
+        )
+
+    # --- what cannot be sent or read -------------------------------------------------------------
+
+    def told_off(self, sequence: int, reason: str) -> None:
+        """The other could not read the message that bore this number."""
+        message = self._outbox.refused(sequence)
+        if message is not None and type(message) is not Part:
+            self._give_up(message, reason)
+
+    def _give_up(self, message: Message, reason: str) -> None:
+        """Send the rows of a bundle singly, so that only the one at fault is refused."""
+        if type(message) is Tasks:
+            self.spent_tasks -= len(message.tasks)
+            self.spent_bytes -= sum(task.nbytes for task in message.tasks)
+        rows = singly(message)
+        if len(rows) == 1:
+            self.refusals.append((message, reason))
+            return
+        for row in rows:
+            if type(row) is Tasks:
+                self.post_tasks(row.tasks, row.tasks[0].nbytes)
+            else:
+                self.post(row)
+
+    def refuse(self, sequence: int, reason: str) -> bool:
+        """A message of the other's could not be read: count it as received, say so by ERR.
+
+        Returns:
+            False if messages before it are missing.
+        """
+        if sequence > self.received + 1:
+            return False
+        self.received = max(self.received, sequence)
+        self._refused[sequence] = reason
+        if len(self._refused) > MOST_REFUSED:
+            del self._refused[min(self._refused)]
+        return True
+
+    # --- receiving -----------------------------------------------------------------------------
+
+    def accept(
+        self, header: Header, message: Message, now: float
+    ) -> tuple[Sequence[Message], bool]:
+        """Take a message of the other.
+
+        Slices are put together, and named ones put in their place in `message`.
+
+        Returns:
+            The messages of ours that its receipt covers for the first time; and whether the
+            message is news: it is not if it was received before or is a slice.
+
+        Raises:
+            Gap: messages before this one are missing.
+            ProtocolError: it breaks a limit or a rule.
+        """
+        fresh = header.type not in RELIABLE or self._take(header, message, now)
+        self.heard = now
+        if header.tasks > self.granted_tasks:
+            self.granted_tasks = header.tasks
+        if header.bytes > self.granted_bytes:
+            self.granted_bytes = header.bytes
+        return self._outbox.receipt(header.receipt), fresh
+
+    def _take(self, header: Header, message: Message, now: float) -> bool:
+        """Count a reliable message; False if there is nothing to do for it."""
+        sequence = header.sequence
+        if sequence <= self.received:
+            if sequence in self._refused:
+                raise ProtocolError(self._refused[sequence])
+            return False
+        if sequence > self.received + 1:
+            raise Gap(f"message {sequence} came where {self.received + 1} is next")
+        self._unreceipted_in += 1
+        if self._owed_since is None:
+            self._owed_since = now
+        if type(message) is Part:
+            self._incoming.add(message)
+            self.received = sequence
+            self._unreceipted_in += MANY_MESSAGES * len(message.slice) // MANY_BYTES
+            return False
+        self._incoming.claim(message)
+        self.received = sequence
+        if type(message) is Tasks:
+            self.taken_tasks += len(message.tasks)
+            self.taken_bytes += sum([task.nbytes for task in message.tasks])
+        return True
+
+    # --- credit and receipts that nothing carries ------------------------------------------------
+
+    def allow(self, tasks: int, nbytes: int, now: float) -> None:
+        """Grant up to these absolute counters; a grant is never taken back."""
+        if tasks > self.allowed_tasks or nbytes > self.allowed_bytes:
+            self.allowed_tasks = max(self.allowed_tasks, tasks)
+            self.allowed_bytes = max(self.allowed_bytes, nbytes)
+            if self._owed_since is None:
+                self._owed_since = now
+
+    def owes_at(self) -> float:
+        """When receipt or credit must go at the latest; never, if nothing is owed."""
+        if self._owed_since is None or self.link is None:
+            return _NEVER
+        return self._owed_since if self._is_urgent() else self._owed_since + LAZY
+
+    def _is_urgent(self) -> bool:
+        """Many wait for a receipt, or the other has less than half of its credit left."""
+        if self._unreceipted_in >= MANY_MESSAGES:
+            return True
+        tasks, nbytes = self.taken_tasks, self.taken_bytes
+        return (
+            self.allowed_tasks > self._told_tasks
+            and (self._told_tasks - tasks) * 2 <= self.allowed_tasks - tasks
+        ) or (
+            self.allowed_bytes > self._told_bytes
+            and (self._told_bytes - nbytes) * 2 < self.allowed_bytes - nbytes
+        )
+
+    # --- the end -------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Nothing new is to be sent to the other, and it is to be told when all has been sent."""
+        self.draining = self.owes_drain = True
+
+    @property
+    def may_say_drain(self) -> bool:
+        """Whether DRAIN is owed and all that was posted has its number."""
+        return self.owes_drain and not self._outbox.is_queued()
+
+    @property
+    def is_parting(self) -> bool:
+        """Whether we said BYE."""
+        return self.parting < _NEVER
+
+    @property
+    def is_drained(self) -> bool:
+        """The other sends nothing new, and all that it sent has come."""
+        return self.last is not None and self.received >= self.last
+
+    def is_idle(self) -> bool:
+        """Nothing queued, nothing unreceipted: it may be closed without loss."""
+        return self._outbox.is_idle()
+
+    def unreceipted(self) -> list[Message]:
+        """What was posted and never receipted; large messages whole. Empties itself."""
+        return self._outbox.unreceipted()

@@ -1,0 +1,405 @@
+"""Every setting of the mesh, each declared once; and what a process is handed when it starts.
+
+`MeshSettings` describes a whole service: its gateway, its stages, its routes. `GatewayProcess` and
+`ReplicaProcess` are the parts of it that one process needs; they travel to it as one JSON file.
+
+All values are in our own units: seconds, bytes. How they are written by people is the business of
+`mesh/schema.py` (kinds) and `mesh/settings_text.py` (mesh.toml, environment).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NoReturn, Self
+
+from mesh.errors import SettingsError
+from mesh.schema import (
+    Duration,
+    Endpoint,
+    Endpoints,
+    Environments,
+    HttpAddress,
+    Size,
+    Switch,
+    Text,
+    Whole,
+    entries,
+    is_loopback,
+    nearest,
+    setting,
+    split_http,
+    split_tcp,
+)
+from mesh.units import show_size
+
+LEVELS = ("debug", "info", "warning", "error")
+STAGE_NAME = r"[A-Za-z][A-Za-z0-9_-]{0,62}"
+ROUTE = re.compile(r"(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+")
+RESERVED = ("/health", "/livez", "/readyz", "/metrics", "/openapi.json", "/openapi", "/docs")
+RESERVED_TREES = ("/openapi/", "/docs/", "/v2/", "/mesh/")
+
+# Where a gateway is found when nobody says anything: one on this machine.
+DEFAULT_BIND = "tcp://127.0.0.1:7000"
+
+
+class Fault(SettingsError):
+    """A wrong setting, and in which table it stands, so that its line can be found.
+
+    Attributes:
+        table: ``""`` for the top of the file, ``"gateway"``, ``"stages.embed"``, ``"routes"``.
+        key: the setting's name, ``""`` where the table as a whole is meant.
+        text: what is wrong with it and what to do.
+    """
+
+    def __init__(self, table: str, key: str, text: str) -> None:
+        """Name the place in the message, too."""
+        place = " ".join(filter(None, (f"[{table}]" if table else "", key)))
+        super().__init__(f"{place}: {text}" if place else text)
+        self.table, self.key, self.text = table, key, text
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """``[gateway]``: the process that speaks HTTP and owns the requests."""
+
+    http: str = setting("127.0.0.1:8000", HttpAddress(), "where HTTP listens; port 0: any free one")
+    bind: str = setting(
+        "", Endpoint(), "where replicas dial; without it a private socket, or tcp://127.0.0.1:7000"
+    )
+    timeout: float = setting(
+        3.0, Duration(0.001), "how long a whole request may take", "--timeout", "ms"
+    )
+    capacity: int = setting(1024, Whole(1), "in flight on one route", "--capacity", "requests")
+    capacity_bytes: int = setting(2**30, Size(), "bytes in flight on one route")
+    restart_grace: float = setting(2.0, Duration(), "how long a stage may be gone before 503")
+    max_body: int = setting(
+        10 * 2**20, Size(), "the largest request body", "--max-request-size", "bytes"
+    )
+    max_attempts: int = setting(3, Whole(1), "replica deaths that a request may survive")
+    namespace: str = setting(
+        "mesh",
+        Text(r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and _"),
+        "prefix of the metrics' names",
+        "--namespace",
+    )
+    compression: bool = setting(False, Switch(), "speak gzip and zstd", "--compression")
+    access_log: bool = setting(False, Switch(), "log every request", "--access-log")
+    drain_grace: float | None = setting(
+        None, Duration(), "how long stopping may take; by default `timeout` and 5 s"
+    )
+    insecure: bool = setting(
+        False, Switch(), "let other machines reach mesh ports although nothing authenticates them"
+    )
+
+    @property
+    def host(self) -> str:
+        """The host name or address where HTTP listens."""
+        return split_http(self.http)[0]
+
+    @property
+    def port(self) -> int:
+        """The port where HTTP listens; 0 means any free one."""
+        return split_http(self.http)[1]
+
+    @property
+    def grace(self) -> float:
+        """Seconds that stopping may take before what is left is killed."""
+        return self.timeout + 5.0 if self.drain_grace is None else self.drain_grace
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Self:
+        """Read what `asdict` wrote; SettingsError where it does not fit."""
+        return cls(**_checked(cls, plain, "gateway"))
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """``[stages.NAME]``: one user class and how its replicas run it."""
+
+    name: str
+    worker: str = setting(
+        "",
+        Text(r".+:[A-Za-z_][\w.]*", 'written as "module:Class" or "file.py:Class"'),
+        "the class to run",
+    )
+    replicas: int = setting(1, Whole(0), "processes on this host")
+    max_batch_size: int = setting(1, Whole(1), "tasks that one forward takes; over 1: in a list")
+    max_wait_time: float = setting(0.0, Duration(), "how long a batch may wait for more tasks")
+    timeout: float | None = setting(
+        None, Duration(0.001), "how long one forward may take; by default the gateway's `timeout`"
+    )
+    start_timeout: float = setting(120.0, Duration(0.001), "how long construction may take")
+    kill_grace: float = setting(
+        1.0, Duration(), "how long a forward over its limit may ignore that before it is killed"
+    )
+    env: tuple[dict[str, str], ...] = setting(
+        (), Environments(), "environment variables, one table per replica"
+    )
+    feed: str = setting("", Endpoint(), "where replicas of the next stage dial; port 0: any")
+    advertise: str = setting("", Endpoint(), "the address told to them instead; port 0: the feed's")
+    pool: int = setting(256 * 2**20, Size(), "payload bytes that a replica holds at once")
+    idempotent: bool = setting(True, Switch(), "whether running a task twice does no harm")
+
+    def __post_init__(self) -> None:
+        """Refuse a name that cannot be a metric's label or a key."""
+        if not re.fullmatch(STAGE_NAME, self.name):
+            text = f"a stage's name is letters, digits, _ and -, not {self.name!r}"
+            raise Fault(f"stages.{self.name}", "", text)
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Self:
+        """Read what `asdict` wrote; SettingsError where it does not fit."""
+        name = str(plain.get("name", ""))
+        rest = {key: value for key, value in plain.items() if key != "name"}
+        return cls(name=name, **_checked(cls, rest, f"stages.{name}"))
+
+
+@dataclass(frozen=True)
+class WorkerSource:
+    """Where a user's class is found, also by a process that starts from nothing.
+
+    Attributes:
+        qualname: the class within its module, ``Embed`` or ``Outer.Embed``.
+        module: the module's full name, ``""`` where it is known by its file only.
+        file: absolute path of the script, ``""`` where it is known by its module.
+        as_main: the module was run by ``python -m`` and must be loaded like a script.
+        sys_path: folders to search before a replica's own.
+        argv: the script's arguments, which its own top level may read.
+    """
+
+    qualname: str
+    module: str = ""
+    file: str = ""
+    as_main: bool = False
+    sys_path: tuple[str, ...] = ()
+    argv: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """As people write it: ``module:Class``."""
+        return f"{self.module or self.file}:{self.qualname}"
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Self:
+        """Read what `asdict` wrote."""
+        tuples = {key: tuple(plain[key]) for key in ("sys_path", "argv")}
+        return cls(**{**plain, **tuples})
+
+
+@dataclass(frozen=True)
+class MeshSettings:
+    """A whole service, as one mesh.toml or one script describes it. Immutable and checked."""
+
+    name: str = setting(
+        "mesh", Text(STAGE_NAME, "letters, digits, _ and -"), "name of the mesh; others are refused"
+    )
+    log_level: str = setting(
+        "info",
+        Text("|".join(LEVELS), "one of " + ", ".join(LEVELS)),
+        "what is logged",
+        "--log-level",
+    )
+    gateways: tuple[str, ...] = setting(
+        (), Endpoints(), "where the gateways are; by default the gateway's `bind`"
+    )
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    stages: Mapping[str, StageSettings] = field(default_factory=dict)
+    routes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse settings that contradict each other."""
+        _check_routes(self.routes, self.stages)
+        for stage in self.stages.values():
+            _check_stage(stage, self.gateway)
+        _check_exposed("gateway", "bind", self.gateway.bind, self.gateway.insecure)
+
+    @property
+    def revision(self) -> str:
+        """Short name of what a request meets on its way: the routes, and each stage's class.
+
+        Two processes with the same revision fit together. How many replicas there are, how they
+        batch and where they listen may differ from host to host, and is no part of it.
+        """
+        routes = {path: list(stages) for path, stages in self.routes.items()}
+        classes = {one.name: [one.worker, one.idempotent] for one in self.stages.values()}
+        text = json.dumps([self.name, routes, classes], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def feeds(self, stage: str) -> bool:
+        """Whether another stage follows this one on some route."""
+        return any(stage in path[:-1] for path in self.routes.values())
+
+    def forward_limit(self, stage: str) -> float:
+        """Seconds that one forward of this stage may take."""
+        own = self.stages[stage].timeout
+        return self.gateway.timeout if own is None else own
+
+    def dialled(self) -> tuple[str, ...]:
+        """Where replicas in other processes find the gateways."""
+        return self.gateways or (self.gateway.bind or DEFAULT_BIND,)
+
+
+@dataclass(frozen=True)
+class GatewayProcess:
+    """What one gateway process is handed.
+
+    Attributes:
+        mesh: name of the mesh.
+        revision: see `MeshSettings.revision`.
+        gateway: its settings.
+        bind: where replicas dial: ``ipc://`` in the run folder, or ``tcp://``.
+        routes: per HTTP path the names of its stages.
+        stages: every stage that the mesh has, by name.
+        open_when_ready: open HTTP only when every stage of every route has a replica.
+        run_folder: private folder of this run, ``""`` where there is none.
+        log_level: one of `LEVELS`.
+    """
+
+    mesh: str
+    revision: str
+    gateway: GatewaySettings
+    bind: str
+    routes: Mapping[str, tuple[str, ...]]
+    stages: Mapping[str, StageSettings]
+    open_when_ready: bool = False
+    run_folder: str = ""
+    log_level: str = "info"
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values for `json.dumps`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote; SettingsError where it does not fit."""
+        parts = {
+            "gateway": GatewaySettings.from_json(plain["gateway"]),
+            "routes": {path: tuple(stages) for path, stages in plain["routes"].items()},
+            "stages": {
+                name: StageSettings.from_json(stage) for name, stage in plain["stages"].items()
+            },
+        }
+        return cls(**{**plain, **parts})
+
+
+@dataclass(frozen=True)
+class ReplicaProcess:
+    """What one replica process is handed.
+
+    Attributes:
+        mesh: name of the mesh.
+        revision: see `MeshSettings.revision`.
+        stage: the settings of its stage.
+        worker: the class to run.
+        worker_id: 1 for the stage's first replica on this host, and so on.
+        gateways: every gateway's mesh address, or a DNS name that stands for several.
+        timeout: seconds that one forward may take.
+        feed: where consumers of its outputs dial it, ``""`` where nobody does; port 0: any.
+        advertise: the address told to them instead, ``""`` for the feed's own; port 0: the feed's.
+        grace: seconds that stopping may take before what is left is killed.
+        run_folder: private folder of this run, ``""`` where there is none.
+        log_level: one of `LEVELS`.
+    """
+
+    mesh: str
+    revision: str
+    stage: StageSettings
+    worker: WorkerSource
+    worker_id: int
+    gateways: tuple[str, ...]
+    timeout: float
+    feed: str = ""
+    advertise: str = ""
+    grace: float = 8.0
+    run_folder: str = ""
+    log_level: str = "info"
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values for `json.dumps`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote; SettingsError where it does not fit."""
+        parts = {
+            "stage": StageSettings.from_json(plain["stage"]),
+            "worker": WorkerSource.from_json(plain["worker"]),
+            "gateways": tuple(plain["gateways"]),
+        }
+        return cls(**{**plain, **parts})
+
+
+def is_reserved(path: str) -> bool:
+    """Whether the gateway answers this path itself, now or in a later version."""
+    return path in RESERVED or any(f"{path}/".startswith(tree) for tree in RESERVED_TREES)
+
+
+def refuse_unknown(table: str, key: str, known: Mapping[str, object] | tuple[str, ...]) -> NoReturn:
+    """Raise the Fault for a key that is not in the schema, naming the nearest one that is."""
+    meant = nearest(key, known)
+    hint = f"did you mean {meant!r}?" if meant else f"there are {', '.join(known)}"
+    raise Fault(table, key, f"unknown setting; {hint}")
+
+
+def _checked(owner: type, plain: Mapping[str, Any], table: str) -> dict[str, Any]:
+    """The values of one table, each checked by its kind; None stands for the default."""
+    schema = entries(owner)
+    values: dict[str, Any] = {}
+    for key, value in plain.items():
+        if key not in schema:
+            refuse_unknown(table, key, schema)
+        try:
+            values[key] = None if value is None else schema[key].kind.check(value)
+        except ValueError as error:
+            raise Fault(table, key, str(error)) from None
+    return values
+
+
+def _check_routes(
+    routes: Mapping[str, tuple[str, ...]], stages: Mapping[str, StageSettings]
+) -> None:
+    for path, names in routes.items():
+        if path == "/" or is_reserved(path):
+            raise Fault("routes", path, "this path is the gateway's own; choose another")
+        if not ROUTE.fullmatch(path):
+            raise Fault("routes", path, 'a route looks like "/inference": no spaces, no end slash')
+        if not names:
+            raise Fault("routes", path, "names no stage")
+        for name in names:
+            _check_hop(path, name, names, stages)
+
+
+def _check_hop(
+    path: str, name: str, names: tuple[str, ...], stages: Mapping[str, StageSettings]
+) -> None:
+    if name not in stages:
+        meant = nearest(name, stages)
+        hint = f"; did you mean {meant!r}?" if meant else f"; add a table [stages.{name}]"
+        raise Fault("routes", path, f"there is no stage {name!r}{hint}")
+    if names.count(name) > 1:
+        raise Fault("routes", path, f"visits the stage {name!r} twice")
+
+
+def _check_stage(stage: StageSettings, gateway: GatewaySettings) -> None:
+    table = f"stages.{stage.name}"
+    if not stage.worker:
+        raise Fault(table, "worker", 'is missing; write worker = "module:Class"')
+    if stage.env and len(stage.env) != stage.replicas:
+        text = f"has {len(stage.env)} tables for {stage.replicas} replicas; give each its own"
+        raise Fault(table, "env", text)
+    if gateway.max_body > stage.pool:
+        text = f"{show_size(stage.pool)} cannot hold one request of [gateway] max_body = "
+        raise Fault(table, "pool", text + f"{show_size(gateway.max_body)}; raise it to that")
+    _check_exposed(table, "feed", stage.feed, gateway.insecure)
+
+
+def _check_exposed(table: str, key: str, address: str, insecure: bool) -> None:
+    """Refuse a port that strangers can reach, unless somebody said that this is meant."""
+    if insecure or not address.startswith("tcp://") or is_loopback(split_tcp(address)[0]):
+        return
+    text = f"{address} can be reached from other machines, and nothing authenticates them yet; "
+    way_out = "listen on 127.0.0.1, or set insecure = true in [gateway] if that network is trusted"
+    raise Fault(table, key, text + way_out)

@@ -1,0 +1,389 @@
+"""When to start, restart, give up on and stop the processes of a service. Decisions only.
+
+`Supervisor.handle` takes what happened and the monotonic time and returns what to do; the shell in
+`mesh/processes.py` does it. One slot is one place for a process: the gateway, or the n-th replica
+of a stage. A slot outlives the processes that fill it one after the other.
+
+The life of a slot:
+
+```
+            Begin / Bound                Ready
+  IDLE ──────────────────► STARTING ──────────────► READY
+    ▲                         │                       │
+    │ back-off is over        │ Exited                │ Exited
+    └──────── WAITING ◄───────┴───────────────────────┘
+```
+
+Stopping goes in order: the gateway is asked to finish; when it is gone, or its grace has ended, the
+replicas are asked to drain; whoever is left after the grace is killed with its whole group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 10.0
+# A process that lived this long, once ready, was healthy: its next death starts the count anew.
+HEALTHY_LIFE = 30.0
+# How often a stage that never was ready may die without a word before the service gives up.
+SILENT_DEATHS = 3
+# What replicas get to drain where the gateway has used up the grace.
+LAST_CHANCE = 1.0
+
+# Whoever is asked to stop before it can listen dies of it, in order. (No `signal`: pure.)
+_SIGTERM = 15
+
+EXIT_OK = 0
+EXIT_FORCED = 1
+EXIT_SETTINGS = 2
+EXIT_NOT_STARTED = 3
+
+
+class Slot(NamedTuple):
+    """A place for one process. `stage` is "" for a gateway; `number` counts from 1."""
+
+    stage: str
+    number: int
+
+    @property
+    def is_gateway(self) -> bool:
+        """Whether a gateway belongs here."""
+        return not self.stage
+
+    def __str__(self) -> str:
+        """As in a log line: ``gateway``, ``embed/1``."""
+        if self.is_gateway and self.number == 1:
+            return "gateway"
+        return f"{self.stage or 'gateway'}/{self.number}"
+
+
+GATEWAY = Slot("", 1)
+
+
+class Plan(NamedTuple):
+    """What is to be kept running.
+
+    Attributes:
+        slots: every slot with the seconds its process may take until it is ready.
+        grace: seconds that stopping may take before what is left is killed.
+        gateway_first: start replicas only when the gateway has said where it listens.
+    """
+
+    slots: dict[Slot, float]
+    grace: float
+    gateway_first: bool = False
+
+
+# -- what happens ------------------------------------------------------------------------------
+
+
+class Begin(NamedTuple):
+    """The service is to start."""
+
+
+class Bound(NamedTuple):
+    """The gateway says that replicas can dial it."""
+
+    slot: Slot
+
+
+class Ready(NamedTuple):
+    """A process says that it serves."""
+
+    slot: Slot
+
+
+class Failed(NamedTuple):
+    """A process says why it cannot start, before it exits."""
+
+    slot: Slot
+    why: str
+
+
+class Exited(NamedTuple):
+    """A process is gone: with this exit code, or by this signal (else 0)."""
+
+    slot: Slot
+    code: int
+    signal: int = 0
+
+
+class Stop(NamedTuple):
+    """Somebody asked for the end: by Ctrl-C, SIGTERM or a hang-up."""
+
+
+class Tick(NamedTuple):
+    """Time has passed; see `Supervisor.next_due`."""
+
+
+Event = Begin | Bound | Ready | Failed | Exited | Stop | Tick
+
+# -- what to do --------------------------------------------------------------------------------
+
+
+class Start(NamedTuple):
+    """Start a process for this slot."""
+
+    slot: Slot
+
+
+class Terminate(NamedTuple):
+    """Ask the process to end in order (SIGTERM to it alone)."""
+
+    slot: Slot
+
+
+class Kill(NamedTuple):
+    """End the process and everything that it started (SIGKILL to its group)."""
+
+    slot: Slot
+
+
+class Say(NamedTuple):
+    """Log a line; `level` is debug, info, warning or error."""
+
+    level: str
+    text: str
+
+
+class Announce(NamedTuple):
+    """Every process is ready for the first time: say where the service is."""
+
+
+class Exit(NamedTuple):
+    """Everything is over: leave with this exit code."""
+
+    code: int
+
+
+Instruction = Start | Terminate | Kill | Say | Announce | Exit
+
+
+class State(Enum):
+    """Where a slot is in its life."""
+
+    IDLE = "idle"
+    STARTING = "starting"
+    READY = "ready"
+    WAITING = "waiting"
+
+
+@dataclass(slots=True)
+class _Life:
+    """What is known of a slot: `until` ends its state (STARTING, WAITING), `since` began it."""
+
+    start_timeout: float
+    state: State = State.IDLE
+    since: float = 0.0
+    until: float = 0.0
+    deaths: int = 0
+    why: str = ""
+    killed: bool = False
+
+
+@dataclass
+class Supervisor:
+    """Keeps a plan's slots filled, and empties them in order.
+
+    Example:
+        >>> supervisor = Supervisor(Plan({Slot("embed", 1): 60.0}, grace=8.0))
+        >>> supervisor.handle(Begin(), now=0.0)
+        [Start(slot=Slot(stage='embed', number=1))]
+        >>> supervisor.handle(Exited(Slot("embed", 1), code=1), now=1.0)
+        [Say(level='warning', text='embed/1 exited with code 1 while starting; restart in 0.1 s')]
+        >>> supervisor.next_due()
+        1.1
+    """
+
+    plan: Plan
+    _lives: dict[Slot, _Life] = field(init=False)
+    _proven: set[str] = field(default_factory=set)
+    _bound: bool = False
+    _announced: bool = False
+    _exit_code: int | None = None
+    _draining: bool = False
+    _forced: bool = False
+    _grace_end: float = float("inf")
+    _deadline: float = float("inf")
+
+    def __post_init__(self) -> None:
+        """Begin with every slot empty."""
+        self._lives = {slot: _Life(timeout) for slot, timeout in self.plan.slots.items()}
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the end has begun."""
+        return self._exit_code is not None
+
+    def handle(self, event: Event, now: float) -> list[Instruction]:
+        """Decide what follows from an event at this monotonic time in seconds."""
+        match event:
+            case Begin():
+                return self._begin(now)
+            case Bound(slot):
+                return self._bound_at(slot, now)
+            case Ready(slot):
+                return self._ready(slot, now)
+            case Failed(slot, why):
+                self._lives[slot].why = why
+                return []
+            case Exited(slot, code, signal):
+                return self._exited(slot, code, signal, now)
+            case Stop():
+                return self._stop_asked(now)
+            case _:
+                return self._tick(now)
+
+    def next_due(self) -> float:
+        """When `Tick` is to be handed in next: monotonic seconds, infinity if nothing is due."""
+        timed = (State.STARTING, State.WAITING)
+        dues = [life.until for life in self._lives.values() if life.state in timed]
+        return self._deadline if self.stopping else min(dues, default=float("inf"))
+
+    def states(self) -> dict[Slot, State]:
+        """Where each slot is in its life, for people."""
+        return {slot: life.state for slot, life in self._lives.items()}
+
+    # -- starting ------------------------------------------------------------------------------
+
+    def _begin(self, now: float) -> list[Instruction]:
+        self._bound = not self.plan.gateway_first
+        return self._start([slot for slot in self._lives if self._bound or slot.is_gateway], now)
+
+    def _bound_at(self, slot: Slot, now: float) -> list[Instruction]:
+        if self._lives[slot].state is State.STARTING:
+            # It is well; that HTTP opens may have to wait for replicas, whose start has a limit.
+            self._lives[slot].until = float("inf")
+        if self._bound or self.stopping:
+            return []
+        self._bound = True
+        return self._start([one for one, life in self._idle() if one != slot], now)
+
+    def _idle(self) -> list[tuple[Slot, _Life]]:
+        return [(slot, life) for slot, life in self._lives.items() if life.state is State.IDLE]
+
+    def _start(self, slots: list[Slot], now: float) -> list[Instruction]:
+        for slot in slots:
+            life = self._lives[slot]
+            life.state, life.since, life.until = State.STARTING, now, now + life.start_timeout
+            life.why, life.killed = "", False
+        return [Start(slot) for slot in slots]
+
+    def _ready(self, slot: Slot, now: float) -> list[Instruction]:
+        life = self._lives[slot]
+        if life.state is not State.STARTING:
+            return []
+        life.state, seconds = State.READY, now - life.since
+        life.since = now
+        self._proven.add(slot.stage)
+        # The process says so itself; this line is for whoever reads the supervisor's log alone.
+        said: list[Instruction] = [Say("debug", f"{slot} is ready after {seconds:.1f} s")]
+        if not self._announced and all(one.state is State.READY for one in self._lives.values()):
+            self._announced = True
+            said.append(Announce())
+        return said
+
+    # -- deaths --------------------------------------------------------------------------------
+
+    def _exited(self, slot: Slot, code: int, signal: int, now: float) -> list[Instruction]:
+        life = self._lives[slot]
+        was_ready = life.state is State.READY
+        if was_ready and now - life.since >= HEALTHY_LIFE:
+            life.deaths = 0
+        life.state = State.IDLE
+        if self.stopping:
+            return self._ended(slot, code, signal, now)
+        how = _how(code, signal) + ("" if was_ready else " while starting")
+        told = f"{slot}: {life.why}" if life.why else f"{slot} {how}"
+        life.deaths += 1
+        if slot.stage not in self._proven and (life.why or life.deaths >= SILENT_DEATHS):
+            return self._give_up(told, now)
+        return self._restart_later(slot, told, now)
+
+    def _restart_later(self, slot: Slot, told: str, now: float) -> list[Instruction]:
+        life = self._lives[slot]
+        delay = min(FIRST_DELAY * 2.0 ** min(life.deaths - 1, 30), LONGEST_DELAY)
+        life.state, life.until = State.WAITING, now + delay
+        return [Say("warning", f"{told}; restart in {delay:g} s")]
+
+    def _give_up(self, reason: str, now: float) -> list[Instruction]:
+        text = f"the service could not be started: {reason}"
+        return [Say("error", text), *self._stop(EXIT_NOT_STARTED, now)]
+
+    def _tick(self, now: float) -> list[Instruction]:
+        if self.stopping:
+            return self._press_on(now) if now >= self._deadline else []
+        done: list[Instruction] = []
+        for slot, life in self._lives.items():
+            if life.state is State.WAITING and now >= life.until:
+                done += self._start([slot], now)
+            elif life.state is State.STARTING and now >= life.until:
+                life.until = float("inf")
+                life.why = f"was not ready within {life.start_timeout:g} s (start_timeout)"
+                done.append(Kill(slot))
+        return done
+
+    # -- stopping ------------------------------------------------------------------------------
+
+    def _stop_asked(self, now: float) -> list[Instruction]:
+        if not self.stopping:
+            return [Say("info", "stopping; once more to stop at once"), *self._stop(EXIT_OK, now)]
+        self._forced = True
+        left = [slot for slot in self._running() if not self._lives[slot].killed]
+        return [Say("warning", "stopping at once"), *self._kill(left)]
+
+    def _stop(self, code: int, now: float) -> list[Instruction]:
+        """Begin the end: the gateway first, so that it can still finish what it has accepted."""
+        self._exit_code = code
+        self._grace_end = self._deadline = now + self.plan.grace
+        for life in self._lives.values():
+            if life.state is State.WAITING:
+                life.state = State.IDLE
+        gateways = [slot for slot in self._running() if slot.is_gateway]
+        asked: list[Instruction] = [Terminate(slot) for slot in gateways]
+        return asked + ([] if gateways else self._drain(now))
+
+    def _ended(self, slot: Slot, code: int, signal: int, now: float) -> list[Instruction]:
+        """A process is gone while stopping; see what is next."""
+        said: list[Instruction] = []
+        expected = self._lives[slot].killed or self._lives[slot].why
+        if (code or signal not in (0, _SIGTERM)) and not expected:
+            said.append(Say("warning", f"{slot} {_how(code, signal)} while it was stopping"))
+        if any(one.is_gateway for one in self._running()) or (self._draining and self._running()):
+            return said
+        return said + self._drain(now)
+
+    def _drain(self, now: float) -> list[Instruction]:
+        """Ask every replica to finish; when none is left, leave."""
+        left = self._running()
+        self._draining = True
+        if not left:
+            code = self._exit_code or (EXIT_FORCED if self._forced else EXIT_OK)
+            return [Say("info", "stopped"), Exit(code)]
+        self._deadline = max(self._grace_end, now + min(LAST_CHANCE, self.plan.grace))
+        return [] if self._forced else [Terminate(slot) for slot in left]
+
+    def _press_on(self, now: float) -> list[Instruction]:
+        """The grace has ended: kill whoever had it, the gateways first."""
+        gateways = [slot for slot in self._running() if slot.is_gateway]
+        late = [slot for slot in gateways or self._running() if not self._lives[slot].killed]
+        self._forced = self._forced or bool(late)
+        self._deadline = float("inf")
+        said = [Say("warning", f"{slot} did not stop in time and is killed") for slot in late]
+        return [*said, *self._kill(late)]
+
+    def _kill(self, slots: list[Slot]) -> list[Instruction]:
+        for slot in slots:
+            self._lives[slot].killed = True
+        return [Kill(slot) for slot in slots]
+
+    def _running(self) -> list[Slot]:
+        alive = (State.STARTING, State.READY)
+        return [slot for slot, life in self._lives.items() if life.state in alive]
+
+
+def _how(code: int, signal: int) -> str:
+    return f"was killed by signal {signal}" if signal else f"exited with code {code}"

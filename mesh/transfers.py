@@ -1,0 +1,198 @@
+"""Large buffers in slices: how they are cut at one end and put together at the other.
+
+A buffer over `PART_SIZE` does not travel with its task: 256 MB in one multipart would hold up
+every heartbeat behind it for seconds. It goes ahead in slices, a few unreceipted at a time, into
+one buffer that the receiver allocates at the first slice. So do smaller buffers that are too much
+together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from mesh.errors import ProtocolError
+from mesh.fields import INLINE, PART_SIZE, Transfer
+from mesh.messages import Answer, Buffer, Message, Outcome, Outcomes, Part, Submit, Task, Tasks
+
+MAX_TOGETHER = 3 * PART_SIZE  # bytes of payload in one multipart; 4 MiB is the limit for it all
+
+
+def is_large(message: Message) -> bool:
+    """Whether some of the message's buffers must travel in slices.
+
+    Example:
+        >>> is_large(Submit(1, "/inference", 0, 0, None, [b"x", bytes(PART_SIZE + 1)]))
+        True
+    """
+    buffers = _buffers(message)
+    return any(len(buffer) > _limit(buffers) for buffer in buffers)
+
+
+def _limit(buffers: list[Buffer]) -> int:
+    """Bytes from which a buffer of these goes ahead."""
+    rest = sum(len(b) for b in buffers if len(b) <= PART_SIZE)
+    return PART_SIZE if rest <= MAX_TOGETHER else INLINE
+
+
+class Step(NamedTuple):
+    """One message of several that carry a large one.
+
+    Attributes:
+        message: what is sent.
+        whole: what to remember for it: the large message itself with the last step.
+    """
+
+    message: Message
+    whole: Message
+
+
+class Outgoing:
+    """A message whose large buffers go ahead of it in slices.
+
+    Args:
+        message: what the receiver shall have in the end.
+        first: the number of its first transfer.
+
+    Attributes:
+        whole: the message.
+        transfers: how many numbers it takes.
+        left: whether the step that names the slices is still to come.
+    """
+
+    def __init__(self, message: Message, first: int) -> None:
+        self.whole = message
+        self.left = True
+        buffers = _buffers(message)
+        limit = _limit(buffers)
+        self._first = first
+        self._limit = limit
+        self._large = [b for b in buffers if len(b) > limit]
+        self.transfers = len(self._large)
+        self._steps = self._walk()
+
+    def step(self) -> Step | None:
+        """The next slice, in order; then the message that names them; then None."""
+        return next(self._steps, None)
+
+    def _walk(self) -> Iterator[Step]:
+        for number, buffer in enumerate(self._large, self._first):
+            view = memoryview(buffer)
+            for offset in range(0, len(view), PART_SIZE):
+                part = Part(number, len(view), offset, view[offset : offset + PART_SIZE])
+                yield Step(part, part)
+        self.left = False
+        yield Step(_with_transfers(self.whole, self._first, self._limit), self.whole)
+
+
+class Incoming:
+    """Puts slices together.
+
+    Args:
+        limit: how many bytes may be under way at once; more is a breach of credit.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._open: dict[int, tuple[bytearray, int]] = {}
+        self._held = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes of the buffers that are allocated and not yet claimed."""
+        return self._held
+
+    def add(self, part: Part) -> None:
+        """Copy one slice to its place.
+
+        Raises:
+            ProtocolError: it is not the next one of its transfer, or there is no room.
+        """
+        buffer, filled = self._open.get(part.transfer, (bytearray(), 0))
+        if part.offset != filled or (filled and part.total != len(buffer)):
+            raise ProtocolError(f"a slice at {part.offset} of {part.total} where {filled} is next")
+        if not filled:
+            buffer = self._allocate(part)
+        filled += len(part.slice)
+        buffer[part.offset : filled] = part.slice
+        self._open[part.transfer] = buffer, filled
+
+    def _allocate(self, part: Part) -> bytearray:
+        if self._held + part.total > self._limit:
+            raise ProtocolError(f"a transfer of {part.total} bytes is over what was granted")
+        self._held += part.total
+        return bytearray(part.total)
+
+    def claim(self, message: Message) -> None:
+        """Replace every `Transfer` in the message by its buffer.
+
+        Transfers are numbered and named in order. So one that is older than those named here
+        belonged to a message that could not be read, and is dropped.
+
+        Raises:
+            ProtocolError: it names a transfer that is not complete.
+        """
+        named = [
+            (buffers, at, buffer)
+            for buffers in _buffer_lists(message)
+            for at, buffer in enumerate(buffers)
+            if type(buffer) is Transfer
+        ]
+        if not named:
+            return
+        taken = [self._take(transfer) for _, _, transfer in named]
+        last = max(transfer.number for _, _, transfer in named)
+        for number in [number for number in self._open if number < last]:
+            self._drop(number)
+        for (buffers, at, transfer), buffer in zip(named, taken, strict=True):
+            if buffer is None:
+                raise ProtocolError(f"transfer {transfer.number} is named but is not complete")
+            buffers[at] = buffer
+
+    def _take(self, transfer: Transfer) -> Buffer | None:
+        buffer, filled = self._drop(transfer.number)
+        return buffer if filled == transfer.total else None
+
+    def _drop(self, number: int) -> tuple[bytearray, int]:
+        buffer, filled = self._open.pop(number, (bytearray(), -1))
+        self._held -= len(buffer)
+        return buffer, filled
+
+
+def _buffer_lists(message: Message) -> list[list[Any]]:
+    if isinstance(message, Tasks):
+        return [task.buffers for task in message.tasks]
+    if isinstance(message, Outcomes):
+        return [outcome.buffers for outcome in message.outcomes]
+    if isinstance(message, Answer):
+        return [message.outcome.buffers]
+    if isinstance(message, Submit):
+        return [message.buffers]
+    return []
+
+
+def _buffers(message: Message) -> list[Buffer]:
+    return [buffer for buffers in _buffer_lists(message) for buffer in buffers]
+
+
+def _with_transfers(message: Message, first: int, limit: int) -> Message:
+    """A copy of the message with large buffers replaced; the original's stay for a retry."""
+    numbers = iter(range(first, first + len(_buffers(message))))
+
+    def stand_in(item: Task | Outcome | Submit) -> Any:
+        buffers: list[Any] = [
+            Transfer(next(numbers), len(b)) if len(b) > limit else b for b in item.buffers
+        ]
+        return replace(item, buffers=buffers)
+
+    if isinstance(message, Tasks):
+        return Tasks([stand_in(task) for task in message.tasks])
+    if isinstance(message, Outcomes):
+        stood_in = [stand_in(outcome) for outcome in message.outcomes]
+        return Outcomes(stood_in, message.notes, message.figures)
+    if isinstance(message, Answer):
+        return Answer(stand_in(message.outcome))
+    assert isinstance(message, Submit)
+    copy: Submit = stand_in(message)
+    return copy

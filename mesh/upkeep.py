@@ -1,0 +1,229 @@
+"""What a process owes its links, whatever comes: redialling, receipts, heartbeats, farewells.
+
+Pure. `Links` in `mesh/links.py` is built on this: it adds what is done about what comes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from mesh.dialling import Lines, State
+from mesh.fields import Frame
+from mesh.instructions import Dial, HangUp, Identity, Instruction, Lost, News, Refused, Send
+from mesh.messages import Bye, Credit, Drain, Header, Message, Ping, Role, Type, Who
+from mesh.session import Session
+from mesh.wire import encode, seal
+
+RESUME = 0.1  # seconds that a consumer has to come back before it counts as gone
+PATIENCE = 10.0  # seconds that a producer has: it may be a gateway that is being restarted
+PING_EVERY = 1.0
+FAREWELL = 1.0  # seconds that BYE may remain unanswered
+_NEVER = float("inf")
+
+
+def _not_computing(now: float) -> tuple[int, int, int]:
+    return 0, 0, 0
+
+
+@dataclass(slots=True, eq=False)
+class Upkeep:
+    """The links of one process, seen from the clock.
+
+    Args:
+        identity: what it says of itself.
+        chance: draws from 0 to 1.
+        load: tells the tasks queued, the milliseconds that the running batch took so far and
+            may take, for PING.
+
+    Attributes:
+        sessions: by the other's incarnation.
+        out: instructions to carry out, oldest first.
+        news: sessions met and lost, and messages refused, oldest first.
+        protocol_errors: messages that could not be read.
+        resumes: connections that carried a session on.
+    """
+
+    identity: Identity
+    chance: Callable[[], float]
+    load: Callable[[float], tuple[int, int, int]] = _not_computing
+    sessions: dict[int, Session] = field(default_factory=dict)
+    out: list[Instruction] = field(default_factory=list)
+    news: deque[News] = field(default_factory=deque)
+    protocol_errors: int = 0
+    resumes: int = 0
+    _lines: Lines = field(init=False)
+    _by_link: dict[int, Session] = field(default_factory=dict)
+    # Ordered, so that a history is the same each time it is played.
+    _touched: dict[Session, None] = field(default_factory=dict)
+    _owing: dict[Session, None] = field(default_factory=dict)
+    _stamps: dict[int, tuple[int, float]] = field(default_factory=dict)
+    _due: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._lines = Lines(self.chance)
+
+    @property
+    def me(self) -> int:
+        """This process's incarnation."""
+        return self.identity.incarnation
+
+    def reachable(self, role: Role) -> tuple[int, ...]:
+        """Incarnations of this role to which there is a connection."""
+        return tuple(
+            s.peer for s in self.sessions.values() if s.role is role and s.link is not None
+        )
+
+    def dial(self, addresses: Iterable[str], now: float) -> None:
+        """These are all the addresses to be connected with.
+
+        One that is no longer listed stays while its link lives.
+        """
+        for link in self._lines.want(addresses, now):
+            self.out.append(HangUp(link))
+        self._due = now
+
+    # --- what is due -----------------------------------------------------------------------------
+
+    def tell(self, session: Session, message: Message, now: float) -> None:
+        """Send an unreliable message at once, if there is a connection."""
+        if session.link is not None:
+            self._send(session.link, session.say(message, now))
+
+    def touch(self, session: Session) -> None:
+        """Something was posted to or granted on this session: the next `flush` sees to it."""
+        self._touched[session] = None
+
+    def flush(self, now: float) -> None:
+        """Send everything that became ready in this turn, a multipart per session."""
+        if self._touched:
+            for session in self._touched:
+                self._flush_session(session, now)
+            self._touched.clear()
+
+    def _flush_session(self, session: Session, now: float) -> None:
+        link = session.link
+        if link is None:
+            return
+        for frames in session.flush(now):
+            self.out.append(Send(link, frames))
+        if session.refusals:
+            self.news += [Refused(session, *refusal) for refusal in session.refusals]
+            session.refusals.clear()
+        if session.may_say_drain:
+            session.owes_drain = False
+            self._send(link, session.say(Drain(session.sequence), now))
+        at = session.owes_at()
+        if at <= now:
+            self.out.append(Send(link, session.say(Credit(), now)))
+            self._owing.pop(session, None)
+        elif at < _NEVER:
+            self._owing[session] = None
+            self._due = min(self._due, at)
+
+    def next_due(self) -> float:
+        """When `tick` has something to do, or something is left to be told or carried out."""
+        return 0.0 if self.news or self.out else self._due
+
+    def tick(self, now: float) -> None:
+        """Redial, retry, renew, ping, and lose whom nobody heard of. Cheap before `next_due`."""
+        if now < self._due:
+            return
+        self._due = _NEVER
+        self._touched |= self._owing
+        self._owing.clear()
+        self.flush(now)
+        for line in self._lines.overdue(now):
+            if line.state is State.IDLE:
+                self.out.append(Dial(self._lines.dial(line, now), line.address))
+            else:
+                self._drop(line.link, now)
+        every = self.ping_every
+        for session in list(self.sessions.values()):
+            self._due = min(self._due, self._tick_session(session, every, now))
+        self._due = min(self._due, self._lines.next_due())
+
+    def _tick_session(self, session: Session, every: float, now: float) -> float:
+        """Ping or lose one session; returns when to look again."""
+        if now >= session.parting:
+            self.lose(session, "it did not answer our goodbye")
+            return _NEVER
+        if session.link is not None:
+            if now >= session.said + every:
+                self._ping(session, now)
+            return min(session.said + every, session.parting)
+        until = session.since + self._grace(session)
+        if now >= until:
+            self.lose(session, "its link closed and was not resumed")
+            return _NEVER
+        return min(until, session.parting)
+
+    def _grace(self, session: Session) -> float:
+        if self._lines.leads_to(session.peer):
+            return PATIENCE
+        return max(RESUME, 4 * session.round_trip)
+
+    @property
+    def ping_every(self) -> float:
+        """Seconds between two signs of life."""
+        return min(PING_EVERY, self.identity.timeout / 12)
+
+    def _send(self, link: int, frames: list[Frame]) -> None:
+        self.out.append(Send(link, frames))
+
+    def take(self) -> list[Instruction]:
+        """The instructions so far; the caller carries them out in order."""
+        out, self.out = self.out, []
+        return out
+
+    def _ping(self, session: Session, now: float) -> None:
+        stamp, at = self._stamps.get(session.peer, (0, now))
+        queued, running, allowed = self.load(now)
+        held = int((now - at) * 1e6)
+        owners = self.reachable(Role.GATEWAY)
+        self.tell(session, Ping(int(now * 1e6), stamp, held, queued, running, allowed, owners), now)
+
+    # --- ends ------------------------------------------------------------------------------------
+
+    def closed(self, link: int, now: float) -> None:
+        """A link is gone; its session may be resumed by the next."""
+        session = self._by_link.pop(link, None)
+        if session is not None:
+            session.detach(now)
+        self._lines.ended(link, now)
+        self._due = now
+
+    def lose(self, session: Session, reason: str) -> None:
+        """The pair is over: forget it and tell. What it held stays with `session`."""
+        link = session.link
+        self._forget(session, reason)
+        if link is not None:
+            self._drop(link, 0.0)
+
+    def _forget(self, session: Session, reason: str, orderly: bool = False) -> None:
+        if self.sessions.get(session.peer) is session:
+            del self.sessions[session.peer]
+        if session.link is not None:
+            self._by_link.pop(session.link, None)
+            session.link = None
+        self._touched.pop(session, None)
+        self._owing.pop(session, None)
+        self._stamps.pop(session.peer, None)
+        self.news.append(Lost(session, reason, orderly))
+
+    def part(self, session: Session, now: float) -> None:
+        """Say BYE; the other answers with BYE and forgets us. Without an answer, so do we."""
+        session.parting = now + FAREWELL
+        self._due = min(self._due, session.parting)
+        self.tell(session, Bye("done"), now)
+
+    def _drop(self, link: int, now: float, silently: bool = False) -> None:
+        """Give up a connection; the session may be resumed on another.
+
+        One that dialled us does not notice by itself, so it is told to say HELLO again.
+        """
+        if link > 0 and not silently:
+            self._send(link, seal(Header(Type.WHO, self.me, 0), encode(Who())))
+        self.out.append(HangUp(link))
+        self.closed(link, now)

@@ -1,0 +1,43 @@
+"""``python -P -m stage``: one replica. Started by a supervisor, not by hand."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from mesh.errors import MeshError
+from mesh.lifeline import Lifeline, kill_group
+from mesh.log import configure, get_logger
+from mesh.settings import ReplicaProcess
+from stage.server import serve
+
+
+def main() -> int:
+    """Read the settings file, serve, and say honestly how it ended."""
+    parser = argparse.ArgumentParser(prog="python -m stage")
+    parser.add_argument("--settings", type=Path, required=True)
+    parser.add_argument("--ready-fd", type=int)
+    parser.add_argument("--parent-fd", type=int)
+    arguments = parser.parse_args()
+    process = ReplicaProcess.from_json(json.loads(arguments.settings.read_text()))
+    configure(process.log_level, f"{process.stage.name}/{process.worker_id}")
+    lifeline = Lifeline(arguments.ready_fd, arguments.parent_fd, process.run_folder)
+    lifeline.watch(process.grace)
+    try:
+        serve(process, lifeline)
+    except MeshError as error:
+        if arguments.ready_fd is None:  # otherwise the parent says it, once
+            get_logger().error("%s", error)
+        lifeline.failed(str(error))
+        return 3
+    finally:
+        lifeline.close()
+        if lifeline.orphaned:
+            kill_group()  # the worker's own children, whom nobody else would end
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""How much credit each producer is given: pure arithmetic on what a replica holds.
+
+A replica aims to have one batch computing and one waiting. Every producer keeps one standing
+batch of credit, so that an idle one can send at once; what is free beyond that goes to those who
+have used theirs up. Bytes are bounded strictly: each producer has an equal slice of the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from mesh.messages import Task
+from mesh.session import Session
+
+
+class Held(NamedTuple):
+    """What of one producer's tasks is in the replica now."""
+
+    tasks: int
+    nbytes: int
+
+
+NOTHING = Held(0, 0)
+
+
+class Holdings:
+    """What the replica holds of each producer's, from its coming until nobody needs it here.
+
+    Attributes:
+        tasks: how many there are of all producers.
+    """
+
+    __slots__ = ("_by_source", "tasks")
+
+    def __init__(self) -> None:
+        self._by_source: dict[int, list[int]] = {}  # tasks and bytes
+        self.tasks = 0
+
+    def of(self, producer: int) -> Held:
+        """What is here of this incarnation's."""
+        held = self._by_source.get(producer)
+        return NOTHING if held is None else Held(*held)
+
+    def __len__(self) -> int:
+        """Count the producers of whose tasks any are here."""
+        return len(self._by_source)
+
+    def add(self, tasks: Iterable[Task]) -> None:
+        """These tasks are here now."""
+        for task in tasks:
+            held = self._by_source.setdefault(task.source, [0, 0])
+            held[0] += 1
+            held[1] += task.nbytes
+            self.tasks += 1
+
+    def release(self, tasks: Iterable[Task]) -> None:
+        """These tasks are no longer here."""
+        for task in tasks:
+            held = self._by_source[task.source]
+            held[0] -= 1
+            held[1] -= task.nbytes
+            self.tasks -= 1
+            if not held[0]:
+                del self._by_source[task.source]
+
+    def swap(self, task: Task, output: Task) -> None:
+        """An output takes its input's place."""
+        output.source = task.source
+        self._by_source[task.source][1] += output.nbytes - task.nbytes
+
+
+def is_low(producers: Collection[Session], window: int, pool: int) -> bool:
+    """Whether any producer has used up half of what it may have outstanding.
+
+    Until then its credit need not be renewed: a lone client would have every request pay for it.
+    """
+    tasks, nbytes = window // 2, pool // max(1, len(producers)) // 2
+    return any(
+        s.allowed_tasks - s.taken_tasks <= tasks or s.allowed_bytes - s.taken_bytes <= nbytes
+        for s in producers
+    )
+
+
+def grant(
+    producers: Collection[Session], held: Holdings, window: int, pool: int, now: float
+) -> list[Session]:
+    """Renew the credit of every producer.
+
+    Args:
+        producers: sessions that send us tasks.
+        held: what the replica holds of each.
+        window: how many tasks one batch means now.
+        pool: payload bytes that the replica holds at most.
+        now: local monotonic time in seconds.
+
+    Returns:
+        The sessions whose credit grew.
+    """
+    using = [s for s in producers if s.allowed_tasks - s.taken_tasks < window]
+    share = max(0, 2 * window - held.tasks) // max(1, len(using))
+    slice_ = pool // max(1, len(producers))
+    grown = []
+    for session in producers:
+        own = held.of(session.peer)
+        tasks = session.allowed_tasks
+        if session in using:
+            standing = not held.tasks or not session.taken_tasks
+            tasks = session.taken_tasks + _wanted(own, share, window if standing else 0)
+        nbytes = session.taken_bytes + slice_ - own.nbytes
+        if tasks > session.allowed_tasks or nbytes > session.allowed_bytes:
+            session.allow(tasks, nbytes, now)
+            grown.append(session)
+    return grown
+
+
+def _wanted(own: Held, share: int, standing: int) -> int:
+    """Tasks that a producer which used its credit shall have outstanding.
+
+    Args:
+        own: what is held of it.
+        share: its part of what is free.
+        standing: the batch that it has in any case: when it is new, and when all is quiet.
+    """
+    if own.tasks:
+        return share
+    return max(1, share, standing)

@@ -1,0 +1,296 @@
+"""The poll loop of a replica, and how it changes hands while the worker computes.
+
+User code runs on the main thread only. While nothing computes the main thread also turns the
+node: a lone request then wakes one thread, not two. While a forward lasts, the *stand-in*, a
+second thread, turns it: it receives the next batch, renews credit, forwards outputs, answers
+heartbeats, drops what was cancelled, and notices SIGTERM.
+
+The loop has one owner at a time. `_lock` covers the sockets and all pure state, and is held
+through the poll. Who wants it sets `_wanted`, writes the wake descriptor and acquires; who polls
+tests `_wanted` before every poll. In another order the taker waits for the poller's whole timeout.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+from mesh.errors import ForwardTimeout
+from mesh.lifeline import kill_group
+from mesh.node import Node
+from mesh.sockets import ZmqNetwork
+from stage.batcher import Batch
+from stage.replica import Replica
+from stage.results import results_of
+from stage.runner import Runner
+
+TAKE_OVER = 0.020  # seconds of a forward after which the stand-in turns the loop in any case
+PREDICTED_LONG = 0.005  # seconds: a forward of this length is handed the loop from its start
+DEEP_SLEEP = 1.0  # seconds without a forward after which the stand-in waits without a timeout
+LONGEST_POLL = 1.0
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Loop:
+    """Turns a replica until it is told to stop and has drained.
+
+    Args:
+        runner: computes.
+        log: for lifecycle events.
+        limit: seconds that one forward may take.
+        kill_grace: seconds that a forward over its limit may ignore that.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        log: logging.Logger,
+        limit: float,
+        kill_grace: float,
+    ) -> None:
+        self._runner = runner
+        self._log = log
+        self._limit = limit
+        self._kill_grace = kill_grace
+        self._lock = threading.Lock()
+        self._wanted = False
+        self._epoll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._nudge = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._signals, self._signals_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._epoll.register(self._wake, select.EPOLLIN)
+        self._epoll.register(self._signals, select.EPOLLIN)
+        self._ready: list[int] = []
+        self._posted: list[Callable[[float], None]] = []
+        self._computing_since: float | None = None
+        self._last_forward = 0.0
+        self._stand_in_sleeps = False
+        self._interrupted = 0.0
+        self._interruptions_left = 0
+        self._long = False
+        self._closing = False
+        self._main = threading.get_ident()
+
+    def watch(self, fd: int) -> None:
+        """The network has a descriptor to be polled."""
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """It has one less."""
+        self._epoll.unregister(fd)
+
+    def post(self, call: Callable[[float], None]) -> None:
+        """Have `call(now)` made by whoever turns the loop; from any thread."""
+        self._posted.append(call)
+        os.eventfd_write(self._wake, 1)
+
+    # --- the main thread -------------------------------------------------------------------------
+
+    def run(self, replica: Replica, network: ZmqNetwork, grace: float) -> None:
+        """Serve until SIGTERM or SIGINT, then drain.
+
+        Args:
+            replica: decides.
+            network: carries; it was given `watch` and `unwatch` of this object.
+            grace: seconds that draining may take.
+        """
+        self._replica = replica
+        self._network = network
+        self._node = Node(replica, network)
+        self._grace = grace
+        self._drain_until = float("inf")
+        self._take_signals()
+        stand_in = threading.Thread(target=self._stand_in, name="stand-in", daemon=True)
+        stand_in.start()
+        try:
+            with self._lock:
+                self._serve()
+        finally:
+            self._closing = True
+            os.eventfd_write(self._nudge, 1)
+            stand_in.join()
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        signal.set_wakeup_fd(-1)
+        self._epoll.close()
+        for fd in (self._wake, self._nudge, self._signals, self._signals_in):
+            os.close(fd)
+
+    def _serve(self) -> None:
+        replica = self._replica
+        while not self._is_over():
+            now = monotonic()
+            self._receive(now)
+            batch = replica.next_batch(now)
+            if batch is None:
+                self._node.flush(now)
+                self._poll(now)
+                continue
+            # A short forward answers all there is in one go; before a long one nothing may wait.
+            long = replica.batcher.predict(len(batch.tasks)) >= PREDICTED_LONG
+            if long:
+                self._node.flush(now)
+            self._compute(batch, long)
+            self._node.flush(monotonic())
+        replica.part(monotonic())
+        self._linger()
+
+    def _is_over(self) -> bool:
+        if not self._replica.draining:
+            return False
+        return self._replica.is_done() or monotonic() >= self._drain_until
+
+    def _linger(self) -> None:
+        """Let BYE arrive, and hear it answered."""
+        until = monotonic() + 0.25
+        while self._replica.links.sessions and monotonic() < until:
+            now = monotonic()
+            self._turn(now)
+            self._poll(now, 0.02)
+
+    def _compute(self, batch: Batch, long: bool) -> None:
+        """Run a batch with the loop in other hands."""
+        started = monotonic()
+        self._long = long
+        self._interruptions_left = len(batch.tasks) if batch.single else 1
+        self._computing_since = self._last_forward = started
+        if self._stand_in_sleeps or long:
+            os.eventfd_write(self._nudge, 1)
+        self._lock.release()
+        try:
+            results = results_of(batch, self._runner.run(batch.tasks))
+        finally:
+            self._computing_since = None
+            self._take_loop()
+        now = monotonic()
+        self._replica.finished(results, now - started)
+
+    def _take_loop(self) -> None:
+        if self._lock.acquire(blocking=False):
+            return
+        self._wanted = True
+        os.eventfd_write(self._wake, 1)
+        self._lock.acquire()
+        self._wanted = False
+
+    # --- whoever has the loop --------------------------------------------------------------------
+
+    def _turn(self, now: float) -> None:
+        self._receive(now)
+        self._node.flush(now)
+
+    def _receive(self, now: float) -> None:
+        ready, self._ready = self._ready, []
+        while self._posted:
+            self._posted.pop(0)(now)
+        self._node.receive(now, ready)
+
+    def _poll(self, now: float, longest: float = LONGEST_POLL) -> None:
+        """Wait for something to happen, at most until something is due."""
+        if self._network.is_pending() or self._posted:
+            return
+        timeout = max(0.0, min(self._node.next_due() - now, longest))
+        if self._wanted:
+            return
+        for fd, _ in self._epoll.poll(timeout):
+            if fd == self._wake:
+                os.eventfd_read(self._wake)
+            elif fd == self._signals:
+                self._read_signals()
+            else:
+                self._ready.append(fd)
+
+    def _take_signals(self) -> None:
+        signal.set_wakeup_fd(self._signals_in, warn_on_full_buffer=False)
+        for number in STOP_SIGNALS:
+            signal.signal(number, _noticed_by_descriptor)
+        signal.signal(signal.SIGUSR1, self._interrupt)
+
+    def _read_signals(self) -> None:
+        for number in os.read(self._signals, 64):
+            if number not in STOP_SIGNALS:
+                continue
+            if self._replica.draining:
+                os._exit(128 + number)  # the second one: at once
+            now = monotonic()
+            self._drain_until = now + self._grace
+            self._log.info("draining, %d tasks waiting", len(self._replica.batcher))
+            self._replica.drain(now)
+
+    # --- the second thread -----------------------------------------------------------------------
+
+    def _stand_in(self) -> None:
+        waiting = select.poll()
+        waiting.register(self._nudge, select.POLLIN)
+        waiting.register(self._signals, select.POLLIN)
+        while not self._closing:
+            self._stand_in_sleeps = monotonic() - self._last_forward > DEEP_SLEEP
+            deep = self._stand_in_sleeps and self._computing_since is None
+            woken = {fd for fd, _ in waiting.poll(None if deep else TAKE_OVER * 1000)}
+            self._stand_in_sleeps = False
+            if self._nudge in woken:
+                os.eventfd_read(self._nudge)
+            since = self._computing_since
+            signalled = self._signals in woken
+            if since is None:
+                if signalled:
+                    self._yield_to_main(waiting)
+            elif signalled or self._long or monotonic() - since >= TAKE_OVER:
+                self._turn_meanwhile()
+
+    def _yield_to_main(self, waiting: select.poll) -> None:
+        """A signal came while the main thread has the loop: it sees it, too."""
+        waiting.unregister(self._signals)
+        waiting.poll(TAKE_OVER * 1000)
+        waiting.register(self._signals, select.POLLIN)
+
+    def _turn_meanwhile(self) -> None:
+        """Have the loop while the main thread computes."""
+        with self._lock:
+            while self._computing_since is not None and not self._wanted:
+                now = monotonic()
+                self._turn(now)
+                self._replica.relieve(now)
+                self._node.flush(now)
+                self._judge(now)
+                self._poll(now, self._until_limit(now))
+
+    def _until_limit(self, now: float) -> float:
+        since = self._computing_since
+        return LONGEST_POLL if since is None else max(0.01, min(1.0, since + self._limit - now))
+
+    def _judge(self, now: float) -> None:
+        """A forward that outlives its limit is interrupted; one that ignores that ends us all."""
+        since = self._computing_since
+        if since is None or now - since < self._limit:
+            return
+        if now - since < self._limit + self._kill_grace:
+            if self._interrupted != since and self._interruptions_left:
+                self._interrupted = since
+                signal.pthread_kill(self._main, signal.SIGUSR1)
+            return
+        self._log.error("forward ignores its timeout of %g s: this replica ends", self._limit)
+        kill_group()
+
+    def _interrupt(self, number: int, frame: object) -> None:
+        """On the main thread, between two of its instructions."""
+        since = self._computing_since
+        now = monotonic()
+        if since is None or now - since < self._limit:
+            return  # what was meant ended just then
+        if not (self._interruptions_left and self._runner.interruptible):
+            return
+        self._interruptions_left -= 1
+        if self._interruptions_left:  # what else is run one by one has the whole limit again
+            self._computing_since = now
+        raise ForwardTimeout(f"forward took longer than {self._limit:g} s")
+
+
+def _noticed_by_descriptor(number: int, frame: object) -> None:
+    """Without a handler there would be no byte in the pipe."""

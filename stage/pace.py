@@ -1,0 +1,131 @@
+"""What a batcher learns: how long batches take, and whether waiting for more tasks pays. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+
+_ENOUGH = 3  # waits that paid before their results are believed
+SHORT = 0.002  # seconds that a bundle of single tasks may take
+BUNDLE = 64  # tasks that a bundle of single tasks may hold
+# The percentile of times that counts. Not the 95th: on a busy machine one forward in twenty is
+# interrupted by another process for longer than it takes itself, and bundles would be of one.
+SLOW = 75
+_EVERY = 8  # batches between two looks at the percentile
+# Of a habit: how many chances to let pass after waiting in vain, and how many waits may end at
+# their goal before one probes for more. Both double while nothing changes.
+_FIRST_PAUSE, _LAST_PAUSE = 4, 1024
+_FIRST_INTERVAL, _LAST_INTERVAL = 64, 4096
+
+
+class Times:
+    """How long batches take, learnt from those that ran.
+
+    Attributes:
+        bundle: how many single tasks are likely computed within `SHORT`.
+    """
+
+    __slots__ = ("_lately", "_learnt", "_means", "bundle")
+
+    def __init__(self) -> None:
+        self._means: dict[int, float] = {}  # by the power of two that the size fits in
+        self._lately: deque[float] = deque(maxlen=32)  # seconds per task
+        self._learnt = 0
+        self.bundle = 1
+
+    def learn(self, size: int, seconds: float) -> None:
+        """Note that a forward of `size` tasks, at least 1, took so long."""
+        power = (size - 1).bit_length()
+        mean = self._means.get(power, seconds)
+        self._means[power] = mean + (seconds - mean) / 4
+        self._lately.append(seconds / size)
+        self._learnt += 1
+        if self._learnt % _EVERY == 0 or self._learnt < _EVERY:
+            self._choose_bundle()
+
+    def _choose_bundle(self) -> None:
+        slow = sorted(self._lately)[len(self._lately) * SLOW // 100]
+        self.bundle = BUNDLE if slow * BUNDLE <= SHORT else max(1, int(SHORT / slow))
+
+    def predict(self, size: int) -> float:
+        """Estimate the seconds of a batch; too many rather than too few where none such ran."""
+        power = (size - 1).bit_length()
+        known = self._means.get(power)
+        if known is not None or not self._means:
+            return known or 0.0
+        nearest = min(self._means, key=lambda other: abs(other - power))
+        return self._means[nearest] * 2.0 ** max(0, power - nearest)
+
+
+class Habit:
+    """Whether waiting has lately paid, and up to how many tasks."""
+
+    __slots__ = (
+        "_gathered",
+        "_interval",
+        "_limit",
+        "_pause",
+        "_probing",
+        "_reached",
+        "_rest",
+        "_vain",
+    )
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._vain = 0  # waits in a row that brought nothing
+        self._pause = _FIRST_PAUSE  # chances to let pass when waiting has been in vain
+        self._rest = 0  # of which so many are left
+        self._gathered: deque[int] = deque(maxlen=8)  # what the last waits that paid came to
+        self._reached = 0  # waits since the last probe that ended because their goal was reached
+        self._interval = _FIRST_INTERVAL  # how many of them until the next probe
+        self._probing = False
+
+    def goal(self, count: int, *, company: bool) -> int:
+        """Say for how many tasks to wait. At most `count` means: do not.
+
+        Args:
+            count: how many there are.
+            company: tasks have been seen to overlap.
+        """
+        if self._vain > 1 and not self._may_try(company):
+            return 1
+        if len(self._gathered) < _ENOUGH:
+            return self._limit
+        goal = max(self._gathered)
+        if count > goal:
+            self._gathered.append(count)
+        elif self._reached >= self._interval:
+            self._probing = True
+            return self._limit
+        return goal
+
+    def _may_try(self, company: bool) -> bool:
+        self._rest -= company
+        return self._rest < 0 and company
+
+    def learn(self, first: int, count: int, *, in_full: bool) -> None:
+        """Note how a wait ended.
+
+        Args:
+            first: how many tasks there were when it began.
+            count: how many at its end.
+            in_full: it lasted as long as it may, not only until its goal was reached.
+        """
+        probing, self._probing = self._probing, False
+        if probing:
+            better = count > max(self._gathered)
+            self._interval = _FIRST_INTERVAL if better else min(2 * self._interval, _LAST_INTERVAL)
+            self._reached = 0
+        if in_full and count <= first:
+            self._waited_in_vain()
+            return
+        self._vain = 0
+        self._pause = _FIRST_PAUSE
+        self._gathered.append(count)
+        self._reached += not in_full
+
+    def _waited_in_vain(self) -> None:
+        self._vain += 1
+        if self._vain > 1:
+            self._rest = self._pause
+            self._pause = min(2 * self._pause, _LAST_PAUSE)

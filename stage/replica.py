@@ -1,0 +1,369 @@
+"""A replica's decisions: tasks in, batches out to the worker, outputs on to the next stage. Pure.
+
+It holds copies only; the truth about a request lives at its owner gateway. An output stays ours
+until the next replica's receipt covers it: then, and only then, a note tells the owner that the
+task moved on. Outcomes and notes that became ready in one turn leave in one bundle per owner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from mesh.bundles import refusal
+from mesh.instructions import Delivery, Lost, Met, News, Refused
+from mesh.links import Links
+from mesh.messages import (
+    Cancel,
+    Figures,
+    Kind,
+    Message,
+    Note,
+    Outcome,
+    Outcomes,
+    Peers,
+    Role,
+    StageFacts,
+    Task,
+    Tasks,
+)
+from mesh.session import Session
+from stage.batcher import Batch, Batcher
+from stage.grants import Holdings, grant, is_low
+from stage.homeward import Homeward
+from stage.onward import Onward
+
+LAZY = 0.050  # seconds that credit may wait to be renewed while there is enough
+NEVER = float("inf")
+LONG = 0.010  # seconds after which a forward counts as long, and windows made for short ones shrink
+
+
+class Replica:
+    """All decisions of one replica.
+
+    Args:
+        links: of this process.
+        facts: of its stage.
+        batcher: what waits for the worker.
+        gateways: addresses to dial.
+        now: local monotonic time in seconds.
+
+    Attributes:
+        running: the batch that is being computed, None while the worker is free.
+        held: what is here of each producer's.
+        homeward: what the owners are to be told.
+        onward: outputs that wait for the next stage.
+        draining: nothing new is taken.
+    """
+
+    def __init__(
+        self,
+        links: Links,
+        facts: StageFacts,
+        batcher: Batcher,
+        gateways: Iterable[str],
+        now: float,
+    ) -> None:
+        self.links = links
+        self.facts = facts
+        self.batcher = batcher
+        self.running: Batch | None = None
+        self.started = 0.0
+        self.draining = False
+        self.held = Holdings()
+        self.homeward = Homeward(links)
+        self.onward = Onward(links)
+        self._gateways = set(gateways)
+        self._upstream: dict[int, tuple[int, set[str]]] = {}
+        self._owed = False
+        self._renew_at = NEVER
+        self._dropped = (0, 0)
+        self._free_since = now  # when the worker finished its last batch
+        self._gathered = 0.0  # how long it had then been free when the running batch began
+        links.load = self._load
+        links.dial(self._gateways, now)
+
+    # --- what comes ------------------------------------------------------------------------------
+
+    def delivered(self, delivery: Delivery, now: float) -> None:
+        """A message of a gateway or of another replica came."""
+        session, covered, message = delivery
+        if covered and session.role is Role.REPLICA:
+            self._moved_on(session, covered, now)
+        if type(message) is Tasks:
+            self._take(session, message.tasks, now)
+        elif type(message) is Cancel:
+            self.cancel([(message.owner, number) for number in message.numbers])
+        elif type(message) is Peers:
+            self._peers(session, message, now)
+
+    def _take(self, session: Session, tasks: list[Task], now: float) -> None:
+        for task in tasks:
+            task.source = session.peer
+            self.batcher.add(task, now)
+        self.held.add(tasks)
+        self._owed = True
+        if self.draining:
+            self._give_back(self.batcher.take_back(0))
+
+    def cancel(self, ids: list[tuple[int, int]]) -> None:
+        """Nobody wants these requests any more: they leave every queue here."""
+        self._release(self.batcher.cancel(ids))
+        self._release(self.onward.cancel(set(ids)))
+
+    def _moved_on(self, session: Session, covered: Sequence[Message], now: float) -> None:
+        """The next replica has received these outputs: they are its own now."""
+        for message in covered:
+            if type(message) is Tasks:
+                for task in message.tasks:
+                    note = Note(task.number, task.attempt, task.hop, session.peer)
+                    self.homeward.note(task.owner, note, now)
+                self._release(message.tasks)
+        if self.draining:
+            self.homeward.hurry(now)
+
+    def _peers(self, session: Session, peers: Peers, now: float) -> None:
+        known = self._upstream.get(session.peer)
+        if known is None or peers.version >= known[0]:
+            addresses = {peer.address for peer in peers.peers}
+            self._upstream[session.peer] = peers.version, addresses
+            self._redial(now)
+
+    def _redial(self, now: float) -> None:
+        upstream = (addresses for _, addresses in self._upstream.values())
+        self.links.dial(self._gateways.union(*upstream), now)
+
+    def know_gateways(self, addresses: Iterable[str], now: float) -> None:
+        """Discovery found these gateways."""
+        self._gateways = set(addresses)
+        self._redial(now)
+
+    def told(self, news: News, now: float) -> None:
+        """A session began, was resumed, or is over; or it could not read a message of ours."""
+        if isinstance(news, Met):
+            self._met(news.session)
+        elif isinstance(news, Lost):
+            self._lost(news.session)
+        else:
+            self._refused(news)
+
+    def _met(self, session: Session) -> None:
+        if session.stage is not None:
+            self.onward.join(session)
+        elif self.draining:
+            self._ask_to_stop(session)
+        self._owed = True
+
+    def _lost(self, session: Session) -> None:
+        if session.stage is None:
+            self._upstream.pop(session.peer, None)
+            self.homeward.forget(session.peer)
+            self._release(self.onward.forget(session.peer))
+            return
+        self.onward.leave(session)
+        for message in session.unreceipted():
+            if type(message) is Tasks:
+                for task in message.tasks:
+                    task.tried = (*task.tried[-7:], session.peer)
+                    self._forward(task)
+
+    def _refused(self, refused: Refused) -> None:
+        """What the other could not read or no message can carry fails alone."""
+        session, message, reason = refused
+        if type(message) is Tasks:
+            for task in message.tasks:
+                self._fail(task, reason)
+        elif type(message) is Outcomes:
+            for outcome in message.outcomes:
+                self._fail_outcome(session.peer, outcome, reason)
+
+    # --- batches ---------------------------------------------------------------------------------
+
+    def next_batch(self, now: float) -> Batch | None:
+        """The batch to compute now, if the worker is free and one is due."""
+        if self.running is not None:
+            return None
+        batch = self.batcher.due(now)
+        expired, cancelled = self.batcher.take_drops()
+        if expired or cancelled:
+            self._release(expired)
+            self._dropped = self._dropped[0] + len(expired), self._dropped[1] + cancelled
+        if batch is not None:
+            self.running, self.started = batch, now
+            self._gathered = now - self._free_since
+        return batch
+
+    def finished(self, results: Sequence[Outcome | Task], seconds: float) -> None:
+        """The running batch is done.
+
+        Args:
+            results: per task of the batch, in order: an `Outcome` for its owner, or the `Task`
+                for the next stage.
+            seconds: that it took.
+        """
+        batch = self.running
+        assert batch is not None
+        self.running = None
+        self.batcher.finished(len(batch.tasks), seconds)
+        done, nbytes = [], 0
+        for task, result in zip(batch.tasks, results, strict=True):
+            if isinstance(result, Outcome):
+                nbytes += sum(map(len, result.buffers))
+                self.homeward.post(task.owner, result)
+                done.append(task)
+            else:
+                nbytes += result.nbytes
+                self.held.swap(task, result)
+                self._forward(result)
+        self._release(done)
+        self._free_since = self.started + seconds
+        self._figure(batch, seconds, nbytes)
+
+    def _figure(self, batch: Batch, seconds: float, nbytes: int) -> None:
+        (expired, cancelled), self._dropped = self._dropped, (0, 0)
+        figures = Figures(
+            self.facts.name,
+            len(batch.tasks),
+            int(batch.waited * 1e6),
+            int(seconds * 1e6),
+            batch.reason,
+            expired,
+            cancelled,
+            nbytes,
+            int(min(batch.waited, self._gathered) * 1e6),
+        )
+        self.homeward.record(batch.tasks[0].owner, figures, self.started)
+        if self.draining:
+            self.homeward.hurry(self.started)
+
+    def relieve(self, now: float) -> None:
+        """A forward turned out long: what waits beyond two batches is better off elsewhere."""
+        if now - self.started < LONG or not self.facts.repeatable:
+            return
+        surplus = len(self.batcher) - 2 * self.facts.batch
+        if surplus > 0:
+            self._give_back(self.batcher.take_back(2 * self.facts.batch))
+
+    # --- outputs ---------------------------------------------------------------------------------
+
+    def _forward(self, task: Task) -> None:
+        """Send an output on: straight to the next stage, or by way of its owner."""
+        if not self.onward.push(task):
+            self._hand_back(task)
+
+    def _hand_back(self, task: Task) -> None:
+        """The hub: the owner dispatches it over its own links."""
+        reason = refusal(task)
+        if reason:
+            self._fail(task, reason)
+            return
+        outcome = Outcome(
+            task.number, task.attempt, Kind.HANDBACK, task.hop, task.timings, task.buffers
+        )
+        self.homeward.post(task.owner, outcome)
+        self._release((task,))
+
+    def _fail(self, task: Task, reason: str) -> None:
+        """An output that no message can carry."""
+        failure = _failure(task, task.hop - 1, f"the result cannot be sent on: {reason}")
+        self.homeward.post(task.owner, failure)
+        self._release((task,))
+
+    def _fail_outcome(self, owner: int, outcome: Outcome, reason: str) -> None:
+        if outcome.kind is not Kind.FAILURE:  # a failure has nothing that could be left out
+            text = f"the result cannot be sent: {reason}"
+            self.homeward.post(owner, _failure(outcome, outcome.hop, text))
+
+    def _give_back(self, tasks: list[Task]) -> None:
+        """Tasks that were never begun: their owner finds them another replica."""
+        for task in tasks:
+            if task.hop:
+                self._hand_back(task)
+            else:
+                unstarted = Outcome(task.number, task.attempt, Kind.UNSTARTED)
+                self.homeward.post(task.owner, unstarted)
+                self._release((task,))
+
+    def _release(self, tasks: Iterable[Task]) -> None:
+        """These tasks are no longer here: whoever sent them may send more."""
+        self.held.release(tasks)
+        self._owed = True
+
+    # --- each turn -------------------------------------------------------------------------------
+
+    def advance(self, now: float) -> None:
+        """Send outputs on, outcomes home, and renew credit."""
+        expired, stuck, unfit = self.onward.advance(now)
+        if expired:
+            self._release(expired)
+        for task in stuck:
+            self._hand_back(task)
+        for task, reason in unfit:
+            self._fail(task, reason)
+        self.homeward.flush(now)
+        if self._owed:
+            self._renew_credit(now)
+
+    def _renew_credit(self, now: float) -> None:
+        window, pool, producers = self.batcher.window(), self.facts.pool, self._producers()
+        if now < self._renew_at and not self.draining and not is_low(producers, window, pool):
+            self._renew_at = min(self._renew_at, now + LAZY)
+            return
+        self._owed, self._renew_at = False, NEVER
+        if self.draining:
+            return
+        for session in grant(producers, self.held, window, pool, now):
+            self.links.touch(session)
+
+    def _producers(self) -> list[Session]:
+        return [s for s in self.links.sessions.values() if s.stage is None]
+
+    def next_due(self) -> float:
+        """When a batch, a note or a stuck output is due."""
+        due = min(self.homeward.next_due(), self.onward.next_due(), self._renew_at)
+        waits = self.batcher.next_due() if self.running is None else None
+        return due if waits is None else min(due, waits)
+
+    def _load(self, now: float) -> tuple[int, int, int]:
+        running = 0 if self.running is None else int((now - self.started) * 1000)
+        return len(self.batcher), running, int(self.facts.timeout * 1000)
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def drain(self, now: float) -> None:
+        """Take nothing new, finish what runs, give the rest back."""
+        self.draining = True
+        self.batcher.drain()
+        self._give_back(self.batcher.take_back(0))
+        self.homeward.hurry(now)
+        for session in self._producers():
+            self._ask_to_stop(session)
+
+    def _ask_to_stop(self, session: Session) -> None:
+        """Only who sends us tasks: our outputs still go to the others."""
+        session.drain()
+        self.links.touch(session)
+
+    def is_done(self) -> bool:
+        """Nothing is held, nothing is unreceipted, and nobody will send more."""
+        return (
+            self.running is None
+            and not (len(self.batcher) or len(self.onward) or len(self.homeward))
+            and all(
+                session.is_idle()
+                and (session.is_drained or session.stage is not None or session.link is None)
+                for session in self.links.sessions.values()
+            )
+        )
+
+    def part(self, now: float) -> None:
+        """Say goodbye to everybody."""
+        self.links.dial((), now)
+        for session in list(self.links.sessions.values()):
+            self.links.part(session, now)
+
+
+def _failure(of: Task | Outcome, hop: int, text: str) -> Outcome:
+    timings = of.timings
+    return Outcome(
+        of.number, of.attempt, Kind.FAILURE, hop, timings, label="encoding_error", text=text
+    )

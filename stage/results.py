@@ -1,0 +1,80 @@
+"""What a batch's items become: an outcome for the owner, or the task for the next stage. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from mesh.messages import Buffer, Kind, Outcome, Task
+from stage.batcher import Batch
+
+Result = Outcome | Task
+
+
+class Item(Protocol):
+    """What the runner says of one task; see `stage.runner.ItemOutcome`."""
+
+    buffers: list[Buffer]
+    code: str
+    text: str
+    seconds: float
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    content_type: str
+
+
+def results_of(batch: Batch, items: Sequence[Item]) -> list[Result]:
+    """One result per task of a batch, in order.
+
+    Args:
+        batch: what ran.
+        items: what the runner made of each task.
+    """
+    results: list[Result] = []
+    waited = int(batch.waited * 1e6)
+    for task, item in zip(batch.tasks, items, strict=True):
+        timings = (*task.timings, waited, int(item.seconds * 1e6))
+        if item.code:
+            results.append(_failure(task, timings, item.code, item.text))
+        elif len(task.path) == 1:
+            results.append(_result(task, timings, item))
+        else:
+            results.append(_onward(task, timings, item.buffers))
+    return results
+
+
+def _result(task: Task, timings: tuple[int, ...], item: Item) -> Outcome:
+    return Outcome(
+        task.number,
+        task.attempt,
+        Kind.RESULT,
+        task.hop,
+        timings,
+        item.buffers,
+        item.content_type,
+        "",
+        item.status,
+        item.headers,
+    )
+
+
+def _failure(task: Task, timings: tuple[int, ...], code: str, text: str) -> Outcome:
+    return Outcome(task.number, task.attempt, Kind.FAILURE, task.hop, timings, [], code, text)
+
+
+def _onward(task: Task, timings: tuple[int, ...], buffers: list[Buffer]) -> Task:
+    return Task(
+        task.owner,
+        task.number,
+        task.path[1:],
+        task.hop + 1,
+        task.attempt,
+        task.deadline,
+        buffers,
+        sum(map(len, buffers)),
+        task.flags,
+        task.priority,
+        task.trace,
+        timings,
+        task.meta,
+    )

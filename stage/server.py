@@ -1,0 +1,161 @@
+"""A replica's life: load, construct, warm up, announce, serve, drain."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import secrets
+import socket
+from time import monotonic
+
+from mesh.discovery import Discovery, is_numeric, local_address, resolve
+from mesh.errors import StartError
+from mesh.instructions import Identity
+from mesh.lifeline import Lifeline
+from mesh.links import Links
+from mesh.loading import explain, load
+from mesh.log import get_logger
+from mesh.messages import Role, StageFacts
+from mesh.settings import ReplicaProcess
+from mesh.sockets import ZmqNetwork
+from mesh.worker import Worker
+from stage.batcher import Batcher
+from stage.loop import Loop
+from stage.replica import Replica
+from stage.runner import Runner
+
+_log = get_logger()
+
+
+def serve(process: ReplicaProcess, lifeline: Lifeline) -> None:
+    """Run one replica until it is told to stop and has drained.
+
+    Raises:
+        StartError: the worker cannot be imported, constructed or warmed up, or the feed address
+            cannot be bound.
+    """
+    started = monotonic()
+    settings = process.stage
+    worker = construct(process)
+    runner = Runner(worker, batching=settings.max_batch_size > 1, log=_log)
+    runner.warm_up()
+    gc.collect()
+    gc.freeze()  # model and libraries live for ever: no collection need look at them again
+    loop = Loop(runner, _log, process.timeout, settings.kill_grace)
+    network = ZmqNetwork(monotonic, loop.watch, loop.unwatch)
+    try:
+        identity = _identity(process, worker, network)
+        links = Links(identity, secrets.SystemRandom().random)
+        discovery = Discovery(
+            process.gateways,
+            lambda found: loop.post(lambda now: replica.know_gateways(found, now)),
+        )
+        replica = Replica(links, _facts(identity), _batcher(process), discovery.known, monotonic())
+        discovery.start()
+        lifeline.ready(identity.incarnation)
+        _log.info(
+            "replica %d of stage %s is ready after %.2f s: %x",
+            process.worker_id,
+            settings.name,
+            monotonic() - started,
+            identity.incarnation,
+        )
+        loop.run(replica, network, process.grace)
+        discovery.stop()
+    finally:
+        network.close()
+        loop.close()
+        runner.close()
+    _log.info("replica %d of stage %s has stopped", process.worker_id, settings.name)
+
+
+def construct(process: ReplicaProcess) -> Worker:
+    """Import the user's class and make its one object.
+
+    Raises:
+        StartError: with what it raised, where, and nothing of our own frames.
+    """
+    cls = load(process.worker)
+    try:
+        worker: Worker = cls.__new__(cls)
+        worker.worker_id = process.worker_id
+        worker.stage = process.stage.name
+        worker.max_batch_size = process.stage.max_batch_size
+        worker.__init__()  # type: ignore[misc]  # its attributes above must be there before
+    except Exception as error:
+        raise StartError(explain(error, process.worker)) from error
+    return worker
+
+
+def _facts(identity: Identity) -> StageFacts:
+    assert identity.stage is not None
+    return identity.stage
+
+
+def _identity(process: ReplicaProcess, worker: Worker, network: ZmqNetwork) -> Identity:
+    settings = process.stage
+    facts = StageFacts(
+        name=settings.name,
+        revision=process.revision,
+        batch=settings.max_batch_size,
+        timeout=process.timeout,
+        pool=settings.pool,
+        repeatable=settings.idempotent,
+        wants_meta=bool(worker.wants_meta),
+        mime=worker.resp_mime_type,
+        schema=_schema(worker),
+    )
+    return Identity(
+        incarnation=secrets.randbits(63) | 1,
+        role=Role.REPLICA,
+        mesh=process.mesh,
+        stage=facts,
+        feed=_feed(process, network),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        pool=settings.pool,
+    )
+
+
+def _schema(worker: Worker) -> str:
+    template = "#/components/schemas/{name}"
+    schemas = [worker.get_forward_json_schema(t, template) for t in ("INPUT", "RETURN")]
+    return json.dumps(schemas) if any(schema for schema, _ in schemas) else ""
+
+
+def _feed(process: ReplicaProcess, network: ZmqNetwork) -> str:
+    """Listen for consumers of the outputs, if there may be any; returns where they shall dial."""
+    if not process.feed:
+        return ""
+    bound = network.listen(process.feed)
+    advertised = process.advertise or bound
+    if not advertised.startswith("tcp://"):
+        return advertised
+    host, _, port = advertised.removeprefix("tcp://").rpartition(":")
+    if host in ("0.0.0.0", "*", "[::]"):
+        host = local_address(process.gateways[0])
+    if port in ("0", "*"):
+        port = bound.rpartition(":")[2]
+    return _numeric(f"tcp://{host}:{port}")
+
+
+def _numeric(address: str) -> str:
+    """What a name stands for: consumers are told numbers, so that libzmq has nothing to look up."""
+    if is_numeric(address):
+        return address
+    found = sorted(resolve(address))
+    if not found:
+        raise StartError(f"no address is known for {address}; correct the stage's `advertise`")
+    return found[0]
+
+
+def _batcher(process: ReplicaProcess) -> Batcher:
+    settings = process.stage
+    return Batcher(
+        settings.max_batch_size,
+        settings.max_wait_time,
+        settings.pool,
+        repeatable=settings.idempotent,
+        patience=process.timeout,
+    )

@@ -1,0 +1,232 @@
+"""A whole service from its front door: what a client may ask for, and what it is told."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from email.message import Message
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+import zstandard
+
+from mesh import Client
+
+MESH = Path(sys.executable).with_name("mesh")
+PATIENCE = 40.0
+
+SERVICE = """
+from threading import Event
+
+from mesh import Worker
+
+class Slow(Worker):
+    count = 0
+
+    def forward(self, seconds):
+        Event().wait(seconds)
+        Slow.count += 1
+        return Slow.count
+
+class Echo(Worker):
+    def forward(self, value):
+        return value
+"""
+FILE = """
+[gateway]
+http = "127.0.0.1:{port}"
+timeout = "5s"
+compression = true
+
+[stages.slow]
+worker = "service:Slow"
+
+[stages.echo]
+worker = "service:Echo"
+
+[routes]
+"/slow" = ["slow"]
+"/echo" = ["echo"]
+"""
+
+
+class Door:
+    """A running service, asked in plain HTTP."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    def send(self, path: str, body: bytes, **headers: str) -> tuple[int, Message, bytes]:
+        """One answer; ``x_priority`` is the header ``x-priority``."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        lines = {name.replace("_", "-"): text for name, text in headers.items()}
+        try:
+            connection.request("POST", path, body, lines)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+        finally:
+            connection.close()
+
+    def post(self, path: str, value: object, **headers: str) -> tuple[int, Any]:
+        """Status and JSON of one answer."""
+        status, _, body = self.send(path, json.dumps(value).encode(), **headers)
+        return status, json.loads(body)
+
+    def waiting(self) -> int:
+        """How many requests are in flight."""
+        with Client(f"http://127.0.0.1:{self.port}", timeout=PATIENCE) as client:
+            lines = client.get("/metrics").body.decode().splitlines()
+        [line] = [line for line in lines if line.startswith("mesh_remaining_task ")]
+        return int(float(line.split()[1]))
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    folder = tmp_path_factory.mktemp("service")
+    runs = tempfile.mkdtemp(prefix="r")
+    port = free_port()
+    (folder / "service.py").write_text(SERVICE)
+    (folder / "mesh.toml").write_text(FILE.format(port=port))
+    service = subprocess.Popen(
+        [MESH, "up"], cwd=folder, env=os.environ | {"XDG_RUNTIME_DIR": runs}, start_new_session=True
+    )
+    try:
+        with Client(f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+            client.wait_ready(PATIENCE)
+        yield Door(port)
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(PATIENCE) == 0
+    finally:
+        service.kill()
+        service.wait()
+        shutil.rmtree(runs)
+
+
+def test_a_client_that_has_little_time_is_told_when_it_is_over(door: Door) -> None:
+    began = monotonic()
+    status, answer = door.post("/slow", 1.0, x_request_timeout="200ms")
+    took = monotonic() - began
+    assert (status, answer["error"]["code"]) == (504, "deadline_exceeded")
+    assert 0.2 <= took < 0.9
+    assert door.post("/slow", 0.0, x_request_timeout="4")[0] == 200
+
+
+def test_nobody_gets_more_time_than_the_gateway_gives(door: Door) -> None:
+    began = monotonic()
+    status, answer = door.post("/slow", 5.4, x_request_timeout="1h")
+    assert (status, answer["error"]["retryable"]) == (504, True)
+    assert 5.0 <= monotonic() - began < 9.0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("x_request_timeout", "soon", "500ms"),
+        ("x_request_timeout", "-1s", "above zero"),
+        ("x_priority", "urgent", "normal"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(door: Door, name: str, value: str, hint: str) -> None:
+    status, answer = door.post("/echo", 1, **{name: value})
+    assert (status, answer["error"]["code"]) == (400, "bad_request")
+    assert hint in answer["error"]["message"]
+    assert value in answer["error"]["message"]
+
+
+def test_the_urgent_overtake_those_that_wait(door: Door) -> None:
+    def ask(priority: str) -> Future[tuple[int, Any]]:
+        asked = pool.submit(door.post, "/slow", 0.1, x_priority=priority)
+        before = len(pending)
+        pending.append(asked)
+        while door.waiting() <= before:  # so that they come in this order
+            assert monotonic() < end
+        return asked
+
+    end = monotonic() + PATIENCE
+    pending: list[Future[tuple[int, Any]]] = []
+    with ThreadPoolExecutor(12) as pool:
+        pending.append(pool.submit(door.post, "/slow", 1.0))
+        while not door.waiting():
+            assert monotonic() < end
+        normal = [ask("normal") for _ in range(6)]
+        high = ask("high")
+        places = [asked.result(PATIENCE) for asked in (*normal, high)]
+    assert [status for status, _ in places] == [200] * 7
+    *theirs, urgent = [place for _, place in places]
+    assert sum(place < urgent for place in theirs) <= 2, places
+    assert theirs == sorted(theirs)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+@pytest.mark.parametrize("words", [10, 100_000])
+def test_bodies_may_be_compressed_both_ways(door: Door, coding: str, words: int) -> None:
+    value = json.dumps(["word"] * words).encode()
+    pack = {"gzip": gzip.compress, "zstd": zstandard.ZstdCompressor().compress}[coding]
+    unpack = {"gzip": gzip.decompress, "zstd": zstandard.ZstdDecompressor().decompress}[coding]
+    both = {"content_encoding": coding, "accept_encoding": coding}
+    status, headers, body = door.send("/echo", pack(value), **both)
+    assert status == 200
+    assert headers["content-encoding"] == (coding if words > 1000 else None)
+    assert json.loads(unpack(body) if words > 1000 else body) == ["word"] * words
+
+
+def test_pages_are_compressed_as_well(door: Door) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", door.port, timeout=PATIENCE)
+    connection.request("GET", "/metrics", headers={"Accept-Encoding": "gzip"})
+    answer = connection.getresponse()
+    assert answer.headers["content-encoding"] == "gzip"
+    assert b"mesh_remaining_task" in gzip.decompress(answer.read())
+    connection.close()
+
+
+def test_a_bomb_is_refused_and_delays_nobody(door: Door) -> None:
+    bomb = gzip.compress(bytes(100_000_000))
+    stopped = threading.Event()
+    refused = []
+
+    def throw() -> None:
+        while not stopped.is_set():
+            refused.append(door.send("/echo", bomb, content_encoding="gzip")[0])
+
+    def slowest() -> float:
+        """The 99th percentile of 300 small requests, in seconds."""
+        took = []
+        with Client(f"http://127.0.0.1:{door.port}", timeout=PATIENCE) as client:
+            for _ in range(300):
+                began = monotonic()
+                client.post("/echo", 1)
+                took.append(monotonic() - began)
+        return sorted(took)[297]
+
+    delays = []
+    for _ in range(3):  # another program may have taken the processor meanwhile
+        quiet = slowest()
+        stopped.clear()
+        with ThreadPoolExecutor(1) as pool:
+            thrower = pool.submit(throw)
+            delays.append(slowest() - quiet)
+            stopped.set()
+            thrower.result(PATIENCE)
+        if delays[-1] < 0.02:
+            break
+    assert set(refused) == {413}
+    assert min(delays) < 0.02, delays

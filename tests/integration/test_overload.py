@@ -1,0 +1,151 @@
+"""Five times what a service can do: it does all that it can, and says no to the rest at once.
+
+A few seconds of it by default; `make overload` takes a minute (`OVERLOAD_SECONDS`).
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from threading import Event
+
+import pytest
+from example_runs import MESH, ROOT, environment, free_port, wait_ready
+
+from mesh import Client
+
+sys.path.insert(0, str(ROOT))
+from benchmarks.open_loop import Tally, percentile, report
+
+SECONDS = float(os.environ.get("OVERLOAD_SECONDS", "12"))
+ABLE = 800  # requests per second that the service can do
+OFFERED = 5 * ABLE
+WARM = 3.0  # seconds until the route is full and its pace is known
+PATIENCE = 40.0
+
+SERVICE = f"""
+from threading import Event
+
+from mesh import Worker
+
+
+class Sleeper(Worker):
+    def forward(self, items):
+        Event().wait(len(items) / {ABLE})
+        return items
+"""
+FILE = """
+[gateway]
+timeout = "5s"
+
+[stages.sleeper]
+worker = "service:Sleeper"
+max_batch_size = 160
+
+[routes]
+"/inference" = ["sleeper"]
+"""
+
+
+def rss(pid):
+    """Resident bytes of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def gateway_of(runs):
+    """The process id of the gateway that keeps its run folder there."""
+    mark = f"XDG_RUNTIME_DIR={runs}".encode()
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (path / "cmdline").read_bytes().split(b"\0")
+            if b"gateway" in command and mark in (path / "environ").read_bytes().split(b"\0"):
+                return int(path.name)
+        except OSError:
+            continue
+    raise AssertionError("there is no gateway")
+
+
+@pytest.fixture
+def service(tmp_path):
+    """The port of a running service, and its gateway's process id."""
+    runs, port, log = tempfile.mkdtemp(prefix="r"), free_port(), tmp_path / "log"
+    (tmp_path / "service.py").write_text(SERVICE)
+    (tmp_path / "mesh.toml").write_text(FILE)
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [MESH, "up"],
+            cwd=tmp_path,
+            env=environment(port) | {"XDG_RUNTIME_DIR": runs},
+            stdout=out,
+            stderr=out,
+        )
+    try:
+        with Client(f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+            wait_ready(client, process, log)
+        yield port, gateway_of(runs)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0, log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(runs)
+
+
+def overload(port, pid):
+    """Put the load on; returns what came back, and the gateway's size once a second."""
+    url = f"http://127.0.0.1:{port}/inference"
+    command = [sys.executable, "-m", "benchmarks.open_loop", url, "--json"]
+    flags = ["--rate", str(OFFERED), "--seconds", str(SECONDS)]
+    sizes = []
+    with tempfile.TemporaryFile() as out:
+        load = subprocess.Popen([*command, *flags], cwd=ROOT, stdout=out)
+        try:
+            while load.poll() is None:
+                Event().wait(1.0)
+                sizes.append(rss(pid))
+        finally:
+            load.kill()
+            load.wait()
+        out.seek(0)
+        assert load.returncode == 0
+        return Tally(**json.load(out)), sizes
+
+
+def test_five_times_too_much(service):
+    tally, sizes = overload(*service)
+    goodput = tally.goodput(WARM, SECONDS)
+    sys.stdout.write(
+        f"{report(tally)}\n"
+        f"goodput     {goodput:.0f}/s of {ABLE} from second {WARM:.0f} on\n"
+        f"gateway     {', '.join(f'{size / 2**20:.1f}' for size in sizes)} MiB\n"
+    )
+
+    # Nothing is lost, and there are two kinds of answer.
+    assert (tally.broken, tally.unanswered) == (0, 0)
+    assert set(tally.statuses()) == {200, 429}
+
+    # It does what it can.
+    assert goodput >= 0.95 * ABLE, goodput
+
+    # Those who were let in wait as long at the end as at the beginning.
+    middle = (WARM + SECONDS) / 2
+    early, late = (tally.served(*span) for span in ((WARM, middle), (middle, SECONDS)))
+    assert percentile(late, 0.99) <= 1.25 * percentile(early, 0.99)
+    assert percentile(late, 0.99) <= 2.0  # 1.28 s: what is inside, by what leaves
+
+    # Those who were not are told how long that is, within a factor of two.
+    settled = [answer for answer in tally.answers if WARM <= answer[0] < SECONDS - 2.0]
+    waits = sorted(took for _, took, status, _ in settled if status == 200)
+    told = {wait for _, _, status, wait in settled if status == 429}
+    assert told
+    assert min(told) >= percentile(waits, 0.5) / 2, told
+    assert max(told) <= percentile(waits, 0.5) * 2, told
+
+    # And the gateway does not grow.
+    after_warming = sizes[int(WARM)]
+    assert max(sizes[int(WARM) :]) <= after_warming * 1.1 + (4 << 20), sizes

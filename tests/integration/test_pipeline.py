@@ -1,0 +1,335 @@
+"""Pipelines of real processes, over ipc and tcp, as their clients see them."""
+
+import os
+import signal
+import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+
+import pytest
+from example_runs import MESH, free_port, metric, wait_ready
+
+from mesh import Client
+
+SERVICE = '''
+import os, time
+import numpy as np
+from mesh import (
+    ClientError, DecodingError, EncodingError, Reply, ServerError, ValidationError, Worker
+)
+
+ERRORS = {e.__name__: e for e in
+          (ClientError, DecodingError, ValidationError, ServerError, EncodingError, KeyError)}
+
+
+class First(Worker):
+    """Does what each item asks for, and says who ran how many together."""
+
+    def forward(self, items):
+        if any(item.get("fail_all") for item in items):
+            raise ERRORS[items[0]["fail_all"]]("the whole batch")
+        results = [self.one(item, len(items)) for item in items]
+        return results[: -1] if any(item.get("forget_one") for item in items) else results
+
+    def one(self, item, size):
+        if "error" in item:
+            return ERRORS[item["error"]]("as asked")
+        time.sleep(item.get("sleep", 0))
+        array = np.arange(item.get("floats", 0), dtype=np.float32)
+        traces = [facts.trace for facts in self.requests][:1]
+        return {
+            "size": size, "pid": os.getpid(), "array": array, "path": "first", "traces": traces
+        }
+
+
+class Second(Worker):
+    def forward(self, item):
+        assert item["array"].dtype == np.float32
+        (facts,) = self.requests
+        traces = item["traces"] + [facts.trace]
+        return item | {
+            "path": item["path"] + " second", "array": item["array"] * 2, "traces": traces
+        }
+
+
+class Third(Worker):
+    def forward(self, items):
+        return [
+            item | {"path": item["path"] + " third", "traces": item["traces"] + [facts.trace]}
+            for item, facts in zip(items, self.requests, strict=True)
+        ]
+
+    def serialize(self, item):
+        array = item.pop("array")
+        return super().serialize(item | {"sum": float(array.sum())})
+
+
+class Alone(First):
+    def serialize(self, item):
+        return super().serialize({key: item[key] for key in ("size", "pid", "path")})
+
+
+class Telling(Worker):
+    """Answers in its own words, and knows how it was asked."""
+
+    wants_meta = True
+    resp_mime_type = "application/octet-stream"
+
+    def forward(self, item):
+        (facts,) = self.requests
+        headers = {name.lower(): value for name, value in facts.headers}
+        assert 0 < facts.budget <= 3
+        text = f"{facts.method} {facts.path}?{facts.query} {headers['x-who']} {facts.id}"
+        return Reply(text, 201, {"X-Made-By": item["by"]}, "text/plain")
+
+    def serialize(self, text):
+        return text.encode()
+
+
+class Odd(Worker):
+    """What it returns cannot be written as JSON; what it is sent is no JSON either."""
+
+    def deserialize(self, payload):
+        return payload.decode()
+
+    def forward(self, text):
+        if text == "late":
+            time.sleep(30)
+        return object()
+'''
+FILE = """
+[gateway]
+http = "127.0.0.1:{port}"
+bind = "{bind}"
+timeout = "3s"
+max_body = "64MiB"
+
+[stages.first]
+worker = "service:First"
+replicas = 2
+max_batch_size = 8
+
+[stages.second]
+worker = "service:Second"
+replicas = 2
+
+[stages.third]
+worker = "service:Third"
+max_batch_size = 4
+
+[stages.alone]
+worker = "service:Alone"
+max_batch_size = 8
+timeout = "10s"
+
+[stages.telling]
+worker = "service:Telling"
+
+[stages.odd]
+worker = "service:Odd"
+timeout = "500ms"
+
+[routes]
+"/one" = ["alone"]
+"/two" = ["first", "third"]
+"/three" = ["first", "second", "third"]
+"/odd" = ["odd"]
+"/telling" = ["telling"]
+"""
+
+
+@pytest.fixture(scope="module", params=["ipc", "tcp"])
+def url(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    port = free_port()
+    bind = f"tcp://127.0.0.1:{free_port()}" if request.param == "tcp" else ""
+    (folder / "service.py").write_text(SERVICE)
+    text = FILE.format(port=port, bind=bind).replace('bind = ""\n', "")
+    (folder / "mesh.toml").write_text(text)
+    log = folder / "log"
+    with log.open("wb") as out:
+        service = subprocess.Popen([MESH, "up"], cwd=folder, stdout=out, stderr=out)
+    try:
+        with Client(f"http://127.0.0.1:{port}", timeout=60.0) as client:
+            wait_ready(client, service, log)
+            yield client.url
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(30.0) == 0, log.read_text()
+    finally:
+        service.kill()
+        service.wait()
+
+
+@pytest.fixture
+def client(url):
+    with Client(url, timeout=60.0) as made:
+        yield made
+
+
+def error(response):
+    said = response.json()["error"]
+    return response.status, said["code"], said["stage"]
+
+
+def together(url, route, bodies, after=0.0):
+    """Post all at once, each on a connection of its own; the answers in order."""
+
+    def post(body):
+        with Client(url, timeout=60.0) as client:
+            return client.post(route, body)
+
+    threading.Event().wait(after)
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        return list(pool.map(post, bodies))
+
+
+def behind_a_blocker(url, bodies, route="/one"):
+    """Post all while the one replica of a stage is busy, so that they make one batch."""
+    with ThreadPoolExecutor(1) as pool:
+        blocker = pool.submit(together, url, route, [{"sleep": 0.6}])
+        answers = together(url, route, bodies, after=0.2)
+        assert blocker.result()[0].ok
+    return answers
+
+
+@pytest.mark.parametrize(
+    ("route", "stages"),
+    [("/one", ["alone"]), ("/two", ["first", "third"]), ("/three", ["first", "second", "third"])],
+)
+def test_one_two_and_three_stages(client, url, route, stages):
+    answers = together(url, route, [{}] * 40)
+    assert {answer.status for answer in answers} == {200}
+    path = " ".join(stages).replace("alone", "first")
+    assert {answer.json()["path"] for answer in answers} == {path}
+    for answer in answers:
+        assert {f"{name}{what}" for name in stages for what in ("", "-queue")} == set(
+            answer.timings
+        )
+
+
+def test_large_arrays_go_straight_from_stage_to_stage(client):
+    count = 2 * 1024 * 1024  # 8 MiB of float32
+    before = metric(client, "mesh_hub_hops_total")
+    for _ in range(3):
+        total = client.infer({"floats": count}, route="/three")["sum"]
+        assert total == pytest.approx(2 * count * (count - 1) / 2, rel=1e-4)
+    # None of these; the first requests of a service may meet a stage that is just being dialled.
+    assert metric(client, "mesh_hub_hops_total") == before
+
+
+# --- what fails, and what does not fail with it ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "code"),
+    [
+        ("ClientError", 400, "bad_request"),
+        ("DecodingError", 400, "decoding_error"),
+        ("ValidationError", 422, "validation_error"),
+        ("ServerError", 500, "server_error"),
+        ("EncodingError", 500, "encoding_error"),
+        ("KeyError", 500, "server_error"),
+    ],
+)
+def test_each_class_of_error_has_its_status(client, name, status, code):
+    for request in ({"error": name}, {"fail_all": name}):
+        answer = client.post("/two", request)
+        assert error(answer) == (status, code, "first")
+        assert "Traceback" not in answer.body.decode()
+        said = "as asked" if "error" in request else "the whole batch"
+        told = "the worker failed" if name == "KeyError" else said
+        assert answer.json()["error"]["message"] == told
+
+
+@pytest.mark.parametrize(
+    ("bad", "status", "size"),
+    [
+        (b"{no json", 400, 7),  # it never reaches `forward`
+        (b'{"error": "ValidationError"}', 422, 8),
+    ],
+)
+def test_one_bad_item_of_eight_fails_alone(url, bad, status, size):
+    answers = behind_a_blocker(url, [{}] * 3 + [bad] + [{}] * 4)
+    assert [answer.status for answer in answers] == [200] * 3 + [status] + [200] * 4
+    assert {answer.json()["size"] for answer in answers if answer.ok} == {size}
+
+
+def test_what_forward_itself_raises_fails_the_batch_and_no_other(client, url):
+    answers = behind_a_blocker(url, [{}, b"[]", {}])
+    assert {error(answer) for answer in answers} == {(500, "server_error", "alone")}
+    assert client.post("/one", {}).ok
+
+
+def test_a_wrong_number_of_results_fails_the_batch_and_says_so(url):
+    answers = behind_a_blocker(url, [{}, {"forget_one": True}, {}])
+    assert {error(answer) for answer in answers} == {(500, "server_error", "alone")}
+    messages = {answer.json()["error"]["message"] for answer in answers}
+    assert messages == {"forward returned 2 results for 3 inputs"}
+
+
+def test_a_result_that_cannot_be_written(client):
+    assert error(client.post("/odd", b"anything"))[:2] == (500, "encoding_error")
+
+
+def test_a_forward_over_its_limit(client):
+    began = monotonic()
+    assert error(client.post("/odd", b"late")) == (504, "forward_timeout", "odd")
+    assert monotonic() - began < 2.0
+    assert client.post("/odd", b"early").status == 500  # the replica lives
+
+
+def test_a_request_that_takes_too_long(client):
+    began = monotonic()
+    answer = client.post("/one", {"sleep": 4})
+    assert error(answer)[:2] == (504, "deadline_exceeded")
+    assert 2.9 <= monotonic() - began < 3.5
+    eventually_served = monotonic() + 10.0  # what it was asked first may still be running
+    while client.post("/one", {}).status != 200:
+        assert monotonic() < eventually_served
+
+
+# --- what passes through --------------------------------------------------------------------------
+
+
+def test_ids_and_traces_pass(client):
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    headers = {"X-Request-ID": "mine-1", "traceparent": trace}
+    answer = client.post("/three", {}, headers=headers)
+    assert answer.request_id == "mine-1"
+    assert answer.json()["traces"] == [trace] * 3
+    assert client.infer({}, route="/three")["traces"] == [""] * 3
+    failed = client.post("/three", {"error": "ClientError"}, headers=headers)
+    assert failed.json()["error"]["request_id"] == "mine-1"
+    assert client.post("/three", {}).request_id != client.post("/three", {}).request_id
+
+
+def test_a_worker_is_told_how_it_was_asked_and_words_its_answer(client):
+    answer = client.post("/telling?a=1", {"by": "me"}, headers={"X-Who": "you"})
+    assert answer.status == 201
+    assert answer.headers["content-type"] == "text/plain"
+    assert answer.headers["x-made-by"] == "me"
+    assert answer.body.decode() == f"POST /telling?a=1 you {answer.request_id}"
+
+
+def test_a_header_that_would_split_the_answer_is_refused(client):
+    answer = client.post("/telling", {"by": "me\r\nX-Evil: 1"}, headers={"X-Who": "you"})
+    assert error(answer) == (500, "encoding_error", "telling")
+    assert "x-evil" not in answer.headers
+
+
+# --- deaths ---------------------------------------------------------------------------------------
+
+
+def test_a_killed_replicas_requests_are_answered_by_another(client, url):
+    pids = {client.infer({}, route="/two")["pid"] for _ in range(60)}
+    pids |= {a.json()["pid"] for a in together(url, "/two", [{"sleep": 0.05}] * 8)}
+    assert len(pids) == 2
+    victim = min(pids)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(together, url, "/two", [{"sleep": 0.1}] * 12)
+        threading.Event().wait(0.25)
+        os.kill(victim, signal.SIGKILL)
+        answers = asked.result()
+    assert [answer.status for answer in answers] == [200] * 12
+    assert metric(client, "mesh_retries_total", cause="lost") > 0

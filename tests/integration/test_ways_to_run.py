@@ -1,0 +1,333 @@
+"""Every way to start a service and to end it, with real processes; nothing stays behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic
+
+import pytest
+
+from mesh import Client
+
+MESH = Path(sys.executable).with_name("mesh")
+PATIENCE = 40.0
+
+SERVICE = """
+import os, sys
+from mesh import Server, Worker
+
+class Double(Worker):
+    def forward(self, value):
+        if value == "who":
+            return os.getpid()
+        if value == "hang":
+            import threading
+            threading.Event().wait(60)
+        return value * 2
+
+class Wrap(Worker):
+    def forward(self, values):
+        return [{"answer": value, "device": os.environ.get("DEVICE")} for value in values]
+
+if __name__ == "__main__":
+    server = Server()
+    server.append_worker(Double)
+    server.append_worker(Wrap, max_batch_size=4, env=[{"DEVICE": "one"}])
+    server.run()
+"""
+FILE = """
+[gateway]
+timeout = "30s"
+{gateway}
+
+[stages.double]
+worker = "service:Double"
+
+[stages.wrap]
+worker = "service:Wrap"
+max_batch_size = 4
+env = [{{ DEVICE = "one" }}]
+
+[routes]
+"/inference" = ["double", "wrap"]
+"""
+
+
+def eventually(true: Callable[[], bool], what: str) -> None:
+    end = monotonic() + PATIENCE
+    while not true():
+        assert monotonic() < end, what
+        threading.Event().wait(0.02)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class Site:
+    """A folder with a service, a place for run folders, and the processes started from here."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.runs = Path(tempfile.mkdtemp(prefix="r"))
+        self.port, self.bind = free_port(), f"tcp://127.0.0.1:{free_port()}"
+        self.started: list[subprocess.Popen[bytes]] = []
+        (folder / "service.py").write_text(SERVICE)
+        self.describe()
+
+    def describe(self, gateway: str = "") -> None:
+        (self.folder / "mesh.toml").write_text(FILE.format(gateway=gateway))
+
+    def start(self, *command: object) -> subprocess.Popen[bytes]:
+        variables = {
+            "XDG_RUNTIME_DIR": str(self.runs),
+            "MESH_GATEWAY_HTTP": f"127.0.0.1:{self.port}",
+        }
+        with (self.folder / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [str(part) for part in command],
+                cwd=self.folder,
+                env=os.environ | variables,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self.started.append(process)
+        return process
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def client(self) -> Client:
+        return Client(f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
+
+    def alive(self) -> list[int]:
+        """Every process that was started from here, directly or not."""
+        mark = f"XDG_RUNTIME_DIR={self.runs}".encode()
+        found = []
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if mark in path.read_bytes().split(b"\0"):
+                    found.append(int(path.parent.name))
+        return found
+
+    def assert_nothing_is_left(self) -> None:
+        eventually(lambda: not self.alive(), f"left running: {self.alive()}")
+        assert list(self.runs.iterdir()) == []
+
+    def close(self) -> None:
+        for process in self.started:
+            process.kill()
+            process.wait()
+        for pid in self.alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.runs)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    made = Site(tmp_path)
+    yield made
+    made.close()
+
+
+def script(site: Site, *flags: str) -> subprocess.Popen[bytes]:
+    return site.start(sys.executable, "service.py", *flags)
+
+
+def up(site: Site, *flags: str) -> subprocess.Popen[bytes]:
+    return site.start(MESH, "up", *flags)
+
+
+@pytest.mark.parametrize("start", [script, up])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_everything_on_one_host(
+    site: Site, start: Callable[[Site], subprocess.Popen[bytes]], number: signal.Signals
+) -> None:
+    service = start(site)
+    with site.client() as client:
+        client.wait_ready(PATIENCE)
+        assert client.infer("ab") == {"answer": "abab", "device": "one"}
+    service.send_signal(number)
+    assert service.wait(PATIENCE) == 0, site.log()
+    site.assert_nothing_is_left()
+    lines = [json.loads(line) for line in site.log().splitlines()]
+    assert {"info"} == {line["level"] for line in lines}, site.log()
+
+
+def test_the_parts_as_processes_of_their_own_over_tcp(site: Site) -> None:
+    site.describe(f'bind = "{site.bind}"')
+    stages = [site.start(MESH, "stage", name) for name in ("double", "wrap")]
+    gateway = site.start(MESH, "gateway")
+    with site.client() as client:
+        client.wait_ready(PATIENCE)
+        assert client.infer("ab") == {"answer": "abab", "device": "one"}
+        shown = subprocess.run(
+            [MESH, "status", "--url", client.url, "--json"], capture_output=True, check=True
+        )
+        assert isinstance(json.loads(shown.stdout), dict)
+        asked = subprocess.run(
+            [MESH, "call", "--url", client.url, "/inference"],
+            input=b'"x"',
+            capture_output=True,
+            check=True,
+        )
+        assert json.loads(asked.stdout)["answer"] == "xx"
+    for process in (*stages, gateway):
+        process.terminate()
+        assert process.wait(PATIENCE) == 0, site.log()
+    site.assert_nothing_is_left()
+
+
+def test_a_crashed_replica_and_a_crashed_gateway_come_back(site: Site) -> None:
+    service = script(site)
+    with site.client() as client:
+        client.wait_ready(PATIENCE)
+        before = client.infer("who")["answer"]
+        os.kill(before, signal.SIGKILL)
+        eventually(lambda: client.post("/inference", "who").ok, "no replica came back")
+        assert client.infer("who")["answer"] != before
+        gateway = next(pid for pid in site.alive() if b"gateway" in command(pid))
+        os.kill(gateway, signal.SIGKILL)
+        with contextlib.suppress(Exception):
+            client.get("/health")
+        client.wait_ready(PATIENCE)
+        assert client.infer("ab")["answer"] == "abab"
+    service.terminate()
+    assert service.wait(PATIENCE) == 0, site.log()
+    site.assert_nothing_is_left()
+
+
+def command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+@pytest.mark.parametrize("start", [script, up])
+def test_a_killed_parent_leaves_nothing_behind(
+    site: Site, start: Callable[[Site], subprocess.Popen[bytes]]
+) -> None:
+    """Not even what a worker started for itself, such as a server of its own."""
+    child = "def __init__(self):\n        self.child = subprocess.Popen(['sleep', '3600'])\n\n    "
+    service_with_child = SERVICE.replace("import os, sys", "import os, subprocess, sys").replace(
+        "def forward(self, value)", f"{child}def forward(self, value)"
+    )
+    (site.folder / "service.py").write_text(service_with_child)
+    service = start(site)
+    with site.client() as client:
+        client.wait_ready(PATIENCE)
+        assert any(command(pid).startswith(b"sleep") for pid in site.alive())
+        service.kill()
+        service.wait()
+    site.assert_nothing_is_left()
+
+
+def test_a_killed_supervisor_of_one_stage_leaves_nothing_behind(site: Site) -> None:
+    site.describe(f'bind = "{site.bind}"')
+    service = site.start(MESH, "stage", "double")
+    eventually(lambda: "every replica of double is ready" in site.log(), "not ready")
+    service.kill()
+    service.wait()
+    site.assert_nothing_is_left()
+
+
+def test_a_second_signal_ends_all_at_once(site: Site) -> None:
+    service = up(site)
+    with site.client() as client:
+        client.wait_ready(PATIENCE)
+        asked = Client(client.url, timeout=PATIENCE)
+
+        def ask() -> None:
+            with contextlib.suppress(Exception):
+                asked.post("/inference", "hang")
+
+        stuck = threading.Thread(target=ask)
+        stuck.start()
+        eventually(
+            lambda: "remaining_task 1.0" in client.get("/metrics").body.decode(), "not asked"
+        )
+        service.send_signal(signal.SIGINT)
+        eventually(lambda: "once more to stop at once" in site.log(), "not stopping")
+        began = monotonic()
+        service.send_signal(signal.SIGINT)
+        assert service.wait(PATIENCE) == 1, site.log()
+        assert monotonic() - began < 2.0
+        stuck.join()
+        asked.close()
+    site.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("import os", "import torhc", "No module named 'torhc' (service.py:2)"),
+        (
+            "class Wrap(Worker):",
+            "class Wrap(Worker):\n    def __init__(self): 1 / 0\n",
+            "ZeroDivisionError",
+        ),
+        ("class Wrap(Worker):", "class Wrap(Worker):\n    example = 5\n", "failed on example 1"),
+        ('if __name__ == "__main__":', "if True:", '__name__ == \\"__main__\\"'),
+    ],
+)
+def test_a_worker_that_cannot_start_ends_the_service_and_says_why_once(
+    site: Site, old: str, new: str, said: str
+) -> None:
+    (site.folder / "service.py").write_text(SERVICE.replace(old, new, 1))
+    service = up(site) if "torhc" in new else script(site)
+    assert service.wait(PATIENCE) == 3, site.log()
+    errors = [line for line in site.log().splitlines() if '"error"' in line]
+    assert said in site.log()
+    assert sum("could not be started" in line for line in errors) == 1
+    site.assert_nothing_is_left()
+
+
+def test_a_port_that_is_taken(site: Site) -> None:
+    with socket.create_server(("127.0.0.1", site.port)):
+        service = script(site)
+        assert service.wait(PATIENCE) == 3, site.log()
+    assert f"127.0.0.1:{site.port}" in site.log()
+    site.assert_nothing_is_left()
+
+
+def test_wrong_settings_start_nothing(site: Site) -> None:
+    site.describe('tiemout = "3s"')
+    service = up(site)
+    assert service.wait(PATIENCE) == 2
+    assert (
+        "mesh.toml, line 4: [gateway] tiemout: unknown setting; did you mean 'timeout'?"
+        in site.log()
+    )
+    site.assert_nothing_is_left()
+
+
+def test_a_wrong_argument_in_a_script_is_one_line(site: Site) -> None:
+    text = SERVICE.replace("append_worker(Double)", "append_worker(Double, num=0)")
+    (site.folder / "service.py").write_text(text)
+    service = script(site)
+    assert service.wait(PATIENCE) == 2, site.log()
+    (line,) = site.log().splitlines()
+    assert json.loads(line)["message"] == "num must be at least 1, not 0"
+    site.assert_nothing_is_left()
+
+
+def test_another_error_of_a_script_is_shown_as_ever(site: Site) -> None:
+    text = SERVICE.replace("append_worker(Double)", "append_worker(int)")
+    (site.folder / "service.py").write_text(text)
+    service = script(site)
+    assert service.wait(PATIENCE) == 1, site.log()
+    assert "Traceback" in site.log()
+    assert "TypeError: worker must be a subclass of mesh.Worker" in site.log()

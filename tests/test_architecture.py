@@ -1,0 +1,159 @@
+"""The laws of DESIGN.md §9 hold, and each of them notices when it is broken."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from collections import Counter
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import laws
+import pytest
+
+TREE = laws.modules()
+PLAN = laws.planned((laws.ROOT / "DESIGN.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("law", laws.LAWS, ids=lambda law: law.__name__)
+def test_the_tree_keeps_the_law(law: laws.Law) -> None:
+    assert list(law(TREE)) == []
+
+
+def test_at_least_half_of_the_lines_are_pure() -> None:
+    assert laws.pure_share(TREE) >= 0.5
+
+
+def test_no_entry_of_the_tables_has_outlived_its_module() -> None:
+    """What the design plans may be in the tables before it is written."""
+    there = {module.path for module in TREE}
+    assert (laws.PURE | laws.SHELL) - there - PLAN.keys() == set()
+
+
+def test_the_tables_and_the_design_agree_on_what_is_pure() -> None:
+    assert {path for path, pure in PLAN.items() if pure} <= laws.PURE
+    assert {path for path, pure in PLAN.items() if not pure} & laws.PURE == set()
+
+
+def test_pure_modules_bring_no_shell_along_at_run_time() -> None:
+    """Also not through an `__init__.py` on the way, nor through msgpack or numpy."""
+    names = [
+        module.path.removesuffix(".py").replace("/", ".")
+        for module in TREE
+        if module.path in laws.PURE
+    ]
+    script = (
+        "import importlib, sys\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+        "shells = {'asyncio', 'click', 'httptools', 'prometheus_client', 'socket', 'tornado',"
+        " 'uvloop', 'zmq'}\n"
+        "print(*sorted(shells & sys.modules.keys()))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=laws.ROOT, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == []
+
+
+@pytest.mark.parametrize("package", laws.PACKAGES)
+def test_each_package_has_one_owner_and_comes_from_this_tree(package: str) -> None:
+    assert set(packages_distributions()[package]) == {"meshline"}
+    found = importlib.import_module(package)
+    assert laws.ROOT / package in [Path(place).resolve() for place in found.__path__]
+
+
+def test_no_two_test_files_share_a_name() -> None:
+    """pytest imports them by their bare names."""
+    names = Counter(path.name for path in (laws.ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+BROKEN = [
+    (laws.classified, "mesh/novel.py", "", "must stand in PURE or in SHELL"),
+    (laws.direction, "stage/loop.py", "import gateway.book", "stage must not know gateway"),
+    (laws.direction, "gateway/app.py", "from stage import loop", "gateway must not know stage"),
+    (laws.direction, "mesh/node.py", "def f():\n    import stage", "mesh must not know stage"),
+    (laws.direction, "mesh/node.py", "from . import errors", "imports are absolute"),
+    (laws.purity, "mesh/wire.py", "import asyncio", "is pure and imports asyncio"),
+    (laws.purity, "mesh/wire.py", "from os import path", "is pure and imports os.path"),
+    (laws.purity, "mesh/wire.py", "import time as clock", "is pure and imports time"),
+    (laws.purity, "mesh/wire.py", "from http import client", "is pure and imports http.client"),
+    (laws.purity, "mesh/wire.py", "from mesh import sockets", "imports mesh.sockets"),
+    (laws.purity, "mesh/wire.py", "from mesh.node import Node", "imports mesh.node.Node"),
+    (laws.purity, "mesh/wire.py", "import mesh", "is pure and imports mesh"),
+    (laws.purity, "mesh/wire.py", "from numpy.random import rand", "imports numpy.random.rand"),
+    (laws.purity, "mesh/wire.py", "import numpy as np\nnp.load('x')", "uses numpy.load"),
+    (laws.purity, "mesh/wire.py", "import sys\nsys.stdout", "uses sys.stdout"),
+    (laws.purity, "mesh/wire.py", "open('x')", "uses open()"),
+    (laws.zmq_in_one_place, "mesh/node.py", "import zmq.asyncio", "imports zmq"),
+    (laws.zmq_in_one_place, "stage/loop.py", "from zmq import Context", "imports zmq"),
+    (laws.no_pickle, "mesh/codec.py", "import pickle", "no pickle"),
+    (laws.no_pickle, "mesh/codec.py", "from pickle import loads", "no pickle"),
+    (laws.no_pickle, "mesh/node.py", "socket.send_pyobj(1)", "it pickles"),
+    (laws.no_pickle, "mesh/codec.py", "load(x, allow_pickle=True)", "no pickle"),
+    (laws.own_names, "gateway/http.py", "", "is a module of the standard library"),
+    (laws.own_names, "mesh/queue/__init__.py", "", "is a module of the standard library"),
+    (laws.unused_words, "mesh/node.py", "class LinkManager: ...", "LinkManager"),
+    (laws.unused_words, "mesh/node.py", "def run_jobs(): ...", "run_jobs"),
+    (laws.unused_words, "mesh/node.py", "def run(context): ...", "run.context"),
+    (laws.unused_words, "mesh/node.py", "data = 1", "data"),
+    (laws.unused_words, "mesh/node.py", "self.helper = 1", "helper"),
+    (laws.unused_words, "mesh/node.py", "self._context = 1", "_context"),
+]
+
+
+@pytest.mark.parametrize(("law", "path", "text", "complaint"), BROKEN)
+def test_a_broken_law_is_noticed(
+    law: laws.Law, path: str, text: str, complaint: str, tmp_path: Path
+) -> None:
+    module = tmp_path / path
+    module.parent.mkdir(parents=True)
+    module.write_text(text, encoding="utf-8")
+    complaints = list(law(laws.modules(tmp_path)))
+    assert len(complaints) == 1
+    assert path in complaints[0]
+    assert complaint in complaints[0]
+
+
+KEPT = [
+    (laws.purity, "mesh/wire.py", "import sys\nfrom mesh.errors import ProtocolError\nsys.maxsize"),
+    (
+        laws.purity,
+        "mesh/wire.py",
+        "from mesh import errors, messages\nimport numpy as np\nnp.array",
+    ),
+    (laws.purity, "mesh/node.py", "import asyncio, zmq, time\nopen('x')"),
+    (laws.direction, "stage/loop.py", "from mesh.node import Node\nimport stage.batcher"),
+    (laws.zmq_in_one_place, "mesh/sockets.py", "import zmq"),
+    (laws.unused_words, "gateway/http1.py", "def data_received(self, data): ..."),
+    (laws.unused_words, "mesh/sockets.py", "self._context = 1"),
+    (laws.unused_words, "mesh/worker.py", "def forward(self, data): ..."),
+    (
+        laws.unused_words,
+        "gateway/app.py",
+        "import tornado.web\nclass Page(tornado.web.Handler): ...",
+    ),
+]
+
+
+@pytest.mark.parametrize(("law", "path", "text"), KEPT)
+def test_what_is_allowed_passes(law: laws.Law, path: str, text: str, tmp_path: Path) -> None:
+    module = tmp_path / path
+    module.parent.mkdir(parents=True)
+    module.write_text(text, encoding="utf-8")
+    assert list(law(laws.modules(tmp_path))) == []
+
+
+def test_the_share_counts_lines_of_pure_modules(tmp_path: Path) -> None:
+    (tmp_path / "mesh").mkdir()
+    (tmp_path / "mesh/wire.py").write_text("a = 1\n" * 3, encoding="utf-8")
+    (tmp_path / "mesh/node.py").write_text("a = 1\n", encoding="utf-8")
+    assert laws.pure_share(laws.modules(tmp_path)) == 0.75
+
+
+def test_the_command_prints_the_share(capsys: pytest.CaptureFixture[str]) -> None:
+    assert laws.main(["share"]) == 0
+    assert "lines are in pure modules" in capsys.readouterr().out
+    assert laws.main([]) == 2
+    assert "usage" in capsys.readouterr().err

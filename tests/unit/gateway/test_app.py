@@ -1,0 +1,163 @@
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from http_fakes import Inference, connect, shared
+from tornado.web import Application
+
+from gateway.app import BasePage, make_app
+from mesh.metrics import CONTENT_TYPE
+
+
+class View:
+    def __init__(self) -> None:
+        self.draining = False
+        self.absent: list[str] = []
+
+    def missing(self) -> list[str]:
+        return self.absent
+
+    def metrics_text(self) -> bytes:
+        return b"mesh_inflight 0\n"
+
+    def status(self) -> dict[str, Any]:
+        return {"stages": ["detect"]}
+
+
+def ask(
+    view: View, path: str, method: str = "GET", app: Application | None = None
+) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers (names in lower case) and body."""
+
+    async def run() -> bytes:
+        connection, transport = connect(shared(Inference(), pages=app or make_app(view)))
+        connection.data_received(f"{method} {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert connection.pending == []
+        return transport.take()
+
+    written = asyncio.run(run())
+    head, _, body = written.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+    assert headers["x-request-id"] == "boot-0"
+    assert "server" not in headers
+    return int(status.split()[1]), headers, body
+
+
+def error(body: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(body)["error"]
+    return found
+
+
+def test_the_root_says_what_this_is() -> None:
+    status, headers, body = ask(View(), "/")
+    assert status == 200
+    assert headers["content-type"].startswith("text/plain")
+    assert body.startswith(b"Meshline ")
+
+
+def test_the_root_refuses_while_draining() -> None:
+    view = View()
+    view.draining = True
+    status, headers, body = ask(view, "/")
+    assert status == 503
+    assert headers["retry-after"] == "1"
+    assert error(body)["code"] == "draining"
+
+
+@pytest.mark.parametrize("path", ["/health", "/livez"])
+def test_liveness_depends_on_nothing(path: str) -> None:
+    view = View()
+    view.draining = True
+    view.absent = ["detect"]
+    assert ask(view, path)[0] == 200
+
+
+def test_readiness_names_what_is_missing() -> None:
+    view = View()
+    assert ask(view, "/readyz")[0] == 200
+    view.absent = ["detect", "recognize"]
+    status, headers, body = ask(view, "/readyz")
+    assert status == 503
+    assert headers["retry-after"] == "1"
+    assert error(body) == {
+        "code": "no_replica",
+        "message": "no replica of: detect, recognize",
+        "stage": "detect",
+        "request_id": "boot-0",
+        "retryable": True,
+    }
+    view.draining = True
+    assert error(ask(view, "/readyz")[2])["code"] == "draining"
+
+
+def test_metrics_have_their_content_type() -> None:
+    status, headers, body = ask(View(), "/metrics")
+    assert (status, body) == (200, b"mesh_inflight 0\n")
+    assert headers["content-type"] == CONTENT_TYPE
+
+
+def test_status_is_json() -> None:
+    status, headers, body = ask(View(), "/mesh/status")
+    assert (status, json.loads(body)) == (200, {"stages": ["detect"]})
+    assert headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/livez", "/readyz", "/metrics"])
+def test_head_is_get_without_a_body(path: str) -> None:
+    status, headers, body = ask(View(), path, "HEAD")
+    assert (status, body) == (200, b"")
+    assert int(headers["content-length"]) > 0
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS"])
+def test_at_no_path_there_is_nothing(method: str) -> None:
+    status, headers, body = ask(View(), "/nowhere", method)
+    assert status == 404
+    assert headers["content-type"] == "application/json"
+    assert error(body)["code"] == "not_found"
+
+
+def test_another_method_is_told_which_ones_there_are() -> None:
+    status, headers, body = ask(View(), "/health", "POST")
+    assert status == 405
+    assert headers["allow"] == "GET, HEAD"
+    assert error(body)["code"] == "method_not_allowed"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT"])
+def test_inference_takes_post_only(method: str) -> None:
+    status, headers, body = ask(View(), "/inference?a=b", method)
+    assert status == 405
+    assert headers["allow"] == "POST"
+    if method != "HEAD":
+        assert error(body)["code"] == "method_not_allowed"
+
+
+def test_a_mistake_of_ours_shows_nothing_of_itself(caplog: pytest.LogCaptureFixture) -> None:
+    class Wrong(BasePage):
+        def get(self) -> None:
+            raise KeyError("a secret of ours")
+
+    app = Application([("/wrong", Wrong, {"view": View()})], log_function=lambda _page: None)
+    status, _, body = ask(View(), "/wrong", app=app)
+    assert status == 500
+    assert error(body)["code"] == "server_error"
+    assert b"secret" not in body
+    assert "a secret of ours" in caplog.text
+
+
+def test_an_unreadable_query_is_a_bad_request() -> None:
+    fields = "&".join(f"a{number}=1" for number in range(2000))
+
+    async def run() -> bytes:
+        connection, transport = connect(shared(Inference(), pages=make_app(View())))
+        connection.data_received(f"GET /?{fields} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        return transport.take()
+
+    written = asyncio.run(run())
+    assert written.startswith(b"HTTP/1.1 400 ")
+    assert error(written.partition(b"\r\n\r\n")[2])["code"] == "bad_request"

@@ -1,0 +1,461 @@
+"""The gateway's decisions, one by one. Whole pipelines are in tests/simulation."""
+
+import pytest
+
+from gateway.book import Request
+from gateway.core import SWEEP, GatewayCore
+from gateway.roster import RESTART_GRACE
+from mesh.instructions import Delivery, Identity, Lost, Met, Refused
+from mesh.links import Links
+from mesh.messages import (
+    Cancel,
+    Figures,
+    Kind,
+    Meta,
+    Note,
+    Obituary,
+    Outcome,
+    Outcomes,
+    Ping,
+    Role,
+    StageFacts,
+    Tasks,
+)
+from mesh.session import Session
+from mesh.wire import decode
+
+A, B = ("a", ""), ("b", "")
+PATH = (A, B)
+ME, POOL = 1, 1 << 20
+
+
+class Rig:
+    """A gateway with one replica of each stage: 11 and 12."""
+
+    def __init__(self, *, replicas=True, attempts=3, repeatable=True):
+        self.links = Links(Identity(ME, Role.GATEWAY), lambda: 0.5)
+        self.core = GatewayCore(self.links, {"/inference": PATH}, attempts, 0.0)
+        if replicas:
+            self.first = self.meet(11, A)
+            self.second = self.meet(12, B, repeatable=repeatable)
+
+    def meet(self, peer, hop, role=Role.REPLICA, **facts):
+        session = Session(ME, peer, role, POOL, now=0.0)
+        session.link, session.feed = peer, f"tcp://{peer}"
+        session.stage = hop and StageFacts(*hop, batch=4, timeout=3.0, pool=POOL, **facts)
+        session.granted_tasks, session.granted_bytes = 10, POOL
+        self.links.sessions[peer] = session
+        self.core.told(Met(session, False), 0.0)
+        return session
+
+    def lose(self, session, now=0.0, orderly=False):
+        self.links.sessions.pop(session.peer, None)
+        session.link = None
+        self.core.told(Lost(session, "gone", orderly), now)
+
+    def submit(self, deadline=90.0, **more):
+        number = self.core.book.next_number()
+        request = Request(ME, number, PATH, 0, 1, deadline, [b"x"], 1, **more)
+        self.core.submit(request)
+        return request
+
+    def hear(self, session, *outcomes, **more):
+        message = Outcomes(list(outcomes), **more)
+        self.core.delivered(Delivery(session, (), message), 0.0)
+
+    def sent(self, session, kind=Tasks, now=0.0):
+        self.core.advance(now)
+        return [message for message in session.unreceipted() if type(message) is kind]
+
+    def tasks(self, session, now=0.0):
+        return [task for message in self.sent(session, now=now) for task in message.tasks]
+
+    def endings(self):
+        return [(e.request.number, e.outcome.label) for e in self.core.take_ended()]
+
+
+@pytest.fixture
+def rig():
+    return Rig()
+
+
+def result(request, **more):
+    return Outcome(request.number, more.pop("attempt", 1), Kind.RESULT, 1, **more)
+
+
+def handback(request, hop=1):
+    return Outcome(request.number, request.attempt, Kind.HANDBACK, hop, buffers=[b"ab", b"c"])
+
+
+def test_a_request_is_dispatched_and_its_result_ends_it(rig):
+    request = rig.submit()
+    assert rig.core.next_due() == SWEEP
+    assert rig.tasks(rig.first) == [request]
+    assert request.holder == 11
+    rig.hear(rig.first, result(request))
+    assert rig.endings() == [(1, "")]
+    assert rig.core.take_ended() == []
+    assert rig.core.next_due() == float("inf")
+
+
+def test_figures_are_kept_for_the_metrics(rig):
+    figures = Figures("a", 1, 0, 0, "idle")
+    rig.hear(rig.first, figures=[figures])
+    assert rig.core.figures == [figures]
+    rig.core.delivered(Delivery(rig.first, (), Ping(1)), 0.0)
+
+
+def test_an_output_that_was_handed_back_goes_to_the_next_stage(rig):
+    request = rig.submit()
+    rig.tasks(rig.first)
+    rig.hear(rig.first, handback(request))
+    (task,) = rig.tasks(rig.second)
+    assert (task.path, task.hop, task.buffers) == ((B,), 1, [b"ab", b"c"])
+    assert (request.holder, request.at) == (12, 1)
+    assert rig.core.counts.hub_hops == 1
+    assert rig.first.allowed_bytes - rig.first.taken_bytes > 0
+
+
+@pytest.mark.parametrize("hop", [0, 2])
+def test_an_output_for_no_stage_is_no_output(rig, hop):
+    request = rig.submit()
+    rig.tasks(rig.first)
+    rig.hear(rig.first, handback(request, hop))
+    assert rig.tasks(rig.second) == []
+    assert rig.core.counts.hub_hops == 0
+
+
+def test_what_is_handed_back_too_late_is_dropped(rig):
+    request = rig.submit()
+    rig.core.gone(request.number)
+    rig.hear(rig.first, handback(request))
+    assert rig.tasks(rig.second) == []
+    assert rig.core.book.late == 1
+
+
+def test_unstarted_tasks_go_elsewhere_without_an_attempt(rig):
+    request = rig.submit()
+    rig.tasks(rig.first)
+    other = rig.meet(13, A)
+    rig.hear(rig.first, Outcome(request.number, 1, Kind.UNSTARTED))
+    assert rig.tasks(other) == [request]
+    assert (request.attempt, request.tried) == (1, (11,))
+
+
+def test_events_of_streams_end_nothing(rig):
+    request = rig.submit()
+    rig.tasks(rig.first)
+    rig.hear(rig.first, Outcome(request.number, 1, Kind.EVENT))
+    assert rig.endings() == []
+    assert request.holder == 11
+
+
+# --- notes ----------------------------------------------------------------------------------------
+
+
+def test_a_note_moves_the_holder(rig):
+    request = rig.submit()
+    rig.tasks(rig.first)
+    rig.hear(rig.first, notes=[Note(1, 1, 1, 12)])
+    assert (request.holder, request.at) == (12, 1)
+    rig.lose(rig.first)
+    assert request.attempt == 1
+    rig.lose(rig.second)
+    assert (request.attempt, request.holder, request.tried) == (2, 0, (12,))
+
+
+def test_a_note_that_names_nobody_we_know_is_a_loss_at_once(rig):
+    request = rig.submit()
+    rig.tasks(rig.first)
+    rig.hear(rig.first, notes=[Note(1, 1, 1, 99)])
+    assert rig.core.counts.retries == {"holder_gone": 1}
+    assert rig.tasks(rig.first) == [request]
+    assert request.attempt == 2
+
+
+def test_a_note_of_a_request_that_is_over_is_answered_with_cancel(rig):
+    rig.hear(rig.first, notes=[Note(5, 1, 1, 12), Note(6, 1, 1, 99)])
+    assert rig.sent(rig.second, Cancel) == [Cancel(ME, [5])]
+
+
+# --- deaths ---------------------------------------------------------------------------------------
+
+
+def test_attempts_run_out():
+    rig = Rig(attempts=1)
+    rig.submit()
+    rig.tasks(rig.first)
+    rig.lose(rig.first)
+    assert rig.endings() == [(1, "lost")]
+
+
+def test_a_goodbye_uses_up_no_attempt():
+    rig = Rig(attempts=1)
+    request = rig.submit()
+    rig.tasks(rig.first)
+    other = rig.meet(13, A)
+    rig.lose(rig.first, orderly=True)
+    assert rig.tasks(other) == [request]
+    assert (request.attempt, request.tried) == (1, (11,))
+    assert rig.core.counts.retries == {"parted": 1}
+
+
+def test_a_stage_that_must_not_run_twice_ends_what_it_held():
+    rig = Rig(repeatable=False)
+    request = rig.submit()
+    rig.tasks(rig.first)
+    rig.hear(rig.first, handback(request))
+    rig.tasks(rig.second)
+    rig.lose(rig.second)
+    ((_, outcome),) = rig.core.take_ended()
+    assert (outcome.label, outcome.hop) == ("lost", 1)
+    assert "must not be run twice" in outcome.text
+
+
+def test_before_such_a_stage_a_request_may_begin_again():
+    rig = Rig(repeatable=False)
+    request = rig.submit()
+    rig.tasks(rig.first)
+    rig.lose(rig.first)
+    assert rig.tasks(rig.meet(13, A)) == [request]
+
+
+def test_an_obituary_loses_whom_it_names(rig):
+    rig.core.delivered(Delivery(rig.second, (), Obituary(11, "a", 9, 0, [])), 0.0)
+    news = rig.links.news.popleft()
+    assert news.session is rig.first
+    rig.core.told(news, 0.0)
+    rig.core.delivered(Delivery(rig.second, (), Obituary(11, "a", 0, 3, [])), 0.0)  # again
+    assert rig.core.counts.deaths == {"signal": 1}
+    rig.core.delivered(Delivery(rig.first, (), Obituary(12, "b", 0, 3, [])), 0.0)
+    rig.core.told(rig.links.news.popleft(), 0.0)
+    assert rig.core.counts.deaths == {"signal": 1, "exit": 1}
+
+
+def test_a_death_is_counted_once_and_a_goodbye_is_none(rig):
+    rig.lose(rig.first)
+    rig.lose(rig.second, orderly=True)
+    assert rig.core.counts.deaths == {"link": 1}
+
+
+def test_the_journal_tells_who_came_and_went(rig):
+    rig.core.told(Met(rig.first, True), 0.0)  # resumed: nobody came
+    rig.lose(rig.first)
+    rig.lose(rig.second, orderly=True)
+    told = [(entry.session.peer, entry.orderly, entry.reason) for entry in rig.core.journal]
+    came = [(11, True, "connected"), (12, True, "connected")]
+    assert told == [*came, (11, False, "gone"), (12, True, "gone")]
+
+
+def test_the_newer_attempt_of_a_request_that_has_its_result_is_called_off(rig):
+    request = rig.submit()
+    rig.tasks(rig.first)
+    other = rig.meet(13, A)
+    rig.lose(rig.first)
+    rig.tasks(other)
+    rig.hear(rig.first, result(request, attempt=1))
+    assert rig.endings() == [(1, "")]
+    assert rig.sent(other, Cancel) == [Cancel(ME, [1])]
+
+
+def test_an_early_failure_of_an_old_attempt_changes_nothing(rig):
+    request = rig.submit()
+    rig.tasks(rig.first)
+    rig.lose(rig.first)
+    rig.hear(rig.first, Outcome(1, 1, Kind.FAILURE, label="server_error"))
+    assert rig.endings() == []
+    assert request.number in rig.core.book.requests
+
+
+def test_cancels_for_one_that_is_gone_are_not_kept(rig):
+    request = rig.submit()
+    rig.tasks(rig.first)
+    rig.core.gone(request.number)
+    del rig.links.sessions[11]
+    rig.core.advance(0.0)
+    again = rig.submit()
+    other = rig.meet(13, A)
+    assert rig.tasks(other) == [again]
+    rig.core.gone(again.number)
+    rig.lose(other)
+    assert rig.core._cancels == {}
+
+
+# --- nobody wants it any more ---------------------------------------------------------------------
+
+
+def test_a_client_that_is_gone_leaves_the_queue():
+    rig = Rig(replicas=False)
+    request = rig.submit()
+    assert rig.core.gone(request.number) is request
+    assert rig.core.gone(request.number) is None
+    assert rig.tasks(rig.meet(11, A)) == []
+    assert rig.core.counts.cancelled == 1
+
+
+def test_a_client_that_is_gone_is_cancelled_where_its_task_is(rig):
+    request = rig.submit()
+    rig.tasks(rig.first)
+    rig.core.gone(request.number)
+    assert rig.sent(rig.first, Cancel) == [Cancel(ME, [1])]
+
+
+def test_an_output_that_waits_here_leaves_with_its_client(rig):
+    requests = [rig.submit(), rig.submit()]
+    rig.tasks(rig.first)
+    rig.lose(rig.second)
+    rig.hear(rig.first, *[handback(request) for request in requests])
+    rig.core.gone(requests[0].number)
+    assert [task.number for task in rig.tasks(rig.meet(13, B))] == [2]
+
+
+def test_deadlines_end_requests_wherever_they_are(rig):
+    for deadline in (0.5, 1.0, 9.0):
+        rig.submit(deadline)
+    rig.tasks(rig.first)
+    rig.core.advance(1.0)
+    assert rig.endings() == [(1, "deadline_exceeded"), (2, "deadline_exceeded")]
+    assert rig.core.counts.expired == 2
+    assert rig.sent(rig.first, Cancel, 1.0) == [Cancel(ME, [1, 2])]
+    assert rig.core.next_due() == 1.0 + SWEEP
+
+
+def test_a_stage_that_is_missing_for_long_is_named(rig):
+    assert not rig.core.missing
+    rig.lose(rig.second, 5.0)
+    assert rig.core.missing
+    request = rig.submit()
+    rig.tasks(rig.first, 5.0)
+    rig.hear(rig.first, handback(request))
+    rig.core.advance(5.0)
+    assert rig.core.absent(PATH, 5.0) is None
+    rig.core.advance(5.0 + RESTART_GRACE)
+    ((_, outcome),) = rig.core.take_ended()
+    assert (outcome.label, outcome.text) == ("no_replica", "stage b has no replica")
+    assert rig.core.absent(PATH, 5.0 + RESTART_GRACE) == B
+
+
+def test_a_request_that_no_message_can_carry_fails_alone(rig):
+    headers = tuple(("name", "x" * 4000) for _ in range(2000))
+    rig.submit(meta=Meta("POST", "/", "", headers))
+    bad_and_gone = rig.submit(meta=Meta("POST", "/", "", headers))
+    good = rig.submit()
+    rig.core.gone(bad_and_gone.number)
+    assert rig.tasks(rig.first) == [good]
+    assert rig.endings() == [(1, "bad_request")]
+
+
+def test_a_task_that_its_stage_could_not_read_fails_alone(rig):
+    requests = [rig.submit(), rig.submit()]
+    rig.tasks(rig.first)
+    rig.core.told(Refused(rig.first, Tasks([requests[0]]), "too odd"), 0.0)
+    rig.core.told(Refused(rig.first, Cancel(ME, []), "never mind"), 0.0)
+    ((request, outcome),) = rig.core.take_ended()
+    assert request is requests[0]
+    assert outcome.text == "the request cannot be sent to the stage: too odd"
+
+
+# --- who is there ---------------------------------------------------------------------------------
+
+
+def test_replicas_are_told_whom_to_dial(rig):
+    rig.links.take()
+    rig.meet(13, A)
+    told = {}
+    for order in rig.links.take():
+        _, peers = decode(order.frames, 0.0)
+        told[order.link] = [peer.address for peer in peers.peers]
+    assert told == {13: [], 12: ["tcp://11", "tcp://13"]}
+    assert rig.core.met_stage
+
+
+def test_others_than_our_replicas_are_left_alone(rig):
+    supervisor = rig.meet(20, None, Role.SUPERVISOR)
+    stranger = rig.meet(21, ("z", ""))
+    rig.lose(supervisor)
+    rig.lose(stranger)
+    assert not rig.core.missing
+
+
+# --- who may set out ------------------------------------------------------------------------------
+
+
+def test_a_request_sets_out_only_while_every_stage_of_its_path_lives(rig):
+    rig.lose(rig.second)
+    late, early = rig.submit(deadline=80.0), rig.submit(deadline=70.0)
+    assert rig.tasks(rig.first) == []
+    assert rig.core.is_crowded(PATH)
+    rig.meet(13, B)
+    assert rig.tasks(rig.first) == [early, late]
+    assert not rig.core.is_crowded(PATH)
+
+
+def test_what_waited_for_credit_does_not_set_out_any_more(rig):
+    rig.first.granted_tasks = 0
+    request = rig.submit()
+    assert rig.tasks(rig.first) == []
+    assert rig.core.is_crowded(PATH)
+    rig.lose(rig.second)
+    rig.first.granted_tasks = 10
+    assert rig.tasks(rig.first) == []
+    rig.meet(13, B)
+    assert rig.tasks(rig.first) == [request]
+
+
+def test_what_is_on_its_way_and_other_routes_go_on():
+    rig = Rig(replicas=False)
+    rig.core = GatewayCore(rig.links, {"/both": PATH, "/second": (B,)}, 3, 0.0)
+    first, second = rig.meet(11, A), rig.meet(12, B)
+    second.granted_tasks = 0
+    request = rig.submit()
+    rig.tasks(first)
+    rig.hear(first, handback(request))
+    rig.lose(first)
+    alone = Request(ME, rig.core.book.next_number(), (B,), 0, 1, 90.0, [b"x"], 1)
+    rig.core.submit(alone)
+    parked = rig.submit()
+    second.granted_tasks = 10
+    assert [task.number for task in rig.tasks(second)] == [request.number, alone.number]
+    assert not rig.core.is_crowded((B,))
+    assert rig.core.is_crowded(PATH)
+    assert rig.tasks(rig.meet(13, A)) == [parked]
+
+
+def test_one_that_may_not_set_out_leaves_with_its_client_or_its_time(rig):
+    rig.lose(rig.second)
+    gone, late = rig.submit(), rig.submit(deadline=1.0)
+    rig.core.gone(gone.number)
+    rig.core.advance(1.0)
+    assert rig.endings() == [(late.number, "deadline_exceeded")]
+    rig.meet(13, B)
+    assert rig.tasks(rig.first) == []
+
+
+def test_how_long_a_stage_may_be_gone_is_a_setting():
+    rig = Rig(replicas=False)
+    rig.core = GatewayCore(rig.links, {"/inference": PATH}, 3, 0.0, restart_grace=0.5)
+    rig.meet(11, A)
+    request = rig.submit()
+    rig.core.advance(0.49)
+    assert rig.endings() == []
+    rig.core.advance(0.56)
+    assert rig.endings() == [(request.number, "no_replica")]
+
+
+def test_who_has_little_time_or_is_urgent_overtakes(rig):
+    rig.first.granted_tasks = 0
+    for _ in range(3):
+        rig.submit(deadline=90.0)
+    assert rig.core.overtaken(PATH, 0, 91.0) == 0
+    assert rig.core.overtaken(PATH, 0, 89.0) == 3
+    assert rig.core.overtaken(PATH, 1, 91.0) == 3
+
+
+def test_nobody_is_crowded_when_what_waited_has_left(rig):
+    rig.first.granted_tasks = 0
+    request = rig.submit()
+    rig.core.advance(0.0)
+    assert rig.core.is_crowded(PATH)
+    rig.core.gone(request.number)
+    rig.core.advance(0.0)
+    assert not rig.core.is_crowded(PATH)

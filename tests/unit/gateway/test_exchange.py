@@ -1,0 +1,200 @@
+from gateway import heads
+from gateway.exchange import CLOSE, KEEP, Exchange, Inference, Limits, Turn, Writer, with_connection
+from mesh.messages import Buffer
+
+
+class Way:
+    wants_meta = False
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def write(self, piece: Buffer, /) -> None:
+        self.written.append(bytes(piece))
+
+    def abort(self) -> None:
+        raise AssertionError("nobody aborts here")
+
+
+class Taker:
+    def __init__(self) -> None:
+        self.routes = {b"/a": Way()}
+        self.taken: list[Exchange] = []
+        self.left: list[Exchange] = []
+
+    def refuse(self, exchange: Exchange, length: int | None) -> bytes | None:
+        return None
+
+    def submit(self, exchange: Exchange) -> None:
+        self.taken.append(exchange)
+
+    def gone(self, exchange: Exchange) -> None:
+        self.left.append(exchange)
+
+
+class OneLink:
+    """As much of a connection as an exchange needs."""
+
+    def __init__(self) -> None:
+        self.pending: list[Turn] = []
+        self.special = False
+        self.taker = Taker()
+        self.inference: Inference = self.taker
+        self.sink = Sink()
+        self.released = 0
+
+    @property
+    def transport(self) -> Writer:
+        return self.sink
+
+    def release(self) -> None:
+        self.released += 1
+
+    def exchange(self, connection: bytes = b"") -> Exchange:
+        made = Exchange(self, Way(), b"/a", 1.0, connection)
+        self.pending.append(made)
+        return made
+
+
+ANSWER = b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n"
+
+
+def test_the_only_pending_exchange_writes_at_once() -> None:
+    link = OneLink()
+    link.exchange().respond(ANSWER + b"ok")
+    assert link.sink.written == [ANSWER + b"ok"]
+    assert link.pending == []
+    assert link.released == 0
+
+
+def test_any_other_answer_waits_for_release() -> None:
+    link = OneLink()
+    first, second = link.exchange(), link.exchange()
+    second.respond(ANSWER, b"ok")
+    assert link.released == 1
+    assert link.sink.written == []
+    assert not first.flush(link.sink)
+    assert second.flush(link.sink)
+    assert link.sink.written == [ANSWER, b"ok"]
+    second.writable()
+    assert link.sink.written == [ANSWER, b"ok"]
+
+
+def test_on_a_special_link_every_answer_goes_through_release() -> None:
+    link = OneLink()
+    link.special = True
+    link.exchange().respond(ANSWER + b"ok")
+    assert (link.released, link.sink.written) == (1, [])
+
+
+def test_the_connection_header_is_added_where_it_must_be() -> None:
+    link = OneLink()
+    for connection in (CLOSE, KEEP):
+        exchange = link.exchange(connection)
+        exchange.respond(ANSWER + b"ok")
+        exchange.flush(link.sink)
+        assert link.sink.written.pop() == with_connection(ANSWER + b"ok", connection)
+        assert exchange.keep_alive is (connection is KEEP)
+
+
+def test_it_hears_what_a_client_says_of_its_request() -> None:
+    exchange = OneLink().exchange()
+    trace = b"00-" + b"a1" * 16 + b"-" + b"b2" * 8 + b"-01"
+    exchange.hear(heads.REQUEST_ID, b"mine")
+    exchange.hear(heads.TRACEPARENT, trace)
+    exchange.hear(heads.TIMEOUT, b"250ms")
+    exchange.hear(heads.PRIORITY, b"high")
+    assert (exchange.request_id, exchange.traceparent) == (b"mine", trace.decode())
+    assert (exchange.timeout, exchange.priority, exchange.fault) == (0.25, 1, None)
+    exchange.hear(heads.PRIORITY, b"urgent")
+    assert exchange.fault is not None
+    assert exchange.fault[0] == "bad_request"
+    assert "urgent" in exchange.fault[1]
+    exchange.hear(heads.REQUEST_ID, b"not fit")
+    assert exchange.request_id is None
+
+
+def test_a_second_answer_is_ignored() -> None:
+    link = OneLink()
+    exchange = link.exchange()
+    exchange.respond(ANSWER + b"ok")
+    exchange.respond(ANSWER + b"no")
+    assert link.sink.written == [ANSWER + b"ok"]
+
+
+def test_it_knows_what_it_answered() -> None:
+    link = OneLink()
+    exchange = link.exchange(CLOSE)
+    assert exchange.status == 0
+    assert exchange.sent == 0
+    exchange.respond(ANSWER, b"ok")
+    assert exchange.status == 202
+    assert exchange.sent == len(ANSWER) + 2
+    other = link.exchange(CLOSE)
+    other.respond(ANSWER)
+    assert other.sent == len(ANSWER)
+
+
+def test_a_lost_exchange_is_reported_once_and_answered_never() -> None:
+    link = OneLink()
+    exchange = link.exchange()
+    exchange.start()
+    assert link.taker.taken == [exchange]
+    exchange.lost()
+    exchange.lost()
+    assert exchange.gone
+    assert link.taker.left == [exchange]
+    exchange.respond(ANSWER)
+    exchange.start()
+    assert link.sink.written == []
+    assert link.taker.taken == [exchange]
+
+
+def test_an_answered_exchange_that_is_lost_is_over_already() -> None:
+    link = OneLink()
+    link.special = True
+    exchange = link.exchange()
+    exchange.respond(ANSWER)
+    exchange.lost()
+    assert link.taker.left == []
+
+
+def test_it_shows_how_far_it_is() -> None:
+    link = OneLink()
+    first, second = link.exchange(), link.exchange()
+    assert repr(first) == "<Exchange b'/a' 0 bytes, open>"
+    first.respond(ANSWER)
+    assert repr(first) == "<Exchange b'/a' 0 bytes, answered>"
+    second.lost()
+    assert repr(second) == "<Exchange b'/a' 0 bytes, gone>"
+
+
+def test_limits_have_safe_defaults() -> None:
+    limits = Limits()
+    assert (limits.max_header, limits.pipelined, limits.linger) == (64 * 1024, 16, 2.0)
+
+
+def test_it_hears_of_codings() -> None:
+    exchange = OneLink().exchange()
+    assert exchange.codings is None
+    exchange.hear(heads.WANTED, b"gzip;q=0.5, br")
+    exchange.hear(heads.CODING, b"zstd")
+    exchange.hear(heads.CODING, b"identity")
+    assert exchange.codings == ("zstd", "gzip")
+    assert exchange.fault is None
+    exchange.hear(heads.CODING, b"gzip")
+    assert exchange.fault is not None
+    assert exchange.fault[0] == "unsupported_encoding"
+    assert "several" in exchange.fault[1]
+
+
+def test_where_no_coding_is_spoken_it_may_only_be_none() -> None:
+    exchange = OneLink().exchange()
+    exchange.hear(heads.UNREAD, b"identity")
+    assert exchange.fault is None
+    for value, why in ((b"gzip", "off here"), (b"br", "Content-Encoding is 'br'")):
+        exchange.hear(heads.UNREAD, value)
+        assert exchange.fault is not None
+        assert why in exchange.fault[1]

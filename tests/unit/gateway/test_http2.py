@@ -1,0 +1,409 @@
+"""What the streams of an HTTP/2 connection share: windows, order, patience, good-byes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import wraps
+
+from h2.errors import ErrorCodes
+from http2_fakes import Peer
+from http_fakes import FakeTransport, Inference, connect, echo, post, shared, statuses
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway import answers, frames
+from gateway.exchange import Limits
+from gateway.http2 import Http2Connection
+
+
+def turned(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run a test in a loop."""
+
+    @wraps(test)
+    def run(*args: object, **kwargs: object) -> None:
+        asyncio.run(test(*args, **kwargs))  # type: ignore[arg-type]
+
+    return run
+
+
+def meet(
+    inference: Inference | None = None, limits: Limits | None = None, window: int = 0
+) -> tuple[Peer, Inference]:
+    inference = inference or Inference(at_once=True)
+    return Peer(shared(inference, limits), window=window), inference
+
+
+@turned
+async def test_answers_of_one_turn_leave_in_one_write() -> None:
+    peer, inference = meet(Inference())
+    numbers = [peer.ask(b"%d" % at) for at in range(5)]
+    await peer.settle()
+    peer.transport.writes = 0
+    for exchange in reversed(inference.taken):
+        echo(exchange)
+    await peer.settle()
+    assert peer.transport.writes == 1
+    assert [peer.answers[number].body for number in numbers] == [b"0", b"1", b"2", b"3", b"4"]
+    assert not peer.connection.streams
+
+
+@given(st.lists(st.binary(max_size=40_000), min_size=1, max_size=5), st.lists(st.integers(1, 9000)))
+@turned
+async def test_however_the_bytes_are_split_the_requests_are_the_same(
+    bodies: list[bytes], sizes: list[int]
+) -> None:
+    peer = Peer(shared(Inference()))
+    for body in bodies:
+        peer.ask(body)
+    other = Peer(shared(inference := Inference()), greet=False)
+    stream = bytes(peer.sent)
+    for size in [*sizes, len(stream)]:
+        if segment := stream[:size]:
+            other.connection.data_received(segment)
+        stream = stream[size:]
+    assert inference.bodies == bodies
+
+
+@given(st.integers(1, 100_000), st.floats(0, 8))
+@turned
+async def test_an_answer_keeps_to_the_clients_windows(window: int, times: float) -> None:
+    """h2's client half raises if a frame is too long or a window is overrun."""
+    peer, inference = meet(Inference(), window=window)
+    number = peer.ask(b"x")
+    size = int(window * times)
+    body = (b"0123456789" * (size // 10 + 1))[:size]
+    inference.taken[0].respond(answers.result_head(b"id", b"a/b", b"", size), memoryview(body))
+    got = await peer.answer(number)
+    while not got.ended:
+        assert len(got.body) <= size
+        before = len(got.body)
+        for place in (None, number):
+            peer.wire.increment_flow_control_window(window, place)
+        peer.tell()
+        await peer.settle()
+        assert len(got.body) > before
+    assert got.body == body
+    assert got.headers["content-length"] == str(size)
+
+
+@turned
+async def test_large_answers_take_turns() -> None:
+    peer, inference = meet(Inference())
+    numbers = [peer.ask(b"x") for _ in range(3)]
+    for exchange in inference.taken:
+        exchange.respond(answers.result_head(b"id", b"a/b", b"", 60_000), bytes(60_000))
+    await peer.settle()
+    assert [len(peer.answers[number].body) for number in numbers] == [60_000] * 3
+
+
+@turned
+async def test_a_client_that_does_not_read_is_not_written_to() -> None:
+    peer, inference = meet(Inference())
+    number = peer.ask(b"x")
+    peer.connection.pause_writing()
+    assert not peer.transport.reading
+    echo(inference.taken[0])
+    await peer.settle()
+    assert not peer.answers.get(number)
+    peer.connection.resume_writing()
+    assert peer.transport.reading
+    assert (await peer.answer(number)).body == b"x"
+
+
+@turned
+async def test_writing_stops_as_soon_as_the_socket_is_full() -> None:
+    peer, inference = meet(Inference())
+    body = bytes(10_000_000)
+    peer.wire.increment_flow_control_window(20_000_000)
+    write = peer.transport.write
+
+    def full(piece: bytes) -> None:
+        write(piece)
+        if peer.transport.reading:
+            peer.connection.pause_writing()
+
+    peer.transport.write = full  # type: ignore[method-assign]
+    for _ in range(20):
+        number = peer.ask(b"x")
+        peer.wire.increment_flow_control_window(20_000_000, number)
+    peer.tell()
+    for exchange in inference.taken:
+        exchange.respond(answers.result_head(b"id", b"a/b", b"", len(body)), body)
+    await asyncio.sleep(0)
+    assert 0 < len(peer.transport.written) < 600_000
+
+
+# ---- windows for what clients send
+
+
+@turned
+async def test_a_long_body_gets_its_window_again() -> None:
+    peer, inference = meet(limits=Limits(max_body=40_000_000))
+    body = bytes(33_000_000)
+    number = peer.ask(None, lines=(("content-length", str(len(body))),))
+    peer.send(number, body, end=True)
+    assert inference.bodies == [body]
+
+
+@turned
+async def test_a_connection_that_holds_much_reads_on_with_its_oldest_only() -> None:
+    peer, inference = meet(Inference(), limits=Limits(max_body=100_000))
+    first, second = peer.ask(None), peer.ask(None)
+    for number in (first, second):
+        peer.send(number, bytes(65_536))
+    assert peer.wire.local_flow_control_window(first) > 65_536
+    assert peer.wire.local_flow_control_window(second) == 65_536
+    peer.send(first, bytes(10), end=True)
+    peer.tell()
+    assert peer.wire.local_flow_control_window(second) == 65_536
+    echo(inference.taken[0])
+    await peer.settle()
+    assert peer.wire.local_flow_control_window(second) > 65_536
+    peer.send(second, bytes(10), end=True)
+    assert [len(body) for body in inference.bodies] == [65_546, 65_546]
+
+
+@turned
+async def test_who_waits_for_us_is_not_late() -> None:
+    peer, _ = meet(Inference(), limits=Limits(max_body=100_000, body_timeout=1.0))
+    first, second = peer.ask(None), peer.ask(None)
+    for number in (first, second):
+        peer.send(number, bytes(65_536))
+    for _ in range(6):
+        peer.connection.tick(1.0)
+    await peer.settle()
+    assert peer.answers[first].status == 408
+    assert peer.answers.get(second) is None
+
+
+# ---- too much of anything
+
+
+@turned
+async def test_one_stream_too_many_is_refused_and_may_be_sent_again() -> None:
+    peer = Peer(shared(Inference(), Limits(streams=2)), greet=False)
+    peer.wire.initiate_connection()  # not one word of ours has reached it
+    numbers = [peer.ask() for _ in range(3)]
+    await peer.settle()
+    assert peer.answers[numbers[2]].reset == ErrorCodes.REFUSED_STREAM
+    assert len(peer.connection.streams) == 2
+    assert peer.wire.remote_settings.max_concurrent_streams == 2
+    assert peer.goodbye is None
+
+
+@turned
+async def test_rapid_resets_end_the_connection() -> None:
+    peer, inference = meet(Inference())
+    for _ in range(210):
+        if peer.goodbye is None:
+            peer.wire.reset_stream(peer.ask(b"x"))
+            peer.tell()
+            peer.hear()
+    assert peer.goodbye == ErrorCodes.ENHANCE_YOUR_CALM
+    assert peer.transport.ended
+    assert len(inference.left) == len(inference.taken) < 210
+
+
+@turned
+async def test_pings_without_end_end_the_connection_early() -> None:
+    peer, _ = meet()
+    ping = b"\0\0\x08\x06\0\0\0\0\0" + bytes(8)
+    peer.tell(ping * 10_000)
+    peer.hear()
+    assert peer.goodbye == ErrorCodes.ENHANCE_YOUR_CALM
+    peer.tell(ping)
+    assert peer.transport.written == b""
+
+
+@turned
+async def test_so_do_goodbyes_without_end() -> None:
+    peer, _ = meet(Inference())
+    peer.ask(b"x")
+    for _ in range(250):
+        peer.tell(frames.goaway(0))
+    peer.hear()
+    assert peer.goodbye == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+@turned
+async def test_patience_comes_back_with_time_and_with_answers() -> None:
+    peer, _ = meet()
+    ping = b"\0\0\x08\x06\0\0\0\0\0" + bytes(8)
+    for _ in range(20):
+        peer.tell(ping * 45)
+        peer.connection.tick(1.0)
+    for _ in range(500):
+        peer.ask(b"x")
+        peer.tell(ping)
+        await peer.settle()
+    assert peer.goodbye is None
+
+
+# ---- beginnings and ends
+
+
+@turned
+async def test_nonsense_is_told_so() -> None:
+    for nonsense in (b"\0\0\x04\x08\0\0\0\0\0\0\0\0\0", b"\xff" * 50):
+        peer, inference = meet(Inference())
+        peer.ask(b"x")
+        peer.tell(nonsense)
+        peer.hear()
+        assert peer.goodbye is not None
+        assert peer.transport.ended
+        assert len(inference.left) == 1
+        assert not peer.connection.streams
+
+
+@given(st.binary(max_size=300), st.booleans())
+@turned
+async def test_no_bytes_raise(noise: bytes, framed: bool) -> None:
+    peer, _ = meet(Inference())
+    peer.ask(None)
+    if framed:
+        noise = len(noise).to_bytes(3, "big") + noise[:6].ljust(6, b"\0") + noise
+    peer.tell(noise)
+    await asyncio.sleep(0)
+    peer.connection.data_received(noise)
+    peer.connection.connection_lost(None)
+
+
+@turned
+async def test_draining_answers_what_has_begun() -> None:
+    peer, inference = meet(Inference())
+    whole, half = peer.ask(b"x"), peer.ask(None)
+    peer.connection.retire()
+    peer.connection.retire()
+    raced = peer.ask(b"y")  # sent before the client knows
+    peer.wire.send_data(half, b"z", end_stream=True)
+    peer.tell()
+    await peer.settle()
+    assert peer.goodbye == ErrorCodes.NO_ERROR
+    assert peer.answers[raced].reset == ErrorCodes.REFUSED_STREAM
+    assert inference.bodies == [b"x", b"z"]
+    assert not peer.transport.ended
+    for exchange in inference.taken:
+        echo(exchange)
+    await peer.settle()
+    assert [peer.answers[number].body for number in (whole, half)] == [b"x", b"z"]
+    assert peer.transport.ended
+
+
+@turned
+async def test_draining_closes_what_is_idle() -> None:
+    peer, _ = meet()
+    peer.connection.retire()
+    assert peer.transport.ended
+    peer.hear()
+    assert peer.goodbye == ErrorCodes.NO_ERROR
+
+
+@turned
+async def test_a_client_that_says_goodbye_gets_its_answers() -> None:
+    peer, inference = meet(Inference())
+    number = peer.ask(b"x")
+    peer.tell(frames.goaway(0))
+    echo(inference.taken[0])
+    assert (await peer.answer(number)).body == b"x"
+    assert peer.transport.ended
+    peer, _ = meet()
+    peer.tell(frames.goaway(0))
+    assert peer.transport.ended
+
+
+@turned
+async def test_a_client_that_hangs_up_is_gone() -> None:
+    for leave in (Http2Connection.eof_received, lambda one: one.connection_lost(None)):
+        peer, inference = meet(Inference())
+        peer.ask(b"x")
+        peer.ask(None)
+        assert not leave(peer.connection)
+        assert inference.left == inference.taken
+        echo(inference.taken[0])
+        await asyncio.sleep(0)
+        assert not peer.connection.streams
+
+
+@turned
+async def test_the_last_one_out_is_noticed() -> None:
+    common = shared(Inference())
+    left: list[bool] = []
+    common.emptied = lambda: left.append(True)
+    peers = [Peer(common), Peer(common)]
+    assert len(common.guests) == 2
+    for peer in peers:
+        peer.connection.connection_lost(None)
+    assert left == [True]
+
+
+# ---- time
+
+
+@turned
+async def test_an_idle_connection_is_ended() -> None:
+    peer, inference = meet(Inference(), Limits(idle_timeout=10.0, linger=2.0))
+    peer.ask(b"x")
+    peer.connection.tick(30.0)
+    assert not peer.transport.ended
+    echo(inference.taken[0])
+    await peer.settle()
+    peer.connection.tick(9.0)
+    assert not peer.transport.ended
+    peer.connection.tick(1.0)
+    peer.hear()
+    assert peer.goodbye == ErrorCodes.NO_ERROR
+    assert peer.transport.ended
+    peer.connection.tick(1.0)
+    assert not peer.transport.aborted
+    peer.connection.tick(1.0)
+    assert peer.transport.aborted
+
+
+@turned
+async def test_a_client_that_takes_nothing_is_given_up() -> None:
+    peer, _ = meet(Inference(), Limits(write_timeout=10.0))
+    peer.ask(b"x")
+    peer.connection.pause_writing()
+    for unsent in (5, 4, 3):
+        peer.transport.unsent = unsent
+        peer.connection.tick(6.0)
+    assert not peer.transport.aborted
+    peer.connection.tick(6.0)
+    peer.connection.tick(6.0)
+    assert peer.transport.aborted
+
+
+@turned
+async def test_aborting_is_at_once() -> None:
+    peer, _ = meet()
+    peer.connection.abort()
+    assert peer.transport.aborted
+    assert "0 streams" in repr(peer.connection)
+
+
+class Deaf(FakeTransport):
+    """Cannot end one direction alone."""
+
+    def can_write_eof(self) -> bool:
+        return False
+
+
+@turned
+async def test_a_transport_that_cannot_end_one_way_is_closed() -> None:
+    peer, _ = meet()
+    peer.transport.__class__ = Deaf
+    peer.connection.retire()
+    assert peer.transport.closed
+
+
+def test_http_1_says_where_http_2_begins() -> None:
+    async def inside() -> None:
+        connection, transport = connect(shared(Inference(at_once=True)))
+        connection.data_received(post(b"x"))
+        connection.data_received(frames.PREFACE)
+        written = transport.take()
+        assert statuses(written) == [200, 505]
+        assert b"first byte" in written
+
+    asyncio.run(inside())

@@ -1,0 +1,350 @@
+"""Between HTTP and the core: what is admitted, and how what has ended is answered."""
+
+import json
+
+import pytest
+
+from gateway.admission import Admission
+from gateway.core import GatewayCore
+from gateway.exchange import Exchange
+from gateway.inference import Desk, InferenceRoute
+from mesh.instructions import Identity, Met
+from mesh.links import Links
+from mesh.messages import Figures, Kind, Outcome, Role, StageFacts
+from mesh.session import Session
+
+PATH = (("a", ""), ("b", ""))
+NOW = 50.0
+
+
+class Wire:
+    """The connection that every exchange of a test came by."""
+
+    special = False
+
+    def __init__(self):
+        self.pending = []
+        self.written = []
+        self.transport = self
+
+    def write(self, piece):
+        self.written.append(bytes(piece))
+
+    def release(self):
+        while self.pending and self.pending[0].flush(self):
+            del self.pending[0]
+
+    def answers(self):
+        """Status, headers and body of each answer."""
+        text, self.written = b"".join(self.written), []
+        found = []
+        while text:
+            head, _, text = text.partition(b"\r\n\r\n")
+            first, *lines = head.decode().split("\r\n")
+            headers = dict(line.split(": ", 1) for line in lines)
+            length = int(headers.get("Content-Length", 0))
+            found.append((int(first.split()[1]), headers, text[:length]))
+            text = text[length:]
+        return found
+
+
+class Rig:
+    def __init__(self, capacity=10):
+        links = Links(Identity(0xABC, Role.GATEWAY), lambda: 0.5)
+        self.core = GatewayCore(links, {"/inference": PATH}, 3, NOW)
+        self.admission = Admission(capacity, 1 << 20)
+        self.route = InferenceRoute("/inference", PATH, self.admission)
+        self.woken = 0
+        self.desk = Desk(self.core, [self.route], 3.0, self.wake, lambda: NOW + 1)
+        self.wire = Wire()
+
+    def wake(self):
+        self.woken += 1
+
+    def exchange(self, body=b"{}", at=NOW, target=b"/inference"):
+        made = Exchange(self.wire, self.route, target, at, b"")
+        made.body = body
+        self.wire.pending.append(made)
+        return made
+
+    def submit(self, *arguments, **more):
+        made = self.exchange(*arguments, **more)
+        self.desk.submit(made)
+        return made
+
+    def end(self, exchange, kind=Kind.RESULT, **more):
+        outcome = Outcome(exchange.request.number, 1, kind, more.pop("hop", 1), **more)
+        self.core._settle(outcome)
+        self.desk.answer(self.core.take_ended())
+        ((status, headers, body),) = self.wire.answers()
+        return status, headers, body
+
+    def refused(self):
+        ((status, headers, body),) = self.wire.answers()
+        return status, json.loads(body)["error"], headers
+
+
+@pytest.fixture
+def rig():
+    return Rig()
+
+
+def test_a_result(rig):
+    exchange = rig.submit(b'{"x": 1}')
+    request = exchange.request
+    assert (request.path, request.deadline, request.buffers) == (PATH, NOW + 3, [b'{"x": 1}'])
+    assert (request.nbytes, request.meta, rig.woken) == (8, None, 1)
+    assert (rig.admission.inside, rig.admission.nbytes) == (1, 8)
+    timings = (100, 2000, 300, 4000)
+    status, headers, body = rig.end(exchange, buffers=[b"[1]"], timings=timings)
+    assert (status, body, headers["X-Request-ID"]) == (200, b"[1]", "abc-1")
+    assert headers["Content-Type"] == "application/json"
+    assert "a;dur=2.00" in headers["Server-Timing"]
+    assert "b;dur=4.00" in headers["Server-Timing"]
+    assert (rig.admission.inside, rig.admission.nbytes) == (0, 0)
+    assert rig.desk.answered == {(200, "/inference"): 1}
+    assert rig.desk.durations == [1.0]
+
+
+def test_a_large_result_is_not_copied_behind_its_head(rig):
+    exchange = rig.submit()
+    status, _, body = rig.end(exchange, buffers=[bytes(70_000), b"x"])
+    assert (status, len(body)) == (200, 70_001)
+
+
+def test_what_the_client_said_of_itself_goes_along(rig):
+    exchange = rig.exchange()
+    exchange.request_id, exchange.traceparent = b"mine", "00-1-2-01"
+    rig.desk.submit(exchange)
+    assert exchange.request.trace == "00-1-2-01"
+    assert rig.end(exchange, buffers=[b"1"])[1]["X-Request-ID"] == "mine"
+
+
+def test_a_worker_may_choose_status_type_and_headers(rig):
+    more = {"label": "text/csv", "status": 201, "headers": (("X-Rows", "3"),)}
+    status, headers, body = rig.end(rig.submit(), buffers=[b"1,2"], **more)
+    assert (status, headers["Content-Type"], headers["X-Rows"], body) == (
+        201,
+        "text/csv",
+        "3",
+        b"1,2",
+    )
+    assert rig.desk.answered == {(201, "/inference"): 1}
+
+
+def test_an_answer_without_a_body(rig):
+    status, _, body = rig.end(rig.submit(), buffers=[b""], status=204)
+    assert (status, body) == (204, b"")
+
+
+def test_headers_that_are_none_cost_the_answer_not_the_gateway(rig):
+    status, _, body = rig.end(rig.submit(), buffers=[b"1"], headers=(("X\r\nY", "3"),))
+    assert status == 500
+    assert json.loads(body)["error"]["code"] == "encoding_error"
+
+
+def test_a_failure_names_its_stage(rig):
+    more = {"label": "validation_error", "text": "no", "timings": (100, 2000)}
+    status, headers, body = rig.end(rig.submit(), Kind.FAILURE, hop=0, **more)
+    error = json.loads(body)["error"]
+    assert (status, error["code"], error["message"]) == (422, "validation_error", "no")
+    assert (error["stage"], error["request_id"]) == ("a", "abc-1")
+    assert "a;dur=2.00" in headers["Server-Timing"]
+    status, headers, body = rig.end(rig.submit(), Kind.FAILURE, label="lost", hop=7)
+    assert (status, json.loads(body)["error"]["stage"]) == (502, None)
+    assert "Server-Timing" not in headers
+
+
+# --- who may enter --------------------------------------------------------------------------------
+
+
+def test_too_many_are_refused():
+    rig = Rig(capacity=1)
+    first = rig.submit()
+    rig.submit()
+    assert rig.wire.written == []  # the second waits for its turn on the connection
+    rig.core._settle(Outcome(first.request.number, 1, Kind.RESULT, 1, buffers=[b"1"]))
+    rig.desk.answer(rig.core.take_ended())
+    _, (status, headers, _) = rig.wire.answers()
+    assert (status, headers["Retry-After"]) == (429, "1")
+    assert rig.admission.inside == 0
+
+
+def test_a_large_body_may_be_refused_unread():
+    rig = Rig(capacity=1)
+    exchange = rig.exchange()
+    assert rig.desk.refuse(exchange, 10) is None
+    rig.desk.submit(exchange)
+    assert b" 429 " in rig.desk.refuse(rig.exchange(), None)
+
+
+def test_each_route_has_room_of_its_own():
+    rig = Rig(capacity=1)
+    other = InferenceRoute("/other", PATH[:1], Admission(1, 1 << 20))
+    rig.core = GatewayCore(rig.core.links, {"/inference": PATH, "/other": PATH[:1]}, 3, NOW)
+    rig.desk = Desk(rig.core, [rig.route, other], 3.0, rig.wake, lambda: NOW + 1)
+    rig.submit()
+    exchange = rig.exchange()
+    exchange.route = other
+    rig.desk.submit(exchange)
+    assert (rig.admission.inside, other.admission.inside) == (1, 1)
+    rig.desk.gone(exchange)
+    assert (rig.admission.inside, other.admission.inside) == (1, 0)
+
+
+def test_a_request_counts_for_what_the_stages_of_its_path_make_of_it(rig):
+    exchange = rig.submit(b"12345")
+    assert rig.admission.nbytes == 5
+    figures = [Figures("a", 2, 0, 0, "idle", nbytes=8000), Figures("c", 1, 0, 0, "idle", nbytes=9)]
+    rig.desk.measure(figures)
+    second = rig.submit(b"12345")
+    third = rig.submit(bytes(6000))
+    assert rig.admission.nbytes == 5 + 4000 + 6000
+    for each in (exchange, second, third):
+        rig.desk.gone(each)
+    assert rig.admission.nbytes == 0
+
+
+def crowd(rig, inside=100, rate=50.0):
+    """Many are inside, leave at a known rate, and wait since nobody gives credit."""
+    first = [rig.submit(at=NOW) for _ in range(inside)]
+    rig.admission.rate = rate
+    rig.wire.pending.clear()
+    rig.core.advance(NOW)
+    return first
+
+
+def test_what_would_be_too_late_is_refused_at_the_door():
+    rig = Rig(capacity=1000)
+    crowd(rig, 130)  # 2.6 s, and there are 3
+    rig.submit()
+    status, error, headers = rig.refused()
+    assert (status, error["code"], headers["Retry-After"]) == (429, "cannot_meet_deadline", "3")
+    assert error["retryable"] is True
+    assert error["message"] == "the request would take about 2.6 s, and has 3 s"
+    assert rig.admission.inside == 130
+    assert rig.desk.answered == {(429, "/inference"): 1}
+    assert b" 429 " in rig.desk.refuse(rig.exchange(), 10)
+
+
+def test_who_overtakes_those_that_wait_is_not_too_late():
+    rig = Rig(capacity=1000)
+    crowd(rig, 100)
+    exchange = rig.exchange()
+    exchange.timeout = 0.2  # goes before all that have three seconds
+    rig.desk.submit(exchange)
+    assert rig.admission.inside == 101
+
+
+def test_nobody_is_too_late_while_nobody_waits():
+    rig = Rig(capacity=1000)
+    for number, hop in enumerate(PATH, 11):
+        session = Session(rig.core.links.me, number, Role.REPLICA, 1 << 20, now=NOW)
+        session.link, session.stage = number, facts(hop[0])
+        rig.core.links.sessions[number] = session
+        rig.core.told(Met(session, False), NOW)
+    rig.admission.rate = 1.0
+    for number in range(20):
+        rig.submit()
+        assert rig.admission.inside == number + 1
+
+
+def test_what_leaves_under_load_tells_the_rate():
+    rig = Rig(capacity=1000)
+    rig.desk._clock = lambda: clock
+    requests = crowd(rig, 100, rate=0.0)
+    for number, exchange in enumerate(requests[:60]):
+        clock = NOW + number / 40
+        rig.core._settle(Outcome(exchange.request.number, 1, Kind.RESULT, 1, buffers=[b"1"]))
+        rig.desk.answer(rig.core.take_ended())
+    assert rig.admission.rate == pytest.approx(40)
+    rate = rig.admission.rate
+    for exchange in requests[60:]:  # what was not served does not count
+        rig.core._fail(exchange.request, "deadline_exceeded", "late")
+        rig.desk.answer(rig.core.take_ended())
+    assert (rig.admission.inside, rig.admission.rate) == (0, rate)
+
+
+def test_while_stopping_nothing_enters(rig):
+    rig.desk.draining = True
+    rig.submit()
+    status, error, _ = rig.refused()
+    assert (status, error["code"]) == (503, "draining")
+
+
+def test_a_stage_without_replica_is_named(rig):
+    rig.submit(at=NOW + 3)
+    status, error, headers = rig.refused()
+    assert (status, error["code"], headers["Retry-After"]) == (503, "no_replica", "1")
+    assert error["message"] == "stage a has no replica"
+    assert error["request_id"].startswith("abc-")
+    assert len(rig.core.book) == 0
+
+
+def test_a_client_that_hangs_up(rig):
+    exchange = rig.submit()
+    rig.desk.gone(exchange)
+    rig.desk.gone(exchange)
+    assert (len(rig.core.book), rig.admission.inside) == (0, 0)
+    assert rig.desk.answered == {(499, "/inference"): 1}
+    rig.desk.gone(rig.exchange())  # its body never came
+
+
+# --- what the client asks for ---------------------------------------------------------------------
+
+
+def test_a_client_may_ask_for_less_time_never_for_more(rig):
+    for seconds, deadline in ((0.5, NOW + 0.5), (3.0, NOW + 3), (60.0, NOW + 3)):
+        exchange = rig.exchange()
+        exchange.timeout = seconds
+        rig.desk.submit(exchange)
+        assert exchange.request.deadline == deadline
+
+
+def test_a_client_may_ask_to_go_first(rig):
+    exchange = rig.exchange()
+    assert exchange.priority == 0
+    exchange.priority = 1
+    rig.desk.submit(exchange)
+    assert exchange.request.priority == 1
+
+
+def test_what_it_asks_for_in_no_words_of_ours_is_refused_before_it_enters(rig):
+    exchange = rig.exchange()
+    exchange.fault = ("bad_request", "X-Priority is 'urgent'")
+    assert b" 400 " in rig.desk.refuse(exchange, None)
+    rig.desk.submit(exchange)
+    status, error, headers = rig.refused()
+    assert (status, error["code"], error["message"]) == (400, *exchange.fault)
+    assert "Retry-After" not in headers
+    assert (len(rig.core.book), rig.admission.inside) == (0, 0)
+
+
+# --- what replicas tell of their stages -----------------------------------------------------------
+
+
+def facts(stage, **more):
+    return StageFacts(stage, "", 1, 3.0, 1 << 20, **more)
+
+
+def test_the_last_stage_says_what_its_results_are(rig):
+    rig.desk.learn({PATH[1]: facts("b", mime="image/png")})
+    assert rig.end(rig.submit(), buffers=[b"1"])[1]["Content-Type"] == "image/png"
+    rig.desk.learn({PATH[0]: facts("a", mime="text/plain")})
+    assert rig.route.mime == b"image/png"
+
+
+def test_a_content_type_that_is_none_is_not_believed(rig):
+    rig.desk.learn({PATH[1]: facts("b", mime="a\r\nX: y")})
+    assert rig.route.mime == b"application/json"
+
+
+def test_any_stage_may_ask_for_the_requests_particulars(rig):
+    rig.desk.learn({PATH[0]: facts("a", wants_meta=True)})
+    assert rig.route.wants_meta
+    exchange = rig.exchange(target=b"/inference?a=1&b=2")
+    exchange.headers = [(b"X-User", b"me")]
+    rig.desk.submit(exchange)
+    meta = exchange.request.meta
+    assert (meta.method, meta.path, meta.query) == ("POST", "/inference", "a=1&b=2")
+    assert meta.headers == (("X-User", "me"),)

@@ -1,0 +1,267 @@
+"""Real sockets on loopback, on both event loops."""
+
+import asyncio
+import logging
+import resource
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+import uvloop
+from http_fakes import Inference, Pages, echo, post, statuses
+
+from gateway.exchange import Exchange, Limits
+from gateway.listener import HttpServer, raise_descriptor_limit
+
+LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [
+    asyncio.new_event_loop,
+    uvloop.new_event_loop,
+]
+# libuv opens a pipe for signals once per process, which is nothing that a test leaves behind.
+uvloop.new_event_loop().close()
+BIG = 8 * 1024 * 1024
+
+
+class Later(Inference):
+    """Echoes at the end of the loop's turn, unless it is told to wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrived = asyncio.Event()
+        self.departed = asyncio.Event()
+        self.hold = False
+
+    def submit(self, exchange: Exchange) -> None:
+        super().submit(exchange)
+        self.arrived.set()
+        if not self.hold:
+            asyncio.get_running_loop().call_soon(echo, exchange)
+
+    def gone(self, exchange: Exchange) -> None:
+        super().gone(exchange)
+        self.departed.set()
+
+
+class Client:
+    """One connection, read to the byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def answer(self) -> bytes:
+        """The next answer that states its length."""
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        for line in head.split(b"\r\n"):
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                return head + await self.reader.readexactly(int(value))
+        return head
+
+    async def close(self) -> None:
+        self.writer.close()
+        await self.writer.wait_closed()
+
+
+class Place:
+    """A server of a test, and its clients."""
+
+    def __init__(self, limits: Limits | None = None, access_log: bool = False) -> None:
+        self.inference = Later()
+        self.refused: list[str] = []
+        self.server = HttpServer(
+            self.inference,
+            Pages(),
+            limits,
+            access_log=access_log,
+            refused=self.refused.append,
+        )
+        self.clients: list[Client] = []
+        self.port = 0
+
+    async def connect(self) -> Client:
+        client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+        self.clients.append(client)
+        return client
+
+    async def post(self, body: bytes) -> bytes:
+        client = await self.connect()
+        client.writer.write(post(body))
+        return await client.answer()
+
+
+def run(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+    test: Callable[[Place], Awaitable[None]],
+    limits: Limits | None = None,
+    access_log: bool = False,
+) -> None:
+    async def inside() -> None:
+        place = Place(limits, access_log)
+        host, place.port = await place.server.start("127.0.0.1", 0)
+        assert host == "127.0.0.1"
+        try:
+            await asyncio.wait_for(test(place), 20)
+        finally:
+            for client in place.clients:
+                client.writer.close()
+            await place.server.drain(1.0)
+            assert place.server.connections == 0
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(inside())
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_requests_of_many_clients_are_answered(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def test(place: Place) -> None:
+        bodies = [b"%d" % number * number for number in range(30)]
+        answered = await asyncio.gather(*map(place.post, bodies))
+        assert [a.partition(b"\r\n\r\n")[2] for a in answered] == bodies
+        assert place.server.connections == 30
+
+    run(loop, test)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_pipelined_requests_are_answered_in_order(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def test(place: Place) -> None:
+        client = await place.connect()
+        bodies = [b"x" * (number % 7) + b"%d" % number for number in range(500)]
+        client.writer.write(b"".join([post(body) for body in bodies]))
+        for body in bodies:
+            assert (await client.answer()).endswith(b"\r\n\r\n" + body)
+
+    run(loop, test)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_large_body_comes_and_goes_whole(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def test(place: Place) -> None:
+        body = bytes(range(256)) * (BIG // 256)
+        for _ in range(2):
+            assert (await place.post(body)).partition(b"\r\n\r\n")[2] == body
+
+    run(loop, test)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_client_that_still_sends_can_read_why_it_is_refused(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    def insist(port: int) -> bytes:
+        """A client that reads only once it has sent everything, as many do."""
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(post(b"x" * BIG))
+            return client.makefile("rb").read()
+
+    async def test(place: Place) -> None:
+        for _ in range(20):
+            assert statuses(await asyncio.to_thread(insist, place.port)) == [413]
+        assert place.inference.taken == []
+        assert place.refused == ["body_too_large"] * 20
+
+    run(loop, test, Limits(max_body=1000))
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_client_that_leaves_is_noticed(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def test(place: Place) -> None:
+        place.inference.hold = True
+        client = await place.connect()
+        client.writer.write(post(b"1"))
+        await place.inference.arrived.wait()
+        await client.close()
+        await place.inference.departed.wait()
+        assert place.inference.left == place.inference.taken
+
+    run(loop, test)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_drain_answers_what_has_begun(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def test(place: Place) -> None:
+        place.inference.hold = True
+        idle, busy = await place.connect(), await place.connect()
+        busy.writer.write(post(b"1"))
+        await place.inference.arrived.wait()
+        draining = asyncio.ensure_future(place.server.drain(10.0))
+        assert await idle.reader.read() == b""
+        with pytest.raises(ConnectionRefusedError):
+            await place.connect()
+        echo(place.inference.taken[0])
+        assert b"\r\nConnection: close\r\n" in await busy.answer()
+        await draining
+
+    run(loop, test)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_drain_ends_when_its_grace_does(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def test(place: Place) -> None:
+        place.inference.hold = True
+        client = await place.connect()
+        client.writer.write(post(b"1"))
+        await place.inference.arrived.wait()
+        await place.server.drain(0.05)
+        assert place.server.connections == 0
+        assert place.inference.left == place.inference.taken
+
+    run(loop, test)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_sweep_ends_what_takes_too_long(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def test(place: Place) -> None:
+        client = await place.connect()
+        assert await client.reader.read() == b""
+        slow = await place.connect()
+        slow.writer.write(post(b"12345")[:-1])
+        assert statuses(await slow.reader.read()) == [408]
+
+    run(loop, test, Limits(idle_timeout=0.1, body_timeout=0.1))
+
+
+def test_answers_are_logged_if_so_wanted(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(place: Place) -> None:
+        await place.post(b"hello")
+
+    with caplog.at_level(logging.INFO, "mesh.access"):
+        run(asyncio.new_event_loop, test)
+        assert caplog.messages == []
+        run(asyncio.new_event_loop, test, access_log=True)
+    [line] = caplog.messages
+    assert line.startswith("POST /inference 200 ")
+
+
+def test_an_address_in_use_is_an_error() -> None:
+    async def inside() -> None:
+        place = Place()
+        _, port = await place.server.start("127.0.0.1", 0)
+        try:
+            with pytest.raises(OSError, match="in use"):
+                await Place().server.start("127.0.0.1", port)
+        finally:
+            await place.server.drain(1.0)
+
+    asyncio.run(inside())
+
+
+def test_a_server_that_never_started_can_be_drained() -> None:
+    asyncio.run(HttpServer(Inference(), Pages()).drain(1.0))
+
+
+def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (1024, 4096))
+    monkeypatch.setattr(resource, "setrlimit", lambda _which, limits: told.append(limits))
+    raise_descriptor_limit()
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (4096, 4096))
+    raise_descriptor_limit()
+    assert told == [(4096, 4096)]

@@ -1,0 +1,202 @@
+"""A small mesh in one process: producers that dispatch, consumers that grant, faults in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from random import Random
+
+import pytest
+
+from mesh.dispatch import Dispatcher
+from mesh.instructions import Delivery, Identity, Lost, Met, News, Refused
+from mesh.links import Links
+from mesh.messages import Kind, Message, Outcome, Outcomes, Role, StageFacts, Task, Tasks
+from mesh.node import Node
+from mesh.session import Session
+from mesh.testing import FakeClock, MemoryNetwork
+
+HOP = ("embed", "1")
+FACTS = StageFacts("embed", "1", 4, 5.0, 1 << 20)
+POOL = 1 << 20
+SMALL = 64  # what the tests make of PART_SIZE
+
+
+@contextmanager
+def small_parts() -> Iterator[None]:
+    """Slices of 64 bytes, eight of them under way: many cuts fall within a transfer."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("transfers", "outbox", "dispatch"):
+            patch.setattr(f"mesh.{module}.PART_SIZE", SMALL)
+        patch.setattr("mesh.transfers.INLINE", SMALL // 4)
+        patch.setattr("mesh.transfers.MAX_TOGETHER", 3 * SMALL)
+        patch.setattr("mesh.outbox.MAX_UNRECEIPTED", 8 * SMALL)
+        patch.setattr("mesh.session.MANY_BYTES", 2 * SMALL)
+        yield
+
+
+def a_task(number: int, size: int = 1, owner: int = 1, deadline: float = 1e6) -> Task:
+    """A task whose payload shows its number in every byte."""
+    return Task(owner, number, (HOP,), 0, 1, deadline, [bytes([number % 251]) * size], size)
+
+
+class Producer:
+    """Dispatches tasks; remembers what came of them."""
+
+    def __init__(self, links: Links) -> None:
+        self.links = links
+        self.dispatcher = Dispatcher(HOP)
+        self.answers: list[int] = []
+        self.returned: list[Task] = []
+        self.covered: list[int] = []
+        self.met: list[Met] = []
+        self.lost: list[Lost] = []
+        self.refused: list[Refused] = []
+
+    def delivered(self, delivery: Delivery, now: float) -> None:
+        for message in delivery.covered:
+            if isinstance(message, Tasks):
+                self.covered += [task.number for task in message.tasks]
+        if isinstance(delivery.message, Outcomes):
+            self.answers += [outcome.number for outcome in delivery.message.outcomes]
+
+    def told(self, news: News, now: float) -> None:
+        if isinstance(news, Met):
+            self.met.append(news)
+            self.dispatcher.join(news.session)
+        elif isinstance(news, Lost):
+            self.lost.append(news)
+            self.dispatcher.leave(news.session)
+            for message in news.session.unreceipted():
+                assert isinstance(message, Tasks)
+                self.returned += message.tasks
+        else:
+            self.refused.append(news)
+
+    def advance(self, now: float) -> None:
+        for bundle in self.dispatcher.dispatch():
+            assert bundle.session.free_tasks >= 0
+            assert bundle.session.free_bytes >= 0
+            self.links.touch(bundle.session)
+
+    def next_due(self) -> float:
+        return float("inf")
+
+
+class Consumer:
+    """Grants credit, takes tasks, answers them when it is told to."""
+
+    def __init__(self, links: Links, window: int = 4) -> None:
+        self.links = links
+        self.window = window
+        self.held: list[Task] = []
+        self.taken: list[tuple[int, int]] = []  # the producer's session, the task
+        self.payloads: dict[int, bytes] = {}
+        self.left: list[Message] = []
+        self.met: list[Met] = []
+        self.lost: list[Lost] = []
+        self.others: list[Message] = []
+
+    def delivered(self, delivery: Delivery, now: float) -> None:
+        if isinstance(delivery.message, Tasks):
+            for task in delivery.message.tasks:
+                self.taken.append((delivery.session.nonce, task.number))
+                self.payloads[task.number] = b"".join(task.buffers)
+                self.held.append(task)
+        elif delivery.message is not None:
+            self.others.append(delivery.message)
+
+    def told(self, news: News, now: float) -> None:
+        if isinstance(news, Met):
+            self.met.append(news)
+        elif isinstance(news, Lost):
+            self.lost.append(news)
+
+    def advance(self, now: float) -> None:
+        for session in self.links.sessions.values():
+            if not session.draining:
+                tasks = session.taken_tasks + self.window
+                session.allow(tasks, session.taken_bytes + POOL, now)
+                self.links.touch(session)
+
+    def answer(self, count: int) -> None:
+        """Finish the oldest tasks."""
+        for task in self.held[:count]:
+            session = self.links.sessions.get(task.owner)
+            if session is not None:
+                outcome = Outcome(task.number, 1, Kind.RESULT, buffers=task.buffers)
+                session.post(Outcomes([outcome]))
+                self.links.touch(session)
+        del self.held[:count]
+
+    def next_due(self) -> float:
+        return float("inf")
+
+
+class World:
+    """Producers and consumers over one network. Time runs only in `run`."""
+
+    def __init__(self, seed: int = 0, delay: float = 0.001, jitter: float = 0.001) -> None:
+        self.clock = FakeClock()
+        self.random = Random(seed)
+        self.hub = MemoryNetwork(self.clock, seed, delay, jitter)
+        self.nodes: dict[str, Node] = {}
+        self.number = 0
+
+    def producer(self, name: str, incarnation: int, **facts: object) -> Producer:
+        identity = Identity(incarnation, Role.GATEWAY, **facts)  # type: ignore[arg-type]
+        core = Producer(Links(identity, self.random.random))
+        self.nodes[name] = Node(core, self.hub.port(name))
+        self.nodes[name].network.listen(f"memory://{name}")
+        return core
+
+    def consumer(self, name: str, incarnation: int, *producers: str, **facts: object) -> Consumer:
+        identity = Identity(incarnation, Role.REPLICA, stage=FACTS, **facts)  # type: ignore[arg-type]
+        core = Consumer(Links(identity, self.random.random))
+        self.nodes[name] = Node(core, self.hub.port(name))
+        core.links.dial([f"memory://{producer}" for producer in producers], self.clock())
+        return core
+
+    def kill(self, name: str) -> None:
+        self.nodes.pop(name).network.close()
+
+    def push(self, producer: Producer, size: int = 1) -> int:
+        self.number += 1
+        producer.dispatcher.push(a_task(self.number, size, producer.links.me))
+        return self.number
+
+    def run(self, seconds: float = 0.0) -> None:
+        """Turn every node whenever it wants to be turned, until that much time has passed."""
+        until = self.clock() + seconds
+        for node in self.nodes.values():
+            node.turn(self.clock())
+        at_once = 0
+        while True:
+            now = self.clock()
+            for node in list(self.nodes.values()):
+                if node.next_due() <= now:
+                    node.turn(now)
+            due = min(node.next_due() for node in self.nodes.values())
+            at_once = at_once + 1 if due <= now else 0
+            assert at_once < 100, "it turns and turns without time passing"
+            if due > until:
+                self.clock.now = max(now, until)
+                return
+            self.clock.now = max(now, due)
+
+
+def session_of(core: Producer | Consumer, peer: Producer | Consumer) -> Session:
+    """The session of one with the other."""
+    return core.links.sessions[peer.links.me]
+
+
+def assert_quiet(producer: Producer, consumer: Consumer) -> None:
+    """Both ends have counted the same, and neither keeps anything."""
+    here, there = session_of(producer, consumer), session_of(consumer, producer)
+    assert here.nonce == there.nonce
+    assert (here.spent_tasks, here.spent_bytes) == (there.taken_tasks, there.taken_bytes)
+    assert (here.granted_tasks, here.granted_bytes) == (there.allowed_tasks, there.allowed_bytes)
+    assert (here.sequence, there.sequence) == (there.received, here.received)
+    assert here.is_idle()
+    assert there.is_idle()
+    assert there._incoming.held == here._incoming.held == 0

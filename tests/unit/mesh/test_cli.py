@@ -1,0 +1,267 @@
+"""The command ``mesh``: what it takes, what it refuses, what it hands on."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesh import cli, log
+from mesh.cli import asking, running
+from mesh.cli.asking import lines_of
+from mesh.settings import MeshSettings
+
+FILE = """\
+[gateway]
+http = "0.0.0.0:8123"
+
+[stages.read]
+worker = "service:Read"
+
+[stages.spare]
+worker = "service:Read"
+
+[routes]
+"/inference" = ["read"]
+"""
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    """The logger and the import path as they were, for other tests."""
+    logger = log.get_logger()
+    before, path = (logger.level, logger.propagate, list(logger.handlers)), list(sys.path)
+    yield
+    sys.path[:] = path
+    logger.level, logger.propagate, logger.handlers = before
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a mesh.toml and its service."""
+    (tmp_path / "mesh.toml").write_text(FILE)
+    (tmp_path / "service.py").write_text("from mesh import Worker\nclass Read(Worker): pass\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def mesh(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Any:
+    """Run the command; returns the exit code."""
+    monkeypatch.setattr("sys.argv", ["mesh", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return caught.value.code
+
+
+class Ran:
+    """Stands in for what runs a service: keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.settings = MeshSettings()
+        self.stages: list[str] = []
+        self.folders: set[tuple[str, ...]] = set()
+        self.with_gateway = True
+
+    def __call__(self, settings: MeshSettings, sources: Any, with_gateway: bool = True) -> int:
+        self.settings, self.with_gateway = settings, with_gateway
+        self.stages = list(sources)
+        self.folders = {source.sys_path for source in sources.values()}
+        return 0
+
+    def become(self, settings: MeshSettings) -> None:
+        self.settings = settings
+        raise SystemExit(0)
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> Ran:
+    stand_in = Ran()
+    monkeypatch.setattr(running, "run", stand_in)
+    monkeypatch.setattr(running, "become_gateway", stand_in.become)
+    return stand_in
+
+
+def test_up(monkeypatch: pytest.MonkeyPatch, ran: Ran, folder: Path) -> None:
+    flags = ["--timeout", "5s", "--max-body", "1MiB", "--access-log", "--log-level", "error"]
+    monkeypatch.setenv("MESH_GATEWAY_CAPACITY", "9")
+    monkeypatch.setenv("MESH_GATEWAY_TIMEOUT", "9s")
+    assert mesh(monkeypatch, "up", *flags) == 0
+    gateway = ran.settings.gateway
+    assert (gateway.timeout, gateway.max_body, gateway.access_log) == (5.0, 2**20, True)
+    assert (gateway.capacity, gateway.port, ran.settings.log_level) == (9, 8123, "error")
+    assert ran.stages == ["read", "spare"]
+    assert ran.folders == {(str(folder),)}
+    assert ran.with_gateway
+
+
+def test_gateway(monkeypatch: pytest.MonkeyPatch, ran: Ran) -> None:
+    assert mesh(monkeypatch, "gateway", "--bind", "tcp://127.0.0.1:0") == 0
+    assert ran.settings.gateway.bind == "tcp://127.0.0.1:0"
+
+
+def test_stage(monkeypatch: pytest.MonkeyPatch, ran: Ran) -> None:
+    dialled = ["--gateway", "tcp://a:1", "--gateway", "tcp://b:1"]
+    assert mesh(monkeypatch, "stage", "read", "--replicas", "3", *dialled) == 0
+    assert ran.settings.stages["read"].replicas == 3
+    assert ran.settings.gateways == ("tcp://a:1", "tcp://b:1")
+    assert (ran.stages, ran.with_gateway) == (["read"], False)
+
+
+@pytest.mark.parametrize(("flag", "said"), [("--idempotent", True), ("--no-idempotent", False)])
+def test_a_switch_can_be_set_either_way(
+    monkeypatch: pytest.MonkeyPatch, ran: Ran, flag: str, said: bool
+) -> None:
+    assert mesh(monkeypatch, "stage", "read", flag) == 0
+    assert ran.settings.stages["read"].idempotent is said
+
+
+def test_a_stage_may_be_told_to_listen_for_other_machines(
+    monkeypatch: pytest.MonkeyPatch, ran: Ran
+) -> None:
+    feed = ("stage", "read", "--feed", "tcp://0.0.0.0:7100")
+    assert mesh(monkeypatch, *feed) == 2
+    assert mesh(monkeypatch, *feed, "--insecure") == 0
+    assert ran.settings.stages["read"].feed == "tcp://0.0.0.0:7100"
+
+
+def test_check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mesh(monkeypatch, "check") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("mesh.toml is right (revision ")
+    assert "http://0.0.0.0:8123/inference: read" in shown
+    assert "spare: service:Read, replicas 1, unused" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["check", "-c", "none.toml"], 2, "none.toml: there is no such file; name another with -c"),
+        (["check", "-c", "."], 2, ".: cannot be read: Is a directory"),
+        (["check", "-c", "latin.toml"], 2, "latin.toml: is not a UTF-8 text"),
+        (["check", "-c", "wrong.toml"], 2, "wrong.toml, line 2: [gateway] htpp: unknown setting"),
+        (["check", "--import", "-c", "zzz.toml"], 3, "No module named 'zzz'"),
+        (["up", "--timeout", "5"], 2, "--timeout: '5' needs a unit"),
+        (["up", "--frobnicate"], 2, "No such option"),
+        (["stage", "raed"], 2, "there is no stage 'raed'; did you mean 'read'?"),
+        (["stage", "zzz"], 2, "there is no stage 'zzz'; there are read, spare"),
+        (["call", "/inference", "none.png"], 2, "none.png: cannot be read: No such file"),
+        (["status", "--url", "http://127.0.0.1:1"], 1, "no answer from http://127.0.0.1:1"),
+    ],
+)
+def test_mistakes_end_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    folder: Path,
+    arguments: list[str],
+    code: int,
+    said: str,
+) -> None:
+    (folder / "latin.toml").write_bytes(b"name = '\xe9'")
+    (folder / "wrong.toml").write_text('[gateway]\nhtpp = "x"\n')
+    (folder / "zzz.toml").write_text(FILE.replace("service:", "zzz:"))
+    assert mesh(monkeypatch, *arguments) == code
+    assert said in capsys.readouterr().err
+
+
+class Answering(BaseHTTPRequestHandler):
+    """A service: tells its status, shouts what it is sent."""
+
+    def do_GET(self) -> None:
+        self.answer(json.dumps({"path": self.path, "stages": [{"name": "read"}]}).encode())
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer(body.upper(), 200 if self.path == "/inference" else 404)
+
+    def answer(self, body: bytes, code: int = 200) -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Answering)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    assert mesh(monkeypatch, "status", "--url", url) == 0
+    assert capsys.readouterr().out == "path  /mesh/status\nstages\n  name\n  read\n"
+    assert mesh(monkeypatch, "status", "--url", url, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["path"] == "/mesh/status"
+
+
+class Output(io.StringIO):
+    """A text stream with bytes below it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffer = io.BytesIO()
+
+
+class Input:
+    buffer = io.BytesIO(b'"piped"')
+
+
+def test_call(monkeypatch: pytest.MonkeyPatch, url: str, folder: Path) -> None:
+    (folder / "hello.json").write_bytes(b'"hello"')
+    for route, file, said in [
+        ("inference", "hello.json", b'"HELLO"'),
+        ("/inference", "-", b'"PIPED"'),
+    ]:
+        output = Output()
+        monkeypatch.setattr("sys.stdout", output)
+        monkeypatch.setattr("sys.stdin", Input)
+        assert mesh(monkeypatch, "call", route, file, "--url", url) == 0
+        assert output.buffer.getvalue() == said
+    assert mesh(monkeypatch, "call", "/other", "hello.json", "--url", url) == 1
+
+
+def test_where_the_service_is_asked(folder: Path) -> None:
+    assert asking._url("http://x:1", "mesh.toml") == "http://x:1"
+    assert asking._url("", "mesh.toml") == "http://127.0.0.1:8123"
+    (folder / "mesh.toml").write_text(FILE.replace("0.0.0.0", "[::1]"))
+    assert asking._url("", "mesh.toml") == "http://[::1]:8123"
+    (folder / "mesh.toml").unlink()
+    assert asking._url("", "mesh.toml") == "http://127.0.0.1:8000"
+
+
+def test_a_picture_for_people() -> None:
+    picture = {
+        "draining": False,
+        "load": 0.123456789,
+        "routes": {"/inference": ["read", "embed"], "/none": []},
+        "stages": [{"name": "read", "up": 1}, {"name": "embed", "age": 2.5, "of": {"a": 1}}],
+        "empty": {},
+    }
+    assert list(lines_of(picture)) == [
+        "draining  no",
+        "load      0.123457",
+        "routes",
+        "  /inference  read, embed",
+        "  /none       -",
+        "stages",
+        "  name   up  age  of",
+        "  read   1",
+        '  embed      2.5  {"a": 1}',
+    ]

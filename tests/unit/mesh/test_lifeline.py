@@ -1,0 +1,153 @@
+"""A child's two pipes: what it says over one, what the end of the other makes it do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from mesh.lifeline import Lifeline
+
+ORPHAN = """
+import signal, sys
+from mesh.lifeline import Lifeline
+lifeline = Lifeline(None, int(sys.argv[1]), sys.argv[2])
+code = sys.argv[3]
+signal.signal(signal.SIGTERM, lambda *_: code == "leaves" and sys.exit(7))
+lifeline.watch(grace=0.1)
+print("watching", flush=True)
+while True:
+    signal.pause()
+"""
+
+
+def test_what_a_child_says() -> None:
+    heard, ready = os.pipe()
+    lifeline = Lifeline(ready, None)
+    assert not os.get_inheritable(ready)
+    lifeline.bound("tcp://127.0.0.1:7000", 5)
+    lifeline.ready(5, http="127.0.0.1:8000", bind="tcp://127.0.0.1:7000")
+    lifeline.ready(6)
+    lifeline.failed("no model")
+    lifeline.close()
+    lifeline.close()
+    with open(heard, "rb") as pipe:
+        words = [json.loads(line) for line in pipe]
+    assert words == [
+        {"event": "bound", "bind": "tcp://127.0.0.1:7000", "incarnation": 5},
+        {
+            "event": "ready",
+            "incarnation": 5,
+            "http": "127.0.0.1:8000",
+            "bind": "tcp://127.0.0.1:7000",
+        },
+        {"event": "ready", "incarnation": 6},
+        {"event": "failed", "why": "no model"},
+    ]
+
+
+def test_a_process_without_a_parent_says_nothing() -> None:
+    lifeline = Lifeline(None, None)
+    lifeline.ready(1)
+    lifeline.watch(grace=1.0)
+    lifeline.close()
+
+
+def test_nobody_listening_is_no_error() -> None:
+    heard, ready = os.pipe()
+    os.close(heard)
+    lifeline = Lifeline(ready, None)
+    lifeline.failed("too late")
+    lifeline.close()
+
+
+def test_an_orphan_is_one_whose_parent_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    parent, life = os.pipe()
+    child, alone = Lifeline(None, parent), Lifeline(None, None)
+    assert not child.orphaned
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert child.orphaned
+    assert not alone.orphaned  # nobody's child from the first
+    child.close()
+    alone.close()
+    os.close(life)
+
+
+def test_closing_ends_the_watch() -> None:
+    parent, life = os.pipe()
+    lifeline = Lifeline(None, parent)
+    lifeline.watch(grace=1.0)
+    assert threading.active_count() == 2
+    lifeline.close()
+    assert threading.active_count() == 1
+    os.close(life)
+
+
+@pytest.mark.parametrize(("what", "code"), [("leaves", 7), ("stays", -signal.SIGKILL)])
+def test_an_orphan_leaves_and_takes_the_folder_along(what: str, code: int, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    parent, life = os.pipe()
+    child = subprocess.Popen(
+        [sys.executable, "-c", ORPHAN, str(parent), str(folder), what],
+        pass_fds=(parent,),
+        stdout=subprocess.PIPE,
+        process_group=0,
+    )
+    os.close(parent)
+    assert child.stdout is not None
+    with child.stdout:
+        assert child.stdout.readline() == b"watching\n"
+    os.close(life)
+    assert child.wait(10) == code
+    assert not folder.exists()
+
+
+def test_an_orphan_that_is_still_loading_takes_what_it_started_along() -> None:
+    text = """
+import subprocess, sys, time
+from mesh.lifeline import Lifeline
+lifeline = Lifeline(None, int(sys.argv[1]))
+started = subprocess.Popen(["sleep", "60"])  # it holds our output open as long as it lives
+lifeline.watch(grace=60.0)
+print("watching", flush=True)
+time.sleep(60)
+"""
+    parent, life = os.pipe()
+    child = subprocess.Popen(
+        [sys.executable, "-c", text, str(parent)],
+        pass_fds=(parent,),
+        stdout=subprocess.PIPE,
+        process_group=0,
+    )
+    os.close(parent)
+    assert child.stdout is not None
+    with child.stdout:
+        assert child.stdout.readline() == b"watching\n"
+        os.close(life)
+        assert child.wait(10) == -signal.SIGKILL
+        assert child.stdout.read() == b""  # ends when the last holder is gone
+
+
+def test_without_a_descriptor_of_the_parent_the_pipe_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int) -> int:
+        raise OSError("no such call")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    told = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+    parent, life = os.pipe()
+    lifeline = Lifeline(None, parent)
+    try:
+        lifeline.watch(grace=60.0)
+        os.close(life)
+        assert told.wait(10)
+    finally:
+        lifeline.close()
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,145 @@
+"""A process's seat in the mesh: the one interpreter of instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+from mesh_world import FACTS, World, a_task, session_of
+
+from mesh.fields import Frame
+from mesh.instructions import Delivery, Dial, HangUp, Identity, Met, News, Send
+from mesh.links import Links
+from mesh.messages import Role
+from mesh.node import Event, Happened, Node
+
+
+class Notebook:
+    """Writes down, in order, what links, core and network are asked to do."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[Any, ...]] = []
+        self.refuses = False
+        self.events: list[Event] = []
+        self.due = float("inf")
+
+
+class Core:
+    def __init__(self, notebook: Notebook) -> None:
+        self.notebook = notebook
+        self.links = Links(Identity(2, Role.REPLICA, stage=FACTS), lambda: 0.5)
+
+    def delivered(self, delivery: Delivery, now: float) -> None:
+        self.notebook.lines.append(("delivered", delivery))
+
+    def told(self, news: News, now: float) -> None:
+        self.notebook.lines.append(("told", type(news)))
+
+    def advance(self, now: float) -> None:
+        self.notebook.lines.append(("advance", now))
+
+    def next_due(self) -> float:
+        return self.notebook.due
+
+
+class Network:
+    def __init__(self, notebook: Notebook) -> None:
+        self.notebook = notebook
+
+    def listen(self, address: str) -> str:
+        return address
+
+    def dial(self, link: int, address: str) -> None:
+        self.notebook.lines.append(("dial", link, address))
+
+    def hang_up(self, link: int) -> None:
+        self.notebook.lines.append(("hang up", link))
+
+    def send(self, link: int, frames: Sequence[Frame]) -> bool:
+        self.notebook.lines.append(("send", link))
+        return not self.notebook.refuses
+
+    def receive(self, ready: Iterable[int] = ()) -> list[Event]:
+        events, self.notebook.events = self.notebook.events, []
+        return events
+
+    def is_pending(self) -> bool:
+        return False
+
+    def next_due(self) -> float:
+        return self.notebook.due
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def notebook() -> Notebook:
+    return Notebook()
+
+
+@pytest.fixture
+def node(notebook: Notebook) -> Node:
+    return Node(Core(notebook), Network(notebook))
+
+
+def test_instructions_are_carried_out_in_order(node: Node, notebook: Notebook) -> None:
+    node.core.links.out += [Dial(-9, "a"), Send(-9, [b""]), HangUp(-9)]
+    node.flush(1.0)
+    assert notebook.lines == [("advance", 1.0), ("dial", -9, "a"), ("send", -9), ("hang up", -9)]
+
+
+def test_a_refused_send_closes_the_link(node: Node, notebook: Notebook) -> None:
+    links = node.core.links
+    links.dial(["a"], 0.0)
+    node.turn(0.0)
+    notebook.events = [(Happened.OPENED, -1, ())]
+    notebook.refuses = True
+    node.turn(0.0)  # HELLO is refused
+    notebook.lines.clear()
+    node.turn(0.0)
+    assert ("dial", -2, "a") in notebook.lines
+
+
+def test_events_go_where_they_belong_and_news_comes_in_between(
+    node: Node, notebook: Notebook
+) -> None:
+    world = World()
+    producer = world.producer("p", 1)
+    port = world.hub.port("c")
+    consumer = Node(Core(notebook), port)
+    consumer.core.links.dial(["memory://p"], world.clock())
+    world.nodes["c"] = consumer
+    world.run(0.1)
+    assert ("told", Met) in notebook.lines
+    (session,) = consumer.core.links.sessions.values()
+    session.allow(5, 100, world.clock())
+    consumer.core.links.touch(session)
+    producer.dispatcher.push(a_task(1))
+    world.run(0.1)
+    delivered = [line[1] for line in notebook.lines if line[0] == "delivered"]
+    assert any(delivery.message is not None for delivery in delivered)
+    world.hub.cut("p", "c")
+    world.run(0.0005)
+    world.run(0.2)
+    assert notebook.lines.count(("told", Met)) == 2
+
+
+def test_it_is_due_when_any_of_its_parts_is(node: Node, notebook: Notebook) -> None:
+    node.turn(0.0)
+    assert node.next_due() == float("inf")
+    notebook.due = 7.0
+    assert node.next_due() == 7.0
+    node.core.links.dial(["a"], 3.0)
+    assert node.next_due() == 3.0
+
+
+def test_doubt_makes_it_probe() -> None:
+    world = World()
+    producer, consumer = world.producer("p", 1), world.consumer("c", 2, "p")
+    world.run(0.1)
+    session = session_of(producer, consumer)
+    world.kill("c")
+    world.run(0.01)
+    assert session.link is None

@@ -1,0 +1,277 @@
+"""The loop that starts, hears and ends processes, with small stand-ins for ours."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesh.processes import Command, Processes
+from mesh.run_folder import RunFolder
+from mesh.supervisor import GATEWAY, Plan, Slot, Supervisor
+
+ONE, TWO = Slot("embed", 1), Slot("embed", 2)
+
+# What each stand-in begins with; the settings it is handed say how it goes on.
+BEGIN = """
+import json, os, signal, sys
+flags = dict(one[2:].split("=") for one in sys.argv[1:])
+settings = json.load(open(flags["settings"]))
+def say(**words):
+    os.write(int(flags["ready-fd"]), json.dumps(words).encode() + b"\\n")
+def leave(*_):
+    sys.exit(0)
+def serve(stop=leave):
+    signal.signal(signal.SIGTERM, stop)
+    say(event="ready", incarnation=1, life=settings["life"])
+    while True:
+        signal.pause()
+exec(settings["play"])
+"""
+
+
+class Stage:
+    """Callbacks that start stand-ins and write down what happens.
+
+    Args:
+        plays: the program of each slot.
+        announced: what to do when all are ready.
+    """
+
+    def __init__(self, plays: dict[Slot, str], announced: Callable[[], None]) -> None:
+        self.plays, self._announced = plays, announced
+        self.lives = dict.fromkeys(plays, 0)
+        self.heards: list[tuple[Slot, dict[str, Any]]] = []
+        self.exits: list[tuple[Slot, int, int]] = []
+
+    def command(self, slot: Slot) -> Command:
+        self.lives[slot] += 1
+        settings = {"play": self.plays[slot], "life": self.lives[slot]}
+        argv = [sys.executable, "-I", "-S", "-c", BEGIN]
+        return Command(argv, dict(os.environ, SLOT=str(slot)), settings)
+
+    def heard(self, slot: Slot, words: dict[str, Any]) -> None:
+        self.heards.append((slot, words))
+
+    def exited(self, slot: Slot, pid: int, code: int, signal: int) -> None:
+        assert pid > 0
+        self.exits.append((slot, code, signal))
+
+    def announce(self) -> None:
+        self._announced()
+
+
+@pytest.fixture
+def folder() -> Iterator[RunFolder]:
+    base = tempfile.mkdtemp(prefix="b")
+    with RunFolder(base) as made:
+        yield made
+    os.rmdir(base)
+
+
+def prepared(
+    folder: RunFolder, plays: dict[Slot, str], plan: Plan | None = None
+) -> tuple[Processes, Stage]:
+    """A loop and its callbacks; being announced stops it."""
+    stage = Stage(plays, lambda: loop.stop())
+    slots = dict.fromkeys(plays, 30.0)
+    loop = Processes(Supervisor(plan or Plan(slots, grace=5.0)), stage, folder)
+    return loop, stage
+
+
+def said(caplog: pytest.LogCaptureFixture) -> str:
+    return "\n".join(caplog.messages)
+
+
+def test_all_start_and_end_in_order(folder: RunFolder) -> None:
+    loop, stage = prepared(folder, {GATEWAY: "serve()", ONE: "serve()", TWO: "serve()"})
+    assert loop.run() == 0
+    assert stage.exits[0] == (GATEWAY, 0, 0)
+    assert sorted(stage.exits[1:]) == [(ONE, 0, 0), (TWO, 0, 0)]
+    assert (ONE, {"event": "ready", "incarnation": 1, "life": 1}) in stage.heards
+    assert loop.pids() == {}
+
+
+def test_a_signal_ends_it_and_the_old_answer_to_it_returns(folder: RunFolder) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    loop, stage = prepared(folder, {ONE: "serve()"})
+    stage._announced = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    assert loop.run() == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_signals_that_are_not_ours_change_nothing(folder: RunFolder) -> None:
+    loop, stage = prepared(folder, {ONE: "serve()"})
+    seen: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: seen.append(number))
+
+    def announced() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        loop.stop()
+
+    stage._announced = announced
+    assert loop.run() == 0
+    signal.signal(signal.SIGUSR1, before)
+    assert seen == [signal.SIGUSR1]
+
+
+def test_a_second_request_kills(folder: RunFolder) -> None:
+    loop, stage = prepared(folder, {ONE: "serve(signal.SIG_IGN)"})
+    stage._announced = lambda: (loop.stop(), loop.stop())[0]
+    assert loop.run() == 1
+    assert stage.exits == [(ONE, 0, signal.SIGKILL)]
+
+
+def test_who_does_not_leave_within_the_grace_is_killed(folder: RunFolder) -> None:
+    plan = Plan({ONE: 30.0}, grace=0.05)
+    loop, stage = prepared(folder, {ONE: "serve(signal.SIG_IGN)"}, plan)
+    assert loop.run() == 1
+    assert stage.exits == [(ONE, 0, signal.SIGKILL)]
+
+
+def test_a_crashed_process_is_started_again(folder: RunFolder) -> None:
+    plays = {ONE: "serve()", TWO: "serve()"}
+    loop, stage = prepared(folder, plays)
+    restarts: list[int] = []
+
+    def announced() -> None:
+        os.kill(loop.pids()[ONE], signal.SIGKILL)
+
+    def heard(slot: Slot, words: dict[str, Any]) -> None:
+        if slot == ONE and words["life"] == 2:
+            restarts.append(loop.pids()[ONE])
+            loop.stop()
+
+    stage._announced, stage.heard = announced, heard  # type: ignore[method-assign]
+    assert loop.run() == 0
+    assert len(restarts) == 1
+    assert stage.exits[0] == (ONE, 0, signal.SIGKILL)
+
+
+def test_last_words_are_heard(folder: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
+    why = "no module torch " * 10000  # more than a pipe holds
+    play = f"say(event='failed', why={why!r}); sys.exit(3)"
+    loop, stage = prepared(folder, {GATEWAY: "serve()", ONE: play})
+    assert loop.run() == 3
+    assert f"embed/1: {why}" in said(caplog)
+    assert (GATEWAY, 0, 0) in stage.exits or (GATEWAY, 0, signal.SIGTERM) in stage.exits
+
+
+def test_nonsense_and_half_lines_are_no_trouble(folder: RunFolder) -> None:
+    play = (
+        "os.write(int(flags['ready-fd']), b'what?\\n[]\\n{\"event\":')\n"
+        "os.write(int(flags['ready-fd']), b' \"other\"}\\n')\nserve()"
+    )
+    loop, stage = prepared(folder, {ONE: play})
+    assert loop.run() == 0
+    assert [words["event"] for _, words in stage.heards] == ["other", "ready"]
+
+
+def test_a_child_may_close_its_pipe(folder: RunFolder) -> None:
+    play = "say(event='ready'); os.close(int(flags['ready-fd'])); signal.pause()"
+    loop, stage = prepared(folder, {ONE: play})
+    assert loop.run() == 0
+    assert stage.exits == [(ONE, 0, signal.SIGTERM)]
+
+
+def test_a_gateway_whose_address_is_awaited(folder: RunFolder) -> None:
+    plays = {GATEWAY: "say(event='bound', bind='tcp://x:1'); serve()", ONE: "serve()"}
+    plan = Plan(dict.fromkeys(plays, 30.0), grace=5.0, gateway_first=True)
+    loop, stage = prepared(folder, plays, plan)
+    assert loop.run() == 0
+    assert stage.heards[0] == (GATEWAY, {"event": "bound", "bind": "tcp://x:1"})
+
+
+def test_what_a_process_started_goes_with_it(folder: RunFolder) -> None:
+    play = (
+        "pid = os.fork()\n"
+        "if not pid:\n"
+        "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "    while True: signal.pause()\n"
+        "say(event='child', pid=pid); serve()"
+    )
+    loop, stage = prepared(folder, {ONE: play})
+    stage.heard = lambda slot, words: found.append(os.pidfd_open(words.get("pid", os.getpid())))  # type: ignore[method-assign]
+    found: list[int] = []
+    assert loop.run() == 0
+    assert stage.exits == [(ONE, 0, 0)]
+    assert select.select(found[:1], [], [], 10)[0] == found[:1]
+    for pidfd in found:
+        os.close(pidfd)
+
+
+def test_a_program_that_is_not_there(folder: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
+    loop, stage = prepared(folder, {ONE: "serve()"})
+    stage.command = lambda slot: Command(["/no/such/program"], {}, {})  # type: ignore[method-assign]
+    assert loop.run() == 3
+    assert "cannot start a process: No such file or directory" in said(caplog)
+
+
+def test_an_error_of_ours_leaves_nothing_running(folder: RunFolder) -> None:
+    loop, stage = prepared(folder, {ONE: "serve()"})
+
+    def announced() -> None:
+        raise RuntimeError("planted")
+
+    stage._announced = announced
+    with pytest.raises(RuntimeError, match="planted"):
+        loop.run()
+    assert loop.pids() == {}
+
+
+def test_it_runs_in_any_thread(folder: RunFolder) -> None:
+    loop, stage = prepared(folder, {ONE: "serve()"})
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(loop.run()))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+    assert stage.exits == [(ONE, 0, 0)]
+
+
+def test_children_get_their_environment_and_a_group_of_their_own(folder: RunFolder) -> None:
+    play = "say(event='told', slot=os.environ['SLOT'], group=os.getpgrp() == os.getpid()); serve()"
+    loop, stage = prepared(folder, {TWO: play})
+    assert loop.run() == 0
+    assert stage.heards[0][1] == {"event": "told", "slot": "embed/2", "group": True}
+
+
+ORPHANS = """
+import sys
+sys.path[:0] = [{tests!r}]
+from test_processes import *
+with RunFolder({base!r}) as folder:
+    wait = "import select; select.select([int(flags['parent-fd'])], [], [], 20)"
+    ready = "say(event='ready');" + wait
+    loop, stage = prepared(folder, {{GATEWAY: ready, ONE: ready}})
+    stage._announced = lambda: (print(*loop.pids().values(), flush=True))
+    loop.run()
+"""
+
+
+def test_children_learn_of_a_killed_parent(tmp_path: Path) -> None:
+    base = tempfile.mkdtemp(prefix="b")
+    script = ORPHANS.format(tests=str(Path(__file__).parent), base=base)
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    with parent.stdout:
+        children = [os.pidfd_open(int(pid)) for pid in parent.stdout.readline().split()]
+        assert len(children) == 2
+        parent.kill()
+        parent.wait()
+    for child in children:
+        assert select.select([child], [], [], 10)[0]
+        os.close(child)
+    RunFolder(base).close()
+    assert os.listdir(base) == []
+    os.rmdir(base)

@@ -1,0 +1,54 @@
+"""What a worker learns of its requests, and what a Reply may say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mesh.errors import EncodingError
+from mesh.messages import Meta, Task
+from mesh.request_facts import Reply, RequestFacts, Requests
+
+META = Meta("PUT", "/infer", "a=1", (("Accept", "text/plain"), ("X-A", "b")))
+
+
+def task(number: int, trace: str | None = None, meta: Meta | None = None) -> Task:
+    return Task(0xAB, number, (("s", ""),), 0, 1, 9.0, [b""], 0, trace=trace, meta=meta)
+
+
+def test_facts_are_made_of_the_task_when_they_are_read() -> None:
+    now = [8.0]
+    requests = Requests([task(1), task(2, "00-aa-bb-01", META), task(3)], lambda: now[0])
+    assert len(requests) == 3
+    assert requests[0] == RequestFacts("ab-1", "", 1.0)
+    now[0] = 8.75
+    assert requests[1] == RequestFacts(
+        "ab-2", "00-aa-bb-01", 0.25, "PUT", "/infer", "a=1", META.headers
+    )
+    assert [facts.id for facts in requests[1:]] == ["ab-2", "ab-3"]
+    now[0] = 20.0
+    assert requests[-1].budget == 0.0
+    with pytest.raises(IndexError):
+        requests[3]
+
+
+@pytest.mark.parametrize("status", [199, 600, "201", True])
+def test_a_status_that_cannot_be_is_refused(status: Any) -> None:
+    with pytest.raises(EncodingError, match="from 200 to 599"):
+        Reply(1, status=status)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"headers": {"A": 1}}, {"headers": {1: "a"}}, {"content_type": 5}]
+)
+def test_headers_and_content_type_are_texts(wrong: dict[str, Any]) -> None:
+    with pytest.raises(EncodingError, match="are texts, not"):
+        Reply(1, **wrong)
+
+
+def test_a_reply_keeps_what_it_was_given() -> None:
+    reply = Reply(1, 404, {"A": "b", "C": "d"}, "text/plain")
+    assert (reply.value, reply.status, reply.content_type) == (1, 404, "text/plain")
+    assert reply.headers == {"A": "b", "C": "d"}
+    assert (Reply(2).status, Reply(2).headers, Reply(2).content_type) == (200, {}, None)

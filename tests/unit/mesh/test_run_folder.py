@@ -1,0 +1,93 @@
+"""The private folder: whose it is, when it goes, and that only the dead lose theirs."""
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mesh.errors import StartError
+from mesh.run_folder import LONGEST_PATH, RunFolder, default_base, remove_stale
+
+
+@pytest.fixture
+def base() -> Path:
+    """A short path, as sockets need one; pytest's own are long."""
+    import tempfile
+
+    return Path(tempfile.mkdtemp(prefix="b"))
+
+
+def test_it_is_private_and_goes_with_the_block(base: Path) -> None:
+    with RunFolder(str(base)) as folder:
+        assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+        written = folder.write("gateway.json", "{}")
+        assert stat.S_IMODE(written.stat().st_mode) == 0o600
+        assert folder.write("gateway.json", "[]").read_text() == "[]"
+        assert f"-{os.getpid()}-" in folder.path.name
+    assert list(base.iterdir()) == []
+    folder.close()
+    base.rmdir()
+
+
+def test_folders_of_the_living_stay(base: Path) -> None:
+    with RunFolder(str(base)) as first, RunFolder(str(base)) as second:
+        assert first.path != second.path
+        assert first.path.is_dir()
+        assert remove_stale(base) == []
+    base.rmdir()
+
+
+def test_folders_of_the_dead_go(base: Path) -> None:
+    script = (
+        "import os, sys; from mesh.run_folder import RunFolder\n"
+        "print(RunFolder(sys.argv[1]).path, flush=True); os.kill(os.getpid(), 9)"
+    )
+    dead = subprocess.run([sys.executable, "-c", script, base], capture_output=True, text=True)
+    left = Path(dead.stdout.strip())
+    assert left.is_dir()
+    with RunFolder(str(base)):
+        assert not left.exists()
+    base.rmdir()
+
+
+def test_folders_without_a_lock_belong_to_who_made_them(base: Path) -> None:
+    mine = base / f"meshline-{os.getuid()}-{os.getpid()}-ab"
+    other = base / f"meshline-{os.getuid()}-4194999-ab"
+    elses = base / f"meshline-{os.getuid() + 1}-4194999-ab"
+    foreign = base / "meshline-notes"
+    link = base / f"meshline-{os.getuid()}-4194999-cd"
+    for path in (mine, other, elses, foreign):
+        path.mkdir()
+    link.symlink_to(foreign)
+    assert remove_stale(base) == [other]
+    assert sorted(base.iterdir()) == sorted([mine, elses, foreign, link])
+    link.unlink()
+    for path in (mine, elses, foreign, base):
+        path.rmdir()
+
+
+def test_there_must_be_room_for_sockets(base: Path) -> None:
+    deep = base / ("x" * LONGEST_PATH)
+    with pytest.raises(StartError, match="too deep for sockets"):
+        RunFolder(str(deep))
+    assert not deep.exists()
+    base.rmdir()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(base: Path) -> None:
+    (base / "file").touch()
+    with pytest.raises(StartError, match="cannot make the folder"):
+        RunFolder(str(base / "file"))
+    (base / "file").unlink()
+    base.rmdir()
+
+
+def test_the_usual_place(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
+    assert default_base() == str(base)
+    base.rmdir()
+    monkeypatch.setenv("TMPDIR", "")
+    assert default_base() != str(base)

@@ -1,0 +1,185 @@
+"""What each process of a service is started with, and handed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mesh import service
+from mesh.processes import Command
+from mesh.service import Service, become_gateway, dialled_at, gateway_process
+from mesh.settings import (
+    GatewayProcess,
+    GatewaySettings,
+    MeshSettings,
+    ReplicaProcess,
+    StageSettings,
+    WorkerSource,
+)
+from mesh.supervisor import GATEWAY, Slot
+
+READ = StageSettings("read", worker="m:Read", start_timeout=5.0)
+EMBED = StageSettings("embed", worker="m:Embed", replicas=2, env=({"GPU": "0"}, {"GPU": "1"}))
+SOURCES = {"read": WorkerSource("Read", "m"), "embed": WorkerSource("Embed", "m")}
+FOLDER = Path("/run/x")
+
+
+def described(**changes: Any) -> MeshSettings:
+    stages = {"read": READ, "embed": EMBED}
+    return MeshSettings(**{"stages": stages, "routes": {"/i": ("read", "embed")}, **changes})
+
+
+def replica(command: Command) -> ReplicaProcess:
+    return ReplicaProcess.from_json(json.loads(json.dumps(command.settings)))
+
+
+def gateway(command: Command) -> GatewayProcess:
+    return GatewayProcess.from_json(json.loads(json.dumps(command.settings)))
+
+
+def test_everything_here() -> None:
+    made = Service(described(), SOURCES, FOLDER)
+    plan = made.plan()
+    assert list(plan.slots) == [GATEWAY, Slot("read", 1), Slot("embed", 1), Slot("embed", 2)]
+    assert (plan.slots[Slot("read", 1)], plan.grace, plan.gateway_first) == (5.0, 8.0, False)
+
+
+def test_the_gateway_listens_in_the_run_folder() -> None:
+    command = Service(described(), SOURCES, FOLDER).command(GATEWAY)
+    assert command.argv == [sys.executable, "-P", "-m", "gateway"]
+    assert command.environment == dict(os.environ)
+    handed = gateway(command)
+    assert (handed.bind, handed.run_folder) == ("ipc:///run/x/gateway.sock", "/run/x")
+    assert handed.open_when_ready
+    assert handed.revision == described().revision
+
+
+def test_a_replica_knows_its_number_and_its_environment() -> None:
+    made = Service(described(), SOURCES, FOLDER)
+    command = made.command(Slot("embed", 2))
+    assert command.argv == [sys.executable, "-P", "-m", "stage"]
+    assert command.environment["GPU"] == "1"
+    handed = replica(command)
+    assert (handed.worker_id, handed.worker, handed.feed) == (2, SOURCES["embed"], "")
+    assert handed.gateways == ("ipc:///run/x/gateway.sock",)
+    assert (handed.timeout, handed.run_folder) == (3.0, "/run/x")
+
+
+def test_each_life_feeds_from_an_address_of_its_own() -> None:
+    made = Service(described(), SOURCES, FOLDER)
+    feeds = [replica(made.command(Slot("read", 1))).feed for _ in range(2)]
+    assert feeds == ["ipc:///run/x/feed-1.sock", "ipc:///run/x/feed-2.sock"]
+
+
+def test_a_restarted_gateway_listens_where_the_first_one_did() -> None:
+    settings = described(
+        gateway=GatewaySettings(http="127.0.0.1:0", bind="tcp://0.0.0.0:0", insecure=True)
+    )
+    made = Service(settings, SOURCES, FOLDER)
+    assert made.plan().gateway_first
+    made.heard(GATEWAY, {"event": "bound", "bind": "tcp://0.0.0.0:41000"})
+    made.heard(GATEWAY, {"event": "ready", "http": "127.0.0.1:42000"})
+    made.heard(Slot("read", 1), {"event": "ready"})
+    handed = gateway(made.command(GATEWAY))
+    assert (handed.bind, handed.gateway.http) == ("tcp://0.0.0.0:41000", "127.0.0.1:42000")
+    assert replica(made.command(Slot("read", 1))).gateways == ("tcp://127.0.0.1:41000",)
+
+
+def test_one_stage_alone_dials_the_gateways_it_is_told() -> None:
+    settings = described(gateways=("tcp://g:7000",), gateway=GatewaySettings(insecure=True))
+    made = Service(settings, {"embed": SOURCES["embed"]}, FOLDER, with_gateway=False)
+    assert list(made.plan().slots) == [Slot("embed", 1), Slot("embed", 2)]
+    assert replica(made.command(Slot("embed", 1))).gateways == ("tcp://g:7000",)
+
+
+@pytest.mark.parametrize(
+    ("feed", "gateways", "fed"),
+    [
+        ("", (), "tcp://127.0.0.1:0"),
+        ("", ("tcp://10.0.0.1:7000",), ""),
+        ("tcp://127.0.0.1:7100", (), "tcp://127.0.0.1:7102"),
+        ("tcp://[::1]:7100", (), "tcp://[::1]:7102"),
+        ("tcp://127.0.0.1:0", ("tcp://10.0.0.1:7000",), "tcp://127.0.0.1:0"),
+        ("ipc:///run/feed", (), "ipc:///run/feed-3"),
+    ],
+)
+def test_where_a_stage_alone_feeds_the_next(feed: str, gateways: tuple[str, ...], fed: str) -> None:
+    read = replace(READ, feed=feed, replicas=3)
+    settings = described(stages={"read": read, "embed": EMBED}, gateways=gateways)
+    made = Service(settings, {"read": SOURCES["read"]}, FOLDER, with_gateway=False)
+    assert replica(made.command(Slot("read", 3))).feed == fed
+
+
+def test_replicas_advertise_ports_of_their_own_like_their_feeds() -> None:
+    read = replace(READ, feed="tcp://127.0.0.1:7100", advertise="tcp://here:8100", replicas=2)
+    made = Service(described(stages={"read": read, "embed": EMBED}), SOURCES, FOLDER)
+    handed = [replica(made.command(Slot("read", number))) for number in (1, 2)]
+    assert [one.advertise for one in handed] == ["tcp://here:8100", "tcp://here:8101"]
+    assert replica(made.command(Slot("embed", 1))).advertise == ""
+
+
+def test_replicas_are_handed_how_long_stopping_may_take() -> None:
+    made = Service(described(gateway=GatewaySettings(drain_grace=1.5)), SOURCES, FOLDER)
+    assert replica(made.command(Slot("embed", 1))).grace == 1.5
+
+
+def test_ends_are_passed_on() -> None:
+    ends: list[tuple[Slot, int, int, int]] = []
+    made = Service(described(), SOURCES, FOLDER, on_exit=lambda *end: ends.append(end))
+    made.exited(GATEWAY, 12, 0, 9)
+    assert ends == [(GATEWAY, 12, 0, 9)]
+    Service(described(), SOURCES, FOLDER).exited(GATEWAY, 12, 0, 9)
+
+
+def test_it_says_where_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "mesh")
+    made = Service(described(), SOURCES, FOLDER)
+    made.heard(GATEWAY, {"http": "127.0.0.1:4000"})
+    made.announce()
+    Service(described(), SOURCES, FOLDER, with_gateway=False).announce()
+    assert caplog.messages == [
+        "serving http://127.0.0.1:4000/i: read -> embed",
+        "every replica of read, embed is ready",
+    ]
+
+
+def test_becoming_a_gateway_leaves_no_file_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Replaced(Exception):
+        pass
+
+    seen: list[GatewayProcess] = []
+
+    def execv(program: str, argv: list[str]) -> None:
+        assert (program, argv[:4]) == (sys.executable, [sys.executable, "-P", "-m", "gateway"])
+        file = argv[4].removeprefix("--settings=")
+        seen.append(GatewayProcess.from_json(json.loads(Path(file).read_text())))
+        descriptor = int(Path(file).name)
+        assert os.get_inheritable(descriptor)
+        os.close(descriptor)
+        raise Replaced
+
+    monkeypatch.setattr(service.os, "execv", execv)  # type: ignore[attr-defined]
+    with pytest.raises(Replaced):
+        become_gateway(described())
+    assert seen == [gateway_process(described(), "tcp://127.0.0.1:7000")]
+    assert not seen[0].open_when_ready
+
+
+@pytest.mark.parametrize(
+    ("bind", "dialled"),
+    [
+        ("ipc:///run/x", "ipc:///run/x"),
+        ("tcp://*:1", "tcp://127.0.0.1:1"),
+        ("tcp://[::]:1", "tcp://[::1]:1"),
+        ("tcp://[::1]:1", "tcp://[::1]:1"),
+        ("tcp://10.0.0.1:1", "tcp://10.0.0.1:1"),
+    ],
+)
+def test_where_a_bound_address_is_dialled(bind: str, dialled: str) -> None:
+    assert dialled_at(bind) == dialled

@@ -1,0 +1,191 @@
+"""The settings themselves: what contradicts what, and the way to another process and back."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mesh.errors import SettingsError
+from mesh.settings import (
+    DEFAULT_BIND,
+    Fault,
+    GatewayProcess,
+    GatewaySettings,
+    MeshSettings,
+    ReplicaProcess,
+    StageSettings,
+    WorkerSource,
+    is_reserved,
+    refuse_unknown,
+)
+
+READ = StageSettings("read", worker="m:Read")
+EMBED = StageSettings("embed", worker="m:Embed", replicas=2, env=({"A": "1"}, {"A": "2"}))
+ROUTES = {"/inference": ("read", "embed"), "/read": ("read",)}
+
+
+def described(**changes: Any) -> MeshSettings:
+    given = {"stages": {"read": READ, "embed": EMBED}, "routes": ROUTES, **changes}
+    return MeshSettings(**given)
+
+
+def through_json(plain: dict[str, Any]) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(json.dumps(plain))
+    return value
+
+
+def test_defaults() -> None:
+    gateway = GatewaySettings()
+    assert (gateway.host, gateway.port, gateway.timeout) == ("127.0.0.1", 8000, 3.0)
+    assert gateway.grace == 8.0
+    assert replace(gateway, drain_grace=1.0).grace == 1.0
+
+
+def test_a_gateway_gets_its_settings_through_json() -> None:
+    mesh = described()
+    process = GatewayProcess(
+        mesh=mesh.name,
+        revision=mesh.revision,
+        gateway=replace(mesh.gateway, drain_grace=2.0),
+        bind="ipc:///run/gateway.sock",
+        routes=mesh.routes,
+        stages=mesh.stages,
+        open_when_ready=True,
+        run_folder="/run",
+        log_level="debug",
+    )
+    assert GatewayProcess.from_json(through_json(process.to_json())) == process
+
+
+def test_a_replica_gets_its_settings_through_json() -> None:
+    source = WorkerSource("Embed", file="/a/service.py", sys_path=("/a",), argv=("x", "--y"))
+    process = ReplicaProcess(
+        mesh="mesh",
+        revision="r1",
+        stage=EMBED,
+        worker=source,
+        worker_id=2,
+        gateways=("tcp://a:1", "tcp://b:1"),
+        timeout=3.0,
+    )
+    assert ReplicaProcess.from_json(through_json(process.to_json())) == process
+
+
+def test_settings_from_elsewhere_are_checked_again() -> None:
+    with pytest.raises(SettingsError, match=r"\[gateway\] capacity: must be at least 1, not 0"):
+        GatewaySettings.from_json({"capacity": 0})
+    with pytest.raises(
+        SettingsError, match=r"\[stages.x\] size: unknown setting; there are worker"
+    ):
+        StageSettings.from_json({"name": "x", "size": 0})
+    with pytest.raises(SettingsError, match="did you mean 'replicas'"):
+        refuse_unknown("stages.x", "replica", ("replicas",))
+
+
+def test_a_source_is_shown_as_people_write_it() -> None:
+    assert str(WorkerSource("Embed", module="a.b")) == "a.b:Embed"
+    assert str(WorkerSource("Embed", file="/a/b.py")) == "/a/b.py:Embed"
+
+
+def test_a_fault_names_its_place() -> None:
+    assert str(Fault("", "", "all wrong")) == "all wrong"
+    assert str(Fault("", "name", "wrong")) == "name: wrong"
+
+
+def test_the_revision_is_of_what_a_request_meets() -> None:
+    plain = described()
+    more = described(stages={"read": replace(READ, replicas=9, max_batch_size=4), "embed": EMBED})
+    other = described(stages={"read": replace(READ, worker="m:Other"), "embed": EMBED})
+    shorter = described(routes={"/inference": ("embed",)})
+    assert plain.revision == more.revision
+    assert len({plain.revision, other.revision, shorter.revision}) == 3
+
+
+def test_who_feeds_whom() -> None:
+    assert described().feeds("read")
+    assert not described().feeds("embed")
+
+
+def test_forward_limits() -> None:
+    mesh = described(stages={"read": replace(READ, timeout=0.5), "embed": EMBED})
+    assert (mesh.forward_limit("read"), mesh.forward_limit("embed")) == (0.5, 3.0)
+
+
+def test_where_gateways_are_found() -> None:
+    near = GatewaySettings(bind="tcp://127.0.0.1:9")
+    assert described().dialled() == (DEFAULT_BIND,)
+    assert described(gateway=near).dialled() == ("tcp://127.0.0.1:9",)
+    assert described(gateway=near, gateways=("tcp://g:1",)).dialled() == ("tcp://g:1",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "said"),
+    [
+        ({"routes": {"/": ("read",)}}, ("routes", "/"), "the gateway's own"),
+        ({"routes": {"/metrics": ("read",)}}, ("routes", "/metrics"), "the gateway's own"),
+        ({"routes": {"read": ("read",)}}, ("routes", "read"), "looks like"),
+        ({"routes": {"/a/": ("read",)}}, ("routes", "/a/"), "looks like"),
+        ({"routes": {"/a b": ("read",)}}, ("routes", "/a b"), "looks like"),
+        ({"routes": {"/a": ()}}, ("routes", "/a"), "names no stage"),
+        ({"routes": {"/a": ("raed",)}}, ("routes", "/a"), "did you mean 'read'"),
+        ({"routes": {"/a": ("zzz",)}}, ("routes", "/a"), r"add a table \[stages.zzz\]"),
+        ({"routes": {"/a": ("read", "read")}}, ("routes", "/a"), "twice"),
+        ({"stages": {"x": StageSettings("x")}, "routes": {}}, ("stages.x", "worker"), "is missing"),
+        (
+            {"stages": {"x": replace(EMBED, name="x", replicas=3)}, "routes": {}},
+            ("stages.x", "env"),
+            "has 2 tables for 3 replicas",
+        ),
+        (
+            {"gateway": GatewaySettings(max_body=2**30)},
+            ("stages.read", "pool"),
+            r"256MiB cannot hold one request of \[gateway\] max_body = 1GiB",
+        ),
+        (
+            {"gateway": GatewaySettings(bind="tcp://*:7000")},
+            ("gateway", "bind"),
+            "insecure = true",
+        ),
+        (
+            {"stages": {"x": replace(READ, name="x", feed="tcp://10.0.0.1:0")}, "routes": {}},
+            ("stages.x", "feed"),
+            "can be reached from other machines",
+        ),
+    ],
+)
+def test_contradictions_are_refused(
+    changes: dict[str, Any], place: tuple[str, str], said: str
+) -> None:
+    with pytest.raises(Fault, match=said) as caught:
+        described(**changes)
+    assert (caught.value.table, caught.value.key) == place
+
+
+def test_exposed_ports_are_possible_where_that_is_meant() -> None:
+    gateway = GatewaySettings(bind="tcp://0.0.0.0:7000", insecure=True)
+    stage = replace(READ, feed="tcp://*:0")
+    assert described(gateway=gateway, stages={"read": stage, "embed": EMBED}).gateway == gateway
+
+
+@pytest.mark.parametrize("name", ["", "1st", "a b", "é", "x" * 64, 'a"b'])
+def test_a_stage_has_a_plain_name(name: str) -> None:
+    with pytest.raises(Fault, match="letters, digits, _ and -"):
+        StageSettings(name, worker="m:C")
+
+
+@pytest.mark.parametrize(
+    ("path", "reserved"),
+    [
+        ("/health", True),
+        ("/openapi.json", True),
+        ("/docs/x", True),
+        ("/v2", True),
+        ("/v2/models", True),
+        ("/mesh", True),
+        ("/meshed", False),
+        ("/v20", False),
+    ],
+)
+def test_reserved_paths(path: str, reserved: bool) -> None:
+    assert is_reserved(path) is reserved

@@ -1,0 +1,302 @@
+"""What the supervisor decides, without a process in sight."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.supervisor import (
+    GATEWAY,
+    Announce,
+    Begin,
+    Bound,
+    Event,
+    Exit,
+    Exited,
+    Failed,
+    Instruction,
+    Kill,
+    Plan,
+    Ready,
+    Say,
+    Slot,
+    Start,
+    State,
+    Stop,
+    Supervisor,
+    Terminate,
+    Tick,
+)
+
+ONE, TWO = Slot("embed", 1), Slot("embed", 2)
+ALL = {GATEWAY: 10.0, ONE: 60.0, TWO: 60.0}
+
+
+def acts(supervisor: Supervisor, event: Event, now: float = 0.0) -> list[Instruction]:
+    """What is to be done, without what is only to be said."""
+    return [one for one in supervisor.handle(event, now) if not isinstance(one, Say)]
+
+
+def said(supervisor: Supervisor, event: Event, now: float = 0.0) -> str:
+    lines = supervisor.handle(event, now)
+    return "\n".join(one.text for one in lines if isinstance(one, Say))
+
+
+def running(slots: dict[Slot, float] = ALL) -> Supervisor:
+    """Everything is up since 0.0."""
+    supervisor = Supervisor(Plan(slots, grace=8.0))
+    acts(supervisor, Begin())
+    for slot in slots:
+        acts(supervisor, Ready(slot))
+    return supervisor
+
+
+def test_everything_starts_at_once() -> None:
+    supervisor = Supervisor(Plan(ALL, grace=8.0))
+    assert acts(supervisor, Begin()) == [Start(GATEWAY), Start(ONE), Start(TWO)]
+    assert supervisor.next_due() == 10.0
+    assert acts(supervisor, Bound(GATEWAY)) == []
+
+
+def test_replicas_wait_for_a_gateway_whose_port_is_not_known() -> None:
+    supervisor = Supervisor(Plan(ALL, grace=8.0, gateway_first=True))
+    assert acts(supervisor, Begin()) == [Start(GATEWAY)]
+    assert acts(supervisor, Bound(GATEWAY), 1.0) == [Start(ONE), Start(TWO)]
+    assert acts(supervisor, Bound(GATEWAY), 2.0) == []
+
+
+def test_names() -> None:
+    assert [str(GATEWAY), str(Slot("", 2)), str(TWO)] == ["gateway", "gateway/2", "embed/2"]
+
+
+def test_it_is_announced_once_that_all_are_ready() -> None:
+    supervisor = Supervisor(Plan({GATEWAY: 10.0, ONE: 60.0}, grace=8.0))
+    acts(supervisor, Begin())
+    assert "embed/1 is ready after 1.5 s" in said(supervisor, Ready(ONE), 1.5)
+    assert acts(supervisor, Ready(GATEWAY), 2.0) == [Announce()]
+    assert acts(supervisor, Ready(GATEWAY), 2.0) == []
+    acts(supervisor, Exited(ONE, 1), 3.0)
+    acts(supervisor, Tick(), 4.0)
+    assert acts(supervisor, Ready(ONE), 5.0) == []
+    assert set(supervisor.states().values()) == {State.READY}
+
+
+def test_a_crash_is_followed_by_a_restart_that_comes_later_each_time() -> None:
+    supervisor, now, waits = running(), 0.0, []
+    for _ in range(9):
+        assert acts(supervisor, Exited(ONE, 0, signal=9), now) == []
+        waits.append(round(supervisor.next_due() - now, 3))
+        assert acts(supervisor, Tick(), now) == []
+        now = supervisor.next_due()
+        assert acts(supervisor, Tick(), now) == [Start(ONE)]
+        acts(supervisor, Ready(ONE), now)
+    assert waits == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
+
+
+def test_a_long_life_ends_the_back_off() -> None:
+    supervisor = running()
+    for now in (1.0, 2.0, 3.0):
+        acts(supervisor, Exited(ONE, 1), now)
+        acts(supervisor, Tick(), supervisor.next_due())
+        acts(supervisor, Ready(ONE), supervisor.next_due())
+    acts(supervisor, Exited(ONE, 1), 100.0)
+    assert supervisor.next_due() == pytest.approx(100.1)
+
+
+def test_years_of_crashes_are_no_trouble() -> None:
+    supervisor, now = running(), 0.0
+    for _ in range(2000):
+        acts(supervisor, Exited(ONE, 1), now)
+        now = supervisor.next_due()
+        acts(supervisor, Tick(), now)
+    assert acts(supervisor, Ready(ONE), now) == []
+
+
+def test_what_is_said_of_a_death() -> None:
+    supervisor = running()
+    assert (
+        said(supervisor, Exited(ONE, 0, 11)) == "embed/1 was killed by signal 11; restart in 0.1 s"
+    )
+    assert said(supervisor, Exited(GATEWAY, 1)) == "gateway exited with code 1; restart in 0.1 s"
+
+
+def test_a_worker_that_cannot_be_made_ends_the_service() -> None:
+    supervisor = Supervisor(Plan(ALL, grace=8.0))
+    acts(supervisor, Begin())
+    acts(supervisor, Ready(GATEWAY))
+    assert acts(supervisor, Failed(ONE, "no module torch")) == []
+    done = supervisor.handle(Exited(ONE, 3), 1.0)
+    assert done == [
+        Say("error", "the service could not be started: embed/1: no module torch"),
+        Terminate(GATEWAY),
+    ]
+    assert supervisor.stopping
+    # Its sibling has the same to say, but once is enough.
+    assert acts(supervisor, Failed(TWO, "no module torch")) == []
+    assert supervisor.handle(Exited(TWO, 3), 1.1) == []
+    assert acts(supervisor, Exited(GATEWAY, 0), 1.2) == [Exit(3)]
+
+
+def test_a_stage_that_was_ready_once_is_tried_again() -> None:
+    supervisor = running()
+    acts(supervisor, Exited(TWO, 1), 1.0)
+    acts(supervisor, Tick(), 2.0)
+    acts(supervisor, Failed(TWO, "no gpu"))
+    assert said(supervisor, Exited(TWO, 3), 3.0) == "embed/2: no gpu; restart in 0.2 s"
+    assert not supervisor.stopping
+
+
+def test_silent_deaths_while_starting_are_tried_thrice() -> None:
+    supervisor = Supervisor(Plan({ONE: 60.0}, grace=8.0))
+    acts(supervisor, Begin())
+    assert "exited with code 1 while starting; restart" in said(supervisor, Exited(ONE, 1))
+    acts(supervisor, Tick(), 1.0)
+    acts(supervisor, Exited(ONE, 1), 1.0)
+    acts(supervisor, Tick(), 2.0)
+    assert acts(supervisor, Exited(ONE, 1), 2.0) == [Exit(3)]
+
+
+def test_a_start_that_takes_too_long_is_ended() -> None:
+    supervisor = Supervisor(Plan({ONE: 60.0}, grace=8.0))
+    acts(supervisor, Begin())
+    assert acts(supervisor, Tick(), 59.0) == []
+    assert acts(supervisor, Tick(), 60.0) == [Kill(ONE)]
+    assert acts(supervisor, Tick(), 61.0) == []
+    assert "not ready within 60 s" in said(supervisor, Exited(ONE, 0, 9), 61.0)
+
+
+def test_a_gateway_that_waits_for_replicas_is_not_late() -> None:
+    supervisor = Supervisor(Plan(ALL, grace=8.0))
+    acts(supervisor, Begin())
+    acts(supervisor, Bound(GATEWAY), 1.0)
+    assert acts(supervisor, Tick(), 11.0) == []
+    assert supervisor.next_due() == 60.0
+    acts(supervisor, Ready(GATEWAY), 12.0)
+    acts(supervisor, Bound(GATEWAY), 13.0)
+    assert supervisor.states()[GATEWAY] is State.READY
+
+
+def test_an_orderly_end_is_the_gateway_first() -> None:
+    supervisor = running()
+    assert acts(supervisor, Stop(), 10.0) == [Terminate(GATEWAY)]
+    assert supervisor.next_due() == 18.0
+    assert acts(supervisor, Tick(), 11.0) == []
+    assert acts(supervisor, Exited(GATEWAY, 0), 12.0) == [Terminate(ONE), Terminate(TWO)]
+    assert acts(supervisor, Exited(ONE, 0), 13.0) == []
+    assert acts(supervisor, Exited(TWO, 0, 15), 13.0) == [Exit(0)]
+
+
+def test_a_replica_that_ends_before_the_gateway_changes_nothing() -> None:
+    supervisor = running()
+    acts(supervisor, Stop(), 10.0)
+    assert (
+        said(supervisor, Exited(ONE, 1), 11.0) == "embed/1 exited with code 1 while it was stopping"
+    )
+    assert acts(supervisor, Exited(GATEWAY, 0), 12.0) == [Terminate(TWO)]
+
+
+def test_replicas_alone_are_drained_at_once() -> None:
+    supervisor = running({ONE: 60.0})
+    assert acts(supervisor, Stop(), 10.0) == [Terminate(ONE)]
+    assert acts(supervisor, Exited(ONE, 0), 11.0) == [Exit(0)]
+
+
+def test_whoever_does_not_stop_is_killed() -> None:
+    supervisor = running()
+    acts(supervisor, Stop(), 10.0)
+    assert acts(supervisor, Tick(), 18.0) == [Kill(GATEWAY)]
+    assert supervisor.next_due() == float("inf")
+    assert acts(supervisor, Exited(GATEWAY, 0, 9), 18.1) == []
+    assert supervisor.next_due() == pytest.approx(19.1)
+    assert acts(supervisor, Tick(), 19.2) == [Kill(ONE), Kill(TWO)]
+    acts(supervisor, Exited(ONE, 0, 9), 19.3)
+    assert acts(supervisor, Exited(TWO, 0, 9), 19.3) == [Exit(1)]
+
+
+def test_a_second_signal_ends_all_at_once() -> None:
+    supervisor = running()
+    acts(supervisor, Stop(), 10.0)
+    assert acts(supervisor, Stop(), 10.1) == [Kill(GATEWAY), Kill(ONE), Kill(TWO)]
+    assert acts(supervisor, Stop(), 10.2) == []
+    acts(supervisor, Exited(ONE, 0, 9), 10.3)
+    acts(supervisor, Exited(GATEWAY, 0, 9), 10.3)
+    assert acts(supervisor, Exited(TWO, 0, 9), 10.3) == [Exit(1)]
+
+
+def test_what_waits_for_its_restart_is_not_started_any_more() -> None:
+    supervisor = running({ONE: 60.0, TWO: 60.0})
+    acts(supervisor, Exited(ONE, 1), 1.0)
+    assert acts(supervisor, Stop(), 1.01) == [Terminate(TWO)]
+    assert acts(supervisor, Tick(), 5.0) == []
+    assert acts(supervisor, Exited(TWO, 0), 5.0) == [Exit(0)]
+
+
+def test_the_end_before_the_gateway_was_bound() -> None:
+    supervisor = Supervisor(Plan(ALL, grace=8.0, gateway_first=True))
+    acts(supervisor, Begin())
+    assert acts(supervisor, Stop()) == [Terminate(GATEWAY)]
+    assert acts(supervisor, Bound(GATEWAY)) == []
+    assert acts(supervisor, Exited(GATEWAY, 0)) == [Exit(0)]
+
+
+def test_nothing_to_run_ends_at_once() -> None:
+    assert acts(Supervisor(Plan({}, grace=8.0)), Stop()) == [Exit(0)]
+    assert Supervisor(Plan({}, grace=8.0)).next_due() == float("inf")
+
+
+class MadeUp:
+    """A shell without processes: follows every order and checks that it makes sense."""
+
+    def __init__(self) -> None:
+        self.supervisor = Supervisor(Plan(ALL, grace=8.0))
+        self.alive: set[Slot] = set()
+        self.exits: list[int] = []
+        self.now = 0.0
+
+    def feed(self, event: Event) -> None:
+        for one in self.supervisor.handle(event, self.now):
+            match one:
+                case Start(slot):
+                    assert slot not in self.alive
+                    self.alive.add(slot)
+                case Kill(slot) | Terminate(slot):
+                    assert slot in self.alive
+                case Exit(code):
+                    assert not self.alive
+                    self.exits.append(code)
+
+    def die(self, slot: Slot, code: int, signal: int = 0) -> None:
+        if slot in self.alive:
+            self.alive.discard(slot)
+            self.feed(Exited(slot, code, signal))
+
+    def happen(self, what: str, slot: Slot) -> None:
+        if what == "crash":
+            self.die(slot, 1)
+        elif what == "kill":
+            self.die(slot, 0, 9)
+        elif what in ("stop", "tick"):
+            self.feed(Stop() if what == "stop" else Tick())
+        elif slot in self.alive:
+            self.feed(Ready(slot) if what == "ready" else Failed(slot, "why"))
+
+
+HAPPENINGS = st.sampled_from(["ready", "failed", "crash", "kill", "stop", "tick"])
+
+
+@given(st.lists(st.tuples(st.sampled_from(list(ALL)), HAPPENINGS, st.floats(0, 30))))
+def test_whatever_happens_the_end_comes_once_and_leaves_nothing(
+    story: list[tuple[Slot, str, float]],
+) -> None:
+    shell = MadeUp()
+    shell.feed(Begin())
+    for slot, what, pause in story:
+        shell.now += pause
+        if not shell.exits:
+            shell.happen(what, slot)
+    if not shell.exits:
+        shell.feed(Stop())
+    for slot in ALL:
+        shell.die(slot, 0, 15)
+    assert len(shell.exits) == 1

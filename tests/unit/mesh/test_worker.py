@@ -1,0 +1,114 @@
+"""A worker without a server, and the conversions around it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mesh.codec import encode
+from mesh.errors import DecodingError, EncodingError
+from mesh.worker import Worker
+
+
+class Echo(Worker):
+    def forward(self, data: Any) -> Any:
+        return data
+
+
+def test_it_works_in_a_plain_script() -> None:
+    class Embed(Worker):
+        def __init__(self) -> None:
+            self.dimensions = 2
+
+        def forward(self, data: list[str]) -> list[list[float]]:
+            return [[float(len(text))] * self.dimensions for text in data]
+
+    assert Embed().forward(["a", "bcd"]) == [[1.0, 1.0], [3.0, 3.0]]
+
+
+def test_a_worker_without_forward_can_not_be_made() -> None:
+    with pytest.raises(TypeError, match="forward"):
+        Worker()  # type: ignore[abstract]
+
+
+def test_what_it_does_not_define_has_a_default() -> None:
+    worker = Echo()
+    assert worker.example is None
+    assert worker.multi_examples is None
+    assert worker.resp_mime_type == "application/json"
+    assert (worker.worker_id, worker.stage, worker.max_batch_size) == (1, "", 1)
+    assert Echo.get_forward_json_schema("INPUT", "#/{name}") == ({}, {})
+    worker.unload()
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [(b"", {}), (b'{"a": [1, null]}', {"a": [1, None]}), ('"\u00e4"'.encode(), "\u00e4")],
+)
+def test_bodies_are_json(body: bytes, value: object) -> None:
+    assert Echo().deserialize(body) == value
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        (b'{"secret": x}', "the body is not JSON: Expecting value at line 1, column 12"),
+        (b'"\xff"', "the body is not JSON: it is not UTF-8 text"),
+        (b"[" * 100_000, "the body is nested too deeply"),
+        (b"9" * 5000, "the body contains a number that is too long"),
+    ],
+    ids=["syntax", "encoding", "depth", "digits"],
+)
+def test_a_body_that_is_not_json_is_refused_without_repeating_it(
+    body: bytes, complaint: str
+) -> None:
+    with pytest.raises(DecodingError) as caught:
+        Echo().deserialize(body)
+    assert str(caught.value) == complaint
+    assert caught.value.__suppress_context__
+
+
+def test_answers_are_compact_json() -> None:
+    assert Echo().serialize({"a": [1, 2.5], "b": "\u00e4"}) == '{"a":[1,2.5],"b":"\u00e4"}'.encode()
+
+
+def circle() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+def deep() -> list[Any]:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: np.zeros(2), "it holds a numpy.ndarray; convert it with .tolist()"),
+        (lambda: {1}, "it holds a set; override `serialize`"),
+        (lambda: float("nan"), "JSON"),
+        (circle, "Circular"),
+        (deep, "nested too deeply"),
+        (lambda: "\ud800", "not valid Unicode"),
+    ],
+    ids=["array", "set", "nan", "circle", "depth", "surrogate"],
+)
+def test_what_json_can_not_express_is_an_encoding_error(make: Any, complaint: str) -> None:
+    with pytest.raises(EncodingError) as caught:
+        Echo().serialize(make())
+    assert complaint in str(caught.value)
+
+
+def test_values_travel_between_stages() -> None:
+    worker = Echo()
+    value = {"shape": (2, 3), "text": "a"}
+    payload = worker.serialize_ipc(value)
+    assert payload == encode(value)
+    assert worker.deserialize_ipc(payload) == value
+    assert worker.deserialize_ipc(payload[0]) == value  # type: ignore[index]

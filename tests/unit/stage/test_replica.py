@@ -1,0 +1,346 @@
+"""A replica's decisions, one by one. Whole pipelines are in tests/simulation."""
+
+import pytest
+
+from mesh.instructions import Delivery, Dial, Identity, Lost, Met, Refused
+from mesh.links import Links
+from mesh.messages import (
+    Cancel,
+    Kind,
+    Note,
+    Outcome,
+    Outcomes,
+    Peer,
+    Peers,
+    Ping,
+    Role,
+    StageFacts,
+    Task,
+    Tasks,
+)
+from mesh.session import Session
+from stage.batcher import Batcher
+from stage.homeward import LAZY, NEVER
+from stage.replica import LONG, Replica
+
+A, B = ("a", ""), ("b", "")
+ME, OWNER, NEXT = 9, 1, 2
+POOL = 1 << 20
+
+
+class Rig:
+    """A replica of stage a, its gateway and, if asked for, a replica of stage b."""
+
+    def __init__(self, batch=4, follower=False, repeatable=True, feed_credit=10):
+        facts = StageFacts(*A, batch=batch, timeout=3.0, pool=POOL, repeatable=repeatable)
+        self.links = Links(Identity(ME, Role.REPLICA, stage=facts), lambda: 0.5)
+        batcher = Batcher(batch, 0.0, POOL, repeatable=repeatable)
+        self.replica = Replica(self.links, facts, batcher, ["tcp://g:1"], 0.0)
+        self.gateway = self.meet(OWNER, Role.GATEWAY)
+        self.next = None
+        if follower:
+            self.next = self.meet(NEXT, Role.REPLICA, StageFacts(*B, 4, 3.0, POOL))
+            self.next.granted_tasks, self.next.granted_bytes = feed_credit, POOL
+
+    def meet(self, peer, role, stage=None):
+        session = Session(ME, peer, role, POOL, now=0.0)
+        session.link, session.stage, session.owners = peer, stage, (OWNER,)
+        self.links.sessions[peer] = session
+        self.replica.told(Met(session, False), 0.0)
+        return session
+
+    def take(self, *numbers, path=(A,), hop=0, deadline=90.0):
+        tasks = [Task(OWNER, n, path, hop, 1, deadline, [b"xy"], 2) for n in numbers]
+        self.gateway.taken_tasks += len(tasks)
+        self.replica.delivered(Delivery(self.gateway, (), Tasks(tasks)), 0.0)
+        return tasks
+
+    def outcomes(self, now=0.0):
+        self.replica.advance(now)
+        messages = [m for m in self.gateway.unreceipted() if type(m) is Outcomes]
+        return [outcome for message in messages for outcome in message.outcomes]
+
+    def compute(self, now=0.0, seconds=0.001):
+        """Run the next batch; what has further to go goes on."""
+        batch = self.replica.next_batch(now)
+        results = [
+            onward(task) if task.path[1:] else Outcome(task.number, 1, Kind.RESULT)
+            for task in batch.tasks
+        ]
+        self.replica.finished(results, seconds)
+        return batch
+
+
+def onward(task, buffers=(b"out",)):
+    nbytes = sum(map(len, buffers))
+    return Task(OWNER, task.number, task.path[1:], task.hop + 1, 1, 90.0, list(buffers), nbytes)
+
+
+def kinds(outcomes):
+    return [(outcome.number, outcome.kind) for outcome in outcomes]
+
+
+def test_it_dials_its_gateways_and_grants_a_batch():
+    rig = Rig()
+    rig.links.tick(0.0)
+    assert [order.address for order in rig.links.take() if type(order) is Dial] == ["tcp://g:1"]
+    rig.replica.advance(0.0)
+    assert rig.gateway.allowed_tasks == 8
+
+
+def test_a_batch_is_computed_and_answered():
+    rig = Rig()
+    assert rig.replica.next_batch(0.0) is None
+    rig.take(1, 2)
+    assert rig.replica.next_due() <= 0.0
+    assert rig.links.load(0.0) == (2, 0, 3000)
+    batch = rig.replica.next_batch(0.0)
+    assert rig.replica.next_batch(0.0) is None
+    assert rig.links.load(0.5) == (0, 500, 3000)
+    assert rig.replica.next_due() == NEVER
+    results = [Outcome(task.number, 1, Kind.RESULT, buffers=[b"abc"]) for task in batch.tasks]
+    rig.replica.finished(results, 0.5)
+    rig.replica.advance(1.0)
+    (bundle,) = rig.gateway.unreceipted()
+    assert kinds(bundle.outcomes) == [(1, Kind.RESULT), (2, Kind.RESULT)]
+    (figures,) = bundle.figures
+    assert (figures.stage, figures.size, figures.compute) == ("a", 2, 500_000)
+    assert figures.nbytes == 6
+    assert len(rig.replica.held) == 0
+
+
+def test_figures_tell_what_was_dropped():
+    rig = Rig()
+    rig.take(1, deadline=0.5)
+    rig.take(2, 3)
+    rig.replica.cancel([(OWNER, 2)])
+    batch = rig.replica.next_batch(1.0)
+    assert [task.number for task in batch.tasks] == [3]
+    rig.replica.finished([Outcome(3, 1, Kind.RESULT)], 0.1)
+    rig.replica.advance(1.0 + LAZY)
+    (bundle,) = rig.gateway.unreceipted()
+    assert (bundle.figures[0].expired, bundle.figures[0].cancelled) == (1, 1)
+    assert len(rig.replica.held) == 0
+
+
+def test_outputs_go_straight_on_and_a_note_follows_the_receipt():
+    rig = Rig(follower=True)
+    rig.take(1, path=(A, B))
+    rig.compute()
+    assert rig.outcomes() == []
+    assert rig.replica.held.tasks == 1
+    covered = rig.next.unreceipted()
+    assert [task.number for task in covered[0].tasks] == [1]
+    rig.replica.delivered(Delivery(rig.next, [*covered, Cancel(OWNER, [])], None), 1.0)
+    assert rig.replica.held.tasks == 0
+    rig.replica.advance(1.0)  # the figures, which waited for as long; a note rides with anything
+    assert rig.gateway.unreceipted()[0].notes == [Note(1, 1, 1, NEXT)]
+
+
+def test_what_a_gateway_receipts_needs_no_note():
+    rig = Rig()
+    rig.replica.delivered(Delivery(rig.gateway, [Outcomes()], None), 1.0)
+    assert rig.replica.next_due() == NEVER
+
+
+def test_without_a_way_on_an_output_is_handed_back():
+    rig = Rig()
+    rig.take(1, path=(A, B))
+    rig.compute()
+    (outcome,) = rig.outcomes()
+    assert (outcome.kind, outcome.hop, outcome.buffers) == (Kind.HANDBACK, 1, [b"out"])
+    assert rig.replica.held.tasks == 0
+
+
+def test_outputs_that_are_stuck_or_expired_do_not_stay():
+    rig = Rig(follower=True, feed_credit=0)
+    rig.take(1, 2, path=(A, B))
+    batch = rig.replica.next_batch(0.0)
+    outputs = [onward(task) for task in batch.tasks]
+    outputs[0].deadline = 0.5
+    rig.replica.finished(outputs, 0.1)
+    assert rig.outcomes(0.4) == []
+    assert rig.replica.next_due() == 1.4
+    assert rig.outcomes(0.6) == []
+    assert kinds(rig.outcomes(1.4)) == [(2, Kind.HANDBACK)]
+    assert rig.replica.held.tasks == 0
+
+
+@pytest.mark.parametrize("follower", [True, False])
+def test_an_output_that_no_message_can_carry_fails(follower):
+    rig = Rig(follower=follower)
+    (task,) = rig.take(1, path=(A, B))
+    rig.replica.next_batch(0.0)
+    rig.replica.finished([onward(task, [b"x"] * 300)], 0.1)
+    (outcome,) = rig.outcomes()
+    assert (outcome.kind, outcome.label, outcome.hop) == (Kind.FAILURE, "encoding_error", 0)
+    assert "300 buffers" in outcome.text
+    assert rig.replica.held.tasks == 0
+
+
+def test_what_the_next_stage_could_not_read_fails():
+    rig = Rig(follower=True)
+    rig.take(1, path=(A, B))
+    rig.compute()
+    rig.outcomes()
+    (message,) = rig.next.unreceipted()
+    rig.replica.told(Refused(rig.next, message, "too odd"), 0.0)
+    (outcome,) = rig.outcomes()
+    assert (outcome.label, outcome.text) == (
+        "encoding_error",
+        "the result cannot be sent on: too odd",
+    )
+    assert rig.replica.held.tasks == 0
+
+
+def test_a_result_that_cannot_be_sent_becomes_a_failure():
+    rig = Rig()
+    result = Outcome(1, 1, Kind.RESULT, 0)
+    rig.replica.told(Refused(rig.gateway, Outcomes([result]), "too odd"), 0.0)
+    (outcome,) = rig.outcomes()
+    assert (outcome.kind, outcome.text) == (Kind.FAILURE, "the result cannot be sent: too odd")
+    rig.replica.told(Refused(rig.gateway, Outcomes([outcome]), "still"), 0.0)
+    assert rig.outcomes() == []
+    rig.replica.told(Refused(rig.gateway, Cancel(OWNER, []), "never mind"), 0.0)
+    assert rig.outcomes() == []
+
+
+def test_a_cancel_takes_tasks_and_outputs_out():
+    rig = Rig(follower=True, feed_credit=0)
+    rig.take(1, path=(A, B))
+    rig.compute()
+    rig.take(2)
+    rig.replica.delivered(Delivery(rig.gateway, (), Cancel(OWNER, [1, 2, 3])), 0.0)
+    assert (len(rig.replica.batcher), len(rig.replica.onward)) == (0, 0)
+    assert rig.replica.held.tasks == 0
+
+
+def test_a_lost_consumers_tasks_go_elsewhere():
+    rig = Rig(follower=True)
+    rig.take(1, path=(A, B))
+    rig.compute()
+    rig.outcomes()
+    del rig.links.sessions[NEXT]
+    rig.next.link = None
+    rig.next.post(Cancel(OWNER, []))
+    rig.replica.told(Lost(rig.next, "gone"), 0.0)
+    assert kinds(rig.outcomes()) == [(1, Kind.HANDBACK)]
+    assert rig.replica.held.tasks == 0
+
+
+def test_a_lost_gateway_is_forgotten():
+    rig = Rig(follower=True, feed_credit=0)
+    rig.take(1, path=(A, B))
+    rig.compute()
+    del rig.links.sessions[OWNER]
+    rig.replica.told(Lost(rig.gateway, "gone"), 0.0)
+    assert (len(rig.replica.homeward), len(rig.replica.onward), len(rig.replica.held)) == (0, 0, 0)
+
+
+def addresses(rig):
+    rig.links.tick(9.0)
+    return {order.address for order in rig.links.take() if type(order) is Dial}
+
+
+def test_it_dials_whom_any_gateway_names():
+    rig = Rig()
+    first = Peers(2, [Peer("tcp://b:1", 5, Role.REPLICA, *B)])
+    rig.replica.delivered(Delivery(rig.gateway, (), first), 9.0)
+    rig.replica.delivered(Delivery(rig.gateway, (), Peers(1, [])), 9.0)
+    assert addresses(rig) == {"tcp://g:1", "tcp://b:1"}
+    rig.replica.know_gateways(["tcp://g:1", "tcp://g:2"], 9.0)
+    assert addresses(rig) == {"tcp://g:2"}
+
+
+def test_other_messages_mean_nothing_to_it():
+    rig = Rig()
+    rig.replica.delivered(Delivery(rig.gateway, (), Ping(1)), 0.0)
+    assert rig.outcomes() == []
+
+
+# --- giving back ---------------------------------------------------------------------------------
+
+
+def test_what_waits_behind_a_long_forward_is_given_back():
+    rig = Rig(batch=1)
+    rig.take(*range(1, 7))
+    rig.replica.next_batch(0.0)
+    rig.replica.relieve(LONG / 2)
+    assert rig.outcomes() == []
+    rig.replica.relieve(LONG)
+    assert kinds(rig.outcomes()) == [(n, Kind.UNSTARTED) for n in (4, 5, 6)]
+    rig.replica.relieve(2 * LONG)
+    assert rig.outcomes() == []
+
+
+def test_a_stage_that_must_not_run_twice_keeps_what_it_has():
+    rig = Rig(batch=1, repeatable=False)
+    rig.take(*range(1, 7))
+    rig.replica.next_batch(0.0)
+    rig.replica.relieve(LONG)
+    assert rig.outcomes() == []
+
+
+def test_a_drain_gives_back_what_waits_and_asks_for_no_more():
+    rig = Rig(follower=True)
+    rig.take(1, 2, 3, 4)
+    rig.take(5, hop=0)
+    rig.take(6, hop=1)
+    rig.replica.next_batch(0.0)
+    rig.replica.drain(0.0)
+    assert kinds(rig.outcomes()) == [(5, Kind.UNSTARTED), (6, Kind.HANDBACK)]
+    assert rig.gateway.draining
+    assert not rig.next.draining  # outputs still go there
+    granted = rig.gateway.allowed_tasks
+    rig.take(7)
+    assert kinds(rig.outcomes()) == [(7, Kind.UNSTARTED)]
+    assert rig.gateway.allowed_tasks == granted
+    assert rig.meet(3, Role.GATEWAY).draining
+
+
+def test_it_is_done_when_nothing_is_left_and_nobody_will_send():
+    rig = Rig(follower=True)
+    rig.take(1, path=(A, B))
+    rig.replica.drain(0.0)
+    assert not rig.replica.is_done()  # what was given back has not left
+    rig.outcomes()
+    assert not rig.replica.is_done()  # the gateway has not answered DRAIN
+    rig.gateway.last = 0
+    assert rig.replica.is_done()
+    rig.next.post(Cancel(OWNER, []))
+    assert not rig.replica.is_done()
+    rig.next.unreceipted()
+    assert rig.replica.is_done()
+
+
+def test_notes_are_hurried_home_before_the_end():
+    rig = Rig(follower=True)
+    rig.take(1, path=(A, B))
+    rig.compute()
+    rig.outcomes()
+    rig.replica.drain(1.0)
+    rig.gateway.last = 0
+    covered = rig.next.unreceipted()
+    rig.replica.delivered(Delivery(rig.next, covered, None), 1.0)
+    assert not rig.replica.is_done()
+    rig.replica.advance(1.0)
+    assert rig.gateway.unreceipted()[0].notes == [Note(1, 1, 1, NEXT)]
+    assert rig.replica.is_done()
+
+
+def test_a_running_batch_is_waited_for():
+    rig = Rig()
+    rig.take(1)
+    rig.replica.next_batch(0.0)
+    rig.replica.drain(0.0)
+    rig.gateway.last = 0
+    assert not rig.replica.is_done()
+    rig.replica.finished([Outcome(1, 1, Kind.RESULT)], 0.1)
+    rig.outcomes()
+    assert rig.replica.is_done()
+
+
+def test_it_says_goodbye_to_everybody():
+    rig = Rig(follower=True)
+    rig.replica.part(0.0)
+    assert {order.link for order in rig.links.take()} == {OWNER, NEXT}

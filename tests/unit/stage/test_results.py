@@ -1,0 +1,48 @@
+"""What the items of a batch become."""
+
+from mesh.messages import Kind, Meta, Task
+from stage.batcher import Batch
+from stage.results import results_of
+from stage.runner import ItemOutcome
+
+META = Meta("POST", "/x", "", ())
+
+
+def task(path=(("a", ""),), hop=0):
+    return Task(7, 3, path, hop, 2, 9.0, [b"in"], 2, 1, 1, "trace", (1, 2) * hop, META, (5,), 6)
+
+
+def batch(*tasks):
+    return Batch(list(tasks), "size", 0.002, False)
+
+
+def test_the_last_stage_gives_a_result():
+    (outcome,) = results_of(batch(task(hop=1)), [ItemOutcome([b"out"], seconds=0.5)])
+    assert (outcome.number, outcome.attempt, outcome.kind, outcome.hop) == (3, 2, Kind.RESULT, 1)
+    assert outcome.timings == (1, 2, 2000, 500_000)
+    assert outcome.buffers == [b"out"]
+
+
+def test_a_result_says_how_its_answer_shall_look():
+    item = ItemOutcome([b"out"], status=201, headers=(("A", "b"),), content_type="text/plain")
+    (outcome,) = results_of(batch(task()), [item])
+    assert (outcome.label, outcome.status, outcome.headers) == ("text/plain", 201, (("A", "b"),))
+    assert outcome.text == ""
+
+
+def test_an_earlier_stage_gives_the_task_for_the_next():
+    given = task((("a", ""), ("b", "")))
+    (output,) = results_of(batch(given), [ItemOutcome([b"ou", b"t"], seconds=0.5)])
+    assert (output.path, output.hop, output.nbytes) == ((("b", ""),), 1, 3)
+    assert (output.id, output.attempt, output.deadline) == (given.id, 2, 9.0)
+    assert (output.flags, output.priority, output.trace, output.meta) == (1, 1, "trace", META)
+    assert (output.buffers, output.timings) == ([b"ou", b"t"], (2000, 500_000))
+    assert (output.tried, output.source) == ((), 0)
+
+
+def test_one_item_fails_alone():
+    items = [ItemOutcome([b"out"]), ItemOutcome(code="decoding_error", text="no JSON")]
+    good, bad = results_of(batch(task(), task()), items)
+    assert good.kind is Kind.RESULT
+    assert (bad.kind, bad.label, bad.text) == (Kind.FAILURE, "decoding_error", "no JSON")
+    assert (bad.hop, bad.timings) == (0, (2000, 0))

@@ -1,0 +1,491 @@
+"""One outcome per task, whatever the user's code does."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mesh.codec import decode, encode
+from mesh.errors import (
+    ClientError,
+    DecodingError,
+    ForwardTimeout,
+    MeshError,
+    ServerError,
+    SettingsError,
+    StartError,
+    ValidationError,
+)
+from mesh.messages import Buffer, Task
+from mesh.request_facts import Reply, RequestFacts
+from mesh.worker import Worker
+from stage.runner import ItemOutcome, Runner
+
+ONLY = (("s", ""),)
+FIRST = (("s", ""), ("t", ""))
+
+
+class Clock:
+    """Moves by a second whenever it is read."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+class Scripted(Worker):
+    """Does what the test says, and counts."""
+
+    def __init__(self, forward: Callable[[Any], Any] = lambda data: data) -> None:
+        self.calls = 0
+        self.function = forward
+
+    def forward(self, data: Any) -> Any:
+        self.calls += 1
+        return self.function(data)
+
+
+def task(body: Any, *, path: tuple[tuple[str, str], ...] = ONLY, hop: int = 0) -> Task:
+    buffers: list[Buffer] = body if type(body) is list else [body]
+    return Task(1, 1, path, hop, 1, 9.0, buffers, sum(map(len, buffers)))
+
+
+def jsons(*values: Any) -> list[Task]:
+    return [task(json.dumps(value).encode()) for value in values]
+
+
+def runner(worker: Worker, *, batching: bool = True, clock: Clock | None = None) -> Runner:
+    return Runner(worker, batching=batching, log=logging.getLogger("test"), clock=clock or Clock())
+
+
+def bodies(outcomes: list[ItemOutcome]) -> list[Any]:
+    return [
+        json.loads(b"".join(outcome.buffers)) if not outcome.code else outcome.code
+        for outcome in outcomes
+    ]
+
+
+def test_a_batch_is_one_forward() -> None:
+    worker = Scripted(lambda items: [2 * item for item in items])
+    outcomes = runner(worker).run(jsons(1, 2, 3))
+    assert bodies(outcomes) == [2, 4, 6]
+    assert worker.calls == 1
+    assert [outcome.seconds for outcome in outcomes] == [1.0] * 3
+
+
+def test_without_batching_each_task_has_its_own_forward_and_time() -> None:
+    worker = Scripted(lambda item: 2 * item)
+    outcomes = runner(worker, batching=False).run(jsons(1, 2))
+    assert bodies(outcomes) == [2, 4]
+    assert worker.calls == 2
+    assert [outcome.seconds for outcome in outcomes] == [1.0, 1.0]
+
+
+def test_an_item_that_does_not_decode_fails_alone() -> None:
+    worker = Scripted()
+    outcomes = runner(worker).run([*jsons(1), task(b"{"), *jsons(3)])
+    assert bodies(outcomes) == [1, "decoding_error", 3]
+    assert outcomes[1].text.startswith("the body is not JSON")
+    assert worker.calls == 1
+
+
+def test_forward_is_not_called_when_nothing_decoded() -> None:
+    worker = Scripted()
+    assert bodies(runner(worker).run([task(b"{"), task(b"[")])) == ["decoding_error"] * 2
+    assert worker.calls == 0
+
+
+def test_an_exception_among_the_results_fails_its_item_alone() -> None:
+    worker = Scripted(lambda items: (items[0], ValidationError("too small"), items[2]))
+    outcomes = runner(worker).run(jsons(1, 2, 3))
+    assert bodies(outcomes) == [1, "validation_error", 3]
+    assert outcomes[1].text == "too small"
+
+
+def test_a_result_that_does_not_encode_fails_alone() -> None:
+    outcomes = runner(Scripted(lambda items: [items[0], {1}])).run(jsons(1, 2))
+    assert bodies(outcomes) == [1, "encoding_error"]
+
+
+def raising(error: BaseException) -> Callable[[Any], Any]:
+    def forward(data: Any) -> Any:
+        raise error
+
+    return forward
+
+
+@pytest.mark.parametrize("batching", [True, False])
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (ClientError("no such model"), "bad_request", "no such model"),
+        (ClientError(), "bad_request", "bad request"),
+        (DecodingError("not a PNG"), "decoding_error", "not a PNG"),
+        (ServerError("out of memory"), "server_error", "out of memory"),
+        (KeyError("/home/me/model.bin"), "server_error", "the worker failed"),
+        (SettingsError("mesh.toml, line 3"), "server_error", "the worker failed"),
+        (MeshError("internal"), "server_error", "the worker failed"),
+        (ForwardTimeout("3 s are over"), "forward_timeout", "3 s are over"),
+        (ForwardTimeout(), "forward_timeout", "forward took longer than its timeout"),
+    ],
+    ids=repr,
+)
+def test_what_forward_raises_fails_all_that_it_ran(
+    error: BaseException, code: str, text: str, batching: bool
+) -> None:
+    outcomes = runner(Scripted(raising(error)), batching=batching).run(jsons(1, 2))
+    assert [(one.code, one.text, one.buffers) for one in outcomes] == [(code, text, [])] * 2
+    assert outcomes[0] is not outcomes[1]
+    assert outcomes[0].buffers is not outcomes[1].buffers
+
+
+@pytest.mark.parametrize("batching", [True, False])
+def test_what_is_meant_to_end_the_process_does(batching: bool) -> None:
+    with pytest.raises(SystemExit):
+        runner(Scripted(raising(SystemExit(3))), batching=batching).run(jsons(1))
+
+
+@pytest.mark.parametrize("batching", [True, False])
+@pytest.mark.parametrize("error", [None, ForwardTimeout()], ids=["result", "timeout"])
+def test_it_may_be_interrupted_only_while_it_can_say_of_what(
+    batching: bool, error: BaseException | None
+) -> None:
+    seen: list[bool] = []
+
+    def forward(data: Any) -> Any:
+        seen.append(one.interruptible)
+        if error:
+            raise error
+        return data
+
+    one = runner(Scripted(forward), batching=batching)
+    assert not one.interruptible
+    one.run(jsons(1))
+    assert not one.interruptible
+    assert seen == [True]
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        ([1], "forward returned 1 results for 2 inputs"),
+        ((1, 2, 3), "forward returned 3 results for 2 inputs"),
+        ({"a": 1}, "forward returned a dict; with batching it must return a list"),
+        (None, "forward returned a NoneType; with batching it must return a list"),
+    ],
+)
+def test_results_that_do_not_match_the_inputs_fail_the_batch(result: Any, text: str) -> None:
+    outcomes = runner(Scripted(lambda items: result)).run(jsons(1, 2))
+    assert [(one.code, one.text) for one in outcomes] == [("server_error", text)] * 2
+
+
+def test_results_are_counted_against_what_was_given_even_if_the_worker_empties_it() -> None:
+    def forward(items: list[Any]) -> list[Any]:
+        results = [2 * item for item in items]
+        items.clear()
+        return results
+
+    assert bodies(runner(Scripted(forward)).run(jsons(1, 2))) == [2, 4]
+
+
+def test_the_rows_of_an_array_are_results_too() -> None:
+    worker = Scripted(lambda items: np.array(items) * 2)
+    tasks = [task(encode(number)[0], path=FIRST, hop=1) for number in (1, 2)]
+    outcomes = runner(worker).run(tasks)
+    assert [decode(one.buffers) for one in outcomes] == [np.int64(2), np.int64(4)]
+
+
+# Which conversion is used where.
+
+
+class Tracing(Scripted):
+    def deserialize(self, payload: bytes) -> Any:
+        return ("deserialize", type(payload), payload)
+
+    def deserialize_ipc(self, payload: Any) -> Any:
+        return ("deserialize_ipc", type(payload), payload)
+
+    def serialize(self, obj: Any) -> bytes:
+        self.encoded = ("serialize", obj)
+        return b"body"
+
+    def serialize_ipc(self, obj: Any) -> Any:
+        self.encoded = ("serialize_ipc", obj)
+        return b"payload"
+
+
+@pytest.mark.parametrize(
+    ("buffers", "received"),
+    [
+        ([b"ab"], b"ab"),
+        ([memoryview(b"ab")], b"ab"),
+        ([bytearray(b"ab")], b"ab"),
+        ([b"a", memoryview(b"b")], b"ab"),
+        ([], b""),
+    ],
+)
+def test_the_first_stage_receives_the_body_as_bytes(buffers: list[Buffer], received: bytes) -> None:
+    worker = Tracing()
+    runner(worker, batching=False).run([task(buffers)])
+    assert worker.encoded == ("serialize", ("deserialize", bytes, received))
+
+
+def test_between_stages_payloads_are_passed_on_as_they_came() -> None:
+    worker = Tracing()
+    one, several = memoryview(b"ab"), [b"a", memoryview(b"b")]
+    runner(worker, batching=False).run([task([one], path=FIRST, hop=1)])
+    assert worker.encoded == ("serialize_ipc", ("deserialize_ipc", memoryview, one))
+    runner(worker, batching=False).run([task(several, path=ONLY, hop=1)])
+    assert worker.encoded == ("serialize", ("deserialize_ipc", list, several))
+
+
+class Giving(Worker):
+    def __init__(self, output: Any) -> None:
+        self.output = output
+
+    def forward(self, data: Any) -> Any:
+        return data
+
+    def serialize(self, obj: Any) -> Any:
+        return self.output
+
+    def serialize_ipc(self, obj: Any) -> Any:
+        return self.output
+
+
+@pytest.mark.parametrize(
+    ("output", "sent"),
+    [
+        (b"ab", [b"ab"]),
+        (bytearray(b"ab"), [b"ab"]),
+        (memoryview(b"abcd")[::2], [b"ac"]),
+        (memoryview(np.ones(2, np.uint16)), [b"\x01\x00\x01\x00"]),
+    ],
+)
+@pytest.mark.parametrize("path", [ONLY, FIRST], ids=["body", "ipc"])
+def test_any_bytes_may_be_given_and_are_sent_flat(
+    output: Any, sent: list[bytes], path: Any
+) -> None:
+    (outcome,) = runner(Giving(output), batching=False).run([task(b"1", path=path)])
+    assert outcome.buffers == sent
+    assert type(outcome.buffers[0]) is bytes
+
+
+def test_several_buffers_may_be_given_to_the_next_stage() -> None:
+    output = [b"a", bytearray(b"b")]
+    (outcome,) = runner(Giving(output), batching=False).run([task(b"1", path=FIRST)])
+    assert outcome.buffers == [b"a", b"b"]
+
+
+@pytest.mark.parametrize(
+    ("output", "path", "text"),
+    [
+        ("ab", ONLY, "serialize returned a str where it must return bytes; call .encode() on it"),
+        (None, ONLY, "serialize returned a NoneType where it must return bytes"),
+        ([b"a"], ONLY, "serialize returned a list where it must return bytes"),
+        (7, FIRST, "serialize_ipc returned a int where it must return bytes"),
+        ([b"a", 7], FIRST, "serialize_ipc returned a int where it must return bytes"),
+        ([], FIRST, "serialize_ipc returned an empty list; it must hold a buffer"),
+    ],
+)
+def test_what_is_not_bytes_is_an_encoding_error(output: Any, path: Any, text: str) -> None:
+    (outcome,) = runner(Giving(output), batching=False).run([task(b"1", path=path)])
+    assert (outcome.code, outcome.text) == ("encoding_error", text)
+
+
+# What is copied.
+
+
+def passed_on(worker: Worker, *, batching: bool, count: int = 1) -> list[Any]:
+    tasks = [task(b"1", path=FIRST) for _ in range(count)]
+    return [one.buffers[1] for one in runner(worker, batching=batching).run(tasks)]
+
+
+def test_an_array_made_in_forward_is_sent_from_where_it_lies() -> None:
+    places: list[int] = []
+
+    def forward(data: Any) -> Any:
+        array = np.arange(1000.0)
+        places.append(array.ctypes.data)
+        return {"scores": array}
+
+    (buffer,) = passed_on(Scripted(forward), batching=False)
+    assert np.frombuffer(buffer).ctypes.data == places[0]
+
+
+def test_the_rows_of_a_batch_are_sent_from_where_they_lie() -> None:
+    places: list[int] = []
+
+    def forward(items: list[Any]) -> Any:
+        rows = np.ones((len(items), 1000))
+        places.extend(row.ctypes.data for row in rows)
+        return list(rows)
+
+    buffers = passed_on(Scripted(forward), batching=True, count=4)
+    assert [np.frombuffer(buffer).ctypes.data for buffer in buffers] == places
+
+
+@pytest.mark.parametrize("batching", [True, False])
+def test_an_array_that_the_worker_keeps_is_copied(batching: bool) -> None:
+    kept: list[Any] = []
+
+    def forward(data: Any) -> Any:
+        kept.append(np.zeros(1000))
+        return [kept[0]] if batching else kept[0]
+
+    (buffer,) = passed_on(Scripted(forward), batching=batching)
+    assert not np.shares_memory(np.frombuffer(buffer), kept[0])
+    kept[0][:] = 1.0
+    assert not np.frombuffer(buffer).any()
+
+
+@pytest.mark.parametrize("batching", [True, False])
+def test_a_received_array_is_passed_on_from_where_it_lies(batching: bool) -> None:
+    buffers: list[Buffer] = [bytes(buffer) for buffer in encode(np.ones(1000))]
+    tasks = [task(buffers, path=FIRST, hop=1)]
+    (outcome,) = runner(Scripted(), batching=batching).run(tasks)
+    assert np.shares_memory(np.frombuffer(outcome.buffers[1]), np.frombuffer(buffers[1]))
+
+
+# Warm-up, logging, the end.
+
+
+def test_warm_up_runs_the_example_as_it_is() -> None:
+    seen: list[Any] = []
+    worker = Scripted(seen.append)
+    runner(worker).warm_up()
+    assert seen == []
+    worker.example = ["a"] * 8
+    runner(worker).warm_up()
+    assert seen == [["a"] * 8]
+
+
+def test_several_examples_come_before_the_one() -> None:
+    seen: list[Any] = []
+    worker = Scripted(seen.append)
+    worker.example, worker.multi_examples = 1, [2, np.zeros(2)]
+    runner(worker).warm_up()
+    assert seen[0] == 2
+    assert len(seen) == 2
+
+
+def test_a_failed_warm_up_says_what_was_raised() -> None:
+    worker = Scripted(lambda data: 1 // data)
+    worker.multi_examples = [1, 0, 1]
+    with pytest.raises(StartError) as caught:
+        runner(worker).warm_up()
+    assert str(caught.value) == (
+        "Scripted failed on example 2 of 3: ZeroDivisionError: integer division or modulo by zero"
+    )
+    assert worker.calls == 2
+
+
+def test_a_traceback_is_logged_once_a_minute_for_each_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def forward(data: Any) -> Any:
+        if data == "other":
+            raise ValueError("another line")
+        raise ValueError("a line")
+
+    clock = Clock()
+    one = runner(Scripted(forward), batching=False, clock=clock)
+    for _ in range(5):
+        one.run(jsons("one"))
+    one.run(jsons("other"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "the worker failed: ValueError: a line",
+        "the worker failed: ValueError: another line",
+    ]
+    assert all(record.exc_info for record in caplog.records)
+    clock.now += 60.0
+    one.run(jsons("one"))
+    assert len(caplog.records) == 3
+
+
+def test_an_exception_that_was_never_raised_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
+    runner(Scripted(lambda items: [ValueError("a"), ValueError("b")])).run(jsons(1, 2))
+    assert [record.getMessage() for record in caplog.records] == [
+        "the worker failed: ValueError: a"
+    ]
+
+
+def test_what_was_logged_is_not_remembered_without_bound(caplog: pytest.LogCaptureFixture) -> None:
+    def forward(name: str) -> Any:
+        raise type(name, (Exception,), {})
+
+    one = runner(Scripted(forward), batching=False)
+    one.run(jsons(*map(str, range(300))))
+    assert len(caplog.records) == 300
+    assert len(one._logged) < 257
+
+
+def test_closing_lets_the_worker_unload(caplog: pytest.LogCaptureFixture) -> None:
+    class Closing(Scripted):
+        def unload(self) -> None:
+            self.function(None)
+
+    closed = Closing(lambda _: None)
+    runner(closed).close()
+    runner(Closing(raising(OSError("still busy")))).close()
+    assert [record.getMessage() for record in caplog.records] == [
+        "unload failed: OSError: still busy"
+    ]
+
+
+class Curious(Worker):
+    """Remembers the facts that it was shown with its last forward."""
+
+    seen: tuple[RequestFacts, ...] = ()
+
+    def forward(self, data: Any) -> Any:
+        self.seen = tuple(self.requests)
+        return data
+
+
+def traced(body: bytes, number: int) -> Task:
+    path = (("s", ""),)
+    return Task(0xFE, number, path, 0, 1, 9.0, [body], len(body), trace=f"trace {number}")
+
+
+def test_a_worker_knows_whose_input_each_is() -> None:
+    worker = Curious()
+    runner(worker).run([traced(b"1", 1), traced(b"no json", 2), traced(b"3", 3)])
+    assert [(facts.id, facts.trace) for facts in worker.seen] == [
+        ("fe-1", "trace 1"),
+        ("fe-3", "trace 3"),
+    ]
+    assert worker.requests == ()  # what it held of the payloads is let go
+    runner(worker, batching=False).run([traced(b"4", 4), traced(b"5", 5)])
+    assert [facts.id for facts in worker.seen] == ["fe-5"]
+
+
+def test_examples_have_facts_too() -> None:
+    worker = Curious()
+    worker.example = [1, 2]
+    runner(worker).warm_up()
+    assert worker.seen == (RequestFacts(), RequestFacts())
+    assert worker.requests == ()
+
+
+def test_a_reply_of_the_last_stage_sets_the_answers_head() -> None:
+    reply = Reply("text", 201, {"Location": "/5"}, "text/plain")
+    (item,) = runner(Scripted(lambda items: [reply])).run(jsons(1))
+    assert (item.buffers, item.status, item.content_type) == ([b'"text"'], 201, "text/plain")
+    assert item.headers == (("Location", "/5"),)
+    (plain,) = runner(Scripted(lambda items: [Reply(5)])).run(jsons(1))
+    assert (plain.buffers, plain.status, plain.content_type) == ([b"5"], 200, "")
+
+
+def test_a_reply_of_an_inner_stage_is_an_error() -> None:
+    (item,) = runner(Scripted(lambda items: [Reply(5)])).run([task(b"1", path=FIRST)])
+    assert (item.code, item.buffers) == ("encoding_error", [])
+    assert "only the last stage" in item.text

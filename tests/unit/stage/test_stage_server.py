@@ -1,0 +1,54 @@
+"""Where a replica tells its consumers to dial."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from mesh.errors import StartError
+from mesh.settings import ReplicaProcess, StageSettings, WorkerSource
+from mesh.sockets import ZmqNetwork
+from stage import server
+from stage.server import _feed
+
+STAGE = StageSettings("read", worker="m:Read")
+
+
+@pytest.fixture
+def network() -> Iterator[ZmqNetwork]:
+    made = ZmqNetwork(time.monotonic)
+    yield made
+    made.close()
+
+
+def process(feed: str, advertise: str = "") -> ReplicaProcess:
+    source, gateways = WorkerSource("Read", "m"), ("tcp://127.0.0.1:7000",)
+    return ReplicaProcess(
+        "mesh", "r", STAGE, source, 1, gateways, 3.0, feed=feed, advertise=advertise
+    )
+
+
+def test_nobody_dials_a_replica_without_a_feed(network: ZmqNetwork) -> None:
+    assert _feed(process(""), network) == ""
+
+
+def test_without_more_it_is_where_it_listens(network: ZmqNetwork) -> None:
+    told = _feed(process("tcp://127.0.0.1:*"), network)
+    assert told.startswith("tcp://127.0.0.1:")
+    assert int(told.rpartition(":")[2]) > 0
+
+
+def test_a_name_is_told_as_its_number(network: ZmqNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"tcp://[fd00::1]:8100", "tcp://10.0.0.1:8100"}
+    monkeypatch.setattr(server, "resolve", lambda address: known if "here:8100" in address else 0)
+    assert _feed(process("tcp://127.0.0.1:*", "tcp://here:8100"), network) == "tcp://10.0.0.1:8100"
+
+
+def test_a_name_that_is_unknown_is_no_address(
+    network: ZmqNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "resolve", lambda address: set())
+    with pytest.raises(StartError, match="no address is known for tcp://here:8100"):
+        _feed(process("tcp://127.0.0.1:*", "tcp://here:8100"), network)
