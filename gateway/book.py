@@ -117,6 +117,20 @@ class Book:
             return None
         return request
 
+    def may_return(self, request: Request, outcome: Outcome, sender: int) -> bool:
+        """Whether what a replica gives back is where the request is.
+
+        A forwarder that lost its link sends its output again, to another replica, and both may
+        then hand back what they have: the one that comes second would run the next stage twice.
+        """
+        handed_back, hop = outcome.kind is Kind.HANDBACK, outcome.hop
+        if hop > request.at:
+            valid = handed_back and hop < len(request.path)
+        else:
+            valid = hop == request.at and sender == request.holder and handed_back == (hop > 0)
+        self.late += not valid
+        return valid
+
     def fail(self, number: int, code: str, text: str) -> Ended | None:
         """End a request here, with an error of the gateway's own; None if it was over."""
         request = self.requests.pop(number, None)

@@ -184,13 +184,15 @@ class GatewayCore:
             nbytes = sum(map(len, outcome.buffers))
             session.taken_bytes += nbytes
             self._allow(session)
-        if request is None:
+        if request is None or outcome.kind is Kind.EVENT:
             return
-        if outcome.kind is Kind.HANDBACK and 0 < outcome.hop < len(request.path):
+        if not self.book.may_return(request, outcome, session.peer):
+            return
+        if outcome.kind is Kind.HANDBACK:
             self.counts.hub_hops += 1
             request.holder, request.at = 0, outcome.hop
             self.dispatchers[request.path[outcome.hop]].push(onward(request, outcome))
-        elif outcome.kind is Kind.UNSTARTED:
+        else:
             self.book.returned(request, session.peer)
             self._wait(request)
 

@@ -236,6 +236,24 @@ def test_a_stage_that_must_not_run_twice_is_not_run_twice():
     assert other.computed == []
 
 
+def test_a_broken_feed_link_does_not_make_a_stage_run_twice():
+    mesh = SmallMesh("a", "b", "c", timeout=9.0)
+    first = mesh.replica("a", takes=lambda size: 0.01)
+    seconds = [mesh.replica("b", takes=lambda size: 0.4) for _ in range(2)]
+    once = mesh.replica("c", repeatable=False, takes=lambda size: 1.0)
+    mesh.settle()
+    number = mesh.gateway.submit()
+    assert mesh.run(1.0, lambda: any(one.batches for one in seconds))
+    (holder,) = [one for one in seconds if one.batches]
+    mesh.network.block(first.port.name, holder.port.name)
+    mesh.network.block(holder.port.name, first.port.name)
+    mesh.network.cut(first.port.name, holder.port.name)
+    mesh.answered(number)
+    mesh.run(2.0)
+    assert [one.computed for one in seconds] == [[number], [number]]  # it was in doubt
+    assert once.computed == [number]
+
+
 # --- nobody wants it any more ---------------------------------------------------------------------
 
 

@@ -131,6 +131,25 @@ def test_the_attempt_decides_whether_an_intermediate_outcome_counts():
     assert book.late == 2
 
 
+def test_only_a_step_forward_or_its_holder_gives_a_request_back():
+    book = Book(7, 3)
+    one = entered(book)
+
+    def may(kind, hop, sender):
+        return book.may_return(one, outcome(one.number, kind, hop=hop), sender)
+
+    back, unstarted = Kind.HANDBACK, Kind.UNSTARTED
+    book.assign([one], 11)
+    assert [may(back, hop, 99) for hop in (0, 1, 2, 3)] == [False, True, True, False]
+    assert [may(unstarted, hop, 11) for hop in (0, 1)] == [True, False]
+    assert not may(unstarted, 0, 12)
+    assert not may(back, 0, 11)
+    book.moved(Note(one.number, 1, 1, 12))
+    assert [may(back, 1, sender) for sender in (11, 12)] == [False, True]
+    assert not may(unstarted, 1, 12)
+    assert book.late == 7
+
+
 def test_the_task_of_an_output_that_was_handed_back():
     book = Book(7, 3)
     one = entered(book, trace="t", tried=(11,))

@@ -133,6 +133,35 @@ def test_what_is_handed_back_too_late_is_dropped(rig):
     assert rig.core.book.late == 1
 
 
+def test_of_two_that_hand_back_the_same_output_one_is_believed():
+    rig = Rig(repeatable=False)
+    request = rig.submit()
+    rig.tasks(rig.first)
+    rig.hear(rig.first, handback(request))
+    rig.hear(rig.meet(13, A), handback(request))  # the task was sent to both in doubt
+    assert len(rig.tasks(rig.second)) == 1
+    rig.hear(rig.first, handback(request))
+    assert rig.tasks(rig.second) == []
+    assert (rig.core.counts.hub_hops, rig.core.book.late) == (1, 2)
+
+
+def test_who_holds_a_task_may_hand_it_back_unchanged(rig):
+    request = rig.submit()
+    rig.tasks(rig.first)
+    rig.hear(rig.first, handback(request))
+    rig.tasks(rig.second)
+    rig.hear(rig.second, handback(request))  # it drains
+    assert len(rig.tasks(rig.second)) == 1
+    assert rig.core.counts.hub_hops == 2
+
+
+def test_only_who_holds_a_task_gives_it_back_unstarted(rig):
+    request = rig.submit()
+    rig.tasks(rig.first)
+    rig.hear(rig.meet(13, A), Outcome(request.number, 1, Kind.UNSTARTED))
+    assert (request.holder, rig.core.book.late) == (11, 1)
+
+
 def test_unstarted_tasks_go_elsewhere_without_an_attempt(rig):
     request = rig.submit()
     rig.tasks(rig.first)
