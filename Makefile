@@ -6,6 +6,7 @@
 PYTHON ?= python3
 ROUNDS ?= 3
 PEERS ?= mosec
+ROWS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,7 +23,7 @@ help:
 	@echo "                   PORT=8010 if 8000 is taken"
 	@echo "make test          the whole test-suite"
 	@echo "make check         lint, types and unit tests, in less than half a minute"
-	@echo "make bench         measure beside another server; ROUNDS=3 PEERS=mosec"
+	@echo "make bench         measure beside another server; ROUNDS=3 PEERS=mosec ROWS=echo-1,array-8"
 	@echo "make overload      five times too much load for a minute: what is served, refused, used"
 	@echo "make package       the wheel, into dist/"
 	@echo "make test-compose  the tests that need a container engine"
@@ -46,7 +47,7 @@ check: $(VENV)/dev.stamp
 	@$(BIN)/python tests/laws.py share
 
 bench: $(VENV)/benchmarks.stamp
-	@$(BIN)/python -m benchmarks.compare --rounds $(ROUNDS) --servers meshline,$(PEERS)
+	@$(BIN)/python -m benchmarks.compare --rounds $(ROUNDS) --servers meshline,$(PEERS) --rows "$(ROWS)"
 
 overload: $(VENV)/dev.stamp
 	OVERLOAD_SECONDS=60 $(BIN)/python -m pytest -q -s tests/integration/test_overload.py

@@ -1,6 +1,6 @@
 -- The load: one JSON body, posted again and again. At the end one line of JSON with the figures.
 wrk.method = "POST"
-wrk.body = '{"text": "the quick brown fox", "numbers": [1, 2, 3, 4]}'
+wrk.body = os.getenv("BENCHMARK_BODY")
 wrk.headers["Content-Type"] = "application/json"
 
 function done(summary, latency, requests)

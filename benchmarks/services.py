@@ -1,20 +1,27 @@
 """The services that are measured, written once for every server that shares their vocabulary.
 
 `BENCHMARK_VOCABULARY` names the package to import (``mesh`` or ``mosec``), `BENCHMARK_SERVICE`
-one of `SERVICES`; the server's own flags follow on the command line.
+one of `SERVICES` and, after a colon, its number: of stages, of replicas, of megabytes. The
+server's own flags follow on the command line.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
-vocabulary = importlib.import_module(os.environ["BENCHMARK_VOCABULARY"])
+NAME, _, _NUMBER = os.environ["BENCHMARK_SERVICE"].partition(":")
+NUMBER = int(_NUMBER or 1)
+FLOATS_PER_MEGABYTE = 1 << 18  # of four bytes
+
+vocabulary: Any = importlib.import_module(os.environ["BENCHMARK_VOCABULARY"])
 
 
-class Echo(vocabulary.Worker):  # type: ignore[name-defined, misc]
+class Echo(vocabulary.Worker):  # type: ignore[misc]
     """Answers with what was sent: one item, or a list of them where the stage batches."""
 
     def forward(self, data: Any) -> Any:
@@ -22,19 +29,74 @@ class Echo(vocabulary.Worker):  # type: ignore[name-defined, misc]
         return data
 
 
+class Compact(Echo):
+    """The same; its answer is JSON without white space, whatever the server's own habit."""
+
+    def serialize(self, data: Any) -> bytes:
+        """Turn a result into the body of an answer."""
+        return json.dumps(data, separators=(",", ":")).encode()
+
+
+class Sleep(vocabulary.Worker):  # type: ignore[misc]
+    """A device that takes 10 ms for a batch, however large, and nothing of the processor."""
+
+    def forward(self, data: Any) -> Any:
+        """Sleep, and return the input."""
+        time.sleep(0.010)
+        return data
+
+
+class Make(vocabulary.Worker):  # type: ignore[misc]
+    """Makes an array of float32 out of a number; `NUMBER` megabytes of it."""
+
+    def __init__(self) -> None:
+        self.numpy = importlib.import_module("numpy")
+
+    def forward(self, data: float) -> Any:
+        """Return a new array that holds nothing but this number."""
+        return self.numpy.full(NUMBER * FLOATS_PER_MEGABYTE, data, self.numpy.float32)
+
+
+class Sum(vocabulary.Worker):  # type: ignore[misc]
+    """Adds up an array."""
+
+    def forward(self, data: Any) -> float:
+        """Return the sum."""
+        return float(data.sum(dtype="float64"))
+
+
 def echo_batched(server: Any) -> None:
     """One stage, batches of up to 32, for which it waits up to 5 ms."""
     server.append_worker(Echo, num=1, max_batch_size=32, max_wait_time=5)
 
 
+def echo_compact(server: Any) -> None:
+    """The same with compact JSON."""
+    server.append_worker(Compact, num=1, max_batch_size=32, max_wait_time=5)
+
+
 def echo(server: Any) -> None:
-    """One stage without batching."""
-    server.append_worker(Echo, num=1)
+    """`NUMBER` stages without batching."""
+    for _ in range(NUMBER):
+        server.append_worker(Echo, num=1)
 
 
-SERVICES: dict[str, Callable[[Any], None]] = {"echo_batched": echo_batched, "echo": echo}
+def array(server: Any) -> None:
+    """Two stages: the first makes an array, the second adds it up."""
+    server.append_worker(Make, num=1)
+    server.append_worker(Sum, num=1)
+
+
+def sleep(server: Any) -> None:
+    """`NUMBER` replicas of one stage, batches of up to 8, for which it waits up to 5 ms."""
+    server.append_worker(Sleep, num=NUMBER, max_batch_size=8, max_wait_time=5)
+
+
+SERVICES: dict[str, Callable[[Any], None]] = {
+    each.__name__: each for each in (echo_batched, echo_compact, echo, array, sleep)
+}
 
 if __name__ == "__main__":
     service = vocabulary.Server()
-    SERVICES[os.environ["BENCHMARK_SERVICE"]](service)
+    SERVICES[NAME](service)
     service.run()
