@@ -49,7 +49,7 @@ class Refusal(NamedTuple):
 class Admission:
     """Counts what is inside a route and refuses what does not fit, or would be too late.
 
-    Every `enter` is matched by exactly one `leave` with the same charge.
+    Every `enter` is matched by exactly one `leave` with the same charge, `grow` included.
 
     Args:
         capacity: requests that may be inside.
@@ -107,6 +107,18 @@ class Admission:
             what = "bytes of requests"
         else:
             return None
+        return self._full(what, now)
+
+    def growth_objection(self, more: int, now: float) -> Refusal | None:
+        """Why one that is inside finds no room for `more` bytes at the time `now`, or None.
+
+        As for `objection`, one that is alone inside may grow beyond all room.
+        """
+        if self.nbytes + more > self.capacity_bytes and self.inside > 1:
+            return self._full("bytes of requests", now)
+        return None
+
+    def _full(self, what: str, now: float) -> Refusal:
         self._refused_at = now
         return Refusal("overloaded", f"too many {what} are in flight", self.retry_after())
 
@@ -129,6 +141,10 @@ class Admission:
         """A request is let in."""
         self.inside += 1
         self.nbytes += charge
+
+    def grow(self, more: int) -> None:
+        """The charge of one that is inside becomes greater, or less."""
+        self.nbytes += more
 
     def leave(self, charge: int, served: bool) -> None:
         """A request is over; `served` if a replica has answered it, however."""

@@ -52,9 +52,9 @@ class Coder:
         self._threads = ThreadPoolExecutor(_THREADS, "coder")
         self._waiting = 0
 
-    def refuse(self, exchange: Exchange, length: int | None) -> bytes | None:
+    def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
         """As the inference does; it knows of codings that are not spoken by `Exchange.fault`."""
-        return self._inner.refuse(exchange, length)
+        return self._inner.admit(exchange, nbytes)
 
     def submit(self, exchange: Exchange) -> None:
         """Unpack the body if it is compressed, and pass it on."""
@@ -63,7 +63,7 @@ class Coder:
             self._inner.submit(exchange)
             return
         inside = _Passage(self._inner, exchange, partial(self._answer, exchange, asked)).exchange
-        exchange.request = inside
+        inside.request, exchange.request = exchange.request, inside  # its room goes along
         if exchange.fault is None and asked.sent and exchange.body:
             self._unpack(inside, asked.sent)
         else:

@@ -8,7 +8,7 @@ class Echo:                                        # the smallest Inference
     def __init__(self) -> None:
         self.routes = {b"/echo": Way()}
 
-    def refuse(self, exchange: Exchange, length: int | None) -> bytes | None:
+    def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
         return None
 
     def submit(self, exchange: Exchange) -> None:
@@ -57,19 +57,22 @@ class Inference(Protocol):
     def routes(self) -> Mapping[bytes, Route]:
         """Path to route. Looked up for every request; changes take effect at once."""
 
-    def refuse(self, exchange: Exchange, length: int | None) -> bytes | None:
-        """A whole answer if a large body should not even be read, else None.
+    def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
+        """Let a request in whose body is still to come, with room for `nbytes` bytes of it.
 
-        Asked once the head is there, and only if the body is large, of unknown length (`length`
-        is None then), or announced by ``Expect: 100-continue``. A request that is not refused is
-        not admitted by this either: `submit` decides.
+        Asked once the head is there, and again with a greater number if a body of unknown length
+        outgrows its room. Not asked where the whole request is there at once. Who is let in stays
+        so until its answer, or until `gone`.
+
+        Returns:
+            A whole answer that says why there is no room, else None.
         """
 
     def submit(self, exchange: Exchange) -> None:
         """Take a complete request; sooner or later call its `respond`, once."""
 
     def gone(self, exchange: Exchange) -> None:
-        """The client went away before its answer: nobody wants it any more."""
+        """It will not be complete, or its client went away: nobody wants it any more."""
 
 
 class Writer(Protocol):
@@ -106,6 +109,12 @@ class Turn(Protocol):
     def sent(self) -> int:
         """Bytes of the answer."""
 
+    def admit(self, nbytes: int) -> bytes | None:
+        """Find room for a body of `nbytes` bytes that is still to come, or say why there is none.
+
+        What was found is given back when it is answered, or `lost`.
+        """
+
     def start(self) -> None:
         """The request is complete: set off whoever makes the answer."""
 
@@ -116,7 +125,7 @@ class Turn(Protocol):
         """The client has room for more of the answer."""
 
     def lost(self) -> None:
-        """The connection is no more."""
+        """The connection is no more, or reads no more of the request."""
 
 
 class Link(Protocol):
@@ -155,6 +164,7 @@ class Limits:
         body_timeout: for the body; each 16 KiB that arrive allow a second more.
         write_timeout: without the client taking any byte of its answer.
         linger: for reading on after an early refusal, so that the client can read the answer.
+        page_bytes: of the bodies of all requests together that are not inference.
     """
 
     max_body: int = 10 * 1024 * 1024
@@ -167,6 +177,7 @@ class Limits:
     body_timeout: float = 20.0
     write_timeout: float = 30.0
     linger: float = 2.0
+    page_bytes: int = 64 * 1024 * 1024
 
 
 class Exchange:
@@ -308,6 +319,11 @@ class Exchange:
             self.codings = asked._replace(sent=sent or asked.sent)
         except ValueError as error:
             self.fault = ("unsupported_encoding", str(error))
+
+    def admit(self, nbytes: int) -> bytes | None:
+        """See `Inference.admit`. For the wire only."""
+        link = self._link
+        return link.inference.admit(self, nbytes) if link is not None else None
 
     def start(self) -> None:
         """The request is complete: hand it to the inference. For the wire only."""

@@ -26,8 +26,10 @@ from gateway.shared import Shared
 from gateway.tunnel import Tunnel
 from mesh.messages import Buffer
 
-# A body that is declared to be at least this long is worth the question whether to read it.
+# A body that is declared to be at least this long needs room before any of it is looked at.
 _LARGE: Final = 64 * 1024
+# Bytes by which the room for a body of unknown length grows.
+_STEP: Final = 64 * 1024
 _END: Final = b"\r\n\r\n"
 _TOO_LONG: Final = "request line and headers are too long"
 
@@ -36,7 +38,9 @@ class Connection(Lane):
     """One client's connection: the reading half, on top of the answering one."""
 
     __slots__ = (
+        "_admitted",
         "_chunk",
+        "_declared",
         "_exchange",
         "_head",
         "_known",
@@ -61,7 +65,9 @@ class Connection(Lane):
         self._names: list[bytes] = []
         self._values: list[bytes] = []
         self._exchange: Exchange | Page | None = None  # whose body is being read
+        self._admitted = -1  # bytes of its body for which there is room
         self._pieces: list[Buffer] | None = None  # of a body that came in several
+        self._declared = 0  # bytes of its body, as its head says
         self._chunk = 0  # bytes of the segment that is being parsed
         self._head = 0  # bytes of later segments since the phase began, or since the last piece
         self._lesson: tuple[bytes, bytes] | None = None  # target and length of the head just parsed
@@ -82,7 +88,7 @@ class Connection(Lane):
         """The connection is no more; whoever works for it is told."""
         self._phase = CLOSING
         self._forsake()
-        self._parser = self._exchange = None  # the parser refers to us: no cycle may stay
+        self._parser = None  # the parser refers to us: no cycle may stay
         self._shared.leave(self)
 
     def data_received(self, data: bytes) -> None:
@@ -125,6 +131,15 @@ class Connection(Lane):
             self._stopped(error.__context__)
         except httptools.HttpParserError as error:
             self._malformed(error, segment)
+        if self._phase == BODY and self._admitted < 0:
+            self._await_body()
+
+    def _await_body(self) -> None:
+        """Some of the body is still to come, and nobody has asked yet whether there is room."""
+        try:
+            self._admit(self._declared)
+        except Refused as refused:
+            self._answer_early(refused.answer)
 
     def _learn(self, segment: bytes, start: int, lesson: tuple[bytes, bytes]) -> None:
         """Remember the head if the segment was exactly one request; its body begins at `start`."""
@@ -188,11 +203,13 @@ class Connection(Lane):
         else:
             exchange = self._begin(target, names, values, connection)
         self._exchange = exchange
+        self._admitted = -1
+        self._declared = int(values[plan.length]) if plan.length >= 0 else 0
         self._lesson = None
         for kind, index in plan.told:
             exchange.hear(kind, values[index].strip())
         if plan.framing or (plan.length >= 0 and len(values[plan.length]) > self._shared.short):
-            self._weigh(exchange, plan, values)
+            self._weigh(plan, values)
         elif plan.plain and direct and not connection:
             self._lesson = (target, values[plan.length])
 
@@ -214,6 +231,8 @@ class Connection(Lane):
             fold(self._pieces)
         if self._received > self._shared.limits.max_body:
             raise self._too_large()
+        if self._received > self._admitted:
+            self._admit(self._received + _STEP)
 
     def on_message_complete(self) -> None:
         """The request is whole, unless its head is to be read again."""
@@ -267,23 +286,37 @@ class Connection(Lane):
             return CLOSE  # a tunnel that is not opened leaves nothing to be read
         return KEEP if version == "1.0" else b""
 
-    def _weigh(self, exchange: Exchange | Page, plan: heads.Plan, values: list[bytes]) -> None:
+    def _weigh(self, plan: heads.Plan, values: list[bytes]) -> None:
         """Look at a body before it comes: it may be large, of unknown size, or await our word."""
         framing = {kind: values[index] for kind, index in plan.framing}
         chunked = heads.ENCODING in framing
         if chunked:
             self._pieces = []
             self._received = 0
-        size = int(values[plan.length]) if plan.length >= 0 else 0
+        size = self._declared
         if size > self._shared.limits.max_body:
             raise self._too_large()
         expectation = framing.get(heads.EXPECT)
-        if (chunked or size >= _LARGE or expectation) and isinstance(exchange, Exchange):
-            answer = self.inference.refuse(exchange, None if chunked else size)
-            if answer is not None:
-                raise Refused(answer)
+        if chunked or size >= _LARGE or expectation:
+            self._admit(_STEP if chunked else size)
         if expectation is not None and (chunked or size):
             self._expect(expectation)
+
+    def _admit(self, nbytes: int) -> None:
+        """Find room for a body of so many bytes. Raises where there is none."""
+        assert self._exchange is not None
+        answer = self._exchange.admit(nbytes)
+        if answer is not None:
+            self._admitted = -1
+            raise Refused(answer)
+        self._admitted = nbytes
+
+    def _drop(self) -> None:
+        """Read no more of the request that is being read: it will not be whole."""
+        exchange, self._exchange = self._exchange, None
+        self._pieces = None
+        if exchange is not None and self._admitted >= 0:
+            exchange.lost()
 
     def _expect(self, expectation: bytes) -> None:
         """The client waits for our word before it sends the body."""
@@ -369,7 +402,7 @@ class Connection(Lane):
         """Answer, in its turn, a request of which more may still come; read none of that."""
         self._phase = DEAF
         self._age = 0.0
-        self._exchange = self._pieces = None
+        self._drop()
         self._owes_continue = False
         exchange = Exchange(self, None, b"", monotonic(), CLOSE)
         self.pending.append(exchange)

@@ -46,6 +46,19 @@ class InferenceRoute:
         self.wants_meta = False
 
 
+class Place:
+    """The place of a request that was let in before its body was whole.
+
+    Attributes:
+        charge: bytes that it counts for at the door.
+    """
+
+    __slots__ = ("charge",)
+
+    def __init__(self, charge: int) -> None:
+        self.charge = charge
+
+
 class Desk:
     """Takes exchanges in, answers them when they have ended.
 
@@ -99,10 +112,37 @@ class Desk:
 
     # --- in --------------------------------------------------------------------------------------
 
-    def refuse(self, exchange: Exchange, length: int | None) -> bytes | None:
-        """An answer for a request whose body is not worth reading, else None."""
-        refusal = self._objection(exchange, length or 0, self._budget(exchange))
+    def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
+        """Let a request in whose body is still to come, or more of it than was said."""
+        place = exchange.request
+        if isinstance(place, Place):
+            refusal = self._grow(exchange, place, nbytes)
+        else:
+            refusal = self._objection(exchange, nbytes, self._budget(exchange))
+            if refusal is None:
+                route: InferenceRoute = exchange.route  # type: ignore[assignment]
+                charge = max(nbytes, route.grown)
+                route.admission.enter(charge)
+                exchange.request = Place(charge)
         return None if refusal is None else self._refusal(exchange, refusal)
+
+    def _grow(self, exchange: Exchange, place: Place, nbytes: int) -> Refusal | None:
+        """Have the place hold `nbytes` at least; without room for them, it is given up."""
+        route: InferenceRoute = exchange.route  # type: ignore[assignment]
+        more = max(nbytes, route.grown) - place.charge
+        if more > 0:
+            full = route.admission.growth_objection(more, self._clock())
+            if full is not None:
+                self._leave(exchange, place)
+                return full
+            route.admission.grow(more)
+            place.charge += more
+        return None
+
+    def _leave(self, exchange: Exchange, place: Place) -> None:
+        route: InferenceRoute = exchange.route  # type: ignore[assignment]
+        exchange.request = None
+        route.admission.leave(place.charge, served=False)
 
     def submit(self, exchange: Exchange) -> None:
         """Own a complete request, or refuse it."""
@@ -110,14 +150,19 @@ class Desk:
         nbytes = len(body)
         now = exchange.arrived
         budget = self._budget(exchange)
-        refusal = self._objection(exchange, nbytes, budget)
+        is_new = exchange.request is None
+        objection = self._objection if is_new else self._second_objection
+        refusal = objection(exchange, nbytes, budget)
         if refusal is not None:
             exchange.respond(self._refusal(exchange, refusal))
             return
         core = self.core
         route: InferenceRoute = exchange.route  # type: ignore[assignment]  # ours, of `routes`
         charge = max(nbytes, route.grown)
-        route.admission.enter(charge)
+        if is_new:
+            route.admission.enter(charge)
+        else:
+            charge = self._settled(exchange, charge)
         request = Request(
             self._me,
             core.book.next_number(),
@@ -167,15 +212,44 @@ class Desk:
             return full
         return self._lateness(exchange, route, budget)
 
-    def _lateness(self, exchange: Exchange, route: InferenceRoute, budget: float) -> Refusal | None:
-        """Why it would be too late although there is room, or None."""
+    def _second_objection(self, exchange: Exchange, nbytes: int, budget: float) -> Refusal | None:
+        """Why one that was let in, and is whole now, may not stay; then its place is given up.
+
+        Reading it has taken time, in which its budget became less and stages may have gone.
+        """
+        core, place, now = self.core, exchange.request, self._clock()
+        assert isinstance(place, Place)
+        route: InferenceRoute = exchange.route  # type: ignore[assignment]
+        refusal = None
+        absent = core.missing and core.absent(route.path, now)
+        if exchange.fault is not None:
+            refusal = Refusal(*exchange.fault, 0)
+        elif absent:
+            refusal = Refusal("no_replica", f"stage {absent[0]} has no replica", 1, absent[0])
+        elif core.is_crowded(route.path):
+            refusal = self._lateness(exchange, route, exchange.arrived + budget - now)
+        if refusal is not None:
+            self._leave(exchange, place)
+            return refusal
+        return self._grow(exchange, place, nbytes)
+
+    def _settled(self, exchange: Exchange, charge: int) -> int:
+        """What it counts for from now on: no more room than it needs."""
+        place = exchange.request
+        assert isinstance(place, Place)
+        route: InferenceRoute = exchange.route  # type: ignore[assignment]
+        route.admission.grow(charge - place.charge)
+        return charge
+
+    def _lateness(self, exchange: Exchange, route: InferenceRoute, left: float) -> Refusal | None:
+        """Why it would be too late with `left` seconds, although there is room, or None."""
         admission = route.admission
-        if admission.lateness(budget) is None:
+        if admission.lateness(left) is None:
             return None
         # Whoever has little time goes before those who have more.
-        deadline = exchange.arrived + budget
+        deadline = exchange.arrived + self._budget(exchange)
         overtaken = self.core.overtaken(route.path, exchange.priority, deadline)
-        return admission.lateness(budget, overtaken)
+        return admission.lateness(left, overtaken)
 
     def _refusal(self, exchange: Exchange, refusal: Refusal) -> bytes:
         code, message, retry_after, stage = refusal
@@ -186,9 +260,11 @@ class Desk:
         return answers.failure(code, message, stage, request_id, retry_after)
 
     def gone(self, exchange: Exchange) -> None:
-        """The client hung up: forget its request everywhere."""
+        """It will not be whole, or its client hung up: forget it everywhere."""
         request = exchange.request
-        if isinstance(request, Request) and self.core.gone(request.number) is not None:
+        if isinstance(request, Place):
+            self._leave(exchange, request)
+        elif isinstance(request, Request) and self.core.gone(request.number) is not None:
             route: InferenceRoute = request.route  # type: ignore[assignment]
             route.admission.leave(request.charge, served=False)
             self.answered[499, route.endpoint] += 1

@@ -27,7 +27,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 
 from gateway.exchange import CLOSE, Turn
 from gateway.pages import Origin
-from gateway.shared import Shared
+from gateway.shared import Room, Shared
 from gateway.tunnel import Tunnel
 from mesh.messages import Buffer
 
@@ -111,6 +111,11 @@ class Lane(asyncio.Protocol):
         peer = self.transport.get_extra_info("peername")
         return Origin(peer[0] if isinstance(peer, tuple) else "0.0.0.0", "http")
 
+    @property
+    def room(self) -> Room:
+        """For the bodies of pages' requests."""
+        return self._shared.room
+
     def name(self) -> bytes:
         """An id for a request that came without one."""
         return self._shared.name()
@@ -161,10 +166,15 @@ class Lane(asyncio.Protocol):
         self.transport.close()
 
     def _forsake(self) -> None:
-        """Nothing that is still pending will be answered."""
+        """Nothing that is still pending will be answered, or read."""
+        self._drop()
         pending, self.pending = self.pending, []
         for turn in pending:
             turn.lost()
+
+    def _drop(self) -> None:
+        """Whatever is being read will not be whole; the reading half knows what it is."""
+        raise NotImplementedError
 
     def _continue(self) -> None:
         """Ask for the body, as soon as all that was asked before is answered."""

@@ -19,6 +19,7 @@ from tornado.iostream import StreamClosedError
 
 from gateway import answers, heads
 from gateway.exchange import CLOSE, Exchange, Link, Writer, with_connection
+from gateway.shared import Room
 from gateway.tunnel import Tunnel
 
 SWITCHING: Final = 101
@@ -46,6 +47,10 @@ class PageLink(Protocol):
     @property
     def choked(self) -> bool:
         """True while the client does not take what was written."""
+
+    @property
+    def room(self) -> Room:
+        """For the bodies of all pages' requests."""
 
     def name(self) -> bytes:
         """An id for a request that came without one."""
@@ -90,6 +95,8 @@ class Page(httputil.HTTPConnection):
         self.status = 0
         self.sent = 0
         self._link: PageLink | None = link
+        self._room = link.room
+        self._charge = 0  # bytes of it that are taken
         self._version = "1.1"
         self._headers: list[tuple[bytes, bytes]] = []
         self._transport: Writer | None = None  # set once it is its turn
@@ -112,6 +119,18 @@ class Page(httputil.HTTPConnection):
         """Take in a header line of one of the kinds of `gateway.heads`."""
         if kind == heads.REQUEST_ID:
             self.request_id = heads.sane_request_id(value)
+
+    def admit(self, nbytes: int) -> bytes | None:
+        """Take room for a body of so many bytes, or say that there is none."""
+        if self._room.take(nbytes - self._charge):
+            self._charge = nbytes
+            return None
+        name = self.request_id or (self._link.name() if self._link is not None else b"")
+        return answers.failure("overloaded", "too many bytes of requests are in flight", None, name)
+
+    def _give_back(self) -> None:
+        charge, self._charge = self._charge, 0
+        self._room.give_back(charge)
 
     def start(self) -> None:
         """The request is complete: let tornado answer."""
@@ -142,6 +161,8 @@ class Page(httputil.HTTPConnection):
         if kept:
             transport.write(b"".join(kept))
         self.writable()
+        if self._finished:
+            self._give_back()
         return self._finished
 
     def writable(self) -> None:
@@ -156,6 +177,7 @@ class Page(httputil.HTTPConnection):
         """The connection is no more: tell tornado."""
         self._link = self._transport = None
         self._kept.clear()
+        self._give_back()
         waiting, self._waiting = self._waiting, None
         if waiting is not None and not waiting.done():
             _fail(waiting)

@@ -17,6 +17,32 @@ _MOST: Final = 1024
 _LONGEST: Final = 2048
 
 
+class Room:
+    """Room for so many bytes, taken and given back.
+
+    Example:
+        >>> room = Room(100)
+        >>> room.take(60), room.take(60)
+        (True, False)
+    """
+
+    __slots__ = ("_free",)
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+
+    def take(self, nbytes: int) -> bool:
+        """Take that much if it is there."""
+        if nbytes > self._free:
+            return False
+        self._free -= nbytes
+        return True
+
+    def give_back(self, nbytes: int) -> None:
+        """What was taken is free again."""
+        self._free += nbytes
+
+
 class Guest(Protocol):
     """An open client connection, as the server sees it."""
 
@@ -49,6 +75,7 @@ class Shared:
             the body.
         host: the last Host that was found to be one: clients repeat it.
         short: how many digits a Content-Length may have without being worth a look.
+        room: for the bodies of pages' requests.
     """
 
     inference: Inference
@@ -64,9 +91,11 @@ class Shared:
     known: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
     short: int = 0
     host: bytes = b""
+    room: Room = field(init=False)
 
     def __post_init__(self) -> None:
-        """Derive `short` from the limits."""
+        """Derive `short` and `room` from the limits."""
+        self.room = Room(max(self.limits.page_bytes, self.limits.max_body))
         self.short = min(4, len(str(self.limits.max_body)) - 1)
 
     def learn(self, head: bytes, meaning: tuple[bytes, int]) -> None:

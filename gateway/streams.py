@@ -18,12 +18,12 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from gateway import answers, heads
 from gateway.exchange import Exchange, Turn, Writer
 from gateway.pages import Origin, Page, turn_for
-from gateway.shared import Shared
+from gateway.shared import Room, Shared
 from gateway.tunnel import Tunnel
 from mesh.messages import Buffer
 
-# A body that is declared to be at least this long is worth the question whether to read it.
-_LARGE: Final = 64 * 1024
+# Bytes by which the room for a body of unknown length grows.
+_STEP: Final = 64 * 1024
 # Bytes that may wait to be sent before a page is told to stop writing.
 _HIGH: Final = 64 * 1024
 # Bytes that a stream sends before others have their turn.
@@ -67,6 +67,7 @@ class Stream:
     special: bool = True
 
     __slots__ = (
+        "_admitted",
         "_age",
         "_body",
         "_carrier",
@@ -100,6 +101,7 @@ class Stream:
         self.over = False
         self._age = 0.0  # seconds without progress, as the sweep counts them
         self._turn: Exchange | Page | None = None  # whose body is being read
+        self._admitted = -1  # bytes of it for which there is room
         self._body = bytearray()
         self._owes_continue = False
         self._head: list[tuple[bytes, bytes]] | None = None  # of the answer, while not sent
@@ -131,18 +133,23 @@ class Stream:
                 self.end()
 
     def _weigh(self, turn: Exchange | Page, plan: heads.Plan, values: list[bytes]) -> None:
-        """Look at a body before it comes: it may be large, of unknown size, or await our word."""
-        size = int(values[plan.length]) if plan.length >= 0 else None
+        """Look at a body before it comes: it may be too large, find no room, or await our word."""
+        size = int(values[plan.length]) if plan.length >= 0 else 0
         expectation = dict(plan.framing).get(heads.EXPECT)
-        unsure = size is None or size >= _LARGE or expectation is not None
-        if size is not None and size > self._shared.limits.max_body:
+        if size > self._shared.limits.max_body:
             self._refuse_body()
-        elif unsure and not self.whole and isinstance(turn, Exchange):
-            answer = self.inference.refuse(turn, size)
-            if answer is not None:
-                self._answer_early(answer)
+        elif not self.whole:
+            self._admit(turn, size if plan.length >= 0 else _STEP)
         if expectation is not None and self._turn is not None and not self.whole:
             self._expect(values[expectation])
+
+    def _admit(self, turn: Exchange | Page, nbytes: int) -> None:
+        """Find room for the body, or refuse it."""
+        answer = turn.admit(nbytes)
+        if answer is None:
+            self._admitted = nbytes
+        else:
+            self._answer_early(answer)
 
     def _expect(self, expectation: bytes) -> None:
         """The client waits for our word before it sends the body."""
@@ -155,11 +162,14 @@ class Stream:
     def read(self, piece: bytes) -> None:
         """A piece of the body came."""
         self.received += len(piece)
-        if self._turn is None:
+        turn = self._turn
+        if turn is None:
             return  # refused: what still comes is thrown away
         self._body += piece
         if self.received > self._shared.limits.max_body:
             self._refuse_body()
+        elif self.received > self._admitted:
+            self._admit(turn, self.received + _STEP)
 
     def end(self) -> None:
         """The request is whole: set it off."""
@@ -203,7 +213,7 @@ class Stream:
         That is thrown away for a while: many clients look at an answer only after they have sent
         everything, and take a reset for a failure even when it follows a whole answer.
         """
-        self._turn = None
+        self._drop()
         self._body.clear()
         self._owes_continue = False
         exchange = Exchange(self, None, b"", monotonic(), b"")
@@ -242,6 +252,11 @@ class Stream:
     def choked(self) -> bool:
         """True while the client does not take what was written."""
         return self._unsent >= _HIGH
+
+    @property
+    def room(self) -> Room:
+        """For the bodies of pages' requests."""
+        return self._shared.room
 
     def name(self) -> bytes:
         """An id for a request that came without one."""
@@ -326,11 +341,18 @@ class Stream:
 
     def lost(self) -> None:
         """The client does not want the answer any more, or cannot get it."""
-        self._turn = None
+        self._drop()
+        self._body.clear()
         self._parts.clear()
         self._unsent = 0
         pending, self.pending = self.pending, []
         for turn in pending:
+            turn.lost()
+
+    def _drop(self) -> None:
+        """Read no more of the request: it will not be whole."""
+        turn, self._turn = self._turn, None
+        if turn is not None and self._admitted >= 0:
             turn.lost()
 
     # ---- time

@@ -33,7 +33,7 @@ class Echo:
     def __init__(self) -> None:
         self.routes = {b"/inference": Way()}
 
-    def refuse(self, exchange: Exchange, length: int | None) -> bytes | None:
+    def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
         return None
 
     def submit(self, exchange: Exchange) -> None:

@@ -85,13 +85,14 @@ class Inference:
         self.routes: dict[bytes, Way] = {b"/inference": Way(), b"/meta": Way(wants_meta=True)}
         self.taken: list[Exchange] = []
         self.left: list[Exchange] = []
-        self.asked: list[int | None] = []
+        self.asked: list[int] = []
         self.refusal: bytes | None = None
+        self.refusals: list[bytes | None] = []  # of the next times it is asked
         self.at_once = at_once
 
-    def refuse(self, exchange: Exchange, length: int | None) -> bytes | None:
-        self.asked.append(length)
-        return self.refusal
+    def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
+        self.asked.append(nbytes)
+        return self.refusals.pop(0) if self.refusals else self.refusal
 
     def submit(self, exchange: Exchange) -> None:
         self.taken.append(exchange)

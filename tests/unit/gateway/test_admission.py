@@ -213,3 +213,21 @@ def test_what_was_long_ago_is_forgotten() -> None:
     assert sizes.largest(["a"]) == 1 << 20
     sizes.learn([batch("a", 10, 10 * KIB)] * 1000)
     assert sizes.largest(["a"]) < 2 * KIB
+
+
+# --- growing --------------------------------------------------------------------------------------
+
+
+def test_one_that_is_inside_may_grow_into_the_room_that_is_left() -> None:
+    admission = Admission(capacity=2, capacity_bytes=100)
+    admission.enter(40)
+    assert admission.growth_objection(1000, 0.0) is None  # alone
+    admission.enter(40)
+    assert admission.growth_objection(20, 0.0) is None
+    refusal = admission.growth_objection(21, 0.0)
+    assert refusal is not None
+    assert (refusal.code, "bytes" in refusal.message) == ("overloaded", True)
+    admission.grow(20)
+    assert (admission.inside, admission.nbytes) == (2, 100)
+    admission.leave(60, served=True)
+    assert admission.nbytes == 40

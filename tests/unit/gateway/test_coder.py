@@ -326,3 +326,22 @@ def test_http_2_compresses_as_well() -> None:
         assert UNPACK["zstd"](got.body) == TEXT
 
     test()
+
+
+@placed
+async def test_room_for_a_compressed_body_goes_along_with_it(place: Place) -> None:
+    """It was taken for the client's request, and is given back for the one made of it."""
+    noise = b"".join([hashlib.sha256(b"%d" % at).digest() for at in range(5000)])
+    kept: list[object] = []
+
+    def keep(exchange: Exchange, nbytes: int) -> None:
+        exchange.request = nbytes
+
+    place.inference.admit = keep  # type: ignore[method-assign,assignment]
+    place.inference.submit = lambda exchange: kept.append(exchange.request)  # type: ignore[method-assign]
+    packed = gzip.compress(noise)
+    place.connection.data_received(post(packed, lines="Content-Encoding: gzip\r\n"))
+    await until(lambda: bool(kept))
+    assert kept == [len(packed)]
+    place.connection.connection_lost(None)
+    assert [exchange.request for exchange in place.inference.left] == [len(packed)]

@@ -24,8 +24,8 @@ class Taker:
         self.taken: list[Exchange] = []
         self.left: list[Exchange] = []
 
-    def refuse(self, exchange: Exchange, length: int | None) -> bytes | None:
-        return None
+    def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
+        return b"%d is too much" % nbytes
 
     def submit(self, exchange: Exchange) -> None:
         self.taken.append(exchange)
@@ -198,3 +198,10 @@ def test_where_no_coding_is_spoken_it_may_only_be_none() -> None:
         exchange.hear(heads.UNREAD, value)
         assert exchange.fault is not None
         assert why in exchange.fault[1]
+
+
+def test_whether_there_is_room_is_the_inferences_word() -> None:
+    exchange = OneLink().exchange()
+    assert exchange.admit(7) == b"7 is too much"
+    exchange.lost()
+    assert exchange.admit(7) is None

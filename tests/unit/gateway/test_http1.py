@@ -514,7 +514,7 @@ def test_small_bodies_are_not_asked_about_early() -> None:
     connection.data_received(post(b"x" * 20_000))
     assert inference.asked == []
     connection.data_received(chunked(b"x"))
-    assert inference.asked == [None]
+    assert inference.asked == [65_536]
 
 
 EXPECT = "Expect: 100-Continue\r\n"
@@ -625,7 +625,7 @@ class Broken(Inference):
         if exchange.body == b"bad":
             raise ServerError("a mistake of ours")
 
-    def refuse(self, exchange: Exchange, length: int | None) -> bytes | None:
+    def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
         raise ServerError("another mistake")
 
 
@@ -712,3 +712,76 @@ def test_it_shows_its_state() -> None:
     connection.data_received(post(b"1"))
     assert repr(connection) == "<Connection phase 0, 1 pending>"
     assert repr(inference.taken[0]) == "<Exchange b'/inference' 1 bytes, open>"
+
+
+# ---- room for bodies that are still to come
+
+
+def test_room_is_asked_for_before_a_body_comes_and_as_it_grows() -> None:
+    connection, _, inference = serve()
+    connection.data_received(post(b"x" * 100)[:-50])  # small, but not here yet
+    connection.data_received(b"x" * 50)
+    connection.data_received(post(b"x" * 80_000)[:-1])
+    connection.data_received(b"x")
+    assert inference.asked == [100, 80_000]
+    inference.asked.clear()
+    connection.data_received(chunked(b"x" * 60_000, b"x" * 60_000, b"x" * 60_000, b"x" * 60_000))
+    assert inference.asked == [65_536, 185_536, 305_536]
+    assert [len(body) for body in inference.bodies] == [100, 80_000, 240_000]
+    assert inference.left == []
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_without_room_a_body_is_refused_where_it_stands(asked: int) -> None:
+    connection, transport, inference = serve()
+    full = answers.failure("overloaded", "full", None, b"1", 3)
+    inference.refusals = [None] * asked + [full]
+    connection.data_received(chunked(b"x" * 60_000, b"x" * 60_000))
+    assert refused(transport) == (429, "overloaded")
+    assert inference.taken == []
+    connection.data_received(post(b"y"))
+    assert inference.taken == []
+
+
+ENDS = {
+    "the client leaves": lambda connection: connection.connection_lost(None),
+    "the client says nothing more": lambda connection: connection.eof_received(),
+    "nonsense": lambda connection: connection.data_received(b"zz\r\n"),
+    "too much": lambda connection: connection.data_received(
+        b"fffff\r\n" + b"x" * 0xFFFFF + b"\r\n"
+    ),
+    "too slowly": lambda connection: [connection.tick(10.0) for _ in range(5)],
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_room_is_given_back_once_when_a_body_does_not_become_whole(end: str) -> None:
+    connection, _, inference = serve(limits=Limits(max_body=100_000))
+    connection.data_received(chunked(b"x" * 10, end=b""))
+    assert (len(inference.asked), inference.left) == (1, [])
+    ENDS[end](connection)
+    connection.connection_lost(None)
+    assert len(inference.left) == 1
+    assert inference.taken == []
+
+
+def test_room_for_pages_bodies_is_bounded_as_well() -> None:
+    async def run() -> None:
+        pages = Pages()
+        common = shared(Inference(), Limits(max_body=100_000, page_bytes=150_000), pages)
+        request = post(b"x" * 100_000, path="/page")
+        first, _ = connect(common)
+        first.data_received(request[:-1])
+        second, transport = connect(common)
+        second.data_received(request[:-1])
+        assert refused(transport) == (429, "overloaded")
+        first.data_received(request[-1:])
+        for _ in range(3):  # given back by an answer, and by a client that leaves
+            third, transport = connect(common)
+            third.data_received(request)
+            assert statuses(transport.take()) == [200]
+            third.data_received(request[:-1])
+            third.connection_lost(None)
+        assert len(pages.bodies) == 4
+
+    asyncio.run(run())

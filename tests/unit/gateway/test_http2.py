@@ -319,7 +319,8 @@ async def test_a_client_that_hangs_up_is_gone() -> None:
         peer.ask(b"x")
         peer.ask(None)
         assert not leave(peer.connection)
-        assert inference.left == inference.taken
+        assert inference.left[:1] == inference.taken
+        assert len(inference.left) == 2  # the one that was not whole held a place, too
         echo(inference.taken[0])
         await asyncio.sleep(0)
         assert not peer.connection.streams
@@ -407,3 +408,38 @@ def test_http_1_says_where_http_2_begins() -> None:
         assert b"first byte" in written
 
     asyncio.run(inside())
+
+
+@turned
+async def test_room_is_asked_for_before_a_body_comes_and_as_it_grows() -> None:
+    peer, inference = meet(Inference())
+    peer.ask(b"x" * 10)
+    peer.ask(b"x" * 100_000, length=False)
+    assert inference.asked == [10, 65_536, 131_072 + 16_384 - 65_536 % 16_384]
+    assert inference.left == []
+    inference.refusals = [None, answers.failure("overloaded", "full", None, b"1", 3)]
+    number = peer.ask(None)
+    peer.send(number, bytes(100_000))
+    await peer.settle()
+    assert peer.answers[number].status == 429
+    assert len(inference.taken) == 2
+
+
+@turned
+async def test_room_is_given_back_once_when_a_body_does_not_become_whole() -> None:
+    ends = (
+        lambda peer, number: (peer.wire.reset_stream(number), peer.tell()),
+        lambda peer, _: peer.connection.connection_lost(None),
+        lambda peer, _: [peer.connection.tick(10.0) for _ in range(5)],
+        lambda peer, number: peer.send(number, bytes(200_000)),
+        lambda peer, _: peer.tell(b"\xff" * 50),
+    )
+    for end in ends:
+        peer, inference = meet(Inference(), Limits(max_body=100_000))
+        number = peer.ask(None)
+        assert (len(inference.asked), inference.left) == (1, [])
+        end(peer, number)
+        await asyncio.sleep(0)
+        peer.connection.connection_lost(None)
+        assert len(inference.left) == 1
+        assert inference.taken == []

@@ -173,9 +173,9 @@ def test_too_many_are_refused():
 def test_a_large_body_may_be_refused_unread():
     rig = Rig(capacity=1)
     exchange = rig.exchange()
-    assert rig.desk.refuse(exchange, 10) is None
+    assert rig.desk.admit(exchange, 10) is None
     rig.desk.submit(exchange)
-    assert b" 429 " in rig.desk.refuse(rig.exchange(), None)
+    assert b" 429 " in rig.desk.admit(rig.exchange(), 0)
 
 
 def test_each_route_has_room_of_its_own():
@@ -224,7 +224,7 @@ def test_what_would_be_too_late_is_refused_at_the_door():
     assert error["message"] == "the request would take about 2.6 s, and has 3 s"
     assert rig.admission.inside == 130
     assert rig.desk.answered == {(429, "/inference"): 1}
-    assert b" 429 " in rig.desk.refuse(rig.exchange(), 10)
+    assert b" 429 " in rig.desk.admit(rig.exchange(), 10)
 
 
 def test_who_overtakes_those_that_wait_is_not_too_late():
@@ -312,7 +312,7 @@ def test_a_client_may_ask_to_go_first(rig):
 def test_what_it_asks_for_in_no_words_of_ours_is_refused_before_it_enters(rig):
     exchange = rig.exchange()
     exchange.fault = ("bad_request", "X-Priority is 'urgent'")
-    assert b" 400 " in rig.desk.refuse(exchange, None)
+    assert b" 400 " in rig.desk.admit(exchange, 0)
     rig.desk.submit(exchange)
     status, error, headers = rig.refused()
     assert (status, error["code"], error["message"]) == (400, *exchange.fault)
@@ -348,3 +348,100 @@ def test_any_stage_may_ask_for_the_requests_particulars(rig):
     meta = exchange.request.meta
     assert (meta.method, meta.path, meta.query) == ("POST", "/inference", "a=1&b=2")
     assert meta.headers == (("X-User", "me"),)
+
+
+# --- bodies that are still to come ----------------------------------------------------------------
+
+
+def test_a_place_is_held_while_a_body_comes_and_given_back_once(rig):
+    exchange = rig.exchange(b"x" * 70_000)
+    assert rig.desk.admit(exchange, 65_536) is None
+    assert rig.desk.admit(exchange, 131_072) is None
+    assert (rig.admission.inside, rig.admission.nbytes) == (1, 131_072)
+    rig.desk.submit(exchange)
+    assert (rig.admission.inside, rig.admission.nbytes) == (1, 70_000)
+    rig.end(exchange, buffers=[b"1"])
+    assert (rig.admission.inside, rig.admission.nbytes) == (0, 0)
+    rig.desk.gone(exchange)
+    assert (rig.admission.inside, rig.admission.nbytes) == (0, 0)
+
+
+def test_a_body_that_never_becomes_whole_gives_its_place_back(rig):
+    exchange = rig.exchange()
+    rig.desk.admit(exchange, 1000)
+    rig.desk.gone(exchange)
+    rig.desk.gone(exchange)
+    assert (rig.admission.inside, rig.admission.nbytes) == (0, 0)
+    assert not rig.desk.answered  # it was no request yet
+
+
+def test_bodies_that_are_still_to_come_fill_the_room():
+    rig = Rig(capacity=100)
+    coming = [rig.exchange() for _ in range(8)]
+    assert all(rig.desk.admit(each, 1 << 17) is None for each in coming)  # a MiB: all there is
+    assert b" 429 " in rig.desk.admit(rig.exchange(), 1 << 17)
+    assert b" 429 " in rig.desk.admit(coming[0], (1 << 17) + 1)  # and it has lost its place
+    assert (rig.admission.inside, rig.admission.nbytes) == (7, 7 << 17)
+    rig.desk.gone(coming[0])
+    assert rig.admission.inside == 7
+
+
+def test_a_place_counts_for_what_stages_make_of_the_request(rig):
+    rig.desk.measure([Figures("a", 1, 0, 0, "idle", nbytes=4000)])
+    exchange = rig.exchange(b"12345")
+    rig.desk.admit(exchange, 5)
+    assert rig.admission.nbytes == 4000
+    rig.desk.submit(exchange)
+    assert (exchange.request.charge, rig.admission.nbytes) == (4000, 4000)
+
+
+def test_a_place_is_kept_however_full_it_is_by_then():
+    rig = Rig(capacity=1)
+    exchange = rig.exchange()
+    rig.desk.admit(exchange, 2)
+    rig.desk.draining = True  # it has begun
+    rig.desk.submit(exchange)
+    assert rig.admission.inside == 1
+    assert len(rig.core.book) == 1
+
+
+def test_what_turns_out_larger_or_wrong_gives_its_place_back():
+    rig = Rig(capacity=2)
+    rig.submit(bytes(1 << 19))
+    rig.wire.pending.clear()
+    grown = rig.exchange(bytes((1 << 19) + 1))  # once it was unpacked
+    rig.desk.admit(grown, 10)
+    rig.desk.submit(grown)
+    assert rig.refused()[0] == 429
+    wrong = rig.exchange()
+    rig.desk.admit(wrong, 10)
+    wrong.fault = ("decoding_error", "no gzip")
+    rig.desk.submit(wrong)
+    assert rig.refused()[0] == 400
+    assert (rig.admission.inside, rig.admission.nbytes) == (1, 1 << 19)
+
+
+def test_a_stage_that_has_gone_while_the_body_came_is_named(rig):
+    exchange = rig.exchange()
+    rig.desk.admit(exchange, 2)
+    rig.desk._clock = lambda: NOW + 2.5
+    rig.desk.submit(exchange)
+    assert rig.refused()[1]["code"] == "no_replica"
+    assert rig.admission.inside == 0
+
+
+def test_lateness_is_judged_by_what_the_upload_left_of_the_budget():
+    rig = Rig(capacity=1000)
+    crowd(rig, 50)  # one second, and there were three
+    rig.desk._clock = lambda: NOW + 1.5
+    in_time, late = rig.exchange(), rig.exchange()
+    for exchange in (in_time, late):
+        assert rig.desk.admit(exchange, 2) is None
+    rig.desk.submit(in_time)
+    assert rig.wire.written == []
+    rig.wire.pending.remove(in_time)
+    rig.desk._clock = lambda: NOW + 1.9
+    rig.desk.submit(late)
+    status, error, _ = rig.refused()
+    assert (status, error["code"]) == (429, "cannot_meet_deadline")
+    assert rig.admission.inside == 51

@@ -1,0 +1,100 @@
+"""A service of a few lines, run by `mesh up`, and the process of its gateway."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+from time import monotonic
+
+from example_runs import MESH, environment, free_port, metric, wait_ready
+
+from mesh import Client
+
+PATIENCE = 40.0
+
+
+def rss(pid):
+    """Resident bytes of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def gateway_of(runs):
+    """The process id of the gateway that keeps its run folder there."""
+    mark = f"XDG_RUNTIME_DIR={runs}".encode()
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (path / "cmdline").read_bytes().split(b"\0")
+            if b"gateway" in command and mark in (path / "environ").read_bytes().split(b"\0"):
+                return int(path.name)
+        except OSError:
+            continue
+    raise AssertionError("there is no gateway")
+
+
+class Site:
+    """A running service.
+
+    Attributes:
+        port: of HTTP.
+        pid: of the gateway.
+        folder: that it runs in.
+    """
+
+    def __init__(self, port, pid, folder):
+        self.port, self.pid, self.folder = port, pid, folder
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self):
+        return Client(self.url, timeout=PATIENCE)
+
+    def connect(self):
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+
+    def metric(self, name, **labels):
+        with self.client() as client:
+            return metric(client, name, **labels)
+
+    def log(self):
+        return (self.folder / "log").read_text()
+
+    def until(self, true, what):
+        end = monotonic() + PATIENCE
+        while not true():
+            assert monotonic() < end, f"{what}\n{self.log()}"
+            threading.Event().wait(0.01)
+
+
+@contextlib.contextmanager
+def running(folder, service, file):
+    """Run what these two texts describe; it must end in order, and without a traceback."""
+    runs, port, log = tempfile.mkdtemp(prefix="r"), free_port(), folder / "log"
+    (folder / "service.py").write_text(service)
+    (folder / "mesh.toml").write_text(file)
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [MESH, "up"],
+            cwd=folder,
+            env=environment(port) | {"XDG_RUNTIME_DIR": runs},
+            stdout=out,
+            stderr=out,
+        )
+    try:
+        with Client(f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+            wait_ready(client, process, log)
+        yield Site(port, gateway_of(runs), folder)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0, log.read_text()
+        assert "Traceback" not in log.read_text(), log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(runs)
