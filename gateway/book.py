@@ -195,5 +195,4 @@ def onward(request: Request, outcome: Outcome) -> Task:
         buffers=outcome.buffers,
         nbytes=sum(map(len, outcome.buffers)),
         timings=outcome.timings,
-        tried=(),
     )

@@ -36,6 +36,7 @@ from mesh.messages import (
 from mesh.session import Session
 
 SWEEP = 0.05  # seconds between looks for passed deadlines and absent stages
+SATED = 0.5  # seconds for which a replica that gave tasks back gets none unless it grants more
 HANDBACK_BYTES = 64 * 1024 * 1024  # that each replica may hand back beyond what waits here
 
 
@@ -107,6 +108,7 @@ class GatewayCore:
         self.met_stage = False
         self.journal: list[Entry] = []
         self._cancels: dict[int, list[int]] = {}
+        self._sated: dict[Session, float] = {}  # who gave tasks back, and until when that counts
         self._causes: dict[int, str] = {}  # of deaths that are told of in this turn
         self._sweep_at = now + SWEEP
 
@@ -164,7 +166,7 @@ class GatewayCore:
                 if outcome.kind <= Kind.FAILURE:
                     self._settle(outcome)
                 else:
-                    self._given_back(session, outcome)
+                    self._given_back(session, outcome, now)
             for note in message.notes:
                 self._noted(note)
             self.figures += message.figures
@@ -178,7 +180,7 @@ class GatewayCore:
             if outcome.attempt != ended.request.attempt:
                 self._withdraw(ended.request)  # an earlier attempt won
 
-    def _given_back(self, session: Session, outcome: Outcome) -> None:
+    def _given_back(self, session: Session, outcome: Outcome, now: float) -> None:
         request = self.book.current(outcome)
         if outcome.kind is Kind.HANDBACK:
             nbytes = sum(map(len, outcome.buffers))
@@ -188,12 +190,16 @@ class GatewayCore:
             return
         if not self.book.may_return(request, outcome, session.peer):
             return
+        hop = request.path[outcome.hop]
+        if session.stage is not None and session.stage[:2] == hop:  # never begun
+            self._sated[session] = now + SATED
+            session.sated = session.granted_tasks
+            self.book.returned(request, session.peer)
         if outcome.kind is Kind.HANDBACK:
             self.counts.hub_hops += 1
             request.holder, request.at = 0, outcome.hop
-            self.dispatchers[request.path[outcome.hop]].push(onward(request, outcome))
+            self.dispatchers[hop].push(onward(request, outcome))
         else:
-            self.book.returned(request, session.peer)
             self._wait(request)
 
     def _allow(self, session: Session) -> None:
@@ -347,6 +353,9 @@ class GatewayCore:
             for backlog in (self.dispatchers[hop].waiting, *parked):
                 for task in _emptied(backlog):
                     self._fail(task, "no_replica", text)
+        for session in [session for session, until in self._sated.items() if until <= now]:
+            session.sated = 0
+            del self._sated[session]
         for dispatcher in self.dispatchers.values():
             dispatcher.waiting.expired(now)  # tasks handed back, whose requests ended above
 

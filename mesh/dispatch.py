@@ -77,7 +77,7 @@ class Dispatcher:
             return []
         bundles = []
         passed: list[Session] = []  # have credit, but not for the task that leads
-        free = [s for s in self.sessions if s.free_tasks > 0]
+        free = [s for s in self.sessions if s.free_tasks > 0 and s.granted_tasks > s.sated]
         share = -(-len(self.waiting) // len(free)) if free else 0
         while free and self.waiting:
             session = free[0] if len(free) == 1 else self._freest(free)

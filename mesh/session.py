@@ -64,6 +64,8 @@ class Session:
         received: the last sequence number received.
         granted_tasks, granted_bytes: credit that the other gave us.
         spent_tasks, spent_bytes: what we spent of it.
+        sated: what it had granted when it last gave tasks back: it takes no more until it grants
+            more. 0 if that is long ago.
         allowed_tasks, allowed_bytes: credit that we gave the other.
         taken_tasks, taken_bytes: what it took of it.
     """
@@ -98,6 +100,7 @@ class Session:
         "role",
         "round_trip",
         "said",
+        "sated",
         "since",
         "spent_bytes",
         "spent_tasks",
@@ -134,6 +137,7 @@ class Session:
         self._owed_since: float | None = None
         self.granted_tasks = self.granted_bytes = 0
         self.spent_tasks = self.spent_bytes = 0
+        self.sated = 0
         self.allowed_tasks = self.allowed_bytes = 0
         self.taken_tasks = self.taken_bytes = 0
 

@@ -83,7 +83,12 @@ def is_low(producers: Collection[Session], window: int, pool: int) -> bool:
 
 
 def grant(
-    producers: Collection[Session], held: Holdings, window: int, pool: int, now: float
+    producers: Collection[Session],
+    held: Holdings,
+    window: int,
+    pool: int,
+    now: float,
+    sated: Collection[int] = (),
 ) -> list[Session]:
     """Renew the credit of every producer.
 
@@ -93,6 +98,8 @@ def grant(
         window: how many tasks one batch means now.
         pool: payload bytes that the replica holds at most.
         now: local monotonic time in seconds.
+        sated: incarnations to whom tasks were given back; they send nothing until more is granted,
+            however much they have left.
 
     Returns:
         The sessions whose credit grew.
@@ -107,6 +114,8 @@ def grant(
         if session in using:
             standing = not held.tasks or not session.taken_tasks
             tasks = session.taken_tasks + _wanted(own, share, window if standing else 0)
+        if session.peer in sated:
+            tasks = max(tasks, session.allowed_tasks + 1)
         nbytes = session.taken_bytes + slice_ - own.nbytes
         if tasks > session.allowed_tasks or nbytes > session.allowed_bytes:
             session.allow(tasks, nbytes, now)

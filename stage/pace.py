@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 _ENOUGH = 3  # waits that paid before their results are believed
+LONG = 0.010  # seconds after which a forward counts as long, and what was made for short ones ends
 SHORT = 0.002  # seconds that a bundle of single tasks may take
 BUNDLE = 64  # tasks that a bundle of single tasks may hold
 # The percentile of times that counts. Not the 95th: on a busy machine one forward in twenty is

@@ -31,10 +31,10 @@ from stage.batcher import Batch, Batcher
 from stage.grants import Holdings, grant, is_low
 from stage.homeward import Homeward
 from stage.onward import Onward
+from stage.pace import LONG
 
 LAZY = 0.050  # seconds that credit may wait to be renewed while there is enough
 NEVER = float("inf")
-LONG = 0.010  # seconds after which a forward counts as long, and windows made for short ones shrink
 
 
 class Replica:
@@ -76,6 +76,8 @@ class Replica:
         self._upstream: dict[int, tuple[int, set[str]]] = {}
         self._owed = False
         self._renew_at = NEVER
+        self._is_long = False  # the running forward; credit for short ones is not for it
+        self._sated: set[int] = set()  # owners to whom tasks were given back while it runs
         self._dropped = (0, 0)
         self._free_since = now  # when the worker finished its last batch
         self._gathered = 0.0  # how long it had then been free when the running batch began
@@ -202,7 +204,7 @@ class Replica:
         """
         batch = self.running
         assert batch is not None
-        self.running = None
+        self.running, self._is_long = None, False
         self.batcher.finished(len(batch.tasks), seconds)
         done, nbytes = [], 0
         for task, result in zip(batch.tasks, results, strict=True):
@@ -239,9 +241,11 @@ class Replica:
         """A forward turned out long: what waits beyond two batches is better off elsewhere."""
         if now - self.started < LONG or not self.facts.repeatable:
             return
-        surplus = len(self.batcher) - 2 * self.facts.batch
-        if surplus > 0:
-            self._give_back(self.batcher.take_back(2 * self.facts.batch))
+        self._is_long = True
+        if len(self.batcher) > 2 * self.facts.batch:
+            tasks = self.batcher.take_back(2 * self.facts.batch)
+            self._sated.update([task.owner for task in tasks])
+            self._give_back(tasks)
 
     # --- outputs ---------------------------------------------------------------------------------
 
@@ -304,15 +308,22 @@ class Replica:
             self._renew_credit(now)
 
     def _renew_credit(self, now: float) -> None:
-        window, pool, producers = self.batcher.window(), self.facts.pool, self._producers()
-        if now < self._renew_at and not self.draining and not is_low(producers, window, pool):
+        if self._sated and self.running is not None:
+            self._renew_at = NEVER
+            return  # what was given back would come straight back
+        window = self.facts.batch if self._is_long else self.batcher.window()
+        pool, producers = self.facts.pool, self._producers()
+        lazy = now < self._renew_at and not (self.draining or self._sated)
+        if lazy and not is_low(producers, window, pool):
             self._renew_at = min(self._renew_at, now + LAZY)
             return
         self._owed, self._renew_at = False, NEVER
         if self.draining:
             return
-        for session in grant(producers, self.held, window, pool, now):
+        for session in grant(producers, self.held, window, pool, now, self._sated):
             self.links.touch(session)
+        if self._sated:
+            self._sated = set()
 
     def _producers(self) -> list[Session]:
         return [s for s in self.links.sessions.values() if s.stage is None]

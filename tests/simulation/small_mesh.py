@@ -15,6 +15,7 @@ from mesh.messages import Role, StageFacts
 from mesh.node import Node
 from mesh.testing import FakeClock, MemoryNetwork
 from stage.batcher import Batcher
+from stage.pace import LONG
 from stage.replica import Replica
 from stage.results import results_of
 from stage.runner import ItemOutcome
@@ -101,6 +102,7 @@ class Rep(Member):
         super().__init__(mesh, Replica(links, facts, batcher, gateways, mesh.now), port)
         self.batches = []
         self.ready_at = NEVER
+        self.looked_at = -NEVER
         self.busy = 0.0
 
     @property
@@ -108,7 +110,11 @@ class Rep(Member):
         return [number for batch in self.batches for number in batch]
 
     def due(self):
-        return NEVER if self.stalled else min(self.ready_at, super().due())
+        if self.stalled:
+            return NEVER
+        long_at = self.core.started + LONG if self.core.running is not None else NEVER
+        relief = long_at if long_at > self.looked_at else NEVER
+        return min(self.ready_at, relief, super().due())
 
     def turn(self):
         now, core = self.mesh.now, self.core
@@ -118,6 +124,10 @@ class Rep(Member):
             self.ready_at = NEVER
             core.finished(results_of(batch, items), now - began)
         super().turn()
+        self.looked_at = now
+        if core.running is not None:  # what the stand-in does meanwhile
+            core.relieve(now)
+            self.node.flush(now)
         batch = core.next_batch(now)
         if batch is not None:
             self.batches.append([task.number for task in batch.tasks])

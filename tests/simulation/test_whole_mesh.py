@@ -1,9 +1,11 @@
 """Requests through whole pipelines: real cores and bytes, a clock that nobody waits for."""
 
+from collections import Counter
+
 import pytest
 from small_mesh import SmallMesh
 
-from mesh.messages import Cancel, Meta, Obituary
+from mesh.messages import Cancel, Kind, Meta, Obituary, Outcomes
 from stage.runner import ItemOutcome
 
 MIB = 1 << 20
@@ -541,4 +543,79 @@ def test_a_gateway_that_dies_is_forgotten():
         assert not one.core.homeward
         assert one.core.homeward.ownerless == 0  # all was done before the session was forgotten
     assert bodies(mesh.answered(other.submit(), gateway=other)) == [b"xab"]
+    assert_quiet(mesh)
+
+
+# --- a forward that lasts longer than any before -------------------------------------------------
+
+
+class Moody:
+    """Seconds that a bundle takes: 30 us for each task, until told otherwise for one."""
+
+    def __init__(self):
+        self.next = 0.0
+
+    def __call__(self, size):
+        seconds, self.next = self.next or 30e-6 * size, 0.0
+        return seconds
+
+
+def given_back(mesh):
+    """How often each task came back to the gateway, never begun."""
+    said = (message.outcomes for message in mesh.gateway.heard if type(message) is Outcomes)
+    outcomes = (outcome for outcomes in said for outcome in outcomes)
+    return Counter(each.number for each in outcomes if each.kind is Kind.UNSTARTED)
+
+
+def quick_ones(mesh):
+    """Let the stage learn that its forwards are short."""
+    for _ in range(20):
+        mesh.answered(*[mesh.gateway.submit() for _ in range(64)])
+
+
+@pytest.mark.parametrize("stages", ["a", "ba"])
+def test_what_a_slow_forward_gives_back_does_not_come_straight_back(stages):
+    mesh = SmallMesh(*stages, timeout=9.0)
+    takes = Moody()
+    if len(stages) > 1:
+        mesh.replica("b", takes=lambda size: 0.0001, batch=64)
+    slow = mesh.replica("a", takes=takes, batch=1)
+    mesh.settle()
+    quick_ones(mesh)
+    assert slow.core.batcher.window() == 64
+    takes.next = 1.5
+    first = mesh.gateway.submit()
+    assert mesh.run(0.1, lambda: slow.core.running is not None)
+    began, hops = mesh.now, mesh.gateway.core.counts.hub_hops
+    numbers = [mesh.gateway.submit() for _ in range(300)]
+    mesh.run(1.0)
+    assert len(slow.core.batcher) == 2
+    # What each who sends to it had been granted when the forward turned out slow, and no more.
+    returned = given_back(mesh).total() + mesh.gateway.core.counts.hub_hops - hops
+    assert 0 < returned <= 128 * len(stages)
+    mesh.answered(first, *numbers)
+    assert mesh.now - began < 1.6
+    assert_quiet(mesh)
+
+
+def test_what_a_slow_forward_gives_back_waits_for_a_replica_that_is_not_slow():
+    mesh = SmallMesh("a", timeout=9.0)
+    takes, steady = Moody(), Moody()
+    slow = mesh.replica("a", takes=takes, batch=1)
+    other = mesh.replica("a", takes=steady, batch=1)
+    mesh.settle()
+    quick_ones(mesh)
+    takes.next = steady.next = 1.5  # whoever is first
+    first, second = mesh.gateway.submit(), mesh.gateway.submit()
+    assert mesh.run(0.1, lambda: slow.core.running and other.core.running)
+    steady.next = 0.0
+    other.ready_at = mesh.now + 0.2  # the other is done long before
+    numbers = [mesh.gateway.submit() for _ in range(250)]
+    mesh.run(1.0)
+    done = set(numbers) & mesh.gateway.answers.keys()
+    waiting = [task for _, _, task in slow.core.batcher._line]
+    assert len(waiting) == 2
+    assert len(done) == 248
+    assert max(given_back(mesh).values()) == 1
+    mesh.answered(first, second, *numbers)
     assert_quiet(mesh)

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.book import Request
-from gateway.core import SWEEP, GatewayCore
+from gateway.core import SATED, SWEEP, GatewayCore
 from gateway.roster import RESTART_GRACE
 from mesh.instructions import Delivery, Identity, Lost, Met, Refused
 from mesh.links import Links
@@ -150,9 +150,29 @@ def test_who_holds_a_task_may_hand_it_back_unchanged(rig):
     rig.tasks(rig.first)
     rig.hear(rig.first, handback(request))
     rig.tasks(rig.second)
+    other = rig.meet(13, B)
     rig.hear(rig.second, handback(request))  # it drains
-    assert len(rig.tasks(rig.second)) == 1
+    assert len(rig.tasks(other)) == 1
     assert rig.core.counts.hub_hops == 2
+
+
+@pytest.mark.parametrize("hop", [0, 1])
+def test_who_gave_tasks_back_gets_none_until_it_grants_more_or_some_time_has_passed(rig, hop):
+    request = rig.submit()
+    rig.tasks(rig.first)
+    if hop:
+        rig.hear(rig.first, handback(request))
+        rig.tasks(rig.second)
+    session = (rig.first, rig.second)[hop]
+    back = handback(request) if hop else Outcome(request.number, 1, Kind.UNSTARTED)
+    rig.hear(session, back)
+    assert rig.tasks(session) == []
+    session.granted_tasks += 1
+    assert len(rig.tasks(session)) == 1
+    rig.hear(session, back)
+    assert rig.tasks(session, now=SATED - SWEEP) == []
+    assert len(rig.tasks(session, now=SATED)) == 1
+    assert request.tried == (session.peer, session.peer)
 
 
 def test_only_who_holds_a_task_gives_it_back_unstarted(rig):

@@ -107,6 +107,15 @@ def test_a_task_does_not_go_back_while_another_is_free() -> None:
     assert to.peer == 2
 
 
+def test_who_gave_tasks_back_gets_no_other_until_it_grants_more() -> None:
+    session = a_session(2, 9)
+    session.sated = 9
+    dispatcher = a_dispatcher(1, session)
+    assert dispatcher.dispatch() == []
+    session.granted_tasks = 10
+    assert len(dispatcher.dispatch()) == 1
+
+
 def test_one_that_was_tried_everywhere_goes_anywhere() -> None:
     dispatcher = a_dispatcher(0, a_session(2, 9), a_session(3, 8))
     tried = a_task(7)

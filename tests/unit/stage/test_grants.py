@@ -73,6 +73,12 @@ def test_one_that_holds_nothing_gets_one_even_while_all_is_full():
     assert (free(busy), free(starved)) == (0, 1)
 
 
+def test_one_that_was_given_tasks_back_gets_one_more_in_any_case():
+    full, sated, used = producer(1, 10, 90), producer(2, 10, 90), producer(3, 90, 90)
+    grant([full, sated, used], Holdings(), 8, POOL, 0.0, sated={2, 3})
+    assert (full.allowed_tasks, sated.allowed_tasks, used.allowed_tasks) == (90, 91, 106)
+
+
 def test_when_all_is_quiet_everybody_has_a_batch_again():
     producers = [producer(n, taken=50, allowed=51) for n in range(20)]
     grant(producers, Holdings(), 8, POOL, 0.0)

@@ -21,7 +21,8 @@ from mesh.messages import (
 from mesh.session import Session
 from stage.batcher import Batcher
 from stage.homeward import LAZY, NEVER
-from stage.replica import LONG, Replica
+from stage.pace import LONG
+from stage.replica import Replica
 
 A, B = ("a", ""), ("b", "")
 ME, OWNER, NEXT = 9, 1, 2
@@ -271,6 +272,42 @@ def test_what_waits_behind_a_long_forward_is_given_back():
     assert kinds(rig.outcomes()) == [(n, Kind.UNSTARTED) for n in (4, 5, 6)]
     rig.replica.relieve(2 * LONG)
     assert rig.outcomes() == []
+
+
+def test_after_a_give_back_nothing_is_granted_until_the_forward_ends():
+    rig = Rig(batch=1)
+    rig.replica.advance(0.0)
+    granted = rig.gateway.allowed_tasks
+    rig.take(1)
+    rig.replica.next_batch(0.0)
+    rig.take(*range(2, 7))
+    rig.replica.relieve(LONG)
+    rig.replica.advance(LONG)
+    rig.replica.advance(1.0)
+    assert (rig.gateway.allowed_tasks, rig.replica.next_due()) == (granted, NEVER)
+    rig.gateway.allowed_tasks = granted = 100  # it had far more left
+    rig.replica.finished([Outcome(1, 1, Kind.RESULT)], 1.0)
+    rig.replica.advance(1.0)
+    assert rig.gateway.allowed_tasks == granted + 1
+    rig.compute(1.0)
+    rig.replica.advance(1.1)
+    assert rig.gateway.allowed_tasks == granted + 1
+
+
+def test_credit_for_short_forwards_is_not_given_during_a_long_one():
+    rig = Rig(batch=1)
+    for n in range(8):
+        rig.take(n)
+        rig.compute(seconds=1e-6)
+    assert rig.replica.batcher.window() == 64
+    rig.take(9)
+    rig.replica.next_batch(0.0)
+    rig.replica.relieve(LONG)
+    rig.replica.advance(LONG)
+    assert rig.gateway.allowed_tasks - rig.gateway.taken_tasks == 1
+    rig.replica.finished([Outcome(9, 1, Kind.RESULT)], 1.0)
+    rig.replica.advance(1.0)
+    assert rig.gateway.allowed_tasks - rig.gateway.taken_tasks == 128
 
 
 def test_a_stage_that_must_not_run_twice_keeps_what_it_has():
