@@ -127,6 +127,13 @@ class Batcher:
         rank = now + self._patience
         line.add((task.deadline if task.deadline < rank else rank, now, task))
 
+    def put_back(self, tasks: Iterable[Task], arrived: float) -> None:
+        """Let tasks of the last batch that were not begun wait again, since they `arrived`."""
+        oldest = min(self._oldest, arrived)
+        for task in tasks:
+            self.add(task, arrived)
+        self._oldest = oldest
+
     def cancel(self, ids: Iterable[RequestId]) -> list[Task]:
         """Drop tasks that nobody wants any more, in one sweep over all that wait.
 

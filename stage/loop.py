@@ -25,9 +25,10 @@ from mesh.lifeline import kill_group
 from mesh.node import Node
 from mesh.sockets import ZmqNetwork
 from stage.batcher import Batch
+from stage.pace import LONG
 from stage.replica import Replica
 from stage.results import results_of
-from stage.runner import Runner
+from stage.runner import ItemOutcome, Runner
 
 TAKE_OVER = 0.020  # seconds of a forward after which the stand-in turns the loop in any case
 PREDICTED_LONG = 0.005  # seconds: a forward of this length is handed the loop from its start
@@ -67,11 +68,11 @@ class Loop:
         self._epoll.register(self._signals, select.EPOLLIN)
         self._ready: list[int] = []
         self._posted: list[Callable[[float], None]] = []
-        self._computing_since: float | None = None
+        self._computing = False
+        self._began = 0.0  # when the forward that runs did
         self._last_forward = 0.0
         self._stand_in_sleeps = False
-        self._interrupted = 0.0
-        self._interruptions_left = 0
+        self._interrupted = False
         self._long = False
         self._closing = False
         self._main = threading.get_ident()
@@ -156,20 +157,30 @@ class Loop:
 
     def _compute(self, batch: Batch, long: bool) -> None:
         """Run a batch with the loop in other hands."""
-        started = monotonic()
         self._long = long
-        self._interruptions_left = len(batch.tasks) if batch.single else 1
-        self._computing_since = self._last_forward = started
+        self._interrupted = False
+        self._began = self._last_forward = monotonic()
+        self._computing = True
         if self._stand_in_sleeps or long:
             os.eventfd_write(self._nudge, 1)
         self._lock.release()
         try:
-            results = results_of(batch, self._runner.run(batch.tasks))
+            items = self._runner.run(batch.tasks)
         finally:
-            self._computing_since = None
+            self._computing = False
             self._take_loop()
-        now = monotonic()
-        self._replica.finished(results, now - started)
+        self._finish(items)
+
+    def _finish(self, items: list[ItemOutcome]) -> None:
+        """What ran is done, unless a bundle of singles turned out slow: its rest waits again."""
+        replica, runner, now = self._replica, self._runner, monotonic()
+        unbegun = runner.give_up()
+        runner.clear()
+        if unbegun:
+            replica.cut_short([], 0.0, unbegun)
+        batch = replica.running  # may be less than it was: see `_cut_short`
+        assert batch is not None
+        replica.finished(results_of(batch, items[-len(batch.tasks) :]), now - self._began)
 
     def _take_loop(self) -> None:
         if self._lock.acquire(blocking=False):
@@ -231,17 +242,16 @@ class Loop:
         waiting.register(self._signals, select.POLLIN)
         while not self._closing:
             self._stand_in_sleeps = monotonic() - self._last_forward > DEEP_SLEEP
-            deep = self._stand_in_sleeps and self._computing_since is None
+            deep = self._stand_in_sleeps and not self._computing
             woken = {fd for fd, _ in waiting.poll(None if deep else TAKE_OVER * 1000)}
             self._stand_in_sleeps = False
             if self._nudge in woken:
                 os.eventfd_read(self._nudge)
-            since = self._computing_since
             signalled = self._signals in woken
-            if since is None:
+            if not self._computing:
                 if signalled:
                     self._yield_to_main(waiting)
-            elif signalled or self._long or monotonic() - since >= TAKE_OVER:
+            elif signalled or self._long or monotonic() - self._began >= TAKE_OVER:
                 self._turn_meanwhile()
 
     def _yield_to_main(self, waiting: select.poll) -> None:
@@ -253,26 +263,47 @@ class Loop:
     def _turn_meanwhile(self) -> None:
         """Have the loop while the main thread computes."""
         with self._lock:
-            while self._computing_since is not None and not self._wanted:
+            while self._computing and not self._wanted:
                 now = monotonic()
+                if now - self._began >= LONG:
+                    self._relieve(now)
                 self._turn(now)
-                self._replica.relieve(now)
-                self._node.flush(now)
                 self._judge(now)
-                self._poll(now, self._until_limit(now))
+                self._poll(now, self._until_look(now))
 
-    def _until_limit(self, now: float) -> float:
-        since = self._computing_since
-        return LONGEST_POLL if since is None else max(0.01, min(1.0, since + self._limit - now))
+    def _relieve(self, now: float) -> None:
+        """The forward turned out long: what need not wait for it goes."""
+        batch = self._replica.running
+        # Both are the case from the start of a run to its end; of one not yet begun nothing is.
+        if batch is not None and batch.tasks is self._runner.tasks and len(batch.tasks) > 1:
+            self._cut_short(batch)
+        self._replica.relieve(now)
+
+    def _cut_short(self, batch: Batch) -> None:
+        """Part with what of a bundle of singles is done, and with what was not begun."""
+        unbegun = self._runner.give_up()
+        done = batch.tasks[: len(batch.tasks) - len(unbegun) - 1]  # one more runs, or just ended
+        items = self._runner.done[: len(done)]
+        seconds = sum([item.seconds for item in items])
+        self._began += seconds
+        results = results_of(batch._replace(tasks=done), items)
+        self._replica.cut_short(results, seconds, unbegun)
+
+    def _until_look(self, now: float) -> float:
+        """Seconds until the forward's age must be looked at again."""
+        age = now - self._began
+        if age < LONG:
+            return LONG - age
+        return max(0.01, min(LONGEST_POLL, self._limit - age))
 
     def _judge(self, now: float) -> None:
         """A forward that outlives its limit is interrupted; one that ignores that ends us all."""
-        since = self._computing_since
-        if since is None or now - since < self._limit:
+        age = now - self._began
+        if not self._computing or age < self._limit:
             return
-        if now - since < self._limit + self._kill_grace:
-            if self._interrupted != since and self._interruptions_left:
-                self._interrupted = since
+        if age < self._limit + self._kill_grace:
+            if not self._interrupted:
+                self._interrupted = True
                 signal.pthread_kill(self._main, signal.SIGUSR1)
             return
         self._log.error("forward ignores its timeout of %g s: this replica ends", self._limit)
@@ -280,16 +311,10 @@ class Loop:
 
     def _interrupt(self, number: int, frame: object) -> None:
         """On the main thread, between two of its instructions."""
-        since = self._computing_since
-        now = monotonic()
-        if since is None or now - since < self._limit:
+        if not self._computing or monotonic() - self._began < self._limit:
             return  # what was meant ended just then
-        if not (self._interruptions_left and self._runner.interruptible):
-            return
-        self._interruptions_left -= 1
-        if self._interruptions_left:  # what else is run one by one has the whole limit again
-            self._computing_since = now
-        raise ForwardTimeout(f"forward took longer than {self._limit:g} s")
+        if self._runner.interruptible:
+            raise ForwardTimeout(f"forward took longer than {self._limit:g} s")
 
 
 def _noticed_by_descriptor(number: int, frame: object) -> None:

@@ -21,6 +21,7 @@ from mesh.messages import (
     Outcome,
     Outcomes,
     Peers,
+    RequestId,
     Role,
     StageFacts,
     Task,
@@ -78,6 +79,7 @@ class Replica:
         self._renew_at = NEVER
         self._is_long = False  # the running forward; credit for short ones is not for it
         self._sated: set[int] = set()  # owners to whom tasks were given back while it runs
+        self._unwanted: set[RequestId] = set()  # cancelled while a batch of several runs
         self._dropped = (0, 0)
         self._free_since = now  # when the worker finished its last batch
         self._gathered = 0.0  # how long it had then been free when the running batch began
@@ -107,10 +109,12 @@ class Replica:
         if self.draining:
             self._give_back(self.batcher.take_back(0))
 
-    def cancel(self, ids: list[tuple[int, int]]) -> None:
+    def cancel(self, ids: list[RequestId]) -> None:
         """Nobody wants these requests any more: they leave every queue here."""
         self._release(self.batcher.cancel(ids))
         self._release(self.onward.cancel(set(ids)))
+        if self.running is not None and len(self.running.tasks) > 1:
+            self._unwanted.update(ids)  # in case it is cut short
 
     def _moved_on(self, session: Session, covered: Sequence[Message], now: float) -> None:
         """The next replica has received these outputs: they are its own now."""
@@ -205,6 +209,39 @@ class Replica:
         batch = self.running
         assert batch is not None
         self.running, self._is_long = None, False
+        if self._unwanted:
+            self._unwanted = set()
+        self._part_with(batch, results, seconds)
+
+    def cut_short(
+        self, results: Sequence[Outcome | Task], seconds: float, unbegun: Sequence[Task]
+    ) -> None:
+        """The running bundle of single tasks turned out slow.
+
+        What is done leaves, what was not begun waits again; the rest goes on running.
+
+        Args:
+            results: of its first tasks; see `finished`.
+            seconds: that they took.
+            unbegun: its last tasks.
+        """
+        batch = self.running
+        assert batch is not None
+        done, running = len(results), len(batch.tasks) - len(unbegun)
+        self.batcher.put_back(unbegun, self.started - batch.waited)
+        if self._unwanted:
+            self._release(self.batcher.cancel(self._unwanted))
+        if self.draining:
+            self._give_back(self.batcher.take_back(0))
+        if done:
+            self._part_with(batch._replace(tasks=batch.tasks[:done]), results, seconds)
+            self.started += seconds
+            self._gathered = 0.0
+        self.running = batch._replace(
+            tasks=batch.tasks[done:running], waited=batch.waited + seconds
+        )
+
+    def _part_with(self, batch: Batch, results: Sequence[Outcome | Task], seconds: float) -> None:
         self.batcher.finished(len(batch.tasks), seconds)
         done, nbytes = [], 0
         for task, result in zip(batch.tasks, results, strict=True):

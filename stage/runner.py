@@ -7,9 +7,11 @@ fails the batch. Nothing of ours is kept between two runs but a note of what was
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,8 +22,10 @@ from mesh.messages import Buffer, Task
 from mesh.ownership import isolate
 from mesh.request_facts import Reply, RequestFacts, Requests
 from mesh.worker import Worker
+from stage.pace import LONG
 
 _QUIET = 60.0  # seconds for which the same failure is not logged again
+_TIMED_OUT = "forward_timeout"
 _PLACES = 256  # failures told apart by the log; beyond that it starts afresh
 
 
@@ -61,6 +65,8 @@ class Runner:
     Attributes:
         interruptible: a signal may raise `ForwardTimeout` now, and at no other time: here it ends
             what runs, elsewhere it would lose what is already done.
+        tasks: those that run one by one now, none otherwise. `give_up` is for them.
+        done: outcomes of the first of them.
 
     Example:
         >>> class Upper(Worker):
@@ -85,6 +91,9 @@ class Runner:
         self._log = log
         self._clock = clock
         self._logged: dict[tuple[str, str, int], float] = {}
+        self._todo: deque[Task] = deque()
+        self.tasks: Sequence[Task] = ()
+        self.done: list[ItemOutcome] = []
         self.interruptible = False
 
     def warm_up(self) -> None:
@@ -121,15 +130,31 @@ class Runner:
             tasks: at most `max_batch_size` of them if batching.
 
         Returns:
-            One outcome for each, in order.
+            One outcome for each, in order. Without batching only for those that were begun: once
+            they have taken `LONG`, the rest is left for `give_up`.
         """
-        if self._batching:
-            outcomes = self._run_together(tasks)
-        else:
-            outcomes = [self._run_alone(task) for task in tasks]
+        if not self._batching:
+            return self._run_singly(tasks)
+        outcomes = self._run_together(tasks)
         # The values are gone by now, so that what still refers to their arrays is the user's.
         isolate([outcome.buffers for outcome in outcomes])
         return outcomes
+
+    def give_up(self) -> list[Task]:
+        """Begin no more of what runs one by one; from any thread, while `tasks` is that.
+
+        Returns:
+            The tasks that were not begun. Of the others all but one are `done`.
+        """
+        rest: list[Task] = []
+        with contextlib.suppress(IndexError):
+            while True:  # the other thread takes them from the other end meanwhile
+                rest.append(self._todo.pop())
+        return rest[::-1]
+
+    def clear(self) -> None:
+        """Let go of what ran."""
+        self.tasks, self.done = (), []
 
     def close(self) -> None:
         """Let the worker unload; what goes wrong in that is logged."""
@@ -137,6 +162,26 @@ class Runner:
             self._worker.unload()
         except Exception as error:  # noqa: BLE001 - the replica is ending anyway
             self._report(error, "unload failed")
+
+    def _run_singly(self, tasks: list[Task]) -> list[ItemOutcome]:
+        """One by one, until they turn out slow or `give_up` took the rest."""
+        todo = self._todo = deque(tasks)
+        done = self.done = []
+        task, spent = todo.popleft(), 0.0
+        self.tasks = tasks
+        while True:
+            outcome = self._run_alone(task)
+            buffers = outcome.buffers
+            if len(buffers) != 1 or type(buffers[0]) is not bytes:
+                isolate([buffers])  # before the next one may write to the same memory
+            done.append(outcome)
+            spent += outcome.seconds
+            if spent >= LONG or outcome.code is _TIMED_OUT:
+                return done
+            try:
+                task = todo.popleft()
+            except IndexError:
+                return done
 
     def _run_alone(self, task: Task) -> ItemOutcome:
         started = self._clock()
@@ -267,7 +312,7 @@ class Runner:
 
 def _timed_out(error: ForwardTimeout) -> ItemOutcome:
     text = str(error) or "forward took longer than its timeout"
-    return ItemOutcome(code="forward_timeout", text=text)
+    return ItemOutcome(code=_TIMED_OUT, text=text)
 
 
 def _checked(buffer: object, method: str) -> Buffer:

@@ -245,6 +245,21 @@ def test_each_of_several_single_forwards_has_the_whole_limit(site):
     assert site.process.poll() is None
 
 
+def test_a_slow_one_does_not_hold_up_the_others_of_its_bundle(site):
+    site.start(limit=5.0)
+    for _ in range(20):  # until it knows how short they are
+        site.answered(*[site.submit() for _ in range(10)])
+    before = [site.submit(), site.submit()]
+    slow = site.submit(seconds=1.0)
+    after = site.submit()
+    site.answered(*before, within=0.5)
+    assert site.turn(0.2, lambda: [slow] in site.forwards())
+    site.core.gone(after)  # it waits again, and leaves
+    site.answered(slow)
+    site.answered(site.submit())
+    assert [after] not in site.forwards()
+
+
 @pytest.mark.parametrize("how", ["deaf", "stubborn"])
 def test_one_that_cannot_be_interrupted_is_killed(site, how):
     site.start(limit=0.4)

@@ -164,6 +164,17 @@ def test_what_is_beyond_need_is_taken_back_from_the_end() -> None:
     assert one.next_due() == pytest.approx(1.012)
 
 
+def test_what_was_not_begun_waits_again_where_it_stood() -> None:
+    batcher = Batcher(2, 1.0, 1 << 20)
+    batcher.put_back([], 1.0)
+    assert batcher.next_due() is None
+    first, second = task(1), task(2)
+    batcher.add(first, 5.0)
+    batcher.put_back([second], 4.0)
+    assert batcher.next_due() == 4.0
+    assert batcher.due(5.0) == Batch([second, first], "size", 1.0, False)
+
+
 def test_a_suspect_runs_alone_and_at_once() -> None:
     one = batcher()
     one.add(task(1), 1.0)
@@ -401,8 +412,8 @@ class Life(RuleBasedStateMachine):
         assert len(gone) == max(0, before - keep)
         self.leave(gone)
 
-    @rule(seconds=st.floats(0.0, 1.0))
-    def run(self, seconds: float) -> None:
+    @rule(seconds=st.floats(0.0, 1.0), begun=st.integers(1, 5))
+    def run(self, seconds: float, begun: int) -> None:
         batch = self.one.due(self.now)
         self.sort_out_drops()
         assert all(one.deadline > self.now for one in self.inside.values())
@@ -411,7 +422,8 @@ class Life(RuleBasedStateMachine):
             assert (wake is None) == (not self.inside)
             assert wake is None or self.now < wake <= self.now + 0.010
             return
-        self.leave(batch.tasks)
+        self.leave(batch.tasks[:begun])
+        self.one.put_back(batch.tasks[begun:], self.now - batch.waited)
         assert 1 <= len(batch.tasks) <= 4
         assert len(batch.tasks) == 1 or sum(one.nbytes for one in batch.tasks) <= 40
         assert len(batch.tasks) == 1 or not any(one.flags & Flag.SOLO for one in batch.tasks)

@@ -50,10 +50,10 @@ class Rig:
         self.replica.told(Met(session, False), 0.0)
         return session
 
-    def take(self, *numbers, path=(A,), hop=0, deadline=90.0):
+    def take(self, *numbers, path=(A,), hop=0, deadline=90.0, now=0.0):
         tasks = [Task(OWNER, n, path, hop, 1, deadline, [b"xy"], 2) for n in numbers]
         self.gateway.taken_tasks += len(tasks)
-        self.replica.delivered(Delivery(self.gateway, (), Tasks(tasks)), 0.0)
+        self.replica.delivered(Delivery(self.gateway, (), Tasks(tasks)), now)
         return tasks
 
     def outcomes(self, now=0.0):
@@ -316,6 +316,55 @@ def test_a_stage_that_must_not_run_twice_keeps_what_it_has():
     rig.replica.next_batch(0.0)
     rig.replica.relieve(LONG)
     assert rig.outcomes() == []
+
+
+def bundle(rig, count):
+    """Let the next batch be of so many single tasks."""
+    for n in range(8):
+        rig.take(n)
+        rig.compute(seconds=1e-6)
+    rig.outcomes()
+    tasks = rig.take(*range(11, 11 + count))
+    assert len(rig.replica.next_batch(0.0).tasks) == count
+    return tasks
+
+
+def test_a_bundle_that_turns_out_slow_is_cut_short():
+    rig = Rig(batch=1)
+    tasks = bundle(rig, 6)
+    rig.replica.cancel([(OWNER, 15), (OWNER, 12)])
+    results = [Outcome(task.number, 1, Kind.RESULT) for task in tasks]
+    rig.replica.cut_short(results[:2], 0.001, tasks[3:])
+    assert kinds(rig.outcomes()) == [(11, Kind.RESULT), (12, Kind.RESULT)]
+    assert [task.number for task in rig.replica.running.tasks] == [13]
+    assert rig.replica.running.waited == 0.001
+    assert len(rig.replica.batcher) == 2  # 15 is not wanted any more
+    assert rig.replica.held.tasks == 3
+    assert rig.links.load(1.5) == (2, 1499, 3000)
+    rig.replica.finished(results[2:3], 1.0)
+    rig.replica.advance(1.1)
+    (message,) = rig.gateway.unreceipted()
+    last = message.figures[-2:]
+    assert [(each.size, each.compute) for each in last] == [(2, 1000), (1, 1_000_000)]
+    assert [task.number for task in rig.replica.next_batch(1.1).tasks] == [14, 16]
+
+
+def test_the_rest_of_a_bundle_that_was_not_begun_waits_from_when_it_came():
+    rig = Rig(batch=1)
+    tasks = bundle(rig, 3)
+    rig.take(20, now=0.1)
+    rig.replica.cut_short([], 0.0, tasks[1:])
+    rig.replica.finished([Outcome(11, 1, Kind.RESULT)], 0.5)
+    assert [task.number for task in rig.replica.next_batch(0.5).tasks] == [12, 13, 20]
+    assert rig.replica.running.waited == 0.5
+
+
+def test_a_bundle_is_cut_short_while_draining():
+    rig = Rig(batch=1)
+    tasks = bundle(rig, 3)
+    rig.replica.drain(0.0)
+    rig.replica.cut_short([], 0.0, tasks[1:])
+    assert kinds(rig.outcomes()) == [(12, Kind.UNSTARTED), (13, Kind.UNSTARTED)]
 
 
 def test_a_drain_gives_back_what_waits_and_asks_for_no_more():

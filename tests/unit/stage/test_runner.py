@@ -24,20 +24,24 @@ from mesh.errors import (
 from mesh.messages import Buffer, Task
 from mesh.request_facts import Reply, RequestFacts
 from mesh.worker import Worker
+from stage.pace import LONG
 from stage.runner import ItemOutcome, Runner
 
 ONLY = (("s", ""),)
 FIRST = (("s", ""), ("t", ""))
 
 
+STEP = 2.0**-16  # seconds
+
+
 class Clock:
-    """Moves by a second whenever it is read."""
+    """Moves whenever it is read."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
     def __call__(self) -> float:
-        self.now += 1.0
+        self.now += STEP
         return self.now
 
 
@@ -78,7 +82,7 @@ def test_a_batch_is_one_forward() -> None:
     outcomes = runner(worker).run(jsons(1, 2, 3))
     assert bodies(outcomes) == [2, 4, 6]
     assert worker.calls == 1
-    assert [outcome.seconds for outcome in outcomes] == [1.0] * 3
+    assert [outcome.seconds for outcome in outcomes] == [STEP] * 3
 
 
 def test_without_batching_each_task_has_its_own_forward_and_time() -> None:
@@ -86,7 +90,54 @@ def test_without_batching_each_task_has_its_own_forward_and_time() -> None:
     outcomes = runner(worker, batching=False).run(jsons(1, 2))
     assert bodies(outcomes) == [2, 4]
     assert worker.calls == 2
-    assert [outcome.seconds for outcome in outcomes] == [1.0, 1.0]
+    assert [outcome.seconds for outcome in outcomes] == [STEP, STEP]
+
+
+def test_when_one_by_one_turns_out_slow_the_rest_is_not_begun() -> None:
+    clock = Clock()
+
+    def forward(item: Any) -> Any:
+        clock.now += LONG * (item == 2)
+        return item
+
+    one = runner(Scripted(forward), batching=False, clock=clock)
+    tasks = jsons(1, 2, 3, 4)
+    outcomes = one.run(tasks)
+    assert bodies(outcomes) == [1, 2]
+    assert (one.tasks, one.done) == (tasks, outcomes)
+    assert one.give_up() == tasks[2:]
+    assert one.give_up() == []
+    one.clear()
+    assert (one.tasks, one.done) == ((), [])
+
+
+def test_after_an_interruption_the_rest_is_not_begun() -> None:
+    one = runner(Scripted(raising(ForwardTimeout())), batching=False)
+    tasks = jsons(1, 2)
+    assert bodies(one.run(tasks)) == ["forward_timeout"]
+    assert one.give_up() == tasks[1:]
+
+
+def test_another_may_take_what_was_not_begun() -> None:
+    taken: list[Task] = []
+
+    def forward(item: Any) -> Any:
+        if item == 2:
+            assert one.tasks is tasks
+            assert bodies(one.done) == [1]
+            taken.extend(one.give_up())
+        return item
+
+    one = runner(Scripted(forward), batching=False)
+    tasks = jsons(1, 2, 3, 4)
+    assert bodies(one.run(tasks)) == [1, 2]
+    assert taken == tasks[2:]
+
+
+def test_a_batch_is_all_begun() -> None:
+    one = runner(Scripted(lambda items: [one.give_up() for _ in items]))
+    assert bodies(one.run(jsons(1, 2))) == [[], []]
+    assert one.tasks == ()
 
 
 def test_an_item_that_does_not_decode_fails_alone() -> None:
@@ -133,18 +184,27 @@ def raising(error: BaseException) -> Callable[[Any], Any]:
         (KeyError("/home/me/model.bin"), "server_error", "the worker failed"),
         (SettingsError("mesh.toml, line 3"), "server_error", "the worker failed"),
         (MeshError("internal"), "server_error", "the worker failed"),
-        (ForwardTimeout("3 s are over"), "forward_timeout", "3 s are over"),
-        (ForwardTimeout(), "forward_timeout", "forward took longer than its timeout"),
     ],
     ids=repr,
 )
 def test_what_forward_raises_fails_all_that_it_ran(
-    error: BaseException, code: str, text: str, batching: bool
+    error: Exception, code: str, text: str, batching: bool
 ) -> None:
     outcomes = runner(Scripted(raising(error)), batching=batching).run(jsons(1, 2))
     assert [(one.code, one.text, one.buffers) for one in outcomes] == [(code, text, [])] * 2
     assert outcomes[0] is not outcomes[1]
     assert outcomes[0].buffers is not outcomes[1].buffers
+
+
+@pytest.mark.parametrize("batching", [True, False])
+@pytest.mark.parametrize("text", ["3 s are over", ""])
+def test_a_forward_that_is_interrupted_fails_all_that_it_ran(text: str, batching: bool) -> None:
+    count = 2 if batching else 1
+    one = runner(Scripted(raising(ForwardTimeout(*text.split("\n")))), batching=batching)
+    outcomes = one.run(jsons(1, 2))
+    expected = ("forward_timeout", text or "forward took longer than its timeout", [])
+    assert [(each.code, each.text, each.buffers) for each in outcomes] == [expected] * count
+    assert len({id(each.buffers) for each in outcomes}) == count
 
 
 @pytest.mark.parametrize("batching", [True, False])
@@ -345,6 +405,17 @@ def test_an_array_that_the_worker_keeps_is_copied(batching: bool) -> None:
     assert not np.shares_memory(np.frombuffer(buffer), kept[0])
     kept[0][:] = 1.0
     assert not np.frombuffer(buffer).any()
+
+
+def test_memory_that_a_worker_uses_for_one_item_after_the_other_is_copied_between() -> None:
+    memory = bytearray(1)
+
+    class Thrifty(Scripted):
+        def serialize(self, data: Any) -> Any:
+            memory[:] = b"%d" % data
+            return memory
+
+    assert bodies(runner(Thrifty(), batching=False).run(jsons(1, 2, 3))) == [1, 2, 3]
 
 
 @pytest.mark.parametrize("batching", [True, False])
