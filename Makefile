@@ -7,6 +7,7 @@ PYTHON ?= python3
 ROUNDS ?= 3
 PEERS ?= mosec
 ROWS ?=
+RESULT ?= $(lastword $(sort $(wildcard benchmarks/results/*-compare-*.json)))
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MODELS := $(wildcard examples/*/requirements*.txt)
 UNIT := tests/unit tests/test_architecture.py
 
-.PHONY: help demo test test-compose check bench overload package clean
+.PHONY: help demo test test-compose check bench pictures overload package clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +25,7 @@ help:
 	@echo "make test          the whole test-suite"
 	@echo "make check         lint, types and unit tests, in less than half a minute"
 	@echo "make bench         measure beside another server; ROUNDS=3 PEERS=mosec ROWS=echo-1,array-8"
+	@echo "make pictures      draw the last result of bench into docs/pictures"
 	@echo "make overload      five times too much load for a minute: what is served, refused, used"
 	@echo "make package       the wheel, into dist/"
 	@echo "make test-compose  the tests that need a container engine"
@@ -32,7 +34,7 @@ help:
 demo: $(VENV)/examples.stamp
 	@$(BIN)/python examples/ocr/demo.py $(if $(ONCE),--once) $(if $(IMAGE),--image "$(IMAGE)") $(if $(PORT),--port $(PORT))
 
-test: $(VENV)/dev.stamp $(VENV)/examples.stamp
+test: $(VENV)/dev.stamp $(VENV)/examples.stamp $(VENV)/benchmarks.stamp
 	$(BIN)/python tests/coverage_gate.py
 	$(BIN)/python -m pytest -q --hypothesis-profile=thorough tests --ignore=tests/compose
 
@@ -48,6 +50,9 @@ check: $(VENV)/dev.stamp
 
 bench: $(VENV)/benchmarks.stamp
 	@$(BIN)/python -m benchmarks.compare --rounds $(ROUNDS) --servers meshline,$(PEERS) --rows "$(ROWS)"
+
+pictures: $(VENV)/benchmarks.stamp
+	@$(BIN)/python -m benchmarks.pictures "$(RESULT)" docs/pictures
 
 overload: $(VENV)/dev.stamp
 	OVERLOAD_SECONDS=60 $(BIN)/python -m pytest -q -s tests/integration/test_overload.py

@@ -34,8 +34,12 @@ class Figures:
 
 
 def load(server: Running, connections: int, seconds: float) -> Figures:
-    """Keep `connections` requests under way for `seconds`, after a fifth as long to warm up."""
-    _wrk(server, connections, seconds / 5)
+    """Keep `connections` requests under way for `seconds`, after a fifth as long to warm up.
+
+    Both in whole seconds: of two and less, nothing is spent on warming up.
+    """
+    if seconds > 2:
+        _wrk(server, connections, seconds / 5)
     before, own_before = processes.ticks(server.mark), _own_cpu()
     figures = _wrk(server, connections, seconds)
     after, own_after = processes.ticks(server.mark), _own_cpu()

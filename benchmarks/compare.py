@@ -2,8 +2,9 @@
 
 Each round starts every server once for every service, in an order that changes from round to
 round, and ends it completely before the next begins. What is printed are medians over the rounds
-and the ratio of Meshline to each peer, next to what is to be reached. All figures go, with commit
-and machine, into a JSON file in `benchmarks/results/`. Nothing here fails by a time.
+and the ratio of Meshline to each peer, next to what is to be reached. Then an open loop shows how
+latency grows with the load. All figures go, with commit and machine, into a JSON file in
+`benchmarks/results/`, and pictures of them beside it. Nothing here fails by a time.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import closed_loop, results, running, tables
+from benchmarks import closed_loop, latency, pictures, results, running, tables
 from benchmarks.failure import BenchmarkError
+from benchmarks.latency import Point
 from benchmarks.peers import Peer, chosen, rotated
 from benchmarks.results import tell
-from benchmarks.rows import ROWS, Row, Service, selected, services
+from benchmarks.rows import BATCHED, ECHO, ROWS, SLEEP, Row, Service, selected, services
 from benchmarks.tables import Measurement
+
+CURVES = ((BATCHED, 64), (ECHO, 64), (SLEEP, 32))  # and how many connections are open at first
 
 
 def measure(
@@ -50,6 +54,19 @@ def _serve(
     return found
 
 
+def curves(
+    peers: Sequence[Peer], rows: Sequence[Row], shares: Sequence[float], seconds: float
+) -> list[Point]:
+    """Latency over offered load of each server, for those services that these rows measure."""
+    found = []
+    for service, connections in CURVES:
+        if service in services(rows):
+            for peer in peers:
+                with running.running(peer, service) as server:
+                    found += latency.curve(server, connections, shares, seconds)
+    return found
+
+
 def main(arguments: list[str]) -> int:
     """Measure, print, write; the exit code is 2 where something needed was missing."""
     parser = argparse.ArgumentParser(prog="compare", description=__doc__)
@@ -58,6 +75,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=float, default=4.0, help="per row; default: %(default)s")
     keys = ", ".join(row.key for row in ROWS)
     parser.add_argument("--rows", default="", help=f"of these: {keys}; default: all")
+    parser.add_argument(
+        "--shares",
+        default="0.2,0.4,0.6,0.8,0.9",
+        help="of the highest rate, at which latency is measured; empty for none: %(default)s",
+    )
     parser.add_argument("--results", type=Path, default=results.RESULTS)
     options = parser.parse_args(arguments)
     try:
@@ -66,6 +88,8 @@ def main(arguments: list[str]) -> int:
         results.warn_of_company()
         facts = results.facts(peers, options.rounds, options.seconds)
         measurements = measure(peers, rows, options.rounds, options.seconds)
+        shares = [float(share) for share in options.shares.split(",") if share]
+        points = curves(peers, rows, shares, options.seconds) if shares else []
     except BenchmarkError as error:
         tell(str(error))
         return 2
@@ -73,9 +97,12 @@ def main(arguments: list[str]) -> int:
     sys.stdout.write(f"\n{tables.table(rows, found)}\n{tables.summary(rows, found)}\n")
     whole = facts | {
         "medians": [asdict(one) for one in found],
+        "points": [asdict(one) for one in points],
         "measurements": [asdict(one) for one in measurements],
     }
-    sys.stdout.write(f"all figures: {results.write(options.results, 'compare', whole)}\n")
+    path = results.write(options.results, "compare", whole)
+    drawn = pictures.draw(whole, path.with_suffix(""))
+    sys.stdout.write("all figures: " + "\n".join(map(str, [path, *drawn])) + "\n")
     return 0
 
 

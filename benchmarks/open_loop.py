@@ -17,76 +17,40 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import random
 import resource
 import sys
-from collections import Counter, deque
-from collections.abc import Sequence
+from collections import deque
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from time import monotonic
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 import uvloop
 
-_CONNECTIONS = 20_000
-_TICK = 0.001  # seconds between two looks at what is due
+from benchmarks.alarm import Alarm
+from benchmarks.tally import Tally, percentile, report
+
+_MOST = 20_000
 
 
-@dataclass
-class Tally:
-    """What came back. Times in seconds from the start of the load.
+@dataclass(frozen=True)
+class Pool:
+    """The connections of a load.
 
     Attributes:
-        rate: requests per second that were offered, on average.
-        seconds: for how long.
-        answers: per answer when the request was due, how long its answer took from then on, its
-            status, and its ``Retry-After`` (0 without).
-        broken: connections that ended instead of answering.
-        unanswered: requests without an answer when the load had ended and the patience, too.
-        connections: how many were open at once, at most.
-        lateness: by how much requests left later than they were due, 99th percentile.
-        cpu: what the generator used, in percent of one core.
+        first: opened before the load begins.
+        most: open at once at most; a request that finds none idle then waits in the generator,
+            which its latency shows.
+        spread: take the one that has been idle longest, not shortest, so that all are used.
     """
 
-    rate: float
-    seconds: float
-    answers: list[tuple[float, float, int, int]] = field(default_factory=list)
-    broken: int = 0
-    unanswered: int = 0
-    connections: int = 0
-    lateness: float = 0.0
-    cpu: float = 0.0
-
-    def statuses(self) -> Counter[int]:
-        """How many answers there were of each status."""
-        return Counter(status for _, _, status, _ in self.answers)
-
-    def served(self, begin: float = 0.0, end: float = float("inf")) -> list[float]:
-        """Sorted latencies of the results that came between these two times."""
-        return sorted(
-            took
-            for due, took, status, _ in self.answers
-            if status == 200 and begin <= due + took < end
-        )
-
-    def goodput(self, begin: float, end: float) -> float:
-        """Results per second between these two times."""
-        return len(self.served(begin, end)) / (end - begin)
-
-
-def percentile(ordered: Sequence[float], share: float) -> float:
-    """The value that this share of the sorted values does not exceed; 0.0 of none.
-
-    Example:
-        >>> percentile([1.0, 2.0, 3.0, 4.0], 0.5)
-        2.0
-    """
-    if not ordered:
-        return 0.0
-    return ordered[max(0, min(len(ordered) - 1, -(-int(share * 1000) * len(ordered) // 1000) - 1))]
+    first: int = 0
+    most: int = _MOST
+    spread: bool = False
 
 
 class Connection(asyncio.Protocol):
@@ -130,21 +94,22 @@ class Load:
 
     Args:
         url: where they go.
-        rate: per second, on average.
-        seconds: for how long.
+        tally: what is offered, and what comes back of it.
         body: of each.
+        pool: of connections.
         seed: of the arrivals.
     """
 
-    def __init__(self, url: str, rate: float, seconds: float, body: bytes, seed: int) -> None:
+    def __init__(self, url: str, tally: Tally, body: bytes, pool: Pool, seed: int) -> None:
         parts = urlsplit(url)
         self.host, self.port = parts.hostname or "127.0.0.1", parts.port or 80
         lines = f"POST {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
         length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         self.request = (lines + length).encode() + body
-        self.tally = Tally(rate, seconds)
+        self.tally = tally
+        self._pool = pool
         self._chance = random.Random(seed)
-        self._idle: list[Connection] = []
+        self._idle: deque[Connection] = deque()
         self._open: set[Connection] = set()
         self._opening = 0
         self._waiting: deque[float] = deque()
@@ -156,13 +121,15 @@ class Load:
 
     async def run(self, patience: float) -> Tally:
         """Put the load on, then wait for the last answers, `patience` seconds at most."""
+        await self._open_first()
         used = _cpu()
         self._begin = monotonic()
         await self._offer()
         took = monotonic() - self._begin
         self.tally.cpu = (_cpu() - used) / took * 100
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._quiet.wait(), patience)
+        if self._pending:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._quiet.wait(), patience)
         self.tally.unanswered = self._pending
         self.tally.lateness = percentile(sorted(self._late), 0.99)
         for connection in list(self._open):
@@ -172,24 +139,47 @@ class Load:
         await asyncio.sleep(0)
         return self.tally
 
+    async def _open_first(self) -> None:
+        for _ in range(0, self._pool.first, 100):  # a server's backlog has an end
+            missing = min(100, self._pool.first - len(self._open))
+            self._opening += missing
+            await asyncio.gather(*(self._connect() for _ in range(missing)))
+
     async def _offer(self) -> None:
+        """Send each request when it is due; returns when the last one was."""
+        loop, alarm, over = asyncio.get_running_loop(), Alarm(), asyncio.Event()
         rate, seconds, draw = self.tally.rate, self.tally.seconds, self._chance.expovariate
         due = draw(rate)
-        while due < seconds:
+
+        def ring() -> None:
+            nonlocal due
+            alarm.clear()
             now = monotonic() - self._begin
             while due <= now and due < seconds:
                 self._send(due)
                 due += draw(rate)
-            await asyncio.sleep(max(_TICK, due - now))
+            if now >= seconds:
+                over.set()
+            else:
+                alarm.set(self._begin + min(due, seconds))
+
+        loop.add_reader(alarm.fd, ring)
+        try:
+            ring()
+            await over.wait()
+        finally:
+            loop.remove_reader(alarm.fd)
+            alarm.close()
 
     def _send(self, due: float) -> None:
         self._pending += 1
         self._quiet.clear()
         if self._idle:
-            self._leave(self._idle.pop(), due)
+            self._leave(self._idle.popleft() if self._pool.spread else self._idle.pop(), due)
             return
         self._waiting.append(due)
-        if self._opening < len(self._waiting) and len(self._open) + self._opening < _CONNECTIONS:
+        some = len(self._open) + self._opening
+        if self._opening < len(self._waiting) and some < self._pool.most:
             self._opening += 1
             task = asyncio.get_running_loop().create_task(self._connect())
             self._tasks.add(task)
@@ -258,42 +248,36 @@ def _cpu() -> float:
 
 def _allow_many_connections() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _CONNECTIONS + 100
+    wanted = _MOST + 100
     if soft < wanted:
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def report(tally: Tally) -> str:
-    """What a person wants to know of a run."""
-    served = tally.served()
-    lines = [
-        f"offered     {tally.rate:.0f}/s for {tally.seconds:.0f} s, at random",
-        "answers     "
-        + ", ".join(f"{number} × {status}" for status, number in sorted(tally.statuses().items())),
-        f"results     {tally.goodput(0, tally.seconds):.0f}/s while the load lasted",
-        f"latency     p50 {percentile(served, 0.5) * 1000:.1f} ms,"
-        f" p99 {percentile(served, 0.99) * 1000:.1f} ms, from when each was due",
-        f"missing     {tally.unanswered} unanswered, {tally.broken} connections broken",
-        f"generator   {tally.cpu:.0f} % of a core, {tally.connections} connections,"
-        f" p99 of lateness {tally.lateness * 1000:.1f} ms",
-    ]
-    return "\n".join(lines)
-
-
-def load(url: str, rate: float, seconds: float, body: bytes, *, patience: float = 10.0) -> Tally:
+def load(
+    url: str,
+    offered: tuple[float, float],
+    body: bytes,
+    *,
+    pool: Pool = Pool(),
+    patience: float = 10.0,
+) -> Tally:
     """Put an open-loop load on a server; see the module.
 
     Args:
         url: ``http://host:port/path``.
-        rate: requests per second, on average.
-        seconds: for how long.
+        offered: requests per second on average, and for how many seconds.
         body: of each request.
+        pool: of connections.
         patience: seconds to wait for the last answers.
     """
     _allow_many_connections()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Load(url, rate, seconds, body, seed=1).run(patience))
+    gc.disable()  # a pause of the generator would look like one of the server
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(Load(url, Tally(*offered), body, pool, seed=1).run(patience))
+    finally:
+        gc.enable()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -306,9 +290,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--body", default='{"x": 1}')
     parser.add_argument("--patience", type=float, default=10.0, help="seconds for the last answers")
+    parser.add_argument("--first", type=int, default=0, help="connections opened beforehand")
+    parser.add_argument("--most", type=int, default=_MOST, help="connections at once")
+    parser.add_argument("--spread", action="store_true", help="use the connections in turn")
     parser.add_argument("--json", action="store_true", help="every answer, as JSON")
     asked: Any = parser.parse_args(arguments)
-    tally = load(asked.url, asked.rate, asked.seconds, asked.body.encode(), patience=asked.patience)
+    pool = Pool(asked.first, asked.most, asked.spread)
+    offered = asked.rate, asked.seconds
+    tally = load(asked.url, offered, asked.body.encode(), pool=pool, patience=asked.patience)
     sys.stdout.write((json.dumps(asdict(tally)) if asked.json else report(tally)) + "\n")
 
 

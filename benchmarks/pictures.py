@@ -1,0 +1,112 @@
+"""Draw what was measured: throughput as bars, latency over offered load as lines.
+
+```
+python -m benchmarks.pictures benchmarks/results/....json docs/pictures
+```
+
+writes ``throughput`` and ``latency`` there, each as SVG and as PNG. The same figures give the same
+files, byte for byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks.peers import OURS
+from benchmarks.plots import Record, bars, lines
+
+COLOURS = {OURS: "#0b6e4f", "mosec": "#d1495b", "litserve": "#edae49", "ray": "#66a182"}
+OTHER = "#2e4057"
+TITLES = {
+    "echo_batched": "echo, batches of 32 within 5 ms",
+    "echo": "echo, no batching",
+    "sleep:1": "sleep 10 ms per batch of 8, one replica",
+}
+
+
+def draw(whole: Record, folder: Path) -> list[Path]:
+    """Draw a result into a folder; returns what was written."""
+    matplotlib.rcParams["svg.hashsalt"] = "meshline"
+    folder.mkdir(parents=True, exist_ok=True)
+    written = _save(_throughput(whole), folder / "throughput")
+    if whole.get("points"):
+        written += _save(_latency(whole), folder / "latency")
+    return written
+
+
+def _throughput(whole: Record) -> Figure:
+    keys, peers = bars(whole["medians"])
+    figure = Figure(figsize=(9, 0.5 + 0.28 * len(keys) * (len(peers) + 0.6)), layout="constrained")
+    axes = figure.subplots()
+    height = 0.8 / len(peers)
+    for number, (peer, rates) in enumerate(peers.items()):
+        places = [place + number * height for place in range(len(keys))]
+        drawn = axes.barh(places, rates, height, label=peer, color=COLOURS.get(peer, OTHER))
+        axes.bar_label(drawn, [f"{rate:,.0f}" if rate else "" for rate in rates], padding=3, size=8)
+    axes.set_yticks([place + 0.4 - height / 2 for place in range(len(keys))])
+    axes.set_yticklabels(keys)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    lowest = min(rate for rates in peers.values() for rate in rates if rate)
+    axes.set_xlim(lowest / 4, max(map(max, peers.values())) * 3)
+    axes.set_xlabel("requests per second, logarithmic: more is better")
+    _finish(figure, axes, whole)
+    return figure
+
+
+def _latency(whole: Record) -> Figure:
+    services = lines(whole["points"])
+    figure = Figure(figsize=(4.5 * len(services), 4), layout="constrained")
+    for axes, (service, peers) in zip(
+        figure.subplots(1, len(services), squeeze=False)[0], services.items(), strict=True
+    ):
+        for peer, line in peers.items():
+            offered, p50, p99 = zip(*line, strict=True)
+            colour = COLOURS.get(peer, OTHER)
+            axes.plot(offered, p50, color=colour, marker="o", label=f"{peer} p50")
+            axes.plot(offered, p99, color=colour, marker="o", linestyle="--", label=f"{peer} p99")
+        axes.set_title(TITLES.get(service, service), size=10)
+        axes.set_xlabel("offered requests per second, Poisson arrivals")
+        axes.set_ylabel("latency in ms, from when each was due")
+        axes.set_xlim(left=0)
+        axes.set_yscale("log")
+        _finish(figure, axes, whole)
+    return figure
+
+
+def _finish(figure: Figure, axes: Axes, whole: Record) -> None:
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+    machine = whole["machine"]
+    text = f"commit {whole['commit']}, {machine['cores']} × {machine['cpu']}"
+    figure.supxlabel(text, size=7, color="grey")
+
+
+def _save(figure: Figure, path: Path) -> list[Path]:
+    svg, png = path.with_suffix(".svg"), path.with_suffix(".png")
+    figure.savefig(svg, metadata={"Date": None})
+    figure.savefig(png, dpi=110, metadata={"Software": None})
+    return [svg, png]
+
+
+def main(arguments: list[str]) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="pictures", description="draw a result of `make bench`")
+    parser.add_argument("result", type=Path)
+    parser.add_argument("folder", type=Path)
+    options = parser.parse_args(arguments)
+    whole = json.loads(options.result.read_text(encoding="utf-8"))
+    for path in draw(whole, options.folder):
+        sys.stdout.write(f"{path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,39 @@
+"""The benchmarks run from end to end: servers, both kinds of load, table, results, pictures."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from example_runs import ROOT
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="no wrk: the closed loop needs it")
+def test_a_second_of_one_row_beside_mosec(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.compare", "--results", str(tmp_path)]
+    flags = ["--rows", "echo-1", "--rounds", "1", "--seconds", "1", "--shares", "0.5"]
+    run = subprocess.run([*command, *flags], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "meshline to mosec" in run.stdout
+    assert "goal: p50 at most 1.150 × its; here " in run.stdout
+
+    (path,) = tmp_path.glob("*-compare-*.json")
+    whole = json.loads(path.read_text())
+    assert {"commit", "when", "machine", "servers"} <= set(whole)
+    medians = {one["peer"]: one for one in whole["medians"]}
+    assert set(medians) == {"meshline", "mosec"}
+    for one in medians.values():
+        assert one["errors"] == 0
+        assert 0 < one["p50"] <= one["p99"] < 1e6
+        assert one["rate"] == pytest.approx(1e6 / one["p50"], rel=0.9)  # one at a time
+    assert {"gateway", "stage", "wrk"} <= set(medians["meshline"]["cpu"])
+    for point in whole["points"]:
+        assert point["failures"] == 0
+        assert point["goodput"] > 0
+    assert [(point["peer"], point["share"]) for point in whole["points"]] == [
+        ("meshline", 0.5),
+        ("mosec", 0.5),
+    ]
+    drawn = {each.name for each in path.with_suffix("").iterdir()}
+    assert drawn == {"throughput.svg", "throughput.png", "latency.svg", "latency.png"}
