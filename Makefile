@@ -27,6 +27,7 @@ help:
 	@echo "make bench         measure beside another server; ROUNDS=3 PEERS=mosec ROWS=echo-1,array-8"
 	@echo "make pictures      draw the last result of bench into docs/pictures"
 	@echo "make overload      five times too much load for a minute: what is served, refused, used"
+	@echo "make simulate      whole meshes under faults on a fake clock; N=2000 FIRST=0, or one: SEED=4711"
 	@echo "make package       the wheel, into dist/"
 	@echo "make test-compose  the tests that need a container engine"
 	@echo "make clean         remove everything that these commands made"
@@ -56,6 +57,10 @@ pictures: $(VENV)/benchmarks.stamp
 
 overload: $(VENV)/dev.stamp
 	OVERLOAD_SECONDS=60 $(BIN)/python -m pytest -q -s tests/integration/test_overload.py
+
+.PHONY: simulate
+simulate: $(VENV)/dev.stamp
+	@$(BIN)/python tests/simulation/simulate.py -n $(or $(N),2000) --first $(or $(FIRST),0) $(if $(SEED),--seed $(SEED)) $(if $(PROFILE),--profile $(PROFILE))
 
 package: $(VENV)/dev.stamp
 	@rm -rf build

@@ -21,7 +21,7 @@ Example:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -107,6 +107,9 @@ class MemoryNetwork:
         seed: of all chance in it.
         delay: seconds that a message is under way.
         jitter: seconds that chance may add, per message; order within a link is kept.
+
+    Attributes:
+        tap: told of every multipart that arrives: from whom, to whom, its frames.
     """
 
     def __init__(
@@ -115,6 +118,7 @@ class MemoryNetwork:
         self.clock = clock
         self.delay = delay
         self.jitter = jitter
+        self.tap: Callable[[str, str, Sequence[bytes]], None] | None = None
         self._random = Random(seed)
         self._ports: dict[str, Port] = {}
         self._listening: dict[str, Port] = {}
@@ -148,10 +152,12 @@ class MemoryNetwork:
     def block(self, source: str, target: str) -> None:
         """Hold up what is under way from one process to another, as a one-way partition does."""
         self._blocked.add((source, target))
+        self._look_again()
 
     def unblock(self, source: str, target: str) -> None:
         """Let it through again: nothing was lost, it is only late."""
         self._blocked.discard((source, target))
+        self._look_again()
 
     def slow(self, source: str, target: str, delay: float) -> None:
         """Give one direction a delay of its own, in seconds, for what is sent from now on."""
@@ -238,7 +244,12 @@ class MemoryNetwork:
             if {link.there.source.name, link.there.target.name} == {one, other}:
                 yield link
 
+    def _look_again(self) -> None:
+        for port in self._ports.values():
+            port.look_again()
+
     def _lose(self, lane: _Lane, count: int) -> None:
+        lane.target.look_again()
         for _ in range(min(count, len(lane.queue))):
             lane.queue.pop()
 
@@ -247,6 +258,7 @@ class MemoryNetwork:
             link.alive = False
             for lane in (link.there, link.back):
                 lane.ended_at = self.arrival(lane.source, lane.target, lane.last)
+                lane.target.look_again()
 
 
 class Port:
@@ -259,6 +271,11 @@ class Port:
         self._links: dict[int, _Link] = {}
         self._lanes: list[tuple[_Lane, _Link]] = []
         self._accepted = 0
+        self._due: float | None = None  # when the next thing arrives; None: look
+
+    def look_again(self) -> None:
+        """Something changed on the way to this port."""
+        self._due = None
 
     def links(self) -> list[_Link]:
         """Every link that this end still hears of."""
@@ -271,10 +288,12 @@ class Port:
     def dial(self, link: int, address: str) -> None:
         """Begin to connect."""
         self._attempts.append(_Attempt(self, link, address, self._hub.arrival(self, None)))
+        self._due = None
 
     def hang_up(self, link: int) -> None:
         """Close a link that was dialled; forget the name of one that dialled us."""
         self._attempts = [attempt for attempt in self._attempts if attempt.number != link]
+        self._due = None
         found = self._links.pop(link, None)
         if found is None:
             return
@@ -295,12 +314,14 @@ class Port:
             return False
         lane.last = self._hub.arrival(self, lane.target, lane.last)
         lane.queue.append((lane.last, [bytes(frame) for frame in frames]))
+        lane.target.look_again()
         return True
 
     def receive(self, ready: Iterable[int] = ()) -> list[Event]:
         """Everything that has arrived; there are no descriptors, `ready` means nothing."""
         now, hub = self._hub.clock(), self._hub
         events: list[tuple[float, float, Event]] = []
+        self._due = None
         for attempt in [attempt for attempt in self._attempts if attempt.at <= now]:
             self._attempts.remove(attempt)
             link = hub.connect(attempt)
@@ -319,10 +340,13 @@ class Port:
         self._lanes.append((link.back, link))
         acceptor = link.there.target
         acceptor._lanes.append((link.there, link))
+        acceptor.look_again()
 
     def _drain(self, lane: _Lane, link: _Link, now: float) -> Iterator[tuple[float, Event]]:
         while lane.queue and lane.queue[0][0] <= now:
             at, frames = lane.queue.popleft()
+            if self._hub.tap is not None:
+                self._hub.tap(lane.source.name, self.name, frames)
             if not lane.number:
                 self._accepted += 1
                 lane.number = self._accepted
@@ -341,10 +365,13 @@ class Port:
 
     def next_due(self) -> float:
         """When the next thing arrives."""
-        lanes = [
-            lane.due() for lane, _ in self._lanes if not self._hub.is_blocked(lane.source, self)
-        ]
-        return min([*lanes, *(attempt.at for attempt in self._attempts)], default=_NEVER)
+        if self._due is None:
+            lanes = [
+                lane.due() for lane, _ in self._lanes if not self._hub.is_blocked(lane.source, self)
+            ]
+            dues = [*lanes, *(attempt.at for attempt in self._attempts)]
+            self._due = min(dues, default=_NEVER)
+        return self._due
 
     def close(self) -> None:
         """End as a process does: at once, with all its links."""

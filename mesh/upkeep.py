@@ -59,6 +59,7 @@ class Upkeep:
     _touched: dict[Session, None] = field(default_factory=dict)
     _owing: dict[Session, None] = field(default_factory=dict)
     _stamps: dict[int, tuple[int, float]] = field(default_factory=dict)
+    _owners: tuple[int, ...] = ()
     _due: float = 0.0
 
     def __post_init__(self) -> None:
@@ -131,6 +132,7 @@ class Upkeep:
         if now < self._due:
             return
         self._due = _NEVER
+        self._tell_owners(now)
         self._touched |= self._owing
         self._owing.clear()
         self.flush(now)
@@ -143,6 +145,15 @@ class Upkeep:
         for session in list(self.sessions.values()):
             self._due = min(self._due, self._tick_session(session, every, now))
         self._due = min(self._due, self._lines.next_due())
+
+    def _tell_owners(self, now: float) -> None:
+        """Who sends us tasks of a gateway that we lost, or do not reach yet, must know at once."""
+        owners = self.reachable(Role.GATEWAY)
+        if owners != self._owners:
+            self._owners = owners
+            for session in self.sessions.values():
+                if session.role is Role.REPLICA:
+                    self._ping(session, now)
 
     def _tick_session(self, session: Session, every: float, now: float) -> float:
         """Ping or lose one session; returns when to look again."""

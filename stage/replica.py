@@ -287,8 +287,11 @@ class Replica:
     # --- outputs ---------------------------------------------------------------------------------
 
     def _forward(self, task: Task) -> None:
-        """Send an output on: straight to the next stage, or by way of its owner."""
-        if not self.onward.push(task):
+        """Send an output on: straight to the next stage, or by way of its owner.
+
+        A request that was begun again goes by its owner, who knows where it was tried.
+        """
+        if task.attempt > 1 or not self.onward.push(task):
             self._hand_back(task)
 
     def _hand_back(self, task: Task) -> None:

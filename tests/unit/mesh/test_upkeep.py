@@ -383,3 +383,19 @@ def test_a_fresh_process_has_something_to_do_at_once() -> None:
     assert links.next_due() == 0.0
     links.tick(0.0)
     assert links.next_due() == float("inf")
+
+
+def test_producers_are_told_at_once_which_gateways_are_in_reach() -> None:
+    links = some_links()
+    producer = joined(links, peer=2, link=-7)
+    links.tick(0.0)
+    links.take()
+    gateway = Session(links.me, 3, Role.GATEWAY, 100)
+    links.sessions[3] = gateway
+    links._attach(gateway, -8, 0, False, 1.0)
+    links.tick(1.0)
+    assert [m.owners for link, m in said(links) if link == -7 and isinstance(m, Ping)] == [(3,)]
+    links.closed(-8, 2.0)
+    links.tick(2.0)
+    assert [m.owners for link, m in said(links) if link == -7 and isinstance(m, Ping)] == [()]
+    assert producer.link == -7

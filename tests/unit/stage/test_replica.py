@@ -430,3 +430,14 @@ def test_it_says_goodbye_to_everybody():
     rig = Rig(follower=True)
     rig.replica.part(0.0)
     assert {order.link for order in rig.links.take()} == {OWNER, NEXT}
+
+
+def test_the_output_of_a_second_attempt_goes_by_its_owner_who_knows_where_it_was_tried():
+    rig = Rig(follower=True)
+    rig.take(1, path=(A, B))
+    batch = rig.replica.next_batch(0.0)
+    output = onward(batch.tasks[0])
+    output.attempt = 2
+    rig.replica.finished([output], 0.001)
+    assert kinds(rig.outcomes()) == [(1, Kind.HANDBACK)]
+    assert rig.next.unreceipted() == []

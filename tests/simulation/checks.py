@@ -1,0 +1,208 @@
+"""What must hold after each history. Each check has a name, by which a mutant's table knows it."""
+
+from faults import ALLOWED
+from world import Broken
+
+from mesh.dialling import State
+from mesh.messages import Kind
+
+GENTLE = ("calm", "links", "blinks")  # profiles in which nobody is lost
+LATE = 1.0  # seconds after its deadline at which every request has its answer
+
+
+def one_answer(world):
+    """Exactly one answer per accepted request: none where its gateway died or its client left."""
+    for asked in world.asked.values():
+        count = len(asked.answers)
+        may_have_none = asked.gateway in world.past or asked.left_at < world.now
+        if count > 1 or (not count and not may_have_none):
+            raise Broken("one answer", f"{_name(asked)} has {count} answers")
+        if count and asked.left_at < asked.answers[0][0]:
+            raise Broken("one answer", f"{_name(asked)} was answered, and its client had left")
+
+
+def right_answer(world):
+    """A result is the right one, and so is a failure that the worker raised."""
+    allowed = ALLOWED[world.draw.profile]
+    for asked in world.asked.values():
+        for _, outcome in asked.answers:
+            label, body, hop = world.expected(asked.body)
+            if outcome.kind is Kind.RESULT:
+                got = b"".join(outcome.buffers)
+                if label or got != body:
+                    raise Broken(
+                        "right answer", f"{_name(asked)} got {got!r:.80}, not {body!r:.80}"
+                    )
+            elif outcome.label == "validation_error":
+                if (outcome.label, outcome.hop) != (label, hop):
+                    raise Broken("right answer", f"{_name(asked)} failed at {outcome.hop}: {label}")
+            elif outcome.label not in allowed and outcome.label not in _excused(world, asked):
+                text = f"{_name(asked)} got {outcome.label}: {outcome.text}"
+                raise Broken("no needless error", text)
+
+
+def _excused(world, asked):
+    """Errors that this very request may bring upon itself."""
+    body = asked.body
+    if b"poison@" in body:
+        return ("poison_request", "lost", "deadline_exceeded", "no_replica")
+    if b"hang@" in body or b"deaf@" in body or b"stall@" in body:
+        return ("forward_timeout", "poison_request", "lost", "deadline_exceeded", "no_replica")
+    if asked.deadline - asked.at < 3.0:
+        return ("deadline_exceeded",)
+    return ()
+
+
+def in_time(world):
+    """None later than its deadline and a second, the gateway's own sleep aside."""
+    for asked in world.asked.values():
+        slept = getattr(asked.gateway, "slept", 0.0)
+        for at, _ in asked.answers:
+            if at > asked.deadline + LATE + slept:
+                raise Broken("in time", f"{_name(asked)} took until {at - asked.deadline:.2f} s")
+
+
+def once(world):
+    """A stage that must not run twice did not."""
+    hops = [n for n, (name, _) in enumerate(world.path) if name == world.draw.once]
+    for (owner, number, hop), runs in world.executions.items():
+        if hop in hops and len(runs) > 1:
+            raise Broken("once", f"request {number} of {owner:x} ran {runs}")
+
+
+def explained(world):
+    """What was computed more often than once has a reason."""
+    retries = sum(_again(gateway) for gateway in (*world.gateways, *world.past) if gateway)
+    if world.draw.profile in GENTLE and retries:
+        raise Broken("explained", f"{retries} retries although nobody died")
+    for (owner, number, hop), runs in world.executions.items():
+        if len(runs) > 1:
+            if world.draw.profile in GENTLE:
+                raise Broken("explained", f"request {number} of {owner:x} ran {runs} at {hop}")
+            same = len(runs) - len({attempt for attempt, _ in runs})
+            if same and not (hop and world.events["feed lost"]):
+                raise Broken("explained", f"request {number} of {owner:x} ran {runs} at {hop}")
+
+
+def _again(gateway):
+    return sum(gateway.core.counts.retries.values())
+
+
+# --- quiet ----------------------------------------------------------------------------------------
+
+
+def unrest(world):
+    """What is not back at its start, or ""."""
+    for gateway in world.gateways:
+        said = _gateway_unrest(world, gateway)
+        if said:
+            return f"{gateway.name}: {said}"
+    for rep in world.reps():
+        said = _replica_unrest(world, rep)
+        if said:
+            return f"{rep.name}: {said}"
+    return _links_unrest(world)
+
+
+def _gateway_unrest(world, gateway):
+    core = gateway.core
+    alive = {rep.me for rep in world.reps()}
+    sizes = {
+        "requests": len(core.book),
+        "waiting": sum(len(each.waiting) + len(each.unfit) for each in core.dispatchers.values()),
+        "parked": sum(map(len, core.parked.values())),
+        "crowded": len(core.crowded),
+        "ended": len(core.ended),
+        "cancels": len(core._cancels),
+        "causes": len(core._causes),
+        "strangers": len(core.roster.sessions.keys() ^ alive),
+        "missing": len(core.roster.missing()),
+        "unjoined": sum(len(d._sessions) for d in core.dispatchers.values()) - len(alive),
+    }
+    return _not_zero(sizes)
+
+
+def _replica_unrest(world, rep):
+    core = rep.core
+    sizes = {
+        "running": int(core.running is not None),
+        "waiting": len(core.batcher),
+        "bytes waiting": core.batcher.nbytes,
+        "holdings": len(core.held) + core.held.tasks,
+        "onward": len(core.onward),
+        "homeward": len(core.homeward),
+        "dropped": len(core.batcher._expired),
+    }
+    window = core.batcher.window()
+    for session in core._producers():
+        if session.allowed_tasks - session.taken_tasks < window:
+            left = session.allowed_tasks - session.taken_tasks
+            return f"{session} has {left} tasks of credit, not {window}"
+        slice_ = core.facts.pool // len(core._producers())
+        if session.allowed_bytes - session.taken_bytes < slice_:
+            return f"{session} has less than its slice of bytes"
+    return _not_zero(sizes)
+
+
+def _not_zero(sizes):
+    return ", ".join(f"{size} {name}" for name, size in sizes.items() if size)
+
+
+def _links_unrest(world):
+    alive = {member.me: member for member in world.members}
+    for member in world.members:
+        links = member.core.links
+        strangers = [f"{peer:x}" for peer in links.sessions if peer not in alive]
+        if strangers:
+            return f"{member.name} remembers {strangers}"
+        if len(links._by_link) != len(links.sessions) or set(links._stamps) - set(links.sessions):
+            return f"{member.name}: tables of links differ"
+        for line in links._lines._lines.values():
+            if line.state is not State.UP:
+                return f"{member.name}: {line}"
+        for session in links.sessions.values():
+            said = _session_unrest(session, alive[session.peer].core.links.sessions.get(member.me))
+            if said:
+                return f"{member.name}: {said}"
+    return _meetings(world)
+
+
+def _session_unrest(here, there):
+    if there is None or here.nonce != there.nonce:
+        return f"{here} is one-sided"
+    if not here.is_idle():
+        return f"{here} has messages left"
+    if here._incoming.held or here._refused:
+        return f"{here} holds {here._incoming.held} bytes of slices"
+    if (here.sequence, here.spent_tasks) != (there.received, there.taken_tasks):
+        return f"{here} and {there} have counted differently"
+    if (here.granted_tasks, here.granted_bytes) != (there.allowed_tasks, there.allowed_bytes):
+        return f"{here} does not know of its credit"
+    return ""
+
+
+def _meetings(world):
+    """Everybody who should be is connected."""
+    for rep in world.reps():
+        for gateway in world.gateways:
+            if gateway.me not in rep.core.links.sessions:
+                return f"{rep.name} is not connected with {gateway.name}"
+        for before in _fed_by(world, rep):
+            if before.core.facts and before.me not in rep.core.links.sessions:
+                return f"{rep.name} is not connected with {before.name}"
+    return ""
+
+
+def _fed_by(world, rep):
+    names = [name for name, _ in world.path]
+    at = names.index(rep.core.facts.name)
+    if not at or not world.stages[names[at - 1]].feeds:
+        return []
+    return world.reps(names[at - 1])
+
+
+def _name(asked):
+    return f"request {asked.number} of {asked.gateway.name} ({asked.body[:40]!r})"
+
+
+AFTERWARDS = (one_answer, right_answer, in_time, once, explained)

@@ -1,0 +1,99 @@
+"""One history: from a seed to a verdict."""
+
+from contextlib import nullcontext
+
+import pytest
+from checks import AFTERWARDS, unrest
+from faults import draw_history, heal, plan
+from world import Broken, World
+
+SMALL = 64  # bytes: what small histories make of a slice
+QUIET = 30.0  # seconds within which everything is at rest again; gateways are awaited for ten
+
+
+def play(seed, profile=None, story=None):
+    """Play a history to its end.
+
+    Args:
+        seed: of everything in it.
+        profile: which faults it has, None to draw that, too.
+        story: a list that takes lines for people.
+
+    Returns:
+        The world at its end; `log` is the hash of all that happened.
+
+    Raises:
+        Broken: a promise was not kept.
+    """
+    draw = draw_history(seed, profile)
+    with small_parts() if draw.small_parts else nullcontext():
+        world = World(draw, story)
+        plan(world)
+        world.tell(f"{draw}")
+        try:
+            _run(world)
+        except Broken:
+            raise
+        except Exception as error:
+            raise Broken("no crash", f"{type(error).__name__}: {error}") from error
+    return world
+
+
+def _run(world):
+    world.run(1.8)  # until the last request is there
+    slept = max(
+        getattr(gateway, "slept", 0.0) for gateway in (*world.past, *world.gateways) if gateway
+    )
+    world.run(5.0 + slept, lambda: _all_answered(world))
+    for check in AFTERWARDS:
+        check(world)
+    heal(world)
+    rest = world.run(QUIET, Every(world, 0.25, lambda: not unrest(world)))
+    if not rest:
+        raise Broken("quiet", unrest(world))
+    for check in AFTERWARDS:
+        check(world)
+
+
+class Every:
+    """Asks only now and then: looking everywhere takes longer than a turn."""
+
+    def __init__(self, world, seconds, question):
+        self.world, self.seconds, self.question = world, seconds, question
+        self.next = world.now + seconds
+
+    def __call__(self):
+        if self.world.now < self.next:
+            return False
+        self.next = self.world.now + self.seconds
+        return self.question()
+
+
+def _all_answered(world):
+    return all(
+        asked.answers or asked.left_at < world.now or asked.gateway in world.past
+        for asked in world.asked.values()
+    )
+
+
+def small_parts():
+    """Slices of 64 bytes, eight of them under way: many cuts fall within a transfer."""
+    patch = pytest.MonkeyPatch()
+    for module in ("transfers", "outbox", "dispatch"):
+        patch.setattr(f"mesh.{module}.PART_SIZE", SMALL)
+    patch.setattr("mesh.transfers.INLINE", SMALL // 4)
+    patch.setattr("mesh.transfers.MAX_TOGETHER", 3 * SMALL)
+    patch.setattr("mesh.outbox.MAX_UNRECEIPTED", 8 * SMALL)
+    patch.setattr("mesh.session.MANY_BYTES", 2 * SMALL)
+    return _Undone(patch)
+
+
+class _Undone:
+    def __init__(self, patch):
+        self.patch = patch
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.patch.undo()

@@ -1,0 +1,410 @@
+"""A drawn mesh: hosts with supervisors, gateways, replicas, clients; everything from one seed.
+
+A request's body says what its forwards shall do (`raise@b`, `poison@b`, `hang@b`), each forward
+appends its stage's name, so the right answer is a known function of the request. The world keeps
+what the checks in `checks.py` need: who was asked, what was answered, what was computed where.
+"""
+
+import hashlib
+import random
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+from members import NEVER, Forward, Gateway, Mesh, Rep
+
+from mesh.instructions import Lost
+from mesh.messages import Kind, Role
+from mesh.supervisor import (
+    Begin,
+    Exit,
+    Exited,
+    Kill,
+    Plan,
+    Ready,
+    Slot,
+    Start,
+    Stop,
+    Supervisor,
+    Terminate,
+    Tick,
+)
+from mesh.testing import FakeClock, MemoryNetwork
+from stage.runner import ItemOutcome
+
+HEARTBEAT = 2.5  # seconds without libzmq's heartbeats after which a link is closed
+
+
+class Broken(AssertionError):
+    """A promise was not kept.
+
+    Attributes:
+        check: which one.
+    """
+
+    def __init__(self, check, text):
+        super().__init__(f"{check}: {text}")
+        self.check = check
+
+
+@dataclass
+class Asked:
+    """A request, and all that became of it."""
+
+    gateway: object
+    number: int
+    body: bytes
+    at: float
+    deadline: float
+    left_at: float = NEVER
+    answers: list = field(default_factory=list)
+
+    @property
+    def key(self):
+        return self.gateway.me, self.number
+
+
+@dataclass
+class Draw:
+    """What a history is like; `faults.py` draws it.
+
+    Attributes:
+        stages: per stage its name and what `World.start` needs.
+        hosts: per host how many replicas of each stage it runs.
+        anchored: on the first host nothing is ever harmed, so that a healthy replica exists.
+    """
+
+    seed: int
+    profile: str
+    timeout: float = 3.0
+    gateways: int = 1
+    attempts: int = 3
+    stages: list = field(default_factory=list)
+    hosts: list = field(default_factory=list)
+    delay: float = 0.0002
+    jitter: float = 0.0002
+    requests: list = field(default_factory=list)  # (at, gateway, body, timeout, leaves after)
+    faults: list = field(default_factory=list)  # (at, name, arguments)
+    once: str = ""
+    small_parts: bool = False
+
+
+@dataclass
+class StageDraw:
+    name: str
+    batch: int
+    mean: float  # seconds of a forward
+    spread: float
+    limit: float
+    pool: int
+    feeds: bool = True
+    slow: float = 0.0  # chance of a forward ten times as long
+
+
+class Host:
+    """A machine with one supervisor: the real decisions, processes of memory."""
+
+    def __init__(self, world, number, counts):
+        self.world, self.number, self.counts = world, number, counts
+        self.alive = False
+        self.running = {}  # slot -> Rep, None while it loads its worker
+        self.start()
+
+    def start(self):
+        slots = {
+            Slot(name, index + 1): 60.0
+            for name, count in self.counts.items()
+            for index in range(count)
+        }
+        self.supervisor = Supervisor(Plan(slots, grace=8.0))
+        self.alive = True
+        self.running = {}
+        self.feed(Begin())
+
+    def feed(self, event):
+        if not self.alive:
+            return
+        for instruction in self.supervisor.handle(event, self.world.now):
+            self.carry_out(instruction)
+        due = self.supervisor.next_due()
+        if due < NEVER:
+            self.world.at(max(due, self.world.now), self.tick)
+
+    def tick(self):
+        if self.alive and self.supervisor.next_due() <= self.world.now:
+            self.feed(Tick())
+
+    def carry_out(self, instruction):
+        match instruction:
+            case Start(slot):
+                self.running[slot] = None
+                takes = self.world.chance.uniform(0.05, 0.3)
+                self.world.at(self.world.now + takes, lambda: self.constructed(slot))
+            case Terminate(slot):
+                self.terminate(slot)
+            case Kill(slot):
+                if self.running.get(slot) is not None:
+                    self.world.die(self.running[slot], signal=9)
+            case Exit(_):
+                self.alive = False
+
+    def terminate(self, slot):
+        rep = self.running.get(slot)
+        if rep is not None:
+            self.world.drain(rep)
+        elif slot in self.running:
+            del self.running[slot]
+            self.feed(Exited(slot, 0, 15))
+
+    def constructed(self, slot):
+        if slot in self.running and self.running[slot] is None and self.alive:
+            self.running[slot] = self.world.start(self, slot)
+            self.feed(Ready(slot))
+
+    def ended(self, rep, code, signal):
+        for slot, one in list(self.running.items()):
+            if one is rep:
+                del self.running[slot]
+                self.feed(Exited(slot, code, signal))
+
+    def die(self):
+        """The supervisor is killed: its replicas notice that their parent is gone, and leave."""
+        self.alive = False
+        for rep in list(self.running.values()):
+            if rep is not None:
+                self.world.drain(rep)
+        self.running = {}
+
+    def stop(self):
+        self.feed(Stop())
+
+
+class World(Mesh):
+    """A mesh as a `Draw` describes it.
+
+    Attributes:
+        log: every multipart that arrived and every fault, hashed.
+        story: lines for people, if they were asked for.
+    """
+
+    def __init__(self, draw, story=None):
+        clock = FakeClock(100.0)
+        network = MemoryNetwork(clock, draw.seed, draw.delay, draw.jitter)
+        super().__init__(clock, network, random.Random(draw.seed ^ 0x5EED))
+        self.draw = draw
+        self.log = hashlib.blake2b(digest_size=16)
+        self.story = story
+        network.tap = self._heard
+        self.work = random.Random(draw.seed ^ 0xF0)
+        self.asked = {}
+        self.executions = defaultdict(list)  # (owner, number, hop) -> [(attempt, replica)]
+        self.events = Counter()
+        self.ended = []  # incarnations of replicas that are gone, in any way
+        self.killed = Counter()
+        self.crashed_alone = Counter()
+        self.blocks = Counter()
+        self.path = tuple((stage.name, "r") for stage in draw.stages)
+        self.stages = {stage.name: stage for stage in draw.stages}
+        self.addresses = [f"tcp://gateway:{n}" for n in range(draw.gateways)]
+        self.gateways = [None] * draw.gateways
+        self.past = []  # gateways that died
+        for n in range(draw.gateways):
+            self.open(n)
+        self.hosts = [Host(self, n, counts) for n, counts in enumerate(draw.hosts)]
+
+    def tell(self, text):
+        """Something happened."""
+        self.log.update(text.encode())
+        if self.story is not None:
+            self.story.append(f"{self.now - 100:9.4f} {text}")
+
+    def _heard(self, source, target, frames):
+        log = self.log
+        log.update(f"{self.clock.now}{source}{target}".encode())
+        for frame in frames:
+            log.update(frame)
+        if self.story is not None and len(frames):
+            self.story.append(f"{self.now - 100:9.4f}   {source} -> {target}: {_show(frames)}")
+
+    # --- processes -------------------------------------------------------------------------------
+
+    def open(self, n):
+        """Start the n-th gateway."""
+        routes = {"/inference": self.path}
+        draw = self.draw
+        gateway = Gateway(self, self.addresses[n], routes, draw.timeout, draw.attempts)
+        self.gateways[n] = self.join(gateway)
+        self.tell(f"{gateway.name} starts: {gateway.me:x}")
+
+    def start(self, host, slot):
+        """Start a replica."""
+        stage = self.stages[slot.stage]
+        self._names["feed"] += 1
+        feed = f"tcp://feed:{self._names['feed']}" if stage.feeds else ""
+        rep = Rep(
+            self,
+            (stage.name, "r"),
+            self.addresses,
+            feed,
+            batch=stage.batch,
+            work=lambda body: self.compute(stage.name, body),
+            forward=lambda tasks: self.forward(stage, tasks),
+            limit=stage.limit,
+            pool=stage.pool,
+            repeatable=stage.name != self.draw.once,
+        )
+        rep.host = host
+        self._count_losses(rep)
+        self.tell(f"{rep.name} starts on host {host.number}: {rep.me:x}")
+        return self.join(rep)
+
+    def _count_losses(self, rep):
+        """Outputs that were on their way to a replica that was lost are sent once more."""
+        told = rep.core.told
+
+        def listened(news, now):
+            if isinstance(news, Lost) and news.session.role is Role.REPLICA:
+                self.events["feed lost"] += 1
+            told(news, now)
+
+        rep.core.told = listened
+
+    def leave(self, member, code=0, signal=0):
+        super().leave(member)
+        self.tell(f"{member.name} ends ({code}, {signal})")
+        if isinstance(member, Rep):
+            self.ended.append(member.me)
+            if signal:
+                self.killed[member.me] += 1
+            member.host.ended(member, code, signal)
+
+    def die(self, member, signal=9):
+        if isinstance(member, Rep) and member.running is not None:
+            tasks = member.core.running.tasks
+            if len(tasks) == 1:
+                self.crashed_alone[tasks[0].id] += 1
+        self.leave(member, 0, signal)
+
+    def drain(self, rep):
+        """SIGTERM."""
+        if rep in self.members and not rep.core.draining:
+            self.tell(f"{rep.name} drains")
+            rep.core.drain(self.now)
+            if rep.wakes_at <= self.now:
+                rep.node.flush(self.now)
+
+    def reps(self, stage=None):
+        """Replicas that run, of one stage or of all."""
+        return [
+            m
+            for m in self.members
+            if isinstance(m, Rep) and (stage is None or m.core.facts.name == stage)
+        ]
+
+    # --- work ------------------------------------------------------------------------------------
+
+    def forward(self, stage, tasks):
+        """What this batch's forward is like."""
+        body = b"".join(b"".join(task.buffers[:1])[:64] for task in tasks)
+        here = b"@" + stage.name.encode()
+        seconds = stage.mean * (1 + stage.spread * self.work.random())
+        if stage.slow and self.work.random() < stage.slow:
+            seconds *= 10
+        if b"poison" + here in body:
+            return Forward(seconds, crashes=True)
+        if b"stall" + here in body:
+            return Forward(NEVER, deaf=True, stalls=True)
+        if b"deaf" + here in body:
+            return Forward(NEVER, deaf=True)
+        if b"hang" + here in body:
+            return Forward(NEVER)
+        return Forward(seconds)
+
+    def compute(self, stage, body):
+        if b"raise@" + stage.encode() in body[:64]:
+            return ItemOutcome(code="validation_error", text=f"no, says {stage}")
+        return body + b"|" + stage.encode()
+
+    def expected(self, body):
+        """The label, body and hop of the right answer."""
+        for hop, (stage, _) in enumerate(self.path):
+            result = self.compute(stage, body)
+            if isinstance(result, ItemOutcome):
+                return result.code, b"", hop
+            body = result
+        return "", body, len(self.path) - 1
+
+    def begins(self, rep, batch):
+        for task in batch.tasks:
+            runs = self.executions[(*task.id, task.hop)]
+            runs.append((task.attempt, rep.me))
+        if self.story is not None:
+            what = [(f"{t.owner & 0xFFFF:x}", t.number, t.attempt) for t in batch.tasks]
+            self.tell(f"{rep.name} computes {what} for {rep.running.seconds:.4f} s")
+        else:
+            self.tell(f"{rep.name} computes {len(batch.tasks)}")
+
+    # --- clients ---------------------------------------------------------------------------------
+
+    def ask(self, n, body, timeout, leaves):
+        """A client sends a request to the n-th gateway, if that one runs."""
+        gateway = self.gateways[n]
+        if gateway is None:
+            self.events["refused"] += 1
+            return
+        awake = gateway.wakes_at <= self.now
+        number = gateway.submit(body, timeout, turn=False)
+        if awake:
+            gateway.turn()
+        asked = Asked(gateway, number, body, self.now, self.now + timeout)
+        self.asked[asked.key] = asked
+        outcome = gateway.answers.get(number)
+        if outcome is not None:
+            asked.answers.append((self.now, outcome))
+        if leaves:
+            self.at(self.now + leaves, lambda: self.hang_up(asked))
+
+    def hang_up(self, asked):
+        """The client goes away, if it has no answer yet."""
+        gateway = asked.gateway
+        if gateway not in self.members or asked.answers:
+            return
+        asked.left_at = self.now
+        gateway.core.gone(asked.number)
+        if gateway.wakes_at <= self.now:
+            gateway.turn()
+
+    def answered_by(self, gateway, request, outcome):
+        asked = self.asked.get((gateway.me, request.number))
+        if asked is not None:
+            asked.answers.append((self.now, outcome))
+        label = outcome.label if outcome.kind is Kind.FAILURE else "result"
+        if self.story is not None:
+            self.tell(f"{gateway.name} answers {request.number}: {label} {outcome.text}")
+        else:
+            self.tell(f"{gateway.name} answers {request.number}: {label}")
+
+    # --- whose neighbours ------------------------------------------------------------------------
+
+    def others(self, member):
+        """Names of everybody else."""
+        return [one.name for one in self.members if one is not member]
+
+
+def _show(frames):
+    from mesh.errors import ProtocolError
+    from mesh.wire import decode
+
+    try:
+        header, message = decode(frames, 0.0)
+    except ProtocolError as error:
+        return f"unreadable: {error}"
+    said = f"{header.type.name} {header.sequence or ''} (receipt {header.receipt}, {header.tasks})"
+    tasks = getattr(message, "tasks", None)
+    if tasks is not None:
+        said += f" {[(t.number, t.attempt, t.hop) for t in tasks]}"
+    outcomes = getattr(message, "outcomes", None)
+    if outcomes is not None:
+        said += f" {[(o.number, o.attempt, o.kind.name) for o in outcomes]}"
+        said += f" notes {[(*n[:3], f'{n[3]:x}') for n in message.notes]}"
+    numbers = getattr(message, "numbers", None)
+    return said if numbers is None else f"{said} {numbers}"
