@@ -325,7 +325,7 @@ class GatewayCore:
             self.links.touch(session)
         while dispatcher.unfit:
             task, reason = dispatcher.unfit.pop()
-            self._fail(task, "bad_request", reason)
+            self._fail(task, "encoding_error" if task.hop else "bad_request", reason)
 
     def _fail(self, task: Task, code: str, text: str) -> None:
         """End the request that this task belongs to, if it is not over already."""

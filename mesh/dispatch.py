@@ -2,6 +2,9 @@
 
 The gateway has a `Dispatcher` for each stage, a replica one for each stage that follows its own.
 Whatever waits when a turn ends leaves in one bundle per session.
+
+A task may take the last of a session's byte credit and more: so one that is larger than all that a
+producer is ever granted goes, too, in its turn, and nothing waits behind it without end.
 """
 
 from __future__ import annotations
@@ -76,24 +79,27 @@ class Dispatcher:
         if not self.waiting:
             return []
         bundles = []
-        passed: list[Session] = []  # have credit, but not for the task that leads
-        free = [s for s in self.sessions if s.free_tasks > 0 and s.granted_tasks > s.sated]
+        free = [s for s in self.sessions if _is_free(s)]
         share = -(-len(self.waiting) // len(free)) if free else 0
         while free and self.waiting:
             session = free[0] if len(free) == 1 else self._freest(free)
-            bundle = self._fill(session, share, free)
-            if not bundle.tasks:
-                free.remove(session)
-                passed.append(session)
+            if self._set_aside(session):
                 continue
+            bundle = self._fill(session, share, free)
             session.post_tasks(bundle.tasks, bundle.nbytes)
             bundles.append(bundle)
-            if session.free_tasks <= 0:
+            if session.free_tasks <= 0 or session.free_bytes <= 0:
                 free.remove(session)
-            if passed:  # another task leads now: it may fit where the last one did not
-                free += passed
-                passed.clear()
         return bundles
+
+    def _set_aside(self, session: Session) -> bool:
+        """Whether the task that leads is more than a replica of this stage ever takes."""
+        task, stage = self.waiting.peek(), session.stage
+        if task is None or stage is None or task.nbytes <= stage.pool:
+            return False
+        text = f"it has {task.nbytes} bytes, and a replica of stage {stage.name} takes {stage.pool}"
+        self.unfit.append((self.waiting.pop(), text))
+        return True
 
     def _freest(self, free: list[Session]) -> Session:
         task = self.waiting.peek()
@@ -105,20 +111,25 @@ class Dispatcher:
         """Take what goes to this session: a batch, or its share where batches are small."""
         waiting = self.waiting
         room = min(session.free_tasks, max(_batch(session), share))
-        room_bytes = session.free_bytes
+        room_bytes = min(session.free_bytes, PART_SIZE)
         tasks: list[Task] = []
         nbytes = 0
         while len(tasks) < room:
             task = waiting.peek()
-            if task is None or nbytes + task.nbytes > room_bytes:
-                break
-            if tasks and nbytes + task.nbytes > PART_SIZE:
+            if task is None or (tasks and nbytes + task.nbytes > room_bytes):
                 break
             if task.tried and _belongs_elsewhere(task, session, free):
                 break
             tasks.append(waiting.pop())
             nbytes += task.nbytes
         return Bundle(session, tasks, nbytes)
+
+
+def _is_free(session: Session) -> bool:
+    """Whether it takes a task now."""
+    return (
+        session.free_tasks > 0 and session.free_bytes > 0 and session.granted_tasks > session.sated
+    )
 
 
 def _belongs_elsewhere(task: Task, session: Session, free: list[Session]) -> bool:

@@ -2,7 +2,8 @@
 
 A replica aims to have one batch computing and one waiting. Every producer keeps one standing
 batch of credit, so that an idle one can send at once; what is free beyond that goes to those who
-have used theirs up. Bytes are bounded strictly: each producer has an equal slice of the pool.
+have used theirs up. Bytes are bounded: each producer has an equal slice of the pool, and may
+overdraw it by one task.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def grant(
         producers: sessions that send us tasks.
         held: what the replica holds of each.
         window: how many tasks one batch means now.
-        pool: payload bytes that the replica holds at most.
+        pool: payload bytes that the replica holds, but for one task of each producer.
         now: local monotonic time in seconds.
         sated: incarnations to whom tasks were given back; they send nothing until more is granted,
             however much they have left.

@@ -127,12 +127,12 @@ class Onward:
         """Send what can be sent; return what cannot."""
         leavings = Leavings([], [], [])
         for outlet in self._outlets.values():
-            if outlet.unfit:
-                leavings.unfit.extend(outlet.unfit)
-                outlet.unfit.clear()
             if outlet.waiting:
                 leavings.expired.extend(outlet.waiting.expired(now))
                 self._dispatch(outlet, leavings, now)
+            if outlet.unfit:
+                leavings.unfit.extend(outlet.unfit)
+                outlet.unfit.clear()
         if len(self._outlets) > 1:  # another owner's turn to be the first to use the credit
             first = next(iter(self._outlets))
             self._outlets[first] = self._outlets.pop(first)

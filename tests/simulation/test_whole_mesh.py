@@ -402,6 +402,31 @@ def test_two_upstream_replicas_and_a_gateway_share_a_later_stage():
     assert_quiet(mesh)
 
 
+def test_a_body_larger_than_anybodys_slice_of_the_pool_holds_up_nobody():
+    mesh = SmallMesh("a", gateways=2)
+    mesh.replica("a", pool=8 * MIB)
+    mesh.settle()
+    one, other = mesh.gateways
+    big = [one.submit(bytes(5 * MIB)) for _ in range(3)]
+    small = [one.submit() for _ in range(30)]
+    mesh.answered(*big, *small, gateway=one, within=0.5)
+    mesh.answered(other.submit(bytes(8 * MIB)), gateway=other, within=0.5)
+    assert_quiet(mesh)
+
+
+@pytest.mark.parametrize("feed", [True, False])
+def test_an_output_larger_than_the_next_stages_pool_fails_alone(feed):
+    mesh = SmallMesh("a", "b")
+    mesh.replica("a", work=lambda body: bytes(5 * MIB) if body == b"big" else body, feed=feed)
+    mesh.replica("b", pool=4 * MIB)
+    mesh.settle()
+    numbers = [mesh.gateway.submit(b"big" if n == 3 else b"ok") for n in range(8)]
+    outcomes = mesh.answered(*numbers, within=0.5)
+    assert labels(outcomes) == ["", "", "", "encoding_error", "", "", "", ""]
+    assert "5242880 bytes, and a replica of stage b takes 4194304" in outcomes[3].text
+    assert_quiet(mesh)
+
+
 # --- drain ----------------------------------------------------------------------------------------
 
 
