@@ -268,10 +268,10 @@ def asks_for_websocket(plan: Plan, names: list[bytes], values: list[bytes]) -> b
     return [value.strip().lower() for value in asked] == [b"websocket"]
 
 
-def without_upgrade(method: bytes, target: bytes, names: list[bytes], values: list[bytes]) -> bytes:
+def without_upgrade(head: Head, version: str) -> bytes:
     """The same head, as a client would have written it that asks for no upgrade, and only once."""
-    lines = [b"%b %b HTTP/1.1" % (method, target)]
-    for name, value in zip(names, values, strict=True):
+    lines = [b"%b %b HTTP/%b" % (head.method, head.target, version.encode("ascii"))]
+    for name, value in zip(head.names, head.values, strict=True):
         if name.lower() not in _HOP_BY_HOP:
             lines.append(b"%b: %b" % (name, value))
     lines.append(b"Connection: close\r\n\r\n")

@@ -123,14 +123,17 @@ class Connection(Lane):
         """Let httptools call back for what the segment contains."""
         self._chunk = len(segment)
         self._lesson = None
+        rest = None
         try:
             self._parser.feed_data(segment)
         except httptools.HttpParserUpgrade as stop:
-            self._parse_again(segment[stop.args[0] :])
+            rest = segment[stop.args[0] :]
         except httptools.HttpParserCallbackError as error:
             self._stopped(error.__context__)
         except httptools.HttpParserError as error:
             self._malformed(error, segment)
+        if rest is not None:  # not while that is handled, which would be the context of any other
+            self._parse_again(rest)
         if self._phase == BODY and self._admitted < 0:
             self._await_body()
 
@@ -192,7 +195,8 @@ class Connection(Lane):
             self._check_host(values[plan.host])
         if plan.odd or not parser.should_keep_alive() or self._retiring:
             if plan.upgrades and not self._upgrade(plan, names, values):
-                self._replay = heads.without_upgrade(parser.get_method(), target, names, values)
+                head = heads.Head(parser.get_method(), target, names, values)
+                self._replay = heads.without_upgrade(head, parser.get_http_version())
                 return
             connection = self._check_plan(plan)
         route = self.inference.routes.get(target)
@@ -245,6 +249,7 @@ class Connection(Lane):
         if self._pieces is not None:
             exchange.body = b"".join(self._pieces)
             self._pieces = None
+            self._received = 0
         if self._names:
             self._names, self._values = [], []  # trailers mean nothing to us
         self._enter(exchange)
@@ -315,6 +320,7 @@ class Connection(Lane):
         """Read no more of the request that is being read: it will not be whole."""
         exchange, self._exchange = self._exchange, None
         self._pieces = None
+        self._received = 0
         if exchange is not None and self._admitted >= 0:
             exchange.lost()
 

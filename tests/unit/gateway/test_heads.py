@@ -78,10 +78,10 @@ def test_the_size_of_a_head_is_that_of_its_text() -> None:
 def test_a_head_without_its_upgrade_asks_for_the_same_once() -> None:
     names = [b"Host", b"Connection", b"Upgrade", b"HTTP2-Settings", b"Content-Length"]
     values = [b"h", b"Upgrade, HTTP2-Settings", b"h2c", b"AAMAAABkAAQAoAAAAAIAAAAA", b"3"]
-    head = heads.without_upgrade(b"POST", b"/a", names, values)
-    assert head == (
-        b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nConnection: close\r\n\r\n"
-    )
+    for version in ("1.0", "1.1"):
+        head = heads.without_upgrade(heads.Head(b"POST", b"/a", names, values), version)
+        rest = b"Host: h\r\nContent-Length: 3\r\nConnection: close\r\n\r\n"
+        assert head == b"POST /a HTTP/%b\r\n" % version.encode() + rest
 
 
 @pytest.mark.parametrize(

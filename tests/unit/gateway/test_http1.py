@@ -785,3 +785,36 @@ def test_room_for_pages_bodies_is_bounded_as_well() -> None:
         assert len(pages.bodies) == 4
 
     asyncio.run(run())
+
+
+H2C = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+AS_H2C = {
+    "too large": (post(b"x" * 2000, lines=H2C)[:400], (413, "body_too_large")),
+    "two hosts": (post(b"x", lines=H2C + "Host: i\r\n"), (400, "bad_request")),
+    "no host": (post(b"x", lines=H2C).replace(b"Host: h\r\n", b""), (400, "bad_request")),
+    "wrong host": (post(b"x", lines=H2C).replace(b": h\r", b": a b\r"), (400, "bad_request")),
+    "expectation": (post(b"x", lines=H2C + "Expect: cake\r\n"), (417, "expectation_failed")),
+    "not admitted": (post(b"x" * 900, lines=H2C)[:-1], (429, "overloaded")),
+}
+
+
+@pytest.mark.parametrize("case", AS_H2C)
+@pytest.mark.parametrize("step", [10_000, 50])
+def test_what_asks_for_an_upgrade_is_refused_like_anything_else(case: str, step: int) -> None:
+    sent, expected = AS_H2C[case]
+    connection, transport, inference = serve(limits=Limits(max_body=1000))
+    if expected[0] == 429:
+        inference.refusal = answers.failure("overloaded", "full", None, b"1", 3)
+    for at in range(0, len(sent), step):
+        connection.data_received(sent[at : at + step])
+    assert refused(transport) == expected
+    assert inference.taken == []
+
+
+def test_http_1_0_that_asks_for_an_upgrade_stays_http_1_0() -> None:
+    connection, transport, inference = serve()
+    request = post(b"x", lines=H2C, version="1.0").replace(b"Host: h\r\n", b"")
+    connection.data_received(request)
+    assert inference.bodies == [b"x"]
+    assert statuses(transport.take()) == [200]
+    assert transport.closed

@@ -228,3 +228,15 @@ def test_a_page_knows_who_asks(peer: object) -> None:
     transport.get_extra_info = lambda _name, _default=None: peer  # type: ignore[method-assign]
     assert connection.origin.remote_ip == ("192.0.2.7" if peer and peer != "" else "0.0.0.0")
     assert connection.origin.protocol == "http"
+
+
+def test_what_an_earlier_body_brought_gives_the_next_one_no_time() -> None:
+    connection, transport, _ = serve(Limits(max_body=10_000_000, body_timeout=20.0))
+    large = post(b"x" * 9_000_000)
+    for at in range(0, len(large), 200_000):
+        connection.data_received(large[at : at + 200_000])
+    echo(connection.pending[0])  # type: ignore[arg-type]
+    transport.take()
+    connection.data_received(post(b"12345")[:-3])
+    wait(connection, 20)
+    assert code(transport.take()) == "request_timeout"
