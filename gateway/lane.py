@@ -26,7 +26,7 @@ from typing import Final
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from gateway.exchange import CLOSE, Turn
-from gateway.pages import Origin
+from gateway.pages import Origin, Page
 from gateway.shared import Room, Shared
 from gateway.tunnel import Tunnel
 from mesh.messages import Buffer
@@ -70,11 +70,13 @@ class Lane(asyncio.Protocol):
 
     __slots__ = (
         "_age",
+        "_called",
         "_owes_continue",
         "_paused",
         "_phase",
         "_received",
         "_shared",
+        "_tail",
         "_tunnel",
         "_unsent",
         "choked",
@@ -98,6 +100,8 @@ class Lane(asyncio.Protocol):
         self._owes_continue = False
         self._paused = False
         self._unsent = 0
+        self._tail = b""  # what came and is not parsed yet; reading is paused while there is any
+        self._called = False  # `_go_on` is going to be called
         self._tunnel: Tunnel | None = None  # where the connection goes after an upgrade
 
     @property
@@ -137,21 +141,24 @@ class Lane(asyncio.Protocol):
         return tunnel
 
     def release(self) -> None:
-        """Write what the oldest of `pending` have ready, in order."""
+        """Write what the oldest of `pending` have ready, in order, as far as the client reads."""
         pending = self.pending
-        while pending and pending[0].flush(self.transport):
+        while pending and not self.choked and pending[0].flush(self.transport):
             turn = pending.pop(0)
             if self._shared.access is not None:
                 self._shared.access(turn)
             if turn.connection is CLOSE:
                 self._farewell()
                 return
+            if pending and isinstance(pending[0], Page):
+                self._call_on()
         self._continue()
         self._resume()
 
     def _farewell(self) -> None:
         """The last answer is written: close, so that the client can still read it."""
         self._forsake()
+        self._tail = b""
         if self._phase == DEAF and self.transport.can_write_eof():
             self._phase = LINGERING
             self._age = 0.0
@@ -190,9 +197,7 @@ class Lane(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It reads again."""
         self.choked = False
-        for turn in self.pending[:1]:
-            turn.writable()
-        self._resume()
+        self.release()
 
     def eof_received(self) -> bool:
         """The client will send nothing more, which counts as gone; the transport then closes."""
@@ -204,10 +209,55 @@ class Lane(asyncio.Protocol):
 
     def _crowd(self) -> None:
         """Read no more while much is pending."""
+        if self._is_full():
+            self._pause()
+
+    def _is_full(self) -> bool:
+        """Whether as much is pending as may be, or the client does not take its answers."""
         limits = self._shared.limits
         pending = self.pending
-        if len(pending) > limits.pipelined or _held(pending) > limits.max_body + _SLACK:
-            self._pause()
+        if self.choked or len(pending) > limits.pipelined:
+            return True
+        return _held(pending) > limits.max_body + _SLACK
+
+    def _keep(self, rest: bytes) -> None:
+        """Leave this for later, when less is pending or others have had their turn."""
+        self._tail = rest
+        self._pause()
+        if not self._is_full():
+            self._call_on()
+
+    def _call_on(self) -> None:
+        """Have `_go_on` called, after whatever else the loop has to do."""
+        if not self._called:
+            self._called = True
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Set off the page whose turn it is; parse on."""
+        self._called = False
+        pending = self.pending
+        if pending and isinstance(pending[0], Page) and not pending[0].started:
+            self._set_off(pending[0])
+        if self._tail and self._phase < LAST and not self._is_full():
+            tail, self._tail = self._tail, b""
+            self._read(tail)
+            if not self._tail:
+                self._resume()
+
+    def _set_off(self, page: Page) -> None:
+        try:
+            page.start()
+        except Exception as error:  # noqa: BLE001 - logged; whatever it is, its client is answered
+            self._failed(page, error)
+
+    def _failed(self, turn: Turn, reason: BaseException) -> None:
+        """What a request set off has failed; the reading half knows what to say."""
+        raise NotImplementedError
+
+    def _read(self, segment: bytes) -> None:
+        """Read what came; that is for the reading half."""
+        raise NotImplementedError
 
     def _pause(self) -> None:
         if not self._paused and self._phase < LAST and not self.transport.is_closing():
@@ -219,13 +269,17 @@ class Lane(asyncio.Protocol):
         limits = self._shared.limits
         few = len(self.pending) <= limits.pipelined // 2
         if self._paused and not self.choked and few and _held(self.pending) <= limits.max_body:
-            self._unpause()
+            if self._tail:
+                self._call_on()
+            else:
+                self._unpause()
         self.special = self._paused or self._owes_continue or self._shared.access is not None
 
     def _unpause(self) -> None:
         if self._paused:
             self._paused = False
-            self.transport.resume_reading()
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
 
     # ---- time
 

@@ -75,6 +75,7 @@ class Page(httputil.HTTPConnection):
         connection: as in `Exchange`: how the connection goes on after this.
         context: where the request came from; tornado's name for it.
         allow: the methods that inference at this path takes, if there is any.
+        started: tornado has been told of it.
         status: of the answer, 0 before there is one.
         sent: bytes of the answer, its head included.
     """
@@ -92,6 +93,7 @@ class Page(httputil.HTTPConnection):
         self.arrived = 0.0
         self.context = link.origin
         self.allow: str | None = None
+        self.started = False
         self.status = 0
         self.sent = 0
         self._link: PageLink | None = link
@@ -136,6 +138,7 @@ class Page(httputil.HTTPConnection):
         """The request is complete: let tornado answer."""
         link = self._link
         assert link is not None
+        self.started = True
         self.request_id = self.request_id or link.name()
         target = heads.origin_form(self.target).decode("latin-1")
         start_line = httputil.RequestStartLine(

@@ -110,6 +110,7 @@ SHELL = frozenset(
         "gateway/shared.py",
         "gateway/streams.py",
         "gateway/tunnel.py",
+        "gateway/vetting.py",
         "stage/__init__.py",
         "stage/__main__.py",
         "stage/loop.py",

@@ -1,6 +1,8 @@
 """Clients that press on a whole service: what they cost it, and what they cost the others."""
 
 import contextlib
+import socket
+from time import monotonic
 
 import pytest
 from site_runs import rss, running
@@ -44,6 +46,13 @@ def site(tmp_path_factory):
 # --- bodies that never become whole ---------------------------------------------------------------
 
 HEAD = b"POST /inference HTTP/1.1\r\nHost: x\r\n"
+GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+PING = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def post(body):
+    """A whole request."""
+    return HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
 def stalled(number):
@@ -82,3 +91,60 @@ def test_bodies_that_never_become_whole_take_no_more_than_the_room_there_is(site
     assert set(told) == {b"", b"HTTP/1.1 429"}
     assert 8 <= told.count(b"") <= 12
     site.until(lambda: fits(site, 9 * MIB), "their room was not given back")
+
+
+# --- more requests than anybody could answer at once ----------------------------------------------
+
+
+def slowest(site, path="/livez", times=60):
+    """The longest that one of so many requests takes, in seconds, one after another."""
+    took = []
+    with site.client() as client:
+        client.get(path)
+        for _ in range(times):
+            began = monotonic()
+            assert client.get(path).status == 200
+            took.append(monotonic() - began)
+    return max(took)
+
+
+def test_a_quarter_of_a_megabyte_of_pipelined_requests_holds_nobody_up(site):
+    """Parsed and answered at once, they held everybody up for six seconds."""
+    many = 250_000 // len(GET)
+    with site.connect() as client:
+        client.sendall(GET * many)
+        assert slowest(site) < 0.5
+        answers = client.makefile("rb")
+        for _ in range(200):
+            assert read_answer(answers)[0] == 200
+    with site.connect() as client:  # and all of them are answered
+        client.sendall(PING * 500)
+        answers = client.makefile("rb")
+        assert {read_answer(answers)[0] for _ in range(500)} == {200}
+
+
+def read_answer(stream):
+    """Status and body of the next answer."""
+    status = int(stream.readline().split()[1])
+    lines = [line.decode().lower() for line in iter(lambda: stream.readline().strip(), b"")]
+    [length] = [int(line.split(":")[1]) for line in lines if line.startswith("content-length")]
+    return status, stream.read(length)
+
+
+def test_a_client_that_does_not_read_costs_little_and_nobody_else_anything(site):
+    """900 requests for answers of a megabyte, of which it takes none."""
+    asked = post(b"!%d" % MIB)
+    before = rss(site.pid)
+    with site.connect() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        client.sendall(asked * 900)
+        end = monotonic() + 2.0
+        sizes = []
+        while monotonic() < end:
+            assert slowest(site, times=20) < 0.5
+            sizes.append(rss(site.pid) - before)
+        assert max(sizes) < 60 * MIB, [size >> 20 for size in sizes]
+        answers = client.makefile("rb")
+        for _ in range(40):  # more than were ready: as it reads, it goes on
+            status, body = read_answer(answers)
+            assert (status, len(body)) == (200, MIB)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import wraps
 from typing import Any
 
 from tornado import httputil
@@ -12,6 +13,16 @@ from gateway import answers
 from gateway.exchange import Exchange, Limits, Turn
 from gateway.http1 import Connection
 from gateway.shared import Shared
+
+
+def turned(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run a test in a loop."""
+
+    @wraps(test)
+    def run(*args: object, **kwargs: object) -> None:
+        asyncio.run(test(*args, **kwargs))  # type: ignore[arg-type]
+
+    return run
 
 
 class FakeTransport(asyncio.Transport):

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from functools import wraps
 
 from h2.errors import ErrorCodes
 from http2_fakes import Peer
-from http_fakes import FakeTransport, Inference, connect, echo, post, shared, statuses
+from http_fakes import FakeTransport, Inference, connect, echo, post, shared, statuses, turned
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import answers, frames
 from gateway.exchange import Limits
 from gateway.http2 import Http2Connection
-
-
-def turned(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Run a test in a loop."""
-
-    @wraps(test)
-    def run(*args: object, **kwargs: object) -> None:
-        asyncio.run(test(*args, **kwargs))  # type: ignore[arg-type]
-
-    return run
 
 
 def meet(

@@ -2,10 +2,22 @@ import asyncio
 import json
 
 import pytest
-from http_fakes import FakeTransport, Inference, chunked, connect, echo, post, shared, statuses
+from http_fakes import (
+    FakeTransport,
+    Inference,
+    Pages,
+    chunked,
+    connect,
+    echo,
+    post,
+    shared,
+    statuses,
+    turned,
+)
 
 from gateway.exchange import Limits, Turn
 from gateway.http1 import Connection
+from mesh.errors import ServerError
 
 LIMITS = Limits(
     max_body=1_000_000,
@@ -141,17 +153,153 @@ def test_a_client_that_takes_nothing_is_cut_off() -> None:
 # ---- how much is read
 
 
-def test_no_more_is_read_while_much_is_pending() -> None:
+@turned
+async def test_no_more_is_read_while_much_is_pending() -> None:
     connection, transport, inference = serve()
     connection.data_received(post(b"1") * 16)
     assert transport.reading
     connection.data_received(post(b"1") * 2)
+    assert len(inference.taken) == 17
     assert not transport.reading
-    for exchange in inference.taken[:9]:
+    for exchange in inference.taken[:8]:
         echo(exchange)
+    await asyncio.sleep(0)
+    assert not transport.reading
+    echo(inference.taken[8])
+    await asyncio.sleep(0)
+    assert len(inference.taken) == 18
     assert not transport.reading
     echo(inference.taken[9])
     assert transport.reading
+
+
+@turned
+async def test_however_many_come_in_one_piece_few_are_pending() -> None:
+    connection, transport, inference = serve()
+    bodies = [b"%d" % number for number in range(1000)]
+    connection.data_received(b"".join(map(post, bodies)))
+    for number in range(1000):
+        assert len(connection.pending) <= 17
+        assert not transport.reading or number > 980
+        echo(inference.taken[number])
+        await asyncio.sleep(0)
+    assert inference.bodies == bodies
+    assert statuses(transport.take()) == [200] * 1000
+    assert transport.reading
+
+
+@turned
+async def test_others_have_their_turn_while_many_are_answered_at_once() -> None:
+    connection, transport, inference = serve()
+    inference.at_once = True
+    connection.data_received(post(b"1") * 500)
+    turns = 0
+    while len(inference.taken) < 500:
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 10
+    assert transport.reading
+    assert statuses(transport.take()) == [200] * 500
+
+
+@turned
+async def test_pages_are_made_one_at_a_turn() -> None:
+    connection, transport, _ = serve()
+    connection.data_received(b"GET /page HTTP/1.1\r\nHost: h\r\n\r\n" * 50)
+    for number in range(1, 51):
+        assert len(statuses(transport.written)) <= number
+        await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert statuses(transport.take()) == [200] * 50
+
+
+@turned
+async def test_what_is_kept_is_dropped_when_the_connection_ends() -> None:
+    for end in (
+        lambda connection: connection.connection_lost(None),
+        lambda connection: connection.eof_received(),
+        lambda connection: connection.retire(),
+    ):
+        connection, transport, inference = serve()
+        connection.data_received(post(b"1") * 40)
+        end(connection)
+        for exchange in list(inference.taken):
+            echo(exchange)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(inference.taken) == 16
+        assert len(statuses(transport.take())) in (0, 16)
+
+
+@turned
+async def test_a_page_that_cannot_begin_costs_itself_and_what_follows() -> None:
+    seen: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, what: seen.append(what))
+
+    def fail(page: object, headers: object) -> None:
+        raise ServerError("a mistake of ours")
+
+    inference = Inference()
+    connection, transport = connect(shared(inference, LIMITS, Pages(fail)))
+    page = b"GET /page HTTP/1.1\r\nHost: h\r\n\r\n"
+    connection.data_received(post(b"1") + page + post(b"2"))
+    echo(inference.taken[1])
+    echo(inference.taken[0])
+    await asyncio.sleep(0)
+    assert statuses(transport.take()) == [200, 500]
+    assert transport.ended
+    assert len(seen) == 1
+
+
+# ---- a client that does not read
+
+
+def choking(connection: Connection, transport: FakeTransport, limit: int) -> None:
+    """The transport takes so many bytes, then tells the connection to stop."""
+    write = transport.write
+
+    def full(piece: bytes) -> None:
+        write(piece)
+        if len(transport.written) >= limit and not connection.choked:
+            connection.pause_writing()
+
+    transport.write = full  # type: ignore[method-assign]
+
+
+@turned
+async def test_of_what_is_ready_no_more_is_written_than_the_client_takes() -> None:
+    connection, transport, inference = serve()
+    choking(connection, transport, 100_000)
+    connection.data_received(post(b"x" * 50_000) * 12)
+    for exchange in reversed(inference.taken):
+        echo(exchange)
+    assert len(statuses(transport.written)) == 2
+    taken = len(inference.taken)
+    assert taken < 20
+    for _ in range(6):
+        transport.take()
+        connection.resume_writing()
+        await asyncio.sleep(0)
+        assert len(statuses(transport.written)) <= 2
+    assert len(inference.taken) == 12
+
+
+@turned
+async def test_for_a_client_that_does_not_read_nothing_more_is_begun() -> None:
+    connection, transport, inference = serve()
+    inference.at_once = True
+    choking(connection, transport, 1000)
+    connection.data_received(post(b"x" * 400) * 200)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    begun = len(inference.taken)
+    assert begun <= 4
+    transport.take()
+    connection.resume_writing()
+    await asyncio.sleep(0)
+    assert begun < len(inference.taken) <= begun + 4
+    assert not transport.reading
 
 
 def test_bytes_count_as_well() -> None:
@@ -177,12 +325,15 @@ def test_a_client_that_does_not_read_is_not_read_from() -> None:
     assert statuses(transport.take()) == [200, 200]
 
 
-def test_reading_goes_on_to_throw_away_what_a_refused_client_sends() -> None:
+@turned
+async def test_reading_goes_on_to_throw_away_what_a_refused_client_sends() -> None:
     connection, transport, inference = serve()
     connection.data_received(post(b"1") * 17 + b"nonsense\r\n\r\n")
     assert not transport.reading
-    for exchange in inference.taken:
+    for exchange in list(inference.taken):
         echo(exchange)
+    await asyncio.sleep(0)
+    echo(inference.taken[16])
     assert transport.reading
     assert statuses(transport.take()) == [200] * 17 + [400]
     connection.pause_writing()

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from http_fakes import FakeTransport, Inference, Pages, connect, post, shared, statuses
+from http_fakes import FakeTransport, Inference, Pages, connect, echo, post, shared, statuses
 from tornado import httputil
 from tornado.ioloop import IOLoop
 from tornado.iostream import StreamClosedError
@@ -130,9 +130,11 @@ def test_no_other_request_gets_a_tunnel(request_: bytes) -> None:
 
 def test_a_handshake_in_the_middle_of_others_is_an_ordinary_request() -> None:
     async def test() -> None:
-        visit = Visit(Inference())
-        visit.connection.data_received(post(b"1"))
-        page = visit.ask(handshake())
+        visit = Visit(inference := Inference())
+        visit.connection.data_received(post(b"1") + handshake())
+        echo(inference.taken[0])
+        await asyncio.sleep(0)
+        [page] = visit.pages
         assert page.connection == b"close"
         with pytest.raises(RuntimeError, match="detached"):
             page.detach()

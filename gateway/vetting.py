@@ -1,0 +1,151 @@
+"""What an HTTP/1.1 request must look like, and whether there is room for its body.
+
+Between the answering half of a connection (`gateway/lane.py`) and the one that reads it
+(`gateway/http1.py`): nothing here moves a byte. What is not acceptable raises `Refused`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import httptools
+
+from gateway import heads
+from gateway.exchange import CLOSE, KEEP, Exchange
+from gateway.lane import Lane, Refused
+from gateway.pages import Page, turn_for
+from gateway.shared import Shared
+from gateway.tunnel import Tunnel
+from mesh.messages import Buffer
+
+# A body that is declared to be at least this long needs room before any of it is looked at.
+_LARGE: Final = 64 * 1024
+# Bytes by which the room for a body of unknown length grows.
+STEP: Final = 64 * 1024
+TOO_LONG: Final = "request line and headers are too long"
+
+
+class Vetting(Lane):
+    """A connection that can tell what it is asked for."""
+
+    __slots__ = (
+        "_admitted",
+        "_declared",
+        "_exchange",
+        "_head",
+        "_parser",
+        "_pieces",
+        "_retiring",
+    )
+
+    def __init__(self, shared: Shared) -> None:
+        """Nothing is connected yet."""
+        super().__init__(shared)
+        self._parser: Any = httptools.HttpRequestParser(self)
+        self._exchange: Exchange | Page | None = None  # whose body is being read
+        self._admitted = -1  # bytes of its body for which there is room
+        self._declared = 0  # bytes of its body, as its head says
+        self._pieces: list[Buffer] | None = None  # of a body that came in several
+        self._head = 0  # bytes of later segments since the phase began, or since the last piece
+        self._retiring = False
+
+    # ---- the head
+
+    def _begin(
+        self, target: bytes, names: list[bytes], values: list[bytes], connection: bytes
+    ) -> Exchange | Page:
+        """Take in a request that is not of the plainest kind."""
+        method, version = self._parser.get_method(), self._parser.get_http_version()
+        if method == b"CONNECT":
+            raise Refused(self._failure("method_not_allowed", "this is no proxy", ("Allow", "")))
+        return turn_for(self, heads.Head(method, target, names, values), version, connection)
+
+    def _check_head(self, target: bytes, names: list[bytes], values: list[bytes]) -> None:
+        """Measure a head that may be too large: it came in several segments, or in a long one."""
+        self._head = 0
+        if heads.size_of(target, names, values) > self._shared.limits.max_header:
+            raise Refused(self._failure("headers_too_large", TOO_LONG))
+
+    def _check_host(self, host: bytes) -> None:
+        """Refuse a Host that is none, and remember one that is."""
+        if not heads.sane_host(host):
+            raise Refused(self._failure("bad_request", "the Host header names no host"))
+        self._shared.host = host
+
+    def _check_plan(self, plan: heads.Plan) -> bytes:
+        """What the answer's Connection header must say. Raises where the head is not acceptable."""
+        version = self._parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            message = f"HTTP/{version} is not spoken here; use HTTP/1.1"
+            raise Refused(self._failure("version_not_supported", message))
+        if plan.hosts > 1 or (plan.hosts == 0 and version == "1.1"):
+            raise Refused(self._failure("bad_request", "a request needs exactly one Host header"))
+        if self._retiring or self._tunnel is not None or not self._parser.should_keep_alive():
+            return CLOSE  # a tunnel that is not opened leaves nothing to be read
+        return KEEP if version == "1.0" else b""
+
+    # ---- the body
+
+    def _weigh(self, plan: heads.Plan, values: list[bytes]) -> None:
+        """Look at a body before it comes: it may be large, of unknown size, or await our word."""
+        framing = {kind: values[index] for kind, index in plan.framing}
+        chunked = heads.ENCODING in framing
+        if chunked:
+            self._pieces = []
+            self._received = 0
+        size = self._declared
+        if size > self._shared.limits.max_body:
+            raise self._too_large()
+        expectation = framing.get(heads.EXPECT)
+        if chunked or size >= _LARGE or expectation:
+            self._admit(STEP if chunked else size)
+        if expectation is not None and (chunked or size):
+            self._expect(expectation)
+
+    def _admit(self, nbytes: int) -> None:
+        """Find room for a body of so many bytes. Raises where there is none."""
+        assert self._exchange is not None
+        answer = self._exchange.admit(nbytes)
+        if answer is not None:
+            self._admitted = -1
+            raise Refused(answer)
+        self._admitted = nbytes
+
+    def _drop(self) -> None:
+        """Read no more of the request that is being read: it will not be whole."""
+        exchange, self._exchange = self._exchange, None
+        self._pieces = None
+        self._received = 0
+        if exchange is not None and self._admitted >= 0:
+            exchange.lost()
+
+    def _expect(self, expectation: bytes) -> None:
+        """The client waits for our word before it sends the body."""
+        if self._parser.get_http_version() != "1.1":
+            return
+        if expectation.strip().lower() != b"100-continue":
+            raise Refused(self._failure("expectation_failed", "only 100-continue can be expected"))
+        self._owes_continue = self.special = True
+        self._continue()
+
+    def _upgrade(self, plan: heads.Plan, names: list[bytes], values: list[bytes]) -> bool:
+        """Prepare a WebSocket's upgrade, if it is its turn; False for any other."""
+        parser = self._parser
+        if not parser.should_upgrade():
+            return True  # it is not meant: Connection does not speak of it
+        form = (parser.get_method(), parser.get_http_version())
+        if self._retiring or self.pending or form != (b"GET", "1.1"):
+            return False
+        if heads.asks_for_websocket(plan, names, values):
+            self._tunnel = Tunnel(self._shared, self.transport)
+        return self._tunnel is not None
+
+    def _too_large(self) -> Refused:
+        message = f"the body is larger than {self._shared.limits.max_body} bytes"
+        return Refused(self._failure("body_too_large", message))
+
+    def _failure(self, code: str, message: str, *headers: tuple[str, str]) -> bytes:
+        """The answer to the request that is being read."""
+        exchange = self._exchange
+        name = exchange.request_id if exchange is not None else None
+        return self._shared.failure(code, message, name, headers)
