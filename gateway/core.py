@@ -337,7 +337,7 @@ class GatewayCore:
         for holder, numbers in self._cancels.items():
             session = self.links.sessions.get(holder)
             if session is not None:
-                session.post(Cancel(self.links.me, numbers))
+                session.post_cancel(Cancel(self.links.me, numbers))
                 self.links.touch(session)
         self._cancels.clear()
 

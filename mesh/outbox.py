@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from mesh.errors import ProtocolError
 from mesh.fields import PART_SIZE
-from mesh.messages import Message, Outcomes, Part, Tasks
+from mesh.messages import Cancel, Message, Outcomes, Part, Task, Tasks
 from mesh.transfers import Outgoing, is_large
 from mesh.wire import Encoded, encode
 
@@ -82,6 +82,29 @@ class Outbox:
             self._bulk.append(outgoing)
         else:
             self._small.append(message)
+
+    def withdraw(self, cancel: Cancel) -> list[Task]:
+        """Queue a CANCEL, and drop tasks that wait here for it. It overtakes none that it names.
+
+        Returns:
+            The tasks that were dropped: the other will not hear of them.
+        """
+        dropped: list[Task] = []
+        left = dict.fromkeys(cancel.numbers)
+        for outgoing in list(self._bulk):
+            tasks = outgoing.whole.tasks if type(outgoing.whole) is Tasks else []
+            named = [task.number for task in tasks if task.number in left]
+            for number in named:
+                del left[number]
+            if named and len(tasks) == 1 and not outgoing.begun:
+                self._bulk.remove(outgoing)
+                dropped += tasks
+            elif named:
+                behind = self._bulk.index(outgoing) + 1
+                self._bulk.insert(behind, Outgoing(Cancel(cancel.owner, named), self._transfers))
+        if left:
+            self._small.append(Cancel(cancel.owner, list(left)))
+        return dropped
 
     def take(self, now: float) -> list[Retained]:
         """Number everything that may go now, in the order in which it must be sent."""

@@ -17,7 +17,18 @@ from collections.abc import Sequence
 
 from mesh.errors import ProtocolError
 from mesh.fields import Frame
-from mesh.messages import RELIABLE, Header, Message, Part, Role, StageFacts, Task, Tasks, Type
+from mesh.messages import (
+    RELIABLE,
+    Cancel,
+    Header,
+    Message,
+    Part,
+    Role,
+    StageFacts,
+    Task,
+    Tasks,
+    Type,
+)
 from mesh.outbox import UNKNOWN, Outbox, Retained, singly
 from mesh.transfers import Incoming
 from mesh.wire import encode, seal
@@ -201,6 +212,12 @@ class Session:
         self.spent_tasks += len(tasks)
         self.spent_bytes += nbytes
         self._outbox.post(Tasks(tasks), nbytes)
+
+    def post_cancel(self, cancel: Cancel) -> None:
+        """Queue a CANCEL; what it names and is not on its way yet does not set out."""
+        dropped = self._outbox.withdraw(cancel)
+        self.spent_tasks -= len(dropped)
+        self.spent_bytes -= sum([task.nbytes for task in dropped])
 
     @property
     def free_tasks(self) -> int:

@@ -49,7 +49,7 @@ class Step(NamedTuple):
 
 
 class Outgoing:
-    """A message whose large buffers go ahead of it in slices.
+    """A message whose large buffers go ahead of it in slices; or one that must not overtake such.
 
     Args:
         message: what the receiver shall have in the end.
@@ -59,11 +59,13 @@ class Outgoing:
         whole: the message.
         transfers: how many numbers it takes.
         left: whether the step that names the slices is still to come.
+        begun: whether any step was taken.
     """
 
     def __init__(self, message: Message, first: int) -> None:
         self.whole = message
         self.left = True
+        self.begun = False
         buffers = _buffers(message)
         limit = _limit(buffers)
         self._first = first
@@ -74,6 +76,7 @@ class Outgoing:
 
     def step(self) -> Step | None:
         """The next slice, in order; then the message that names them; then None."""
+        self.begun = True
         return next(self._steps, None)
 
     def _walk(self) -> Iterator[Step]:
@@ -83,6 +86,9 @@ class Outgoing:
                 part = Part(number, len(view), offset, view[offset : offset + PART_SIZE])
                 yield Step(part, part)
         self.left = False
+        if not self._large:
+            yield Step(self.whole, self.whole)
+            return
         yield Step(_with_transfers(self.whole, self._first, self._limit), self.whole)
 
 

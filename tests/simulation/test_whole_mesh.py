@@ -318,6 +318,21 @@ def test_the_last_queue_forgets_a_client_as_soon_as_it_is_known_to_hold_its_requ
     assert_quiet(mesh)
 
 
+@pytest.mark.parametrize("after", [0.0, 0.0003, 0.0006])
+def test_a_client_leaves_while_its_large_body_is_on_its_way(after):
+    mesh = SmallMesh("a")
+    one = mesh.replica("a", pool=64 * MIB)
+    mesh.settle()
+    numbers = [mesh.gateway.submit(bytes(20 * MIB)) for _ in range(3)]
+    mesh.run(after)
+    for number in numbers[1], numbers[0]:
+        mesh.gateway.core.gone(number)
+    mesh.gateway.turn()
+    mesh.answered(numbers[2])
+    assert one.computed == [numbers[2]]
+    assert_quiet(mesh)
+
+
 def test_a_client_leaves_while_its_output_waits_at_the_owner():
     mesh = SmallMesh("a", "b")
     mesh.replica("a")

@@ -199,6 +199,18 @@ def test_events_of_streams_end_nothing(rig):
     assert request.holder == 11
 
 
+def test_a_large_request_that_nobody_wants_and_that_has_not_set_out_costs_no_credit(rig):
+    request = rig.submit()
+    request.buffers, request.nbytes = [bytes(2 * POOL)], 2 * POOL
+    rig.first.stage = rig.first.stage._replace(pool=4 * POOL)
+    rig.core.advance(0.0)
+    assert rig.first.free_tasks == 9
+    rig.core.gone(request.number)
+    rig.core.advance(0.0)
+    assert (rig.first.free_tasks, rig.first.free_bytes) == (10, POOL)
+    assert rig.first.unreceipted() == []
+
+
 # --- notes ----------------------------------------------------------------------------------------
 
 

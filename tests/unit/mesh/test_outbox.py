@@ -133,3 +133,19 @@ def test_rows_go_singly() -> None:
     ]
     assert singly(Outcomes(outcomes[:1])) == [Outcomes(outcomes[:1])]
     assert singly(Cancel(1, [1, 2])) == [Cancel(1, [1, 2])]
+
+
+def test_a_cancel_does_not_overtake_what_it_names() -> None:
+    outbox = Outbox()
+    begun, waiting, other = (large(number, 12) for number in (1, 2, 3))
+    both = Tasks([a_task(4, 12 * SMALL), a_task(5, 12 * SMALL)])
+    for whole in begun, waiting, other, both:
+        outbox.post(whole, 12 * SMALL)
+    assert len(outbox.take(0.0)) == 8
+    assert outbox.withdraw(Cancel(1, [9, 2, 5, 1])) == waiting.tasks
+    assert outbox.withdraw(Cancel(1, [])) == []
+    sent = []
+    while outbox.is_queued():
+        sent += [kept.message for kept in outbox.take(0.0) if type(kept.message) is not Part]
+        outbox.receipt(outbox.sequence)
+    assert sent == [Cancel(1, [9]), begun, Cancel(1, [1]), other, both, Cancel(1, [5])]

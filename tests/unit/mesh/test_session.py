@@ -148,6 +148,23 @@ def test_a_large_task_comes_in_slices_and_is_news_once(pair: Pair) -> None:
     assert there.taken_bytes == 5 * SMALL
 
 
+def test_what_is_cancelled_before_it_set_out_costs_no_credit(pair: Pair) -> None:
+    pair.grant(9)
+    here, there = pair.producer, pair.consumer
+    for number in 1, 2, 3:
+        here.post_tasks([a_task(number, 20 * SMALL)], 20 * SMALL)
+    pair.carry(here.flush(0.0), there)
+    here.post_cancel(Cancel(1, [1, 2]))
+    news: list[Message] = []
+    while not here.is_idle():
+        news += pair.carry(here.flush(0.0), there)
+        pair.carry([there.say(Credit(), 0.0)], here)
+    assert [message for message in news if type(message) is Cancel] == [Cancel(1, [1])]
+    assert [m.tasks[0].number for m in news if type(m) is Tasks] == [1, 3]
+    assert here.spent_tasks == there.taken_tasks == 2
+    assert here.spent_bytes == there.taken_bytes == 40 * SMALL
+
+
 def test_a_receipt_may_wait_but_not_for_long_and_not_for_many(pair: Pair) -> None:
     here, there = pair.producer, pair.consumer
     assert there.owes_at() == float("inf")
