@@ -3,12 +3,17 @@
 Over the first (``--ready-fd``) the child writes JSON lines: that it is bound, that it is ready, or
 why it cannot start. The second (``--parent-fd``) is never written: its end means that the parent is
 gone, however it died, and the child leaves. Both are optional; a process started by hand has none.
+
+A worker that keeps the interpreter's lock keeps the thread that watches, too. So the kernel is
+asked to tell of the parent's death by a signal, which ends the child with no Python run.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
+import math
 import os
 import select
 import shutil
@@ -16,6 +21,10 @@ import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
+
+# Told of the parent's death by this signal, the child ends as many seconds later as its number is.
+PARENT_DIED = 16  # SIGSTKFLT, which nobody uses
+_PR_SET_PDEATHSIG = 1
 
 
 class Lifeline:
@@ -62,6 +71,7 @@ class Lifeline:
         """From now on: when the parent is gone, leave as on SIGTERM, within `grace` seconds."""
         if self._parent_fd is None:
             return
+        _set_alarm_of_death(PARENT_DIED)
         self._thread = threading.Thread(
             target=self._wait, args=(self._parent_fd, grace), daemon=True
         )
@@ -74,6 +84,8 @@ class Lifeline:
         os.eventfd_write(self._closing, 1)
         if self._thread is not None:
             self._thread.join()
+            _set_alarm_of_death(0)
+            signal.alarm(0)
         for descriptor in (self._ready_fd, self._parent_fd, self._closing):
             if descriptor is not None:
                 os.close(descriptor)
@@ -97,6 +109,7 @@ class Lifeline:
                 poll.register(process, select.POLLIN)
             if any(descriptor == self._closing for descriptor, _ in poll.poll()):
                 return
+        signal.alarm(math.ceil(grace) + 2)  # in case this thread does not run when that is over
         if self._run_folder:
             shutil.rmtree(self._run_folder, ignore_errors=True)
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
@@ -121,6 +134,18 @@ def _parent() -> Iterator[int | None]:
         yield process
     finally:
         os.close(process)
+
+
+def _set_alarm_of_death(number: int) -> None:
+    """Have a signal set the alarm when the parent dies, and the alarm end this process.
+
+    The C function `alarm` is the signal's handler: called with its number, it takes that for
+    seconds. So nothing waits for the interpreter. 0 undoes it.
+    """
+    libc = ctypes.CDLL(None)
+    with contextlib.suppress(AttributeError):  # a system without it has the pipe alone
+        libc.prctl(_PR_SET_PDEATHSIG, number)
+        libc.signal(PARENT_DIED, libc.alarm if number else signal.SIG_DFL)
 
 
 def kill_group() -> None:

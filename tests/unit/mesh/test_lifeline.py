@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -133,6 +135,43 @@ time.sleep(60)
         os.close(life)
         assert child.wait(10) == -signal.SIGKILL
         assert child.stdout.read() == b""  # ends when the last holder is gone
+
+
+def test_an_orphan_ends_although_its_worker_does_not_let_python_run() -> None:
+    child = """
+import ctypes, signal, sys
+import mesh.lifeline
+mesh.lifeline.PARENT_DIED = signal.SIGHUP  # 1, and so many seconds
+mesh.lifeline.Lifeline(None, int(sys.argv[1])).watch(grace=60.0)
+ctypes.PyDLL(None).system(b"echo $PPID $$; exec sleep 60")  # keeps the interpreter's lock
+"""
+    parent = """
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", sys.argv[1], sys.argv[2]], pass_fds=(int(sys.argv[2]),))
+sys.stdin.read()
+"""
+    read, life = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", parent, child, str(read)],
+        pass_fds=(read,),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdin, process.stdout:
+        orphan, shell = (os.pidfd_open(int(pid)) for pid in process.stdout.readline().split())
+        process.kill()
+        process.wait()
+        try:
+            assert select.select([orphan], [], [], 10.0)[0], "it lives on"
+        finally:
+            for left in orphan, shell:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(left, signal.SIGKILL)
+                os.close(left)
+    os.close(read)
+    os.close(life)
 
 
 def test_without_a_descriptor_of_the_parent_the_pipe_tells(monkeypatch: pytest.MonkeyPatch) -> None:
