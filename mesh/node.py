@@ -143,6 +143,8 @@ class Node:
 
     def _carry_out(self, now: float) -> None:
         links, network = self.core.links, self.network
+        if not links.out:
+            return
         for instruction in links.take():
             kind = type(instruction)
             if kind is Send:

@@ -31,7 +31,7 @@ from mesh.messages import (
 )
 from mesh.outbox import UNKNOWN, Outbox, Retained, singly
 from mesh.transfers import Incoming
-from mesh.wire import encode, seal
+from mesh.wire import HeaderFields, encode, seal
 
 LAZY = 0.050  # seconds that a receipt or grant may wait for something to ride on
 MANY_MESSAGES = 64  # unreceipted messages after which the receipt waits no longer
@@ -232,16 +232,16 @@ class Session:
     def say(self, message: Message, now: float) -> list[Frame]:
         """The frames of an unreliable message, to be sent at once."""
         encoded = encode(message, now)
-        return seal(self._header(encoded.type, 0, 0, now), encoded)
+        return seal(self._header(encoded[0], 0, 0, now), encoded)
 
     def flush(self, now: float) -> list[list[Frame]]:
         """Everything that may go now, small messages before slices of large ones.
 
         Returns them as multiparts, in order; none while there is no connection.
         """
-        if self.link is None:
-            return []
         outbox = self._outbox
+        if self.link is None or not outbox.is_queued():
+            return []
         sent = [self._frames(kept, now) for kept in outbox.take(now)]
         while outbox.misfits:
             misfits, outbox.misfits = outbox.misfits, []
@@ -251,16 +251,17 @@ class Session:
         return sent
 
     def _frames(self, kept: Retained, now: float) -> list[Frame]:
-        age = int((now - kept.at) * 1000)
-        return seal(self._header(kept.encoded.type, kept.sequence, age, now), kept.encoded)
+        sequence, encoded, at, _ = kept
+        age = int((now - at) * 1000)
+        return seal(self._header(encoded[0], sequence, age, now), encoded)
 
-    def _header(self, kind: Type, sequence: int, age: int, now: float) -> Header:
+    def _header(self, kind: Type, sequence: int, age: int, now: float) -> HeaderFields:
         self._told_tasks = self.allowed_tasks
         self._told_bytes = self.allowed_bytes
         self._unreceipted_in = 0
         self._owed_since = None
         self.said = now
-        return Header(
+        return (
             kind,
             self.me,
             self.peer,

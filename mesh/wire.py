@@ -66,6 +66,12 @@ VERSION = 1
 FIXED = struct.Struct("!2sBB6QI")
 _BY_NUMBER = {int(kind): kind for kind in Type}  # a tenth of the time that `Type(number)` takes
 MAX_AGE = 2**32 - 1
+# The fields of a `Header`.
+HeaderFields = tuple[Type, int, int, int, int, int, int, int]
+# A lone request pays for each of these: a named tuple's own `__new__` costs three times as much.
+_new_tuple = tuple.__new__
+_pack_fixed = FIXED.pack
+_unpack_fixed = FIXED.unpack_from
 
 
 class Encoded(NamedTuple):
@@ -75,28 +81,30 @@ class Encoded(NamedTuple):
         type: of the message.
         body: the msgpack list.
         frames: payload frames, in the order in which the rows name them.
-        nbytes: length of body and frames together.
     """
 
     type: Type
     body: bytes
     frames: Sequence[Frame]
-    nbytes: int
 
 
-def seal(header: Header, encoded: Encoded) -> list[Frame]:
+def seal(header: HeaderFields, encoded: Encoded) -> list[Frame]:
     """Put the header on: the frames that go into one multipart.
+
+    Args:
+        header: a `Header`, or its fields as a plain tuple where one is made for each message.
+        encoded: what it heads.
 
     Example:
         >>> frames = seal(Header(Type.WHO, 7, 0), encode(Who()))
         >>> len(frames), frames[0][:4]
         (1, b'ML\\x01\\x0f')
     """
-    kind, sender, receiver, sequence, receipt, tasks, nbytes, age = header
-    fixed = FIXED.pack(
-        MAGIC, VERSION, kind, sender, receiver, sequence, receipt, tasks, nbytes, min(age, MAX_AGE)
-    )
-    return [fixed + encoded.body, *encoded.frames]
+    if header[7] > MAX_AGE:
+        header = (*header[:7], MAX_AGE)
+    body = _pack_fixed(MAGIC, VERSION, *header) + encoded[1]
+    frames = encoded[2]
+    return [body, *frames] if frames else [body]
 
 
 def open_header(frames: Sequence[Frame]) -> Header:
@@ -110,13 +118,13 @@ def open_header(frames: Sequence[Frame]) -> Header:
     first = frames[0]
     if len(first) < HEADER_SIZE:
         raise ProtocolError(f"a first frame of {len(first)} bytes is shorter than the header")
-    magic, version, number, *rest = FIXED.unpack_from(first)
+    magic, version, number, *rest = _unpack_fixed(first)
     if magic != MAGIC or version != VERSION:
         raise ProtocolError(f"not a message of version {VERSION}: it begins with {magic!r}")
     kind = _BY_NUMBER.get(number)
     if kind is None:
         raise ProtocolError(f"there is no message type {number}")
-    return Header(kind, *rest)
+    return _new_tuple(Header, (kind, *rest))
 
 
 def decode(frames: Sequence[Frame], now: float) -> tuple[Header, Message]:
@@ -130,12 +138,13 @@ def decode(frames: Sequence[Frame], now: float) -> tuple[Header, Message]:
         ProtocolError: whatever is wrong with the bytes; nothing else is ever raised.
     """
     header = open_header(frames)
-    if len(frames[0]) > MAX_BODY:
-        raise ProtocolError(f"a first frame of {len(frames[0])} bytes is over {MAX_BODY}")
-    body = unpack_body(memoryview(frames[0])[HEADER_SIZE:])
-    read = _READERS[header.type]
+    first = frames[0]
+    if len(first) > MAX_BODY:
+        raise ProtocolError(f"a first frame of {len(first)} bytes is over {MAX_BODY}")
+    body = unpack_body(memoryview(first)[HEADER_SIZE:])
+    read = _READERS[header[0]]
     try:
-        return header, read(body, frames[1:], now - header.age / 1000)
+        return header, read(body, frames[1:], now - header[7] / 1000)
     except MISFITS as error:
         raise ProtocolError(f"{header.type.name}: {error}") from error
 
@@ -184,18 +193,19 @@ def encode(message: Message, now: float = 0.0) -> Encoded:
     """
     kind = _TYPES[type(message)]
     try:
-        body, frames = _write(kind, message, now)
+        if type(message) is Tasks:
+            body, frames = bundles.pack_tasks(message, now)
+        elif type(message) is Outcomes:
+            body, frames = bundles.pack_outcomes(message)
+        else:
+            body, frames = _write(kind, message, now)
         check_size(body, frames)
     except MISFITS as error:
         raise ProtocolError(f"{kind.name} can not be sent: {error}") from error
-    return Encoded(kind, body, frames, len(body) + sum(map(len, frames)))
+    return _new_tuple(Encoded, (kind, body, frames))
 
 
 def _write(kind: Type, message: Message, now: float) -> tuple[bytes, list[Frame]]:
-    if isinstance(message, Tasks):
-        return bundles.pack_tasks(message, now)
-    if isinstance(message, Outcomes):
-        return bundles.pack_outcomes(message)
     if isinstance(message, Answer):
         return bundles.pack_outcomes(Outcomes([message.outcome]))
     fields, frames = _WRITERS[kind](message)

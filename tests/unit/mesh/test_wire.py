@@ -138,7 +138,6 @@ def test_a_message_keeps_its_body_when_it_is_sealed_again() -> None:
     assert first[1:] == again[1:] == list(encoded.frames)
     assert bytes(first[0])[HEADER_SIZE:] == bytes(again[0])[HEADER_SIZE:] == encoded.body
     assert open_header(again).receipt == 9
-    assert encoded.nbytes == len(encoded.body) + INLINE + 1
 
 
 @relaxed
@@ -147,7 +146,6 @@ def test_a_payload_frame_is_passed_on_uncopied(message: Message) -> None:
     encoded = encode(message, NOW)
     frames = seal(Header(encoded.type, 1, 2), encoded)
     assert all(a is b for a, b in zip(frames[1:], encoded.frames, strict=True))
-    assert encoded.nbytes == sum(map(len, frames)) - HEADER_SIZE
 
 
 @pytest.mark.parametrize("shape", [bytes, bytearray, memoryview])
