@@ -27,22 +27,20 @@ from mesh.fields import (
     pairs,
     payload_bytes,
     text,
-    u64s,
     unpack_buffers,
+    unpack_list,
     words,
 )
 from mesh.messages import Buffer, Kind, Meta, Outcome, Outcomes, Path, Task, Tasks
 from mesh.riders import pack_figures, pack_notes, read_figures, read_notes
 
-# number, budget in ms, index of owner, index of path, hop, attempt, count of timings, flags,
-# priority
-TASK_ROW = struct.Struct("!QIHHHHBBB")
+# owner, number, budget in ms, index of path, hop, attempt, count of timings, flags, priority
+TASK_ROW = struct.Struct("!QQIHHHBBB")
 # number, index, attempt, hop, status, count of timings, kind
 OUTCOME_ROW = struct.Struct("!QIHHHBB")
 MAX_BUDGET = 2**32 - 1
 MAX_HOPS = 64
 MAX_TIMINGS = 2**8 - 1
-_PLAIN: tuple[str, str, tuple[tuple[str, str], ...], list[Any]] = ("", "", (), [])
 _KINDS = {int(kind): kind for kind in Kind}
 # The numbers of a row, and the highest that its column holds.
 _HIGHEST = {
@@ -50,9 +48,10 @@ _HIGHEST = {
     **{"attempt": 2**16 - 1, "status": 2**16 - 1, "flags": 255, "priority": 255},
 }
 
-# Paths that were checked before. Few are in use, and each bundle names one; a peer that makes up
-# many only makes us forget.
-_known_paths: dict[Path, Path] = {}
+# Paths that were written and read before. Few are in use, and each bundle names one; a peer that
+# makes up many only makes us forget.
+_written_paths: dict[Path, bytes] = {}
+_known_paths: dict[bytes, Path] = {}
 _MOST_PATHS = 256
 
 __all__ = ["pack_outcomes", "pack_tasks", "read_outcomes", "read_tasks", "refusal"]
@@ -71,29 +70,26 @@ def pack_tasks(message: Tasks, now: float) -> tuple[bytes, list[Frame]]:
     Raises:
         One of `MISFITS`: a task breaks a limit; `refusal` says which one and why.
     """
-    owners: dict[int, int] = {}
     paths: dict[Path, int] = {}
     rows: list[bytes] = []
     times: list[int] = []
     varied: list[Any] = []
     frames: list[Frame] = []
     pack_row, most = TASK_ROW.pack, float(MAX_BUDGET)
-    owner = path = None  # of the row before: most bundles have one of each
+    path = None  # of the row before: most bundles have one
     for task in message.tasks:
-        if task.owner != owner:
-            owner = task.owner
-            owner_index = owners.setdefault(owner, len(owners))
         if task.path is not path:
             path = task.path
             path_index = paths.setdefault(path, len(paths))
         budget = (task.deadline - now) * 1000
         timings = task.timings
-        buffers = task.buffers
+        if timings:
+            times += timings
         rows.append(
             pack_row(
+                task.owner,
                 task.number,
                 int(budget) if 0.0 <= budget <= most else _clamp(budget),
-                owner_index,
                 path_index,
                 task.hop,
                 task.attempt,
@@ -102,21 +98,21 @@ def pack_tasks(message: Tasks, now: float) -> tuple[bytes, list[Frame]]:
                 task.priority,
             )
         )
-        if timings:
-            times += timings
-        if (
-            task.trace is None
-            and task.meta is None
-            and len(buffers) == 1
-            and type(buffers[0]) is bytes
-            and len(buffers[0]) <= INLINE
-        ):
+        buffers = task.buffers
+        if task.trace is None and task.meta is None and _plain(buffers):
             varied.append(buffers[0])
         else:
             varied.append(_vary_task(task, frames))
-    fixed = b"".join(rows)
-    path_list = [_read_path(path) for path in paths]
-    return pack([fixed, _u32s(times), u64s(tuple(owners)), path_list, listed(varied)]), frames
+    fixed = rows[0] if len(rows) == 1 else b"".join(rows)
+    written = [_written_paths.get(path) or _write_path(path) for path in paths]
+    return pack([fixed, _u32s(times) if times else b"", written, listed(varied)]), frames
+
+
+def _write_path(path: Path) -> bytes:
+    """A path as one string of bytes, which both ends recognize as a whole the next time."""
+    written: bytes = pack(_checked_path(path))
+    _remember(_written_paths, path, written)
+    return written
 
 
 def _clamp(budget: float) -> int:
@@ -182,23 +178,24 @@ def read_tasks(body: Body, frames: Sequence[Frame], now: float) -> Tasks:
     Raises:
         ValueError, TypeError, IndexError, struct.error: the body is no such bundle.
     """
-    fixed, times, owners, paths, varied = body
-    owners = u64s(owners)
-    paths = [_read_path(path) for path in paths]
+    fixed, times, paths, varied = body
+    paths = [_known_paths.get(path) or _read_path(path) for path in paths]
     timings = _Timings(times)
     rest = iter(frames)
     tasks = []
+    plain = True
+    buffers: list[Any]
     for row, item in zip(TASK_ROW.iter_unpack(fixed), varied, strict=True):
-        number, budget, owner, path, hop, attempt, count, flags, priority = row
-        trace, meta, buffers = None, None, item
+        owner, number, budget, path, hop, attempt, count, flags, priority = row
         if type(item) is bytes:
-            buffers, nbytes = [item], len(item)
+            trace, meta, buffers, nbytes = None, None, [item], len(item)
         else:
+            plain = False
             trace, meta, buffers = _read_varied(item, rest)
             nbytes = payload_bytes(buffers)
         tasks.append(
             Task(
-                owners[owner],
+                owner,
                 number,
                 paths[path],
                 hop,
@@ -213,24 +210,33 @@ def read_tasks(body: Body, frames: Sequence[Frame], now: float) -> Tasks:
                 meta,
             )
         )
-    check_all_used(rest)
-    return Tasks(tasks)
+    if frames:
+        check_all_used(rest)
+    return Tasks(tasks, plain)
 
 
-def _read_path(path: Any) -> Path:
-    known = _known_paths.get(path)
-    if known is not None:
-        return known
+def _read_path(written: Any) -> Path:
+    """The path that `_write_path` wrote."""
+    if type(written) is not bytes:
+        raise TypeError(f"a path is bytes, not {type(written).__name__}")
+    path = _checked_path(unpack_list(written))
+    _remember(_known_paths, written, path)
+    return path
+
+
+def _checked_path(path: Any) -> Path:
     if type(path) is not tuple or not 0 < len(path) <= MAX_HOPS:
         raise ValueError(f"a path has 1 to {MAX_HOPS} hops")
-    read = tuple(
+    return tuple(
         (text(stage, name="a stage's name"), text(revision, name="a revision"))
         for stage, revision in path
     )
-    if len(_known_paths) >= _MOST_PATHS:
-        _known_paths.clear()
-    _known_paths[read] = read
-    return read
+
+
+def _remember(known: dict[Any, Any], key: Any, value: Any) -> None:
+    if len(known) >= _MOST_PATHS:
+        known.clear()
+    known[key] = value
 
 
 def _read_varied(item: Any, frames: Iterator[Frame]) -> tuple[str | None, Meta | None, list[Any]]:
@@ -261,7 +267,7 @@ class _Timings:
     __slots__ = ("at", "column")
 
     def __init__(self, packed: Any) -> None:
-        self.column = struct.unpack(f"!{len(packed) // 4}I", packed)
+        self.column = struct.unpack(f"!{len(packed) // 4}I", packed) if packed != b"" else ()
         self.at = 0
 
     def take(self, count: int) -> tuple[int, ...]:
@@ -304,7 +310,8 @@ def pack_outcomes(message: Outcomes) -> tuple[bytes, list[Frame]]:
         else:
             varied.append(outcome.buffers[0])
     notes, figures = pack_notes(message.notes), pack_figures(message.figures)
-    return pack([b"".join(rows), _u32s(times), listed(varied), notes, figures]), frames
+    fixed = rows[0] if len(rows) == 1 else b"".join(rows)
+    return pack([fixed, _u32s(times), listed(varied), notes, figures]), frames
 
 
 def _vary_outcome(outcome: Outcome, frames: list[Frame]) -> list[Any]:
@@ -326,12 +333,15 @@ def read_outcomes(body: Body, frames: Sequence[Frame], now: float) -> Outcomes:
     timings = _Timings(times)
     rest = iter(frames)
     outcomes = []
+    plain = True
+    headers: tuple[tuple[str, str], ...]
+    buffers: list[Any]
     for row, item in zip(OUTCOME_ROW.iter_unpack(fixed), varied, strict=True):
         number, index, attempt, hop, status, count, kind = row
         if type(item) is bytes:
-            label, message, headers, buffers = _PLAIN
-            buffers = [item]
+            label, message, headers, buffers = "", "", (), [item]
         else:
+            plain = False
             label, message, headers, buffers = _read_words(rest, *item)
         outcomes.append(
             Outcome(
@@ -348,8 +358,9 @@ def read_outcomes(body: Body, frames: Sequence[Frame], now: float) -> Outcomes:
                 index,
             )
         )
-    check_all_used(rest)
-    return Outcomes(outcomes, read_notes(notes), read_figures(figures))
+    if frames:
+        check_all_used(rest)
+    return Outcomes(outcomes, read_notes(notes), read_figures(figures), plain)
 
 
 def _read_words(

@@ -310,9 +310,15 @@ class Welcome:
 
 @dataclass(slots=True)
 class Tasks:
-    """A bundle of tasks for the consumer of this link. Reliable."""
+    """A bundle of tasks for the consumer of this link. Reliable.
+
+    Attributes:
+        tasks: at least one.
+        plain: it was read, and every payload in it is one small buffer: none came in slices.
+    """
 
     tasks: list[Task]
+    plain: bool = field(default=False, compare=False)
 
 
 @dataclass(slots=True)
@@ -332,11 +338,17 @@ class Credit:
 
 @dataclass(slots=True)
 class Outcomes:
-    """What became of an owner's tasks. Reliable."""
+    """What became of an owner's tasks. Reliable.
+
+    Attributes:
+        outcomes, notes, figures: any number of each.
+        plain: as in `Tasks`.
+    """
 
     outcomes: list[Outcome] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     figures: list[Figures] = field(default_factory=list)
+    plain: bool = field(default=False, compare=False)
 
 
 @dataclass(slots=True)

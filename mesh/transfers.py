@@ -139,6 +139,8 @@ class Incoming:
         Raises:
             ProtocolError: it names a transfer that is not complete.
         """
+        if isinstance(message, Tasks | Outcomes) and message.plain:
+            return
         named = [
             (buffers, at, buffer)
             for buffers in _buffer_lists(message)

@@ -12,15 +12,12 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, get_args
 
-import msgpack
-
 from mesh import bundles
 from mesh.errors import ProtocolError
 from mesh.fields import (
     HEADER_SIZE,
     MAX_BODY,
     MAX_FRAMES,
-    MAX_LIST,
     MISFITS,
     Body,
     Frame,
@@ -33,6 +30,7 @@ from mesh.fields import (
     u64,
     u64s,
     unpack_buffers,
+    unpack_list,
     words,
 )
 from mesh.messages import (
@@ -141,44 +139,12 @@ def decode(frames: Sequence[Frame], now: float) -> tuple[Header, Message]:
     first = frames[0]
     if len(first) > MAX_BODY:
         raise ProtocolError(f"a first frame of {len(first)} bytes is over {MAX_BODY}")
-    body = unpack_body(memoryview(first)[HEADER_SIZE:])
+    body = unpack_list(memoryview(first)[HEADER_SIZE:])
     read = _READERS[header[0]]
     try:
         return header, read(body, frames[1:], now - header[7] / 1000)
     except MISFITS as error:
         raise ProtocolError(f"{header.type.name}: {error}") from error
-
-
-def unpack_body(raw: memoryview) -> Body:
-    """The msgpack list behind the fixed header; every list in it becomes a tuple.
-
-    Tuples, because a hostile body of a million empty lists then costs a tenth of the time. No
-    list is longer than the bytes that are there, so none is allocated that claims to be.
-
-    Raises:
-        ProtocolError: it is no msgpack, no list, or larger than the limits.
-    """
-    try:
-        body = msgpack.unpackb(
-            raw,
-            use_list=False,
-            object_hook=_refuse,
-            ext_hook=_refuse,
-            max_array_len=min(MAX_LIST, len(raw)),
-            max_map_len=0,
-            max_ext_len=0,
-            max_str_len=MAX_BODY,
-            max_bin_len=MAX_BODY,
-        )
-    except Exception as error:
-        raise ProtocolError(f"the body is not msgpack: {type(error).__name__}") from error
-    if type(body) is not tuple:
-        raise ProtocolError(f"the body is a {type(body).__name__}, not a list")
-    return body
-
-
-def _refuse(*_: Any) -> None:
-    raise ValueError("no message has maps or extension types")
 
 
 def encode(message: Message, now: float = 0.0) -> Encoded:
@@ -211,7 +177,7 @@ def _write(kind: Type, message: Message, now: float) -> tuple[bytes, list[Frame]
     fields, frames = _WRITERS[kind](message)
     body = pack(fields)
     # Control messages are few: the reader itself is asked, so that no limit is written twice.
-    _READERS[kind](unpack_body(memoryview(body)), frames, now)
+    _READERS[kind](unpack_list(memoryview(body)), frames, now)
     return body, frames
 
 

@@ -16,6 +16,7 @@ from wire_strategies import NOW, comparable, figures, length, notes, outcomes, r
 
 from mesh import bundles
 from mesh.bundles import MAX_BUDGET, MAX_HOPS, refusal
+from mesh.errors import ProtocolError
 from mesh.fields import INLINE, MAX_BODY, MAX_BUFFERS, MAX_LIST, MISFITS, Transfer, pack
 from mesh.messages import Figures, Kind, Meta, Note, Outcome, Outcomes, Task, Tasks
 
@@ -59,12 +60,12 @@ def test_tasks_arrive_as_they_left(tasks: list[Task]) -> None:
     assert comparable(arrived) == comparable(tasks)
 
 
-def test_owners_and_paths_are_written_once() -> None:
+def test_a_path_is_written_once() -> None:
     other = (("detect", "r1"), ("read", "r1"))
     tasks = [a_task(owner=o, path=p) for o in (7, 8, 7) for p in (PATH, other, tuple(other))]
     body, _ = bundles.pack_tasks(Tasks(tasks), NOW)
-    _, _, owners, paths, _ = unpacked(body)
-    assert (owners, paths) == ((7, 8), (PATH, other))
+    _, _, paths, _ = unpacked(body)
+    assert paths == (pack(PATH), pack(other))
     arrived = sent_tasks(tasks)
     assert [(t.owner, t.path) for t in arrived] == [(t.owner, t.path) for t in tasks]
 
@@ -112,7 +113,7 @@ def test_every_other_form_of_task_arrives_too(changes: dict[str, Any]) -> None:
 )
 def test_a_deadline_becomes_the_budget_left(left: float, budget: int) -> None:
     body, _ = bundles.pack_tasks(Tasks([a_task(deadline=left)]), 0.0)
-    assert struct.unpack_from("!QI", unpacked(body)[0]) == (2, budget)
+    assert struct.unpack_from("!QQI", unpacked(body)[0]) == (1, 2, budget)
 
 
 def test_the_receivers_clock_makes_the_budget_a_deadline_again() -> None:
@@ -310,9 +311,9 @@ def test_notes_and_figures_that_would_not_be_read_are_not_written(message: Outco
 
 # --- bodies that are none -------------------------------------------------------------------------
 
-ROW = bundles.TASK_ROW.pack(2, 5000, 0, 0, 0, 1, 0, 0, 0)
-TIMED = bundles.TASK_ROW.pack(2, 5000, 0, 0, 0, 1, 2, 0, 0)
-GOOD_TASKS: tuple[Any, ...] = (ROW, b"", (1,), (PATH,), (b"x",))
+ROW = bundles.TASK_ROW.pack(1, 2, 5000, 0, 0, 1, 0, 0, 0)
+TIMED = bundles.TASK_ROW.pack(1, 2, 5000, 0, 0, 1, 2, 0, 0)
+GOOD_TASKS: tuple[Any, ...] = (ROW, b"", (pack(PATH),), (b"x",))
 
 
 def changed(good: tuple[Any, ...], **changes: Any) -> Any:
@@ -340,24 +341,22 @@ def test_the_model_of_a_body_is_read() -> None:
         changed(GOOD_TASKS, _0=TIMED),
         changed(GOOD_TASKS, _0=TIMED, _1=b"1234567"),
         changed(GOOD_TASKS, _0=TIMED, _1=b"1234"),
+        changed(GOOD_TASKS, _2=7),
         changed(GOOD_TASKS, _2=()),
-        changed(GOOD_TASKS, _2=(-1,)),
-        changed(GOOD_TASKS, _2=b"\x01"),
+        changed(GOOD_TASKS, _2=(pack(()),)),
+        changed(GOOD_TASKS, _2=(pack(PATH * 65),)),
+        changed(GOOD_TASKS, _2=("ab",)),
+        changed(GOOD_TASKS, _2=(pack((("a", 1),)),)),
+        changed(GOOD_TASKS, _2=(pack((("a",),)),)),
         changed(GOOD_TASKS, _3=()),
-        changed(GOOD_TASKS, _3=((),)),
-        changed(GOOD_TASKS, _3=(PATH * 65,)),
-        changed(GOOD_TASKS, _3=("ab",)),
-        changed(GOOD_TASKS, _3=((("a", 1),),)),
-        changed(GOOD_TASKS, _3=((("a",),),)),
-        changed(GOOD_TASKS, _4=()),
-        changed(GOOD_TASKS, _4=(b"x", b"y")),
-        changed(GOOD_TASKS, _4=("x",)),
-        changed(GOOD_TASKS, _4=((None, None),)),
-        changed(GOOD_TASKS, _4=((1, None, ()),)),
-        changed(GOOD_TASKS, _4=((None, 1, ()),)),
-        changed(GOOD_TASKS, _4=((None, ("GET", "/", ""), ()),)),
-        changed(GOOD_TASKS, _4=((None, ("GET", "/", "", ((1, 2),)), ()),)),
-        changed(GOOD_TASKS, _4=((None, None, (5,)),)),
+        changed(GOOD_TASKS, _3=(b"x", b"y")),
+        changed(GOOD_TASKS, _3=("x",)),
+        changed(GOOD_TASKS, _3=((None, None),)),
+        changed(GOOD_TASKS, _3=((1, None, ()),)),
+        changed(GOOD_TASKS, _3=((None, 1, ()),)),
+        changed(GOOD_TASKS, _3=((None, ("GET", "/", ""), ()),)),
+        changed(GOOD_TASKS, _3=((None, ("GET", "/", "", ((1, 2),)), ()),)),
+        changed(GOOD_TASKS, _3=((None, None, (5,)),)),
     ],
 )
 def test_a_body_that_is_no_bundle_of_tasks_is_a_misfit(body: Any) -> None:
@@ -422,7 +421,7 @@ def test_frames_and_rows_must_agree() -> None:
 def test_the_body_is_as_compact_as_it_claims() -> None:
     body, _ = bundles.pack_tasks(Tasks([a_task(buffers=[b""])] * 100), NOW)
     rows = bundles.TASK_ROW.size * 100
-    assert len(body) == len(pack([bytes(rows), b"", (1,), (PATH,), [b""] * 100]))
+    assert len(body) == len(pack([bytes(rows), b"", (pack(PATH),), [b""] * 100]))
 
 
 def test_the_examples_in_the_docstrings_hold() -> None:
@@ -431,7 +430,14 @@ def test_the_examples_in_the_docstrings_hold() -> None:
 
 def test_paths_are_remembered_but_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundles, "_known_paths", {})
+    monkeypatch.setattr(bundles, "_written_paths", {})
     for number in range(bundles._MOST_PATHS + 1):
         path = ((f"stage-{number}", "1"),)
         assert sent_tasks([a_task(path=path)])[0].path == path
-    assert len(bundles._known_paths) == 1
+    assert len(bundles._known_paths) == len(bundles._written_paths) == 1
+
+
+@pytest.mark.parametrize("path", [b"\xc1", pack(7), b""])
+def test_bytes_that_are_no_path_are_refused(path: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        bundles.read_tasks(changed(GOOD_TASKS, _2=(path,)), [], NOW)

@@ -170,7 +170,8 @@ def comparable(value: Any) -> Any:
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if dataclasses.is_dataclass(value):
-        fields = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+        compared = [one.name for one in dataclasses.fields(value) if one.compare]
+        fields = {name: getattr(value, name) for name in compared}
         return type(value).__name__, {name: comparable(one) for name, one in fields.items()}
     if isinstance(value, list | tuple):
         return type(value).__name__, [comparable(one) for one in value]
