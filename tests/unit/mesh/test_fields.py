@@ -12,6 +12,7 @@ from hypothesis import given
 from wire_strategies import buffers, comparable, length, relaxed
 
 from mesh import fields
+from mesh.errors import ProtocolError
 from mesh.fields import (
     HEADER_SIZE,
     INLINE,
@@ -22,6 +23,8 @@ from mesh.fields import (
     MAX_TEXT,
     MISFITS,
     Transfer,
+    pack,
+    unpack_list,
 )
 
 
@@ -194,3 +197,14 @@ def test_what_can_not_be_packed_is_a_misfit_and_leaves_nothing_behind(wrong: Any
 
 def test_the_examples_in_the_docstrings_hold() -> None:
     assert doctest.testmod(fields) == (0, 3)
+
+
+def test_a_list_is_read_as_tuples() -> None:
+    assert unpack_list(pack([1, [b"x", None]])) == (1, (b"x", None))
+    assert unpack_list(memoryview(pack([]))) == ()
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xc1", pack(7), pack({}), pack({"a": 1}), b"\xc7\x01\x02x"])
+def test_what_is_no_list_of_plain_values_is_refused(raw: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        unpack_list(raw)

@@ -182,3 +182,10 @@ def test_slices_of_a_message_that_could_not_be_read_are_dropped_at_the_next() ->
     arrived = carried(Tasks([a_task(b"y" * 80)]), incoming, first=2)
     assert payload(arrived) == [[b"y" * 80]]
     assert incoming.held == 0
+
+
+def test_in_a_message_of_small_payloads_nothing_is_looked_for() -> None:
+    task = a_task()
+    task.buffers = [Transfer(3, 5)]  # type: ignore[list-item]  # would be refused if it were seen
+    Incoming(1000).claim(Tasks([task], plain=True))
+    Incoming(1000).claim(Outcomes(plain=True))
