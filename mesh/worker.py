@@ -12,13 +12,12 @@ last stage             ─► deserialize_ipc ─► forward ─► serialize �
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from mesh import codec
-from mesh.errors import DecodingError, EncodingError
+from mesh.json_text import read_json, write_json
 from mesh.messages import Buffer
 from mesh.request_facts import RequestFacts
 
@@ -88,34 +87,17 @@ class Worker(ABC):
         Raises:
             DecodingError: it is not JSON; the client receives 400.
         """
-        if not payload:
-            return {}
-        try:
-            return json.loads(payload)
-        except json.JSONDecodeError as error:
-            place = f"{error.msg} at line {error.lineno}, column {error.colno}"
-            raise DecodingError(f"the body is not JSON: {place}") from None
-        except UnicodeDecodeError:
-            raise DecodingError("the body is not JSON: it is not UTF-8 text") from None
-        except RecursionError:
-            raise DecodingError("the body is nested too deeply") from None
-        except ValueError:
-            raise DecodingError("the body contains a number that is too long") from None
+        return read_json(payload) if payload else {}
 
     def serialize(self, obj: Any) -> bytes:
         """Turn a result of `forward` into the body of the answer; compact JSON unless overridden.
 
+        `docs/values.md` lists what can be written as JSON.
+
         Raises:
             EncodingError: JSON cannot express it; the client receives 500.
         """
-        try:
-            return _JSON.encode(obj).encode()
-        except UnicodeEncodeError:
-            raise EncodingError("the result holds text that is not valid Unicode") from None
-        except RecursionError:
-            raise EncodingError("the result is nested too deeply") from None
-        except (TypeError, ValueError) as error:
-            raise EncodingError(f"the result cannot be written as JSON: {error}") from None
+        return write_json(obj)
 
     def serialize_ipc(self, obj: Any) -> Buffer | list[Buffer]:
         """Turn a result of `forward` into what travels to the next stage.
@@ -160,16 +142,3 @@ class Worker(ABC):
             The JSON schema of the target, and the components that it refers to by name.
         """
         return {}, {}
-
-
-class _Json(json.JSONEncoder):
-    """Compact JSON that says what to do about a type it does not know."""
-
-    def default(self, o: Any) -> NoReturn:
-        kind = type(o)
-        name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
-        advice = "convert it with .tolist()" if hasattr(o, "tolist") else "override `serialize`"
-        raise TypeError(f"it holds a {name}; {advice}")
-
-
-_JSON = _Json(separators=(",", ":"), ensure_ascii=False, allow_nan=False)

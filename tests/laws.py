@@ -36,6 +36,7 @@ PURE = frozenset(
         "mesh/fields.py",
         "mesh/greeting.py",
         "mesh/instructions.py",
+        "mesh/json_text.py",
         "mesh/links.py",
         "mesh/messages.py",
         "mesh/mixin/msgpack_worker.py",
@@ -134,7 +135,7 @@ PURE_IMPORTS = _names(
     decimal difflib enum fractions functools hashlib heapq html http.HTTPStatus inspect ipaddress
     itertools json keyword math numbers operator re statistics string struct sys.byteorder
     sys.getrefcount sys.intern sys.maxsize textwrap tomllib types typing unicodedata urllib.parse
-    zlib msgpack numpy
+    zlib msgpack msgspec numpy
     """
 )
 IMPURE_PARTS = _names(

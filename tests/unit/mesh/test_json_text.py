@@ -1,0 +1,136 @@
+"""JSON bodies: the fast reader and writer say what the standard library says."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import doctest
+import enum
+import json
+import math
+import uuid
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wire_strategies import relaxed
+
+from mesh import json_text
+from mesh.errors import DecodingError, EncodingError
+from mesh.json_text import read_json, write_json
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@relaxed
+@given(values.filter(lambda value: "inf" not in repr(value)))
+def test_what_is_written_is_read_again_here_and_by_others(value: Any) -> None:
+    text = write_json(value)
+    assert read_json(text) == json.loads(text) == value
+
+
+@relaxed
+@given(values)
+def test_what_others_write_is_read(value: Any) -> None:
+    assert read_json(json.dumps(value).encode()) == value
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"NaN", b"[Infinity, -Infinity]", b"1e400", b'"\\ud800"', '{"a": "\u00e4"}'.encode("utf-16")],
+)
+def test_what_only_the_standard_library_understands_is_read(body: bytes) -> None:
+    assert repr(read_json(body)) == repr(json.loads(body))
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        (b"[1,]", "the body is not JSON: Expecting value at line 1, column 4"),
+        (b"", "the body is not JSON: Expecting value at line 1, column 1"),
+        (b'"\xff"', "the body is not JSON: it is not UTF-8 text"),
+        (b"[" * 100_000, "the body is nested too deeply"),
+        (b"9" * 5000, "the body contains a number that is too long"),
+    ],
+    ids=["syntax", "empty", "encoding", "depth", "digits"],
+)
+def test_what_is_no_json_is_a_decoding_error(body: bytes, complaint: str) -> None:
+    with pytest.raises(DecodingError) as caught:
+        read_json(body)
+    assert str(caught.value) == complaint
+
+
+@dataclasses.dataclass
+class Box:
+    left: int
+    text: str | None
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Box(1, None), '{"left":1,"text":null}'),
+        ([Colour.RED, {3}], '["red",[3]]'),
+        (datetime.date(2026, 1, 2), '"2026-01-02"'),
+        (uuid.UUID(int=1), '"00000000-0000-0000-0000-000000000001"'),
+        (decimal.Decimal("1.50"), '"1.50"'),
+        ([b"\x00\x01"], '["AAE="]'),
+        ({1: 2, None: 3}, '{"1":2,"null":3}'),
+        (np.float64(1.5), "1.5"),
+        ("null", '"null"'),
+        ([2**70, "\u00e4"], '[1180591620717411303424,"\u00e4"]'),
+    ],
+    ids=repr,
+)
+def test_more_than_json_itself_is_written(value: Any, text: str) -> None:
+    assert write_json(value) == text.encode()
+
+
+def circle() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+def deep() -> list[Any]:
+    value: list[Any] = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: np.zeros(2), "it holds a numpy.ndarray; convert it with .tolist()"),
+        (lambda: np.float32(1), "it holds a numpy.float32; convert it with .tolist()"),
+        (object, "it holds a object; override `serialize`"),
+        (lambda: b"a body", "it holds a bytes; override `serialize`"),
+        (lambda: [1.0, math.nan], "Out of range float values are not JSON compliant"),
+        (lambda: Box(1, None).__dict__ | {"x": math.inf}, "Out of range float"),
+        (circle, "Circular"),
+        (deep, "nested too deeply"),
+        (lambda: "\ud800", "not valid Unicode"),
+    ],
+    ids=["array", "scalar", "object", "bytes", "nan", "inf", "circle", "depth", "surrogate"],
+)
+def test_what_json_can_not_express_is_an_encoding_error(make: Any, complaint: str) -> None:
+    with pytest.raises(EncodingError) as caught:
+        write_json(make())
+    assert complaint in str(caught.value)
+
+
+def test_the_examples_in_the_docstrings_hold() -> None:
+    assert doctest.testmod(json_text) == (0, 2)
