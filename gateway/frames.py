@@ -5,8 +5,9 @@ that begin each frame:
 
 - It processes whatever it is given before it returns, and a segment from the socket may hold
   tens of thousands of frames. It is therefore given few at a time.
-- Frames that ask for no request (pings, settings, resets, empty pieces of a body) cost as much as
-  those that do. They are counted, so that somebody can lose patience.
+- Frames that ask for no request (pings, settings, resets, empty pieces of a body, updates of
+  windows that nothing was sent through) cost as much as those that do. They are counted, so that
+  somebody can lose patience.
 - A frame that is longer than allowed would be gathered whole, up to 16 MiB, before it is refused.
 - After a client's GOAWAY it can send nothing more, although the client may still wait for answers.
   That frame is kept from it.
@@ -25,9 +26,13 @@ _GOAWAY: Final = 7
 _END_STREAM: Final = 1
 _HEADER: Final = 9
 _LONGEST: Final = 16_384  # what a frame may have after its header; HTTP/2's default
-_RUN: Final = 64  # frames that are passed on at once
-# HEADERS, PUSH_PROMISE (an error), WINDOW_UPDATE and CONTINUATION; DATA is looked at.
-_WELCOME: Final = frozenset({1, 5, 8, 9})
+_RUN: Final = 32  # frames that are passed on at once
+# HEADERS, PUSH_PROMISE (an error) and CONTINUATION; DATA and WINDOW_UPDATE are looked at.
+_WELCOME: Final = frozenset({1, 5, 9})
+_WINDOW: Final = 8
+# A piece of a body that has fewer bytes, and how unwelcome it is.
+_TINY: Final = 64
+_A_LITTLE: Final = 0.05
 _GOAWAY_FRAME: Final = struct.Struct(">3sBBIII")
 
 
@@ -43,34 +48,39 @@ class Sieve:
     """Cuts what a client sends into runs of frames, and keeps its GOAWAY back.
 
     Attributes:
+        updates: window updates that are still welcome; whoever sends bodies adds to them.
+        bodies: pieces of bodies that have come, or begun to.
         departed: the client has sent GOAWAY: it will ask for nothing more.
         overlong: it has sent a frame that is too long, of which nothing is passed on.
 
     Example:
         >>> sieve = Sieve()
         >>> ping = b"\\0\\0\\x08\\x06\\0\\0\\0\\0\\0" + bytes(8)
-        >>> list(sieve.runs(PREFACE + ping)) == [(PREFACE + ping, 1)]
+        >>> list(sieve.runs(PREFACE + ping)) == [(PREFACE + ping, 1.0)]
         True
     """
 
-    __slots__ = ("_header", "_kept_back", "_left", "departed", "overlong")
+    __slots__ = ("_header", "_kept_back", "_left", "bodies", "departed", "overlong", "updates")
 
     def __init__(self) -> None:
         """A connection begins with the preface, which is passed on as it is."""
+        self.updates = 0
+        self.bodies = 0
         self.departed = False
         self.overlong = False
         self._left = len(PREFACE)  # bytes of the present frame that are still to come
         self._kept_back = False  # the present frame is not passed on
         self._header = b""  # the first bytes of a frame whose header is not complete
 
-    def runs(self, segment: bytes) -> Iterator[tuple[bytes, int]]:
-        """What the segment contains for h2, in order; with each run its unwelcome frames.
+    def runs(self, segment: bytes) -> Iterator[tuple[bytes, float]]:
+        """What the segment contains for h2, in order; with each run how unwelcome its frames are.
 
         Incomplete frames are passed on as far as they are there, incomplete headers kept. A run is
         empty where all of it was kept back.
         """
         parts: list[bytes] = []
-        frames = unwelcome = at = 0
+        frames = at = 0
+        unwelcome = 0.0
         while at < len(segment):
             if self._left:
                 piece = segment[at : at + self._left]
@@ -82,7 +92,7 @@ class Sieve:
             if frames == _RUN:
                 yield b"".join(parts), unwelcome
                 parts.clear()
-                frames = unwelcome = 0
+                frames, unwelcome = 0, 0.0
             piece = segment[at : at + _HEADER - len(self._header)]
             self._header += piece
             at += len(piece)
@@ -92,8 +102,8 @@ class Sieve:
         if parts or unwelcome:
             yield b"".join(parts), unwelcome
 
-    def _begin(self, parts: list[bytes]) -> bool:
-        """A frame's header is complete; says whether the frame is unwelcome."""
+    def _begin(self, parts: list[bytes]) -> float:
+        """A frame's header is complete; says how unwelcome the frame is, 0.0 to 1.0."""
         header, self._header = self._header, b""
         kind, flags = header[3], header[4]
         self._left = int.from_bytes(header[:3], "big")
@@ -105,5 +115,14 @@ class Sieve:
         if not self._kept_back:
             parts.append(header)
         if kind == _BODY:
-            return self._left == 0 and not flags & _END_STREAM
-        return kind not in _WELCOME
+            return self._unwelcome_body(bool(flags & _END_STREAM))
+        if kind == _WINDOW and self.updates > 0:
+            self.updates -= 1
+            return 0.0
+        return float(kind not in _WELCOME)
+
+    def _unwelcome_body(self, is_last: bool) -> float:
+        self.bodies += 1
+        if is_last or self._left >= _TINY:
+            return 0.0
+        return _A_LITTLE if self._left else 1.0

@@ -12,6 +12,7 @@ only the oldest that is still being read does, so that it can become whole and b
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import suppress
 from typing import Any, Final, cast
 
@@ -19,11 +20,12 @@ from h2 import events
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.exceptions import NoSuchStreamError, ProtocolError, StreamClosedError
+from h2.exceptions import NoSuchStreamError, StreamClosedError
 from h2.settings import SettingCodes, Settings
 
 from gateway import heads
-from gateway.frames import Sieve, goaway
+from gateway.frames import goaway
+from gateway.intake import PATIENCE, PER_SECOND, Intake
 from gateway.pages import Origin
 from gateway.shared import Shared
 from gateway.streams import Stream
@@ -33,56 +35,39 @@ _STREAM_WINDOW: Final = 128 * 1024
 _WINDOW: Final = 16 * 1024 * 1024
 _FIRST_WINDOW: Final = 65_535  # of every connection, by the standard
 _GATHER: Final = 256 * 1024  # bytes that are gathered before they are written
-# Frames that ask for nothing: so many at once, and so many more each second and each answer.
-_PATIENCE: Final = 200.0
-_PER_SECOND: Final = 50.0
-_PER_ANSWER: Final = 2.0
 
 
-class Http2Connection(asyncio.Protocol):
-    """One client's connection.
+class Http2Connection(Intake):
+    """One client's connection: the answering half, on top of the reading one.
 
     Attributes:
         shared: what all connections of the server have in common.
-        transport: where frames are written.
         streams: requests that are not yet answered, by number; the oldest first.
-        choked: True while the client does not take what was written.
     """
 
     __slots__ = (
         "_age",
         "_called",
-        "_closing",
         "_consumed",
         "_due",
-        "_patience",
+        "_pages",
         "_retiring",
-        "_sieve",
-        "_stuck",
         "_unsent",
-        "_wire",
-        "choked",
         "shared",
         "streams",
-        "transport",
     )
 
     def __init__(self, shared: Shared) -> None:
         """Nothing is connected yet; asyncio calls `connection_made` next."""
+        super().__init__(_wire(shared.limits.max_header))
         self.shared = shared
-        self.transport: asyncio.Transport
         self.streams: dict[int, Stream] = {}
-        self.choked = False
-        self._wire = _wire(shared.limits.max_header)
-        self._sieve = Sieve()
+        self._pages: deque[Stream] = deque()  # that tornado is to answer, one in a turn
         self._due: dict[int, Stream] = {}  # that have something to send, first come first served
         self._called = False  # `_flush` is going to be called
         self._consumed = 0  # bytes of the connection's window that were not given back
-        self._patience = _PATIENCE
         self._retiring = False
-        self._closing = False
         self._age = 0.0  # seconds without any stream, as the sweep counts them
-        self._stuck = 0.0  # seconds without the client taking anything
         self._unsent = 0
 
     # ---- the transport's side
@@ -106,45 +91,6 @@ class Http2Connection(asyncio.Protocol):
         self._forsake()
         self.shared.leave(self)
 
-    def data_received(self, data: bytes) -> None:
-        """Read what came. Everything that follows from it happens before this returns."""
-        for run, unwelcome in self._sieve.runs(data):
-            if self._closing:
-                return
-            self._patience -= unwelcome
-            if self._patience < 0:
-                self._dismiss(ErrorCodes.ENHANCE_YOUR_CALM)
-            elif run:
-                self._parse(run)
-        if self._sieve.overlong:
-            self._dismiss(ErrorCodes.FRAME_SIZE_ERROR)
-        if self._sieve.departed and not self.streams:
-            self._end()
-        self._flush()
-
-    def _parse(self, run: bytes) -> None:
-        try:
-            found = self._wire.receive_data(run)
-        except ProtocolError:
-            self._end()  # h2 has written why
-            return
-        for event in found:
-            action = _ACTIONS.get(type(event))
-            if action is not None:
-                action(self, event)
-
-    def pause_writing(self) -> None:
-        """The client does not read its answers: read no more requests from it."""
-        self.choked = True
-        self._stuck = 0.0
-        self.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        """It reads again."""
-        self.choked = False
-        self.transport.resume_reading()
-        self._flush()
-
     def eof_received(self) -> bool:
         """The client will send nothing more, which counts as gone; the transport then closes."""
         self._closing = True
@@ -153,10 +99,19 @@ class Http2Connection(asyncio.Protocol):
 
     # ---- h2's side
 
+    def _heed(self, event: events.Event) -> None:
+        action = _ACTIONS.get(type(event))
+        if action is not None:
+            action(self, event)
+
+    def _is_idle(self) -> bool:
+        return not self.streams
+
     def _requested(self, event: events.RequestReceived) -> None:
         number = event.stream_id
         if self._retiring or len(self.streams) >= self.shared.limits.streams:
             self._reset(number, ErrorCodes.REFUSED_STREAM)
+            self._pay(1.0)
             return
         stream = self.streams[number] = Stream(self, number)
         self._age = 0.0
@@ -164,6 +119,7 @@ class Http2Connection(asyncio.Protocol):
 
     def _received(self, event: events.DataReceived) -> None:
         length = event.flow_controlled_length
+        self._bodies += 1
         self._consumed += length
         if self._consumed >= _WINDOW // 2:
             self._wire.increment_flow_control_window(self._consumed)
@@ -182,6 +138,8 @@ class Http2Connection(asyncio.Protocol):
                 self._drop(stream)
 
     def _cancelled(self, event: events.StreamReset) -> None:
+        if not event.remote_reset:
+            self._pay(1.0)  # h2 has reset it, for what the client did; the client's own are counted
         stream = self.streams.get(event.stream_id)
         if stream is not None:
             self._drop(stream)
@@ -215,6 +173,17 @@ class Http2Connection(asyncio.Protocol):
                 self._called = True
                 asyncio.get_running_loop().call_soon(self._flush)
 
+    def later(self, stream: Stream) -> None:
+        """Set the stream off when others have had their turn."""
+        self._pages.append(stream)
+        if len(self._pages) == 1:
+            asyncio.get_running_loop().call_soon(self._next_page)
+
+    def _next_page(self) -> None:
+        self._pages.popleft().set_off()
+        if self._pages:
+            asyncio.get_running_loop().call_soon(self._next_page)
+
     def cancel(self, stream: Stream) -> None:
         """The stream cannot be answered, or is, and its client still sends: say so."""
         code = ErrorCodes.NO_ERROR if stream.over else ErrorCodes.INTERNAL_ERROR
@@ -233,7 +202,7 @@ class Http2Connection(asyncio.Protocol):
         stream.lost()
         for other in self.streams.values():
             self._grant(other)
-        if not self.streams and (self._retiring or self._sieve.departed):
+        if not self.streams and (self._retiring or self._departed):
             self._end()
 
     def _forsake(self) -> None:
@@ -271,10 +240,11 @@ class Http2Connection(asyncio.Protocol):
                 if self.choked:
                     break
         self._write()
+        self._please(moved)
         return moved
 
     def _answered(self, stream: Stream) -> None:
-        self._patience = min(_PATIENCE, self._patience + _PER_ANSWER)
+        self._please(0, answers=1)
         if stream.whole:
             self._drop(stream)
 
@@ -313,7 +283,7 @@ class Http2Connection(asyncio.Protocol):
     def tick(self, step: float) -> None:
         """`step` seconds have passed: end what takes too long. Called by the server's sweep."""
         limits = self.shared.limits
-        self._patience = min(_PATIENCE, self._patience + _PER_SECOND * step)
+        self._patience = min(PATIENCE, self._patience + PER_SECOND * step)
         if self.choked:
             self._watch_writing(step)
         for stream in list(self.streams.values()):

@@ -46,6 +46,9 @@ class Carrier(Protocol):
     def due(self, stream: Stream) -> None:
         """The stream has something to send."""
 
+    def later(self, stream: Stream) -> None:
+        """Have the stream's `set_off` called, not at once."""
+
     def cancel(self, stream: Stream) -> None:
         """The stream cannot be answered any more."""
 
@@ -182,8 +185,16 @@ class Stream:
         turn.body = bytes(self._body)
         self._body.clear()
         self.pending.append(turn)
+        if isinstance(turn, Page):
+            self._carrier.later(self)
+        else:
+            self.set_off()
+
+    def set_off(self) -> None:
+        """Let whoever makes the answer begin, if the client is still there."""
         try:
-            turn.start()
+            for turn in self.pending:
+                turn.start()
         except Exception as error:  # noqa: BLE001 - logged; whatever it is, its client is answered
             self._blame(error)
 

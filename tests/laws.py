@@ -103,6 +103,7 @@ SHELL = frozenset(
         "gateway/http1.py",
         "gateway/http2.py",
         "gateway/inference.py",
+        "gateway/intake.py",
         "gateway/lane.py",
         "gateway/listener.py",
         "gateway/pages.py",

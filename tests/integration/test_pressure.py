@@ -148,3 +148,52 @@ def test_a_client_that_does_not_read_costs_little_and_nobody_else_anything(site)
         for _ in range(40):  # more than were ready: as it reads, it goes on
             status, body = read_answer(answers)
             assert (status, len(body)) == (200, MIB)
+
+
+# --- floods by HTTP/2 -----------------------------------------------------------------------------
+
+
+def frame(kind, payload=b"", flags=0, stream=0):
+    return (
+        len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+    )
+
+
+def requests(number, path, flags=5):
+    """HEADERS of that many requests, without bodies or (flags=4) with ones that never come."""
+    fields = b"\x83\x86\x41\x01x\x04" + bytes([len(path)]) + path
+    return b"".join([frame(1, fields, flags, 2 * at + 1) for at in range(number)])
+
+
+FLOODS = {
+    "requests beyond 100": requests(7900, b"/inference", 4),
+    "requests that we must reset": b"".join(
+        [
+            frame(1, b"\x83\x86\x41\x01x\x04\x01/", 5, at) + frame(0, b"x", 0, at)
+            for at in range(1, 9999, 2)
+        ]
+    ),
+    "window updates": frame(8, b"\0\0\0\1") * 19_000,
+    "tiny pieces": frame(1, b"\x83\x86\x41\x01x\x04\x01/", 4, 1) + frame(0, b"x", 0, 1) * 25_000,
+    "expensive pages": requests(100, b"/metrics").replace(b"\x83\x86", b"\x82\x86"),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_flood_of_frames_holds_nobody_up(site, name):
+    """A quarter of a megabyte of them at once; most end with the connection."""
+    with site.connect() as client:
+        client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4) + FLOODS[name])
+        assert slowest(site, times=30) < 0.5
+        client.settimeout(1.0)
+        came = b""
+        with contextlib.suppress(TimeoutError, ConnectionResetError):
+            while piece := client.recv(1 << 20):
+                came += piece
+    kinds = []
+    while came:
+        end = 9 + int.from_bytes(came[:3], "big")
+        kinds.append((came[3], came[13:17]))
+        came = came[end:]
+    calm = (7, b"\0\0\0\x0b") in kinds  # GOAWAY: ENHANCE_YOUR_CALM
+    assert calm == (name != "expensive pages"), kinds[-5:]

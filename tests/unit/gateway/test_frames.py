@@ -16,17 +16,17 @@ def frame(kind: int, payload: bytes = b"", flags: int = 0, stream: int = 1) -> b
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
-def sift(stream: bytes, sizes: list[int]) -> tuple[bytes, int, bool]:
+def sift(stream: bytes, sizes: list[int]) -> tuple[bytes, float, bool]:
     """What comes through, how much of it is unwelcome, and whether the client said good-bye."""
     sieve = frames.Sieve()
-    through, unwelcome = b"", 0
+    through, unwelcome = b"", 0.0
     for size in [*sizes, len(stream)]:
         segment, stream = stream[:size], stream[size:]
         for run, count in sieve.runs(segment):
             assert run or count
             through += run
             unwelcome += count
-    return through, unwelcome, sieve.departed
+    return through, round(unwelcome, 6), sieve.departed
 
 
 FRAMES = st.builds(frame, st.integers(0, 12), st.binary(max_size=40), st.integers(0, 255))
@@ -48,8 +48,10 @@ def test_however_the_bytes_are_split_all_but_goaway_comes_through(
     [
         (frame(HEADERS, b"x"), 0),
         (frame(CONTINUATION, b"x"), 0),
-        (frame(WINDOW, bytes(4)), 0),
-        (frame(DATA, b"x"), 0),
+        (frame(WINDOW, bytes(4)), 1),
+        (frame(DATA, b"x"), 0.05),
+        (frame(DATA, b"x", flags=1), 0),
+        (frame(DATA, bytes(64)), 0),
         (frame(DATA, b"", flags=1), 0),
         (frame(DATA, b""), 1),
         (frame(PRIORITY, bytes(5)), 1),
@@ -60,7 +62,7 @@ def test_however_the_bytes_are_split_all_but_goaway_comes_through(
         (frame(GOAWAY, bytes(8)), 1),
     ],
 )
-def test_frames_that_ask_for_nothing_are_counted(sent: bytes, unwelcome: int) -> None:
+def test_frames_that_ask_for_nothing_are_counted(sent: bytes, unwelcome: float) -> None:
     pieces = frames.PREFACE + sent + frame(HEADERS, b"x")
     assert sift(pieces, [])[1] == unwelcome
 
@@ -68,7 +70,7 @@ def test_frames_that_ask_for_nothing_are_counted(sent: bytes, unwelcome: int) ->
 def test_few_frames_are_passed_on_at_once() -> None:
     sieve = frames.Sieve()
     runs = list(sieve.runs(frames.PREFACE + frame(PING, bytes(8)) * 200))
-    assert [count for _, count in runs] == [64, 64, 64, 8]
+    assert [count for _, count in runs] == [32] * 6 + [8]
 
 
 def test_what_is_not_complete_waits_or_goes_ahead() -> None:
@@ -76,7 +78,8 @@ def test_what_is_not_complete_waits_or_goes_ahead() -> None:
     assert list(sieve.runs(frames.PREFACE + b"\0\0")) == [(frames.PREFACE, 0)]
     assert list(sieve.runs(b"\x05")) == []
     rest = frame(DATA, b"hello")[3:]
-    assert list(sieve.runs(rest[:8])) == [(b"\0\0\x05" + rest[:8], 0)]
+    little = 0.05
+    assert list(sieve.runs(rest[:8])) == [(b"\0\0\x05" + rest[:8], little)]
     assert list(sieve.runs(rest[8:])) == [(rest[8:], 0)]
 
 
@@ -94,3 +97,17 @@ def test_h2_reads_our_goaway() -> None:
     [event] = client.receive_data(frame(SETTINGS, stream=0) + frames.goaway(7, 2))[-1:]
     assert isinstance(event, ConnectionTerminated)
     assert (event.last_stream_id, event.error_code) == (7, 2)
+
+
+def test_window_updates_are_welcome_as_far_as_there_was_reason_for_them() -> None:
+    sieve = frames.Sieve()
+    sieve.updates = 3
+    runs = list(sieve.runs(frames.PREFACE + frame(WINDOW, bytes(4)) * 5))
+    assert [count for _, count in runs] == [2]
+    assert sieve.updates == 0
+
+
+def test_pieces_of_bodies_are_counted() -> None:
+    sieve = frames.Sieve()
+    list(sieve.runs(frames.PREFACE + frame(DATA, b"x") * 2 + frame(HEADERS) + frame(DATA)))
+    assert sieve.bodies == 3

@@ -6,7 +6,17 @@ import asyncio
 
 from h2.errors import ErrorCodes
 from http2_fakes import Peer
-from http_fakes import FakeTransport, Inference, connect, echo, post, shared, statuses, turned
+from http_fakes import (
+    FakeTransport,
+    Inference,
+    Pages,
+    connect,
+    echo,
+    post,
+    shared,
+    statuses,
+    turned,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -198,7 +208,7 @@ async def test_pings_without_end_end_the_connection_early() -> None:
     peer, _ = meet()
     ping = b"\0\0\x08\x06\0\0\0\0\0" + bytes(8)
     peer.tell(ping * 10_000)
-    peer.hear()
+    await peer.settle()
     assert peer.goodbye == ErrorCodes.ENHANCE_YOUR_CALM
     peer.tell(ping)
     assert peer.transport.written == b""
@@ -220,6 +230,7 @@ async def test_patience_comes_back_with_time_and_with_answers() -> None:
     ping = b"\0\0\x08\x06\0\0\0\0\0" + bytes(8)
     for _ in range(20):
         peer.tell(ping * 45)
+        await peer.settle()
         peer.connection.tick(1.0)
     for _ in range(500):
         peer.ask(b"x")
@@ -431,3 +442,123 @@ async def test_room_is_given_back_once_when_a_body_does_not_become_whole() -> No
         peer.connection.connection_lost(None)
         assert len(inference.left) == 1
         assert inference.taken == []
+
+
+# ---- floods: what we are made to do counts like what is done to us
+
+
+async def flood(peer: Peer, sent: bytes) -> int:
+    """Send it all at once; returns in how many turns of the loop it was looked at."""
+    peer.tell(sent)
+    turns = 0
+    while not (peer.transport.reading or peer.transport.ended):
+        turns += 1
+        await asyncio.sleep(0)
+    await peer.settle()
+    return turns
+
+
+def window_update(stream: int, more: int) -> bytes:
+    return b"\0\0\x04\x08\0" + stream.to_bytes(4, "big") + more.to_bytes(4, "big")
+
+
+@turned
+async def test_resets_that_we_are_made_to_send_end_the_connection() -> None:
+    """MadeYouReset: each request is followed by something that h2 must reset it for."""
+    for offence in (
+        lambda number: b"\0\0\x01\0\0" + number.to_bytes(4, "big") + b"x",  # after its end
+        lambda number: window_update(number, 2**31 - 1),
+    ):
+        peer, inference = meet(Inference())
+        for _ in range(210):
+            if peer.goodbye is None:
+                number = peer.ask(b"")
+                peer.tell(offence(number))
+                peer.hear()
+        assert peer.goodbye == ErrorCodes.ENHANCE_YOUR_CALM
+        assert len(inference.taken) < 210
+        assert len(inference.left) == len(inference.taken)
+
+
+@turned
+async def test_streams_that_we_must_refuse_end_the_connection() -> None:
+    peer = Peer(shared(inference := Inference(), Limits(streams=2)), greet=False)
+    peer.wire.initiate_connection()
+    sent = peer.wire.data_to_send()
+    for _ in range(5000):
+        number = peer.wire.get_next_available_stream_id()
+        head = [
+            (":method", "POST"),
+            (":authority", "h"),
+            (":scheme", "http"),
+            (":path", "/inference"),
+        ]
+        peer.wire.remote_settings.max_concurrent_streams = 10_000
+        peer.wire.remote_settings.acknowledge()
+        peer.wire.send_headers(number, head, end_stream=True)
+        sent += peer.wire.data_to_send()
+    turns = await flood(peer, sent)
+    assert peer.goodbye == ErrorCodes.ENHANCE_YOUR_CALM
+    assert turns >= 5
+    assert len(inference.taken) == 2
+
+
+@turned
+async def test_bodies_for_streams_that_are_reset_end_the_connection() -> None:
+    peer, _ = meet(Inference())
+    number = peer.ask(None)
+    peer.connection.cancel(peer.connection.streams[number])
+    piece = b"\0\0\x64\0\0" + number.to_bytes(4, "big") + bytes(100)
+    await flood(peer, piece * 150)
+    assert peer.goodbye is None  # it may not know yet
+    await flood(peer, piece * 150)
+    assert peer.goodbye == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+@turned
+async def test_window_updates_without_reason_end_the_connection() -> None:
+    peer, _ = meet(Inference())
+    number = peer.ask(None)
+    await flood(peer, window_update(0, 1) * 190 + window_update(number, 1) * 190)
+    assert peer.goodbye is None
+    await flood(peer, window_update(0, 1) * 50)
+    assert peer.goodbye == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+@turned
+async def test_a_client_that_reads_may_update_its_windows() -> None:
+    peer, inference = meet(window=1000)
+    for _ in range(10):
+        number = peer.ask(b"x" * 50_000)
+        while not (await peer.answer(number)).ended:
+            for place in (None, number):
+                peer.wire.increment_flow_control_window(250, place)
+            peer.tell()
+    assert peer.goodbye is None
+    assert len(inference.taken) == 10
+
+
+@turned
+async def test_tiny_pieces_of_bodies_are_borne_for_a_while() -> None:
+    peer, _ = meet(Inference())
+    number = peer.ask(None)
+    tiny = b"\0\0\x01\0\0" + number.to_bytes(4, "big") + b"x"
+    assert await flood(peer, tiny * 3000) > 50
+    assert peer.goodbye is None
+    await flood(peer, tiny * 3000)
+    assert peer.goodbye == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+@turned
+async def test_pages_are_made_one_at_a_turn() -> None:
+    begun: list[object] = []
+    peer = Peer(shared(pages=Pages(lambda page, _headers: begun.append(page))))
+    numbers = [peer.ask(path="/page", method="GET") for _ in range(20)]
+    gone = numbers.pop(10)
+    peer.wire.reset_stream(gone)
+    peer.tell()
+    for count in range(20):
+        assert len(begun) <= count
+        await asyncio.sleep(0)
+    await peer.settle()
+    assert len(begun) == 19

@@ -304,8 +304,9 @@ class Visit(Peer):
         pages = Pages(lambda page, _headers: self.pages.append(page))
         super().__init__(shared(pages=pages), window=window)
 
-    def visit(self, method: str = "GET") -> tuple[int, Page]:
+    async def visit(self, method: str = "GET") -> tuple[int, Page]:
         number = self.ask(b"", "/page", method)
+        await asyncio.sleep(0)  # pages begin after whatever else there is to do
         return number, self.pages[-1]
 
 
@@ -317,7 +318,7 @@ def begin(page: Page, chunk: bytes = b"", **headers: str) -> asyncio.Future[None
 @turned
 async def test_a_page_of_unknown_length_is_sent_as_it_comes() -> None:
     peer = Visit()
-    number, page = peer.visit()
+    number, page = await peer.visit()
     assert begin(page, b"he").done()
     got = await peer.answer(number)
     assert (got.headers, got.body, got.ended) == ({":status": "200"}, b"he", False)
@@ -330,7 +331,7 @@ async def test_a_page_of_unknown_length_is_sent_as_it_comes() -> None:
 @turned
 async def test_head_tells_the_length_and_leaves_the_body_out() -> None:
     peer = Visit()
-    number, page = peer.visit("HEAD")
+    number, page = await peer.visit("HEAD")
     begin(page, b"hello", **{"Content-Length": "5"})
     page.finish()
     got = await peer.answer(number)
@@ -340,7 +341,7 @@ async def test_head_tells_the_length_and_leaves_the_body_out() -> None:
 @turned
 async def test_a_page_waits_for_the_clients_window() -> None:
     peer = Visit(window=10)
-    number, page = peer.visit()
+    number, page = await peer.visit()
     assert begin(page, bytes(65_000)).done()
     room = page.write(bytes(5000))
     assert not room.done()
@@ -355,7 +356,7 @@ async def test_a_page_waits_for_the_clients_window() -> None:
 @turned
 async def test_a_page_that_cannot_be_completed_is_reset() -> None:
     peer = Visit()
-    number, page = peer.visit()
+    number, page = await peer.visit()
     begin(page, b"he", **{"Content-Length": "5"})
     with pytest.raises(httputil.HTTPOutputError, match="lacks 3"):
         page.finish()
@@ -366,7 +367,7 @@ async def test_a_page_that_cannot_be_completed_is_reset() -> None:
 @turned
 async def test_tornado_hears_of_a_client_that_left() -> None:
     peer = Visit()
-    number, page = peer.visit()
+    number, page = await peer.visit()
     left: list[bool] = []
     page.set_close_callback(lambda: left.append(True))
     begin(page)
@@ -427,7 +428,7 @@ async def test_tornados_application_answers(path: str, method: str, status: int,
 @turned
 async def test_a_page_has_an_origin_and_a_stream_a_face() -> None:
     peer = Visit()
-    number, page = peer.visit()
+    number, page = await peer.visit()
     assert (page.context.remote_ip, page.context.protocol) == ("192.0.2.7", "http")
     assert repr(peer.connection.streams[number]) == f"<Stream {number}, pending>"
     assert "reading" in repr(peer.connection.streams[peer.ask(None)])
@@ -436,7 +437,7 @@ async def test_a_page_has_an_origin_and_a_stream_a_face() -> None:
 @turned
 async def test_a_stream_is_not_detached() -> None:
     peer = Visit()
-    _, page = peer.visit()
+    _, page = await peer.visit()
     page.write_headers(httputil.ResponseStartLine("HTTP/1.1", 101, "?"), httputil.HTTPHeaders())
     with pytest.raises(RuntimeError, match="HTTP/2"):
         page.detach()
