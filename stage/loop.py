@@ -106,7 +106,7 @@ class Loop:
         self._grace = grace
         self._drain_until = float("inf")
         self._take_signals()
-        stand_in = threading.Thread(target=self._stand_in, name="stand-in", daemon=True)
+        stand_in = threading.Thread(target=self._guarded_stand_in, name="stand-in", daemon=True)
         stand_in.start()
         try:
             with self._lock:
@@ -235,6 +235,14 @@ class Loop:
             self._replica.drain(now)
 
     # --- the second thread -----------------------------------------------------------------------
+
+    def _guarded_stand_in(self) -> None:
+        """Without it nobody would hear signals or limits during a forward: better none at all."""
+        try:
+            self._stand_in()
+        except BaseException:  # noqa: BLE001 - whatever it is, nobody else sees it
+            self._log.critical("a fault of ours: this replica ends", exc_info=True)
+            kill_group()
 
     def _stand_in(self) -> None:
         waiting = select.poll()

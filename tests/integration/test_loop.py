@@ -51,6 +51,10 @@ class Sleepy(Worker):
             mutex = ctypes.create_string_buffer(64)
             for _ in range(2):  # the second time waits for ever, in C, whatever signals come
                 ctypes.CDLL(None).pthread_mutex_lock(mutex)
+        elif how == "sabotage":
+            from stage.loop import Loop
+            Loop._judge = lambda *_: 1 / 0
+            time.sleep(seconds)
         elif how == "stubborn":
             end = time.monotonic() + seconds
             while time.monotonic() < end:
@@ -268,6 +272,15 @@ def test_one_that_cannot_be_interrupted_is_killed(site, how):
     assert site.turn(3.0, lambda: site.process.poll() is not None)
     assert site.process.returncode == -signal.SIGKILL
     assert site.turn(1.0, lambda: site.core.counts.retries["lost"] == 1)
+
+
+def test_a_fault_in_the_second_thread_ends_the_replica_and_is_logged(site, capfd):
+    site.start()
+    site.submit("sabotage", seconds=20.0)
+    assert site.turn(5.0, lambda: site.process.poll() is not None)
+    assert site.process.returncode == -signal.SIGKILL
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "ZeroDivisionError" in line]
+    assert "this replica ends" in json.loads(line)["message"]
 
 
 def test_forward_is_called_once_per_batch(site):
