@@ -29,7 +29,7 @@ help:
 	@echo "make overload      five times too much load for a minute: what is served, refused, used"
 	@echo "make simulate      whole meshes under faults on a fake clock; N=2000 FIRST=0, or one: SEED=4711"
 	@echo "make package       the wheel, into dist/"
-	@echo "make test-compose  the tests that need a container engine"
+	@echo "make test-compose  of these, what needs a container engine"
 	@echo "make clean         remove everything that these commands made"
 
 demo: $(VENV)/examples.stamp
@@ -37,7 +37,7 @@ demo: $(VENV)/examples.stamp
 
 test: $(VENV)/dev.stamp $(VENV)/examples.stamp $(VENV)/benchmarks.stamp
 	$(BIN)/python tests/coverage_gate.py
-	$(BIN)/python -m pytest -q --hypothesis-profile=thorough tests --ignore=tests/compose
+	$(BIN)/python -m pytest -q --hypothesis-profile=thorough tests
 
 test-compose: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -q tests/compose

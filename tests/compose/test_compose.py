@@ -23,18 +23,20 @@ def compose():
     ours = ["--project-name", PROJECT, "--file", str(ROOT / "docker-compose.yml")]
     if not shutil.which("docker"):
         pytest.skip("no container engine: there is no `docker` command")
-    engine = subprocess.run(["docker", "info"], capture_output=True, text=True, check=False)
-    if engine.returncode:
+    if not _works("docker", "info"):
         pytest.skip("no container engine: `docker info` failed")
     for command in (["docker", "compose"], ["docker-compose"]):
-        if (
-            shutil.which(command[0])
-            and not subprocess.run(
-                [*command, "version"], capture_output=True, check=False
-            ).returncode
-        ):
+        if shutil.which(command[0]) and _works(*command, "version"):
             return [*command, *ours]
     return pytest.skip("no container engine: neither `docker compose` nor `docker-compose` works")
+
+
+def _works(*command):
+    """Whether it says so within ten seconds: an engine that hangs is none."""
+    try:
+        return not subprocess.run(command, capture_output=True, check=False, timeout=10).returncode
+    except subprocess.TimeoutExpired:
+        return False
 
 
 @pytest.fixture(scope="module")
