@@ -30,6 +30,9 @@ class View(Protocol):
     def missing(self) -> list[str]:
         """Stages of any route that have no replica."""
 
+    def ready(self) -> bool:
+        """Whether none is missing, and those that feed each other have once been connected."""
+
     def metrics_text(self) -> bytes:
         """All metrics in Prometheus' text format."""
 
@@ -140,6 +143,8 @@ class Ready(BasePage):
         elif missing:
             names = ", ".join(missing)
             self.fail("no_replica", f"no replica of: {names}", missing[0])
+        elif not self.view.ready():
+            self.fail("no_replica", "the replicas are being connected with each other")
         else:
             self.set_header("Content-Type", "application/json")
             self.finish(b'{"status":"ready"}')

@@ -106,6 +106,7 @@ class GatewayCore:
         self._gaps = frozenset(self.roster.missing())
         self.missing = bool(self._gaps)
         self.met_stage = False
+        self._joined = False
         self.journal: list[Entry] = []
         self._cancels: dict[int, list[int]] = {}
         self._sated: dict[Session, float] = {}  # who gave tasks back, and until when that counts
@@ -367,6 +368,12 @@ class GatewayCore:
         """The requests that are over since the last call."""
         ended, self.ended = self.ended, []
         return ended
+
+    def is_ready(self, now: float) -> bool:
+        """Whether every stage has a replica and, once at least, those that feed each other met."""
+        if not self._joined and not self.missing:
+            self._joined = self.roster.is_joined(now)
+        return self._joined and not self.missing
 
     def absent(self, path: Path, now: float) -> Hop | None:
         """The first stage of this path that has been without a replica for too long."""

@@ -13,6 +13,7 @@ from itertools import pairwise
 from mesh.messages import Hop, Path, Peer, Role, StageFacts
 from mesh.session import Session
 
+JOINING = 1.0  # seconds that new replicas have to be connected with those that feed them
 RESTART_GRACE = 2.0  # seconds: shorter absences are restarts, and requests wait through them
 
 
@@ -75,6 +76,20 @@ class Roster:
     def absent(self, now: float) -> list[Hop]:
         """Stages that have had none for so long that their requests are refused."""
         return [hop for hop in self.missing() if now - self._since[hop] >= self.restart_grace]
+
+    def is_joined(self, now: float) -> bool:
+        """Whether the replicas that feed each other are connected.
+
+        Those that are not so soon never may be: then their outputs go by way of the gateway.
+        """
+        for session in self.sessions.values():
+            before = self._before(_hop(session))
+            for other in self.sessions.values() if before else ():
+                young = now < max(session.since, other.since) + JOINING
+                feeds = other.feed and _hop(other) in before
+                if young and feeds and other.peer not in session.owners:
+                    return False
+        return True
 
     def peers_for(self, session: Session) -> tuple[int, list[Peer]]:
         """Version and list of what a replica dials: the replicas of the stages before its own."""

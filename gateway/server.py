@@ -137,7 +137,7 @@ class Gateway:
 
     async def _may_open(self) -> bool:
         """Wait for every stage, if HTTP shall open only then; False if stopped meanwhile."""
-        while self._process.open_when_ready and self._core.missing:
+        while self._process.open_when_ready and not self._core.is_ready(monotonic()):
             try:
                 await asyncio.wait_for(self._stopping.wait(), _READY_CHECK)
             except TimeoutError:
@@ -216,6 +216,10 @@ class Gateway:
     def missing(self) -> list[str]:
         """Stages of any route that have no replica."""
         return [stage for stage, _ in self._core.roster.missing()]
+
+    def ready(self) -> bool:
+        """Whether requests are served as they should be."""
+        return self._core.is_ready(monotonic())
 
     def metrics_text(self) -> bytes:
         """All metrics in Prometheus' text format."""

@@ -22,7 +22,7 @@ def hello_of(
         identity: of the consumer.
         nonce: the session's, or a new one.
         known: the session that shall be resumed, if there is one.
-        owners: incarnations of the gateways in reach.
+        owners: incarnations of the gateways in reach, and of the replicas that feed this one.
     """
     return Hello(
         identity.role,

@@ -60,7 +60,7 @@ class Links(Upkeep):
             return
         line.greeting(draw_nonce(self.chance()) if known is None else known.nonce, now)
         self._due = min(self._due, line.due)
-        hello = hello_of(self.identity, line.nonce, known, self.reachable(Role.GATEWAY))
+        hello = hello_of(self.identity, line.nonce, known, self.producers())
         self._send(link, seal(Header(Type.HELLO, self.me, 0), encode(hello)))
 
     def doubt(self, now: float) -> None:

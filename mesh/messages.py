@@ -271,7 +271,7 @@ class Hello:
         stage: for a replica what it runs.
         host: name of the host, for people.
         pid: process id there, for people and for the supervisor's obituary.
-        owners: incarnations of the gateways that it can reach.
+        owners: incarnations of the gateways that it can reach, and of the replicas that feed it.
     """
 
     role: Role
@@ -425,7 +425,7 @@ class Ping:
         queued: tasks that the sender holds and has not begun.
         running: milliseconds that its running batch has taken so far, 0 if none runs.
         allowed: milliseconds that the running batch may take.
-        owners: the gateways in reach.
+        owners: the gateways in reach, and the replicas that feed the sender.
     """
 
     stamp: int

@@ -61,7 +61,7 @@ class Session:
         feed: where the other takes consumers of its outputs, or "".
         host: name of the other's host, for people.
         pid: its process id there.
-        owners: gateways that the other says it reaches.
+        owners: gateways that the other says it reaches, and the replicas that feed it.
         since: when the present connection was made; when the last one ended if there is none.
         heard: when the other last said anything.
         said: when anything was last sent to it.

@@ -28,6 +28,11 @@ def _not_computing(now: float) -> tuple[int, int, int]:
     return 0, 0, 0
 
 
+def _feeds_us(session: Session) -> bool:
+    producer = session.role in (Role.GATEWAY, Role.REPLICA) and session.stage is None
+    return producer and session.link is not None
+
+
 @dataclass(slots=True, eq=False)
 class Upkeep:
     """The links of one process, seen from the clock.
@@ -60,7 +65,7 @@ class Upkeep:
     _touched: dict[Session, None] = field(default_factory=dict)
     _owing: dict[Session, None] = field(default_factory=dict)
     _stamps: dict[int, tuple[int, float]] = field(default_factory=dict)
-    _owners: tuple[int, ...] = ()
+    _producers: tuple[int, ...] = ()
     _due: float = 0.0
 
     def __post_init__(self) -> None:
@@ -133,7 +138,7 @@ class Upkeep:
         if now < self._due:
             return
         self._due = _NEVER
-        self._tell_owners(now)
+        self._tell_producers(now)
         self._touched |= self._owing
         self._owing.clear()
         self.flush(now)
@@ -147,13 +152,20 @@ class Upkeep:
             self._due = min(self._due, self._tick_session(session, every, now))
         self._due = min(self._due, self._lines.next_due())
 
-    def _tell_owners(self, now: float) -> None:
-        """Who sends us tasks of a gateway that we lost, or do not reach yet, must know at once."""
-        owners = self.reachable(Role.GATEWAY)
-        if owners != self._owners:
-            self._owners = owners
+    def producers(self) -> tuple[int, ...]:
+        """Incarnations of the gateways and replicas that are connected and may send us tasks."""
+        return tuple(s.peer for s in self.sessions.values() if _feeds_us(s))
+
+    def _tell_producers(self, now: float) -> None:
+        """Who sends us tasks of a gateway that we lost, or do not reach yet, must know at once.
+
+        And a gateway, which replicas feed us: it waits for that before it says that it is ready.
+        """
+        producers = self.producers()
+        if producers != self._producers:
+            self._producers = producers
             for session in self.sessions.values():
-                if session.role is Role.REPLICA:
+                if _feeds_us(session):
                     self._ping(session, now)
 
     def _tick_session(self, session: Session, every: float, now: float) -> float:
@@ -193,7 +205,7 @@ class Upkeep:
         stamp, at = self._stamps.get(session.peer, (0, now))
         queued, running, allowed = self.load(now)
         held = int((now - at) * 1e6)
-        owners = self.reachable(Role.GATEWAY)
+        owners = self.producers()
         self.tell(session, Ping(int(now * 1e6), stamp, held, queued, running, allowed, owners), now)
 
     # --- ends ------------------------------------------------------------------------------------

@@ -58,6 +58,21 @@ def test_results_come_straight_from_stage_to_stage(stages):
     assert_quiet(mesh)
 
 
+def test_from_the_moment_it_is_ready_nothing_goes_by_the_hub():
+    mesh = SmallMesh("a", "b", "c", gateways=2)
+    for name in "cba":
+        mesh.replica(name)
+        mesh.replica(name)
+    for gateway in mesh.gateways:
+        assert not gateway.core.is_ready(mesh.now)
+    ready = [gateway.core.is_ready for gateway in mesh.gateways]
+    assert mesh.run(0.5, lambda: all(is_ready(mesh.now) for is_ready in ready))
+    for gateway in mesh.gateways:
+        numbers = [gateway.submit() for _ in range(20)]
+        mesh.answered(*numbers, gateway=gateway)
+        assert gateway.core.counts.hub_hops == 0
+
+
 def test_a_lone_request_waits_for_nobody():
     mesh = SmallMesh("a", "b")
     mesh.replica("a")

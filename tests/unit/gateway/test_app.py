@@ -14,9 +14,13 @@ class View:
     def __init__(self) -> None:
         self.draining = False
         self.absent: list[str] = []
+        self.joined = True
 
     def missing(self) -> list[str]:
         return self.absent
+
+    def ready(self) -> bool:
+        return not self.absent and self.joined
 
     def metrics_text(self) -> bytes:
         return b"mesh_inflight 0\n"
@@ -90,6 +94,9 @@ def test_readiness_names_what_is_missing() -> None:
         "request_id": "boot-0",
         "retryable": True,
     }
+    view.absent, view.joined = [], False
+    status, _, body = ask(view, "/readyz")
+    assert (status, error(body)["code"]) == (503, "no_replica")
     view.draining = True
     assert error(ask(view, "/readyz")[2])["code"] == "draining"
 

@@ -1,6 +1,6 @@
 """The roster: who is there, who is missing and since when, who dials whom."""
 
-from gateway.roster import RESTART_GRACE, Roster
+from gateway.roster import JOINING, RESTART_GRACE, Roster
 from mesh.messages import Peer, Role, StageFacts
 from mesh.session import Session
 
@@ -82,3 +82,19 @@ def test_facts_stay_when_the_replica_goes():
     assert roster.facts[B].mime == "image/png"
     assert roster.is_repeatable((A,))
     assert not roster.is_repeatable((A, B))
+
+
+def test_replicas_that_feed_each_other_are_waited_for():
+    roster = Roster(ROUTES, 0.0)
+    assert roster.is_joined(0.0)
+    first, shy, later = replica(11, A, "tcp://h:1"), replica(12, A), replica(13, B)
+    for session in first, shy, later:
+        roster.joined(session)
+    assert not roster.is_joined(0.0)
+    later.owners = (1, 11)
+    assert roster.is_joined(0.0)
+    newest = replica(14, C)
+    newest.since = 5.0
+    roster.joined(newest)
+    assert not roster.is_joined(5.0 + JOINING - 0.1)
+    assert roster.is_joined(5.0 + JOINING)  # it may never be

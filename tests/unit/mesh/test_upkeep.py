@@ -24,6 +24,7 @@ def some_links(timeout: float = 60.0) -> Links:
 def joined(links: Links, peer: int = 2, link: int = 7) -> Session:
     """A session that is up."""
     session = Session(links.me, peer, Role.REPLICA, 100)
+    session.stage = FACTS if link > 0 else None
     links.sessions[peer] = session
     links._attach(session, link, 0, False, 0.0)
     links.flush(0.0)
@@ -211,11 +212,13 @@ def test_a_silent_session_is_pinged(timeout: float, every: float) -> None:
     assert links.next_due() == 2 * every
 
 
-def test_a_ping_tells_the_load_and_the_gateways_in_reach() -> None:
+def test_a_ping_tells_the_load_and_who_may_send_it_tasks() -> None:
     links = some_links()
     links.load = lambda now: (3, int(now), 5)
     joined(links)
-    joined(links, peer=4, link=8).role = Role.GATEWAY
+    joined(links, peer=4, link=-8)
+    links._producers = links.producers()
+    assert links.reachable(Role.REPLICA) == (2, 4)
     links.tick(2.0)
     ((_, ping), _) = said(links)
     assert isinstance(ping, Ping)
@@ -385,7 +388,7 @@ def test_a_fresh_process_has_something_to_do_at_once() -> None:
     assert links.next_due() == float("inf")
 
 
-def test_producers_are_told_at_once_which_gateways_are_in_reach() -> None:
+def test_producers_are_told_at_once_who_is_in_reach() -> None:
     links = some_links()
     producer = joined(links, peer=2, link=-7)
     links.tick(0.0)
@@ -394,8 +397,9 @@ def test_producers_are_told_at_once_which_gateways_are_in_reach() -> None:
     links.sessions[3] = gateway
     links._attach(gateway, -8, 0, False, 1.0)
     links.tick(1.0)
-    assert [m.owners for link, m in said(links) if link == -7 and isinstance(m, Ping)] == [(3,)]
+    pings = [(link, m.owners) for link, m in said(links) if isinstance(m, Ping)]
+    assert pings == [(-7, (2, 3)), (-8, (2, 3))]
     links.closed(-8, 2.0)
     links.tick(2.0)
-    assert [m.owners for link, m in said(links) if link == -7 and isinstance(m, Ping)] == [()]
+    assert [m.owners for link, m in said(links) if isinstance(m, Ping)] == [(2,)]
     assert producer.link == -7
