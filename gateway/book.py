@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from mesh.messages import Kind, Note, Outcome, Task
+from mesh.messages import Flag, Kind, Note, Outcome, Task
 
 
 @dataclass(slots=True, eq=False)
@@ -24,6 +24,8 @@ class Request(Task):
         holder: the incarnation that holds it, 0 while it waits here.
         at: the hop at which it is held or waits.
         charge: bytes that it counts for at the door.
+        deaths: replicas that were lost while they held it.
+        earlier: replicas that may still compute an earlier attempt.
     """
 
     origin: object = None
@@ -32,6 +34,8 @@ class Request(Task):
     holder: int = 0
     at: int = 0
     charge: int = 0
+    deaths: int = 0
+    earlier: tuple[int, ...] = ()
 
 
 class Ended(NamedTuple):
@@ -165,13 +169,18 @@ class Book:
         """Requests that a replica holds, as far as is known here."""
         return [r for r in self.requests.values() if r.holder == holder]
 
-    def again(self, request: Request, holder: int) -> bool:
-        """Its holder is dead: begin another attempt; False if they are used up."""
-        if request.attempt >= self.max_attempts:
-            return False
+    def again(self, request: Request, holder: int) -> None:
+        """Its holder is dead: begin another attempt."""
+        request.deaths += 1
         request.attempt += 1
         self.returned(request, holder)
-        return True
+
+    def hedge(self, request: Request) -> None:
+        """Its holder is silent: begin another attempt, while this one stays valid."""
+        request.attempt += 1
+        request.flags |= Flag.HEDGE
+        request.earlier = (*request.earlier[-7:], request.holder)
+        self.returned(request, request.holder)
 
     def returned(self, request: Request, holder: int) -> None:
         """It waits for its first stage again, and is not to go back to this replica if others are

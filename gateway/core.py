@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gateway.book import Book, Ended, Request, onward
+from gateway.recovery import POISON, Recovery
 from gateway.roster import RESTART_GRACE, Roster
 from mesh.backlog import Backlog
 from mesh.dispatch import Dispatcher
-from mesh.instructions import Delivery, Lost, Met, News, Refused
+from mesh.instructions import Delivery, Heard, Lost, Met, News, Refused, Silent
 from mesh.links import Links
 from mesh.messages import (
     Cancel,
@@ -47,6 +48,8 @@ class Counts:
     hub_hops: int = 0
     cancelled: int = 0
     expired: int = 0
+    hedges: int = 0
+    quarantined: int = 0
     retries: Counter[str] = field(default_factory=Counter)
     deaths: Counter[str] = field(default_factory=Counter)
 
@@ -98,6 +101,7 @@ class GatewayCore:
         self.book = Book(links.me, max_attempts)
         self.roster = Roster(routes, now, restart_grace)
         self.dispatchers = {hop: Dispatcher(hop) for path in routes.values() for hop in path}
+        self.recovery = Recovery(self.book, self.roster, self.dispatchers)
         self.parked = {path: Backlog() for path in routes.values()}
         self.crowded: set[Hop] = set()
         self.ended: list[Ended] = []
@@ -147,6 +151,8 @@ class GatewayCore:
 
     def _withdraw(self, request: Request) -> None:
         """Nobody wants it any more: take it out of our queue, or tell who holds it."""
+        for holder in request.earlier:
+            self._cancels.setdefault(holder, []).append(request.number)
         if request.holder:
             self._cancels.setdefault(request.holder, []).append(request.number)
             return
@@ -163,6 +169,7 @@ class GatewayCore:
         """A message of a replica or a supervisor came."""
         session, _, message = delivery
         if type(message) is Outcomes:
+            before = len(self.ended)
             for outcome in message.outcomes:
                 if outcome.kind <= Kind.FAILURE:
                     self._settle(outcome)
@@ -171,6 +178,7 @@ class GatewayCore:
             for note in message.notes:
                 self._noted(note)
             self.figures += message.figures
+            self.recovery.budget.earn(len(self.ended) - before)
         elif type(message) is Obituary:
             self._died(message)
 
@@ -178,8 +186,9 @@ class GatewayCore:
         ended = self.book.settle(outcome)
         if ended is not None:
             self.ended.append(ended)
-            if outcome.attempt != ended.request.attempt:
-                self._withdraw(ended.request)  # an earlier attempt won
+            request = ended.request
+            if request.earlier or outcome.attempt != request.attempt:
+                self._withdraw(request)  # other attempts of it
 
     def _given_back(self, session: Session, outcome: Outcome, now: float) -> None:
         request = self.book.current(outcome)
@@ -216,6 +225,10 @@ class GatewayCore:
             self._retry(request, note.holder, "holder_gone")
 
     def _died(self, obituary: Obituary) -> None:
+        for request in self.recovery.suspect(obituary):
+            self.counts.quarantined += 1
+            self._withdraw(request)
+            self._fail(request, "poison_request", POISON)
         session = self.links.sessions.get(obituary.incarnation)
         if session is not None:
             self._causes[session.peer] = "signal" if obituary.signal else "exit"
@@ -227,8 +240,25 @@ class GatewayCore:
             self._met(news.session, news.resumed, now)
         elif isinstance(news, Lost):
             self._lost(news, now)
+        elif isinstance(news, Silent | Heard):
+            self._silent(news)
         else:
             self._refused(news)
+
+    def _silent(self, news: Silent | Heard) -> None:
+        hop = self.roster.hop_of(news.session)
+        if hop is None:
+            return
+        if isinstance(news, Silent):
+            self.recovery.fell_silent(news.session, hop)
+            self._hedge()
+        else:
+            self.recovery.is_back(news.session, hop)
+
+    def _hedge(self) -> None:
+        for request in self.recovery.hedges():
+            self.counts.hedges += 1
+            self._wait(request)
 
     def _met(self, session: Session, resumed: bool, now: float) -> None:
         if session.role is not Role.REPLICA:
@@ -254,6 +284,7 @@ class GatewayCore:
             self.counts.deaths[self._causes.pop(session.peer, "link")] += 1
         self._find_gaps()
         self._cancels.pop(session.peer, None)
+        self.recovery.silent.pop(session.peer, None)
         self._tell_peers(self.roster.fed_by(hop), now)
         for request in self.book.held_by(session.peer):
             self._retry(request, session.peer, "parted" if news.orderly else "lost")
@@ -276,21 +307,13 @@ class GatewayCore:
 
     def _retry(self, request: Request, holder: int, cause: str) -> None:
         """Begin again at the first stage; nothing but a death uses up an attempt."""
-        if not self.roster.is_repeatable(request.path[: request.at + 1]):
-            text = "the replica that held the request was lost, and it must not be run twice"
-            self._fail(request, "lost", text)
-        elif cause == "parted":
-            self.book.returned(request, holder)
-            self._start_again(request, cause)
-        elif self.book.again(request, holder):
-            self._start_again(request, cause)
+        reason = self.recovery.retry(request, holder, parted=cause == "parted")
+        if reason:
+            self._withdraw(request)
+            self._fail(request, "lost", reason)
         else:
-            text = f"{request.attempt} replicas were lost while they held the request"
-            self._fail(request, "lost", text)
-
-    def _start_again(self, request: Request, cause: str) -> None:
-        self.counts.retries[cause] += 1
-        self._wait(request)
+            self.counts.retries[cause] += 1
+            self._wait(request)
 
     def _refused(self, refused: Refused) -> None:
         """A task that its stage could not read: it fails alone."""
@@ -357,6 +380,8 @@ class GatewayCore:
         for session in [session for session, until in self._sated.items() if until <= now]:
             session.sated = 0
             del self._sated[session]
+        if self.recovery.silent:
+            self._hedge()
         for dispatcher in self.dispatchers.values():
             dispatcher.waiting.expired(now)  # tasks handed back, whose requests ended above
 

@@ -97,6 +97,7 @@ def _totals(core: GatewayCore) -> dict[tuple[str, tuple[str, ...]], int]:
     counts, links = core.counts, core.links
     plain = {
         "hub_hops": counts.hub_hops,
+        "hedges": counts.hedges,
         "late_outcomes": core.book.late,
         "protocol_errors": links.protocol_errors,
         "link_resumes": links.resumes,

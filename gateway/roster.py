@@ -64,6 +64,10 @@ class Roster:
             self._since[hop] = now
         return hop
 
+    def hop_of(self, session: Session) -> Hop | None:
+        """The stage of a replica that is connected, if it is one of ours."""
+        return _hop(session) if self.sessions.get(session.peer) is session else None
+
     def present(self) -> set[Hop]:
         """The stages that have a replica."""
         return {hop for s in self.sessions.values() if (hop := _hop(s)) is not None}

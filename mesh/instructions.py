@@ -67,7 +67,22 @@ class Refused(NamedTuple):
     reason: str
 
 
-News = Met | Lost | Refused
+class Silent(NamedTuple):
+    """For long the other has said nothing, or has not receipted what waits for it; its link is up.
+
+    No death: it does not turn, or nothing gets through to it.
+    """
+
+    session: Session
+
+
+class Heard(NamedTuple):
+    """It is silent no more."""
+
+    session: Session
+
+
+News = Met | Lost | Refused | Silent | Heard
 
 
 class Delivery(NamedTuple):

@@ -135,6 +135,11 @@ class Outbox:
         self._retained.append(kept)
         taken.append(kept)
 
+    @property
+    def oldest(self) -> float:
+        """When the oldest message that is unreceipted was sent; infinity if there is none."""
+        return self._retained[0].at if self._retained else float("inf")
+
     def retained(self) -> Iterable[Retained]:
         """What was sent and not receipted, oldest first."""
         return self._retained
@@ -170,11 +175,16 @@ class Outbox:
         """Nothing queued, nothing unreceipted: it may be closed without loss."""
         return not (self._small or self._bulk or self._retained)
 
-    def unreceipted(self) -> list[Message]:
-        """What was posted and never receipted; large messages whole. Empties itself."""
+    def pending(self) -> list[Message]:
+        """What was posted and is not receipted; large messages whole."""
         left = [kept.message for kept in self._retained if type(kept.message) is not Part]
         left += [outgoing.whole for outgoing in self._bulk if outgoing.left]
         left += self._small
+        return left
+
+    def unreceipted(self) -> list[Message]:
+        """What was posted and never receipted; large messages whole. Empties itself."""
+        left = self.pending()
         self._retained.clear()
         self._bulk.clear()
         self._small.clear()

@@ -65,6 +65,9 @@ class Session:
         since: when the present connection was made; when the last one ended if there is none.
         heard: when the other last said anything.
         said: when anything was last sent to it.
+        progress: when the other last receipted anything.
+        busy_until: until when the other may be computing and say nothing, as it told.
+        silent: whether it has been quiet for too long; `Links` makes news of it.
         round_trip: seconds there and back, as last measured; 0 before the first.
         draining: nothing new is to be sent to the other.
         owes_drain: the other waits for our DRAIN, which goes when all that was posted is sent.
@@ -91,6 +94,7 @@ class Session:
         "_unreceipted_in",
         "allowed_bytes",
         "allowed_tasks",
+        "busy_until",
         "draining",
         "feed",
         "granted_bytes",
@@ -106,12 +110,14 @@ class Session:
         "parting",
         "peer",
         "pid",
+        "progress",
         "received",
         "refusals",
         "role",
         "round_trip",
         "said",
         "sated",
+        "silent",
         "since",
         "spent_bytes",
         "spent_tasks",
@@ -133,7 +139,9 @@ class Session:
         self.host = ""
         self.pid = 0
         self.owners: tuple[int, ...] = ()
-        self.since = self.heard = self.said = now
+        self.since = self.heard = self.said = self.progress = now
+        self.busy_until = 0.0
+        self.silent = False
         self.round_trip = 0.0
         self.draining = self.owes_drain = False
         self.last: int | None = None
@@ -178,7 +186,7 @@ class Session:
             to send, in order.
         """
         self.link = link
-        self.since = self.heard = now
+        self.since = self.heard = self.progress = now
         covered = self._outbox.receipt(received)
         return covered, [self._frames(kept, now) for kept in self._outbox.retained()]
 
@@ -272,6 +280,11 @@ class Session:
             age,
         )
 
+    @property
+    def quiet_since(self) -> float:
+        """When the other last showed that it takes in what is sent, or has nothing to take in."""
+        return min(self.heard, max(self._outbox.oldest, self.progress))
+
     # --- what cannot be sent or read -------------------------------------------------------------
 
     def told_off(self, sequence: int, reason: str) -> None:
@@ -332,7 +345,10 @@ class Session:
             self.granted_tasks = header.tasks
         if header.bytes > self.granted_bytes:
             self.granted_bytes = header.bytes
-        return self._outbox.receipt(header.receipt), fresh
+        covered = self._outbox.receipt(header.receipt)
+        if covered:
+            self.progress = now
+        return covered, fresh
 
     def _take(self, header: Header, message: Message, now: float) -> bool:
         """Count a reliable message; False if there is nothing to do for it."""
@@ -411,6 +427,10 @@ class Session:
     def is_idle(self) -> bool:
         """Nothing queued, nothing unreceipted: it may be closed without loss."""
         return self._outbox.is_idle()
+
+    def pending(self) -> list[Message]:
+        """What was posted and is not receipted; large messages whole."""
+        return self._outbox.pending()
 
     def unreceipted(self) -> list[Message]:
         """What was posted and never receipted; large messages whole. Empties itself."""

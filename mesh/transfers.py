@@ -69,9 +69,10 @@ class Outgoing:
         buffers = _buffers(message)
         limit = _limit(buffers)
         self._first = first
-        self._limit = limit
         self._large = [b for b in buffers if len(b) > limit]
         self.transfers = len(self._large)
+        # What it says is settled now: an owner may begin a request again meanwhile.
+        self._last = _with_transfers(message, first, limit) if self._large else message
         self._steps = self._walk()
 
     def step(self) -> Step | None:
@@ -86,10 +87,7 @@ class Outgoing:
                 part = Part(number, len(view), offset, view[offset : offset + PART_SIZE])
                 yield Step(part, part)
         self.left = False
-        if not self._large:
-            yield Step(self.whole, self.whole)
-            return
-        yield Step(_with_transfers(self.whole, self._first, self._limit), self.whole)
+        yield Step(self._last, self.whole)
 
 
 class Incoming:

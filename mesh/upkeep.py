@@ -11,7 +11,18 @@ from dataclasses import dataclass, field
 
 from mesh.dialling import Lines, State
 from mesh.fields import Frame
-from mesh.instructions import Dial, HangUp, Identity, Instruction, Lost, News, Refused, Send
+from mesh.instructions import (
+    Dial,
+    HangUp,
+    Heard,
+    Identity,
+    Instruction,
+    Lost,
+    News,
+    Refused,
+    Send,
+    Silent,
+)
 from mesh.messages import Bye, Credit, Drain, Header, Message, Ping, Role, Type, Who
 from mesh.session import Session
 from mesh.wire import encode, seal
@@ -19,6 +30,7 @@ from mesh.wire import encode, seal
 RESUME = 0.1  # seconds that a consumer has to come back before it counts as gone
 PATIENCE = 10.0  # seconds that a producer has: it may be a gateway that is being restarted
 PING_EVERY = 1.0
+SILENCE = 3.0
 FAREWELL = 1.0  # seconds that BYE may remain unanswered
 _NEVER = float("inf")
 _new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each message
@@ -66,6 +78,8 @@ class Upkeep:
     _owing: dict[Session, None] = field(default_factory=dict)
     _stamps: dict[int, tuple[int, float]] = field(default_factory=dict)
     _producers: tuple[int, ...] = ()
+    _ticked: float = 0.0
+    _fair_from: float = 0.0  # when others may be judged again
     _due: float = 0.0
 
     def __post_init__(self) -> None:
@@ -138,6 +152,10 @@ class Upkeep:
         if now < self._due:
             return
         self._due = _NEVER
+        every = self.ping_every
+        if now > self._ticked + 2 * every:  # we slept: what came meanwhile must be heard first
+            self._fair_from = now + every
+        self._ticked = now
         self._tell_producers(now)
         self._touched |= self._owing
         self._owing.clear()
@@ -147,7 +165,6 @@ class Upkeep:
                 self.out.append(Dial(self._lines.dial(line, now), line.address))
             else:
                 self._drop(line.link, now)
-        every = self.ping_every
         for session in list(self.sessions.values()):
             self._due = min(self._due, self._tick_session(session, every, now))
         self._due = min(self._due, self._lines.next_due())
@@ -176,12 +193,25 @@ class Upkeep:
         if session.link is not None:
             if now >= session.said + every:
                 self._ping(session, now)
-            return min(session.said + every, session.parting)
+            return min(session.said + every, session.parting, self._judge(session, now))
         until = session.since + self._grace(session)
         if now >= until:
             self.lose(session, "its link closed and was not resumed")
             return _NEVER
         return min(until, session.parting)
+
+    def _judge(self, session: Session, now: float) -> float:
+        """Notice whether it has been quiet for too long; returns when to look again."""
+        until = max(session.quiet_since + self.silence, session.busy_until, self._fair_from)
+        if session.silent is not (now >= until):
+            session.silent = now >= until
+            self.news.append((Silent if session.silent else Heard)(session))
+        return _NEVER if session.silent else until
+
+    @property
+    def silence(self) -> float:
+        """Seconds of quiet after which a process is taken not to be turning."""
+        return min(SILENCE, self.identity.timeout / 3)
 
     def _grace(self, session: Session) -> float:
         if self._lines.leads_to(session.peer):

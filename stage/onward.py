@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mesh.dispatch import Dispatcher
 from mesh.links import Links
-from mesh.messages import Hop, Task
+from mesh.messages import Hop, Task, Tasks
 from mesh.session import Session
 
 NEVER = float("inf")
@@ -66,6 +66,7 @@ class Onward:
     def __init__(self, links: Links) -> None:
         self._links = links
         self._consumers: dict[int, Session] = {}
+        self._lent: set[Task] = set()
         self._outlets: dict[tuple[Hop, int], Outlet] = {}
 
     def __len__(self) -> int:
@@ -87,6 +88,32 @@ class Onward:
         self._consumers.pop(session.peer, None)
         for outlet in self._outlets.values():
             outlet.leave(session)
+
+    def bypass(self, session: Session) -> list[Task]:
+        """A consumer is silent: give it nothing new.
+
+        Returns:
+            What it has not receipted, for the owners to have it run elsewhere. Of that nothing is
+            to be told when it is receipted at last, or the consumer lost: see `kept`.
+        """
+        self.leave(session)
+        tasks = [
+            task
+            for message in session.pending()
+            if type(message) is Tasks
+            for task in message.tasks
+            if task not in self._lent
+        ]
+        self._lent.update(tasks)
+        return tasks
+
+    def kept(self, tasks: list[Task]) -> list[Task]:
+        """Those of these tasks, which a consumer does not hold up any more, that are still ours."""
+        if not self._lent:
+            return tasks
+        kept = [task for task in tasks if task not in self._lent]
+        self._lent.difference_update(tasks)
+        return kept
 
     def push(self, task: Task) -> bool:
         """Let an output wait for a replica; False if there is none that could take it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mesh.bundles import refusal
-from mesh.instructions import Delivery, Lost, Met, News, Refused
+from mesh.instructions import Delivery, Lost, Met, News, Refused, Silent
 from mesh.links import Links
 from mesh.messages import (
     Cancel,
@@ -120,10 +120,11 @@ class Replica:
         """The next replica has received these outputs: they are its own now."""
         for message in covered:
             if type(message) is Tasks:
-                for task in message.tasks:
+                tasks = self.onward.kept(message.tasks)
+                for task in tasks:
                     note = Note(task.number, task.attempt, task.hop, session.peer)
                     self.homeward.note(task.owner, note, now)
-                self._release(message.tasks)
+                self._release(tasks)
         if self.draining:
             self.homeward.hurry(now)
 
@@ -149,8 +150,14 @@ class Replica:
             self._met(news.session)
         elif isinstance(news, Lost):
             self._lost(news.session)
-        else:
+        elif isinstance(news, Refused):
             self._refused(news)
+        elif news.session.stage is not None:
+            if isinstance(news, Silent):
+                for task in self.onward.bypass(news.session):
+                    self._hand_back(task)
+            else:
+                self.onward.join(news.session)
 
     def _met(self, session: Session) -> None:
         if session.stage is not None:
@@ -168,7 +175,7 @@ class Replica:
         self.onward.leave(session)
         for message in session.unreceipted():
             if type(message) is Tasks:
-                for task in message.tasks:
+                for task in self.onward.kept(message.tasks):
                     task.tried = (*task.tried[-7:], session.peer)
                     self._forward(task)
 
@@ -300,10 +307,7 @@ class Replica:
         if reason:
             self._fail(task, reason)
             return
-        outcome = Outcome(
-            task.number, task.attempt, Kind.HANDBACK, task.hop, task.timings, task.buffers
-        )
-        self.homeward.post(task.owner, outcome)
+        self.homeward.post(task.owner, _handed_back(task))
         self._release((task,))
 
     def _fail(self, task: Task, reason: str) -> None:
@@ -411,6 +415,10 @@ class Replica:
         self.links.dial((), now)
         for session in list(self.links.sessions.values()):
             self.links.part(session, now)
+
+
+def _handed_back(task: Task) -> Outcome:
+    return Outcome(task.number, task.attempt, Kind.HANDBACK, task.hop, task.timings, task.buffers)
 
 
 def _failure(of: Task | Outcome, hop: int, text: str) -> Outcome:

@@ -62,6 +62,7 @@ PURE = frozenset(
         "gateway/exchange.py",
         "gateway/frames.py",
         "gateway/heads.py",
+        "gateway/recovery.py",
         "gateway/roster.py",
         "stage/batcher.py",
         "stage/grants.py",

@@ -115,6 +115,8 @@ def _gateway_unrest(world, gateway):
         "ended": len(core.ended),
         "cancels": len(core._cancels),
         "causes": len(core._causes),
+        "sated": len(core._sated),
+        "silent": len(core.recovery.silent),
         "strangers": len(core.roster.sessions.keys() ^ alive),
         "missing": len(core.roster.missing()),
         "unjoined": sum(len(d._sessions) for d in core.dispatchers.values()) - len(alive),
@@ -132,6 +134,7 @@ def _replica_unrest(world, rep):
         "onward": len(core.onward),
         "homeward": len(core.homeward),
         "dropped": len(core.batcher._expired),
+        "lent": len(core.onward._lent),
     }
     window = core.batcher.window()
     for session in core._producers():

@@ -38,7 +38,7 @@ ALLOWED = {
     "blinks": (),
     "deaths": (),
     "drains": (),
-    "silence": ("deadline_exceeded",),
+    "silence": (),
     "work": ("forward_timeout", "lost", "deadline_exceeded", "no_replica"),
     "once": ("lost", "deadline_exceeded", "no_replica"),
     "chaos": ("lost", "deadline_exceeded", "no_replica", "poison_request", "forward_timeout"),

@@ -64,7 +64,10 @@ def _process(command):
 
 def play_part(first, count, profile, part, parts):
     """Play every `parts`-th chunk, and write what came of it as JSON lines."""
+    parent = os.getppid()
     for at in range(first + part * CHUNK, first + count, parts * CHUNK):
+        if os.getppid() != parent:
+            return  # nobody is left to read it
         print(json.dumps(play_some(range(at, min(at + CHUNK, first + count)), profile)), flush=True)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from members import NEVER, Forward, Gateway, Mesh, Rep
 
-from mesh.instructions import Lost
+from mesh.instructions import Lost, Silent
 from mesh.messages import Kind, Role
 from mesh.supervisor import (
     Begin,
@@ -262,7 +262,7 @@ class World(Mesh):
         told = rep.core.told
 
         def listened(news, now):
-            if isinstance(news, Lost) and news.session.role is Role.REPLICA:
+            if isinstance(news, Lost | Silent) and news.session.role is Role.REPLICA:
                 self.events["feed lost"] += 1
             told(news, now)
 

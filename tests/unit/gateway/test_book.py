@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.book import Book, Request, onward
-from mesh.messages import Kind, Note, Outcome
+from mesh.messages import Flag, Kind, Note, Outcome
 
 PATH = (("a", ""), ("b", ""), ("c", ""))
 HOLDERS = (11, 12, 13)
@@ -33,7 +33,7 @@ def test_a_result_of_any_attempt_ends_a_request():
     book = Book(7, 3)
     one = entered(book)
     book.assign([one], 11)
-    assert book.again(one, 11)
+    book.again(one, 11)
     ended = book.settle(outcome(one.number, attempt=1))
     assert ended.request is one
     assert ended.outcome.attempt == 1
@@ -68,11 +68,14 @@ def test_attempts_are_used_up_by_deaths_alone():
     one = entered(book)
     for attempt, holder in enumerate(HOLDERS[:2], 2):
         book.assign([one], holder)
-        assert book.again(one, holder)
+        book.again(one, holder)
         assert (one.attempt, one.holder, one.at) == (attempt, 0, 0)
     book.returned(one, 20)
-    assert (one.attempt, one.tried) == (3, (11, 12, 20))
-    assert not book.again(one, 13)
+    assert (one.attempt, one.deaths, one.tried) == (3, 2, (11, 12, 20))
+    book.assign([one], 13)
+    book.hedge(one)
+    assert (one.attempt, one.deaths, one.earlier) == (4, 2, (13,))
+    assert one.flags & Flag.HEDGE
     assert one.number in book.requests
 
 
@@ -174,6 +177,7 @@ events = st.lists(
         st.tuples(st.just("note"), numbers, attempts, st.integers(0, 2), st.sampled_from(HOLDERS)),
         st.tuples(st.just("assign"), numbers, st.sampled_from(HOLDERS)),
         st.tuples(st.just("lost"), st.sampled_from(HOLDERS)),
+        st.tuples(st.just("silent"), st.sampled_from(HOLDERS)),
         st.tuples(st.just("unstarted"), numbers, attempts, st.sampled_from(HOLDERS)),
         st.tuples(st.just("handback"), numbers, attempts, st.integers(1, 2)),
         st.tuples(st.just("expire"), st.floats(0.0, 10.0)),
@@ -211,9 +215,14 @@ class Play:
 
     def lost(self, holder):
         for one in self.book.held_by(holder):
-            if not self.book.again(one, holder):
+            if one.deaths + 1 < self.book.max_attempts:
+                self.book.again(one, holder)
+            else:
                 self.end(self.book.fail(one.number, "lost", "attempts used up"))
-            assert one.attempt <= self.book.max_attempts
+
+    def silent(self, holder):
+        for one in self.book.held_by(holder):
+            self.book.hedge(one)
 
     def unstarted(self, number, attempt, holder):
         one = self.book.current(outcome(number, Kind.UNSTARTED, attempt))

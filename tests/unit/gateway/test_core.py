@@ -5,7 +5,7 @@ import pytest
 from gateway.book import Request
 from gateway.core import SATED, SWEEP, GatewayCore
 from gateway.roster import RESTART_GRACE
-from mesh.instructions import Delivery, Identity, Lost, Met, Refused
+from mesh.instructions import Delivery, Heard, Identity, Lost, Met, Refused, Silent
 from mesh.links import Links
 from mesh.messages import (
     Cancel,
@@ -530,3 +530,34 @@ def test_nobody_is_crowded_when_what_waited_has_left(rig):
     rig.core.gone(request.number)
     rig.core.advance(0.0)
     assert not rig.core.is_crowded(PATH)
+
+
+def test_what_a_silent_replica_holds_is_begun_elsewhere_and_called_off_when_answered(rig):
+    request = rig.submit()
+    assert [task.number for task in rig.tasks(rig.first)] == [request.number]
+    rig.core.told(Silent(rig.first), 1.0)
+    assert rig.core.counts.hedges == 0  # there is nobody else
+    other = rig.meet(13, A)
+    rig.core.advance(1.0 + SWEEP)
+    assert [(task.number, task.attempt) for task in rig.tasks(other)] == [(request.number, 2)]
+    assert rig.core.counts.hedges == 1
+    rig.hear(other, Outcome(request.number, 2, Kind.RESULT))
+    assert rig.endings() == [(request.number, "")]
+    assert [m.numbers for m in rig.sent(rig.first, Cancel)] == [[request.number]]
+    rig.core.told(Heard(rig.first), 2.0)
+    assert rig.core.recovery.silent == {}
+    stranger = Session(ME, 99, Role.SUPERVISOR, POOL)
+    rig.core.told(Silent(stranger), 2.0)
+    rig.core.told(Silent(other), 2.0)
+    rig.lose(other)
+    assert rig.core.recovery.silent == {}
+
+
+def test_a_request_that_crashes_replicas_is_quarantined(rig):
+    request = rig.submit()
+    for dead in (51, 52):
+        computing = [(ME, request.number)]
+        rig.core.delivered(Delivery(rig.second, (), Obituary(dead, "a", 11, 0, computing)), 0.0)
+    assert rig.endings() == [(request.number, "poison_request")]
+    assert rig.core.counts.quarantined == 1
+    assert rig.tasks(rig.first) == []

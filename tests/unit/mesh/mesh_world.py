@@ -70,7 +70,7 @@ class Producer:
             for message in news.session.unreceipted():
                 assert isinstance(message, Tasks)
                 self.returned += message.tasks
-        else:
+        elif isinstance(news, Refused):
             self.refused.append(news)
 
     def advance(self, now: float) -> None:

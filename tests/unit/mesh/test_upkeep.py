@@ -8,9 +8,21 @@ from hypothesis import strategies as st
 from mesh_world import FACTS, World, session_of
 
 from mesh.dialling import GREETING, LEAVING, OPENING
-from mesh.instructions import Dial, HangUp, Identity, Lost, Met, Refused, Send
+from mesh.instructions import Dial, HangUp, Heard, Identity, Lost, Met, Refused, Send, Silent
 from mesh.links import Links
-from mesh.messages import Bye, Cancel, Credit, Drain, Message, Peers, Ping, Role, Who
+from mesh.messages import (
+    Bye,
+    Cancel,
+    Credit,
+    Drain,
+    Header,
+    Message,
+    Peers,
+    Ping,
+    Role,
+    Type,
+    Who,
+)
 from mesh.session import LAZY, Session
 from mesh.upkeep import FAREWELL, PATIENCE, PING_EVERY, RESUME
 from mesh.wire import decode
@@ -245,7 +257,7 @@ def test_a_deadline_that_has_come_is_acted_upon(start: float, timeout: float) ->
     now = start
     for _ in range(5):
         assert links.next_due() > now
-        now = links.next_due()
+        now = session.heard = links.next_due()
         links.tick(now)
         assert kinds(links) == [(7, Ping)]
     links.closed(7, now)
@@ -403,3 +415,64 @@ def test_producers_are_told_at_once_who_is_in_reach() -> None:
     links.tick(2.0)
     assert [m.owners for link, m in said(links) if isinstance(m, Ping)] == [(2,)]
     assert producer.link == -7
+
+
+# --- who is silent --------------------------------------------------------------------------------
+
+
+def silences(links: Links) -> list[type]:
+    said, links.news = [type(news) for news in links.news], type(links.news)()
+    return said
+
+
+def test_who_says_nothing_for_long_is_silent_until_he_speaks() -> None:
+    links = some_links(timeout=3.0)
+    session = joined(links)
+    for tick in range(4):
+        links.tick(tick * 0.25)
+        assert silences(links) == []
+    links.tick(1.0)
+    assert silences(links) == [Silent]
+    links.tick(1.25)
+    assert silences(links) == []
+    session.heard = 1.3
+    links.tick(1.5)
+    assert silences(links) == [Heard]
+
+
+def test_who_was_computing_when_he_last_spoke_is_given_twice_as_long() -> None:
+    links = some_links(timeout=3.0)
+    session = joined(links)
+    links._pinged(session, Ping(1, running=10, allowed=3000), 0.0)
+    for tick in range(8):
+        links.tick(tick * 0.25)
+        assert silences(links) == []
+    links.tick(2.0)
+    assert silences(links) == [Silent]
+    links._pinged(session, Ping(1), 2.1)
+    assert session.busy_until == 2.1
+
+
+def test_who_speaks_but_receipts_nothing_is_silent_too() -> None:
+    links = some_links(timeout=3.0)
+    session = joined(links)
+    session.post(Cancel(1, [1]))
+    for tick in range(4):
+        links.touch(session)
+        links.tick(tick * 0.25)
+        session.heard = tick * 0.25
+    links.tick(1.0)
+    assert silences(links) == [Silent]
+    session.accept(Header(Type.CREDIT, 2, 1, receipt=1), Credit(), 1.1)
+    links.tick(1.25)
+    assert silences(links) == [Heard]
+
+
+def test_who_slept_himself_judges_nobody_before_he_has_heard_what_came_meanwhile() -> None:
+    links = some_links(timeout=3.0)
+    joined(links)
+    links.tick(0.25)
+    links.tick(5.0)
+    assert silences(links) == []
+    links.tick(5.25)
+    assert silences(links) == [Silent]

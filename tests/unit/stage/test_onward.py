@@ -4,7 +4,7 @@ import pytest
 
 from mesh.instructions import Identity
 from mesh.links import Links
-from mesh.messages import Role, StageFacts, Task, Tasks
+from mesh.messages import Cancel, Role, StageFacts, Task, Tasks
 from mesh.session import Session
 from stage.onward import NEVER, Onward
 
@@ -168,3 +168,18 @@ def test_an_owner_may_be_forgotten(onward):
     assert [task.number for task in onward.forget(OWNER)] == [1, 2]
     assert onward.forget(OWNER) == []
     assert len(onward) == 1
+
+
+def test_what_a_silent_consumer_did_not_receipt_is_lent_to_its_owner_once(onward):
+    one = consumer(11)
+    onward.join(one)
+    task = output(1)
+    onward.push(task)
+    onward.advance(0.0)
+    one.post(Cancel(OWNER, []))
+    assert onward.bypass(one) == [task]
+    assert onward.bypass(one) == []
+    assert not onward.push(output(2))
+    other = output(3)
+    assert onward.kept([task, other]) == [other]
+    assert onward.kept([task, other]) == [task, other]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh.instructions import Delivery, Dial, Identity, Lost, Met, Refused
+from mesh.instructions import Delivery, Dial, Heard, Identity, Lost, Met, Refused, Silent
 from mesh.links import Links
 from mesh.messages import (
     Cancel,
@@ -441,3 +441,25 @@ def test_the_output_of_a_second_attempt_goes_by_its_owner_who_knows_where_it_was
     rig.replica.finished([output], 0.001)
     assert kinds(rig.outcomes()) == [(1, Kind.HANDBACK)]
     assert rig.next.unreceipted() == []
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_outputs_that_a_silent_consumer_does_not_receipt_are_offered_to_their_owner(lost):
+    rig = Rig(follower=True)
+    rig.take(1, path=(A, B))
+    rig.compute()
+    assert rig.outcomes() == []
+    rig.replica.told(Silent(rig.gateway), 1.0)  # the owner's silence is another matter
+    rig.replica.told(Silent(rig.next), 1.0)
+    assert kinds(rig.outcomes(1.0)) == [(1, Kind.HANDBACK)]
+    assert rig.replica.held.tasks == 0
+    if lost:
+        rig.replica.told(Lost(rig.next, "gone"), 2.0)
+    else:
+        rig.replica.told(Heard(rig.next), 2.0)
+        covered = rig.next.unreceipted()
+        rig.replica.delivered(Delivery(rig.next, covered, None), 2.0)
+    assert rig.replica.held.tasks == 0
+    rig.replica.advance(3.0)
+    assert not any(message.notes for message in rig.gateway.unreceipted())
+    assert rig.outcomes(3.0) == []
