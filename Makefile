@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MODELS := $(wildcard examples/*/requirements*.txt)
 UNIT := tests/unit tests/test_architecture.py
 
-.PHONY: help demo test test-compose check bench pictures overload package clean
+.PHONY: help demo test test-compose check bench bench-scale pictures overload package clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make test          the whole test-suite"
 	@echo "make check         lint, types and unit tests, in less than half a minute"
 	@echo "make bench         measure beside another server; ROUNDS=3 PEERS=mosec ROWS=echo-1,array-8"
+	@echo "make bench-scale   tails, batches, costs, arrays, starts, memory; ONLY=starts,memory"
 	@echo "make pictures      draw the last result of bench into docs/pictures"
 	@echo "make overload      five times too much load for a minute: what is served, refused, used"
 	@echo "make simulate      whole meshes under faults on a fake clock; N=2000 FIRST=0, or one: SEED=4711"
@@ -51,6 +52,9 @@ check: $(VENV)/dev.stamp
 
 bench: $(VENV)/benchmarks.stamp
 	@$(BIN)/python -m benchmarks.compare --rounds $(ROUNDS) --servers meshline,$(PEERS) --rows "$(ROWS)"
+
+bench-scale: $(VENV)/benchmarks.stamp
+	@$(BIN)/python -m benchmarks.scale $(if $(ONLY),--only "$(ONLY)")
 
 pictures: $(VENV)/benchmarks.stamp
 	@$(BIN)/python -m benchmarks.pictures "$(RESULT)" docs/pictures

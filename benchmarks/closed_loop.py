@@ -40,9 +40,9 @@ def load(server: Running, connections: int, seconds: float) -> Figures:
     """
     if seconds > 2:
         _wrk(server, connections, seconds / 5)
-    before, own_before = processes.ticks(server.mark), _own_cpu()
+    before, own_before = processes.used(server.mark), _own_cpu()
     figures = _wrk(server, connections, seconds)
-    after, own_after = processes.ticks(server.mark), _own_cpu()
+    after, own_after = processes.used(server.mark), _own_cpu()
     took = figures["microseconds"] / 1e6
     own = {"wrk": [round((own_after - own_before) / took * 100, 1)]}
     return Figures(
@@ -52,6 +52,11 @@ def load(server: Running, connections: int, seconds: float) -> Figures:
         errors=int(figures["errors"]),
         cpu=processes.shares(before, after, took) | own,
     )
+
+
+def burst(server: Running, connections: int, seconds: float) -> float:
+    """Keep `connections` requests under way for `seconds`; returns how many were answered."""
+    return _wrk(server, connections, seconds)["requests"]
 
 
 def wrk_path() -> str:

@@ -25,14 +25,20 @@ def marked(mark: str) -> dict[int, str]:
     return {pid: label(_command(pid)) for pid in sorted(_marked(mark))}
 
 
-def ticks(mark: str) -> dict[int, tuple[str, float]]:
+def used(mark: str) -> dict[int, tuple[str, float]]:
     """Per process its label and the seconds of processor time it has had, user and system."""
-    found = {}
-    for pid, name in marked(mark).items():
+    return {pid: (name, _used(pid)) for pid, name in marked(mark).items()}
+
+
+def _used(pid: int) -> float:
+    """To the nanosecond where the kernel counts so, else to the tick of 10 ms."""
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        return sum(int((each / "schedstat").read_bytes().split()[0]) for each in threads) / 1e9
+    except (OSError, IndexError):
         fields = _read(pid, "stat").rpartition(b")")[2].split()
-        if len(fields) > 12:
-            found[pid] = name, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return found
+        ticks = int(fields[11]) + int(fields[12]) if len(fields) > 12 else 0
+        return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def shares(

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +43,15 @@ class Running:
 
 
 @contextmanager
-def running(peer: Peer, service: Service) -> Iterator[Running]:
+def running(
+    peer: Peer, service: Service, extra: Mapping[str, str] | None = None
+) -> Iterator[Running]:
     """A server that serves `service`, from its first right answer until all of it is gone.
+
+    Args:
+        peer: the server.
+        service: what it serves.
+        extra: variables of its environment.
 
     Raises:
         BenchmarkError: it does not answer in time or not rightly, or something of it cannot be
@@ -57,6 +64,7 @@ def running(peer: Peer, service: Service) -> Iterator[Running]:
             "BENCHMARK_SERVICE": service.name,
             processes.MARK: server.mark,
             "TMPDIR": folder,
+            **(extra or {}),
         }
         log = Path(folder) / "log"
         with log.open("wb") as out:

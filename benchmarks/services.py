@@ -18,6 +18,7 @@ NAME, _, _NUMBER = os.environ["BENCHMARK_SERVICE"].partition(":")
 NUMBER = int(_NUMBER or 1)
 FLOATS_PER_MEGABYTE = 1 << 18  # of four bytes
 
+counts: Any = importlib.import_module("counts")  # beside this file, which is run as a script
 vocabulary: Any = importlib.import_module(os.environ["BENCHMARK_VOCABULARY"])
 
 
@@ -38,12 +39,26 @@ class Compact(Echo):
 
 
 class Sleep(vocabulary.Worker):  # type: ignore[misc]
-    """A device that takes 10 ms for a batch, however large, and nothing of the processor."""
+    """A device that takes so long for a batch, however large, and nothing of the processor."""
+
+    seconds = 0.010
+
+    def __init__(self) -> None:
+        self.counts = counts.Counts()
+        self.counts.constructed()
 
     def forward(self, data: Any) -> Any:
         """Sleep, and return the input."""
-        time.sleep(0.010)
+        begin = time.monotonic()
+        time.sleep(self.seconds)
+        self.counts.batch(len(data), begin, time.monotonic())
         return data
+
+
+class Share(Sleep):
+    """The same; all replicas together do as much as one alone would: 3,200 items a second."""
+
+    seconds = NUMBER * 8 / 3200
 
 
 class Make(vocabulary.Worker):  # type: ignore[misc]
@@ -63,6 +78,35 @@ class Sum(vocabulary.Worker):  # type: ignore[misc]
     def forward(self, data: Any) -> float:
         """Return the sum."""
         return float(data.sum(dtype="float64"))
+
+
+class MakeCounted(Make):
+    """The same; counts how much memory is taken between two of its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts = counts.Counts()
+        self.counts.trace()
+
+    def forward(self, data: float) -> Any:
+        """Return a new array; what is taken from now on, is taken to send it."""
+        self.counts.peak()
+        made = super().forward(data)
+        self.counts.trace()
+        return made
+
+
+class SumCounted(Sum):
+    """The same; counts how much memory its array took to arrive."""
+
+    def __init__(self) -> None:
+        self.counts = counts.Counts()
+        self.counts.trace()
+
+    def forward(self, data: Any) -> float:
+        """Return the sum."""
+        self.counts.peak()
+        return super().forward(data)
 
 
 def echo_batched(server: Any) -> None:
@@ -87,13 +131,25 @@ def array(server: Any) -> None:
     server.append_worker(Sum, num=1)
 
 
+def array_counted(server: Any) -> None:
+    """The same, counting copies."""
+    server.append_worker(MakeCounted, num=1)
+    server.append_worker(SumCounted, num=1)
+
+
 def sleep(server: Any) -> None:
     """`NUMBER` replicas of one stage, batches of up to 8, for which it waits up to 5 ms."""
     server.append_worker(Sleep, num=NUMBER, max_batch_size=8, max_wait_time=5)
 
 
+def share(server: Any) -> None:
+    """The same; more replicas do no more, each is slower."""
+    server.append_worker(Share, num=NUMBER, max_batch_size=8, max_wait_time=5)
+
+
 SERVICES: dict[str, Callable[[Any], None]] = {
-    each.__name__: each for each in (echo_batched, echo_compact, echo, array, sleep)
+    each.__name__: each
+    for each in (echo_batched, echo_compact, echo, array, array_counted, sleep, share)
 }
 
 if __name__ == "__main__":

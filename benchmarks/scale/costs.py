@@ -1,0 +1,97 @@
+"""What a request costs of the processor, and whether that stays flat as a service grows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from benchmarks import closed_loop, open_loop, processes, running
+from benchmarks.open_loop import Pool
+from benchmarks.peers import Peer
+from benchmarks.rows import ECHO, SMALL, Service
+from benchmarks.running import Running
+from benchmarks.scale.findings import Finding, flat
+
+REPLICAS = (1, 4, 16, 64)
+STAGES = (1, 4)
+CONNECTIONS = (10, 1000, 10_000)
+RATE = 1000.0  # requests per second where the load is open
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Microseconds of processor time per request: of all processes, and of those of one kind."""
+
+    whole: float
+    kinds: dict[str, float]
+
+
+def cost(server: Running, load: Callable[[], float]) -> Cost:
+    """What a request costs.
+
+    Args:
+        server: where it is measured.
+        load: puts the load on, and returns how many requests were answered.
+    """
+    before = processes.used(server.mark)
+    answered = load()
+    return cost_of(before, processes.used(server.mark), answered)
+
+
+def cost_of(
+    before: dict[int, tuple[str, float]], after: dict[int, tuple[str, float]], answered: float
+) -> Cost:
+    """The cost of so many answers, from what each process had used before and after them.
+
+    Example:
+        >>> cost_of({7: ("stage", 1.0)}, {7: ("stage", 2.0)}, 1000)
+        Cost(whole=1000.0, kinds={'stage': 1000.0})
+    """
+    kinds: dict[str, float] = {}
+    for pid, (name, used) in after.items():
+        spent = used - (before[pid][1] if pid in before else 0.0)
+        kinds[name] = kinds.get(name, 0.0) + spent / max(answered, 1) * 1e6
+    return Cost(sum(kinds.values()), kinds)
+
+
+def replicas(peer: Peer, seconds: float) -> list[Finding]:
+    """At 1 to 64 replicas that sleep, which together do 3,200 requests a second in batches of 8."""
+    found = {}
+    for number in REPLICAS:
+        with running.running(peer, Service(f"share:{number}", SMALL, SMALL)) as server:
+            load = partial(closed_loop.burst, server, 16 * number, seconds)
+            load()
+            found[f"{number} replicas"] = cost(server, load).whole
+    return flat("costs", f"{peer.name}: CPU per request", "µs", found)
+
+
+def stages(peer: Peer, seconds: float) -> list[Finding]:
+    """At one and four stages of echo: what the gateway spends on a request, and what a stage."""
+    gateway, stage = {}, {}
+    for number in STAGES:
+        with running.running(peer, Service(f"echo:{number}", SMALL, SMALL)) as server:
+            spent = cost(server, partial(_steady, server, Pool(64, 512), seconds))
+        gateway[f"{number} stages"] = spent.kinds["gateway"]
+        stage[f"{number} stages"] = spent.kinds["stage"] / number
+    return [
+        *flat("costs", f"{peer.name}: gateway's CPU per request", "µs", gateway),
+        *flat("costs", f"{peer.name}: stage's CPU per request and stage", "µs", stage),
+    ]
+
+
+def connections(peer: Peer, seconds: float) -> list[Finding]:
+    """At 10 to 10,000 connections, used in turn, of the same load of echo."""
+    found = {}
+    for number in CONNECTIONS:
+        with running.running(peer, ECHO) as server:
+            pool = Pool(number, number, spread=True)
+            spent = cost(server, partial(_steady, server, pool, seconds))
+        found[f"{number:,} connections"] = spent.whole
+    return flat("costs", f"{peer.name}: CPU per request", "µs", found)
+
+
+def _steady(server: Running, pool: Pool, seconds: float) -> float:
+    body = server.service.body.encode()
+    tally = open_loop.load(server.url, (RATE, seconds), body, pool=pool)
+    return tally.statuses()[200]

@@ -1,0 +1,141 @@
+"""How soon a service answers, and how soon a new replica takes work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+from benchmarks import counts, processes
+from benchmarks.failure import BenchmarkError
+from benchmarks.peers import OURS, PEERS
+from benchmarks.rows import SMALL, Service
+from benchmarks.running import HERE, Running, answers, free_port
+from benchmarks.scale.findings import Bound, Finding
+from benchmarks.scale.holder import busy
+
+TIMES = 5
+PATIENCE = 20.0
+SERVICE = """
+import sys
+import time
+
+sys.path.insert(0, {here!r})
+from counts import Counts
+from mesh import Worker
+
+
+class Echo(Worker):
+    def __init__(self):
+        self.counts = Counts()
+        self.counts.constructed()
+
+    def forward(self, data):
+        now = time.monotonic()
+        self.counts.batch(1, now, now)
+        return data
+"""
+FILE = """
+[gateway]
+http = "127.0.0.1:{http}"
+bind = "tcp://127.0.0.1:{bind}"
+
+[stages.echo]
+worker = "service:Echo"
+
+[routes]
+"/inference" = ["echo"]
+"""
+
+
+def starts() -> list[Finding]:
+    """From `mesh up` to the first answer; from a replica's constructor to its first request."""
+    ready = [_up() for _ in range(TIMES)]
+    joined = [_join() for _ in range(TIMES)]
+    up, new = "mesh up of echo until it answers", "new replica, constructed until at work"
+    return [*_two(up, ready, Bound(1)), *_two(new, joined, Bound(0.5))]
+
+
+def _two(what: str, each: list[float], bound: Bound) -> list[Finding]:
+    return [
+        Finding("starts", f"{what}, median of {TIMES}", median(each), "s", bound),
+        Finding("starts", f"{what}, slowest", max(each), "s"),
+    ]
+
+
+def _up() -> float:
+    with _project() as (folder, server):
+        began = time.monotonic()
+        with _mesh(folder, server, "up"):
+            _wait(lambda: answers(server))
+            return time.monotonic() - began
+
+
+def _join() -> float:
+    """Start a second replica while requests keep coming; returns its constructor's age at work."""
+    with (
+        _project() as (folder, server),
+        _mesh(folder, server, "gateway"),
+        _mesh(folder, server, "stage", "echo"),
+    ):
+        _wait(lambda: answers(server))
+        old = set(counts.read(folder / "counts"))
+        with busy(server.url, SMALL, connections=64), _mesh(folder, server, "stage", "echo"):
+            _wait(lambda: bool(_at_work(folder, old)))
+            (new,) = _at_work(folder, old)
+            return new.first - new.made
+
+
+def _at_work(folder: Path, old: set[int]) -> list[counts.Record]:
+    """What replicas that are not old ones have counted, once they had a request."""
+    each = counts.read(folder / "counts").items()
+    return [record for pid, record in each if pid not in old and record.first]
+
+
+@contextmanager
+def _project() -> Iterator[tuple[Path, Running]]:
+    """A folder with an echo service, and what stands for its server."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
+        folder, port = Path(name), free_port()
+        (folder / "counts").mkdir()
+        (folder / "service.py").write_text(SERVICE.format(here=str(HERE)))
+        (folder / "mesh.toml").write_text(FILE.format(http=port, bind=free_port()))
+        yield folder, Running(PEERS[OURS], Service("echo", SMALL, SMALL), port, name)
+
+
+@contextmanager
+def _mesh(folder: Path, server: Running, *command: str) -> Iterator[None]:
+    """A `mesh` command, until it has ended in order."""
+    names = {counts.FOLDER: str(folder / "counts"), processes.MARK: server.mark}
+    process = subprocess.Popen(
+        [str(Path(sys.executable).with_name("mesh")), *command],
+        cwd=folder,
+        env=os.environ | names,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(PATIENCE)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _wait(reached: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not reached():
+        if time.monotonic() > end:
+            raise BenchmarkError(f"nothing came within {PATIENCE:.0f} s")
+        time.sleep(0.003)
