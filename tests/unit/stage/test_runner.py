@@ -162,7 +162,7 @@ def test_an_exception_among_the_results_fails_its_item_alone() -> None:
 
 
 def test_a_result_that_does_not_encode_fails_alone() -> None:
-    outcomes = runner(Scripted(lambda items: [items[0], {1}])).run(jsons(1, 2))
+    outcomes = runner(Scripted(lambda items: [items[0], object()])).run(jsons(1, 2))
     assert bodies(outcomes) == [1, "encoding_error"]
 
 
