@@ -11,6 +11,7 @@ The image and the strips travel from stage to stage as raw arrays, copied by nob
 from __future__ import annotations
 
 import io
+import os
 from itertools import pairwise
 
 import numpy as np
@@ -94,6 +95,10 @@ class Recognize(Worker):
 
 
 if __name__ == "__main__":
+    # A dense page takes some seconds on one CPU thread. The flags --timeout and
+    # --max-request-size have the last word.
+    os.environ.setdefault("MESH_GATEWAY_TIMEOUT", "60s")
+    os.environ.setdefault("MESH_GATEWAY_MAX_BODY", "32MiB")
     server = Server()
     server.append_worker(Decode, timeout=10)
     server.append_worker(Detect, timeout=30)

@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from example_runs import PATIENCE, file, folder, free_port, hub_hops, run_client, serving
+from example_runs import PATIENCE, file, folder, free_port, hub_hops, run_client, script, serving
 
-from mesh import DecodingError, ValidationError
+from mesh import Client, DecodingError, ValidationError
 
 STAGES = ("decode", "detect", "recognize")
 DEMO = folder("ocr") / "demo.py"
@@ -77,6 +78,21 @@ def test_no_image_and_too_large_an_image_are_the_clients_fault(client):
 def test_images_go_straight_from_stage_to_stage(client):
     client.post("/inference", sample("page.png").read_bytes()).raise_for_status()
     assert hub_hops(client) == 0
+
+
+def test_the_script_gives_pages_the_time_that_they_take(tmp_path):
+    page = sample("page.png").read_bytes()
+
+    def read(url):
+        with Client(url, timeout=PATIENCE) as client:
+            return client.post("/inference", page)
+
+    with serving(script, "ocr", tmp_path) as client, ThreadPoolExecutor() as pool:
+        # Together they take longer than a request has unless the script says otherwise.
+        for answer in pool.map(read, [client.url] * 3):
+            answer.raise_for_status()
+            assert answer.json()["lines"][0]["text"] == "Region-based segmentation"
+        assert hub_hops(client) == 0
 
 
 def run_demo(*arguments):
