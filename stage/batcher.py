@@ -68,7 +68,7 @@ class Batcher:
 
     Example:
         >>> batcher = Batcher(max_batch_size=8, max_wait_time=0.0, max_bytes=1 << 20)
-        >>> batcher.add(Task(1, 1, (("embed", ""),), 0, 1, 9.0, [b"a"], 1), now=5.0)
+        >>> batcher.add([Task(1, 1, (("embed", ""),), 0, 1, 9.0, [b"a"], 1)], now=5.0)
         >>> batcher.due(now=5.0).reason
         'idle'
     """
@@ -119,19 +119,19 @@ class Batcher:
         """Count the tasks that one batch may hold just now; credit is granted in these."""
         return self._times.bundle if self._bundles else self.max_batch_size
 
-    def add(self, task: Task, now: float) -> None:
-        """Let a task wait for its turn."""
+    def add(self, tasks: Iterable[Task], now: float) -> None:
+        """Let tasks that arrived together wait for their turn."""
         line = self._line
         if not line.count:
             self._oldest = now
         rank = now + self._patience
-        line.add((task.deadline if task.deadline < rank else rank, now, task))
+        for task in tasks:
+            line.add((task.deadline if task.deadline < rank else rank, now, task))
 
     def put_back(self, tasks: Iterable[Task], arrived: float) -> None:
         """Let tasks of the last batch that were not begun wait again, since they `arrived`."""
         oldest = min(self._oldest, arrived)
-        for task in tasks:
-            self.add(task, arrived)
+        self.add(tasks, arrived)
         self._oldest = oldest
 
     def cancel(self, ids: Iterable[RequestId]) -> list[Task]:

@@ -47,13 +47,14 @@ class Holdings:
         """Count the producers of whose tasks any are here."""
         return len(self._by_source)
 
-    def add(self, tasks: Iterable[Task]) -> None:
-        """These tasks are here now."""
-        for task in tasks:
-            held = self._by_source.setdefault(task.source, [0, 0])
-            held[0] += 1
-            held[1] += task.nbytes
-            self.tasks += 1
+    def add(self, source: int, tasks: Collection[Task]) -> None:
+        """These tasks of one producer are here now."""
+        held = self._by_source.get(source)
+        if held is None:
+            held = self._by_source[source] = [0, 0]
+        held[0] += len(tasks)
+        held[1] += sum([task.nbytes for task in tasks])
+        self.tasks += len(tasks)
 
     def release(self, tasks: Iterable[Task]) -> None:
         """These tasks are no longer here."""
@@ -77,10 +78,10 @@ def is_low(producers: Collection[Session], window: int, pool: int) -> bool:
     Until then its credit need not be renewed: a lone client would have every request pay for it.
     """
     tasks, nbytes = window // 2, pool // max(1, len(producers)) // 2
-    return any(
-        s.allowed_tasks - s.taken_tasks <= tasks or s.allowed_bytes - s.taken_bytes <= nbytes
-        for s in producers
-    )
+    for s in producers:  # a loop, not `any`: a lone request asks this, too
+        if s.allowed_tasks - s.taken_tasks <= tasks or s.allowed_bytes - s.taken_bytes <= nbytes:
+            return True
+    return False
 
 
 def grant(

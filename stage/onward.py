@@ -150,6 +150,13 @@ class Onward:
             tasks += _emptied(self._outlets.pop(key))
         return tasks
 
+    def is_waiting(self) -> bool:
+        """Whether `advance` has anything to do."""
+        for outlet in self._outlets.values():
+            if outlet.waiting or outlet.unfit:
+                return True
+        return False
+
     def advance(self, now: float) -> Leavings:
         """Send what can be sent; return what cannot."""
         leavings = Leavings([], [], [])

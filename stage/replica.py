@@ -76,6 +76,7 @@ class Replica:
         self._gateways = set(gateways)
         self._upstream: dict[int, tuple[int, set[str]]] = {}
         self._owed = False
+        self._taken = False  # credit was used, or a producer came, since it was last looked at
         self._renew_at = NEVER
         self._is_long = False  # the running forward; credit for short ones is not for it
         self._sated: set[int] = set()  # owners to whom tasks were given back while it runs
@@ -101,11 +102,12 @@ class Replica:
             self._peers(session, message, now)
 
     def _take(self, session: Session, tasks: list[Task], now: float) -> None:
+        source = session.peer
         for task in tasks:
-            task.source = session.peer
-            self.batcher.add(task, now)
-        self.held.add(tasks)
-        self._owed = True
+            task.source = source
+        self.batcher.add(tasks, now)
+        self.held.add(source, tasks)
+        self._owed = self._taken = True
         if self.draining:
             self._give_back(self.batcher.take_back(0))
 
@@ -164,7 +166,7 @@ class Replica:
             self.onward.join(session)
         elif self.draining:
             self._ask_to_stop(session)
-        self._owed = True
+        self._owed = self._taken = True
 
     def _lost(self, session: Session) -> None:
         if session.stage is None:
@@ -340,21 +342,23 @@ class Replica:
 
     def advance(self, now: float) -> None:
         """Send outputs on, outcomes home, and renew credit."""
-        expired, stuck, unfit = self.onward.advance(now)
-        if expired:
-            self._release(expired)
-        for task in stuck:
-            self._hand_back(task)
-        for task, reason in unfit:
-            self._fail(task, reason)
+        if self.onward.is_waiting():
+            expired, stuck, unfit = self.onward.advance(now)
+            if expired:
+                self._release(expired)
+            for task in stuck:
+                self._hand_back(task)
+            for task, reason in unfit:
+                self._fail(task, reason)
         self.homeward.flush(now)
-        if self._owed:
+        if self._owed and (self._taken or now >= self._renew_at or self._renew_at == NEVER):
             self._renew_credit(now)
 
     def _renew_credit(self, now: float) -> None:
         if self._sated and self.running is not None:
             self._renew_at = NEVER
             return  # what was given back would come straight back
+        self._taken = False
         window = self.facts.batch if self._is_long else self.batcher.window()
         pool, producers = self.facts.pool, self._producers()
         lazy = now < self._renew_at and not (self.draining or self._sated)

@@ -48,7 +48,7 @@ def test_nothing_waits() -> None:
 
 def test_without_a_wait_time_it_starts_at_once() -> None:
     eager = batcher(wait=0.0)
-    eager.add(task(1), 1.0)
+    eager.add([task(1)], 1.0)
     assert eager.next_due() == 1.0
     batch = due(eager, 1.5)
     assert (numbers(batch.tasks), batch.reason, batch.waited) == ([1], "idle", 0.5)
@@ -57,7 +57,7 @@ def test_without_a_wait_time_it_starts_at_once() -> None:
 def test_a_full_batch_starts_at_once() -> None:
     one = batcher(size=3)
     for number in range(5):
-        one.add(task(number), 1.0 + number)
+        one.add([task(number)], 1.0 + number)
         assert one.next_due() == 1.0
     batch = due(one, 6.0)
     assert numbers(batch.tasks) == [0, 1, 2]
@@ -67,9 +67,9 @@ def test_a_full_batch_starts_at_once() -> None:
 
 def test_bytes_fill_a_batch_too() -> None:
     one = batcher(max_bytes=10)
-    one.add(task(1, size=6), 1.0)
+    one.add([task(1, size=6)], 1.0)
     assert one.due(1.0) is None
-    one.add(task(2, size=6), 1.001)
+    one.add([task(2, size=6)], 1.001)
     assert one.nbytes == 12
     assert one.next_due() == 1.0
     batch = due(one, 1.001)
@@ -79,8 +79,8 @@ def test_bytes_fill_a_batch_too() -> None:
 
 def test_the_wait_counts_from_the_arrival_of_the_oldest() -> None:
     one = batcher()
-    one.add(task(1), 1.0)
-    one.add(task(2), 1.008)
+    one.add([task(1)], 1.0)
+    one.add([task(2)], 1.008)
     assert one.due(1.008) is None
     assert one.next_due() == pytest.approx(1.010)
     batch = due(one, 1.010)
@@ -89,18 +89,18 @@ def test_the_wait_counts_from_the_arrival_of_the_oldest() -> None:
 
 def test_a_wait_that_was_over_before_the_replica_was_free_is_not_repeated() -> None:
     one = batcher()
-    one.add(task(1), 1.0)
+    one.add([task(1)], 1.0)
     assert due(one, 5.0).reason == "wait"
 
 
 def test_it_starts_early_enough_for_the_earliest_deadline() -> None:
     one = batcher(wait=1.0)
-    one.add(task(1), 0.0)
+    one.add([task(1)], 0.0)
     due(one, 2.0)
     one.finished(1, 0.100)
     assert one.predict(1) == pytest.approx(0.100)
-    one.add(task(2, deadline=3.0), 2.5)
-    one.add(task(3, deadline=2.9), 2.5)
+    one.add([task(2, deadline=3.0)], 2.5)
+    one.add([task(3, deadline=2.9)], 2.5)
     one.finished(2, 0.100)
     assert one.due(2.7) is None
     assert one.next_due() == pytest.approx(2.9 - 0.100 - MARGIN)
@@ -110,7 +110,7 @@ def test_it_starts_early_enough_for_the_earliest_deadline() -> None:
 
 def test_draining_waits_for_nothing() -> None:
     one = batcher()
-    one.add(task(1), 1.0)
+    one.add([task(1)], 1.0)
     assert one.due(1.0) is None
     one.drain()
     assert one.next_due() == 1.0
@@ -120,8 +120,8 @@ def test_draining_waits_for_nothing() -> None:
 
 def test_an_expired_task_takes_no_place() -> None:
     one = batcher(size=2)
-    one.add(task(1, deadline=1.0), 0.995)
-    one.add(task(2, deadline=2.0), 0.996)
+    one.add([task(1, deadline=1.0)], 0.995)
+    one.add([task(2, deadline=2.0)], 0.996)
     assert one.due(1.0) is None
     assert one.next_due() == pytest.approx(1.006)
     expired, cancelled = one.take_drops()
@@ -133,16 +133,16 @@ def test_an_expired_task_takes_no_place() -> None:
 
 def test_a_late_deadline_does_not_wait_behind_ever_new_early_ones() -> None:
     one = Batcher(2, 0.0, MANY, patience=3.0)
-    one.add(task(1, deadline=99.0), 0.0)
+    one.add([task(1, deadline=99.0)], 0.0)
     for number in range(2, 6):
-        one.add(task(number, deadline=5.0), 2.5)
+        one.add([task(number, deadline=5.0)], 2.5)
     assert numbers(due(one, 4.0).tasks) == [1, 2]
 
 
 def test_cancelled_tasks_leave_and_are_counted() -> None:
     one = batcher()
     for number in range(3):
-        one.add(task(number), 1.0 + number / 1000)
+        one.add([task(number)], 1.0 + number / 1000)
     assert numbers(one.cancel([(7, 0), (7, 9), (8, 1)])) == [0]
     assert one.cancel([]) == []
     assert one.due(1.002) is None
@@ -156,7 +156,7 @@ def test_cancelled_tasks_leave_and_are_counted() -> None:
 def test_what_is_beyond_need_is_taken_back_from_the_end() -> None:
     one = batcher()
     for number in range(5):
-        one.add(task(number, deadline=3.0 - number / 10), 1.0 + number / 1000)
+        one.add([task(number, deadline=3.0 - number / 10)], 1.0 + number / 1000)
     assert numbers(one.take_back(3)) == [1, 0]
     assert len(one) == 3
     assert one.take_back(3) == []
@@ -169,7 +169,7 @@ def test_what_was_not_begun_waits_again_where_it_stood() -> None:
     batcher.put_back([], 1.0)
     assert batcher.next_due() is None
     first, second = task(1), task(2)
-    batcher.add(first, 5.0)
+    batcher.add([first], 5.0)
     batcher.put_back([second], 4.0)
     assert batcher.next_due() == 4.0
     assert batcher.due(5.0) == Batch([second, first], "size", 1.0, False)
@@ -177,8 +177,8 @@ def test_what_was_not_begun_waits_again_where_it_stood() -> None:
 
 def test_a_suspect_runs_alone_and_at_once() -> None:
     one = batcher()
-    one.add(task(1), 1.0)
-    one.add(task(2, flags=Flag.SOLO), 1.001)
+    one.add([task(1)], 1.0)
+    one.add([task(2, flags=Flag.SOLO)], 1.001)
     batch = due(one, 1.001)
     assert (numbers(batch.tasks), batch.reason) == ([2], "size")
     assert one.due(1.001) is None
@@ -187,7 +187,7 @@ def test_a_suspect_runs_alone_and_at_once() -> None:
 def test_single_tasks_leave_in_bundles_once_they_are_known_to_be_short() -> None:
     one = batcher(size=1)
     for number in range(99):
-        one.add(task(number), 1.0)
+        one.add([task(number)], 1.0)
     batch = due(one, 1.0)
     assert (numbers(batch.tasks), batch.reason, batch.single) == ([0], "size", True)
     one.finished(1, 0.0001)
@@ -199,17 +199,17 @@ def test_single_tasks_leave_in_bundles_once_they_are_known_to_be_short() -> None
 
 def test_single_tasks_do_not_wait_for_a_bundle() -> None:
     one = batcher(size=1)
-    one.add(task(1), 1.0)
+    one.add([task(1)], 1.0)
     due(one, 1.0)
     one.finished(1, 0.0001)
-    one.add(task(2), 1.1)
+    one.add([task(2)], 1.1)
     batch = due(one, 1.1)
     assert (batch.reason, batch.single) == ("idle", True)
 
 
 def test_tasks_that_must_not_be_begun_twice_are_not_bundled() -> None:
     one = Batcher(1, 0.0, MANY, repeatable=False)
-    one.add(task(1), 1.0)
+    one.add([task(1)], 1.0)
     due(one, 1.0)
     one.finished(1, 0.0001)
     assert one.window() == 1
@@ -272,7 +272,7 @@ class Load:
         while self.coming and self.coming[0] <= now:
             arrived = heapq.heappop(self.coming)
             self.sent += 1
-            self.one.add(task(self.sent, deadline=now + 60.0), arrived if self.threaded else now)
+            self.one.add([task(self.sent, deadline=now + 60.0)], arrived if self.threaded else now)
 
     def _compute(self, batch: Batch, now: float) -> float:
         size = len(batch.tasks)
@@ -390,7 +390,7 @@ class Life(RuleBasedStateMachine):
         self.inside[self.number] = task(
             self.number, deadline=self.now + budget, size=size, priority=priority, flags=flags
         )
-        self.one.add(self.inside[self.number], self.now)
+        self.one.add([self.inside[self.number]], self.now)
         return self.number
 
     @rule(seconds=st.sampled_from([0.0, 0.001, 0.010, 0.5, 4.0]))

@@ -26,7 +26,7 @@ def task(source, nbytes=10):
 def holdings(**counts):
     held = Holdings()
     for name, count in counts.items():
-        held.add([task(int(name[1:])) for _ in range(count)])
+        held.add(int(name[1:]), [task(int(name[1:])) for _ in range(count)])
     return held
 
 
@@ -37,7 +37,7 @@ def free(session):
 def test_holdings_count_and_forget():
     held = Holdings()
     first, second = task(1, 10), task(1, 20)
-    held.add([first, second])
+    held.add(1, [first, second])
     assert (held.of(1), held.of(2), held.tasks, len(held)) == (Held(2, 30), NOTHING, 2, 1)
     output = task(0, 5)
     held.swap(first, output)
@@ -88,7 +88,7 @@ def test_when_all_is_quiet_everybody_has_a_batch_again():
 def test_bytes_are_an_equal_slice_of_the_pool():
     one, two = producer(1), producer(2)
     held = Holdings()
-    held.add([task(1, 1000)])
+    held.add(1, [task(1, 1000)])
     one.taken_bytes = 5000
     grant([one, two], held, 8, POOL, 0.0)
     assert one.allowed_bytes == 5000 + POOL // 2 - 1000
@@ -136,7 +136,7 @@ class Rig:
         tasks = [task(session.peer) for _ in range(min(count, free(session)))]
         session.taken_tasks += len(tasks)
         session.taken_bytes += 10 * len(tasks)
-        self.held.add(tasks)
+        self.held.add(session.peer, tasks)
         self.inside += tasks
 
     def finish(self, count):
