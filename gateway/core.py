@@ -334,9 +334,9 @@ class GatewayCore:
         if now >= self._sweep_at:
             self._sweep(now)
         for hop, dispatcher in self.dispatchers.items():
-            if dispatcher.waiting or dispatcher.unfit:
+            if dispatcher.waiting.count or dispatcher.unfit:
                 self._dispatch(dispatcher)
-            if dispatcher.waiting:
+            if dispatcher.waiting.count:
                 self.crowded.add(hop)
             elif self.crowded:
                 self.crowded.discard(hop)

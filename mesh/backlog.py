@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mesh.messages import Task
 
@@ -18,6 +18,7 @@ class Backlog:
     deadline goes first; as deadlines nearly always come in order, adding is O(1).
 
     Attributes:
+        count: how many tasks wait.
         nbytes: payload bytes that wait.
 
     Example:
@@ -29,17 +30,17 @@ class Backlog:
         2
     """
 
-    __slots__ = ("_credit", "_high", "_normal", "nbytes")
+    __slots__ = ("_credit", "_high", "_normal", "count", "nbytes")
 
     def __init__(self) -> None:
         self._normal: deque[Task] = deque()
         self._high: deque[Task] = deque()
         self._credit = WEIGHT
-        self.nbytes = 0
+        self.count = self.nbytes = 0
 
     def __len__(self) -> int:
         """How many tasks wait."""
-        return len(self._normal) + len(self._high)
+        return self.count
 
     def __iter__(self) -> Iterator[Task]:
         """All of them, in no promised order."""
@@ -49,6 +50,7 @@ class Backlog:
     def push(self, task: Task) -> None:
         """Add a task at the place that its deadline gives it."""
         level = self._high if task.priority else self._normal
+        self.count += 1
         self.nbytes += task.nbytes
         deadline = task.deadline
         if not level or level[-1].deadline <= deadline:
@@ -80,6 +82,7 @@ class Backlog:
         """
         level = self._level()
         task = level.popleft()
+        self.count -= 1
         self.nbytes -= task.nbytes
         if level is self._high:
             self._credit -= 1 if self._credit else 0
@@ -101,8 +104,45 @@ class Backlog:
             level.remove(task)
         except ValueError:
             return False
+        self.count -= 1
         self.nbytes -= task.nbytes
         return True
+
+    def take(self, most: int, nbytes: int, elsewhere: Callable[[Task], bool]) -> list[Task]:
+        """Take several tasks, the most urgent first.
+
+        Args:
+            most: how many at the most.
+            nbytes: payload bytes of all together, at the most; the first may have more.
+            elsewhere: asked of a task that was tried before; what it says yes to is not taken,
+                nor is what follows.
+        """
+        level = self._normal
+        if self._high or self.nbytes > nbytes:
+            return self._take_singly(most, nbytes, elsewhere)
+        taken: list[Task] = []
+        while level and len(taken) < most:
+            if level[0].tried and elsewhere(level[0]):
+                break
+            taken.append(level.popleft())
+        self._forget(taken)
+        self._credit = WEIGHT
+        return taken
+
+    def _take_singly(self, most: int, nbytes: int, elsewhere: Callable[[Task], bool]) -> list[Task]:
+        """The same, weighing the priorities and the bytes."""
+        taken: list[Task] = []
+        while self.count and len(taken) < most:
+            task = self._level()[0]
+            nbytes -= task.nbytes
+            if (taken and nbytes < 0) or (task.tried and elsewhere(task)):
+                break
+            taken.append(self.pop())
+        return taken
+
+    def _forget(self, taken: list[Task]) -> None:
+        self.count -= len(taken)
+        self.nbytes -= sum([task.nbytes for task in taken])
 
     def expired(self, now: float) -> list[Task]:
         """Take out all whose deadline has passed."""
@@ -110,7 +150,7 @@ class Backlog:
         for level in (self._high, self._normal):
             while level and level[0].deadline <= now:
                 out.append(level.popleft())
-        self.nbytes -= sum(task.nbytes for task in out)
+        self._forget(out)
         return out
 
 

@@ -76,12 +76,13 @@ class Dispatcher:
         Returns:
             The bundles; their tasks have been posted to their sessions and wait no more.
         """
-        if not self.waiting:
+        waiting = self.waiting
+        if not waiting.count:
             return []
         bundles = []
         free = [s for s in self.sessions if _is_free(s)]
-        share = -(-len(self.waiting) // len(free)) if free else 0
-        while free and self.waiting:
+        share = -(-waiting.count // len(free)) if free else 0
+        while free and waiting.count:
             session = free[0] if len(free) == 1 else self._freest(free)
             if self._set_aside(session):
                 continue
@@ -112,23 +113,18 @@ class Dispatcher:
         waiting = self.waiting
         room = min(session.free_tasks, max(_batch(session), share))
         room_bytes = min(session.free_bytes, PART_SIZE)
-        tasks: list[Task] = []
-        nbytes = 0
-        while len(tasks) < room:
-            task = waiting.peek()
-            if task is None or (tasks and nbytes + task.nbytes > room_bytes):
-                break
-            if task.tried and _belongs_elsewhere(task, session, free):
-                break
-            tasks.append(waiting.pop())
-            nbytes += task.nbytes
-        return Bundle(session, tasks, nbytes)
+        before = waiting.nbytes
+        tasks = waiting.take(room, room_bytes, lambda task: _belongs_elsewhere(task, session, free))
+        return Bundle(session, tasks, before - waiting.nbytes)
 
 
 def _is_free(session: Session) -> bool:
     """Whether it takes a task now."""
+    granted = session.granted_tasks
     return (
-        session.free_tasks > 0 and session.free_bytes > 0 and session.granted_tasks > session.sated
+        granted > session.spent_tasks
+        and granted > session.sated
+        and session.granted_bytes > session.spent_bytes
     )
 
 

@@ -52,7 +52,9 @@ class Homeward:
     def post(self, owner: int, outcome: Outcome) -> None:
         """Have an outcome go at the end of this turn."""
         parcel = self._parcel(owner)
-        nbytes = _ROW + 4 * min(len(outcome.text), MAX_TEXT) + sum(map(len, outcome.buffers))
+        nbytes = _ROW + sum(map(len, outcome.buffers))
+        if outcome.text:
+            nbytes += 4 * min(len(outcome.text), MAX_TEXT)
         if parcel.outcomes and (parcel.nbytes + nbytes > PART_SIZE or len(parcel.outcomes) >= MANY):
             self._send(owner, self._parcels.pop(owner), [])
             parcel = self._parcel(owner)

@@ -152,10 +152,7 @@ class Onward:
 
     def is_waiting(self) -> bool:
         """Whether `advance` has anything to do."""
-        for outlet in self._outlets.values():
-            if outlet.waiting or outlet.unfit:
-                return True
-        return False
+        return any(outlet.waiting or outlet.unfit for outlet in self._outlets.values())
 
     def advance(self, now: float) -> Leavings:
         """Send what can be sent; return what cannot."""

@@ -317,6 +317,8 @@ def _timed_out(error: ForwardTimeout) -> ItemOutcome:
 
 def _checked(buffer: object, method: str) -> Buffer:
     """Make sure that a buffer is flat bytes."""
+    if type(buffer) is bytes:
+        return buffer
     if isinstance(buffer, memoryview):
         flat = buffer.format == "B" and buffer.ndim == 1 and buffer.c_contiguous
         return buffer if flat else bytes(buffer)

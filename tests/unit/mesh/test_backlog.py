@@ -103,3 +103,42 @@ def test_the_urgent_leave_all_normal_ones_behind_but_those_that_get_their_turn()
     assert backlog.behind(1, 6.0) == 9 - 2
     assert backlog.behind(0, 9.0) == 0
     assert filled(*high).behind(1, 6.0) == 0
+
+
+def numbers(tasks: list[Task]) -> list[int]:
+    return [task.number for task in tasks]
+
+
+def nowhere(task: Task) -> bool:
+    raise AssertionError("only what was tried before is asked about")
+
+
+@pytest.mark.parametrize("priority", [0, 1])
+def test_several_are_taken_in_one_go(priority: int) -> None:
+    backlog = Backlog()
+    for number in range(5):
+        backlog.push(_task(number, float(number), priority))
+    assert numbers(backlog.take(3, 100, nowhere)) == [0, 1, 2]
+    assert (backlog.count, len(backlog), backlog.nbytes) == (2, 2, 2)
+    assert numbers(backlog.take(3, 100, nowhere)) == [3, 4]
+    assert backlog.take(3, 100, nowhere) == []
+
+
+@pytest.mark.parametrize("priority", [0, 1])
+def test_what_is_taken_fits_but_for_the_first(priority: int) -> None:
+    backlog = Backlog()
+    for number, nbytes in enumerate((9, 4, 4, 4)):
+        backlog.push(_task(number, float(number), priority, nbytes))
+    assert numbers(backlog.take(9, 8, nowhere)) == [0]
+    assert numbers(backlog.take(9, 8, nowhere)) == [1, 2]
+
+
+@pytest.mark.parametrize("priority", [0, 1])
+def test_what_belongs_elsewhere_ends_the_taking(priority: int) -> None:
+    backlog = Backlog()
+    for number, tried in enumerate(((), (7,), (8,), ())):
+        waits = _task(number, float(number), priority)
+        waits.tried = tried
+        backlog.push(waits)
+    assert numbers(backlog.take(9, 99, lambda each: each.tried == (8,))) == [0, 1]
+    assert numbers(backlog.take(9, 99, lambda each: False)) == [2, 3]

@@ -51,9 +51,11 @@ def test_an_output_goes_to_a_replica_of_its_stage(onward):
     assert onward.push(output(1))
     assert onward.push(output(2, C))
     assert len(onward) == 2
+    assert onward.is_waiting()
     assert onward.advance(0.0) == ([], [], [])
     assert (sent(one), sent(two)) == ([1], [2])
     assert len(onward) == 0
+    assert not onward.is_waiting()
 
 
 def test_one_that_comes_later_is_used_too(onward):
