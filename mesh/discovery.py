@@ -93,7 +93,12 @@ class Discovery:
 
 
 def local_address(towards: str) -> str:
-    """This host's address as seen from the one at ``tcp://host:port``; loopback if unknown."""
+    """This host's address as seen from the one at ``tcp://host:port``.
+
+    Loopback towards what is no TCP address; "" while the name is unknown or nothing leads there.
+    """
+    if not towards.startswith("tcp://"):
+        return "127.0.0.1"
     host, _, port = towards.removeprefix("tcp://").rpartition(":")
     try:
         family = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_DGRAM)[0]
@@ -101,4 +106,4 @@ def local_address(towards: str) -> str:
             probe.connect(family[4])  # sends nothing: it only chooses a route
             return str(probe.getsockname()[0])
     except OSError:
-        return "127.0.0.1"
+        return ""

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import socket
+from collections.abc import Iterable
 from time import monotonic
 
 from mesh.discovery import Discovery, is_numeric, local_address, resolve
@@ -45,12 +46,18 @@ def serve(process: ReplicaProcess, lifeline: Lifeline) -> None:
     loop = Loop(runner, _log, process.timeout, settings.kill_grace)
     network = ZmqNetwork(monotonic, loop.watch, loop.unwatch)
     try:
-        identity = _identity(process, worker, network)
+        identity = _identity(process, worker)
         links = Links(identity, secrets.SystemRandom().random)
-        discovery = Discovery(
-            process.gateways,
-            lambda found: loop.post(lambda now: replica.know_gateways(found, now)),
-        )
+        feed = _feed(process, network)
+        identity.feed = placed(feed, process.gateways)
+        if feed and not identity.feed:
+            _log.warning("no gateway's name is known yet, nor the address that leads here from it")
+
+        def found(addresses: set[str], now: float) -> None:
+            identity.feed = identity.feed or placed(feed, addresses)
+            replica.know_gateways(addresses, now)
+
+        discovery = Discovery(process.gateways, lambda new: loop.post(lambda now: found(new, now)))
         replica = Replica(links, _facts(identity), _batcher(process), discovery.known, monotonic())
         discovery.start()
         lifeline.ready(identity.incarnation)
@@ -93,7 +100,7 @@ def _facts(identity: Identity) -> StageFacts:
     return identity.stage
 
 
-def _identity(process: ReplicaProcess, worker: Worker, network: ZmqNetwork) -> Identity:
+def _identity(process: ReplicaProcess, worker: Worker) -> Identity:
     settings = process.stage
     facts = StageFacts(
         name=settings.name,
@@ -111,7 +118,6 @@ def _identity(process: ReplicaProcess, worker: Worker, network: ZmqNetwork) -> I
         role=Role.REPLICA,
         mesh=process.mesh,
         stage=facts,
-        feed=_feed(process, network),
         host=socket.gethostname(),
         pid=os.getpid(),
         pool=settings.pool,
@@ -125,7 +131,11 @@ def _schema(worker: Worker) -> str:
 
 
 def _feed(process: ReplicaProcess, network: ZmqNetwork) -> str:
-    """Listen for consumers of the outputs, if there may be any; returns where they shall dial."""
+    """Listen for consumers of the outputs, if there may be any.
+
+    Returns:
+        Where they shall dial; its host is ``*`` where that depends on where they are, see `placed`.
+    """
     if not process.feed:
         return ""
     bound = network.listen(process.feed)
@@ -133,11 +143,24 @@ def _feed(process: ReplicaProcess, network: ZmqNetwork) -> str:
     if not advertised.startswith("tcp://"):
         return advertised
     host, _, port = advertised.removeprefix("tcp://").rpartition(":")
-    if host in ("0.0.0.0", "*", "[::]"):
-        host = local_address(process.gateways[0])
     if port in ("0", "*"):
         port = bound.rpartition(":")[2]
+    if host in ("0.0.0.0", "*", "[::]"):
+        return f"tcp://*:{port}"
     return _numeric(f"tcp://{host}:{port}")
+
+
+def placed(feed: str, gateways: Iterable[str]) -> str:
+    """The feed address with this host's own in place of ``*``: the one that gateways see.
+
+    Returns:
+        "" while none of these gateways is known by name and in reach.
+    """
+    if not feed.startswith("tcp://*:"):
+        return feed
+    seen = next(filter(None, map(local_address, gateways)), "")
+    host = f"[{seen}]" if ":" in seen else seen
+    return feed.replace("*", host, 1) if seen else ""
 
 
 def _numeric(address: str) -> str:

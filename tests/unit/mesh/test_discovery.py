@@ -124,6 +124,7 @@ def test_the_local_address_is_the_one_seen_from_there() -> None:
     assert local_address("tcp://[::1]:7000") in ("::1", "127.0.0.1")
 
 
-def test_an_unknown_name_is_seen_from_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_towards_an_unknown_name_there_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, socket.gaierror("Name or service not known"))
-    assert local_address("tcp://gateway:7000") == "127.0.0.1"
+    assert local_address("tcp://gateway:7000") == ""
+    assert local_address("ipc:///run/gateway.sock") == "127.0.0.1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -11,7 +12,7 @@ from mesh.errors import StartError
 from mesh.settings import ReplicaProcess, StageSettings, WorkerSource
 from mesh.sockets import ZmqNetwork
 from stage import server
-from stage.server import _feed
+from stage.server import _feed, placed
 
 STAGE = StageSettings("read", worker="m:Read")
 
@@ -38,6 +39,21 @@ def test_without_more_it_is_where_it_listens(network: ZmqNetwork) -> None:
     told = _feed(process("tcp://127.0.0.1:*"), network)
     assert told.startswith("tcp://127.0.0.1:")
     assert int(told.rpartition(":")[2]) > 0
+
+
+def test_any_interface_is_the_one_that_a_gateway_sees(
+    network: ZmqNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = _feed(process("tcp://127.0.0.1:*", "tcp://*:0"), network)
+    assert re.fullmatch(r"tcp://\*:\d+", told)
+    seen = {"tcp://old:7000": "", "tcp://10.0.0.9:7000": "10.0.0.1", "tcp://[fd::9]:7000": "fd::1"}
+    monkeypatch.setattr(server, "local_address", seen.__getitem__)
+    old, new, six = seen
+    assert placed(told, [old]) == ""  # its name is unknown so far
+    assert placed(told, [old, new]) == told.replace("*", "10.0.0.1")
+    assert placed(told, [six]) == told.replace("*", "[fd::1]")
+    assert placed("tcp://10.0.0.5:8100", [old]) == "tcp://10.0.0.5:8100"
+    assert placed("", [new]) == ""
 
 
 def test_a_name_is_told_as_its_number(network: ZmqNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
