@@ -6,6 +6,7 @@ queued in one bundle per replica, and answers everything that has ended.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
@@ -15,8 +16,11 @@ from gateway.book import Ended, Request
 from gateway.core import GatewayCore
 from gateway.exchange import Exchange
 from mesh.errors import EncodingError
+from mesh.log import get_logger
 from mesh.messages import Buffer, Figures, Hop, Kind, Meta, Outcome, Path, StageFacts
 
+_log = get_logger()
+_BROKEN = "the gateway could not write the answer"
 # Requests that end like this were not served: they say nothing about how fast others are.
 _UNSERVED = frozenset({"deadline_exceeded", "no_replica"})
 
@@ -282,23 +286,33 @@ class Desk:
             route.admission.leave(request.charge, outcome.label not in _UNSERVED)
             request_id = exchange.request_id or b"%b%d" % (self._boot, request.number)
             exchange.request_id = request_id  # the access log names it, too
-            if outcome.kind is Kind.FAILURE:
-                status = self._fail(exchange, route, request_id, outcome)
-            elif outcome.label or outcome.status or outcome.headers:
-                status = self._special(exchange, route, request_id, outcome)
-            else:
-                timing = answers.server_timing(route.stages, outcome.timings)
-                body = _whole(outcome.buffers)
-                status = 200
-                self.durations.append(now - request.arrived)
-                if len(body) <= answers.INLINE:
-                    exchange.respond(answers.result(request_id, route.mime, timing, body))
+            try:
+                if outcome.kind is Kind.FAILURE:
+                    status = self._fail(exchange, route, request_id, outcome)
+                elif outcome.label or outcome.status or outcome.headers:
+                    status = self._special(exchange, route, request_id, outcome)
                 else:
-                    head = answers.result_head(request_id, route.mime, timing, len(body))
-                    exchange.respond(head, body)
+                    timing = answers.server_timing(route.stages, outcome.timings)
+                    body = _whole(outcome.buffers)
+                    status = 200
+                    self.durations.append(now - request.arrived)
+                    if len(body) <= answers.INLINE:
+                        exchange.respond(answers.result(request_id, route.mime, timing, body))
+                    else:
+                        head = answers.result_head(request_id, route.mime, timing, len(body))
+                        exchange.respond(head, body)
+            except Exception as error:  # noqa: BLE001 - one that cannot be answered costs no other
+                status = self._break(exchange, request_id, error)
             answered[status, route.endpoint] += 1
         for route in self.routes.values():
             route.admission.learn(self.core.is_crowded(route.path), now)
+
+    def _break(self, exchange: Exchange, request_id: bytes, error: Exception) -> int:
+        """A fault of ours: say so, if its client can still be told anything."""
+        _log.error("an answer could not be given: %r", error, exc_info=error)
+        with contextlib.suppress(Exception):
+            exchange.respond(answers.failure("server_error", _BROKEN, None, request_id))
+        return answers.row("server_error").status
 
     def _fail(
         self, exchange: Exchange, route: InferenceRoute, request_id: bytes, outcome: Outcome

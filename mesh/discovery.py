@@ -65,6 +65,7 @@ class Discovery:
         self._answers: dict[str, set[str]] = {a: {a} for a in addresses if is_numeric(a)}
         self._found = found
         self._stopped = threading.Event()
+        self._telling = threading.Lock()
 
     @property
     def known(self) -> set[str]:
@@ -77,8 +78,9 @@ class Discovery:
             threading.Thread(target=self._follow, name="discovery", daemon=True).start()
 
     def stop(self) -> None:
-        """Look no more; a look under way is not waited for."""
-        self._stopped.set()
+        """Look no more, and tell nothing more; a look under way is not waited for."""
+        with self._telling:
+            self._stopped.set()
 
     def _follow(self) -> None:
         while not self._stopped.is_set():
@@ -87,8 +89,9 @@ class Discovery:
                 answer = resolve(name)
                 if answer:
                     self._answers[name] = answer
-            if self.known != before and not self._stopped.is_set():
-                self._found(self.known)
+            with self._telling:
+                if self.known != before and not self._stopped.is_set():
+                    self._found(self.known)
             self._stopped.wait(EVERY)
 
 

@@ -30,6 +30,7 @@ from mesh.wire import encode, seal
 RESUME = 0.1  # seconds that a consumer has to come back before it counts as gone
 PATIENCE = 10.0  # seconds that a producer has: it may be a gateway that is being restarted
 PING_EVERY = 1.0
+LEAST = 0.75  # seconds: a timeout below it makes signs of life no more frequent
 SILENCE = 3.0
 FAREWELL = 1.0  # seconds that BYE may remain unanswered
 _NEVER = float("inf")
@@ -211,7 +212,7 @@ class Upkeep:
     @property
     def silence(self) -> float:
         """Seconds of quiet after which a process is taken not to be turning."""
-        return min(SILENCE, self.identity.timeout / 3)
+        return min(SILENCE, max(LEAST, self.identity.timeout) / 3)
 
     def _grace(self, session: Session) -> float:
         if self._lines.leads_to(session.peer):
@@ -221,7 +222,7 @@ class Upkeep:
     @property
     def ping_every(self) -> float:
         """Seconds between two signs of life."""
-        return min(PING_EVERY, self.identity.timeout / 12)
+        return min(PING_EVERY, max(LEAST, self.identity.timeout) / 12)
 
     def _send(self, link: int, frames: list[Frame]) -> None:
         self.out.append(_new_tuple(Send, (link, frames)))

@@ -147,7 +147,9 @@ class Onward:
         """This gateway is gone: take out all that is its."""
         tasks: list[Task] = []
         for key in [key for key in self._outlets if key[1] == owner]:
-            tasks += _emptied(self._outlets.pop(key))
+            outlet = self._outlets.pop(key)
+            tasks += _emptied(outlet)
+            tasks += [task for task, _ in outlet.unfit]
         return tasks
 
     def is_waiting(self) -> bool:

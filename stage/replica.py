@@ -170,6 +170,8 @@ class Replica:
 
     def _lost(self, session: Session) -> None:
         if session.stage is None:
+            if session.peer in self.links.sessions:
+                return  # it lives and has met us anew: what is its is still wanted
             self._upstream.pop(session.peer, None)
             self.homeward.forget(session.peer)
             self._release(self.onward.forget(session.peer))
@@ -374,7 +376,8 @@ class Replica:
             self._sated = set()
 
     def _producers(self) -> list[Session]:
-        return [s for s in self.links.sessions.values() if s.stage is None]
+        sessions = self.links.sessions.values()
+        return [s for s in sessions if s.stage is None and s.link is not None]
 
     def next_due(self) -> float:
         """When a batch, a note or a stuck output is due."""

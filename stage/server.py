@@ -45,6 +45,7 @@ def serve(process: ReplicaProcess, lifeline: Lifeline) -> None:
     gc.freeze()  # model and libraries live for ever: no collection need look at them again
     loop = Loop(runner, _log, process.timeout, settings.kill_grace)
     network = ZmqNetwork(monotonic, loop.watch, loop.unwatch)
+    discovery = None
     try:
         identity = _identity(process, worker)
         links = Links(identity, secrets.SystemRandom().random)
@@ -69,8 +70,9 @@ def serve(process: ReplicaProcess, lifeline: Lifeline) -> None:
             identity.incarnation,
         )
         loop.run(replica, network, process.grace)
-        discovery.stop()
     finally:
+        if discovery is not None:
+            discovery.stop()
         network.close()
         loop.close()
         runner.close()

@@ -445,3 +445,17 @@ def test_lateness_is_judged_by_what_the_upload_left_of_the_budget():
     status, error, _ = rig.refused()
     assert (status, error["code"]) == (429, "cannot_meet_deadline")
     assert rig.admission.inside == 51
+
+
+def test_an_answer_that_cannot_be_given_costs_no_other(caplog):
+    rig = Rig()
+    ones = [rig.submit(), rig.submit()]
+    write, writes = rig.wire.write, iter([lambda _: 1 / 0])
+    rig.wire.write = lambda piece: next(writes, write)(piece)
+    for exchange in ones:
+        rig.core._settle(Outcome(exchange.request.number, 1, Kind.RESULT, 1, buffers=[b"{}"]))
+    rig.desk.answer(rig.core.take_ended())
+    assert rig.admission.inside == 0
+    assert rig.desk.answered == {(500, "/inference"): 1, (200, "/inference"): 1}
+    assert "ZeroDivisionError" in caplog.text
+    assert len(rig.wire.answers()) == 2

@@ -119,6 +119,31 @@ def test_nothing_is_told_after_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     assert followed.found == []
 
 
+def test_stop_waits_for_what_is_being_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, TWO)
+    telling, may_end = threading.Event(), threading.Event()
+    told: list[set[str]] = []
+
+    def found(addresses: set[str]) -> None:
+        telling.set()
+        assert may_end.wait(5)
+        told.append(addresses)
+
+    one = Discovery(["tcp://gateway:7000"], found)
+    one.start()
+    assert telling.wait(5)
+    stopping = threading.Thread(target=one.stop)
+    stopping.start()
+    stopping.join(0.05)
+    assert stopping.is_alive()
+    may_end.set()
+    stopping.join(5)
+    assert told
+    for thread in threading.enumerate():
+        if thread.name == "discovery":
+            thread.join(5)
+
+
 def test_the_local_address_is_the_one_seen_from_there() -> None:
     assert local_address("tcp://127.0.0.1:7000") == "127.0.0.1"
     assert local_address("tcp://[::1]:7000") in ("::1", "127.0.0.1")

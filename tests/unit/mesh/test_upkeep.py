@@ -212,7 +212,7 @@ def test_instructions_that_were_not_taken_are_due() -> None:
 # --- heartbeats ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("timeout", "every"), [(60.0, PING_EVERY), (3.0, 0.25)])
+@pytest.mark.parametrize(("timeout", "every"), [(60.0, PING_EVERY), (3.0, 0.25), (0.001, 0.0625)])
 def test_a_silent_session_is_pinged(timeout: float, every: float) -> None:
     links = some_links(timeout)
     joined(links)

@@ -167,7 +167,8 @@ def test_an_owner_may_be_forgotten(onward):
     for number in 1, 2:
         onward.push(output(number))
     onward.push(output(3, owner=OTHER))
-    assert [task.number for task in onward.forget(OWNER)] == [1, 2]
+    onward.push(output(4, buffers=[b"x"] * 300))
+    assert [task.number for task in onward.forget(OWNER)] == [1, 2, 4]
     assert onward.forget(OWNER) == []
     assert len(onward) == 1
 

@@ -238,6 +238,32 @@ def test_a_lost_gateway_is_forgotten():
     assert (len(rig.replica.homeward), len(rig.replica.onward), len(rig.replica.held)) == (0, 0, 0)
 
 
+def test_a_gateway_that_met_us_anew_still_wants_what_is_its():
+    rig = Rig(follower=True, feed_credit=0)
+    rig.take(1, path=(A, B))
+    rig.compute()
+    old = rig.gateway
+    old.link = None
+    rig.gateway = rig.meet(OWNER, Role.GATEWAY)
+    rig.replica.told(Lost(old, "it has forgotten us"), 0.0)
+    rig.next.granted_tasks = 1
+    rig.outcomes()
+    assert [task.number for task in rig.next.unreceipted()[0].tasks] == [1]
+
+
+def test_a_producer_that_is_gone_has_no_share_of_the_credit():
+    rig = Rig()
+    other = rig.meet(3, Role.GATEWAY)
+    rig.replica.advance(0.0)
+    assert (rig.gateway.allowed_bytes, other.allowed_bytes) == (POOL // 2, POOL // 2)
+    other.link = None
+    rig.take(1)
+    rig.compute()
+    rig.outcomes(1.0)
+    rig.outcomes(2.0)
+    assert rig.gateway.allowed_bytes >= POOL
+
+
 def addresses(rig):
     rig.links.tick(9.0)
     return {order.address for order in rig.links.take() if type(order) is Dial}
