@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 import selectors
 import signal
@@ -19,12 +20,16 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
+from mesh.board import SIZE, Board, Running
 from mesh.log import get_logger
+from mesh.messages import Obituary
+from mesh.reporter import Reporter
 from mesh.run_folder import RunFolder
 from mesh.supervisor import (
     Announce,
     Begin,
     Bound,
+    Computes,
     Event,
     Exit,
     Exited,
@@ -43,6 +48,8 @@ from mesh.supervisor import (
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CHUNK = 65536
+LOOK = 1.0  # seconds between two looks at the boards
+_NUDGED = 255
 _ASKED = 0  # in the wake pipe, where signals have their numbers
 
 
@@ -83,10 +90,18 @@ class Callbacks(Protocol):
 class Child:
     """One running process: its pipe, its pidfd, and what it has said of a line so far."""
 
-    def __init__(self, command: Command, settings: str, parent_fd: int) -> None:
-        """Start it in a group of its own; OSError if that cannot be."""
+    def __init__(
+        self, command: Command, settings: str, parent_fd: int, *, computes: bool = False
+    ) -> None:
+        """Start it in a group of its own, with a board if it `computes`; OSError if that fails."""
+        self.incarnation = 0
+        self.board: Board | None = None
         self.ready_fd, child_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        passed = [child_end, parent_fd]
         flags = [f"--settings={settings}", f"--ready-fd={child_end}", f"--parent-fd={parent_fd}"]
+        if computes:
+            passed.append(self._share_board())
+            flags.append(f"--board-fd={passed[-1]}")
         try:
             # The child's end must block, or a long last word would be cut.
             os.set_blocking(child_end, True)
@@ -94,7 +109,7 @@ class Child:
                 [*command.argv, *flags],
                 env=command.environment,
                 stdin=subprocess.DEVNULL,
-                pass_fds=(child_end, parent_fd),
+                pass_fds=passed,
                 process_group=0,
             )
         except BaseException:
@@ -102,9 +117,22 @@ class Child:
             raise
         finally:
             os.close(child_end)
+            for board in passed[2:]:
+                os.close(board)
         self.pidfd = os.pidfd_open(self.process.pid)
         self.hung_up = False
         self._unfinished = b""
+
+    def _share_board(self) -> int:
+        """Make the memory for its board; returns the descriptor that it inherits."""
+        descriptor = os.memfd_create("mesh-board", os.MFD_CLOEXEC)
+        os.truncate(descriptor, SIZE)
+        self.board = Board(memoryview(mmap.mmap(descriptor, SIZE)))
+        return descriptor
+
+    def computing(self) -> Running | None:
+        """What it computes, or computed when it died."""
+        return None if self.board is None else self.board.read()
 
     def words(self) -> Iterator[dict[str, Any]]:
         """What it has said since the last time, as far as lines are complete."""
@@ -157,8 +185,19 @@ class Processes:
         ...     code = Processes(supervisor, callbacks, folder).run()
     """
 
-    def __init__(self, supervisor: Supervisor, callbacks: Callbacks, folder: RunFolder) -> None:
-        """Prepare; nothing is started before `run`."""
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        callbacks: Callbacks,
+        folder: RunFolder,
+        reporter: Reporter | None = None,
+    ) -> None:
+        """Prepare; nothing is started before `run`.
+
+        Deaths are told to the gateways if there is a `reporter`.
+        """
+        self._reporter = reporter
+        self._look_at = float("inf") if not supervisor.plan.limits else 0.0
         self._supervisor, self._callbacks, self._folder = supervisor, callbacks, folder
         self._children: dict[Slot, Child] = {}
         self._events: deque[Event] = deque()
@@ -172,6 +211,8 @@ class Processes:
         """Start everything and keep it running until the end; returns the exit code."""
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
         try:
+            if self._reporter is not None:
+                self._reporter.start(self._selector, self._nudge)
             with self._signals():
                 self._feed(Begin())
                 while self._exit_code is None:
@@ -184,17 +225,26 @@ class Processes:
         """Ask for the end, as Ctrl-C does; may be called from another thread."""
         os.write(self._wake_write, bytes([_ASKED]))
 
+    def _nudge(self) -> None:
+        """Turn once more; may be called from another thread."""
+        os.write(self._wake_write, bytes([_NUDGED]))
+
     def pids(self) -> dict[Slot, int]:
         """The running processes."""
         return {slot: child.process.pid for slot, child in self._children.items()}
 
     def _turn(self) -> None:
-        wait = self._supervisor.next_due() - monotonic()
+        wait = min(self._supervisor.next_due(), self._look_at) - monotonic()
+        if self._reporter is not None:
+            wait = min(wait, self._reporter.next_due() - monotonic())
         for key, _ in self._selector.select(None if wait == float("inf") else max(wait, 0.0)):
             # A child's end closes its pipe, whose own readiness may come later in this list.
             if key.fd in self._selector.get_map():
                 key.data()
+        self._look_at_boards(monotonic())
         self._feed(Tick())
+        if self._reporter is not None:
+            self._reporter.turn()
 
     def _feed(self, event: Event) -> None:
         """Let the supervisor decide; events that its own decisions cause come after them."""
@@ -230,7 +280,7 @@ class Processes:
         name = str(slot).replace("/", "-")
         settings = self._folder.write(f"{name}.json", json.dumps(command.settings))
         try:
-            child = Child(command, str(settings), self._life_read)
+            child = Child(command, str(settings), self._life_read, computes=not slot.is_gateway)
         except OSError as error:
             self._feed(Failed(slot, f"cannot start a process: {error.strerror}"))
             self._feed(Exited(slot, 1))
@@ -244,6 +294,7 @@ class Processes:
     def _listen(self, slot: Slot, child: Child) -> None:
         """Pass on what a child says."""
         for words in child.words():
+            child.incarnation = words.get("incarnation", child.incarnation)
             self._callbacks.heard(slot, words)
             self._feed_words(slot, words)
         if child.hung_up and child.ready_fd in self._selector.get_map():
@@ -266,8 +317,27 @@ class Processes:
         pid = child.process.pid
         code, signum = child.reap()
         del self._children[slot]
+        self._report(slot, child, code, signum)
         self._callbacks.exited(slot, pid, code, signum)
         self._feed(Exited(slot, code, signum))
+
+    def _report(self, slot: Slot, child: Child, code: int, signum: int) -> None:
+        """Tell the gateways of a replica's death."""
+        if self._reporter is None or slot.is_gateway or not child.incarnation:
+            return
+        running = child.computing()
+        ids = [] if running is None else running.ids
+        self._reporter.died(Obituary(child.incarnation, slot.stage, signum, code, ids))
+
+    def _look_at_boards(self, now: float) -> None:
+        """Nobody says that a replica hangs whose worker holds the interpreter's lock."""
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK
+        for slot, child in list(self._children.items()):
+            running = child.computing()
+            if running is not None:
+                self._feed(Computes(slot, running.since))
 
     def _woken(self) -> None:
         for number in os.read(self._wake_read, _CHUNK):
@@ -292,6 +362,8 @@ class Processes:
 
     def _close(self) -> None:
         """Whatever happened, leave no process behind."""
+        if self._reporter is not None:
+            self._reporter.close()
         for child in self._children.values():
             child.kill()
             child.reap()

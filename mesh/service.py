@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from mesh.log import get_logger
 from mesh.processes import Command, Processes
+from mesh.reporter import Reporter
 from mesh.run_folder import RunFolder
 from mesh.schema import is_loopback, split_tcp
 from mesh.settings import (
@@ -31,6 +32,7 @@ from mesh.supervisor import GATEWAY, Plan, Slot, Supervisor
 
 # Longer than opening two ports can take, also on a machine that is busy importing models.
 GATEWAY_START = 60.0
+HUNG = 1.0  # seconds that a replica has to end a hung forward before its supervisor does
 _ANYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 # Told of every process that ends: its place, pid, exit code and signal (one of the two is 0).
@@ -46,6 +48,7 @@ class Service:
         folder: the private folder of this run.
         with_gateway: whether a gateway runs here too; else replicas dial `settings.dialled()`.
         on_exit: told of every process that ends, before it is restarted.
+        reporter: told where the gateways are.
     """
 
     def __init__(
@@ -55,10 +58,11 @@ class Service:
         folder: Path,
         with_gateway: bool = True,
         on_exit: OnExit | None = None,
+        reporter: Reporter | None = None,
     ) -> None:
         """Decide the addresses that can be decided before anything runs."""
         self._settings, self._sources, self._folder = settings, sources, folder
-        self._with_gateway, self._on_exit = with_gateway, on_exit
+        self._with_gateway, self._on_exit, self._reporter = with_gateway, on_exit, reporter
         self._bind = settings.gateway.bind or f"ipc://{folder}/gateway.sock"
         self._http = settings.gateway.http
         self._feeds = 0
@@ -72,7 +76,13 @@ class Service:
                 slots[Slot(stage.name, number)] = stage.start_timeout
         unknown_port = self._bind.startswith("tcp://") and split_tcp(self._bind)[1] == 0
         gateway_first = self._with_gateway and unknown_port
-        return Plan(slots, self._settings.gateway.grace, gateway_first)
+        limits = {slot: self._longest(slot.stage) for slot in slots if not slot.is_gateway}
+        return Plan(slots, self._settings.gateway.grace, gateway_first, limits)
+
+    def _longest(self, stage: str) -> float:
+        """Seconds after which a batch hangs that the replica itself should have ended."""
+        grace = self._settings.stages[stage].kill_grace
+        return self._settings.forward_limit(stage) + grace + HUNG
 
     def command(self, slot: Slot) -> Command:
         """How to start the next process of a slot."""
@@ -81,6 +91,8 @@ class Service:
         environment = dict(os.environ)
         if slot.is_gateway:
             return Command(argv, environment, self._gateway().to_json())
+        if self._reporter is not None and not self._with_gateway:
+            self._reporter.dial(self._gateways())
         stage = self._settings.stages[slot.stage]
         if stage.env:
             environment.update(stage.env[slot.number - 1])
@@ -91,6 +103,8 @@ class Service:
         if slot.is_gateway:
             self._bind = str(words.get("bind", self._bind))
             self._http = str(words.get("http", self._http))
+            if self._reporter is not None and words.get("event") == "bound":
+                self._reporter.dial(self._gateways(), anew=True)
 
     def exited(self, slot: Slot, pid: int, code: int, signal: int) -> None:
         """Pass a process's end on to whoever asked."""
@@ -160,8 +174,9 @@ def run(
         base: where to make the run folder, if not at the usual place.
     """
     with RunFolder(base) as folder:
-        service = Service(settings, sources, folder.path, with_gateway)
-        return Processes(Supervisor(service.plan()), service, folder).run()
+        reporter = Reporter(settings.name, settings.gateway.timeout)
+        service = Service(settings, sources, folder.path, with_gateway, reporter=reporter)
+        return Processes(Supervisor(service.plan()), service, folder, reporter).run()
 
 
 def gateway_process(settings: MeshSettings, bind: str) -> GatewayProcess:

@@ -20,6 +20,7 @@ replicas are asked to drain; whoever is left after the grace is killed with its 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
@@ -70,11 +71,13 @@ class Plan(NamedTuple):
         slots: every slot with the seconds its process may take until it is ready.
         grace: seconds that stopping may take before what is left is killed.
         gateway_first: start replicas only when the gateway has said where it listens.
+        limits: seconds that a batch of a slot's replica may be computed before it is killed.
     """
 
     slots: dict[Slot, float]
     grace: float
     gateway_first: bool = False
+    limits: Mapping[Slot, float] | None = None
 
 
 # -- what happens ------------------------------------------------------------------------------
@@ -115,11 +118,18 @@ class Stop(NamedTuple):
     """Somebody asked for the end: by Ctrl-C, SIGTERM or a hang-up."""
 
 
+class Computes(NamedTuple):
+    """Somebody looked at a replica's board: it computes a batch since this time."""
+
+    slot: Slot
+    since: float
+
+
 class Tick(NamedTuple):
     """Time has passed; see `Supervisor.next_due`."""
 
 
-Event = Begin | Bound | Ready | Failed | Exited | Stop | Tick
+Event = Begin | Bound | Ready | Failed | Exited | Stop | Computes | Tick
 
 # -- what to do --------------------------------------------------------------------------------
 
@@ -234,6 +244,8 @@ class Supervisor:
                 return self._exited(slot, code, signal, now)
             case Stop():
                 return self._stop_asked(now)
+            case Computes(slot, since):
+                return self._judge(slot, now - since)
             case _:
                 return self._tick(now)
 
@@ -325,6 +337,14 @@ class Supervisor:
                 life.why = f"was not ready within {life.start_timeout:g} s (start_timeout)"
                 done.append(Kill(slot))
         return done
+
+    def _judge(self, slot: Slot, seconds: float) -> list[Instruction]:
+        """A replica ends a forward that outlives its limit by itself, if only it turns."""
+        life, limit = self._lives[slot], (self.plan.limits or {}).get(slot, float("inf"))
+        if seconds <= limit or life.state is not State.READY or life.killed:
+            return []
+        said = Say("error", f"{slot} computes one batch for {seconds:.1f} s and is killed")
+        return [said, *self._kill([slot])]
 
     # -- stopping ------------------------------------------------------------------------------
 

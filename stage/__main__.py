@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import mmap
+import os
 import sys
 from pathlib import Path
 
+from mesh.board import SIZE, Board
 from mesh.errors import MeshError
 from mesh.lifeline import Lifeline, kill_group
 from mesh.log import configure, get_logger
@@ -20,13 +23,14 @@ def main() -> int:
     parser.add_argument("--settings", type=Path, required=True)
     parser.add_argument("--ready-fd", type=int)
     parser.add_argument("--parent-fd", type=int)
+    parser.add_argument("--board-fd", type=int)
     arguments = parser.parse_args()
     process = ReplicaProcess.from_json(json.loads(arguments.settings.read_text()))
     configure(process.log_level, f"{process.stage.name}/{process.worker_id}")
     lifeline = Lifeline(arguments.ready_fd, arguments.parent_fd, process.run_folder)
     lifeline.watch(process.grace)
     try:
-        serve(process, lifeline)
+        serve(process, lifeline, _board(arguments.board_fd))
     except MeshError as error:
         if arguments.ready_fd is None:  # otherwise the parent says it, once
             get_logger().error("%s", error)
@@ -37,6 +41,15 @@ def main() -> int:
         if lifeline.orphaned:
             kill_group()  # the worker's own children, whom nobody else would end
     return 0
+
+
+def _board(descriptor: int | None) -> Board | None:
+    """The memory that the supervisor reads when this process has crashed."""
+    if descriptor is None:
+        return None
+    memory = mmap.mmap(descriptor, SIZE)
+    os.close(descriptor)
+    return Board(memoryview(memory))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from mesh.board import SIZE, Board
 from mesh.errors import ClientError, EncodingError, ForwardTimeout, ServerError, StartError
 from mesh.messages import Buffer, Task
 from mesh.ownership import isolate
@@ -61,6 +62,7 @@ class Runner:
         batching: `forward` takes and gives lists (`max_batch_size` above 1).
         log: where tracebacks of the user's code go, each at most once a minute.
         clock: monotonic, in seconds.
+        board: where what is computed can be read after a crash.
 
     Attributes:
         interruptible: a signal may raise `ForwardTimeout` now, and at no other time: here it ends
@@ -85,8 +87,10 @@ class Runner:
         batching: bool,
         log: logging.Logger,
         clock: Callable[[], float] = time.perf_counter,
+        board: Board | None = None,
     ) -> None:
         self._worker = worker
+        self._board = board or Board(bytearray(SIZE))
         self._batching = batching
         self._log = log
         self._clock = clock
@@ -133,9 +137,11 @@ class Runner:
             One outcome for each, in order. Without batching only for those that were begun: once
             they have taken `LONG`, the rest is left for `give_up`.
         """
+        self._board.begin(tasks, time.monotonic(), singly=not self._batching)
+        outcomes = self._run_together(tasks) if self._batching else self._run_singly(tasks)
+        self._board.end()  # not if the worker ends the process: then they are suspects
         if not self._batching:
-            return self._run_singly(tasks)
-        outcomes = self._run_together(tasks)
+            return outcomes
         # The values are gone by now, so that what still refers to their arrays is the user's.
         isolate([outcome.buffers for outcome in outcomes])
         return outcomes
@@ -182,6 +188,7 @@ class Runner:
                 task = todo.popleft()
             except IndexError:
                 return done
+            self._board.step(len(done))
 
     def _run_alone(self, task: Task) -> ItemOutcome:
         started = self._clock()

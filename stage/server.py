@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterable
 from time import monotonic
 
+from mesh.board import Board
 from mesh.discovery import Discovery, is_numeric, local_address, resolve
 from mesh.errors import StartError
 from mesh.instructions import Identity
@@ -29,7 +30,7 @@ from stage.runner import Runner
 _log = get_logger()
 
 
-def serve(process: ReplicaProcess, lifeline: Lifeline) -> None:
+def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = None) -> None:
     """Run one replica until it is told to stop and has drained.
 
     Raises:
@@ -39,7 +40,7 @@ def serve(process: ReplicaProcess, lifeline: Lifeline) -> None:
     started = monotonic()
     settings = process.stage
     worker = construct(process)
-    runner = Runner(worker, batching=settings.max_batch_size > 1, log=_log)
+    runner = Runner(worker, batching=settings.max_batch_size > 1, log=_log, board=board)
     runner.warm_up()
     gc.collect()
     gc.freeze()  # model and libraries live for ever: no collection need look at them again

@@ -27,6 +27,7 @@ PACKAGES = ("mesh", "gateway", "stage")
 PURE = frozenset(
     {
         "mesh/backlog.py",
+        "mesh/board.py",
         "mesh/bundles.py",
         "mesh/client/core.py",
         "mesh/codec.py",
@@ -35,6 +36,7 @@ PURE = frozenset(
         "mesh/errors.py",
         "mesh/fields.py",
         "mesh/greeting.py",
+        "mesh/herald.py",
         "mesh/instructions.py",
         "mesh/json_text.py",
         "mesh/links.py",
@@ -88,6 +90,7 @@ SHELL = frozenset(
         "mesh/mixin/__init__.py",
         "mesh/node.py",
         "mesh/processes.py",
+        "mesh/reporter.py",
         "mesh/run_folder.py",
         "mesh/security.py",
         "mesh/server.py",

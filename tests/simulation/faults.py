@@ -88,7 +88,7 @@ def _draw_requests(draw, chance):
         if chance.random() < 0.08:
             body += b" raise@" + chance.choice(draw.stages).name.encode()
         elif draw.profile in ("work", "chaos") and chance.random() < 0.06:
-            kinds = (b" poison@", b" hang@", b" deaf@")
+            kinds = (b" poison@", b" hang@", b" deaf@", b" stall@")
             body += chance.choice(kinds) + chance.choice(draw.stages).name.encode()
         if draw.small_parts and chance.random() < 0.3:
             body = body.ljust(chance.randint(65, 1500), b".")

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from gateway.book import Request
 from gateway.core import GatewayCore
+from mesh.board import SIZE, Board
+from mesh.herald import Herald
 from mesh.instructions import Identity
 from mesh.links import Links
 from mesh.messages import Role, StageFacts
@@ -110,6 +112,16 @@ class Gateway(Member):
             self.answered_at[request.number] = self.mesh.now
 
 
+class Supervision(Member):
+    """A supervisor's link to the gateways."""
+
+    def __init__(self, mesh, gateways, timeout):
+        identity = Identity(mesh.number(), Role.SUPERVISOR, timeout=timeout)
+        links = Links(identity, mesh.chance.random)
+        super().__init__(mesh, Herald(links), mesh.port("supervisor"))
+        self.core.dial(gateways, mesh.now)
+
+
 class Forward(NamedTuple):
     """What one call of the made-up worker is like.
 
@@ -153,6 +165,7 @@ class Rep(Member):
         self.ready_at = NEVER
         self.busy = 0.0
         self.looked_at = -NEVER
+        self.board = Board(bytearray(SIZE))
         self.leaves_at = NEVER  # it has said goodbye, and waits so long to hear it answered
 
     @property
@@ -162,9 +175,11 @@ class Rep(Member):
     def wants(self):
         if self.running is None:
             return min(self.leaves_at, super().wants())
+        if self.running.stalls:
+            return self.ready_at
         relief = self.core.started + LONG
         until = min(self.ready_at, self._judged_at(), relief if relief > self.looked_at else NEVER)
-        return until if self.running.stalls else min(until, super().wants())
+        return min(until, super().wants())
 
     def _judged_at(self):
         """When the stand-in interrupts the forward, or ends the process."""
@@ -213,6 +228,7 @@ class Rep(Member):
             return
         self.batches.append([task.number for task in batch.tasks])
         self.running = self.forward(batch.tasks)
+        self.board.begin(batch.tasks, now, singly=False)
         self.mesh.begins(self, batch)
         self.busy += self.running.seconds
         self.ready_at = now + self.running.seconds
@@ -221,6 +237,7 @@ class Rep(Member):
     def _finish(self, items):
         core, batch = self.core, self.core.running
         self.running, self.ready_at = None, NEVER
+        self.board.end()
         core.finished(results_of(batch, items), self.mesh.now - core.started)
 
     def _item(self, body):

@@ -10,12 +10,13 @@ import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from members import NEVER, Forward, Gateway, Mesh, Rep
+from members import KILL_GRACE, NEVER, Forward, Gateway, Mesh, Rep, Supervision
 
 from mesh.instructions import Lost, Silent
-from mesh.messages import Kind, Role
+from mesh.messages import Kind, Obituary, Role
 from mesh.supervisor import (
     Begin,
+    Computes,
     Exit,
     Exited,
     Kill,
@@ -31,6 +32,9 @@ from mesh.supervisor import (
 from mesh.testing import FakeClock, MemoryNetwork
 from stage.runner import ItemOutcome
 
+LOOK = 1.0  # seconds between two looks at the boards
+HUNG = 1.0  # seconds that a replica has to end a hung forward before its supervisor does
+GRACE = 8.0  # seconds that stopping may take
 HEARTBEAT = 2.5  # seconds without libzmq's heartbeats after which a link is closed
 
 
@@ -115,10 +119,14 @@ class Host:
             for name, count in self.counts.items()
             for index in range(count)
         }
-        self.supervisor = Supervisor(Plan(slots, grace=8.0))
+        limits = {slot: self.world.stages[slot.stage].limit + KILL_GRACE + HUNG for slot in slots}
+        self.supervisor = Supervisor(Plan(slots, grace=GRACE, limits=limits))
+        world = self.world
+        self.link = world.join(Supervision(world, world.addresses, world.draw.timeout))
         self.alive = True
         self.running = {}
         self.feed(Begin())
+        self.look(self.link)
 
     def feed(self, event):
         if not self.alive:
@@ -146,6 +154,7 @@ class Host:
                     self.world.die(self.running[slot], signal=9)
             case Exit(_):
                 self.alive = False
+                self.world.leave(self.link)
 
     def terminate(self, slot):
         rep = self.running.get(slot)
@@ -160,7 +169,25 @@ class Host:
             self.running[slot] = self.world.start(self, slot)
             self.feed(Ready(slot))
 
+    def look(self, link):
+        """Judge by the boards who hangs, again and again until this life ends."""
+        if self.link is not link or not self.alive:
+            return
+        for slot, rep in list(self.running.items()):
+            computing = None if rep is None else rep.board.read()
+            if computing is not None:
+                self.feed(Computes(slot, computing.since))
+        self.world.at(self.world.now + LOOK, lambda: self.look(link))
+
     def ended(self, rep, code, signal):
+        if self.alive:
+            computing = rep.board.read()
+            ids = [] if computing is None else computing.ids
+            obituary = Obituary(rep.me, rep.core.facts.name, signal, code, ids)
+            self.link.core.died(obituary, self.world.now)
+            self.link.known = None
+            if self.link.wakes_at <= self.world.now:
+                self.link.node.flush(self.world.now)
         for slot, one in list(self.running.items()):
             if one is rep:
                 del self.running[slot]
@@ -169,6 +196,7 @@ class Host:
     def die(self):
         """The supervisor is killed: its replicas notice that their parent is gone, and leave."""
         self.alive = False
+        self.world.leave(self.link)
         for rep in list(self.running.values()):
             if rep is not None:
                 self.world.drain(rep)
@@ -291,6 +319,7 @@ class World(Mesh):
             rep.core.drain(self.now)
             if rep.wakes_at <= self.now:
                 rep.node.flush(self.now)
+            self.at(self.now + GRACE, lambda: self.die(rep) if rep in self.members else None)
 
     def reps(self, stage=None):
         """Replicas that run, of one stage or of all."""

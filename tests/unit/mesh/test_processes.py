@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from mesh.messages import Obituary
 from mesh.processes import Command, Processes
 from mesh.run_folder import RunFolder
 from mesh.supervisor import GATEWAY, Plan, Slot, Supervisor
@@ -275,3 +277,66 @@ def test_children_learn_of_a_killed_parent(tmp_path: Path) -> None:
     RunFolder(base).close()
     assert os.listdir(base) == []
     os.rmdir(base)
+
+
+# The board as a replica fills it: one batch of the request (7, 3), since the time that is given.
+COMPUTE = """
+import mmap, struct
+board = mmap.mmap(int(flags["board-fd"]), 0)
+struct.pack_into("=2Q", board, 16, 7, 3)
+struct.pack_into("=dIi", board, 0, {since}, 1, -1)
+"""
+
+
+class Told:
+    """A reporter without a network."""
+
+    def __init__(self) -> None:
+        self.deaths: list[Obituary] = []
+        self.turns = 0
+
+    def start(self, selector: selectors.BaseSelector, nudge: Callable[[], None]) -> None:
+        self.nudge = nudge
+
+    def turn(self) -> None:
+        self.turns += 1
+
+    def next_due(self) -> float:
+        return float("inf")
+
+    def died(self, obituary: Obituary) -> None:
+        self.deaths.append(obituary)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_death_is_told_with_what_was_being_computed(folder: RunFolder) -> None:
+    told = Told()
+    crash = f"say(event='ready', incarnation=55)\n{COMPUTE.format(since=1.0)}\nos.abort()"
+    plays = {ONE: f"if settings['life'] > 1: serve()\n{crash}", GATEWAY: "serve()"}
+    stage = Stage(plays, lambda: None)
+    loop = Processes(Supervisor(Plan(dict.fromkeys(plays, 30.0), 5.0)), stage, folder, told)
+    stage._announced = lambda: (told.nudge(), loop.stop())[0]
+    assert loop.run() == 0
+    assert told.deaths[0] == Obituary(55, "embed", signal.SIGABRT, 0, [(7, 3)])
+    assert all(death.stage == "embed" for death in told.deaths)  # the gateway's is not told
+    assert told.closed
+    assert told.turns > 0
+
+
+def test_a_replica_that_hangs_is_killed(
+    folder: RunFolder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.processes.LOOK", 0.01)
+    plays = {ONE: f"if settings['life'] > 1: serve()\n{COMPUTE.format(since=1.0)}\nserve()"}
+    plan = Plan({ONE: 30.0}, 5.0, limits={ONE: 0.5})
+    loop, stage = prepared(folder, plays, plan)
+    stage._announced = lambda: stage.lives[ONE] > 1 and loop.stop()
+    timer = threading.Timer(30.0, loop.stop)
+    timer.start()
+    loop.run()
+    timer.cancel()
+    timer.join()
+    assert stage.exits[0] == (ONE, 0, signal.SIGKILL)
+    assert "computes one batch for" in said(caplog)

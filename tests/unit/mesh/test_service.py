@@ -183,3 +183,37 @@ def test_becoming_a_gateway_leaves_no_file_behind(monkeypatch: pytest.MonkeyPatc
 )
 def test_where_a_bound_address_is_dialled(bind: str, dialled: str) -> None:
     assert dialled_at(bind) == dialled
+
+
+class Reporter:
+    def __init__(self) -> None:
+        self.dialled: list[tuple[tuple[str, ...], bool]] = []
+
+    def dial(self, addresses: tuple[str, ...], *, anew: bool = False) -> None:
+        self.dialled.append((addresses, anew))
+
+
+def test_the_reporter_is_told_where_the_gateway_is_when_it_listens() -> None:
+    told = Reporter()
+    made = Service(described(), SOURCES, FOLDER, reporter=told)  # type: ignore[arg-type]
+    made.command(Slot("embed", 1))
+    assert told.dialled == []
+    made.heard(GATEWAY, {"event": "bound", "bind": "tcp://127.0.0.1:7"})
+    made.heard(GATEWAY, {"event": "ready", "bind": "tcp://127.0.0.1:7"})
+    made.heard(Slot("embed", 1), {"event": "ready"})
+    assert told.dialled == [(("tcp://127.0.0.1:7",), True)]
+
+
+def test_the_reporter_of_replicas_alone_dials_where_they_do() -> None:
+    told = Reporter()
+    settings = described(gateways=("tcp://g:7000",))
+    made = Service(settings, SOURCES, FOLDER, with_gateway=False, reporter=told)  # type: ignore[arg-type]
+    made.command(Slot("embed", 1))
+    assert told.dialled == [(("tcp://g:7000",), False)]
+
+
+def test_a_batch_may_take_as_long_as_its_replica_has_to_end_it_and_a_second() -> None:
+    plan = Service(described(), SOURCES, FOLDER).plan()
+    assert plan.limits is not None
+    assert GATEWAY not in plan.limits
+    assert plan.limits[Slot("embed", 1)] == 3.0 + 1.0 + 1.0

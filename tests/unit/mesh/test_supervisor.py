@@ -11,6 +11,7 @@ from mesh.supervisor import (
     Announce,
     Begin,
     Bound,
+    Computes,
     Event,
     Exit,
     Exited,
@@ -300,3 +301,15 @@ def test_whatever_happens_the_end_comes_once_and_leaves_nothing(
     for slot in ALL:
         shell.die(slot, 0, 15)
     assert len(shell.exits) == 1
+
+
+def test_a_batch_that_is_computed_for_too_long_is_the_end_of_its_replica() -> None:
+    supervisor = Supervisor(Plan(ALL, grace=8.0, limits={ONE: 5.0}))
+    acts(supervisor, Begin())
+    assert acts(supervisor, Computes(ONE, since=1.0), 9.0) == []  # not ready: an old board
+    acts(supervisor, Ready(ONE))
+    acts(supervisor, Ready(TWO))
+    assert acts(supervisor, Computes(ONE, since=4.0), 9.0) == []
+    assert acts(supervisor, Computes(TWO, since=0.0), 9.0) == []  # it has no limit
+    assert acts(supervisor, Computes(ONE, since=3.9), 9.0) == [Kill(ONE)]
+    assert acts(supervisor, Computes(ONE, since=3.9), 10.0) == []
