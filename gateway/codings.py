@@ -20,7 +20,12 @@ SMALLEST: Final = 1024
 _LEVEL: Final = 4  # of gzip: most of what 6 saves, in half the time
 _GZIP: Final = 31  # zlib's word for a gzip header and trailer around the largest window
 _MEMBERS: Final = 64  # gzip members or zstd frames in one body
-_BLOCKS: Final = 65_536  # zstd blocks in one body
+# zstd blocks in one body: so many, and one more for each so many bytes that it may unpack to. An
+# encoder fills blocks of 128 KiB unless it is flushed.
+_BLOCKS: Final = 1024
+_BLOCK: Final = 4096
+_GIVEN: Final = 16 * 1024  # bytes that zlib is given at a time
+_TAKEN: Final = 64 * 1024  # and that are taken from it
 
 _ZSTD: Final = 0xFD2FB528
 _SKIPPED: Final = 0x184D2A50
@@ -42,6 +47,10 @@ class TooLarge(Exception):
 
 class Malformed(Exception):
     """A body is not what its Content-Encoding says."""
+
+
+class Shredded(Malformed):
+    """A body consists of far too many pieces."""
 
 
 class Codings(NamedTuple):
@@ -100,24 +109,40 @@ def gunzip(body: Buffer, limit: int) -> bytes:
         TooLarge: it would be more.
         Malformed: it is no gzip, is cut off, or consists of far too many parts.
     """
-    parts = []
-    left = limit
+    parts: list[bytes] = []
+    source = memoryview(body)
+    at, left = 0, limit
     for _ in range(_MEMBERS):
-        member = zlib.decompressobj(_GZIP)
+        at, left = _gunzip_member(source, at, left, parts)
+        if at == len(source):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+    raise Shredded("it has too many parts")
+
+
+def _gunzip_member(source: memoryview, at: int, left: int, parts: list[bytes]) -> tuple[int, int]:
+    """Unpack the member that begins at `at`; returns where it ends and how much may still come.
+
+    A little is given and taken at a time: whatever zlib does not use, or makes in one go, it copies
+    while it holds the interpreter's lock.
+    """
+    member = zlib.decompressobj(_GZIP)
+    rest: Buffer = b""
+    while not member.eof:
+        if not rest:
+            rest = source[at : at + _GIVEN]
+            at += len(rest)
         try:
-            part = member.decompress(body, left + 1)
+            part = member.decompress(rest, min(left + 1, _TAKEN))
         except zlib.error as error:
             raise Malformed(str(error)) from None
+        if not (part or rest or member.eof):
+            raise Malformed("it is cut off")
+        rest = member.unconsumed_tail
         left -= len(part)
         if left < 0:
             raise TooLarge
-        if not member.eof:
-            raise Malformed("it is cut off")
         parts.append(part)
-        body = member.unused_data
-        if not body:
-            return parts[0] if len(parts) == 1 else b"".join(parts)
-    raise Malformed("it has too many parts")
+    return at - len(member.unused_data), left
 
 
 def gzip(body: Buffer) -> bytes:
@@ -125,46 +150,54 @@ def gzip(body: Buffer) -> bytes:
     return zlib.compress(body, _LEVEL, _GZIP)
 
 
-def check_zstd(body: bytes) -> None:
+def blocks_for(limit: int) -> int:
+    """Of how many zstd blocks a body may consist that unpacks to at most `limit` bytes."""
+    return _BLOCKS + limit // _BLOCK
+
+
+def check_zstd(body: bytes, blocks: int) -> None:
     """Make sure that a zstd body consists of whole frames, and not of far too many pieces.
 
     Decoders that can be bounded in what they write do not notice when a body is cut off.
 
+    Args:
+        body: what was sent.
+        blocks: of which it may consist at most.
+
     Raises:
-        Malformed: it does not.
+        Malformed: it does not; Shredded if they are too many.
     """
-    at = frames = blocks = 0
+    at = frames = 0
     while at < len(body):
         frames += 1
-        if frames > _MEMBERS or blocks > _BLOCKS:
-            raise Malformed("it has too many parts")
+        if frames > _MEMBERS:
+            raise Shredded("it has too many parts")
         magic = _number(body, at, 4)
         if magic & 0xFFFFFFF0 == _SKIPPED:
             at += 8 + _number(body, at + 4, 4)
         elif magic == _ZSTD:
-            at, count = _after_frame(body, at + 4)
-            blocks += count
+            at, blocks = _after_frame(body, at + 4, blocks)
         else:
             raise Malformed("it is no zstd")
     if at > len(body):
         raise Malformed("it is cut off")
 
 
-def _after_frame(body: bytes, at: int) -> tuple[int, int]:
-    """Where the frame ends whose header goes on at `at`, and of how many blocks it consists."""
+def _after_frame(body: bytes, at: int, blocks: int) -> tuple[int, int]:
+    """Where the frame ends whose header goes on at `at`, and how many blocks may come after it."""
     descriptor = _number(body, at, 1)
     single, checksum = descriptor >> 5 & 1, descriptor >> 2 & 1
     size_bytes = _SIZE_BYTES[descriptor >> 6] or single
     at += 1 + (1 - single) + _ID_BYTES[descriptor & 3] + size_bytes
     try:
-        for block in range(1, _BLOCKS + 1):
+        for left in range(blocks - 1, -1, -1):
             header = body[at] | body[at + 1] << 8 | body[at + 2] << 16
             at += 3 + (1 if header & 6 == _RLE else header >> 3)
             if header & 1:
-                return at + 4 * checksum, block
+                return at + 4 * checksum, left
     except IndexError:
         raise Malformed("it is cut off") from None
-    raise Malformed("it has too many parts")
+    raise Shredded("it has too many parts")
 
 
 def _number(body: bytes, at: int, length: int) -> int:

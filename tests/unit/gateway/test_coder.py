@@ -6,6 +6,8 @@ import asyncio
 import gzip
 import hashlib
 import json
+import os
+import threading
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any
@@ -15,7 +17,7 @@ import zstandard
 from http2_fakes import Peer
 from http_fakes import FakeTransport, Inference, connect, echo, post, shared
 
-from gateway import answers, coder
+from gateway import answers, coder, codings
 from gateway.coder import Coder
 from gateway.exchange import Exchange
 from gateway.http1 import Connection
@@ -345,3 +347,35 @@ async def test_room_for_a_compressed_body_goes_along_with_it(place: Place) -> No
     assert kept == [len(packed)]
     place.connection.connection_lost(None)
     assert [exchange.request for exchange in place.inference.left] == [len(packed)]
+
+
+@placed
+async def test_a_small_body_of_many_pieces_is_not_looked_at_by_the_loop(place: Place) -> None:
+    """Each piece costs as much as a far larger one: 1000 of one byte go to a thread."""
+    looked_in: list[str] = []
+    check = codings.check_zstd
+
+    def noted(body: bytes, blocks: int) -> None:
+        check(body, blocks)
+        looked_in.append(threading.current_thread().name)
+
+    codings.check_zstd = noted
+    try:
+        piece = b"\x0a\0\0x"  # one byte, repeated once
+        body = b"\x28\xb5\x2f\xfd\x00\x58" + piece * 999 + b"\x0b\0\0x"
+        status, _, got = await place.ask(body, Content_Encoding="zstd")
+    finally:
+        codings.check_zstd = check
+    assert (status, got) == (200, b"x" * 1000)
+    assert [name.partition("_")[0] for name in looked_in] == ["coder"]
+
+
+@placed
+async def test_the_threads_step_back_before_everybody_else(place: Place) -> None:
+    noise = b"".join([hashlib.sha256(b"%d" % at).digest() for at in range(5000)])
+    await place.ask(gzip.compress(noise), Content_Encoding="gzip")
+    [thread] = [each for each in threading.enumerate() if each.name.startswith("coder")]
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    assert thread.native_id is not None
+    theirs = os.getpriority(os.PRIO_PROCESS, thread.native_id)
+    assert theirs == min(19, mine + 10)
