@@ -24,7 +24,7 @@ help:
 	@echo "                   PORT=8010 if 8000 is taken"
 	@echo "make test          the whole test-suite"
 	@echo "make check         lint, types and unit tests, in less than half a minute"
-	@echo "make bench         measure beside another server; ROUNDS=3 PEERS=mosec ROWS=echo-1,array-8"
+	@echo "make bench         measure beside other servers; ROUNDS=3 PEERS=mosec|all ROWS=echo-1,array-8"
 	@echo "make bench-scale   tails, batches, costs, arrays, starts, memory; ONLY=starts,memory"
 	@echo "make pictures      draw the last result of bench into docs/pictures"
 	@echo "make overload      five times too much load for a minute: what is served, refused, used"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from benchmarks import processes
 from benchmarks.failure import BenchmarkError
+from benchmarks.forms import Request
 from benchmarks.running import HERE, Running
 
 
@@ -59,6 +60,12 @@ def burst(server: Running, connections: int, seconds: float) -> float:
     return _wrk(server, connections, seconds)["requests"]
 
 
+def posting(request: Request) -> dict[str, str]:
+    """The variables that tell `post.lua` what to post."""
+    lines = "\n".join(f"{name}: {value}" for name, value in request.headers.items())
+    return {"BENCHMARK_BODY": request.body, "BENCHMARK_HEADERS": lines}
+
+
 def wrk_path() -> str:
     """Where the load generator is.
 
@@ -75,8 +82,8 @@ def _wrk(server: Running, connections: int, seconds: float) -> dict[str, float]:
     length = f"{max(1, round(seconds))}s"
     command = [wrk_path(), "-t1", f"-c{connections}", f"-d{length}", "-s", str(HERE / "post.lua")]
     run = subprocess.run(
-        [*command, server.url],
-        env=os.environ | {"BENCHMARK_BODY": server.service.body},
+        [*command, server.request.url],
+        env=os.environ | posting(server.request),
         capture_output=True,
         text=True,
     )

@@ -83,8 +83,7 @@ def at(server: Running, connections: int, share: float, rate: float, seconds: fl
 
 
 def _load(server: Running, rate: float, seconds: float, pool: Pool) -> Tally:
-    body = server.service.body.encode()
-    return open_loop.load(server.url, (rate, seconds), body, pool=pool, patience=30.0)
+    return open_loop.load(server.request, (rate, seconds), pool=pool, patience=30.0)
 
 
 def seen(server: Running, share: float, tally: Tally) -> Point:

@@ -23,7 +23,7 @@ import random
 import resource
 import sys
 from collections import deque
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from time import monotonic
 from typing import Any, cast
@@ -32,6 +32,7 @@ from urllib.parse import urlsplit
 import uvloop
 
 from benchmarks.alarm import Alarm
+from benchmarks.forms import JSON, Request
 from benchmarks.tally import Tally, percentile, report
 
 _MOST = 20_000
@@ -93,22 +94,25 @@ class Load:
     """The requests of one run.
 
     Args:
-        url: where they go.
+        request: what each of them is.
         tally: what is offered, and what comes back of it.
-        body: of each.
         pool: of connections.
-        seed: of the arrivals.
+        watch: is entered when all connections are open that are opened first, and left when the
+            last answer is there.
     """
 
-    def __init__(self, url: str, tally: Tally, body: bytes, pool: Pool, seed: int) -> None:
-        parts = urlsplit(url)
+    def __init__(
+        self, request: Request, tally: Tally, pool: Pool, watch: AbstractContextManager[object]
+    ) -> None:
+        parts, body = urlsplit(request.url), request.body.encode()
         self.host, self.port = parts.hostname or "127.0.0.1", parts.port or 80
-        lines = f"POST {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
-        length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        self.request = (lines + length).encode() + body
+        lines = [f"POST {parts.path or '/'} HTTP/1.1", f"Host: {parts.netloc}"]
+        lines += [f"{name}: {value}" for name, value in request.headers.items()]
+        lines += [f"Content-Length: {len(body)}", "", ""]
+        self.request = "\r\n".join(lines).encode() + body
         self.tally = tally
-        self._pool = pool
-        self._chance = random.Random(seed)
+        self._pool, self._watch = pool, watch
+        self._chance = random.Random(1)
         self._idle: deque[Connection] = deque()
         self._open: set[Connection] = set()
         self._opening = 0
@@ -122,14 +126,15 @@ class Load:
     async def run(self, patience: float) -> Tally:
         """Put the load on, then wait for the last answers, `patience` seconds at most."""
         await self._open_first()
-        used = _cpu()
-        self._begin = monotonic()
-        await self._offer()
-        took = monotonic() - self._begin
-        self.tally.cpu = (_cpu() - used) / took * 100
-        if self._pending:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._quiet.wait(), patience)
+        with self._watch:
+            used = _cpu()
+            self._begin = monotonic()
+            await self._offer()
+            took = monotonic() - self._begin
+            self.tally.cpu = (_cpu() - used) / took * 100
+            if self._pending:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._quiet.wait(), patience)
         self.tally.unanswered = self._pending
         self.tally.lateness = percentile(sorted(self._late), 0.99)
         for connection in list(self._open):
@@ -255,27 +260,28 @@ def _allow_many_connections() -> None:
 
 
 def load(
-    url: str,
+    request: Request,
     offered: tuple[float, float],
-    body: bytes,
     *,
     pool: Pool = Pool(),
     patience: float = 10.0,
+    watch: AbstractContextManager[object] | None = None,
 ) -> Tally:
     """Put an open-loop load on a server; see the module.
 
     Args:
-        url: ``http://host:port/path``.
+        request: what is posted.
         offered: requests per second on average, and for how many seconds.
-        body: of each request.
         pool: of connections.
         patience: seconds to wait for the last answers.
+        watch: entered when the first connections are open, left with the last answer.
     """
     _allow_many_connections()
     gc.disable()  # a pause of the generator would look like one of the server
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(Load(url, Tally(*offered), body, pool, seed=1).run(patience))
+            one = Load(request, Tally(*offered), pool, watch or nullcontext())
+            return runner.run(one.run(patience))
     finally:
         gc.enable()
 
@@ -296,8 +302,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="every answer, as JSON")
     asked: Any = parser.parse_args(arguments)
     pool = Pool(asked.first, asked.most, asked.spread)
-    offered = asked.rate, asked.seconds
-    tally = load(asked.url, offered, asked.body.encode(), pool=pool, patience=asked.patience)
+    request = Request(asked.url, JSON, asked.body)
+    tally = load(request, (asked.rate, asked.seconds), pool=pool, patience=asked.patience)
     sys.stdout.write((json.dumps(asdict(tally)) if asked.json else report(tally)) + "\n")
 
 

@@ -22,7 +22,13 @@ from matplotlib.figure import Figure
 from benchmarks.peers import OURS
 from benchmarks.plots import Record, bars, lines
 
-COLOURS = {OURS: "#0b6e4f", "mosec": "#d1495b", "litserve": "#edae49", "ray": "#66a182"}
+COLOURS = {
+    OURS: "#0b6e4f",
+    "mosec": "#d1495b",
+    "litserve": "#edae49",
+    "ray": "#3d7ea6",
+    "triton": "#8d96a3",
+}
 OTHER = "#2e4057"
 TITLES = {
     "echo_batched": "echo, batches of 32 within 5 ms",

@@ -1,7 +1,10 @@
--- The load: one JSON body, posted again and again. At the end one line of JSON with the figures.
+-- The load: one body, posted again and again. At the end one line of JSON with the figures.
 wrk.method = "POST"
 wrk.body = os.getenv("BENCHMARK_BODY")
-wrk.headers["Content-Type"] = "application/json"
+for line in os.getenv("BENCHMARK_HEADERS"):gmatch("[^\n]+") do
+   local name, value = line:match("^([^:]+): (.*)$")
+   wrk.headers[name] = value
+end
 
 function done(summary, latency, requests)
    local errors = summary.errors

@@ -22,7 +22,13 @@ WORDS = {
 
 def marked(mark: str) -> dict[int, str]:
     """Ids and labels of the living processes that bear this mark, in the order of their ids."""
-    return {pid: label(_command(pid)) for pid in sorted(_marked(mark))}
+    return {pid: label(_command(pid)) for pid in sorted(_family(set(_marked(mark))))}
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and has not ended."""
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    return bool(fields) and fields[0] != b"Z"
 
 
 def used(mark: str) -> dict[int, tuple[str, float]]:
@@ -85,7 +91,8 @@ def label(command: list[str]) -> str:
     for word, name in WORDS.items():
         if word in line:
             return name
-    return Path(command[0]).name
+    name = Path(command[0]).name
+    return ":".join(name.partition(".")[0].split(":")[:3]) if name.startswith("ray::") else name
 
 
 def _marked(mark: str) -> Iterator[int]:
@@ -93,6 +100,23 @@ def _marked(mark: str) -> Iterator[int]:
     for name in os.listdir("/proc"):
         if name.isdigit() and wanted in _read(int(name), "environ").split(b"\0"):
             yield int(name)
+
+
+def _family(pids: set[int]) -> set[int]:
+    """These and their children, of whom some write a title over their environment and mark."""
+    parents = dict(_parents())
+    found: set[int] = set()
+    while pids:
+        found |= pids
+        pids = {pid for pid, parent in parents.items() if parent in pids and pid not in found}
+    return found
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    for name in os.listdir("/proc"):
+        fields = _read(int(name), "stat").rpartition(b")")[2].split() if name.isdigit() else []
+        if fields and fields[0] != b"Z":
+            yield int(name), int(fields[1])
 
 
 def _command(pid: int) -> list[str]:

@@ -100,6 +100,7 @@ class SumCounted(Sum):
     """The same; counts how much memory its array took to arrive."""
 
     def __init__(self) -> None:
+        importlib.import_module("numpy")  # else unpickling does, and its memory would count
         self.counts = counts.Counts()
         self.counts.trace()
 

@@ -69,6 +69,8 @@ def table(rows: Sequence[Row], found: Sequence[Median]) -> str:
     lines = []
     for row in rows:
         here = [one for one in found if one.row == row.key]
+        if not here:
+            continue
         ours = next((one for one in here if one.peer == OURS), None)
         lines.append(f"{row.key}: {row.name}")
         for one in here:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from benchmarks import closed_loop, open_loop, processes, running
 from benchmarks.open_loop import Pool
@@ -27,16 +25,24 @@ class Cost:
     kinds: dict[str, float]
 
 
-def cost(server: Running, load: Callable[[], float]) -> Cost:
-    """What a request costs.
+class Spending:
+    """What a server's processes use while this is entered."""
 
-    Args:
-        server: where it is measured.
-        load: puts the load on, and returns how many requests were answered.
-    """
-    before = processes.used(server.mark)
-    answered = load()
-    return cost_of(before, processes.used(server.mark), answered)
+    def __init__(self, server: Running) -> None:
+        self._mark = server.mark
+        self._before: dict[int, tuple[str, float]] = {}
+        self._after: dict[int, tuple[str, float]] = {}
+
+    def __enter__(self) -> Spending:
+        self._before = processes.used(self._mark)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._after = processes.used(self._mark)
+
+    def each(self, answered: float) -> Cost:
+        """What each of so many answers has cost."""
+        return cost_of(self._before, self._after, answered)
 
 
 def cost_of(
@@ -60,9 +66,10 @@ def replicas(peer: Peer, seconds: float) -> list[Finding]:
     found = {}
     for number in REPLICAS:
         with running.running(peer, Service(f"share:{number}", SMALL, SMALL)) as server:
-            load = partial(closed_loop.burst, server, 16 * number, seconds)
-            load()
-            found[f"{number} replicas"] = cost(server, load).whole
+            closed_loop.burst(server, 16 * number, seconds)
+            with Spending(server) as spending:
+                answered = closed_loop.burst(server, 16 * number, seconds)
+            found[f"{number} replicas"] = spending.each(answered).whole
     return flat("costs", f"{peer.name}: CPU per request", "µs", found)
 
 
@@ -71,7 +78,7 @@ def stages(peer: Peer, seconds: float) -> list[Finding]:
     gateway, stage = {}, {}
     for number in STAGES:
         with running.running(peer, Service(f"echo:{number}", SMALL, SMALL)) as server:
-            spent = cost(server, partial(_steady, server, Pool(64, 512), seconds))
+            spent = _steady(server, Pool(64, 512), seconds)
         gateway[f"{number} stages"] = spent.kinds["gateway"]
         stage[f"{number} stages"] = spent.kinds["stage"] / number
     return [
@@ -86,12 +93,13 @@ def connections(peer: Peer, seconds: float) -> list[Finding]:
     for number in CONNECTIONS:
         with running.running(peer, ECHO) as server:
             pool = Pool(number, number, spread=True)
-            spent = cost(server, partial(_steady, server, pool, seconds))
+            spent = _steady(server, pool, seconds)
         found[f"{number:,} connections"] = spent.whole
     return flat("costs", f"{peer.name}: CPU per request", "µs", found)
 
 
-def _steady(server: Running, pool: Pool, seconds: float) -> float:
-    body = server.service.body.encode()
-    tally = open_loop.load(server.url, (RATE, seconds), body, pool=pool)
-    return tally.statuses()[200]
+def _steady(server: Running, pool: Pool, seconds: float) -> Cost:
+    """What a request costs once all connections are open."""
+    spending = Spending(server)
+    tally = open_loop.load(server.request, (RATE, seconds), pool=pool, watch=spending)
+    return spending.each(tally.statuses()[200])

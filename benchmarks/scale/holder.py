@@ -10,8 +10,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmarks.closed_loop import wrk_path
+from benchmarks.closed_loop import posting, wrk_path
 from benchmarks.failure import BenchmarkError
+from benchmarks.forms import Request
 from benchmarks.running import HERE
 
 ROOT = HERE.parent
@@ -19,12 +20,12 @@ AT_ONCE = 100  # opening together; a server's backlog has an end
 
 
 @contextmanager
-def busy(url: str, body: str, connections: int) -> Iterator[None]:
+def busy(request: Request, connections: int) -> Iterator[None]:
     """So many connections send one request after the other, for a minute at most."""
-    command = [wrk_path(), "-t1", f"-c{connections}", "-d60s", "-s", str(HERE / "post.lua"), url]
+    command = [wrk_path(), "-t1", f"-c{connections}", "-d60s", "-s", str(HERE / "post.lua")]
     process = subprocess.Popen(
-        command,
-        env=os.environ | {"BENCHMARK_BODY": body},
+        [*command, request.url],
+        env=os.environ | posting(request),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

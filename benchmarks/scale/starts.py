@@ -87,7 +87,7 @@ def _join() -> float:
     ):
         _wait(lambda: answers(server))
         old = set(counts.read(folder / "counts"))
-        with busy(server.url, SMALL, connections=64), _mesh(folder, server, "stage", "echo"):
+        with busy(server.request, connections=64), _mesh(folder, server, "stage", "echo"):
             _wait(lambda: bool(_at_work(folder, old)))
             (new,) = _at_work(folder, old)
             return new.first - new.made

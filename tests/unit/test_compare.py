@@ -13,7 +13,7 @@ from benchmarks.failure import BenchmarkError
 from benchmarks.peers import Peer
 from benchmarks.rows import Against, Goal, Row
 
-A, B, C = (Peer(name, name, name) for name in "abc")
+A, B, C = (Peer(name, name) for name in "abc")
 ROW = Row("row", "a row", rows.ECHO, 8, Goal(Against.RATE, 2.5))
 
 
@@ -119,6 +119,23 @@ def test_a_service_is_started_once_for_all_its_rows() -> None:
     assert rows.services(rows.selected("echo-1,echo-64,sleep-32")) == [rows.ECHO, rows.SLEEP]
 
 
+def test_a_server_offers_what_it_does_not_lack() -> None:
+    lacking = Peer("a", "a", lacks=frozenset({"echo:2", "array"}))
+    assert [lacking.offers(name) for name in ("echo", "echo:2", "array:1")] == [True, False, False]
+
+
+def test_all_stands_for_every_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(peers.environments, "make", lambda name, requirement: made.append(name))
+    monkeypatch.setattr(peers.metadata, "version", lambda name: "1")
+    assert [peer.name for peer in peers.chosen("meshline,all")] == list(peers.PEERS)
+    assert made == ["litserve", "ray", "triton"]
+
+
+def test_a_row_that_nobody_ran_is_not_in_the_table() -> None:
+    assert tables.table([ROW], []) == ""
+
+
 def test_a_server_that_is_unknown_is_refused_by_name() -> None:
     with pytest.raises(BenchmarkError, match="no server is called 'nginx'; there are: meshline"):
         peers.chosen("nginx")
@@ -132,6 +149,8 @@ def test_a_server_that_is_unknown_is_refused_by_name() -> None:
         (["/x/python", "-c", "from multiprocessing.resource_tracker import main"], "tracker"),
         (["/x/python", "/y/services.py", "--port", "1"], "parent"),
         (["/x/bin/mosec", "/tmp/config.json"], "mosec"),
+        (["ray::ServeReplica:default:Echo.__init__"], "ray::ServeReplica"),
+        (["ray::ProxyActor.receive"], "ray::ProxyActor"),
     ],
 )
 def test_processes_are_labelled_by_what_they_do(command: list[str], label: str) -> None:
