@@ -107,7 +107,7 @@ def grant(
         The sessions whose credit grew.
     """
     using = [s for s in producers if s.allowed_tasks - s.taken_tasks < window]
-    share = max(0, 2 * window - held.tasks) // max(1, len(using))
+    share = _share(using, max(0, 2 * window - held.tasks))
     slice_ = pool // max(1, len(producers))
     grown = []
     for session in producers:
@@ -123,6 +123,20 @@ def grant(
             session.allow(tasks, nbytes, now)
             grown.append(session)
     return grown
+
+
+def _share(using: Collection[Session], free: int) -> int:
+    """Tasks that each shall have outstanding, so that together they can fill what is free.
+
+    Who has as many outstanding already may be idle: it counts for nothing, or a part of every
+    batch would stay empty for its sake.
+    """
+    count = len(using)
+    for outstanding in sorted((s.allowed_tasks - s.taken_tasks for s in using), reverse=True):
+        if outstanding * count < free:
+            break
+        count -= 1
+    return -(-free // max(1, count))
 
 
 def _wanted(own: Held, share: int, standing: int) -> int:

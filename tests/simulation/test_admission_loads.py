@@ -87,7 +87,7 @@ class Loaded(SmallMesh):
         address = "tcp://door:0"
         self.addresses = [address]
         routes = {"/inference": self.path}
-        self.gateway = self._join(Door(self, address, routes, timeout, 3)).equip(capacity, timeout)
+        self.gateway = self.join(Door(self, address, routes, timeout, 3)).equip(capacity, timeout)
         self.gateways = [self.gateway]
 
     def offer(self, per_second, seconds, timeout=None):
@@ -149,7 +149,8 @@ def test_what_cannot_meet_its_deadline_is_refused_and_the_rest_is_in_time(load, 
     served = [visit for visit in settled if visit.status == 200]
     assert {visit.code for visit in refused} == {"cannot_meet_deadline"}
     assert len(served) + len(refused) == len(settled)  # none was let in and then too late
-    assert len(served) == pytest.approx(200 * 6.0, rel=0.05)
+    over = [visit.answered_at - begin - WARM for visit in visits if visit.status == 200]
+    assert sum(0 < at <= 6.0 for at in over) == pytest.approx(200 * 6.0, rel=0.05)
     assert max(visit.took for visit in served) <= budget
     for said, took in compared(visits, begin):
         assert took / 2 <= said <= took * 2, (said, took)

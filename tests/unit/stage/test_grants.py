@@ -183,3 +183,16 @@ def test_credit_is_low_when_half_of_it_is_used_up():
     session.taken_tasks, session.taken_bytes = 0, 500
     assert is_low([session], 8, 1000)
     assert not is_low([], 8, 1000)
+
+
+def test_a_producer_that_does_not_use_what_it_has_takes_nothing_from_the_others():
+    idle, *busy = [producer(n, taken=4, allowed=4) for n in range(5)]
+    idle.allowed_tasks = 8
+    grant([idle, *busy], holdings(_1=2, _2=2, _3=2, _4=2), 8, POOL, 0.0)
+    assert [free(session) for session in (idle, *busy)] == [4, 2, 2, 2, 2]
+
+
+def test_what_does_not_divide_is_not_kept_back():
+    busy = [producer(n, taken=4, allowed=4) for n in range(3)]
+    grant(busy, holdings(_0=4, _1=2, _2=2), 8, POOL, 0.0)
+    assert [free(session) for session in busy] == [3, 3, 3]
