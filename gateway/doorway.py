@@ -48,6 +48,8 @@ class Doorway(asyncio.Protocol):
         guest.connection_made(self._transport)
         if segment:
             guest.data_received(segment)
+        if self._shared.leaving and type(guest) is Http2Connection:
+            guest.retire()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The client went away without a word, or half of one."""

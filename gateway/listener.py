@@ -17,6 +17,8 @@ from gateway.shared import Shared
 
 _access = logging.getLogger("mesh.access")
 _BACKLOG = 1024
+NOTICE = 0.1  # seconds for which a server that has nothing left to do can still be asked
+_LOOK = 0.02  # seconds between looks whether those that were here are gone
 
 
 class HttpServer:
@@ -97,13 +99,24 @@ class HttpServer:
     async def drain(self, grace: float) -> None:
         """Answer what has begun, close each connection after it, and be done within `grace` s.
 
+        Meanwhile, and for `NOTICE` at least, others may still connect, each for one request: that
+        is how a load balancer learns that this server is not ready any more.
+
         Returns when every connection is closed; those that are not by then are aborted.
         """
+        guests, loop = self._shared.guests, asyncio.get_running_loop()
+        end = loop.time() + grace
+        self._shared.leaving = True
+        old = set(guests)
+        for guest in old:
+            guest.retire()
+        notice = min(loop.time() + NOTICE, end) if self._server is not None else 0.0
+        while loop.time() < (end if old & guests else notice):  # noqa: ASYNC110 - once in a life
+            await asyncio.sleep(_LOOK)
         self.stop_accepting()
-        guests = self._shared.guests
         for guest in list(guests):
             guest.retire()
-        await self._until_empty(grace)
+        await self._until_empty(max(0.0, end - loop.time()))
         for guest in list(guests):
             guest.abort()
         await self._until_empty(1.0)

@@ -70,6 +70,7 @@ class Shared:
         refused: called with the code of each request that the wire itself refused.
         emptied: called when the last connection has gone.
         guests: the connections that are open.
+        leaving: the server stops: whoever connects now is answered once.
         numbers: counts those ids.
         known: heads of plain inference requests that were parsed once, to target and length of
             the body.
@@ -87,6 +88,7 @@ class Shared:
     refused: Callable[[str], None] | None = None
     emptied: Callable[[], None] | None = None
     guests: set[Guest] = field(default_factory=set)
+    leaving: bool = False
     numbers: count[int] = field(default_factory=count)
     known: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
     short: int = 0

@@ -47,7 +47,7 @@ class Vetting(Lane):
         self._declared = 0  # bytes of its body, as its head says
         self._pieces: list[Buffer] | None = None  # of a body that came in several
         self._head = 0  # bytes of later segments since the phase began, or since the last piece
-        self._retiring = False
+        self._retiring = shared.leaving
 
     # ---- the head
 

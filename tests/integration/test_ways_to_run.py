@@ -13,12 +13,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 
 import pytest
 
-from mesh import Client
+from mesh import Client, ServerError
+from mesh.client import Response
 
 MESH = Path(sys.executable).with_name("mesh")
 PATIENCE = 40.0
@@ -31,9 +33,9 @@ class Double(Worker):
     def forward(self, value):
         if value == "who":
             return os.getpid()
-        if value == "hang":
+        if value in ("hang", "nap"):
             import threading
-            threading.Event().wait(60)
+            threading.Event().wait(60 if value == "hang" else 0.6)
         return value * 2
 
 class Wrap(Worker):
@@ -162,11 +164,27 @@ def test_everything_on_one_host(
     with site.client() as client:
         client.wait_ready(PATIENCE)
         assert client.infer("ab") == {"answer": "abab", "device": "one"}
-    service.send_signal(number)
+        with asking(site, "nap") as asked:
+            service.send_signal(number)
+            eventually(lambda: not client.get("/readyz").ok, "it is still ready")
+            refused = client.post("/inference", "ab")
+            assert (refused.status, refused.json()["error"]["code"]) == (503, "draining")
+            assert asked.result(PATIENCE).json()["answer"] == "napnap"
     assert service.wait(PATIENCE) == 0, site.log()
     site.assert_nothing_is_left()
     lines = [json.loads(line) for line in site.log().splitlines()]
     assert {"info"} == {line["level"] for line in lines}, site.log()
+
+
+@contextlib.contextmanager
+def asking(site: Site, value: str) -> Iterator[Future[Response]]:
+    """A request that is being computed, asked by a client of its own."""
+    with ThreadPoolExecutor(1) as pool, site.client() as asker, site.client() as client:
+        asked = pool.submit(asker.post, "/inference", value)
+        eventually(
+            lambda: "remaining_task 1.0" in client.get("/metrics").body.decode(), "not asked"
+        )
+        yield asked
 
 
 def test_the_parts_as_processes_of_their_own_over_tcp(site: Site) -> None:
@@ -244,29 +262,48 @@ def test_a_killed_supervisor_of_one_stage_leaves_nothing_behind(site: Site) -> N
     site.assert_nothing_is_left()
 
 
-def test_a_second_signal_ends_all_at_once(site: Site) -> None:
-    service = up(site)
+@pytest.mark.parametrize("start", [script, up])
+def test_a_second_signal_ends_all_at_once(
+    site: Site, start: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    service = start(site, "--timeout", "30000") if start is script else start(site)
     with site.client() as client:
         client.wait_ready(PATIENCE)
-        asked = Client(client.url, timeout=PATIENCE)
-
-        def ask() -> None:
-            with contextlib.suppress(Exception):
-                asked.post("/inference", "hang")
-
-        stuck = threading.Thread(target=ask)
-        stuck.start()
-        eventually(
-            lambda: "remaining_task 1.0" in client.get("/metrics").body.decode(), "not asked"
-        )
+    with asking(site, "hang") as asked:
         service.send_signal(signal.SIGINT)
         eventually(lambda: "once more to stop at once" in site.log(), "not stopping")
         began = monotonic()
         service.send_signal(signal.SIGINT)
         assert service.wait(PATIENCE) == 1, site.log()
         assert monotonic() - began < 2.0
-        stuck.join()
-        asked.close()
+        assert isinstance(asked.exception(PATIENCE), ServerError)
+    site.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize("moment", ["start", "forward", "drain"])
+def test_a_parent_that_is_killed_at_a_bad_moment_leaves_nothing_behind(
+    site: Site, moment: str
+) -> None:
+    if moment == "start":
+        slow = (
+            "class Double(Worker):\n    def __init__(self):\n        import time; time.sleep(60)\n"
+        )
+        (site.folder / "service.py").write_text(SERVICE.replace("class Double(Worker):", slow))
+        service = script(site)
+        eventually(lambda: len(site.alive()) == 4 and "is ready" in site.log(), "not starting")
+        service.kill()
+    else:
+        service = script(site, "--timeout", "1000")
+        with site.client() as client:
+            client.wait_ready(PATIENCE)
+        with asking(site, "hang") as asked:
+            if moment == "drain":
+                service.terminate()
+                eventually(lambda: "once more to stop at once" in site.log(), "not stopping")
+            service.kill()
+            with contextlib.suppress(ServerError):  # a second signal ends the gateway at once
+                assert not asked.result(PATIENCE).ok
+    service.wait()
     site.assert_nothing_is_left()
 
 

@@ -10,8 +10,20 @@ import pytest
 import uvloop
 from http_fakes import Inference, Pages, echo, post, statuses
 
+from gateway import listener
 from gateway.exchange import Exchange, Limits
 from gateway.listener import HttpServer, raise_descriptor_limit
+
+
+@pytest.fixture(autouse=True)
+def _no_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "NOTICE", 0.0)
+
+
+async def until(true: Callable[[], bool]) -> None:
+    while not true():  # noqa: ASYNC110 - the loop must turn, nothing tells
+        await asyncio.sleep(0)
+
 
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [
     asyncio.new_event_loop,
@@ -191,11 +203,38 @@ def test_a_drain_answers_what_has_begun(loop: Callable[[], asyncio.AbstractEvent
         await place.inference.arrived.wait()
         draining = asyncio.ensure_future(place.server.drain(10.0))
         assert await idle.reader.read() == b""
+        late = await place.connect()  # it may ask once
+        late.writer.write(post(b"2") + post(b"3"))
+        await until(lambda: len(place.inference.taken) == 2)
+        silent = await place.connect()
+        for exchange, client in zip(place.inference.taken, (busy, late), strict=True):
+            echo(exchange)
+            assert b"\r\nConnection: close\r\n" in await client.answer()
+            assert await client.reader.read() == b""
+        await draining
+        assert await silent.reader.read() == b""
         with pytest.raises(ConnectionRefusedError):
             await place.connect()
+
+    run(loop, test)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_server_that_drains_can_still_be_asked_for_a_moment(
+    loop: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(place: Place) -> None:
+        monkeypatch.setattr(listener, "NOTICE", 60.0)
+        place.inference.hold = True
+        draining = asyncio.ensure_future(place.server.drain(0.3))
+        client = await place.connect()
+        client.writer.write(post(b"1"))
+        await place.inference.arrived.wait()
         echo(place.inference.taken[0])
-        assert b"\r\nConnection: close\r\n" in await busy.answer()
-        await draining
+        assert b"\r\nConnection: close\r\n" in await client.answer()
+        assert not draining.done()
+        await draining  # within the grace, whatever the notice is
+        monkeypatch.setattr(listener, "NOTICE", 0.0)
 
     run(loop, test)
 
