@@ -24,7 +24,7 @@ class Request(Task):
         holder: the incarnation that holds it, 0 while it waits here.
         at: the hop at which it is held or waits.
         charge: bytes that it counts for at the door.
-        deaths: replicas that were lost while they held it.
+        deaths: replicas that were lost while they held it, as far as it may have caused that.
         earlier: replicas that may still compute an earlier attempt.
     """
 
@@ -169,9 +169,9 @@ class Book:
         """Requests that a replica holds, as far as is known here."""
         return [r for r in self.requests.values() if r.holder == holder]
 
-    def again(self, request: Request, holder: int) -> None:
-        """Its holder is dead: begin another attempt."""
-        request.deaths += 1
+    def again(self, request: Request, holder: int, deaths: int) -> None:
+        """Its holder is dead, the so manieth: begin another attempt."""
+        request.deaths = deaths
         request.attempt += 1
         self.returned(request, holder)
 

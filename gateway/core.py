@@ -114,7 +114,7 @@ class GatewayCore:
         self.journal: list[Entry] = []
         self._cancels: dict[int, list[int]] = {}
         self._sated: dict[Session, float] = {}  # who gave tasks back, and until when that counts
-        self._causes: dict[int, str] = {}  # of deaths that are told of in this turn
+        self._obituaries: dict[int, Obituary] = {}  # of those that are lost in this turn
         self._sweep_at = now + SWEEP
 
     # --- from HTTP -------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ class GatewayCore:
             self._fail(request, "poison_request", POISON)
         session = self.links.sessions.get(obituary.incarnation)
         if session is not None:
-            self._causes[session.peer] = "signal" if obituary.signal else "exit"
+            self._obituaries[session.peer] = obituary
             self.links.lose(session, "its supervisor saw it end")
 
     def told(self, news: News, now: float) -> None:
@@ -280,14 +280,17 @@ class GatewayCore:
             return
         self.dispatchers[hop].leave(session)
         self.journal.append(Entry(session, news.orderly, news.reason))
+        obituary = self._obituaries.pop(session.peer, None)
         if not news.orderly:
-            self.counts.deaths[self._causes.pop(session.peer, "link")] += 1
+            self.counts.deaths[_cause(obituary)] += 1
         self._find_gaps()
         self._cancels.pop(session.peer, None)
         self.recovery.silent.pop(session.peer, None)
         self._tell_peers(self.roster.fed_by(hop), now)
         for request in self.book.held_by(session.peer):
-            self._retry(request, session.peer, "parted" if news.orderly else "lost")
+            innocent = obituary is not None and request.id not in obituary.computing
+            cause = "parted" if news.orderly else "lost"
+            self._retry(request, session.peer, cause, innocent=innocent)
 
     def _find_gaps(self) -> None:
         """Stages came or went: requests may set out, or have to wait until all are back."""
@@ -305,9 +308,10 @@ class GatewayCore:
                     is_at_start = task.hop == 0 and task.path == path
                     (parked if is_at_start else first.waiting).push(task)
 
-    def _retry(self, request: Request, holder: int, cause: str) -> None:
+    def _retry(self, request: Request, holder: int, cause: str, *, innocent: bool = False) -> None:
         """Begin again at the first stage; nothing but a death uses up an attempt."""
-        reason = self.recovery.retry(request, holder, parted=cause == "parted")
+        parted = cause == "parted"
+        reason = self.recovery.retry(request, holder, parted=parted, innocent=innocent)
         if reason:
             self._withdraw(request)
             self._fail(request, "lost", reason)
@@ -404,6 +408,13 @@ class GatewayCore:
         """The first stage of this path that has been without a replica for too long."""
         absent = self.roster.absent(now)
         return next((hop for hop in path if hop in absent), None)
+
+
+def _cause(obituary: Obituary | None) -> str:
+    """How a metric names a death."""
+    if obituary is None:
+        return "link"
+    return "signal" if obituary.signal else "exit"
 
 
 def _emptied(backlog: Backlog) -> list[Task]:

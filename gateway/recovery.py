@@ -72,13 +72,14 @@ class Recovery:
         self._dispatchers = dispatchers
         self._buried: dict[int, None] = {}
 
-    def retry(self, request: Request, holder: int, *, parted: bool) -> str:
+    def retry(self, request: Request, holder: int, *, parted: bool, innocent: bool = False) -> str:
         """Its holder is gone. Make it ready to begin again at the first stage.
 
         Args:
             request: it.
             holder: who held it.
             parted: the holder went in order, which uses up nothing.
+            innocent: it is known to have died over others.
 
         Returns:
             "", or why it cannot begin again.
@@ -88,11 +89,12 @@ class Recovery:
         if parted:
             self._book.returned(request, holder)
             return ""
-        if request.deaths + 1 >= self._book.max_attempts:
-            return f"{request.deaths + 1} replicas were lost while they held the request"
+        deaths = request.deaths + (not innocent)
+        if deaths >= self._book.max_attempts:
+            return f"{deaths} replicas were lost while they held the request"
         if not self.budget.spend():
             return NO_BUDGET
-        self._book.again(request, holder)
+        self._book.again(request, holder, deaths)
         return ""
 
     def _may_run_again(self, request: Request) -> bool:

@@ -15,6 +15,7 @@ from mesh.links import Links
 from mesh.messages import (
     Cancel,
     Figures,
+    Flag,
     Kind,
     Message,
     Note,
@@ -33,6 +34,7 @@ from stage.grants import Holdings, grant, is_low
 from stage.homeward import Homeward
 from stage.onward import Onward
 from stage.pace import LONG
+from stage.results import handed_back, run_again, unsendable
 
 LAZY = 0.050  # seconds that credit may wait to be renewed while there is enough
 NEVER = float("inf")
@@ -220,9 +222,31 @@ class Replica:
         batch = self.running
         assert batch is not None
         self.running, self._is_long = None, False
+        again = run_again(batch, results, self.started + seconds)
+        if again and self.facts.repeatable:
+            batch, results = self._set_apart(batch, results, again)
         if self._unwanted:
             self._unwanted = set()
-        self._part_with(batch, results, seconds)
+        if results:
+            self._part_with(batch, results, seconds)
+        else:
+            self.batcher.finished(len(again), seconds)
+            self._free_since = self.started + seconds
+
+    def _set_apart(
+        self, batch: Batch, results: Sequence[Outcome | Task], tasks: list[Task]
+    ) -> tuple[Batch, Sequence[Outcome | Task]]:
+        """These tasks of an interrupted batch run again, each alone; returns what is left of it."""
+        again = {task for task in tasks if task.id not in self._unwanted}
+        for task in again:
+            task.flags |= Flag.SOLO
+        self.batcher.put_back([t for t in tasks if t in again], self.started - batch.waited)
+        left = [
+            (task, result)
+            for task, result in zip(batch.tasks, results, strict=True)
+            if task not in again
+        ]
+        return batch._replace(tasks=[task for task, _ in left]), [result for _, result in left]
 
     def cut_short(
         self, results: Sequence[Outcome | Task], seconds: float, unbegun: Sequence[Task]
@@ -311,19 +335,19 @@ class Replica:
         if reason:
             self._fail(task, reason)
             return
-        self.homeward.post(task.owner, _handed_back(task))
+        self.homeward.post(task.owner, handed_back(task))
         self._release((task,))
 
     def _fail(self, task: Task, reason: str) -> None:
         """An output that no message can carry."""
-        failure = _failure(task, task.hop - 1, f"the result cannot be sent on: {reason}")
+        failure = unsendable(task, task.hop - 1, f"the result cannot be sent on: {reason}")
         self.homeward.post(task.owner, failure)
         self._release((task,))
 
     def _fail_outcome(self, owner: int, outcome: Outcome, reason: str) -> None:
         if outcome.kind is not Kind.FAILURE:  # a failure has nothing that could be left out
             text = f"the result cannot be sent: {reason}"
-            self.homeward.post(owner, _failure(outcome, outcome.hop, text))
+            self.homeward.post(owner, unsendable(outcome, outcome.hop, text))
 
     def _give_back(self, tasks: list[Task]) -> None:
         """Tasks that were never begun: their owner finds them another replica."""
@@ -422,14 +446,3 @@ class Replica:
         self.links.dial((), now)
         for session in list(self.links.sessions.values()):
             self.links.part(session, now)
-
-
-def _handed_back(task: Task) -> Outcome:
-    return Outcome(task.number, task.attempt, Kind.HANDBACK, task.hop, task.timings, task.buffers)
-
-
-def _failure(of: Task | Outcome, hop: int, text: str) -> Outcome:
-    timings = of.timings
-    return Outcome(
-        of.number, of.attempt, Kind.FAILURE, hop, timings, label="encoding_error", text=text
-    )

@@ -9,6 +9,7 @@ from mesh.messages import Buffer, Kind, Outcome, Task
 from stage.batcher import Batch
 
 Result = Outcome | Task
+TIMED_OUT = "forward_timeout"
 
 
 class Item(Protocol):
@@ -41,6 +42,36 @@ def results_of(batch: Batch, items: Sequence[Item]) -> list[Result]:
         else:
             results.append(_onward(task, timings, item.buffers))
     return results
+
+
+def run_again(batch: Batch, results: Sequence[Result], now: float) -> list[Task]:
+    """The tasks of a batch that was interrupted, as far as they have time left.
+
+    One of them took too long, nobody knows which: each is to run alone. What ran alone has failed.
+    """
+    first = results[0]
+    if len(results) == 1 or batch.single or not _timed_out(first):
+        return []
+    if not all(map(_timed_out, results)):
+        return []
+    return [task for task in batch.tasks if task.deadline > now]
+
+
+def _timed_out(result: Result) -> bool:
+    return type(result) is Outcome and result.label == TIMED_OUT
+
+
+def handed_back(task: Task) -> Outcome:
+    """An output that its owner is to dispatch."""
+    return Outcome(task.number, task.attempt, Kind.HANDBACK, task.hop, task.timings, task.buffers)
+
+
+def unsendable(of: Task | Outcome, hop: int, text: str) -> Outcome:
+    """The failure of what no message can carry."""
+    timings = of.timings
+    return Outcome(
+        of.number, of.attempt, Kind.FAILURE, hop, timings, label="encoding_error", text=text
+    )
 
 
 def _result(task: Task, timings: tuple[int, ...], item: Item) -> Outcome:

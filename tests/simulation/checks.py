@@ -48,6 +48,8 @@ def _excused(world, asked):
         return ("poison_request", "lost", "deadline_exceeded", "no_replica")
     if b"hang@" in body or b"deaf@" in body or b"stall@" in body:
         return ("forward_timeout", "poison_request", "lost", "deadline_exceeded", "no_replica")
+    if world.draw.profile == "work" and any(b"@" in one.body for one in world.asked.values()):
+        return ("deadline_exceeded", "no_replica")  # whoever waits behind what hangs or crashes
     if asked.deadline - asked.at < 3.0:
         return ("deadline_exceeded",)
     return ()
@@ -80,7 +82,8 @@ def explained(world):
             if world.draw.profile in GENTLE:
                 raise Broken("explained", f"request {number} of {owner:x} ran {runs} at {hop}")
             same = len(runs) - len({attempt for attempt, _ in runs})
-            if same and not (hop and world.events["feed lost"]):
+            same -= world.reruns[owner, number, hop]
+            if same > 0 and not (hop and world.events["feed lost"]):
                 raise Broken("explained", f"request {number} of {owner:x} ran {runs} at {hop}")
 
 
@@ -114,7 +117,7 @@ def _gateway_unrest(world, gateway):
         "crowded": len(core.crowded),
         "ended": len(core.ended),
         "cancels": len(core._cancels),
-        "causes": len(core._causes),
+        "obituaries": len(core._obituaries),
         "sated": len(core._sated),
         "silent": len(core.recovery.silent),
         "strangers": len(core.roster.sessions.keys() ^ alive),

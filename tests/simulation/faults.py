@@ -39,7 +39,7 @@ ALLOWED = {
     "deaths": (),
     "drains": (),
     "silence": (),
-    "work": ("forward_timeout", "lost", "deadline_exceeded", "no_replica"),
+    "work": (),
     "once": ("lost", "deadline_exceeded", "no_replica"),
     "chaos": ("lost", "deadline_exceeded", "no_replica", "poison_request", "forward_timeout"),
 }
@@ -66,11 +66,12 @@ def _draw_mesh(draw, chance):
     draw.small_parts = chance.random() < 0.15
     for name in "abc"[:depth]:
         batch = chance.choice((1, 2, 4, 8))
-        mean = chance.choice((0.0005, 0.003, 0.01, 0.04)) * (1 if batch > 1 else 0.5)
-        limit = chance.choice((0.3, 1.0, 3.0)) if draw.profile in ("work", "chaos") else 3.0
+        means = (0.0005, 0.003, 0.01) if draw.profile == "work" else (0.0005, 0.003, 0.01, 0.04)
+        mean = chance.choice(means) * (1 if batch > 1 else 0.5)
+        limit = {"work": 0.15, "chaos": chance.choice((0.3, 1.0, 3.0))}.get(draw.profile, 3.0)
         feeds = chance.random() < 0.85
         draw.stages.append(StageDraw(name, batch, mean, 0.5, limit, 1 << 22, feeds))
-        draw.stages[-1].slow = chance.choice((0.0, 0.0, 0.1))
+        draw.stages[-1].slow = 0.0 if draw.profile == "work" else chance.choice((0.0, 0.0, 0.1))
     if draw.profile == "once":
         draw.once = chance.choice("abc"[:depth])
     least = 2 if draw.profile in ANCHORED else 1

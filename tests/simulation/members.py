@@ -200,6 +200,7 @@ class Rep(Member):
             if running.deaf:
                 self.mesh.die(self, signal=9)
                 return
+            self.mesh.interrupted(core.running)
             late = [ItemOutcome(code="forward_timeout", text="late") for _ in core.running.tasks]
             self._finish(late)
         elif running is not None and running.stalls:
@@ -226,6 +227,8 @@ class Rep(Member):
         batch = self.core.next_batch(now)
         if batch is None:
             return
+        if batch.single:
+            batch = self._first_of(batch)
         self.batches.append([task.number for task in batch.tasks])
         self.running = self.forward(batch.tasks)
         self.board.begin(batch.tasks, now, singly=False)
@@ -233,6 +236,16 @@ class Rep(Member):
         self.busy += self.running.seconds
         self.ready_at = now + self.running.seconds
         self.node.flush(now)
+
+    def _first_of(self, batch):
+        """Of tasks that run one by one those before the first that is slow, or that one alone."""
+        ends = [
+            self.forward([task]).seconds == NEVER or self.forward([task]).crashes
+            for task in batch.tasks
+        ]
+        if any(ends) and len(batch.tasks) > 1:
+            self.core.cut_short([], 0.0, batch.tasks[max(1, ends.index(True)) :])
+        return self.core.running
 
     def _finish(self, items):
         core, batch = self.core, self.core.running
@@ -291,6 +304,9 @@ class Mesh:
     def die(self, member, signal=9):
         """A process is killed."""
         self.leave(member)
+
+    def interrupted(self, batch):
+        """A forward took too long."""
 
     def begins(self, rep, batch):
         """A replica begins to compute."""

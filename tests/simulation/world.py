@@ -226,6 +226,7 @@ class World(Mesh):
         self.asked = {}
         self.executions = defaultdict(list)  # (owner, number, hop) -> [(attempt, replica)]
         self.events = Counter()
+        self.reruns = Counter()  # (owner, number, hop): as a mate of what was interrupted
         self.ended = []  # incarnations of replicas that are gone, in any way
         self.killed = Counter()
         self.crashed_alone = Counter()
@@ -335,7 +336,8 @@ class World(Mesh):
         """What this batch's forward is like."""
         body = b"".join(b"".join(task.buffers[:1])[:64] for task in tasks)
         here = b"@" + stage.name.encode()
-        seconds = stage.mean * (1 + stage.spread * self.work.random())
+        each = stage.mean * (1 + stage.spread * self.work.random())
+        seconds = each * (len(tasks) if stage.batch == 1 else 1)
         if stage.slow and self.work.random() < stage.slow:
             seconds *= 10
         if b"poison" + here in body:
@@ -361,6 +363,10 @@ class World(Mesh):
                 return result.code, b"", hop
             body = result
         return "", body, len(self.path) - 1
+
+    def interrupted(self, batch):
+        for task in batch.tasks if len(batch.tasks) > 1 else ():
+            self.reruns[(*task.id, task.hop)] += 1
 
     def begins(self, rep, batch):
         for task in batch.tasks:

@@ -143,3 +143,10 @@ def test_the_dead_that_are_remembered_are_few(rig):
     for incarnation in range(2 * MOST_BURIED):
         rig.recovery.suspect(crash(incarnation))
     assert len(rig.recovery._buried) == MOST_BURIED
+
+
+def test_who_died_over_others_is_no_attempt_of_those_that_waited_there(rig):
+    request = rig.request()
+    for attempt in range(2, 9):
+        assert rig.recovery.retry(request, 11, parted=False, innocent=True) == ""
+        assert (request.attempt, request.deaths) == (attempt, 0)

@@ -489,3 +489,41 @@ def test_outputs_that_a_silent_consumer_does_not_receipt_are_offered_to_their_ow
     rig.replica.advance(3.0)
     assert not any(message.notes for message in rig.gateway.unreceipted())
     assert rig.outcomes(3.0) == []
+
+
+def late(tasks):
+    return [Outcome(t.number, 1, Kind.FAILURE, label="forward_timeout") for t in tasks]
+
+
+def test_the_mates_of_what_took_too_long_run_again_each_alone():
+    rig = Rig()
+    rig.take(1, 2, 3)
+    rig.take(4, deadline=0.5)
+    batch = rig.replica.next_batch(0.0)
+    rig.replica.cancel([(OWNER, 2)])
+    rig.replica.finished(late(batch.tasks), 1.0)
+    assert sorted(kinds(rig.outcomes(1.0))) == [(2, Kind.FAILURE), (4, Kind.FAILURE)]
+    for number in (1, 3):
+        batch = rig.replica.next_batch(2.0)
+        assert [task.number for task in batch.tasks] == [number]
+        rig.replica.finished(late(batch.tasks), 0.5)
+    assert kinds(rig.outcomes(3.0)) == [(1, Kind.FAILURE), (3, Kind.FAILURE)]
+    assert rig.replica.held.tasks == 0
+
+
+def test_a_whole_batch_may_have_to_run_again():
+    rig = Rig()
+    rig.take(1, 2)
+    batch = rig.replica.next_batch(0.0)
+    rig.replica.finished(late(batch.tasks), 1.0)
+    assert rig.outcomes(1.0) == []
+    assert rig.replica.running is None
+    assert len(rig.replica.next_batch(1.0).tasks) == 1
+
+
+def test_where_tasks_must_not_run_twice_a_late_batch_has_failed():
+    rig = Rig(repeatable=False)
+    rig.take(1, 2)
+    batch = rig.replica.next_batch(0.0)
+    rig.replica.finished(late(batch.tasks), 1.0)
+    assert len(rig.outcomes(1.0)) == 2

@@ -2,7 +2,7 @@
 
 from mesh.messages import Kind, Meta, Task
 from stage.batcher import Batch
-from stage.results import results_of
+from stage.results import handed_back, results_of, run_again, unsendable
 from stage.runner import ItemOutcome
 
 META = Meta("POST", "/x", "", ())
@@ -46,3 +46,32 @@ def test_one_item_fails_alone():
     assert good.kind is Kind.RESULT
     assert (bad.kind, bad.label, bad.text) == (Kind.FAILURE, "decoding_error", "no JSON")
     assert (bad.hop, bad.timings) == (0, (2000, 0))
+
+
+def late(*tasks):
+    items = [ItemOutcome(code="forward_timeout", text="late") for _ in tasks]
+    return batch(*tasks), results_of(batch(*tasks), items)
+
+
+def test_of_a_batch_that_was_interrupted_run_again_those_that_have_time_left():
+    one, two = task(), task()
+    assert run_again(*late(one, two), now=8.9) == [one, two]
+    assert run_again(*late(one, two), now=9.0) == []
+    assert run_again(*late(one), now=1.0) == []  # it was alone
+
+
+def test_what_was_not_interrupted_does_not_run_again():
+    one, two = task(), task()
+    interrupted, results = late(one, two)
+    singly = interrupted._replace(single=True)
+    assert run_again(singly, results, now=1.0) == []
+    (good,) = results_of(batch(one), [ItemOutcome([b"out"])])
+    assert run_again(interrupted, [good, results[1]], now=1.0) == []
+    assert run_again(interrupted, [results[0], good], now=1.0) == []
+
+
+def test_what_cannot_be_sent_on_is_a_failure_and_what_goes_by_the_owner_is_no_end():
+    given = task(hop=1)
+    failure, back = unsendable(given, 0, "too large"), handed_back(given)
+    assert (failure.kind, failure.label, failure.hop) == (Kind.FAILURE, "encoding_error", 0)
+    assert (back.kind, back.hop, back.buffers) == (Kind.HANDBACK, 1, [b"in"])
