@@ -146,6 +146,7 @@ class Rep(Member):
         self.takes = how.pop("takes", lambda size: 0.010)
         self.work = how.pop("work", lambda body: body + hop[0].encode())
         self.forward = how.pop("forward", lambda tasks: Forward(self.takes(len(tasks))))
+        self.is_slow = how.pop("is_slow", lambda task: False)
         facts = StageFacts(
             *hop,
             batch=self.batch,
@@ -239,10 +240,7 @@ class Rep(Member):
 
     def _first_of(self, batch):
         """Of tasks that run one by one those before the first that is slow, or that one alone."""
-        ends = [
-            self.forward([task]).seconds == NEVER or self.forward([task]).crashes
-            for task in batch.tasks
-        ]
+        ends = [self.is_slow(task) for task in batch.tasks]
         if any(ends) and len(batch.tasks) > 1:
             self.core.cut_short([], 0.0, batch.tasks[max(1, ends.index(True)) :])
         return self.core.running

@@ -277,6 +277,7 @@ class World(Mesh):
             batch=stage.batch,
             work=lambda body: self.compute(stage.name, body),
             forward=lambda tasks: self.forward(stage, tasks),
+            is_slow=lambda task: self.is_slow(stage, task),
             limit=stage.limit,
             pool=stage.pool,
             repeatable=stage.name != self.draw.once,
@@ -349,6 +350,12 @@ class World(Mesh):
         if b"hang" + here in body:
             return Forward(NEVER)
         return Forward(seconds)
+
+    def is_slow(self, stage, task):
+        """Whether this task's forward does not end, or ends the process."""
+        marks = (b"poison@", b"stall@", b"deaf@", b"hang@")
+        body = b"".join(task.buffers[:1])[:64]
+        return any(mark + stage.name.encode() in body for mark in marks)
 
     def compute(self, stage, body):
         if b"raise@" + stage.encode() in body[:64]:
