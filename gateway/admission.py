@@ -109,6 +109,16 @@ class Admission:
             return None
         return self._full(what, now)
 
+    def admit(self, charge: int) -> bool:
+        """Let a request of `charge` bytes in if it finds room: `objection` and `enter` in one."""
+        if self.inside < self.capacity and (
+            self.nbytes + charge <= self.capacity_bytes or not self.inside
+        ):
+            self.inside += 1
+            self.nbytes += charge
+            return True
+        return False
+
     def growth_objection(self, more: int, now: float) -> Refusal | None:
         """Why one that is inside finds no room for `more` bytes at the time `now`, or None.
 

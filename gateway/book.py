@@ -107,7 +107,7 @@ class Book:
     def settle(self, outcome: Outcome) -> Ended | None:
         """A result or a failure came; a failure counts only from the newest attempt."""
         request = self.requests.get(outcome.number)
-        if request is None or (outcome.kind is Kind.FAILURE and outcome.attempt != request.attempt):
+        if request is None or (outcome.attempt != request.attempt and outcome.kind is Kind.FAILURE):
             self.late += 1
             return None
         del self.requests[outcome.number]

@@ -122,7 +122,15 @@ class GatewayCore:
     def submit(self, request: Request) -> None:
         """Own a request and let it wait for its first stage."""
         self.book.enter(request)
-        self._wait(request)
+        if self.missing:
+            self._wait(request)
+        else:
+            self.dispatchers[request.path[0]].push(request)
+
+    @property
+    def calm(self) -> bool:
+        """Every stage is there, and nothing waited for credit when the last turn ended."""
+        return not (self.missing or self.crowded)
 
     def _wait(self, request: Request) -> None:
         """It waits for its first stage, and may not set out while any stage of its path is gone."""
@@ -169,9 +177,9 @@ class GatewayCore:
         """A message of a replica or a supervisor came."""
         session, _, message = delivery
         if type(message) is Outcomes:
-            before = len(self.ended)
+            before, final = len(self.ended), Kind.FAILURE
             for outcome in message.outcomes:
-                if outcome.kind <= Kind.FAILURE:
+                if outcome.kind <= final:
                     self._settle(outcome)
                 else:
                     self._given_back(session, outcome, now)

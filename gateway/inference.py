@@ -150,23 +150,20 @@ class Desk:
 
     def submit(self, exchange: Exchange) -> None:
         """Own a complete request, or refuse it."""
+        core = self.core
+        route: InferenceRoute = exchange.route  # type: ignore[assignment]  # ours, of `routes`
         body = exchange.body
         nbytes = len(body)
         now = exchange.arrived
-        budget = self._budget(exchange)
-        is_new = exchange.request is None
-        objection = self._objection if is_new else self._second_objection
-        refusal = objection(exchange, nbytes, budget)
-        if refusal is not None:
-            exchange.respond(self._refusal(exchange, refusal))
-            return
-        core = self.core
-        route: InferenceRoute = exchange.route  # type: ignore[assignment]  # ours, of `routes`
-        charge = max(nbytes, route.grown)
-        if is_new:
-            route.admission.enter(charge)
-        else:
-            charge = self._settled(exchange, charge)
+        budget = self._timeout if exchange.timeout is None else self._budget(exchange)
+        charge = nbytes if nbytes > route.grown else route.grown
+        is_usual = exchange.request is None and exchange.fault is None
+        # Nearly always there is nothing to consider but room; the rest is what it costs to refuse.
+        if not (is_usual and core.calm and not self.draining and route.admission.admit(charge)):
+            refusal = self._consider(exchange, nbytes, charge, budget)
+            if refusal is not None:
+                exchange.respond(self._refusal(exchange, refusal))
+                return
         request = Request(
             self._me,
             core.book.next_number(),
@@ -193,6 +190,21 @@ class Desk:
         exchange.request = request
         core.submit(request)
         self._wake()
+
+    def _consider(
+        self, exchange: Exchange, nbytes: int, charge: int, budget: float
+    ) -> Refusal | None:
+        """Let a complete request in, or say why not."""
+        route: InferenceRoute = exchange.route  # type: ignore[assignment]
+        if exchange.request is None:
+            refusal = self._objection(exchange, nbytes, budget)
+            if refusal is None:
+                route.admission.enter(charge)
+        else:
+            refusal = self._second_objection(exchange, nbytes, budget)
+            if refusal is None:
+                self._settle(exchange, charge)
+        return refusal
 
     def _budget(self, exchange: Exchange) -> float:
         """Seconds that the request has, from its arrival."""
@@ -237,13 +249,12 @@ class Desk:
             return refusal
         return self._grow(exchange, place, nbytes)
 
-    def _settled(self, exchange: Exchange, charge: int) -> int:
-        """What it counts for from now on: no more room than it needs."""
+    def _settle(self, exchange: Exchange, charge: int) -> None:
+        """It counts for this from now on: no more room than it needs."""
         place = exchange.request
         assert isinstance(place, Place)
         route: InferenceRoute = exchange.route  # type: ignore[assignment]
         route.admission.grow(charge - place.charge)
-        return charge
 
     def _lateness(self, exchange: Exchange, route: InferenceRoute, left: float) -> Refusal | None:
         """Why it would be too late with `left` seconds, although there is room, or None."""
@@ -278,16 +289,18 @@ class Desk:
 
     def answer(self, ended: Iterable[Ended]) -> None:
         """Answer requests that are over."""
-        answered = self.answered
+        answered, boot, took = self.answered, self._boot, self.durations.append
+        failure = Kind.FAILURE
         now = self._clock()
         for request, outcome in ended:
             exchange: Exchange = request.origin  # type: ignore[assignment]
             route: InferenceRoute = request.route  # type: ignore[assignment]
             route.admission.leave(request.charge, outcome.label not in _UNSERVED)
-            request_id = exchange.request_id or b"%b%d" % (self._boot, request.number)
-            exchange.request_id = request_id  # the access log names it, too
+            request_id = exchange.request_id
+            if request_id is None:  # the access log names it, too
+                request_id = exchange.request_id = b"%b%d" % (boot, request.number)
             try:
-                if outcome.kind is Kind.FAILURE:
+                if outcome.kind is failure:
                     status = self._fail(exchange, route, request_id, outcome)
                 elif outcome.label or outcome.status or outcome.headers:
                     status = self._special(exchange, route, request_id, outcome)
@@ -295,7 +308,7 @@ class Desk:
                     timing = answers.server_timing(route.stages, outcome.timings)
                     body = _whole(outcome.buffers)
                     status = 200
-                    self.durations.append(now - request.arrived)
+                    took(now - request.arrived)
                     if len(body) <= answers.INLINE:
                         exchange.respond(answers.result(request_id, route.mime, timing, body))
                     else:

@@ -231,3 +231,16 @@ def test_one_that_is_inside_may_grow_into_the_room_that_is_left() -> None:
     assert (admission.inside, admission.nbytes) == (2, 100)
     admission.leave(60, served=True)
     assert admission.nbytes == 40
+
+
+@given(st.lists(st.integers(0, 12), max_size=30), st.integers(0, 5), st.integers(0, 30))
+def test_to_admit_is_to_enter_what_nothing_speaks_against(
+    charges: list[int], capacity: int, capacity_bytes: int
+) -> None:
+    both, once = Admission(capacity, capacity_bytes), Admission(capacity, capacity_bytes)
+    for charge in charges:
+        admitted = both.objection(charge, 0.0) is None
+        if admitted:
+            both.enter(charge)
+        assert once.admit(charge) is admitted
+        assert (once.inside, once.nbytes) == (both.inside, both.nbytes)

@@ -527,9 +527,11 @@ def test_nobody_is_crowded_when_what_waited_has_left(rig):
     request = rig.submit()
     rig.core.advance(0.0)
     assert rig.core.is_crowded(PATH)
+    assert not rig.core.calm
     rig.core.gone(request.number)
     rig.core.advance(0.0)
     assert not rig.core.is_crowded(PATH)
+    assert rig.core.calm
 
 
 def test_what_a_silent_replica_holds_is_begun_elsewhere_and_called_off_when_answered(rig):
