@@ -56,6 +56,7 @@ TABLE: Final[dict[str, Row]] = {
     "expectation_failed": Row(417),
     "validation_error": Row(422),
     "headers_too_large": Row(431),
+    "coding_not_implemented": Row(501),
     "version_not_supported": Row(505),
     # not admitted
     "overloaded": Row(429, retryable=True, wait=True),

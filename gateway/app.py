@@ -11,12 +11,14 @@ from importlib.metadata import version
 from typing import Any, Protocol, cast
 
 from tornado import web
+from tornado.httputil import HTTPHeaders
 from tornado.web import RequestHandler
 
 from gateway import answers
 from gateway.pages import Page
 from mesh.metrics import CONTENT_TYPE
 
+_LONG = 64 * 1024  # bytes of a page that are not packed in the event loop
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -183,8 +185,21 @@ def make_app(view: View, compressed: bool = False) -> web.Application:
         default_handler_class=Absent,
         default_handler_args=given,
         log_function=_silent,
-        compress_response=compressed,
+        transforms=[_Packed] if compressed else [],
     )
+
+
+class _Packed(web.GZipContentEncoding):
+    """Packs a page as tornado does, unless that would hold everybody up."""
+
+    def transform_first_chunk(
+        self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
+    ) -> tuple[int, HTTPHeaders, bytes]:
+        """Leave a long page as it is."""
+        if len(chunk) > _LONG:
+            self._gzipping = False
+            return status_code, headers, chunk
+        return super().transform_first_chunk(status_code, headers, chunk, finishing)
 
 
 def _silent(_page: RequestHandler) -> None:

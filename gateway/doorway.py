@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import Final, cast
 
 from gateway.frames import PREFACE
 from gateway.http1 import Connection
 from gateway.http2 import Http2Connection
 from gateway.shared import Shared
 
+# Connections beyond the limit that are told so; more are cut off.
+SPARE: Final = 32
+
 
 class Doorway(asyncio.Protocol):
     """Reads until it is clear what a client speaks, then gives the connection to who speaks it.
 
-    Neither parser exists before that: a connection that says nothing costs little.
+    Neither parser exists before that: a connection that says nothing costs little. One that is too
+    many is told so in what it speaks; if it says nothing, after a while and in HTTP/1.1.
     """
 
     __slots__ = ("_age", "_held", "_shared", "_transport")
@@ -29,13 +33,15 @@ class Doorway(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""
         self._transport = cast(asyncio.Transport, transport)
-        guests = self._shared.guests
-        guests.add(self)
-        if len(guests) > self._shared.limits.connections:
-            self._become(Connection(self._shared), b"")  # which tells it so
+        self._shared.guests.add(self)
+        excess = self._shared.excess
+        if excess > SPARE:
+            self._transport.abort()  # to tell so many would take the last descriptors
 
     def data_received(self, data: bytes) -> None:
         """Look whether HTTP/2's preface comes, and let the right one read on."""
+        if not self._held:
+            self._age = 0.0
         self._held += data
         if self._held.startswith(PREFACE):
             self._become(Http2Connection(self._shared), self._held)
@@ -59,7 +65,9 @@ class Doorway(asyncio.Protocol):
         """`step` seconds have passed: close if nothing was said for too long."""
         limits = self._shared.limits
         self._age += step
-        if self._age >= (limits.header_timeout if self._held else limits.idle_timeout):
+        if self._shared.excess > 0 and self._age >= limits.linger:
+            self._become(Connection(self._shared), b"")  # which tells it so
+        elif self._age >= (limits.header_timeout if self._held else limits.idle_timeout):
             self._transport.close()
 
     def retire(self) -> None:

@@ -202,8 +202,6 @@ class Exchange:
         gone: the client went away; an answer would reach nobody.
     """
 
-    method: Final = b"POST"
-
     __slots__ = (
         "_answer",
         "_link",
@@ -243,6 +241,11 @@ class Exchange:
         self.fault: tuple[str, str] | None = None
         self.codings: codings.Codings | None = None
         self.headers: list[tuple[bytes, bytes]] | None = None
+
+    @property
+    def method(self) -> bytes:
+        """``b"POST"``, the only method of inference."""
+        return b"POST"
 
     @property
     def status(self) -> int:
@@ -354,3 +357,21 @@ class Exchange:
         """Show what it asks for and how far it is."""
         state = "gone" if self.gone else "open" if self._link is not None else "answered"
         return f"<Exchange {self.target!r} {len(self.body)} bytes, {state}>"
+
+
+class Refusal(Exchange):
+    """A request that the wire itself refuses, of whatever method and target."""
+
+    __slots__ = ("_method",)
+
+    def __init__(
+        self, link: Link, method: bytes, target: bytes, arrived: float, connection: bytes
+    ) -> None:
+        """Made by the wire; method and target are empty where nothing is known of the request."""
+        super().__init__(link, None, target, arrived, connection)
+        self._method = method
+
+    @property
+    def method(self) -> bytes:
+        """What it asked for."""
+        return self._method

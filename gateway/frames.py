@@ -23,7 +23,10 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 _BODY: Final = 0
 _GOAWAY: Final = 7
+_HEADERS: Final = 1
+_HEADER_KINDS: Final = frozenset({1, 9})
 _END_STREAM: Final = 1
+_END_HEADERS: Final = 4
 _HEADER: Final = 9
 _LONGEST: Final = 16_384  # what a frame may have after its header; HTTP/2's default
 _RUN: Final = 32  # frames that are passed on at once
@@ -60,12 +63,26 @@ class Sieve:
         True
     """
 
-    __slots__ = ("_header", "_kept_back", "_left", "bodies", "departed", "overlong", "updates")
+    __slots__ = (
+        "_blocks",
+        "_header",
+        "_in_headers",
+        "_kept_back",
+        "_left",
+        "_open",
+        "bodies",
+        "departed",
+        "overlong",
+        "updates",
+    )
 
     def __init__(self) -> None:
         """A connection begins with the preface, which is passed on as it is."""
         self.updates = 0
         self.bodies = 0
+        self._blocks = 0  # of headers that have begun
+        self._in_headers = False  # the present frame belongs to one
+        self._open = False  # the present one goes on in another frame
         self.departed = False
         self.overlong = False
         self._left = len(PREFACE)  # bytes of the present frame that are still to come
@@ -114,12 +131,22 @@ class Sieve:
         self._kept_back = kind == _GOAWAY or self._left > _LONGEST
         if not self._kept_back:
             parts.append(header)
+        if kind == _HEADERS:
+            self._blocks += 1
+        if kind in _HEADER_KINDS:
+            self._open = not flags & _END_HEADERS
+        self._in_headers = kind in _HEADER_KINDS
         if kind == _BODY:
             return self._unwelcome_body(bool(flags & _END_STREAM))
         if kind == _WINDOW and self.updates > 0:
             self.updates -= 1
             return 0.0
         return float(kind not in _WELCOME)
+
+    @property
+    def block(self) -> int:
+        """The number of the headers that have begun and are not complete, 0 if there are none."""
+        return self._blocks if self._open or (self._in_headers and self._left) else 0
 
     def _unwelcome_body(self, is_last: bool) -> float:
         self.bodies += 1

@@ -19,7 +19,7 @@ from typing import Final, cast
 import httptools
 
 from gateway import heads
-from gateway.exchange import CLOSE, Exchange, Turn
+from gateway.exchange import CLOSE, Exchange, Refusal, Turn
 from gateway.lane import BODY, CLOSING, DEAF, HEAD, IDLE, LAST, MANY, Refused, Stop, fold
 from gateway.pages import Page
 from gateway.shared import Shared
@@ -45,6 +45,7 @@ class Connection(Vetting):
         "_names",
         "_plan",
         "_replay",
+        "_said",
         "_target",
         "_values",
     )
@@ -55,6 +56,7 @@ class Connection(Vetting):
         self._known = shared.known
         self._plan = heads.NO_PLAN  # of the last head; clients repeat the same header lines
         self._target = b""
+        self._said = b""  # the target of the request whose head was read last
         self._names: list[bytes] = []
         self._values: list[bytes] = []
         self._left = 0  # bytes of the body that is being read which have not come, if declared
@@ -68,9 +70,8 @@ class Connection(Vetting):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected: count it, or say that it is one too many."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
-        guests = self._shared.guests
-        guests.add(self)
-        if len(guests) > self._shared.limits.connections:
+        self._shared.guests.add(self)
+        if self._shared.excess > 0:
             self._refuse("too_many_connections", "too many connections are open")
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -216,6 +217,7 @@ class Connection(Vetting):
         """The fork: inference becomes an `Exchange`, everything else a `Page`."""
         target, names, values = self._target, self._names, self._values
         self._target, self._names, self._values = b"", [], []
+        self._said = target
         self._phase = BODY
         self._age = 0.0
         if self._head or self._chunk > self._shared.limits.max_header:
@@ -279,6 +281,7 @@ class Connection(Vetting):
         if exchange is None:
             return  # an upgrade, to be read again without it
         self._exchange = None
+        self._said = b""
         self._phase = LAST if exchange.connection is CLOSE else IDLE
         self._head = 0
         if self._pieces is not None:
@@ -358,11 +361,19 @@ class Connection(Vetting):
         self._phase = DEAF
         self._age = 0.0
         self._tail = b""
+        method, target = self._asked()
         self._drop()
         self._owes_continue = False
-        exchange = Exchange(self, None, b"", monotonic(), CLOSE)
+        exchange = Refusal(self, method, target, monotonic(), CLOSE)
         self.pending.append(exchange)
         exchange.respond(answer)
+
+    def _asked(self) -> tuple[bytes, bytes]:
+        """Method and target of the request that is being read, as far as they are known."""
+        if self._exchange is not None:
+            return self._exchange.method, self._exchange.target
+        target = self._target or self._said
+        return (self._parser.get_method() if target else b""), target
 
     def _expire(self) -> None:
         if self._phase == IDLE:

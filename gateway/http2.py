@@ -47,9 +47,11 @@ class Http2Connection(Intake):
 
     __slots__ = (
         "_age",
+        "_block",
         "_called",
         "_consumed",
         "_due",
+        "_heading",
         "_pages",
         "_retiring",
         "_unsent",
@@ -67,6 +69,8 @@ class Http2Connection(Intake):
         self._called = False  # `_flush` is going to be called
         self._consumed = 0  # bytes of the connection's window that were not given back
         self._retiring = False
+        self._block = 0  # of headers, that was not complete when the sweep last looked
+        self._heading = 0.0  # seconds for which it has not been
         self._age = 0.0  # seconds without any stream, as the sweep counts them
         self._unsent = 0
 
@@ -83,6 +87,8 @@ class Http2Connection(Intake):
         }
         self._wire.update_settings(limit)
         self._wire.increment_flow_control_window(_WINDOW - _FIRST_WINDOW)
+        if self.shared.excess > 0:
+            self._dismiss(ErrorCodes.ENHANCE_YOUR_CALM)  # nothing was looked at: it may ask again
         self._write()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -286,6 +292,7 @@ class Http2Connection(Intake):
         self._patience = min(PATIENCE, self._patience + PER_SECOND * step)
         if self.choked:
             self._watch_writing(step)
+        self._watch_head(step)
         for stream in list(self.streams.values()):
             if stream.reading and stream.owed >= _STREAM_WINDOW // 2:
                 stream.patient()
@@ -296,6 +303,14 @@ class Http2Connection(Intake):
                 self.transport.abort()
         elif self._age >= limits.idle_timeout:
             self._dismiss()
+
+    def _watch_head(self, step: float) -> None:
+        """Headers that are not complete have as long as in HTTP/1.1."""
+        block = self._sieve.block
+        self._heading = self._heading + step if block and block == self._block else 0.0
+        self._block = block
+        if self._heading >= self.shared.limits.header_timeout:
+            self._dismiss(ErrorCodes.ENHANCE_YOUR_CALM)
 
     def _watch_writing(self, step: float) -> None:
         """The client does not take its answer: give up once not a byte has gone for long."""

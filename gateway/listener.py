@@ -6,7 +6,9 @@ import asyncio
 import logging
 import resource
 import secrets
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 
 from tornado.httputil import HTTPServerConnectionDelegate
@@ -14,11 +16,17 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from gateway.doorway import Doorway
 from gateway.exchange import Inference, Limits, Turn
 from gateway.shared import Shared
+from mesh.log import get_logger
 
 _access = logging.getLogger("mesh.access")
+_log = get_logger()
 _BACKLOG = 1024
 NOTICE = 0.1  # seconds for which a server that has nothing left to do can still be asked
 _LOOK = 0.02  # seconds between looks whether those that were here are gone
+# Descriptors that are not for clients, at least and at most.
+_RESERVE = 64
+_ENOUGH = 1024
+_FEW = 4096  # connections, of which the log tells that they are no more
 
 
 class HttpServer:
@@ -80,9 +88,9 @@ class HttpServer:
         Raises:
             OSError: the address is in use or not ours.
         """
-        raise_descriptor_limit()
         loop = asyncio.get_running_loop()
         shared = self._shared
+        shared.limits = fitted(shared.limits, raise_descriptor_limit())
         self._server = await loop.create_server(
             lambda: Doorway(shared), host, port, backlog=_BACKLOG
         )
@@ -148,19 +156,35 @@ class HttpServer:
         self._schedule(loop)
 
 
-def raise_descriptor_limit() -> None:
-    """Let this process open as many descriptors as the hard limit allows."""
+def raise_descriptor_limit() -> int:
+    """Let this process open as many descriptors as the hard limit allows; returns how many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
+
+
+def fitted(limits: Limits, descriptors: int) -> Limits:
+    """The limits, with no more connections than a process with so many descriptors can hold.
+
+    Some are left for everything else: the mesh, files, and connections that are told that they are
+    too many. Without any left, nobody could be told.
+    """
+    room = max(1, descriptors - min(max(_RESERVE, descriptors // 8), _ENOUGH))
+    if room >= limits.connections:
+        return limits
+    if room < _FEW:
+        why = "a process may have %d open files (ulimit -n)"
+        _log.warning("only %d client connections are taken: " + why, room, descriptors)
+    return replace(limits, connections=room)
 
 
 def _log_answer(turn: Turn) -> None:
     """One line of the access log."""
     _access.info(
         "%s %s %d %d bytes %.2f ms %s",
-        turn.method.decode("latin-1"),
-        turn.target.decode("latin-1"),
+        turn.method.decode("latin-1") or "-",
+        turn.target.decode("latin-1") or "-",
         turn.status,
         turn.sent,
         (monotonic() - turn.arrived) * 1000,

@@ -100,6 +100,11 @@ class Shared:
         self.room = Room(max(self.limits.page_bytes, self.limits.max_body))
         self.short = min(4, len(str(self.limits.max_body)) - 1)
 
+    @property
+    def excess(self) -> int:
+        """How many more connections are open than may be; negative while there is room."""
+        return len(self.guests) - self.limits.connections
+
     def learn(self, head: bytes, meaning: tuple[bytes, int]) -> None:
         """Remember what a head meant. Bounded: when it is full, everything is forgotten."""
         if len(head) <= _LONGEST:

@@ -16,7 +16,7 @@ from h2.connection import H2Connection
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from gateway import answers, heads
-from gateway.exchange import Exchange, Turn, Writer
+from gateway.exchange import Exchange, Refusal, Turn, Writer
 from gateway.pages import Origin, Page, turn_for
 from gateway.shared import Room, Shared
 from gateway.tunnel import Tunnel
@@ -72,6 +72,7 @@ class Stream:
     __slots__ = (
         "_admitted",
         "_age",
+        "_asked",
         "_body",
         "_carrier",
         "_finished",
@@ -105,6 +106,7 @@ class Stream:
         self._age = 0.0  # seconds without progress, as the sweep counts them
         self._turn: Exchange | Page | None = None  # whose body is being read
         self._admitted = -1  # bytes of it for which there is room
+        self._asked = (b"", b"")  # method and target
         self._body = bytearray()
         self._owes_continue = False
         self._head: list[tuple[bytes, bytes]] | None = None  # of the answer, while not sent
@@ -118,6 +120,7 @@ class Stream:
     def begin(self, head: heads.Head, ended: bool) -> None:
         """A head came; `ended` says that no body follows."""
         self.whole = ended
+        self._asked = (head.method, head.target)
         plan = heads.plan_for(head.names, self._shared.coded)
         if heads.size_of(head.target, head.names, head.values) > self._shared.limits.max_header:
             self._refuse("headers_too_large", "the headers are too long")
@@ -227,7 +230,7 @@ class Stream:
         self._drop()
         self._body.clear()
         self._owes_continue = False
-        exchange = Exchange(self, None, b"", monotonic(), b"")
+        exchange = Refusal(self, *self._asked, monotonic(), b"")
         self.pending.append(exchange)
         exchange.respond(answer)
 

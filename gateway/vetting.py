@@ -91,6 +91,7 @@ class Vetting(Lane):
         framing = {kind: values[index] for kind, index in plan.framing}
         chunked = heads.ENCODING in framing
         if chunked:
+            self._check_coding(plan, values)
             self._pieces = []
             self._received = 0
         size = self._declared
@@ -101,6 +102,18 @@ class Vetting(Lane):
             self._admit(STEP if chunked else size)
         if expectation is not None and (chunked or size):
             self._expect(expectation)
+
+    def _check_coding(self, plan: heads.Plan, values: list[bytes]) -> None:
+        """Refuse a body whose end we may not understand as others did that passed it on."""
+        assert self._exchange is not None
+        lines = [values[index] for kind, index in plan.framing if kind == heads.ENCODING]
+        codings = [coding.strip().lower() for coding in b",".join(lines).split(b",")]
+        if codings != [b"chunked"]:
+            code = "coding_not_implemented" if codings[-1] == b"chunked" else "bad_request"
+            message = "of transfer codings only chunked is spoken, and once"
+            raise Refused(self._failure(code, message))
+        if self._parser.get_http_version() == "1.0":  # which knows none: the last of its connection
+            self._exchange.connection = CLOSE
 
     def _admit(self, nbytes: int) -> None:
         """Find room for a body of so many bytes. Raises where there is none."""

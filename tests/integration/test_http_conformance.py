@@ -252,6 +252,29 @@ CASES = [
             "empty": (b"Transfer-Encoding:",),
         }.items()
     ],
+    *[
+        Case(
+            "RFC 9112 6.1",
+            f"a transfer coding that is not understood is 501: {shown}",
+            post(b"1\r\nx\r\n0\r\n\r\n", *lines),
+            (501,),
+            CLOSED,
+        )
+        for shown, lines in {
+            "gzip, chunked": (b"Transfer-Encoding: gzip, chunked",),
+            "in two lines": (b"Transfer-Encoding: gzip", b"Transfer-Encoding: chunked"),
+        }.items()
+    ],
+    Case(
+        "RFC 9112 6.1",
+        "chunks in HTTP/1.0 are the last of their connection",
+        b"POST /inference HTTP/1.0\r\nHost: h\r\nConnection: keep-alive\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n" + HEALTH,
+        (200,),
+        CLOSED,
+        bodies=(b"x",),
+        lines=("connection: close",),
+    ),
     Case(
         "RFC 9112 7",
         "coding names have no case",

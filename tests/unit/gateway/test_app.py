@@ -1,4 +1,5 @@
 import asyncio
+import gzip
 import json
 from typing import Any
 
@@ -168,3 +169,20 @@ def test_an_unreadable_query_is_a_bad_request() -> None:
     written = asyncio.run(run())
     assert written.startswith(b"HTTP/1.1 400 ")
     assert error(written.partition(b"\r\n\r\n")[2])["code"] == "bad_request"
+
+
+@pytest.mark.parametrize(("size", "coding"), [(60_000, "gzip"), (70_000, None)])
+def test_a_page_is_packed_unless_that_would_hold_others_up(size: int, coding: str | None) -> None:
+    view = View()
+    view.metrics_text = lambda: b"x" * size  # type: ignore[method-assign]
+
+    async def run() -> bytes:
+        connection, transport = connect(shared(Inference(), pages=make_app(view, True)))
+        lines = b"Host: h\r\nAccept-Encoding: gzip\r\n\r\n"
+        connection.data_received(b"GET /metrics HTTP/1.1\r\n" + lines)
+        await asyncio.sleep(0)
+        return transport.take()
+
+    head, _, body = asyncio.run(run()).partition(b"\r\n\r\n")
+    assert (b"\r\nContent-Encoding: gzip" in head) == (coding is not None)
+    assert (gzip.decompress(body) if coding else body) == b"x" * size

@@ -9,7 +9,7 @@ from http_fakes import FakeTransport, Inference, post, shared, statuses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.doorway import Doorway
+from gateway.doorway import SPARE, Doorway
 from gateway.exchange import Limits
 from gateway.frames import PREFACE
 from gateway.http1 import Connection
@@ -64,11 +64,64 @@ def test_one_connection_too_many_is_told_so() -> None:
     common = shared(limits=Limits(connections=1))
     _, first = enter(common)
     doorway, second = enter(common)
+    doorway.data_received(post(b"1"))
     assert first.protocol is None
     assert statuses(second.take()) == [503]
     assert second.ended
     assert len(common.guests) == 2
     assert doorway not in common.guests
+
+
+def test_in_http_2_it_is_told_so_in_http_2() -> None:
+    common = shared(limits=Limits(connections=1))
+    enter(common)
+    doorway, transport = enter(common)
+    doorway.data_received(PREFACE + b"\0\0\0\x04\0\0\0\0\0")
+    *_, goodbye = frames_of(transport.take())
+    assert goodbye == (7, b"\0\0\0\0\0\0\0\x0b")  # ENHANCE_YOUR_CALM, and no stream was looked at
+    assert transport.ended
+
+
+def frames_of(written: bytes) -> list[tuple[int, bytes]]:
+    found = []
+    while written:
+        end = 9 + int.from_bytes(written[:3], "big")
+        found.append((written[3], written[9:end]))
+        written = written[end:]
+    return found
+
+
+def test_one_that_says_nothing_is_told_so_after_a_while_unless_there_is_room_by_then() -> None:
+    common = shared(limits=Limits(connections=1, linger=2.0))
+    first, _ = enter(common)
+    doorway, transport = enter(common)
+    doorway.tick(1.0)
+    assert transport.written == b""
+    doorway.tick(1.0)
+    assert statuses(transport.take()) == [503]
+    assert isinstance(transport.protocol, Connection)
+    transport.protocol.connection_lost(None)
+    doorway, transport = enter(common)
+    first.connection_lost(None)
+    doorway.tick(5.0)
+    doorway.data_received(post(b"1"))
+    assert not transport.ended
+
+
+def test_so_many_too_many_are_cut_off() -> None:
+    common = shared(limits=Limits(connections=1))
+    transports = [enter(common)[1] for _ in range(1 + SPARE + 2)]
+    assert [transport.aborted for transport in transports] == [False] * (1 + SPARE) + [True] * 2
+
+
+def test_the_time_for_headers_begins_with_their_first_byte() -> None:
+    doorway, transport = enter(shared())
+    doorway.tick(60.0)
+    doorway.data_received(b"PRI *")
+    doorway.tick(9.0)
+    assert not transport.closed
+    doorway.tick(1.0)
+    assert transport.closed
 
 
 @pytest.mark.parametrize(("said", "seconds"), [(b"", 75.0), (b"PRI *", 10.0)])

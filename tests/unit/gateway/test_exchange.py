@@ -1,5 +1,15 @@
 from gateway import heads
-from gateway.exchange import CLOSE, KEEP, Exchange, Inference, Limits, Turn, Writer, with_connection
+from gateway.exchange import (
+    CLOSE,
+    KEEP,
+    Exchange,
+    Inference,
+    Limits,
+    Refusal,
+    Turn,
+    Writer,
+    with_connection,
+)
 from mesh.messages import Buffer
 
 
@@ -205,3 +215,11 @@ def test_whether_there_is_room_is_the_inferences_word() -> None:
     assert exchange.admit(7) == b"7 is too much"
     exchange.lost()
     assert exchange.admit(7) is None
+
+
+def test_a_refusal_is_of_whatever_was_asked() -> None:
+    link = OneLink()
+    assert link.exchange().method == b"POST"
+    refusal = Refusal(link, b"PUT", b"/b", 2.0, CLOSE)
+    assert (refusal.method, refusal.target, refusal.arrived) == (b"PUT", b"/b", 2.0)
+    assert not refusal.keep_alive

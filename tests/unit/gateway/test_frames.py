@@ -111,3 +111,21 @@ def test_pieces_of_bodies_are_counted() -> None:
     sieve = frames.Sieve()
     list(sieve.runs(frames.PREFACE + frame(DATA, b"x") * 2 + frame(HEADERS) + frame(DATA)))
     assert sieve.bodies == 3
+
+
+def test_headers_that_are_not_complete_are_known_by_their_number() -> None:
+    sieve = frames.Sieve()
+    seen = []
+    pieces = (
+        frames.PREFACE,
+        frame(HEADERS, b"x", flags=4),
+        frame(HEADERS, b"x"),
+        frame(CONTINUATION, b"x"),
+        frame(CONTINUATION, b"x", flags=4),
+        frame(HEADERS, b"xyz", flags=4)[:-1],
+        b"z" + frame(DATA, b"xyz")[:-1],
+    )
+    for piece in pieces:
+        list(sieve.runs(piece))
+        seen.append(sieve.block)
+    assert seen == [0, 0, 2, 2, 0, 3, 0]

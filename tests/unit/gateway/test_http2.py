@@ -562,3 +562,49 @@ async def test_pages_are_made_one_at_a_turn() -> None:
         await asyncio.sleep(0)
     await peer.settle()
     assert len(begun) == 19
+
+
+@turned
+async def test_headers_that_do_not_end_are_not_waited_for() -> None:
+    unfinished = b"\0\0\x01\x01\0\0\0\0\x01\x83"  # HEADERS without END_HEADERS
+    cut_off = b"\0\0\x09\x01\4\0\0\0\x01\x83"  # the beginning of a whole one
+    for sent in (unfinished, cut_off):
+        peer, _ = meet(limits=Limits(header_timeout=10.0))
+        peer.connection.data_received(sent)
+        for _ in range(20):
+            assert peer.goodbye is None
+            peer.connection.tick(0.5)
+        peer.connection.tick(0.5)
+        peer.hear()
+        assert peer.goodbye == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+@turned
+async def test_headers_that_are_always_being_sent_are_no_slow_ones() -> None:
+    peer, inference = meet(limits=Limits(header_timeout=1.0))
+    for _ in range(10):
+        number = peer.wire.get_next_available_stream_id()
+        head = [
+            (":method", "POST"),
+            (":authority", "h"),
+            (":scheme", "http"),
+            (":path", "/inference"),
+        ]
+        peer.wire.send_headers(number, head, end_stream=True)
+        sent = peer.wire.data_to_send()
+        peer.connection.data_received(sent[:12])
+        peer.connection.tick(0.6)
+        peer.connection.data_received(sent[12:])
+        await peer.settle()
+    assert peer.goodbye is None
+    assert len(inference.taken) == 10
+
+
+@turned
+async def test_a_refusal_is_logged_for_what_it_refuses() -> None:
+    logged: list[tuple[bytes, bytes, int]] = []
+    common = shared(access=lambda turn: logged.append((turn.method, turn.target, turn.status)))
+    peer = Peer(common)
+    peer.ask(None, "/page", "PUT", (("content-length", "99999999"),))
+    await peer.settle()
+    assert logged == [(b"PUT", b"/page", 413)]

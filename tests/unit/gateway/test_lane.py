@@ -391,3 +391,23 @@ def test_what_an_earlier_body_brought_gives_the_next_one_no_time() -> None:
     connection.data_received(post(b"12345")[:-3])
     wait(connection, 20)
     assert code(transport.take()) == "request_timeout"
+
+
+def test_refusals_are_logged_for_what_they_refuse() -> None:
+    logged: list[tuple[bytes, bytes, int]] = []
+    requests = {
+        b"PUT /a HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999\r\n\r\n": (b"PUT", b"/a", 413),
+        b"PUT /page HTTP/1.1\r\n\r\n": (b"PUT", b"/page", 400),
+        b"GET /a HTTP/1.1\r\nX: " + b"x" * 70_000: (b"GET", b"/a", 431),
+        b"nonsense\r\n\r\n": (b"", b"", 400),
+        post(b"1") + b"nonsense\r\n\r\n": (b"", b"", 400),
+    }
+    for request, expected in requests.items():
+        inference = Inference(at_once=True)
+        common = shared(inference, access=lambda t: logged.append((t.method, t.target, t.status)))
+        connection, _ = connect(common)
+        connection.data_received(request[:40])
+        connection.data_received(request[40:])
+        for _ in range(20 if expected[2] == 431 else 0):
+            connection.data_received(b"x" * 10_000)
+        assert logged[-1] == expected

@@ -12,7 +12,7 @@ from http_fakes import Inference, Pages, echo, post, statuses
 
 from gateway import listener
 from gateway.exchange import Exchange, Limits
-from gateway.listener import HttpServer, raise_descriptor_limit
+from gateway.listener import HttpServer, fitted, raise_descriptor_limit
 
 
 @pytest.fixture(autouse=True)
@@ -304,3 +304,15 @@ def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one(
     monkeypatch.setattr(resource, "getrlimit", lambda _which: (4096, 4096))
     raise_descriptor_limit()
     assert told == [(4096, 4096)]
+
+
+def test_there_are_no_more_connections_than_descriptors_for_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    limits = Limits(connections=20_000)
+    assert fitted(limits, 1 << 20) is limits
+    assert fitted(limits, 20_000).connections == 20_000 - 1024
+    assert caplog.messages == []
+    assert fitted(limits, 256).connections == 192
+    assert "only 192 client connections" in caplog.messages[0]
+    assert fitted(limits, 10).connections == 1
