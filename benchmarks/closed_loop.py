@@ -14,6 +14,8 @@ from benchmarks.failure import BenchmarkError
 from benchmarks.forms import Request
 from benchmarks.running import HERE, Running
 
+LOAD = "wrk"  # what the load generator is called among the processes
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -45,7 +47,7 @@ def load(server: Running, connections: int, seconds: float) -> Figures:
     figures = _wrk(server, connections, seconds)
     after, own_after = processes.used(server.mark), _own_cpu()
     took = figures["microseconds"] / 1e6
-    own = {"wrk": [round((own_after - own_before) / took * 100, 1)]}
+    own = {LOAD: [round((own_after - own_before) / took * 100, 1)]}
     return Figures(
         rate=figures["requests"] / took,
         p50=figures["p50"],

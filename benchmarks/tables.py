@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from statistics import median
 
-from benchmarks.closed_loop import Figures
+from benchmarks.closed_loop import LOAD, Figures
 from benchmarks.peers import OURS
 from benchmarks.rows import Against, Row
 
@@ -90,7 +90,17 @@ def _figures(one: Median, row: Row) -> str:
         text += f"   {one.rate / row.ideal:.1%} of the ideal"
     if one.errors:
         text += f"   {one.errors} FAILED"
-    return f"{text}\n  {'':9} CPU: " + ", ".join(_share(*each) for each in one.cpu.items())
+    shares = ", ".join(_share(*each) for each in one.cpu.items())
+    return f"{text}\n  {'':9} CPU: {shares}; the server's {cost(one):,.0f} µs per request"
+
+
+def cost(one: Median) -> float:
+    """Microseconds of processor time that the server spent on a request, the load's left out.
+
+    It hardly depends on what else the machine does, where rates and latencies do.
+    """
+    used = sum(sum(each) for name, each in one.cpu.items() if name != LOAD)
+    return used * 1e4 / one.rate if one.rate else 0.0
 
 
 def _share(name: str, each: list[float]) -> str:

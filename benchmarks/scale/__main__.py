@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", default=",".join(NAMES), help="default: %(default)s")
     parser.add_argument("--peer", default="mosec", help="to compare with; default: %(default)s")
     parser.add_argument("--seconds", type=float, default=4.0, help="per load; default: %(default)s")
+    parser.add_argument("--times", type=int, default=5, help="of each start; default: %(default)s")
     parser.add_argument("--results", type=Path, default=results.RESULTS)
     options = parser.parse_args(arguments)
     try:
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> int:
         peers = chosen(f"{OURS},{options.peer}")
         results.warn_of_company()
         facts = results.facts(peers, 1, options.seconds)
-        found = measure(options.only, options.peer, options.seconds)
+        found = measure(options.only, options.peer, options.seconds, options.times)
     except BenchmarkError as error:
         tell(str(error))
         return 2
@@ -49,7 +50,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def measure(only: str, peer: str, seconds: float) -> list[Finding]:
+def measure(only: str, peer: str, seconds: float, times: int = 5) -> list[Finding]:
     """Run the measurements that a comma-separated list names.
 
     Raises:
@@ -64,7 +65,7 @@ def measure(only: str, peer: str, seconds: float) -> list[Finding]:
         "stages": lambda: costs.stages(ours, seconds),
         "connections": lambda: costs.connections(ours, seconds),
         "arrays": lambda: arrays(both, seconds),
-        "starts": starts,
+        "starts": lambda: starts(times),
         "memory": lambda: memory(ours, seconds),
     }
     found = []

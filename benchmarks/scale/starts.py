@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
@@ -21,7 +21,6 @@ from benchmarks.running import HERE, Running, answers, free_port
 from benchmarks.scale.findings import Bound, Finding
 from benchmarks.scale.holder import busy
 
-TIMES = 5
 PATIENCE = 20.0
 SERVICE = """
 import sys
@@ -55,27 +54,30 @@ worker = "service:Echo"
 """
 
 
-def starts() -> list[Finding]:
+def starts(times: int) -> list[Finding]:
     """From `mesh up` to the first answer; from a replica's constructor to its first request."""
-    ready = [_up() for _ in range(TIMES)]
-    joined = [_join() for _ in range(TIMES)]
+    ready, used = zip(*(_up() for _ in range(times)), strict=True)
+    joined = [_join() for _ in range(times)]
     up, new = "mesh up of echo until it answers", "new replica, constructed until at work"
-    return [*_two(up, ready, Bound(1)), *_two(new, joined, Bound(0.5))]
+    spent = Finding("starts", f"{up}, CPU of all its processes", median(used), "s")
+    return [*_two(up, ready, Bound(1)), spent, *_two(new, joined, Bound(0.5))]
 
 
-def _two(what: str, each: list[float], bound: Bound) -> list[Finding]:
+def _two(what: str, each: Sequence[float], bound: Bound) -> list[Finding]:
     return [
-        Finding("starts", f"{what}, median of {TIMES}", median(each), "s", bound),
+        Finding("starts", f"{what}, median of {len(each)}", median(each), "s", bound),
         Finding("starts", f"{what}, slowest", max(each), "s"),
     ]
 
 
-def _up() -> float:
+def _up() -> tuple[float, float]:
+    """Seconds until it answers, and seconds of the processor until then."""
     with _project() as (folder, server):
         began = time.monotonic()
         with _mesh(folder, server, "up"):
             _wait(lambda: answers(server))
-            return time.monotonic() - began
+            took = time.monotonic() - began
+            return took, sum(used for _, used in processes.used(server.mark).values())
 
 
 def _join() -> float:

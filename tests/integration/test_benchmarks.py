@@ -8,8 +8,10 @@ import sys
 import pytest
 from example_runs import ROOT
 
+WRK = pytest.mark.skipif(shutil.which("wrk") is None, reason="no wrk: the closed loop needs it")
 
-@pytest.mark.skipif(shutil.which("wrk") is None, reason="no wrk: the closed loop needs it")
+
+@WRK
 def test_a_second_of_one_row_beside_mosec(tmp_path):
     command = [sys.executable, "-m", "benchmarks.compare", "--results", str(tmp_path)]
     flags = ["--rows", "echo-1", "--rounds", "1", "--seconds", "1", "--shares", "0.5"]
@@ -37,3 +39,17 @@ def test_a_second_of_one_row_beside_mosec(tmp_path):
     ]
     drawn = {each.name for each in path.with_suffix("").iterdir()}
     assert drawn == {"throughput.svg", "throughput.png", "latency.svg", "latency.png"}
+
+
+@WRK
+def test_a_start_and_a_replica_that_joins(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.scale", "--results", str(tmp_path)]
+    flags = ["--only", "starts", "--times", "1"]
+    run = subprocess.run([*command, *flags], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "of 2 goals reached" in run.stdout
+
+    (path,) = tmp_path.glob("*-scale-*.json")
+    found = json.loads(path.read_text())["findings"]
+    assert [one["bound"] and one["bound"]["value"] for one in found] == [1, None, None, 0.5, None]
+    assert all(0 < one["figure"] < 60 for one in found)

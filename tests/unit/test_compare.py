@@ -97,6 +97,16 @@ def test_of_many_processes_the_table_shows_the_mean() -> None:
     assert "CPU: parent 3 %, 16 × worker 5.5 %" in text
 
 
+def test_what_a_request_costs_the_server_leaves_the_load_out() -> None:
+    (one,) = tables.medians([measurement("mosec", 2000, 1, worker=[50.0, 30.0], wrk=[70.0])])
+    assert tables.cost(one) == pytest.approx(400.0)
+    assert "the server's 400 µs per request" in table(
+        ROW, measurement("mosec", 2000, 1, worker=[50.0, 30.0], wrk=[70.0])
+    )
+    (idle,) = tables.medians([measurement("mosec", 0, 0)])
+    assert tables.cost(idle) == 0.0
+
+
 def test_every_row_has_what_its_goal_needs() -> None:
     assert len({row.key for row in rows.ROWS}) == len(rows.ROWS)
     for row in rows.ROWS:
