@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from random import random
 from time import monotonic
@@ -87,7 +88,7 @@ class Site:
 
         def spy(delivery, now):
             if type(delivery.message) is Ping:
-                self.pings.append(now)
+                self.pings.append((now, delivery.message.queued))
             delivered(delivery, now)
 
         self.core.delivered = spy
@@ -182,25 +183,32 @@ def test_the_network_is_served_during_a_long_forward(site):
     site.turn(0.3)
     later = [site.submit() for _ in range(3)]
     assert site.turn(0.3, lambda: bool(site.session.spent_tasks == 4 and site.received()))
+    assert site.turn(0.4, lambda: site.pings[-1][1] == 3), "the next batch does not wait there"
     site.core.gone(later[1])
-    site.turn(0.3)
+    assert site.turn(0.6, lambda: site.pings[-1][1] == 2), "the CANCEL was not seen"
     assert site.received()
     assert first not in site.answers
-    site.answered(first, later[0], later[2])
-    assert monotonic() - began < 2.5
+    site.answered(first)
+    ended = monotonic()
+    assert ended - began < 2.5
+    site.answered(later[0], later[2])
     assert site.forwards() == [[first], [later[0], later[2]]]
-    gaps = [after - before for before, after in zip(site.pings, site.pings[1:], strict=False)]
-    assert len(gaps) >= 2
-    assert max(gaps) < 1.2
+    heard = [began, *(at for at, _ in site.pings if at < ended), ended]
+    assert max(after - before for before, after in pairwise(heard)) < 1.2
 
 
 def test_the_first_word_of_an_end_is_heard_during_a_forward(site):
-    site.start()
-    number = site.submit(seconds=1.0)
+    site.start(max_batch_size=2)
+    number = site.submit(seconds=2.0)
     site.computing(number)
-    site.turn(0.1)
+    queued = [site.submit() for _ in range(3)]
+    assert site.turn(0.5, lambda: site.session.spent_tasks == 4 and site.received())
     site.process.send_signal(signal.SIGTERM)
     assert site.turn(0.1, lambda: site.session.draining), "DRAIN took longer than 100 ms"
+    requests = site.core.book.requests
+    assert site.turn(0.1, lambda: not any(requests[n].holder for n in queued)), "not given back"
+    assert site.forwards() == [[number]]
+    assert number not in site.answers
     assert kinds(site.answered(number)) == [(Kind.RESULT, "")]
     assert site.turn(2.0, lambda: site.process.poll() is not None)
     assert site.process.returncode == 0
