@@ -11,7 +11,7 @@ import pytest
 from mesh.dispatch import Dispatcher
 from mesh.instructions import Delivery, Identity, Lost, Met, News, Refused
 from mesh.links import Links
-from mesh.messages import Kind, Message, Outcome, Outcomes, Role, StageFacts, Task, Tasks
+from mesh.messages import Cancel, Kind, Message, Outcome, Outcomes, Role, StageFacts, Task, Tasks
 from mesh.node import Node
 from mesh.session import Session
 from mesh.testing import FakeClock, MemoryNetwork
@@ -47,6 +47,10 @@ class Producer:
         self.links = links
         self.dispatcher = Dispatcher(HOP)
         self.answers: list[int] = []
+        self.pushed: dict[int, Task] = {}
+        self.given_back: list[int] = []
+        self.unwanted: set[int] = set()
+        self.dropped: list[int] = []
         self.returned: list[Task] = []
         self.covered: list[int] = []
         self.met: list[Met] = []
@@ -58,7 +62,28 @@ class Producer:
             if isinstance(message, Tasks):
                 self.covered += [task.number for task in message.tasks]
         if isinstance(delivery.message, Outcomes):
-            self.answers += [outcome.number for outcome in delivery.message.outcomes]
+            for outcome in delivery.message.outcomes:
+                self._take(outcome)
+
+    def _take(self, outcome: Outcome) -> None:
+        if outcome.kind is not Kind.UNSTARTED:
+            self.answers.append(outcome.number)
+            return
+        self.given_back.append(outcome.number)
+        if outcome.number not in self.unwanted:
+            self.dispatcher.push(self.pushed[outcome.number])
+
+    def cancel(self, number: int) -> None:
+        """Nobody wants this task any more: it leaves our queue, or whoever has it is told."""
+        self.unwanted.add(number)
+        if self.dispatcher.waiting.remove(self.pushed[number]):
+            self.dropped.append(number)
+            return
+        for session in self.links.sessions.values():
+            before = session.spent_tasks
+            session.post_cancel(Cancel(self.links.me, [number]))
+            self.dropped += [number] * (before - session.spent_tasks)
+            self.links.touch(session)
 
     def told(self, news: News, now: float) -> None:
         if isinstance(news, Met):
@@ -68,8 +93,8 @@ class Producer:
             self.lost.append(news)
             self.dispatcher.leave(news.session)
             for message in news.session.unreceipted():
-                assert isinstance(message, Tasks)
-                self.returned += message.tasks
+                if isinstance(message, Tasks):
+                    self.returned += message.tasks
         elif isinstance(news, Refused):
             self.refused.append(news)
 
@@ -93,6 +118,8 @@ class Consumer:
         self.held: list[Task] = []
         self.taken: list[tuple[int, int]] = []  # the producer's session, the task
         self.payloads: dict[int, bytes] = {}
+        self.cancelled: list[int] = []  # while they were here
+        self.overtaken: list[tuple[int, int]] = []  # named by a CANCEL before they came
         self.left: list[Message] = []
         self.met: list[Met] = []
         self.lost: list[Lost] = []
@@ -104,6 +131,9 @@ class Consumer:
                 self.taken.append((delivery.session.nonce, task.number))
                 self.payloads[task.number] = b"".join(task.buffers)
                 self.held.append(task)
+        elif isinstance(delivery.message, Cancel):
+            for number in delivery.message.numbers:
+                self._drop(delivery.session.nonce, number)
         elif delivery.message is not None:
             self.others.append(delivery.message)
 
@@ -119,6 +149,34 @@ class Consumer:
                 tasks = session.taken_tasks + self.window
                 session.allow(tasks, session.taken_bytes + POOL, now)
                 self.links.touch(session)
+
+    def _drop(self, nonce: int, number: int) -> None:
+        if (nonce, number) not in self.taken:
+            self.overtaken.append((nonce, number))
+        here = [task for task in self.held if task.number == number]
+        self.cancelled += [task.number for task in here]
+        self.held = [task for task in self.held if task.number != number]
+
+    def give_back(self, count: int) -> None:
+        """Return the newest tasks, never begun."""
+        for task in self.held[-count:]:
+            session = self.links.sessions.get(task.owner)
+            if session is not None:
+                session.post(Outcomes([Outcome(task.number, 1, Kind.UNSTARTED)]))
+                self.links.touch(session)
+        del self.held[-count:]
+
+    def leave(self) -> None:
+        """Take nothing new, and give back what is here."""
+        for session in self.links.sessions.values():
+            session.drain()
+            self.links.touch(session)
+        self.give_back(len(self.held) or 1)
+
+    def is_done(self) -> bool:
+        """Nothing will come any more, and nothing of ours is under way."""
+        sessions = self.links.sessions.values()
+        return not self.held and all(s.is_idle() and s.is_drained for s in sessions)
 
     def answer(self, count: int) -> None:
         """Finish the oldest tasks."""
@@ -163,7 +221,8 @@ class World:
 
     def push(self, producer: Producer, size: int = 1) -> int:
         self.number += 1
-        producer.dispatcher.push(a_task(self.number, size, producer.links.me))
+        task = producer.pushed[self.number] = a_task(self.number, size, producer.links.me)
+        producer.dispatcher.push(task)
         return self.number
 
     def run(self, seconds: float = 0.0) -> None:

@@ -2,7 +2,8 @@
 what was posted on it is accounted for.
 
 Histories of a producer and a consumer over a memory network: pushes, answers, cuts that lose what
-was under way, partitions, restarts. Each message is encoded and decoded.
+was under way, partitions, restarts; tasks that nobody wants any more, that come back, that cannot
+be read; consumers that leave in order. Each message is encoded and decoded.
 """
 
 from __future__ import annotations
@@ -16,13 +17,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mesh_world import SMALL, Consumer, Producer, World, assert_quiet, session_of, small_parts
 
+from mesh.messages import Tasks
+
 SIZES = st.sampled_from([0, 1, 30, SMALL, SMALL + 1, 5 * SMALL, 40 * SMALL])
+ROOM = 50 * SMALL  # what may be under way to a consumer
+UNREADABLE = 60 * SMALL
 PAUSES = st.sampled_from([0.0, 0.0005, 0.002, 0.02])
 LOSSES = st.tuples(st.integers(0, 12), st.integers(0, 12))
+SIMPLE = st.one_of(
+    st.tuples(st.just("push"), SIZES),
+    st.tuples(st.just("answer"), st.integers(1, 4)),
+    st.tuples(st.just("pass"), PAUSES),
+    st.tuples(st.just("cut"), LOSSES),
+)
 STEPS = st.one_of(
     st.tuples(st.just("push"), SIZES),
     st.tuples(st.just("push"), SIZES),
     st.tuples(st.just("answer"), st.integers(1, 4)),
+    st.tuples(st.just("cancel"), st.integers(0, 6)),
+    st.tuples(st.just("give back"), st.integers(1, 4)),
     st.tuples(st.just("pass"), PAUSES),
     st.tuples(st.just("cut"), LOSSES),
 )
@@ -32,7 +45,9 @@ FAULTS = st.one_of(
     st.tuples(st.just("block"), st.sampled_from(["there", "back", "both"])),
     st.tuples(st.just("unblock"), st.none()),
     st.tuples(st.just("pass"), st.sampled_from([0.05, 0.15, 1.0, 12.0])),
+    st.tuples(st.just("push"), st.just(UNREADABLE)),
     st.tuples(st.just("restart"), st.none()),
+    st.tuples(st.just("leave"), st.none()),
     st.tuples(st.just("forget name"), st.none()),
     st.tuples(st.just("lose"), st.sampled_from(["producer", "consumer"])),
 )
@@ -69,7 +84,7 @@ class History:
 
     def join(self) -> None:
         incarnation = 100 + len(self.consumers)
-        self.consumers.append(self.world.consumer("c", incarnation, "p"))
+        self.consumers.append(self.world.consumer("c", incarnation, "p", pool=ROOM))
 
     def play(self, steps: list[tuple[str, Any]]) -> None:
         for step, argument in steps:
@@ -84,6 +99,24 @@ class History:
 
     def do_answer(self, count: int) -> None:
         self.consumer.answer(count)
+
+    def do_cancel(self, back: int) -> None:
+        if self.world.number > back:
+            self.producer.cancel(self.world.number - back)
+
+    def do_give_back(self, count: int) -> None:
+        self.consumer.give_back(count)
+
+    def do_leave(self, _: None) -> None:
+        """A consumer leaves in order, if its link lets it; another comes."""
+        self.consumer.leave()
+        self.world.run(0.3)
+        if self.consumer.is_done():
+            self.consumer.links.dial((), self.world.clock())
+            for session in list(self.consumer.links.sessions.values()):
+                self.consumer.links.part(session, self.world.clock())
+            self.world.run(0.1)
+        self.do_restart(None)
 
     def do_pass(self, seconds: float) -> None:
         self.world.run(seconds)
@@ -144,19 +177,32 @@ def test_a_link_that_breaks_costs_time_and_nothing_else(
     history.end()
     producer, consumer = history.producer, history.consumer
     everything = list(range(1, history.world.number + 1))
+    back = Counter(producer.given_back)
     sizes = [size for step, size in steps if step == "push"]
     large = {n for n, size in zip(everything, sizes, strict=True) if size > SMALL}
     numbers = [number for _, number in consumer.taken]
     assert not producer.lost
     assert not consumer.lost
-    assert sorted(numbers) == everything
-    # Small ones overtake slices; among themselves each kind keeps its order.
-    for kind in (large, set(everything) - large):
-        assert [n for n in numbers if n in kind] == sorted(kind)
-    assert Counter(producer.answers) == Counter(everything)
-    assert sorted(producer.covered) == everything
+    # Each comes once, and again as often as it was given back; unless it was cancelled in time.
+    dropped = set(producer.dropped)
+    for number in everything:
+        times, again = numbers.count(number), back[number]
+        if number in dropped:
+            assert times == again
+        else:
+            assert max(1, again + (number not in producer.unwanted)) <= times <= again + 1
+    assert not set(consumer.overtaken) & set(consumer.taken)
+    if not back:  # Small ones overtake slices; among themselves each kind keeps its order.
+        for kind in (large, set(everything) - large):
+            assert [n for n in numbers if n in kind] == sorted(kind - dropped)
+    ends = Counter(producer.answers) + Counter(dropped) + Counter(consumer.cancelled)
+    unasked = {number for number in back if number in producer.unwanted}
+    assert set(ends) | unasked == set(everything)
+    assert max(ends.values(), default=1) == 1
+    assert sorted(producer.covered) == sorted(numbers)
     for number, size in zip(everything, sizes, strict=True):
-        assert consumer.payloads[number] == bytes([number % 251]) * size
+        if number in numbers:
+            assert consumer.payloads[number] == bytes([number % 251]) * size
     assert_quiet(producer, consumer)
 
 
@@ -169,23 +215,58 @@ def test_nothing_is_lost_unaccounted_and_credit_does_not_leak(
     history.end()
     producer = history.producer
     taken: list[int] = []
+    back = Counter(producer.given_back)
     for consumer in history.consumers:
-        # Within one session nothing arrives twice.
-        assert max(Counter(consumer.taken).values(), default=1) == 1
+        # Within one session nothing arrives twice, unless it was given back.
+        for (_, number), times in Counter(consumer.taken).items():
+            assert times <= 1 + back[number]
+        assert not set(consumer.overtaken) & set(consumer.taken)
         taken += [number for _, number in consumer.taken]
     everything = set(range(1, history.world.number + 1))
     returned = [task.number for task in producer.returned]
     assert max(Counter(returned).values(), default=1) == 1
-    assert set(taken) | set(returned) == everything
+    refused = [task.number for message in told_off(producer) for task in message.tasks]
+    assert set(taken) | set(returned) | set(producer.dropped) | set(refused) == everything
+    assert not set(refused) & set(taken)
     # A receipt means that it did arrive: what was covered was never also returned.
     assert set(producer.covered) <= set(taken)
-    assert not set(producer.covered) & set(returned)
-    assert max(Counter(producer.covered).values(), default=1) == 1
+    assert set(producer.covered) & set(returned) <= set(back)
+    for number, times in Counter(producer.covered).items():
+        assert times <= 1 + back[number]
     assert_quiet(producer, history.consumer)
 
 
+def told_off(producer: Producer) -> list[Tasks]:
+    """What a consumer could not read."""
+    return [news.message for news in producer.refused if isinstance(news.message, Tasks)]
+
+
+def test_one_that_leaves_in_order_gives_everything_back() -> None:
+    history = History(3)
+    for _ in range(6):
+        history.do_push(3 * SMALL)
+    history.world.run(0.05)
+    history.do_leave(None)
+    history.end()
+    producer = history.producer
+    assert [lost.orderly for lost in producer.lost] == [True]
+    assert producer.returned == []
+    assert sorted(producer.given_back) == [1, 2, 3, 4, 5, 6]
+    assert sorted(producer.answers) == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_cannot_be_read_fails_alone() -> None:
+    history = History(4)
+    for size in 5, UNREADABLE, 7, 40 * SMALL:
+        history.do_push(size)
+    history.end()
+    assert [task.number for message in told_off(history.producer) for task in message.tasks] == [2]
+    assert sorted(history.producer.answers) == [1, 3, 4]
+    assert_quiet(history.producer, history.consumer)
+
+
 @pytest.mark.usefixtures("patient")
-@given(seed=st.integers(0, 2**32), steps=st.lists(STEPS, max_size=15))
+@given(seed=st.integers(0, 2**32), steps=st.lists(SIMPLE, max_size=15))
 def test_two_consumers_take_each_task_once(seed: int, steps: list[tuple[str, Any]]) -> None:
     history = History(seed)
     other = history.world.consumer("d", 50, "p")
