@@ -29,6 +29,7 @@ help:
 	@echo "make pictures      draw the last result of bench into docs/pictures"
 	@echo "make overload      five times too much load for a minute: what is served, refused, used"
 	@echo "make simulate      whole meshes under faults on a fake clock; N=2000 FIRST=0, or one: SEED=4711"
+	@echo "make mutants       break the code on purpose: which check of the simulation notices"
 	@echo "make package       the wheel, into dist/"
 	@echo "make test-compose  of these, what needs a container engine"
 	@echo "make clean         remove everything that these commands made"
@@ -65,6 +66,10 @@ overload: $(VENV)/dev.stamp
 .PHONY: simulate
 simulate: $(VENV)/dev.stamp
 	@$(BIN)/python tests/simulation/simulate.py -n $(or $(N),2000) --first $(or $(FIRST),0) $(if $(SEED),--seed $(SEED)) $(if $(PROFILE),--profile $(PROFILE))
+
+.PHONY: mutants
+mutants: $(VENV)/dev.stamp
+	@$(BIN)/python tests/simulation/mutants.py $(if $(N),-n $(N)) $(if $(ONLY),--only "$(ONLY)")
 
 package: $(VENV)/dev.stamp
 	@rm -rf build

@@ -82,7 +82,7 @@ class Replica:
         self._renew_at = NEVER
         self._is_long = False  # the running forward; credit for short ones is not for it
         self._sated: set[int] = set()  # owners to whom tasks were given back while it runs
-        self._unwanted: set[RequestId] = set()  # cancelled while a batch of several runs
+        self._unwanted: set[RequestId] = set()  # cancelled while a batch runs
         self._dropped = (0, 0)
         self._free_since = now  # when the worker finished its last batch
         self._gathered = 0.0  # how long it had then been free when the running batch began
@@ -117,8 +117,8 @@ class Replica:
         """Nobody wants these requests any more: they leave every queue here."""
         self._release(self.batcher.cancel(ids))
         self._release(self.onward.cancel(set(ids)))
-        if self.running is not None and len(self.running.tasks) > 1:
-            self._unwanted.update(ids)  # in case it is cut short
+        if self.running is not None:
+            self._unwanted.update(ids)  # their outputs do not go on
 
     def _moved_on(self, session: Session, covered: Sequence[Message], now: float) -> None:
         """The next replica has received these outputs: they are its own now."""
@@ -225,13 +225,13 @@ class Replica:
         again = run_again(batch, results, self.started + seconds)
         if again and self.facts.repeatable:
             batch, results = self._set_apart(batch, results, again)
-        if self._unwanted:
-            self._unwanted = set()
         if results:
             self._part_with(batch, results, seconds)
         else:
             self.batcher.finished(len(again), seconds)
             self._free_since = self.started + seconds
+        if self._unwanted:
+            self._unwanted = set()
 
     def _set_apart(
         self, batch: Batch, results: Sequence[Outcome | Task], tasks: list[Task]
@@ -278,11 +278,13 @@ class Replica:
 
     def _part_with(self, batch: Batch, results: Sequence[Outcome | Task], seconds: float) -> None:
         self.batcher.finished(len(batch.tasks), seconds)
-        done, nbytes = [], 0
+        done, nbytes, unwanted = [], 0, self._unwanted
         for task, result in zip(batch.tasks, results, strict=True):
             if isinstance(result, Outcome):
                 nbytes += sum(map(len, result.buffers))
                 self.homeward.post(task.owner, result)
+                done.append(task)
+            elif unwanted and task.id in unwanted:
                 done.append(task)
             else:
                 nbytes += result.nbytes

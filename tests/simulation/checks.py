@@ -3,10 +3,11 @@
 from faults import ALLOWED
 from world import Broken
 
+from gateway import recovery
 from mesh.dialling import State
 from mesh.messages import Kind
 
-GENTLE = ("calm", "links", "blinks")  # profiles in which nobody is lost
+GENTLE = ("calm", "links", "blinks", "long")  # profiles in which nobody is lost
 LATE = 1.0  # seconds after its deadline at which every request has its answer
 
 
@@ -89,6 +90,24 @@ def explained(world):
 
 def _again(gateway):
     return sum(gateway.core.counts.retries.values())
+
+
+def conduct(world):
+    """Nothing was done on the way that must not be done."""
+    for check, text in world.complaints:
+        # A CANCEL is late where links are lost, and nowhere else.
+        if check != "cancel" or world.draw.profile in GENTLE:
+            raise Broken(check, text)
+
+
+def budget(world):
+    """Retries and hedges stay within what was at hand and what successes paid for."""
+    for gateway in filter(None, (*world.gateways, *world.past)):
+        counts = gateway.core.counts
+        spent = sum(counts.retries.values()) - counts.retries["parted"] + counts.hedges
+        earned = recovery.SPARE + recovery.SHARE * len(gateway.answers)
+        if spent > earned:
+            raise Broken("budget", f"{gateway.name} made {spent} attempts more, not {earned}")
 
 
 # --- quiet ----------------------------------------------------------------------------------------
@@ -211,4 +230,4 @@ def _name(asked):
     return f"request {asked.number} of {asked.gateway.name} ({asked.body[:40]!r})"
 
 
-AFTERWARDS = (one_answer, right_answer, in_time, once, explained)
+AFTERWARDS = (one_answer, right_answer, in_time, once, explained, conduct, budget)

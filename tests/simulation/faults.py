@@ -15,6 +15,8 @@ BUSY = 1.0  # seconds during which requests come and most faults begin
 # Profile: its share of all histories, and the faults that it draws from.
 PROFILES = {
     "calm": (1, ()),
+    "long": (1, ("cut", "slow")),
+    "storm": (1, ("kill", "freeze", "partition", "kill")),
     "links": (2, ("cut", "cut_all", "slow")),
     "blinks": (1, ("blink", "slow")),
     "deaths": (3, ("cut", "kill", "kill", "kill_supervisor")),
@@ -34,6 +36,8 @@ ANCHORED = frozenset({"deaths", "silence", "drains"})
 # What else than the right answer may come, by profile.
 ALLOWED = {
     "calm": (),
+    "long": (),
+    "storm": ("lost", "deadline_exceeded", "no_replica", "poison_request"),
     "links": (),
     "blinks": (),
     "deaths": (),
@@ -68,10 +72,13 @@ def _draw_mesh(draw, chance):
         batch = chance.choice((1, 2, 4, 8))
         means = (0.0005, 0.003, 0.01) if draw.profile == "work" else (0.0005, 0.003, 0.01, 0.04)
         mean = chance.choice(means) * (1 if batch > 1 else 0.5)
+        if draw.profile == "long":
+            batch, mean = 4, 0.25
         limit = {"work": 0.15, "chaos": chance.choice((0.3, 1.0, 3.0))}.get(draw.profile, 3.0)
         feeds = chance.random() < 0.85
         draw.stages.append(StageDraw(name, batch, mean, 0.5, limit, 1 << 22, feeds))
-        draw.stages[-1].slow = 0.0 if draw.profile == "work" else chance.choice((0.0, 0.0, 0.1))
+        steady = draw.profile in ("work", "long")
+        draw.stages[-1].slow = 0.0 if steady else chance.choice((0.0, 0.0, 0.1))
     if draw.profile == "once":
         draw.once = chance.choice("abc"[:depth])
     least = 2 if draw.profile in ANCHORED else 1
@@ -83,7 +90,7 @@ def _draw_mesh(draw, chance):
 
 
 def _draw_requests(draw, chance):
-    count = chance.choice((3, 8, 20, 40))
+    count = 8 if draw.profile == "long" else chance.choice((3, 8, 20, 40))
     for n in range(count):
         body = b"%d" % n
         if chance.random() < 0.08:
@@ -96,7 +103,8 @@ def _draw_requests(draw, chance):
         timeout = draw.timeout
         if draw.profile == "chaos" and chance.random() < 0.2:
             timeout = chance.uniform(0.02, 1.0)
-        leaves = chance.uniform(0.0, 0.1) if chance.random() < 0.07 else 0.0
+        leaving = 0.5 if draw.profile == "long" else 0.07
+        leaves = chance.uniform(0.0, 0.1) if chance.random() < leaving else 0.0
         at = SETTLED + chance.random() * BUSY if chance.random() < 0.7 else SETTLED
         draw.requests.append((at, chance.randrange(draw.gateways), body, timeout, leaves))
     draw.requests.sort(key=lambda request: request[0])
@@ -104,11 +112,13 @@ def _draw_requests(draw, chance):
 
 def _draw_faults(draw, chance):
     kinds = PROFILES[draw.profile][1]
-    for _ in range(chance.choice((1, 2, 3, 5)) if kinds else 0):
+    many = 12 if draw.profile == "storm" else chance.choice((1, 2, 3, 5))
+    for _ in range(many if kinds else 0):
         at = SETTLED + chance.uniform(-0.3 if draw.profile == "chaos" else 0.0, BUSY)
         draw.faults.append((at, chance.choice(kinds), chance.getrandbits(32)))
     draw.faults.sort()
-    if draw.profile == "links":  # a link that is cut again while it is being resumed may be lost
+    if draw.profile in ("links", "long"):
+        # A link that is cut again while it is being resumed may be lost.
         for n, (at, *fault) in enumerate(draw.faults):
             draw.faults[n] = (at + n * APART, *fault)
 

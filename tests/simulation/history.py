@@ -1,13 +1,12 @@
 """One history: from a seed to a verdict."""
 
-from contextlib import nullcontext
-
 import pytest
 from checks import AFTERWARDS, unrest
 from faults import draw_history, heal, plan
 from world import Broken, World
 
 SMALL = 64  # bytes: what small histories make of a slice
+SPARE = 6.0  # attempts: what a storm has at hand
 QUIET = 30.0  # seconds within which everything is at rest again; gateways are awaited for ten
 
 
@@ -26,7 +25,7 @@ def play(seed, profile=None, story=None):
         Broken: a promise was not kept.
     """
     draw = draw_history(seed, profile)
-    with small_parts() if draw.small_parts else nullcontext():
+    with Patches(draw):
         world = World(draw, story)
         plan(world)
         world.tell(f"{draw}")
@@ -76,24 +75,26 @@ def _all_answered(world):
     )
 
 
-def small_parts():
-    """Slices of 64 bytes, eight of them under way: many cuts fall within a transfer."""
-    patch = pytest.MonkeyPatch()
-    for module in ("transfers", "outbox", "dispatch"):
-        patch.setattr(f"mesh.{module}.PART_SIZE", SMALL)
-    patch.setattr("mesh.transfers.INLINE", SMALL // 4)
-    patch.setattr("mesh.transfers.MAX_TOGETHER", 3 * SMALL)
-    patch.setattr("mesh.outbox.MAX_UNRECEIPTED", 8 * SMALL)
-    patch.setattr("mesh.session.MANY_BYTES", 2 * SMALL)
-    return _Undone(patch)
+class Patches:
+    """What a history has of its own: small slices, or a small budget of attempts."""
 
-
-class _Undone:
-    def __init__(self, patch):
-        self.patch = patch
+    def __init__(self, draw):
+        self.draw = draw
+        self.patch = pytest.MonkeyPatch()
 
     def __enter__(self):
-        return self
+        if self.draw.small_parts:  # many cuts fall within a transfer
+            self._small_parts(self.patch.setattr)
+        if self.draw.profile == "storm":
+            self.patch.setattr("gateway.recovery.SPARE", SPARE)
 
     def __exit__(self, *_):
         self.patch.undo()
+
+    def _small_parts(self, put):
+        for module in ("transfers", "outbox", "dispatch"):
+            put(f"mesh.{module}.PART_SIZE", SMALL)
+        put("mesh.transfers.INLINE", SMALL // 4)
+        put("mesh.transfers.MAX_TOGETHER", 3 * SMALL)
+        put("mesh.outbox.MAX_UNRECEIPTED", 8 * SMALL)
+        put("mesh.session.MANY_BYTES", 2 * SMALL)

@@ -71,6 +71,16 @@ def play_part(first, count, profile, part, parts):
         print(json.dumps(play_some(range(at, min(at + CHUNK, first + count)), profile)), flush=True)
 
 
+def hunt(most):
+    """Play histories until one is broken; writes how many, the check and its text, or null."""
+    for seed in range(most):
+        _, _, failures, _ = play_some([seed])
+        if failures:
+            print(json.dumps([seed + 1, *failures[0][1:]]))
+            return
+    print("null")
+
+
 def tell(seed, profile=None):
     """Play one history and print its story."""
     story = []
@@ -93,7 +103,11 @@ def main():
     parser.add_argument("--workers", type=int)
     parser.add_argument("--most", type=int, default=1, help="failures after which to stop")
     parser.add_argument("--part", type=int, nargs=2, help="of the work that several share")
+    parser.add_argument("--hunt", type=int, help="stop at the first failure, say which")
     arguments = parser.parse_args()
+    if arguments.hunt is not None:
+        hunt(arguments.hunt)
+        return 0
     if arguments.part is not None:
         play_part(arguments.first, arguments.n, arguments.profile, *arguments.part)
         return 0

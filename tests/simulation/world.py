@@ -35,6 +35,7 @@ from stage.runner import ItemOutcome
 LOOK = 1.0  # seconds between two looks at the boards
 HUNG = 1.0  # seconds that a replica has to end a hung forward before its supervisor does
 GRACE = 8.0  # seconds that stopping may take
+FORGOTTEN = 0.2  # seconds after which every queue knows that a client has left
 HEARTBEAT = 2.5  # seconds without libzmq's heartbeats after which a link is closed
 
 
@@ -226,6 +227,7 @@ class World(Mesh):
         self.asked = {}
         self.executions = defaultdict(list)  # (owner, number, hop) -> [(attempt, replica)]
         self.events = Counter()
+        self.complaints = []  # (check, text)
         self.reruns = Counter()  # (owner, number, hop): as a mate of what was interrupted
         self.ended = []  # incarnations of replicas that are gone, in any way
         self.killed = Counter()
@@ -262,6 +264,7 @@ class World(Mesh):
         draw = self.draw
         gateway = Gateway(self, self.addresses[n], routes, draw.timeout, draw.attempts)
         self.gateways[n] = self.join(gateway)
+        self.watch(gateway)
         self.tell(f"{gateway.name} starts: {gateway.me:x}")
 
     def start(self, host, slot):
@@ -375,8 +378,41 @@ class World(Mesh):
         for task in batch.tasks if len(batch.tasks) > 1 else ():
             self.reruns[(*task.id, task.hop)] += 1
 
+    def watch(self, gateway):
+        """Note what a gateway hands to whom: not to who had it, while another is free."""
+        core = gateway.core
+        dispatch = core._dispatch
+
+        def watched(dispatcher):
+            free = [s for s in dispatcher.sessions if s.free_tasks > 0]
+            before = {s.peer: s.spent_tasks for s in free}
+            waiting = {task.number: task for task in dispatcher.waiting}
+            dispatch(dispatcher)
+            still = [s for s in free if s.free_tasks > 0 and s.free_bytes > 0]
+            for number, task in waiting.items():
+                request = core.book.requests.get(number)
+                if request is None or not task.tried or request.holder not in before:
+                    continue
+                if request.holder in task.tried and any(s.peer not in task.tried for s in still):
+                    self.complain("spread", f"{number} goes back to {request.holder:x}")
+
+        core._dispatch = watched
+
+    def complain(self, check, text):
+        """Something happened that must not."""
+        self.complaints.append((check, f"at {self.now - 100:.4f}: {text}"))
+
+    def _look_at(self, task):
+        """A forward begins: nobody may have given up on it."""
+        if task.deadline <= self.now:
+            self.complain("deadline", f"{task.number} is computed after its time")
+        asked = self.asked.get(task.id)
+        if asked is not None and asked.left_at + FORGOTTEN < self.now:
+            self.complain("cancel", f"{task.number} is computed for nobody")
+
     def begins(self, rep, batch):
         for task in batch.tasks:
+            self._look_at(task)
             runs = self.executions[(*task.id, task.hop)]
             runs.append((task.attempt, rep.me))
         if self.story is not None:

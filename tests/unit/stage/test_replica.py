@@ -527,3 +527,14 @@ def test_where_tasks_must_not_run_twice_a_late_batch_has_failed():
     batch = rig.replica.next_batch(0.0)
     rig.replica.finished(late(batch.tasks), 1.0)
     assert len(rig.outcomes(1.0)) == 2
+
+
+def test_the_output_of_what_was_cancelled_while_it_was_computed_does_not_go_on():
+    rig = Rig(follower=True)
+    rig.take(1, 2, path=(A, B))
+    batch = rig.replica.next_batch(0.0)
+    rig.replica.cancel([(OWNER, 1)])
+    rig.replica.finished([onward(task) for task in batch.tasks], 0.1)
+    rig.replica.advance(0.1)
+    assert [task.number for message in rig.next.unreceipted() for task in message.tasks] == [2]
+    assert rig.replica.held.tasks == 1

@@ -1,0 +1,264 @@
+"""Breaks the code on purpose, one deed at a time, and sees which check notices: `make mutants`.
+
+Each mutant is a text that must stand exactly once in a module, and what replaces it. It is applied
+to a copy of the tree; then histories are played there until one is broken. A mutant that survives
+them all is a hole in the checks, and makes this script fail.
+
+    python tests/simulation/mutants.py -n 3000 --only "drop a receipt"
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+COPIED = ("mesh", "gateway", "stage", "tests/simulation")
+
+
+class Mutant(NamedTuple):
+    """One deed.
+
+    Attributes:
+        what: in words.
+        module: where.
+        text: what stands there, exactly once.
+        instead: what shall stand there.
+    """
+
+    what: str
+    module: str
+    text: str
+    instead: str
+
+
+MUTANTS = (
+    Mutant(
+        "drop receipts",
+        "mesh/session.py",
+        "covered = self._outbox.receipt(header.receipt)",
+        "covered = ()",
+    ),
+    Mutant(
+        "believe a receipt for one message more",
+        "mesh/outbox.py",
+        "while retained and retained[0][0] <= receipt:",
+        "while retained and retained[0][0] <= receipt + 1:",
+    ),
+    Mutant(
+        "send nothing again after a reconnect",
+        "mesh/session.py",
+        "return covered, [self._frames(kept, now) for kept in self._outbox.retained()]",
+        "return covered, []",
+    ),
+    Mutant(
+        "take a message twice that comes again",
+        "mesh/session.py",
+        "                raise ProtocolError(self._refused[sequence])\n            return False",
+        "                raise ProtocolError(self._refused[sequence])\n            return True",
+    ),
+    Mutant(
+        "overlook that messages are missing",
+        "mesh/session.py",
+        "if sequence > self.received + 1:\n            raise Gap",
+        "if sequence > self.received + 9:\n            raise Gap",
+    ),
+    Mutant(
+        "forget to renew credit",
+        "stage/replica.py",
+        "        self.held.release(tasks)\n        self._owed = True",
+        "        self.held.release(tasks)",
+    ),
+    Mutant(
+        "forget to release what has left",
+        "stage/replica.py",
+        "        self.held.release(tasks)\n        self._owed = True",
+        "        self._owed = True",
+    ),
+    Mutant(
+        "spend no credit",
+        "mesh/session.py",
+        "self.spent_tasks += len(tasks)",
+        "self.spent_tasks += 0",
+    ),
+    Mutant(
+        "accept a note backwards",
+        "gateway/book.py",
+        "if note.attempt == request.attempt and note.hop > request.at:",
+        "if note.attempt == request.attempt and note.hop != request.at:",
+    ),
+    Mutant(
+        "send no notes",
+        "stage/replica.py",
+        "self.homeward.note(task.owner, note, now)",
+        "pass",
+    ),
+    Mutant(
+        "reuse ids",
+        "gateway/book.py",
+        "self._counter += 1",
+        "self._counter = self._counter % 12 + 1",
+    ),
+    Mutant(
+        "retry without excluding",
+        "gateway/book.py",
+        "request.tried = (*request.tried[-7:], holder)",
+        "request.tried = ()",
+    ),
+    Mutant(
+        "lose CANCELs",
+        "gateway/core.py",
+        "session.post_cancel(Cancel(self.links.me, numbers))",
+        "pass",
+    ),
+    Mutant(
+        "ignore the attempt of what is given back",
+        "gateway/book.py",
+        "if request is None or outcome.attempt != request.attempt:\n            self.late += 1",
+        "if request is None:\n            self.late += 1",
+    ),
+    Mutant(
+        "take a hand-back from anybody",
+        "gateway/book.py",
+        "valid = hop == request.at and sender == request.holder and handed_back == (hop > 0)",
+        "valid = handed_back == (hop > 0)",
+    ),
+    Mutant(
+        "forget what a dead replica held",
+        "gateway/core.py",
+        "for request in self.book.held_by(session.peer):",
+        "for request in ():",
+    ),
+    Mutant(
+        "run what may run once a second time",
+        "gateway/recovery.py",
+        "return self._roster.is_repeatable(request.path[: request.at + 1])",
+        "return True",
+    ),
+    Mutant(
+        "send straight into a stage that may run once",
+        "stage/onward.py",
+        "if facts is not None and facts.repeatable:",
+        "if facts is not None:",
+    ),
+    Mutant(
+        "never hedge",
+        "gateway/recovery.py",
+        "return all(\n            any(",
+        "return False and all(\n            any(",
+    ),
+    Mutant(
+        "hedge without a budget",
+        "gateway/recovery.py",
+        "if self._may_be_hedged(request, holder) and self.budget.spend():",
+        "if self._may_be_hedged(request, holder):",
+    ),
+    Mutant(
+        "never call off the attempt that lost",
+        "gateway/core.py",
+        "if request.earlier or outcome.attempt != request.attempt:",
+        "if False:",
+    ),
+    Mutant(
+        "let suspects run with others",
+        "gateway/recovery.py",
+        "request.flags |= Flag.SOLO",
+        "pass",
+    ),
+    Mutant(
+        "fail the mates of what took too long",
+        "stage/results.py",
+        "return [task for task in batch.tasks if task.deadline > now]",
+        "return []",
+    ),
+    Mutant(
+        "compute what is out of time",
+        "stage/batcher.py",
+        "expired = self._line.remove(lambda task: task.deadline <= now)",
+        "expired = self._line.remove(lambda task: task.deadline <= now - 9)",
+    ),
+    Mutant(
+        "lose the outputs that were on their way to the dead",
+        "stage/replica.py",
+        "                    self._forward(task)\n",
+        "                    self._release((task,))\n",
+    ),
+    Mutant(
+        "keep what waits when draining",
+        "stage/replica.py",
+        "        self.batcher.drain()\n        self._give_back(self.batcher.take_back(0))",
+        "        self.batcher.drain()\n        self.batcher.take_back(0)",
+    ),
+    Mutant(
+        "leave without a last word",
+        "mesh/upkeep.py",
+        'self.tell(session, Bye("done"), now)',
+        "pass",
+    ),
+)
+
+
+def apply(mutant, tree):
+    """Make the change in a tree; an error says that the mutant needs mending."""
+    path = tree / mutant.module
+    text = path.read_text()
+    if text.count(mutant.text) != 1:
+        count = text.count(mutant.text)
+        raise SystemExit(f"{mutant.what}: its text stands {count} times in {mutant.module}")
+    path.write_text(text.replace(mutant.text, mutant.instead))
+
+
+def copy(tree):
+    """A copy of what is simulated."""
+    for name in COPIED:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tree / name, ignore=ignored)
+
+
+def hunt(mutant, most):
+    """Play histories against one mutant; returns how many and which check broke, or None."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder)
+        copy(tree)
+        apply(mutant, tree)
+        command = [sys.executable, tree / "tests/simulation/simulate.py", "--hunt", str(most)]
+        environment = dict(os.environ, PYTHONPATH=str(tree), PYTHONDONTWRITEBYTECODE="1")
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if not done.stdout:
+            raise SystemExit(f"{mutant.what}: {done.stderr}")
+        return json.loads(done.stdout)
+
+
+def row(mutant, caught):
+    where = f"`{mutant.module}`"
+    if caught is None:
+        return f"| {mutant.what} | {where} | **survived** | |"
+    histories, check, _ = caught
+    return f"| {mutant.what} | {where} | {check} | {histories} |"
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-n", type=int, default=3000, help="histories for each, at most")
+    parser.add_argument("--only", help="mutants whose words contain this")
+    arguments = parser.parse_args()
+    wanted = [one for one in MUTANTS if not arguments.only or arguments.only in one.what]
+    print("| what was broken | where | the check that noticed | after histories |")
+    print("| --- | --- | --- | ---: |", flush=True)
+    survivors = 0
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        hunts = pool.map(lambda mutant: (mutant, hunt(mutant, arguments.n)), wanted)
+        for mutant, caught in hunts:
+            print(row(mutant, caught), flush=True)
+            survivors += caught is None
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
