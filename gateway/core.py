@@ -15,6 +15,7 @@ from typing import NamedTuple
 from gateway.book import Book, Ended, Request, onward
 from gateway.recovery import POISON, Recovery
 from gateway.roster import RESTART_GRACE, Roster
+from gateway.trust import Trust
 from mesh.backlog import Backlog
 from mesh.dispatch import Dispatcher
 from mesh.instructions import Delivery, Heard, Lost, Met, News, Refused, Silent
@@ -102,6 +103,8 @@ class GatewayCore:
         self.roster = Roster(routes, now, restart_grace)
         self.dispatchers = {hop: Dispatcher(hop) for path in routes.values() for hop in path}
         self.recovery = Recovery(self.book, self.roster, self.dispatchers)
+        self.trust = Trust(self.roster, self.dispatchers)
+        self._failures: list[Outcome] = []  # in the bundle that is read just now
         self.parked = {path: Backlog() for path in routes.values()}
         self.crowded: set[Hop] = set()
         self.ended: list[Ended] = []
@@ -185,12 +188,21 @@ class GatewayCore:
                     self._given_back(session, outcome, now)
             for note in message.notes:
                 self._noted(note)
+            if self._failures or self.trust.failing:
+                self._learn(session, len(message.outcomes) + len(message.notes))
             self.figures += message.figures
             self.recovery.budget.earn(len(self.ended) - before)
         elif type(message) is Obituary:
             self._died(message)
 
+    def _learn(self, session: Session, count: int) -> None:
+        failures, self._failures = self._failures, []
+        if count:
+            self.trust.learn(session, failures, count)
+
     def _settle(self, outcome: Outcome) -> None:
+        if outcome.kind is Kind.FAILURE:
+            self._failures.append(outcome)
         ended = self.book.settle(outcome)
         if ended is not None:
             self.ended.append(ended)
@@ -262,6 +274,8 @@ class GatewayCore:
             self._hedge()
         else:
             self.recovery.is_back(news.session, hop)
+            if news.session.peer in self.trust.failing:
+                self.dispatchers[hop].leave(news.session)
 
     def _hedge(self) -> None:
         for request in self.recovery.hedges():
@@ -294,6 +308,7 @@ class GatewayCore:
         self._find_gaps()
         self._cancels.pop(session.peer, None)
         self.recovery.silent.pop(session.peer, None)
+        self.trust.forget(session)
         self._tell_peers(self.roster.fed_by(hop), now)
         for request in self.book.held_by(session.peer):
             innocent = obituary is not None and request.id not in obituary.computing
@@ -394,6 +409,9 @@ class GatewayCore:
             del self._sated[session]
         if self.recovery.silent:
             self._hedge()
+        for session, tasks, _ in self.trust.probe(self.book.requests.values()):
+            self.book.assign(tasks, session.peer)
+            self.links.touch(session)
         for dispatcher in self.dispatchers.values():
             dispatcher.waiting.expired(now)  # tasks handed back, whose requests ended above
 

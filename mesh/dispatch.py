@@ -93,6 +93,16 @@ class Dispatcher:
                 free.remove(session)
         return bundles
 
+    def give_one(self, session: Session) -> list[Bundle]:
+        """Give the task that leads to this replica, which need not have joined, if it takes it."""
+        task = self.waiting.peek()
+        usable = session.link is not None and not session.draining and _is_free(session)
+        if task is None or not usable or self._set_aside(session) or session.peer in task.tried:
+            return []
+        self.waiting.pop()
+        session.post_tasks([task], task.nbytes)
+        return [Bundle(session, [task], task.nbytes)]
+
     def _set_aside(self, session: Session) -> bool:
         """Whether the task that leads is more than a replica of this stage ever takes."""
         task, stage = self.waiting.peek(), session.stage

@@ -66,6 +66,7 @@ PURE = frozenset(
         "gateway/heads.py",
         "gateway/recovery.py",
         "gateway/roster.py",
+        "gateway/trust.py",
         "stage/batcher.py",
         "stage/grants.py",
         "stage/homeward.py",

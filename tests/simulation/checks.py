@@ -139,6 +139,7 @@ def _gateway_unrest(world, gateway):
         "obituaries": len(core._obituaries),
         "sated": len(core._sated),
         "silent": len(core.recovery.silent),
+        "failing": len(core.trust.failing) + len(core.trust._shares) + len(core._failures),
         "strangers": len(core.roster.sessions.keys() ^ alive),
         "missing": len(core.roster.missing()),
         "unjoined": sum(len(d._sessions) for d in core.dispatchers.values()) - len(alive),

@@ -674,3 +674,23 @@ def test_what_a_slow_forward_gives_back_waits_for_a_replica_that_is_not_slow():
     assert max(given_back(mesh).values()) == 1
     mesh.answered(first, second, *numbers)
     assert_quiet(mesh)
+
+
+def test_a_replica_that_only_fails_attracts_no_traffic():
+    mesh = SmallMesh("a", timeout=9.0)
+    broken = mesh.replica(
+        "a", takes=lambda size: 0.0002, work=lambda body: ItemOutcome(code="server_error", text="")
+    )
+    mesh.replica("a", takes=lambda size: 0.01)
+    mesh.settle()
+    numbers = []
+    for _ in range(200):
+        numbers += [mesh.gateway.submit(), mesh.gateway.submit()]
+        mesh.run(0.01)
+    failed = labels(mesh.answered(*numbers)).count("server_error")
+    assert failed == len(broken.computed)
+    assert failed <= 60
+    broken.work = lambda body: body + b"a"
+    mesh.answered(*[mesh.gateway.submit() for _ in range(800)])  # more than the other takes
+    assert mesh.gateway.core.trust.failing == {}
+    assert_quiet(mesh)

@@ -563,3 +563,22 @@ def test_a_request_that_crashes_replicas_is_quarantined(rig):
     assert rig.endings() == [(request.number, "poison_request")]
     assert rig.core.counts.quarantined == 1
     assert rig.tasks(rig.first) == []
+
+
+def test_a_replica_that_only_fails_gets_one_task_at_a_time(rig):
+    other = rig.meet(13, A)
+    other.granted_tasks = 0
+    requests = [rig.submit() for _ in range(60)]
+    for task in rig.tasks(rig.first):
+        failure = Outcome(task.number, 1, Kind.FAILURE, label="server_error")
+        rig.hear(rig.first, *[failure] * 40)
+    assert list(rig.core.trust.failing) == [11]
+    rig.first.granted_tasks = 99
+    assert len(rig.tasks(rig.first)) == 0
+    rig.core.told(Silent(rig.first), 0.0)
+    rig.core.told(Heard(rig.first), 0.0)
+    assert len(rig.tasks(rig.first)) == 0
+    assert len(rig.tasks(rig.first, now=SWEEP)) == 1
+    assert len(rig.tasks(rig.first, now=2 * SWEEP)) == 0
+    rig.hear(rig.first, figures=[])
+    assert len(requests) == 60

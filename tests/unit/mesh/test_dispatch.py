@@ -203,3 +203,15 @@ def test_every_task_leaves_once_and_credit_is_overdrawn_by_a_task_at_most(
     head = dispatcher.waiting.peek()
     if head is not None:  # nobody who could have taken it was left out
         assert not any(s.free_tasks and s.free_bytes > 0 for s in sessions)
+
+
+def test_one_task_goes_to_whom_it_is_given() -> None:
+    dispatcher, session = Dispatcher(HOP), a_session(2, 10)
+    assert dispatcher.give_one(session) == []
+    for number in 1, 2:
+        dispatcher.push(a_task(number))
+    ((_, tasks, nbytes),) = dispatcher.give_one(session)
+    assert ([task.number for task in tasks], nbytes) == ([1], 1)
+    assert len(dispatcher.waiting) == 1
+    session.draining = True
+    assert dispatcher.give_one(session) == []
