@@ -163,7 +163,8 @@ class Limits:
         header_timeout: from a request's first byte to the end of its headers.
         body_timeout: for the body; each 16 KiB that arrive allow a second more.
         write_timeout: without the client taking any byte of its answer.
-        linger: for reading on after an early refusal, so that the client can read the answer.
+        linger: for reading on after an early refusal, so that the client can read the answer:
+            as long without anything coming, and `linger_most` altogether.
         page_bytes: of the bodies of all requests together that are not inference.
     """
 
@@ -177,6 +178,7 @@ class Limits:
     body_timeout: float = 20.0
     write_timeout: float = 30.0
     linger: float = 2.0
+    linger_most: float = 30.0
     page_bytes: int = 64 * 1024 * 1024
 
 

@@ -20,7 +20,19 @@ import httptools
 
 from gateway import heads
 from gateway.exchange import CLOSE, Exchange, Refusal, Turn
-from gateway.lane import BODY, CLOSING, DEAF, HEAD, IDLE, LAST, MANY, Refused, Stop, fold
+from gateway.lane import (
+    BODY,
+    CLOSING,
+    DEAF,
+    HEAD,
+    IDLE,
+    LAST,
+    LINGERING,
+    MANY,
+    Refused,
+    Stop,
+    fold,
+)
 from gateway.pages import Page
 from gateway.shared import Shared
 from gateway.vetting import STEP, TOO_LONG, Vetting
@@ -109,6 +121,8 @@ class Connection(Vetting):
             self._tunnel.data_received(data)  # not opened yet
         elif self._phase == LAST:
             self._phase = DEAF
+        elif self._phase == LINGERING and not self._retiring:
+            self._age = 0.0
 
     def _read(self, segment: bytes) -> None:
         """Parse what came, cut by cut, until it is more than may be pending, or takes long.

@@ -71,6 +71,7 @@ class Lane(asyncio.Protocol):
     __slots__ = (
         "_age",
         "_called",
+        "_lingered",
         "_owes_continue",
         "_paused",
         "_phase",
@@ -95,6 +96,7 @@ class Lane(asyncio.Protocol):
         self.special = shared.access is not None
         self.choked = False
         self._phase = IDLE
+        self._lingered = 0.0  # seconds for which input has been thrown away
         self._age = 0.0  # seconds in this phase, as the sweep counts them
         self._received = 0  # bytes of a body that comes in pieces
         self._owes_continue = False
@@ -291,7 +293,10 @@ class Lane(asyncio.Protocol):
             self._age = 0.0
         else:
             self._age += step
-            if self._age >= self._allowed():
+            if self._phase == LINGERING:
+                self._lingered += step
+            most = self._shared.limits.linger_most
+            if self._age >= self._allowed() or self._lingered >= most:
                 self._expire()
 
     def _watch_writing(self, step: float) -> None:

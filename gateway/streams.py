@@ -77,6 +77,7 @@ class Stream:
         "_carrier",
         "_finished",
         "_head",
+        "_lingered",
         "_owes_continue",
         "_parts",
         "_shared",
@@ -104,6 +105,7 @@ class Stream:
         self.whole = False
         self.over = False
         self._age = 0.0  # seconds without progress, as the sweep counts them
+        self._lingered = 0.0  # seconds for which its body has been thrown away
         self._turn: Exchange | Page | None = None  # whose body is being read
         self._admitted = -1  # bytes of it for which there is room
         self._asked = (b"", b"")  # method and target
@@ -170,6 +172,8 @@ class Stream:
         self.received += len(piece)
         turn = self._turn
         if turn is None:
+            if self._lingered < self._shared.limits.linger_most:
+                self._age = 0.0
             return  # refused: what still comes is thrown away
         self._body += piece
         if self.received > self._shared.limits.max_body:
@@ -379,6 +383,7 @@ class Stream:
             if self._age >= limits.body_timeout + self.received / _BYTES_PER_SECOND:
                 self._refuse("request_timeout", "the request did not arrive in time")
         elif self.over:
+            self._lingered += step
             if self._age >= limits.linger:
                 self._carrier.cancel(self)
         elif not self._parts:

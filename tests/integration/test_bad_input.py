@@ -13,6 +13,7 @@ import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from example_runs import MESH, environment, free_port, metric
 
@@ -21,6 +22,13 @@ from mesh import Client
 PATIENCE = 40.0
 LARGE = 8 << 20  # bytes: far more than sockets buffer
 TIMES = 20
+WAYS = {
+    "declared": b"Content-Length: %d\r\n\r\n" % LARGE,
+    "chunked": b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % LARGE,
+    "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    b"Content-Length: %d\r\n\r\n" % LARGE,
+    "http2": b"",
+}
 
 SERVICE = """
 from pathlib import Path
@@ -88,9 +96,11 @@ class Site:
     def client(self):
         return Client(f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
 
-    def insist(self):
+    def insist(self, way):
         """Send a large request whole before reading a word; status, headers and error."""
-        head = b"POST /inference HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % LARGE
+        if way == "http2":
+            return self._insist_by_http2()
+        head = b"POST /inference HTTP/1.1\r\nHost: x\r\n" + WAYS[way]
         with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as client:
             client.sendall(head + bytes(LARGE))
             answer = client.makefile("rb").read()
@@ -98,6 +108,12 @@ class Site:
         first, *lines = head.decode().split("\r\n")
         headers = dict(line.lower().split(": ", 1) for line in lines)
         return int(first.split()[1]), headers, json.loads(body)["error"]
+
+    def _insist_by_http2(self):
+        with httpx.Client(http1=False, http2=True, timeout=PATIENCE) as client:
+            url = f"http://127.0.0.1:{self.port}/inference"
+            answer = client.post(url, content=bytes(LARGE))
+        return answer.status_code, answer.headers, answer.json()["error"]
 
 
 @pytest.fixture
@@ -138,8 +154,8 @@ def test_a_full_route_tells_every_client_that_still_sends(site):
         held = pool.submit(hold)
         try:
             until(lambda: metric(client, "mesh_remaining_task") == 1, service, site)
-            for _ in range(TIMES):
-                status, headers, error = site.insist()
+            for way in list(WAYS) * TIMES:
+                status, headers, error = site.insist(way)
                 assert (status, error["code"]) == (429, "overloaded")
                 assert int(headers["retry-after"]) >= 1
                 assert error["retryable"]
@@ -154,8 +170,8 @@ def test_a_stage_that_is_gone_is_named_to_every_client_that_still_sends(site):
     with site.running("gateway") as gateway:
         until(lambda: is_open(site), gateway, site)
         threading.Event().wait(0.2)
-        for _ in range(TIMES):
-            status, headers, error = site.insist()
+        for way in list(WAYS) * TIMES:
+            status, headers, error = site.insist(way)
             assert (status, error["code"]) == (503, "no_replica")
             assert error["message"] == "stage held has no replica"
             assert headers["retry-after"] == "1"

@@ -117,6 +117,7 @@ def test_a_refused_client_may_read_its_answer_for_a_while() -> None:
     for _ in range(3):
         connection.data_received(b"still sending")
         wait(connection, 0.5)
+    wait(connection, 1.0)
     assert not transport.aborted
     wait(connection, 0.5)
     assert transport.aborted
@@ -411,3 +412,25 @@ def test_refusals_are_logged_for_what_they_refuse() -> None:
         for _ in range(20 if expected[2] == 431 else 0):
             connection.data_received(b"x" * 10_000)
         assert logged[-1] == expected
+
+
+def test_a_refused_client_that_goes_on_sending_has_longer_but_not_for_ever() -> None:
+    connection, transport, _ = serve()
+    connection.data_received(b"nonsense\r\n\r\n")
+    for _ in range(29):
+        connection.data_received(b"still sending")
+        wait(connection, 1.0)
+        assert not transport.aborted
+    connection.data_received(b"still sending")
+    wait(connection, 1.0)
+    assert transport.aborted
+
+
+def test_one_that_retires_has_not() -> None:
+    connection, transport, _ = serve()
+    connection.data_received(b"nonsense\r\n\r\n")
+    connection.retire()
+    for _ in range(2):
+        connection.data_received(b"still sending")
+        wait(connection, 1.0)
+    assert transport.aborted

@@ -441,3 +441,19 @@ async def test_a_stream_is_not_detached() -> None:
     page.write_headers(httputil.ResponseStartLine("HTTP/1.1", 101, "?"), httputil.HTTPHeaders())
     with pytest.raises(RuntimeError, match="HTTP/2"):
         page.detach()
+
+
+@turned
+async def test_a_refused_body_that_goes_on_has_longer_but_not_for_ever() -> None:
+    peer, _ = meet(Inference(), limits=Limits(max_body=10))
+    number = peer.ask(None, lines=(("content-length", "100"),))
+    assert (await peer.answer(number)).status == 413
+    for _ in range(30):
+        peer.send(number, b"x")
+        peer.connection.tick(1.0)
+        await peer.settle()
+        assert peer.answers[number].reset is None
+    peer.connection.tick(1.0)
+    peer.connection.tick(1.0)
+    await peer.settle()
+    assert peer.answers[number].reset == ErrorCodes.NO_ERROR
