@@ -50,6 +50,7 @@ class Gateway:
         self._process = process
         self._lifeline = lifeline
         self._stopping = asyncio.Event()
+        lifeline.leaving = self._stopping.is_set
         routes = {
             path: tuple((stage, process.revision) for stage in stages)
             for path, stages in process.routes.items()

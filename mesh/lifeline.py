@@ -19,7 +19,7 @@ import select
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 # Told of the parent's death by this signal, the child ends as many seconds later as its number is.
@@ -29,6 +29,10 @@ _PR_SET_PDEATHSIG = 1
 
 class Lifeline:
     """The child's side. `watch` starts a thread, which `close` ends.
+
+    Attributes:
+        leaving: tells whether this process was told to end before its parent did; another signal
+            would then end it at once.
 
     Example:
         >>> lifeline = Lifeline(ready_fd, parent_fd, run_folder)
@@ -45,6 +49,7 @@ class Lifeline:
         self._closing = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread: threading.Thread | None = None
         self._parent = None if parent_fd is None else os.getppid()
+        self.leaving: Callable[[], bool] = lambda: False
 
     @property
     def orphaned(self) -> bool:
@@ -114,7 +119,8 @@ class Lifeline:
             shutil.rmtree(self._run_folder, ignore_errors=True)
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
             kill_group()  # still loading: it would die of the signal, but not what it started
-        os.kill(os.getpid(), signal.SIGTERM)  # once: a second one would cut the draining short
+        if not self.leaving():  # a second one would cut the draining short
+            os.kill(os.getpid(), signal.SIGTERM)
         poll = select.poll()
         poll.register(self._closing, select.POLLIN)
         if not poll.poll(grace * 1000):

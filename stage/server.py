@@ -61,6 +61,7 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
 
         discovery = Discovery(process.gateways, lambda new: loop.post(lambda now: found(new, now)))
         replica = Replica(links, _facts(identity), _batcher(process), discovery.known, monotonic())
+        lifeline.leaving = lambda: replica.draining
         discovery.start()
         lifeline.ready(identity.incarnation)
         _log.info(

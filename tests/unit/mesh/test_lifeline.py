@@ -21,7 +21,8 @@ import signal, sys
 from mesh.lifeline import Lifeline
 lifeline = Lifeline(None, int(sys.argv[1]), sys.argv[2])
 code = sys.argv[3]
-signal.signal(signal.SIGTERM, lambda *_: code == "leaves" and sys.exit(7))
+signal.signal(signal.SIGTERM, lambda *_: code != "stays" and sys.exit(7))
+lifeline.leaving = lambda: code == "was leaving"
 lifeline.watch(grace=0.1)
 print("watching", flush=True)
 while True:
@@ -91,7 +92,9 @@ def test_closing_ends_the_watch() -> None:
     os.close(life)
 
 
-@pytest.mark.parametrize(("what", "code"), [("leaves", 7), ("stays", -signal.SIGKILL)])
+@pytest.mark.parametrize(
+    ("what", "code"), [("leaves", 7), ("stays", -signal.SIGKILL), ("was leaving", -signal.SIGKILL)]
+)
 def test_an_orphan_leaves_and_takes_the_folder_along(what: str, code: int, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
