@@ -39,7 +39,8 @@ demo: $(VENV)/examples.stamp
 
 test: $(VENV)/dev.stamp $(VENV)/examples.stamp $(VENV)/benchmarks.stamp
 	$(BIN)/python tests/coverage_gate.py
-	$(BIN)/python -m pytest -q --hypothesis-profile=thorough tests
+	$(BIN)/python -m pytest -q --hypothesis-profile=thorough -n 2 $(UNIT)
+	$(BIN)/python -m pytest -q --hypothesis-profile=thorough tests $(UNIT:%=--ignore=%)
 
 test-compose: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -q tests/compose
