@@ -23,19 +23,24 @@ class Drive:
     Args:
         node: to turn.
         after: called at the end of each turn, to answer what has ended.
+        calm: whether nothing waits to be dispatched. Then answers go before the turn is done:
+            at the end of it a lone client has waited longer, and nobody less.
 
     Example:
         ```python
-        drive = Drive(node, after=answer_what_ended)
+        drive = Drive(node, after=answer_what_ended, calm=nothing_waits)
         drive.start()                     # within a running loop
         ...
         drive.stop()
         ```
     """
 
-    def __init__(self, node: Node, after: Callable[[float], None]) -> None:
+    def __init__(
+        self, node: Node, after: Callable[[float], None], calm: Callable[[], bool]
+    ) -> None:
         self._node = node
         self._after = after
+        self._calm = calm
         self._loop: asyncio.AbstractEventLoop | None = None
         self._asked = False
         self._timer: asyncio.TimerHandle | None = None
@@ -82,7 +87,8 @@ class Drive:
     def _turn(self, ready: tuple[int, ...]) -> None:
         node = self._node
         now = monotonic()
-        node.receive(now, ready)
+        if node.receive(now, ready) and self._calm():
+            self._after(now)
         for _ in range(_ROUNDS):
             node.flush(now)
             self._after(now)

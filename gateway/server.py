@@ -64,7 +64,7 @@ class Gateway:
             self._links, routes, settings.max_attempts, monotonic(), settings.restart_grace
         )
         self._network = ZmqNetwork(monotonic, self._watch, self._unwatch)
-        self._drive = Drive(Node(self._core, self._network), self._answer)
+        self._drive = Drive(Node(self._core, self._network), self._answer, lambda: self._core.calm)
         self._desk = Desk(
             self._core,
             [

@@ -15,6 +15,7 @@ class Node:
         self.turns = []
         self.due = float("inf")
         self.left = 0  # how many more turns something is left after
+        self.calm = False
 
     def receive(self, now, ready=()):
         self.turns.append(tuple(ready))
@@ -36,7 +37,7 @@ def drive(act):
 
     async def main():
         node, answered = Node(), []
-        driver = Drive(node, answered.append)
+        driver = Drive(node, answered.append, lambda: node.calm)
         driver.start()
         try:
             await act(node, driver, answered)
@@ -55,6 +56,18 @@ def test_it_turns_at_once_and_answers_after_each_turn():
     async def act(node, driver, answered):
         assert node.turns == [()]
         assert len(answered) == 1
+
+    drive(act)
+
+
+def test_answers_go_first_only_where_something_came_and_nothing_waits():
+    async def act(node, driver, answered):
+        for calm, left, times in ((False, 1, 1), (True, 0, 1), (True, 1, 2)):
+            node.calm, node.left = calm, left
+            answered.clear()
+            driver.wake()
+            await pause()
+            assert len(answered) == times
 
     drive(act)
 
