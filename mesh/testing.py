@@ -72,6 +72,7 @@ class _Lane:
     queue: deque[tuple[float, list[bytes]]] = field(default_factory=deque)
     ended_at: float | None = None
     last: float = 0.0
+    busy_until: float = 0.0  # when all that was sent has left, if the network has a bandwidth
 
     def due(self) -> float:
         """When the next event of this lane is there, if nothing blocks it."""
@@ -109,6 +110,7 @@ class MemoryNetwork:
         jitter: seconds that chance may add, per message; order within a link is kept.
 
     Attributes:
+        bandwidth: bytes per second that each direction of a link carries; infinite at first.
         tap: told of every multipart that arrives: from whom, to whom, its frames.
     """
 
@@ -118,6 +120,7 @@ class MemoryNetwork:
         self.clock = clock
         self.delay = delay
         self.jitter = jitter
+        self.bandwidth = _NEVER
         self.tap: Callable[[str, str, Sequence[bytes]], None] | None = None
         self._random = Random(seed)
         self._ports: dict[str, Port] = {}
@@ -312,8 +315,11 @@ class Port:
         if not found.alive or len(lane.queue) >= MOST_QUEUED:
             self.hang_up(link)
             return False
-        lane.last = self._hub.arrival(self, lane.target, lane.last)
-        lane.queue.append((lane.last, [bytes(frame) for frame in frames]))
+        copied = [bytes(frame) for frame in frames]
+        seconds = sum(map(len, copied)) / self._hub.bandwidth
+        lane.busy_until = max(lane.busy_until, self._hub.clock()) + seconds
+        lane.last = self._hub.arrival(self, lane.target, max(lane.last, lane.busy_until))
+        lane.queue.append((lane.last, copied))
         lane.target.look_again()
         return True
 

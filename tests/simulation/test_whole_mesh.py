@@ -694,3 +694,28 @@ def test_a_replica_that_only_fails_attracts_no_traffic():
     mesh.answered(*[mesh.gateway.submit() for _ in range(800)])  # more than the other takes
     assert mesh.gateway.core.trust.failing == {}
     assert_quiet(mesh)
+
+
+def test_small_requests_and_heartbeats_pass_payloads_of_256_mb():
+    mesh = SmallMesh("a", timeout=60.0)
+    mesh.network.bandwidth = 100e6
+    one = mesh.replica("a", work=lambda body: body[:1], batch=8, pool=512 * MIB)
+    mesh.settle()
+    large = [mesh.gateway.submit(bytes(64 * MIB)) for _ in range(4)]
+    there, here = (
+        mesh.gateway.core.links.sessions[one.me],
+        one.core.links.sessions[mesh.gateway.me],
+    )
+    took, trips = [], []
+    while not set(large) <= mesh.gateway.answers.keys():
+        asked = mesh.now
+        mesh.answered(mesh.gateway.submit(b"small"))
+        took.append(mesh.now - asked)
+        mesh.run(0.05)
+        trips.append(max(there.round_trip, here.round_trip))
+    assert mesh.now > 102.5  # it did take as long as the bandwidth makes it
+    assert len(took) > 10
+    assert max(took) < 0.3
+    assert max(trips) < 0.2
+    mesh.network.bandwidth = float("inf")
+    assert_quiet(mesh)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from members import KILL_GRACE, NEVER, Forward, Gateway, Mesh, Rep, Supervision
 
+from mesh.dispatch import _is_free
 from mesh.instructions import Lost, Silent
 from mesh.messages import Kind, Obituary, Role
 from mesh.supervisor import (
@@ -384,11 +385,11 @@ class World(Mesh):
         dispatch = core._dispatch
 
         def watched(dispatcher):
-            free = [s for s in dispatcher.sessions if s.free_tasks > 0]
+            free = [s for s in dispatcher.sessions if _is_free(s)]
             before = {s.peer: s.spent_tasks for s in free}
             waiting = {task.number: task for task in dispatcher.waiting}
             dispatch(dispatcher)
-            still = [s for s in free if s.free_tasks > 0 and s.free_bytes > 0]
+            still = [s for s in free if _is_free(s)]
             for number, task in waiting.items():
                 request = core.book.requests.get(number)
                 if request is None or not task.tried or request.holder not in before:
