@@ -232,7 +232,7 @@ class World(Mesh):
         self.reruns = Counter()  # (owner, number, hop): as a mate of what was interrupted
         self.ended = []  # incarnations of replicas that are gone, in any way
         self.killed = Counter()
-        self.crashed_alone = Counter()
+        self.crashed = defaultdict(list)  # request -> sizes of the batches that it died in
         self.blocks = Counter()
         self.path = tuple((stage.name, "r") for stage in draw.stages)
         self.stages = {stage.name: stage for stage in draw.stages}
@@ -314,8 +314,8 @@ class World(Mesh):
     def die(self, member, signal=9):
         if isinstance(member, Rep) and member.running is not None:
             tasks = member.core.running.tasks
-            if len(tasks) == 1:
-                self.crashed_alone[tasks[0].id] += 1
+            for task in tasks:
+                self.crashed[task.id].append(len(tasks))
         self.leave(member, 0, signal)
 
     def drain(self, rep):
