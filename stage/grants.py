@@ -79,6 +79,8 @@ def is_low(producers: Collection[Session], window: int, pool: int) -> bool:
     """
     tasks, nbytes = window // 2, pool // max(1, len(producers)) // 2
     for s in producers:  # a loop, not `any`: a lone request asks this, too
+        if s.silent:
+            continue
         if s.allowed_tasks - s.taken_tasks <= tasks or s.allowed_bytes - s.taken_bytes <= nbytes:
             return True
     return False
@@ -106,11 +108,13 @@ def grant(
     Returns:
         The sessions whose credit grew.
     """
-    using = [s for s in producers if s.allowed_tasks - s.taken_tasks < window]
+    using = [s for s in producers if s.allowed_tasks - s.taken_tasks < window and not s.silent]
     share = _share(using, max(0, 2 * window - held.tasks))
     slice_ = pool // max(1, len(producers))
     grown = []
     for session in producers:
+        if session.silent:  # it does not take our outcomes: nothing more of its is computed
+            continue
         own = held.of(session.peer)
         tasks = session.allowed_tasks
         if session in using:

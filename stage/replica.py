@@ -156,12 +156,13 @@ class Replica:
             self._lost(news.session)
         elif isinstance(news, Refused):
             self._refused(news)
-        elif news.session.stage is not None:
-            if isinstance(news, Silent):
-                for task in self.onward.bypass(news.session):
-                    self._hand_back(task)
-            else:
-                self.onward.join(news.session)
+        elif news.session.stage is None:
+            self._owed = self._taken = True  # a producer that is silent is granted nothing
+        elif isinstance(news, Silent):
+            for task in self.onward.bypass(news.session):
+                self._hand_back(task)
+        else:
+            self.onward.join(news.session)
 
     def _met(self, session: Session) -> None:
         if session.stage is not None:

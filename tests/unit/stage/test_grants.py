@@ -196,3 +196,14 @@ def test_what_does_not_divide_is_not_kept_back():
     busy = [producer(n, taken=4, allowed=4) for n in range(3)]
     grant(busy, holdings(_0=4, _1=2, _2=2), 8, POOL, 0.0)
     assert [free(session) for session in busy] == [3, 3, 3]
+
+
+def test_a_silent_producer_is_granted_nothing_until_it_is_heard_again():
+    silent, other = producer(1, taken=8, allowed=8), producer(2, taken=8, allowed=8)
+    silent.silent = True
+    assert grant([silent, other], Holdings(), 4, POOL, 0.0) == [other]
+    assert not is_low([silent], 4, POOL)
+    assert (free(silent), silent.allowed_bytes, other.allowed_bytes) == (0, 0, POOL // 2)
+    silent.silent = False
+    assert is_low([silent], 4, POOL)
+    assert silent in grant([silent, other], Holdings(), 4, POOL, 0.0)
