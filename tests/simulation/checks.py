@@ -44,10 +44,14 @@ def right_answer(world):
 
 def _excused(world, asked):
     """Errors that this very request may bring upon itself."""
-    body = asked.body
     died_in = world.crashed[asked.key]
-    if len(died_in) > 1 and 1 in died_in[1:]:
-        return ("poison_request",)  # killed twice while it was computed, the second time alone
+    if len(died_in) > 1 and 1 in died_in[1:]:  # killed twice over it, the second time alone
+        return ("poison_request", *_brought_upon(world, asked))
+    return _brought_upon(world, asked)
+
+
+def _brought_upon(world, asked):
+    body = asked.body
     if b"poison@" in body:
         return ("poison_request", "lost", "deadline_exceeded", "no_replica")
     if b"hang@" in body or b"deaf@" in body or b"stall@" in body:
