@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="compare", description=__doc__)
     parser.add_argument("--servers", default="meshline,mosec", help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=4.0, help="per row; default: %(default)s")
+    parser.add_argument("--seconds", type=float, default=3.0, help="per row; default: %(default)s")
     keys = ", ".join(row.key for row in ROWS)
     parser.add_argument("--rows", default="", help=f"of these: {keys}; default: all")
     parser.add_argument(
