@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -45,15 +45,9 @@ def measure(
     return found
 
 
-@contextmanager
-def _forgiving(peer: Peer) -> Iterator[None]:
+def _forgiving(peer: Peer) -> AbstractContextManager[None]:
     """A peer with an environment of its own may fail, and does not end the run."""
-    try:
-        yield
-    except BenchmarkError as error:
-        if not peer.requirement:
-            raise
-        tell(f"NOT MEASURED: {error}")
+    return results.forgiving(peer.name) if peer.requirement else nullcontext()
 
 
 def _serve(

@@ -18,9 +18,10 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.peers import OURS
-from benchmarks.plots import Record, bars, lines
+from benchmarks.plots import Record, bars, caption, lines
 
 COLOURS = {
     OURS: "#0b6e4f",
@@ -60,6 +61,7 @@ def _throughput(whole: Record) -> Figure:
     axes.set_yticklabels(keys)
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     lowest = min(rate for rates in peers.values() for rate in rates if rate)
     axes.set_xlim(lowest / 4, max(map(max, peers.values())) * 3)
     axes.set_xlabel("requests per second, logarithmic: more is better")
@@ -83,6 +85,9 @@ def _latency(whole: Record) -> Figure:
         axes.set_ylabel("latency in ms, from when each was due")
         axes.set_xlim(left=0)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         _finish(figure, axes, whole)
     return figure
 
@@ -90,9 +95,7 @@ def _latency(whole: Record) -> Figure:
 def _finish(figure: Figure, axes: Axes, whole: Record) -> None:
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
-    machine = whole["machine"]
-    text = f"commit {whole['commit']}, {machine['cores']} × {machine['cpu']}"
-    figure.supxlabel(text, size=7, color="grey")
+    figure.supxlabel(caption(whole), size=7, color="grey")
 
 
 def _save(figure: Figure, path: Path) -> list[Path]:

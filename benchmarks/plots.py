@@ -46,6 +46,20 @@ def lines(points: Sequence[Record]) -> dict[str, dict[str, Line]]:
     return found
 
 
+def caption(whole: Record) -> str:
+    """What was measured on what, and whether others used the machine meanwhile."""
+    machine = whole["machine"]
+    text = f"commit {whole['commit']}, {machine['cores']} × {machine['cpu']}"
+    if busy(machine["load_before"], machine["cores"]):
+        text += f", which others used as well (load {machine['load_before']:.1f})"
+    return text
+
+
+def busy(load: float, cores: int) -> bool:
+    """Whether a machine's load says that others use it."""
+    return load > cores / 4
+
+
 def _ordered(records: Sequence[Record]) -> list[str]:
     """The servers that records are of: Meshline first, then in the records' order."""
     peers = dict.fromkeys(str(one["peer"]) for one in records)

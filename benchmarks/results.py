@@ -7,11 +7,14 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.failure import BenchmarkError
 from benchmarks.peers import Peer
+from benchmarks.plots import busy
 from benchmarks.running import HERE
 
 RESULTS = HERE / "results"
@@ -66,8 +69,17 @@ def write(folder: Path, name: str, whole: Mapping[str, object]) -> Path:
 def warn_of_company() -> None:
     """Say so where others use this machine."""
     load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
-    if load > cores / 4:
+    if busy(load, cores):
         tell(f"others use this machine (load {load:.1f} on {cores} cores): trust no figure of it")
+
+
+@contextmanager
+def forgiving(name: str) -> Iterator[None]:
+    """What fails is told, and the rest goes on without it."""
+    try:
+        yield
+    except BenchmarkError as error:
+        tell(f"NOT MEASURED: {name}: {error}")
 
 
 def tell(line: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from benchmarks import closed_loop, open_loop, processes, running
 from benchmarks.open_loop import Pool
 from benchmarks.peers import Peer
+from benchmarks.results import forgiving
 from benchmarks.rows import ECHO, SMALL, Service
 from benchmarks.running import Running
 from benchmarks.scale.findings import Finding, flat
@@ -65,12 +66,15 @@ def replicas(peer: Peer, seconds: float) -> list[Finding]:
     """At 1 to 64 replicas that sleep, which together do 3,200 requests a second in batches of 8."""
     found = {}
     for number in REPLICAS:
-        with running.running(peer, Service(f"share:{number}", SMALL, SMALL)) as server:
+        with (
+            forgiving(f"{number} replicas"),
+            running.running(peer, Service(f"share:{number}", SMALL, SMALL)) as server,
+        ):
             closed_loop.burst(server, 16 * number, seconds)
             with Spending(server) as spending:
                 answered = closed_loop.burst(server, 16 * number, seconds)
             found[f"{number} replicas"] = spending.each(answered).whole
-    return flat("costs", f"{peer.name}: CPU per request", "µs", found)
+    return flat("costs", f"{peer.name}: CPU per request", "µs", found) if found else []
 
 
 def stages(peer: Peer, seconds: float) -> list[Finding]:

@@ -33,3 +33,10 @@ def test_lines_go_by_load_each_in_its_services_picture() -> None:
         "sleep:1": {"mosec": [(10, 9, 18)]},
     }
     assert list(found["echo"]) == ["meshline", "mosec"]
+
+
+def test_the_caption_owns_up_to_a_busy_machine() -> None:
+    machine = {"cores": 2, "cpu": "CPU", "load_before": 0.4}
+    assert plots.caption({"commit": "abc", "machine": machine}) == "commit abc, 2 × CPU"
+    busy = plots.caption({"commit": "abc", "machine": machine | {"load_before": 7.46}})
+    assert busy == "commit abc, 2 × CPU, which others used as well (load 7.5)"
