@@ -14,6 +14,7 @@ ride in the header of whatever goes anyway.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import InitVar, dataclass, field
 
 from mesh.errors import ProtocolError
 from mesh.fields import Frame
@@ -44,6 +45,7 @@ class Gap(ProtocolError):
     """Messages are missing on a connection that keeps order: it must be made anew."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Session:
     """State of one pair of incarnations, seen from one end.
 
@@ -84,81 +86,52 @@ class Session:
         taken_tasks, taken_bytes: what it took of it.
     """
 
-    __slots__ = (
-        "_incoming",
-        "_outbox",
-        "_owed_since",
-        "_refused",
-        "_told_bytes",
-        "_told_tasks",
-        "_unreceipted_in",
-        "allowed_bytes",
-        "allowed_tasks",
-        "busy_until",
-        "draining",
-        "feed",
-        "granted_bytes",
-        "granted_tasks",
-        "heard",
-        "host",
-        "last",
-        "link",
-        "me",
-        "nonce",
-        "owes_drain",
-        "owners",
-        "parting",
-        "peer",
-        "pid",
-        "progress",
-        "received",
-        "refusals",
-        "role",
-        "round_trip",
-        "said",
-        "sated",
-        "silent",
-        "since",
-        "spent_bytes",
-        "spent_tasks",
-        "stage",
-        "taken_bytes",
-        "taken_tasks",
-    )
+    me: int
+    peer: int
+    role: Role
+    limit: InitVar[int]
+    nonce: int = 0
+    now: InitVar[float] = 0.0
+    link: int | None = field(default=None, init=False)
+    stage: StageFacts | None = field(default=None, init=False)
+    feed: str = field(default="", init=False)
+    host: str = field(default="", init=False)
+    pid: int = field(default=0, init=False)
+    owners: tuple[int, ...] = field(default=(), init=False)
+    since: float = field(init=False)
+    heard: float = field(init=False)
+    said: float = field(init=False)
+    progress: float = field(init=False)
+    busy_until: float = field(default=0.0, init=False)
+    silent: bool = field(default=False, init=False)
+    round_trip: float = field(default=0.0, init=False)
+    draining: bool = field(default=False, init=False)
+    owes_drain: bool = field(default=False, init=False)
+    last: int | None = field(default=None, init=False)
+    parting: float = field(default=_NEVER, init=False)
+    refusals: list[tuple[Message, str]] = field(default_factory=list, init=False)
+    received: int = field(default=0, init=False)
+    granted_tasks: int = field(default=0, init=False)
+    granted_bytes: int = field(default=0, init=False)
+    spent_tasks: int = field(default=0, init=False)
+    spent_bytes: int = field(default=0, init=False)
+    sated: int = field(default=0, init=False)
+    allowed_tasks: int = field(default=0, init=False)
+    allowed_bytes: int = field(default=0, init=False)
+    taken_tasks: int = field(default=0, init=False)
+    taken_bytes: int = field(default=0, init=False)
+    _outbox: Outbox = field(default_factory=Outbox, init=False)
+    _incoming: Incoming = field(init=False)
+    _refused: dict[int, str] = field(default_factory=dict, init=False)
+    _told_tasks: int = field(default=0, init=False)
+    _told_bytes: int = field(default=0, init=False)
+    _unreceipted_in: int = field(default=0, init=False)
+    _owed_since: float | None = field(default=None, init=False)
 
-    def __init__(
-        self, me: int, peer: int, role: Role, limit: int, nonce: int = 0, now: float = 0.0
-    ) -> None:
-        self.me = me
-        self.peer = peer
-        self.role = role
-        self.nonce = nonce
-        self.link: int | None = None
-        self.stage: StageFacts | None = None
-        self.feed = ""
-        self.host = ""
-        self.pid = 0
-        self.owners: tuple[int, ...] = ()
-        self.since = self.heard = self.said = self.progress = now
-        self.busy_until = 0.0
-        self.silent = False
-        self.round_trip = 0.0
-        self.draining = self.owes_drain = False
-        self.last: int | None = None
-        self.parting = _NEVER
-        self.refusals: list[tuple[Message, str]] = []
-        self._outbox = Outbox()
-        self.received = 0
+    def __post_init__(self, limit: int, now: float) -> None:
+        """Nothing was said yet, but it has just begun."""
         self._incoming = Incoming(limit)
-        self._refused: dict[int, str] = {}
-        self._told_tasks = self._told_bytes = 0
-        self._unreceipted_in = 0
-        self._owed_since: float | None = None
-        self.granted_tasks = self.granted_bytes = 0
-        self.spent_tasks = self.spent_bytes = 0
-        self.sated = 0
-        self.allowed_tasks = self.allowed_bytes = 0
-        self.taken_tasks = self.taken_bytes = 0
+        self.since = self.heard = self.said = self.progress = now
 
     def __repr__(self) -> str:
         """What matters when a history is read."""
