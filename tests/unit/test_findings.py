@@ -9,9 +9,11 @@ import pytest
 
 from benchmarks import counts
 from benchmarks.failure import BenchmarkError
+from benchmarks.latency import Point
 from benchmarks.scale import __main__ as scale
 from benchmarks.scale.costs import Cost, cost_of
 from benchmarks.scale.findings import Bound, Finding, flat, text
+from benchmarks.scale.tails import tail
 from benchmarks.scale.window import Counted
 
 
@@ -41,6 +43,18 @@ def test_flat_is_within_a_quarter_of_the_smallest() -> None:
     found = flat("costs", "CPU", "µs", {"1 replica": 40.0, "4 replicas": 51.0, "16": 50.0})
     assert [one.what for one in found] == ["CPU, 1 replica", "CPU, 4 replicas", "CPU, 16"]
     assert [one.bound is not None and one.bound.met(one.figure) for one in found] == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("peer", "goodput", "bound"),
+    [("meshline", 98.0, Bound(3)), ("meshline", 90.0, None), ("mosec", 98.0, None)],
+)
+def test_a_tail_is_judged_where_the_load_was_kept_up_with(
+    peer: str, goodput: float, bound: Bound | None
+) -> None:
+    found = tail(Point("echo", peer, 0.8, 100.0, goodput, 2.0, 5.0, 0, 10.0, 0.1))
+    assert (found.figure, found.bound) == (2.5, bound)
+    assert ("FELL BEHIND: 90/s" in found.unit) == (goodput < 95)
 
 
 def test_what_a_request_costs_is_what_was_used_meanwhile() -> None:
