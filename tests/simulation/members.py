@@ -327,7 +327,9 @@ class Mesh:
         end, still, last = self.now + seconds, 0, -1.0
         self._ask_again()
         while not until():
-            due = min((member.due() for member in self.members), default=NEVER)
+            members = list(self.members)
+            dues = [member.due() for member in members]
+            due = min(dues, default=NEVER)
             if self._plan:
                 due = min(due, self._plan[-1][0])
             if due > end:
@@ -338,8 +340,8 @@ class Mesh:
             last = self.now
             assert still < self.STILL, f"somebody turns without end: {self.members}"
             self._carry_out_plan()
-            for member in list(self.members):
-                if member.due() <= self.now and member in self.members:
+            for member, at in zip(members, dues, strict=True):
+                if at <= self.now and member in self.members:
                     self.turns += 1
                     member.turn()
                     member.known = None

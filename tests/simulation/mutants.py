@@ -136,12 +136,6 @@ MUTANTS = (
         "pass",
     ),
     Mutant(
-        "ignore the attempt of what is given back",
-        "gateway/book.py",
-        "if request is None or outcome.attempt != request.attempt:\n            self.late += 1",
-        "if request is None:\n            self.late += 1",
-    ),
-    Mutant(
         "take a hand-back from anybody",
         "gateway/book.py",
         "valid = hop == request.at and sender == request.holder and handed_back == (hop > 0)",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from members import KILL_GRACE, NEVER, Forward, Gateway, Mesh, Rep, Supervision
 
+from gateway.book import Book
 from mesh.dispatch import _is_free
 from mesh.instructions import Lost, Silent
 from mesh.messages import Kind, Obituary, Role
@@ -104,6 +105,19 @@ class StageDraw:
     pool: int
     feeds: bool = True
     slow: float = 0.0  # chance of a forward ten times as long
+
+
+_returns = {}  # by owner and request
+
+
+class WatchedBook(Book):
+    """Keeps account of who gave which request back, or was lost with it, in `_returns`."""
+
+    __slots__ = ()
+
+    def returned(self, request, holder):
+        _returns[self.owner].setdefault(request.number, set()).add(holder)
+        super().returned(request, holder)
 
 
 class Host:
@@ -238,6 +252,7 @@ class World(Mesh):
         self.stages = {stage.name: stage for stage in draw.stages}
         self.addresses = [f"tcp://gateway:{n}" for n in range(draw.gateways)]
         self.gateways = [None] * draw.gateways
+        _returns.clear()
         self.past = []  # gateways that died
         for n in range(draw.gateways):
             self.open(n)
@@ -382,19 +397,22 @@ class World(Mesh):
     def watch(self, gateway):
         """Note what a gateway hands to whom: not to who had it, while another is free."""
         core = gateway.core
+        core.book.__class__ = WatchedBook
+        _returns[core.book.owner] = {}
         dispatch = core._dispatch
 
         def watched(dispatcher):
             free = [s for s in dispatcher.sessions if _is_free(s)]
             before = {s.peer: s.spent_tasks for s in free}
-            waiting = {task.number: task for task in dispatcher.waiting}
+            waiting = [task.number for task in dispatcher.waiting]
             dispatch(dispatcher)
-            still = [s for s in free if _is_free(s)]
-            for number, task in waiting.items():
+            still = {s.peer for s in free if _is_free(s)}
+            for number in waiting:
                 request = core.book.requests.get(number)
-                if request is None or not task.tried or request.holder not in before:
+                tried = _returns[core.book.owner].get(number)
+                if request is None or not tried or request.holder not in before:
                     continue
-                if request.holder in task.tried and any(s.peer not in task.tried for s in still):
+                if request.holder in tried and still - tried:
                     self.complain("spread", f"{number} goes back to {request.holder:x}")
 
         core._dispatch = watched
