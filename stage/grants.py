@@ -28,20 +28,24 @@ NOTHING = Held(0, 0)
 class Holdings:
     """What the replica holds of each producer's, from its coming until nobody needs it here.
 
+    An output that was sent to the next stage is here until its receipt comes, which nobody hurries:
+    its bytes count until then, but it is no work of ours any more.
+
     Attributes:
-        tasks: how many there are of all producers.
+        tasks: how many there are of all producers, but for those under way to the next stage.
     """
 
-    __slots__ = ("_by_source", "tasks")
+    __slots__ = ("_by_source", "_under_way", "tasks")
 
     def __init__(self) -> None:
-        self._by_source: dict[int, list[int]] = {}  # tasks and bytes
+        self._by_source: dict[int, list[int]] = {}  # tasks that count, bytes, all tasks
+        self._under_way: set[Task] = set()
         self.tasks = 0
 
     def of(self, producer: int) -> Held:
         """What is here of this incarnation's."""
         held = self._by_source.get(producer)
-        return NOTHING if held is None else Held(*held)
+        return NOTHING if held is None else Held(held[0], held[1])
 
     def __len__(self) -> int:
         """Count the producers of whose tasks any are here."""
@@ -51,19 +55,38 @@ class Holdings:
         """These tasks of one producer are here now."""
         held = self._by_source.get(source)
         if held is None:
-            held = self._by_source[source] = [0, 0]
+            held = self._by_source[source] = [0, 0, 0]
         held[0] += len(tasks)
         held[1] += sum([task.nbytes for task in tasks])
+        held[2] += len(tasks)
         self.tasks += len(tasks)
+
+    def set_out(self, tasks: Iterable[Task]) -> None:
+        """These outputs were sent to the next stage."""
+        for task in tasks:
+            self._under_way.add(task)
+            self._by_source[task.source][0] -= 1
+            self.tasks -= 1
+
+    def come_back(self, task: Task) -> None:
+        """This output did not arrive, and waits again."""
+        self._under_way.remove(task)
+        self._by_source[task.source][0] += 1
+        self.tasks += 1
 
     def release(self, tasks: Iterable[Task]) -> None:
         """These tasks are no longer here."""
+        under_way = self._under_way
         for task in tasks:
             held = self._by_source[task.source]
-            held[0] -= 1
+            if under_way and task in under_way:
+                under_way.remove(task)
+            else:
+                held[0] -= 1
+                self.tasks -= 1
             held[1] -= task.nbytes
-            self.tasks -= 1
-            if not held[0]:
+            held[2] -= 1
+            if not held[2]:
                 del self._by_source[task.source]
 
     def swap(self, task: Task, output: Task) -> None:

@@ -64,6 +64,7 @@ class Onward:
     """
 
     def __init__(self, links: Links) -> None:
+        self._sent: list[Task] = []
         self._links = links
         self._consumers: dict[int, Session] = {}
         self._lent: set[Task] = set()
@@ -174,6 +175,7 @@ class Onward:
     def _dispatch(self, outlet: Outlet, leavings: Leavings, now: float) -> None:
         bundles = outlet.dispatch()
         for bundle in bundles:
+            self._sent += bundle.tasks
             self._links.touch(bundle.session)
         if not outlet.waiting:
             outlet.stuck_at = NEVER
@@ -183,6 +185,11 @@ class Onward:
             outlet.stuck_at = now + outlet.patience
         if now >= outlet.stuck_at:
             leavings.stuck.extend(_emptied(outlet))
+
+    def take_sent(self) -> list[Task]:
+        """The outputs that set out since the last call."""
+        sent, self._sent = self._sent, []
+        return sent
 
     def next_due(self) -> float:
         """When outputs will have waited for too long."""

@@ -183,6 +183,7 @@ class Replica:
         for message in session.unreceipted():
             if type(message) is Tasks:
                 for task in self.onward.kept(message.tasks):
+                    self.held.come_back(task)
                     task.tried = (*task.tried[-7:], session.peer)
                     self._forward(task)
 
@@ -379,6 +380,8 @@ class Replica:
                 self._hand_back(task)
             for task, reason in unfit:
                 self._fail(task, reason)
+            self.held.set_out(self.onward.take_sent())
+            self._owed = True
         self.homeward.flush(now)
         if self._owed and (self._taken or now >= self._renew_at or self._renew_at == NEVER):
             self._renew_credit(now)

@@ -207,3 +207,17 @@ def test_a_silent_producer_is_granted_nothing_until_it_is_heard_again():
     silent.silent = False
     assert is_low([silent], 4, POOL)
     assert silent in grant([silent, other], Holdings(), 4, POOL, 0.0)
+
+
+def test_an_output_under_way_is_no_work_but_its_bytes_are_here():
+    held = Holdings()
+    first, second = task(1, 10), task(1, 20)
+    held.add(1, [first, second])
+    held.set_out([first, second])
+    assert (held.of(1), held.tasks, len(held)) == (Held(0, 30), 0, 1)
+    held.come_back(second)
+    assert (held.of(1), held.tasks) == (Held(1, 30), 1)
+    held.release([first])
+    assert (held.of(1), held.tasks) == (Held(1, 20), 1)
+    held.release([second])
+    assert (held.of(1), held.tasks, len(held)) == (NOTHING, 0, 0)
