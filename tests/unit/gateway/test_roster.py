@@ -28,6 +28,7 @@ def test_a_stage_is_there_while_one_replica_is():
     assert roster.joined(first) == A
     assert roster.joined(second) == A
     assert roster.missing() == [B, C]
+    assert (roster.hop_of(first), roster.hop_of(replica(13, A))) == (A, None)
     assert roster.left(first, 10.0) == A
     assert roster.missing() == [B, C]
     assert roster.left(second, 20.0) == A

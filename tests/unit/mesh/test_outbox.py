@@ -28,7 +28,9 @@ def test_messages_are_numbered_from_one_and_kept_until_the_receipt() -> None:
     for message in messages:
         outbox.post(message, 0)
     assert outbox.is_queued()
+    assert outbox.oldest == float("inf")
     taken = outbox.take(5.0)
+    assert outbox.oldest == 5.0
     assert [(kept.sequence, kept.message, kept.at) for kept in taken] == [
         (i, message, 5.0) for i, message in enumerate(messages, 1)
     ]

@@ -339,5 +339,19 @@ def test_unreceipted_says_what_was_lost(pair: Pair) -> None:
     pair.producer.post(Cancel(1, [1]))
     pair.producer.flush(0.0)
     pair.producer.post(Cancel(1, [2]))
+    assert pair.producer.pending() == [Cancel(1, [1]), Cancel(1, [2])]
     assert pair.producer.unreceipted() == [Cancel(1, [1]), Cancel(1, [2])]
+    assert pair.producer.pending() == []
+
+
+def test_who_has_nothing_to_receipt_is_not_quiet(pair: Pair) -> None:
+    producer = pair.producer
+    producer.attach(1, 0, 2.0)
+    producer.heard, producer.progress = 7.0, 3.0
+    assert producer.quiet_since == 7.0
+    producer.post(Cancel(1, [1]))
+    producer.flush(5.0)
+    assert producer.quiet_since == 5.0
+    producer.progress = 6.0
+    assert producer.quiet_since == 6.0
     assert pair.producer.is_idle()

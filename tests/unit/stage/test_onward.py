@@ -54,6 +54,8 @@ def test_an_output_goes_to_a_replica_of_its_stage(onward):
     assert onward.is_waiting()
     assert onward.advance(0.0) == ([], [], [])
     assert (sent(one), sent(two)) == ([1], [2])
+    assert [task.number for task in onward.take_sent()] == [1, 2]
+    assert onward.take_sent() == []
     assert len(onward) == 0
     assert not onward.is_waiting()
 
