@@ -342,6 +342,7 @@ def test_unreceipted_says_what_was_lost(pair: Pair) -> None:
     assert pair.producer.pending() == [Cancel(1, [1]), Cancel(1, [2])]
     assert pair.producer.unreceipted() == [Cancel(1, [1]), Cancel(1, [2])]
     assert pair.producer.pending() == []
+    assert pair.producer.is_idle()
 
 
 def test_who_has_nothing_to_receipt_is_not_quiet(pair: Pair) -> None:
@@ -354,4 +355,3 @@ def test_who_has_nothing_to_receipt_is_not_quiet(pair: Pair) -> None:
     assert producer.quiet_since == 5.0
     producer.progress = 6.0
     assert producer.quiet_since == 6.0
-    assert pair.producer.is_idle()
