@@ -20,6 +20,7 @@ PROFILES = {
     "links": (2, ("cut", "cut_all", "slow")),
     "blinks": (1, ("blink", "slow")),
     "deaths": (3, ("cut", "kill", "kill", "kill_supervisor")),
+    "lapses": (1, ("lapse", "lapse", "slow")),
     "drains": (2, ("drain", "drain", "drain_host", "cut", "slow")),
     "silence": (3, ("freeze", "stall", "partition", "one_way")),
     "work": (2, ("cut", "slow")),
@@ -32,7 +33,7 @@ PROFILES = {
         ).split(),
     ),
 }
-ANCHORED = frozenset({"deaths", "silence", "drains"})
+ANCHORED = frozenset({"deaths", "lapses", "silence", "drains"})
 # What else than the right answer may come, by profile.
 ALLOWED = {
     "calm": (),
@@ -41,6 +42,7 @@ ALLOWED = {
     "links": (),
     "blinks": (),
     "deaths": (),
+    "lapses": (),
     "drains": (),
     "silence": (),
     "work": (),
@@ -90,7 +92,8 @@ def _draw_mesh(draw, chance):
 
 
 def _draw_requests(draw, chance):
-    count = 8 if draw.profile == "long" else chance.choice((3, 8, 20, 40))
+    counts = {"long": (8,), "lapses": (40,)}.get(draw.profile, (3, 8, 20, 40))
+    count = chance.choice(counts)
     for n in range(count):
         body = b"%d" % n
         if chance.random() < 0.08:
@@ -236,6 +239,16 @@ def _blink(world, chance):
     if pair is not None:
         names = pair[0].name, pair[1]
         _block(world, [names, names[::-1]], chance.uniform(0.0, 0.2), "blink")
+
+
+def _lapse(world, chance):
+    """A link is cut, and can be made again only when its replica has been taken for dead."""
+    pair = _pair(world, chance)
+    if pair is not None:
+        names = pair[0].name, pair[1]
+        world.tell(f"cut {names}")
+        world.network.cut(*names, (chance.randint(0, 5), chance.randint(0, 5)))
+        _block(world, [names, names[::-1]], chance.uniform(0.1, 0.3), "lapse")
 
 
 def _one_way(world, chance):
