@@ -107,6 +107,16 @@ def conduct(world):
             raise Broken(check, text)
 
 
+def orderly(world):
+    """Who was told to stop says goodbye, and is not taken for dead."""
+    kinds = {kind for _, kind, _ in world.draw.faults}
+    if world.draw.profile != "drains" or kinds - {"drain", "drain_host"}:
+        return
+    for gateway in world.gateways:
+        if gateway.core.counts.deaths:
+            raise Broken("orderly", f"{gateway.name} counts {gateway.core.counts.deaths}")
+
+
 def budget(world):
     """Retries and hedges stay within what was at hand and what successes paid for."""
     for gateway in filter(None, (*world.gateways, *world.past)):
@@ -238,4 +248,4 @@ def _name(asked):
     return f"request {asked.number} of {asked.gateway.name} ({asked.body[:40]!r})"
 
 
-AFTERWARDS = (one_answer, right_answer, in_time, once, explained, conduct, budget)
+AFTERWARDS = (one_answer, right_answer, in_time, once, explained, conduct, orderly, budget)

@@ -107,17 +107,25 @@ class StageDraw:
     slow: float = 0.0  # chance of a forward ten times as long
 
 
-_returns = {}  # by owner and request
+_worlds = {}  # by owner
 
 
 class WatchedBook(Book):
-    """Keeps account of who gave which request back, or was lost with it, in `_returns`."""
+    """Keeps account of who gave which request back, or was lost with it; and looks at notes."""
 
     __slots__ = ()
 
     def returned(self, request, holder):
-        _returns[self.owner].setdefault(request.number, set()).add(holder)
+        _worlds[self.owner].returns[self.owner, request.number].add(holder)
         super().returned(request, holder)
+
+    def moved(self, note):
+        request = self.requests.get(note.number)
+        before = None if request is None else (request.attempt, request.at)
+        moved = super().moved(note)
+        if before is not None and (request.attempt, request.at) < before:
+            _worlds[self.owner].complain("forward only", f"{note} after {before}")
+        return moved
 
 
 class Host:
@@ -252,7 +260,8 @@ class World(Mesh):
         self.stages = {stage.name: stage for stage in draw.stages}
         self.addresses = [f"tcp://gateway:{n}" for n in range(draw.gateways)]
         self.gateways = [None] * draw.gateways
-        _returns.clear()
+        _worlds.clear()
+        self.returns = defaultdict(set)  # by owner and number: where it was tried
         self.past = []  # gateways that died
         for n in range(draw.gateways):
             self.open(n)
@@ -398,7 +407,7 @@ class World(Mesh):
         """Note what a gateway hands to whom: not to who had it, while another is free."""
         core = gateway.core
         core.book.__class__ = WatchedBook
-        _returns[core.book.owner] = {}
+        _worlds[core.book.owner] = self
         dispatch = core._dispatch
 
         def watched(dispatcher):
@@ -409,9 +418,11 @@ class World(Mesh):
             still = {s.peer for s in free if _is_free(s)}
             for number in waiting:
                 request = core.book.requests.get(number)
-                tried = _returns[core.book.owner].get(number)
-                if request is None or not tried or request.holder not in before:
+                if request is None or request.holder not in before:
                     continue
+                if request.holder in core.recovery.silent:
+                    self.complain("silent", f"{number} is given to {request.holder:x}")
+                tried = self.returns[core.book.owner, number]
                 if request.holder in tried and still - tried:
                     self.complain("spread", f"{number} goes back to {request.holder:x}")
 
@@ -421,17 +432,28 @@ class World(Mesh):
         """Something happened that must not."""
         self.complaints.append((check, f"at {self.now - 100:.4f}: {text}"))
 
-    def _look_at(self, task):
+    def _look_at(self, rep, task):
         """A forward begins: nobody may have given up on it."""
         if task.deadline <= self.now:
             self.complain("deadline", f"{task.number} is computed after its time")
         asked = self.asked.get(task.id)
         if asked is not None and asked.left_at + FORGOTTEN < self.now:
             self.complain("cancel", f"{task.number} is computed for nobody")
+        if asked is not None and asked.answers and not task.hop:
+            self._look_at_late(rep, task, asked)
+
+    def _look_at_late(self, rep, task, asked):
+        """It has its answer. Who holds it was told so, if there was a way to tell."""
+        gateway, at = asked.gateway, asked.answers[0][0]
+        session = gateway.core.links.sessions.get(rep.me)
+        way = session is not None and session.link is not None and session.since <= at
+        blocked = self.blocks.keys() & {(gateway.name, rep.name), (rep.name, gateway.name)}
+        if way and not blocked and at + FORGOTTEN < self.now and not gateway.wakes_at > at:
+            self.complain("called off", f"{task.number} is computed although it was answered")
 
     def begins(self, rep, batch):
         for task in batch.tasks:
-            self._look_at(task)
+            self._look_at(rep, task)
             runs = self.executions[(*task.id, task.hop)]
             runs.append((task.attempt, rep.me))
         if self.story is not None:
