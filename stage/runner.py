@@ -7,7 +7,6 @@ fails the batch. Nothing of ours is kept between two runs but a note of what was
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections import deque
@@ -153,9 +152,12 @@ class Runner:
             The tasks that were not begun. Of the others all but one are `done`.
         """
         rest: list[Task] = []
-        with contextlib.suppress(IndexError):
-            while True:  # the other thread takes them from the other end meanwhile
-                rest.append(self._todo.pop())
+        todo = self._todo
+        while todo:
+            try:
+                rest.append(todo.pop())
+            except IndexError:  # the other thread took it from the other end meanwhile
+                break
         return rest[::-1]
 
     def clear(self) -> None:
@@ -184,9 +186,11 @@ class Runner:
             spent += outcome.seconds
             if spent >= LONG or outcome.code is _TIMED_OUT:
                 return done
+            if not todo:  # nearly always how it ends; to raise is slow
+                return done
             try:
                 task = todo.popleft()
-            except IndexError:
+            except IndexError:  # the other thread took it meanwhile
                 return done
             self._board.step(len(done))
 
