@@ -189,3 +189,16 @@ def test_in_a_message_of_small_payloads_nothing_is_looked_for() -> None:
     task.buffers = [Transfer(3, 5)]  # type: ignore[list-item]  # would be refused if it were seen
     Incoming(1000).claim(Tasks([task], plain=True))
     Incoming(1000).claim(Outcomes(plain=True))
+
+
+def test_what_is_said_is_settled_when_it_is_posted() -> None:
+    """An owner may begin a request again while its slices are still on their way."""
+    task = a_task(bytes(2 * SIZE))
+    outgoing = Outgoing(Tasks([task]), 0)
+    steps = [outgoing.step(), outgoing.step()]
+    task.attempt = 2
+    last = outgoing.step()
+    assert all(steps)
+    assert last is not None
+    assert isinstance(last.message, Tasks)
+    assert (last.message.tasks[0].attempt, last.whole) == (1, outgoing.whole)
