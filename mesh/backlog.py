@@ -117,15 +117,18 @@ class Backlog:
             elsewhere: asked of a task that was tried before; what it says yes to is not taken,
                 nor is what follows.
         """
-        level = self._normal
+        level, granted = self._normal, nbytes
         if self._high or self.nbytes > nbytes:
             return self._take_singly(most, nbytes, elsewhere)
         taken: list[Task] = []
         while level and len(taken) < most:
             if level[0].tried and elsewhere(level[0]):
                 break
-            taken.append(level.popleft())
-        self._forget(taken)
+            task = level.popleft()
+            nbytes -= task.nbytes
+            taken.append(task)
+        self.count -= len(taken)
+        self.nbytes += nbytes - granted
         self._credit = WEIGHT
         return taken
 

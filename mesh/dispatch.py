@@ -84,12 +84,13 @@ class Dispatcher:
         share = -(-waiting.count // len(free)) if free else 0
         while free and waiting.count:
             session = free[0] if len(free) == 1 else self._freest(free)
-            if self._set_aside(session):
+            stage = session.stage
+            if stage is not None and waiting.nbytes > stage.pool and self._set_aside(session):
                 continue
             bundle = self._fill(session, share, free)
             session.post_tasks(bundle.tasks, bundle.nbytes)
             bundles.append(bundle)
-            if session.free_tasks <= 0 or session.free_bytes <= 0:
+            if not _is_free(session):
                 free.remove(session)
         return bundles
 
@@ -121,8 +122,8 @@ class Dispatcher:
     def _fill(self, session: Session, share: int, free: list[Session]) -> Bundle:
         """Take what goes to this session: a batch, or its share where batches are small."""
         waiting = self.waiting
-        room = min(session.free_tasks, max(_batch(session), share))
-        room_bytes = min(session.free_bytes, PART_SIZE)
+        room = min(session.granted_tasks - session.spent_tasks, max(_batch(session), share))
+        room_bytes = min(session.granted_bytes - session.spent_bytes, PART_SIZE)
         before = waiting.nbytes
         tasks = waiting.take(room, room_bytes, lambda task: _belongs_elsewhere(task, session, free))
         return Bundle(session, tasks, before - waiting.nbytes)

@@ -16,6 +16,7 @@ from mesh import bundles
 from mesh.errors import ProtocolError
 from mesh.fields import (
     HEADER_SIZE,
+    INLINE,
     MAX_BODY,
     MAX_FRAMES,
     MISFITS,
@@ -165,7 +166,8 @@ def encode(message: Message, now: float = 0.0) -> Encoded:
             body, frames = bundles.pack_outcomes(message)
         else:
             body, frames = _write(kind, message, now)
-        check_size(body, frames)
+        if frames or len(body) > INLINE:
+            check_size(body, frames)
     except MISFITS as error:
         raise ProtocolError(f"{kind.name} can not be sent: {error}") from error
     return _new_tuple(Encoded, (kind, body, frames))
