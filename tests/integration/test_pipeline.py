@@ -325,9 +325,10 @@ def test_a_killed_replicas_requests_are_answered_by_another(client, url):
     assert len(pids) == 2
     victim = min(pids)
     with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(together, url, "/two", [{"sleep": 0.1}] * 12)
-        threading.Event().wait(0.25)
-        os.kill(victim, signal.SIGKILL)
+        asked = pool.submit(together, url, "/two", [{"sleep": 0.15}] * 12)  # over one's batch of 8
+        while metric(client, "mesh_remaining_task") < 12:
+            threading.Event().wait(0.01)
+        os.kill(victim, signal.SIGKILL)  # both replicas are at their first item
         answers = asked.result()
     assert [answer.status for answer in answers] == [200] * 12
     assert metric(client, "mesh_retries_total", cause="lost") > 0
