@@ -284,6 +284,7 @@ class Desk:
             route.admission.leave(request.charge, served=False)
             self.answered[499, route.endpoint] += 1
             self._wake()
+            exchange.request = None
 
     # --- out -------------------------------------------------------------------------------------
 
@@ -296,6 +297,7 @@ class Desk:
             exchange: Exchange = request.origin  # type: ignore[assignment]
             route: InferenceRoute = request.route  # type: ignore[assignment]
             route.admission.leave(request.charge, outcome.label not in _UNSERVED)
+            exchange.request = None  # or the two would keep each other until a collection
             request_id = exchange.request_id
             if request_id is None:  # the access log names it, too
                 request_id = exchange.request_id = b"%b%d" % (boot, request.number)

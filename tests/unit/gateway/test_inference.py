@@ -104,6 +104,7 @@ def test_a_result(rig):
     assert (rig.admission.inside, rig.admission.nbytes) == (0, 0)
     assert rig.desk.answered == {(200, "/inference"): 1}
     assert rig.desk.durations == [1.0]
+    assert (exchange.request, request.origin) == (None, exchange)  # no cycle is left to collect
 
 
 def test_a_large_result_is_not_copied_behind_its_head(rig):
