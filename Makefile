@@ -7,7 +7,7 @@ PYTHON ?= python3
 ROUNDS ?= 3
 PEERS ?= mosec
 ROWS ?=
-RESULT ?= $(lastword $(sort $(wildcard benchmarks/results/*-compare-*.json)))
+RESULT ?= $(lastword $(sort $(wildcard benchmarks/measured/*-compare-*.json)))
 
 VENV := .venv
 BIN := $(VENV)/bin

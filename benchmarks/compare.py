@@ -4,7 +4,7 @@ Each round starts every server once for every service, in an order that changes 
 round, and ends it completely before the next begins. What is printed are medians over the rounds
 and the ratio of Meshline to each peer, next to what is to be reached. Then an open loop shows how
 latency grows with the load. All figures go, with commit and machine, into a JSON file in
-`benchmarks/results/`, and pictures of them beside it. Nothing here fails by a time.
+`benchmarks/measured/`, and pictures of them beside it. Nothing here fails by a time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Draw what was measured: throughput as bars, latency over offered load as lines.
 
 ```
-python -m benchmarks.pictures benchmarks/results/....json docs/pictures
+python -m benchmarks.pictures benchmarks/measured/....json docs/pictures
 ```
 
 writes ``throughput`` and ``latency`` there, each as SVG and as PNG. The same figures give the same

@@ -17,7 +17,7 @@ from benchmarks.peers import Peer
 from benchmarks.plots import busy
 from benchmarks.running import HERE
 
-RESULTS = HERE / "results"
+RESULTS = HERE / "measured"  # not "results": a folder would hide this module
 
 
 def machine() -> dict[str, object]:
