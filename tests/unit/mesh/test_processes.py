@@ -332,11 +332,14 @@ def test_a_replica_that_hangs_is_killed(
     plays = {ONE: f"if settings['life'] > 1: serve()\n{COMPUTE.format(since=1.0)}\nserve()"}
     plan = Plan({ONE: 30.0}, 5.0, limits={ONE: 0.5})
     loop, stage = prepared(folder, plays, plan)
-    stage._announced = lambda: stage.lives[ONE] > 1 and loop.stop()
-    timer = threading.Timer(30.0, loop.stop)
-    timer.start()
+    hear = stage.heard
+
+    def heard(slot: Slot, message: dict[str, Any]) -> None:
+        hear(slot, message)
+        if message.get("life") == 2:
+            loop.stop()
+
+    stage._announced, stage.heard = lambda: None, heard  # type: ignore[method-assign]
     loop.run()
-    timer.cancel()
-    timer.join()
     assert stage.exits[0] == (ONE, 0, signal.SIGKILL)
     assert "computes one batch for" in said(caplog)
