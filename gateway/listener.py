@@ -13,6 +13,7 @@ from time import monotonic
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
+from gateway.acceptor import Acceptor
 from gateway.doorway import Doorway
 from gateway.exchange import Inference, Limits, Turn
 from gateway.shared import Shared
@@ -20,7 +21,6 @@ from mesh.log import get_logger
 
 _access = logging.getLogger("mesh.access")
 _log = get_logger()
-_BACKLOG = 1024
 NOTICE = 0.1  # seconds for which a server that has nothing left to do can still be asked
 _LOOK = 0.02  # seconds between looks whether those that were here are gone
 # Descriptors that are not for clients, at least and at most.
@@ -73,7 +73,7 @@ class HttpServer:
             refused=refused,
             emptied=self._emptied,
         )
-        self._server: asyncio.Server | None = None
+        self._acceptor = Acceptor(lambda: Doorway(self._shared))
         self._sweep: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None
 
@@ -91,18 +91,13 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         shared = self._shared
         shared.limits = fitted(shared.limits, raise_descriptor_limit())
-        self._server = await loop.create_server(
-            lambda: Doorway(shared), host, port, backlog=_BACKLOG
-        )
+        address = await self._acceptor.listen(host, port)
         self._schedule(loop)
-        name = self._server.sockets[0].getsockname()
-        return name[0], name[1]
+        return address
 
     def stop_accepting(self) -> None:
         """Close the listening socket; open connections go on."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        self._acceptor.close()
 
     async def drain(self, grace: float) -> None:
         """Answer what has begun, close each connection after it, and be done within `grace` s.
@@ -118,7 +113,7 @@ class HttpServer:
         old = set(guests)
         for guest in old:
             guest.retire()
-        notice = min(loop.time() + NOTICE, end) if self._server is not None else 0.0
+        notice = min(loop.time() + NOTICE, end) if self._acceptor.is_open else 0.0
         while loop.time() < (end if old & guests else notice):  # noqa: ASYNC110 - once in a life
             await asyncio.sleep(_LOOK)
         self.stop_accepting()

@@ -101,6 +101,7 @@ SHELL = frozenset(
         "mesh/testing.py",
         "gateway/__init__.py",
         "gateway/__main__.py",
+        "gateway/acceptor.py",
         "gateway/app.py",
         "gateway/coder.py",
         "gateway/doorway.py",
