@@ -11,7 +11,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from mesh.log import get_logger
 
@@ -105,9 +105,7 @@ class Acceptor:
 
     def _open(self, connection: socket.socket) -> None:
         connection.setblocking(False)
-        opening = self._loop.create_task(
-            self._loop.connect_accepted_socket(self._make, connection)
-        )
+        opening = self._loop.create_task(self._loop.connect_accepted_socket(self._make, connection))
         self._opening.add(opening)
         opening.add_done_callback(self._opened)
 
@@ -122,7 +120,7 @@ class Acceptor:
         self._loop.call_later(RESPITE, self._watch, listening)
 
 
-def _bound(family: int, address: tuple[str, int]) -> socket.socket:
+def _bound(family: int, address: tuple[Any, ...]) -> socket.socket:
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:
         listening.setblocking(False)

@@ -90,7 +90,7 @@ def test_an_empty_host_means_every_interface() -> None:
     async def main() -> None:
         door = Acceptor(asyncio.Protocol)
         host, port = await door.listen("", 0)
-        assert host in ("0.0.0.0", "::")  # noqa: S104 - what is tested
+        assert host in ("0.0.0.0", "::")
         assert port
         door.close()
 
@@ -107,10 +107,10 @@ def test_without_descriptors_the_port_rests_for_a_moment(
     async def main() -> None:
         door = Acceptor(lambda: Greeted(came))
         address = await door.listen("127.0.0.1", 0)
-        (listening,) = door._listening  # noqa: SLF001 - nothing outside can use them all up
+        (listening,) = door._listening
         loop = asyncio.get_running_loop()
         loop.remove_reader(listening)
-        door._pause(listening, OSError(number, "no descriptor"))  # noqa: SLF001
+        door._pause(listening, OSError(number, "no descriptor"))
         with socket.create_connection(address):
             await turns(10)
             assert len(came) == 1
@@ -129,6 +129,6 @@ def test_a_shortage_pauses_and_no_other_error_does(
     paused: list[int | None] = []
     door = Acceptor(asyncio.Protocol)
     monkeypatch.setattr(door, "_pause", lambda _, error: paused.append(error.errno))
-    door._accept(Short(number))  # type: ignore[arg-type]  # noqa: SLF001
-    door._accept(Short(errno.ECONNABORTED))  # type: ignore[arg-type]  # noqa: SLF001
+    door._accept(Short(number))  # type: ignore[arg-type]
+    door._accept(Short(errno.ECONNABORTED))  # type: ignore[arg-type]
     assert paused == [number]
