@@ -30,8 +30,10 @@ from stage.replica import Replica
 from stage.results import results_of
 from stage.runner import ItemOutcome, Runner
 
-TAKE_OVER = 0.020  # seconds of a forward after which the stand-in turns the loop in any case
-PREDICTED_LONG = 0.005  # seconds: a forward of this length is handed the loop from its start
+# Seconds of a forward after which the stand-in turns the loop; if so many are expected, from its
+# start. What comes during a shorter one is seen to after it: waking a thread costs more than that.
+TAKE_OVER = 0.020
+PROMPT = 0.005  # seconds of a forward that outcomes of the one before need not wait for
 DEEP_SLEEP = 1.0  # seconds without a forward after which the stand-in waits without a timeout
 LONGEST_POLL = 1.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -133,12 +135,13 @@ class Loop:
                 self._node.flush(now)
                 self._poll(now)
                 continue
-            # A short forward answers all there is in one go; before a long one nothing may wait.
-            long = replica.batcher.predict(len(batch.tasks)) >= PREDICTED_LONG
-            if long:
+            seconds = replica.batcher.predict(len(batch.tasks))
+            if seconds < PROMPT:
+                self._compute(batch, long=False)
+                self._node.flush(monotonic())
+            else:  # with the next batch chosen first, one flush serves what was and what will be
                 self._node.flush(now)
-            self._compute(batch, long)
-            self._node.flush(monotonic())
+                self._compute(batch, long=seconds >= TAKE_OVER)
         replica.part(monotonic())
         self._linger()
 
@@ -155,7 +158,7 @@ class Loop:
             self._turn(now)
             self._poll(now, 0.02)
 
-    def _compute(self, batch: Batch, long: bool) -> None:
+    def _compute(self, batch: Batch, *, long: bool) -> None:
         """Run a batch with the loop in other hands."""
         self._long = long
         self._interrupted = False
