@@ -14,6 +14,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MODELS := $(wildcard examples/*/requirements*.txt)
 UNIT := tests/unit tests/test_architecture.py
+QUICK = $(BIN)/python -m pytest -q --no-header --hypothesis-profile=quick -p no:xdist
 
 .PHONY: help demo test test-compose check bench bench-scale pictures overload package clean
 .DEFAULT_GOAL := help
@@ -49,8 +50,15 @@ check: $(VENV)/dev.stamp
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/python -m pytest -q --no-header --hypothesis-profile=quick -n 2 $(UNIT)
+	@$(MAKE) --no-print-directory --output-sync=target -j 2 check-mesh check-others
 	@$(BIN)/python tests/laws.py share
+
+# Two processes, each of which collects only what it runs.
+.PHONY: check-mesh check-others
+check-mesh:
+	@$(QUICK) tests/unit/mesh
+check-others:
+	@$(QUICK) --ignore=tests/unit/mesh $(UNIT)
 
 bench: $(VENV)/benchmarks.stamp
 	@$(BIN)/python -m benchmarks.compare --rounds $(ROUNDS) --servers meshline,$(PEERS) --rows "$(ROWS)"

@@ -216,7 +216,7 @@ def test_a_drain_answers_what_has_begun(loop: Callable[[], asyncio.AbstractEvent
         with pytest.raises(ConnectionRefusedError):
             await place.connect()
 
-    run(loop, test)
+    run(loop, test, Limits(linger=0.1))
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -97,15 +97,16 @@ def test_counters_take_their_labels() -> None:
         metrics.count("made_up")
 
 
-def test_labels_are_bounded() -> None:
+def test_labels_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.metrics._MOST_LABELS", 64)
     metrics = Metrics()
-    for number in range(2000):
+    for number in range(300):
         metrics.count("throughput", ("200", f"/{number}"))
         metrics.record_figures([Figures(f"s{number}", 1, 0, 0, "idle")])
     seen = samples(metrics)
-    assert seen["mesh_throughput_total", "other,other"] > 1400
-    assert seen["mesh_batch_size_count", "other"] > 1400
-    assert len(seen) < 60_000
+    assert seen["mesh_throughput_total", "other,other"] > 200
+    assert seen["mesh_batch_size_count", "other"] > 200
+    assert len(seen) < 80 * 80
 
 
 def test_a_namespace_must_begin_a_name() -> None:
