@@ -39,7 +39,6 @@ from mesh.session import Session
 
 SWEEP = 0.05  # seconds between looks for passed deadlines and absent stages
 SATED = 0.5  # seconds for which a replica that gave tasks back gets none unless it grants more
-HANDBACK_BYTES = 64 * 1024 * 1024  # that each replica may hand back beyond what waits here
 
 
 @dataclass(slots=True)
@@ -190,7 +189,9 @@ class GatewayCore:
                 self._noted(note)
             if self._failures or self.trust.failing:
                 self._learn(session, len(message.outcomes) + len(message.notes))
-            self.figures += message.figures
+            if message.figures:
+                self.figures += message.figures
+                self.trust.clock(session, message.figures)
             self.recovery.budget.earn(len(self.ended) - before)
         elif type(message) is Obituary:
             self._died(message)
@@ -212,10 +213,6 @@ class GatewayCore:
 
     def _given_back(self, session: Session, outcome: Outcome, now: float) -> None:
         request = self.book.current(outcome)
-        if outcome.kind is Kind.HANDBACK:
-            nbytes = sum(map(len, outcome.buffers))
-            session.taken_bytes += nbytes
-            self._allow(session)
         if request is None or outcome.kind is Kind.EVENT:
             return
         if not self.book.may_return(request, outcome, session.peer):
@@ -231,10 +228,6 @@ class GatewayCore:
             self.dispatchers[hop].push(onward(request, outcome))
         else:
             self._wait(request)
-
-    def _allow(self, session: Session) -> None:
-        session.allow(0, session.taken_bytes + HANDBACK_BYTES, 0.0)
-        self.links.touch(session)
 
     def _noted(self, note: Note) -> None:
         request = self.book.moved(note)
@@ -292,7 +285,6 @@ class GatewayCore:
             self.met_stage = True
             if not resumed:
                 self.journal.append(Entry(session, True, "connected"))
-            self._allow(session)
             self._tell_peers([session, *self.roster.fed_by(hop)], now)
 
     def _lost(self, news: Lost, now: float) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from gateway.book import Request
 from gateway.roster import Roster
 from mesh.dispatch import Bundle, Dispatcher
-from mesh.messages import Hop, Outcome
+from mesh.messages import Figures, Hop, Outcome
 from mesh.session import Session
 
 LATELY = 32  # outcomes that the share is of
@@ -21,6 +21,7 @@ BETTER = 0.25  # of its share: what a sibling's must be below
 FORGIVEN = 0.4  # a share at which it is trusted again
 DECAY = 0.999  # of the share, at each sweep: its fault may lie far back
 _NEGLIGIBLE = 0.01
+PACES = 4  # batches over which a replica's pace is averaged
 # Failures that say something of the replica; all others say something of the request.
 _ITS_OWN = frozenset({"server_error", "encoding_error"})
 
@@ -57,6 +58,14 @@ class Trust:
         share += min(1.0, count / LATELY) * (failures / count - share)
         self._shares[session.peer] = share
         self._judge(session, share)
+
+    def clock(self, session: Session, figures: Iterable[Figures]) -> None:
+        """Learn how long batches take at a replica, unless it fails: that may be quick."""
+        if session.peer in self._shares:
+            return
+        for each in figures:
+            seconds = each.compute / 1e6
+            session.pace += (seconds - session.pace) / PACES if session.pace else seconds
 
     def _judge(self, session: Session, share: float) -> None:
         hop = self._roster.hop_of(session)

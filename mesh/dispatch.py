@@ -17,6 +17,8 @@ from mesh.fields import PART_SIZE
 from mesh.messages import Hop, Task
 from mesh.session import Session
 
+SLIGHT = 0.001  # seconds of a batch below which replicas count as equally fast
+
 
 class Bundle(NamedTuple):
     """Tasks that go to one session together."""
@@ -117,7 +119,9 @@ class Dispatcher:
         task = self.waiting.peek()
         if task is not None and task.tried:
             free = [s for s in free if s.peer not in task.tried] or free
-        return max(free, key=_freedom)
+        known = [s.pace for s in free if s.pace]
+        fastest = min(known) if known else 1.0
+        return max(free, key=lambda s: _freedom(s) / max(s.pace or fastest, SLIGHT))
 
     def _fill(self, session: Session, share: int, free: list[Session]) -> Bundle:
         """Take what goes to this session: a batch, or its share where batches are small."""
@@ -149,5 +153,8 @@ def _batch(session: Session) -> int:
 
 
 def _freedom(session: Session) -> float:
-    """Credit left, in batches: who has most is idle, or nearly."""
+    """Credit left, in batches: who has most is idle, or nearly.
+
+    Divided by the seconds that a batch takes there it says who would be done first.
+    """
     return session.free_tasks / _batch(session)

@@ -76,6 +76,7 @@ class Replica:
         self.homeward = Homeward(links)
         self.onward = Onward(links)
         self._gateways = set(gateways)
+        self._parted = False
         self._upstream: dict[int, tuple[int, set[str]]] = {}
         self._owed = False
         self._taken = False  # credit was used, or a producer came, since it was last looked at
@@ -140,6 +141,8 @@ class Replica:
             self._redial(now)
 
     def _redial(self, now: float) -> None:
+        if self._parted:  # whom it meets now would take its end for a death
+            return
         upstream = (addresses for _, addresses in self._upstream.values())
         self.links.dial(self._gateways.union(*upstream), now)
 
@@ -449,6 +452,7 @@ class Replica:
 
     def part(self, now: float) -> None:
         """Say goodbye to everybody."""
+        self._parted = True
         self.links.dial((), now)
         for session in list(self.links.sessions.values()):
             self.links.part(session, now)

@@ -208,6 +208,18 @@ MUTANTS = (
         "        self.batcher.drain()\n        self.batcher.take_back(0)",
     ),
     Mutant(
+        "retry under the number of the attempt that was lost",
+        "gateway/book.py",
+        "request.attempt += 1\n        self.returned(request, holder)",
+        "self.returned(request, holder)",
+    ),
+    Mutant(
+        "hedge under the number of the attempt that is silent",
+        "gateway/book.py",
+        "request.attempt += 1\n        request.flags",
+        "request.flags",
+    ),
+    Mutant(
         "leave without a last word",
         "mesh/upkeep.py",
         'self.tell(session, Bye("done"), now)',

@@ -6,7 +6,7 @@ from gateway.book import Request
 from gateway.roster import Roster
 from gateway.trust import LATELY, Trust
 from mesh.dispatch import Dispatcher
-from mesh.messages import Kind, Outcome, Role, StageFacts
+from mesh.messages import Figures, Kind, Outcome, Role, StageFacts
 from mesh.session import Session
 
 A = ("a", "")
@@ -67,6 +67,19 @@ def test_a_few_failures_or_such_of_the_clients_are_no_reason(rig):
     rig.fail(11, LATELY // 4)
     rig.fail(12, code="validation_error")
     assert rig.takers() == [11, 12]
+
+
+def test_how_long_batches_take_is_learnt_from_those_that_do_not_fail(rig):
+    def clock(peer, *seconds):
+        rig.trust.clock(
+            rig.sessions[peer], [Figures("a", 1, 0, int(s * 1e6), "idle") for s in seconds]
+        )
+        return rig.sessions[peer].pace
+
+    assert clock(11, 0.5) == 0.5
+    assert clock(11, 0.1, 0.1) == pytest.approx(0.325)
+    rig.fail(12)
+    assert clock(12, 0.001) == 0.0
 
 
 def test_where_all_fail_nobody_is_worse():

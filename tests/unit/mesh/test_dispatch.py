@@ -62,6 +62,22 @@ def test_the_freest_for_its_size_is_filled_first_a_batch_at_a_time() -> None:
     assert [(b.session.peer, len(b.tasks)) for b in bundles] == [(3, 4), (2, 1)]
 
 
+def test_of_two_that_are_free_the_faster_goes_first() -> None:
+    slow, fast, new = a_session(2, 8), a_session(3, 4), a_session(4, 4)
+    slow.pace, fast.pace = 0.3, 0.1
+    assert [b.session.peer for b in a_dispatcher(1, slow, fast).dispatch()] == [3]
+    slow.pace = 0.15  # not so slow that two batches of credit were not better than one
+    assert [b.session.peer for b in a_dispatcher(1, slow, fast).dispatch()] == [2]
+    new.granted_tasks = 5  # nothing is known of it: it may be as fast as the fastest
+    assert [b.session.peer for b in a_dispatcher(1, fast, new).dispatch()] == [4]
+
+
+def test_differences_too_slight_to_matter_are_none() -> None:
+    first, second = a_session(2, 4), a_session(3, 5)
+    first.pace, second.pace = 0.0001, 0.0009
+    assert [b.session.peer for b in a_dispatcher(1, first, second).dispatch()] == [3]
+
+
 def test_small_batches_are_shared_out() -> None:
     sessions = [a_session(peer, 100, batch=1) for peer in (2, 3, 4, 5)]
     bundles = a_dispatcher(40, *sessions).dispatch()

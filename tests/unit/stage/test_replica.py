@@ -458,6 +458,16 @@ def test_it_says_goodbye_to_everybody():
     assert {order.link for order in rig.links.take()} == {OWNER, NEXT}
 
 
+def test_after_its_goodbye_it_dials_nobody_whoever_is_named_to_it():
+    rig = Rig()
+    rig.replica.part(0.0)
+    rig.links.take()
+    late = Peers(2, [Peer("tcp://b:1", 5, Role.REPLICA, *B)])
+    rig.replica.delivered(Delivery(rig.gateway, (), late), 9.0)
+    rig.replica.know_gateways(["tcp://g:2"], 9.0)
+    assert addresses(rig) == set()
+
+
 def test_the_output_of_a_second_attempt_goes_by_its_owner_who_knows_where_it_was_tried():
     rig = Rig(follower=True)
     rig.take(1, path=(A, B))
