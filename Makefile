@@ -30,6 +30,8 @@ help:
 	@echo "make pictures      draw the last result of bench into docs/pictures"
 	@echo "make overload      five times too much load for a minute: what is served, refused, used"
 	@echo "make simulate      whole meshes under faults on a fake clock; N=2000 FIRST=0, or one: SEED=4711"
+	@echo "make chaos         real faults on real processes, the long ones too; a table at the end"
+	@echo "make soak          random faults for MINUTES=10: nothing lost, nothing grows"
 	@echo "make mutants       break the code on purpose: which check of the simulation notices"
 	@echo "make package       the wheel, into dist/"
 	@echo "make test-compose  of these, what needs a container engine"
@@ -42,6 +44,13 @@ test: $(VENV)/dev.stamp $(VENV)/examples.stamp $(VENV)/benchmarks.stamp
 	$(BIN)/python tests/coverage_gate.py
 	$(BIN)/python -m pytest -q --hypothesis-profile=thorough -n 2 $(UNIT)
 	$(BIN)/python -m pytest -q --hypothesis-profile=thorough tests $(UNIT:%=--ignore=%)
+
+chaos: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -q -m "" tests/faults
+
+.PHONY: chaos soak
+soak: $(VENV)/dev.stamp
+	SOAK_MINUTES=$(or $(MINUTES),10) SOAK_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -q -m "" tests/faults/test_soak.py
 
 test-compose: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -q tests/compose

@@ -30,7 +30,15 @@ settings.register_profile("steady", _thorough, max_examples=100, derandomize=Tru
 settings.register_profile("quick", _thorough, max_examples=8, derandomize=True)
 settings.load_profile("steady")
 
-ALLOWED_SKIPS = (r"no container engine: .+", r"no curl: .+", r"no h2load: .+", r"no wrk: .+")
+ALLOWED_SKIPS = (
+    r"no container engine: .+",
+    r"no curl: .+",
+    r"no h2load: .+",
+    r"no wrk: .+",
+    r"no libfaketime: .+",
+    r"no own mount namespace: .+",
+    r"no cgroup of our own: .+",
+)
 
 MARK = "MESHLINE_TEST_SESSION"
 # Seconds that what is ending may take to have ended: after a unit test, after the session.

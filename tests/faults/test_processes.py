@@ -1,0 +1,252 @@
+"""Processes that are killed, stopped, started again, or that die of themselves."""
+
+import json
+import os
+import signal
+import threading
+import time
+import urllib.request
+
+import pytest
+from fleet import answer, fleet, parent, send
+from load import Load
+
+SLEEP = 0.4  # seconds of the forward in which a replica is killed
+TRIES = 3
+
+
+def ask(port, number, **more):
+    """One request by itself; returns the seconds that it took."""
+    body = json.dumps({"n": number, **more}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/inference", data=body)
+    began = time.monotonic()
+    with urllib.request.urlopen(request, timeout=60.0) as got:
+        assert json.loads(got.read())["n"] == answer(number)
+    return time.monotonic() - began
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """For faults that leave it as it was."""
+    with fleet(tmp_path_factory.mktemp("fleet")) as made:
+        yield made
+
+
+@pytest.mark.parametrize("stage", ["first", "second"])
+def test_a_replica_is_killed_amid_a_batch(shared, unharmed, stage):
+    with Load([shared.port]) as load:
+        load.warm()
+        send(shared.pids(stage)[0], signal.SIGKILL)
+        load.run(1.0)
+        shared.until_whole()
+        load.run(0.5)
+    unharmed(f"SIGKILL of one of two replicas of `{stage}`", shared, load)
+
+
+def test_neighbours_in_the_pipeline_are_killed_together(shared, unharmed):
+    with Load([shared.port]) as load:
+        load.warm()
+        victims = [shared.pids(stage)[0] for stage in ("first", "second")]
+        for pid in victims:
+            send(pid, signal.SIGKILL)
+        load.run(1.0)
+        shared.until_whole()
+        load.run(0.5)
+    unharmed("SIGKILL of a replica of each stage at once", shared, load)
+
+
+def begun_again(shared, kill):
+    """Seconds from a death amid a forward until the forward had begun elsewhere, about."""
+    took = []
+    asked = {"at": "first", "deed": "sleep", "seconds": SLEEP}
+    thread = threading.Thread(target=lambda: took.append(ask(shared.port, 5, **asked)))
+    usual = min(ask(shared.port, 5, **asked) for _ in range(2))
+    began = time.monotonic()
+    thread.start()
+    shared.until(lambda: holder(shared), "somebody computes")
+    time.sleep(SLEEP / 2)
+    victim = holder(shared)
+    kill(victim)
+    died = time.monotonic() - began
+    thread.join()
+    (shared.folder / f"computing.{victim}").unlink()
+    return took[0] - died - usual
+
+
+def holder(shared):
+    """The replica that computes now, 0 if none does."""
+    return next((int(path.suffix[1:]) for path in shared.folder.glob("computing.*")), 0)
+
+
+def kill_replica(pid):
+    send(pid, signal.SIGKILL)
+
+
+def kill_with_supervisor(pid):
+    for victim in (parent(pid), pid):
+        send(victim, signal.SIGKILL)
+
+
+def restore(shared):
+    for name, process in list(shared.hosts.items()):
+        if process.poll() is not None:
+            shared.wanted[name.partition("@")[0]] -= 1
+            shared.add_host(name)
+    shared.until_whole()
+
+
+@pytest.mark.parametrize("kill", [kill_replica, kill_with_supervisor])
+def test_what_the_dead_held_is_begun_again_at_once(shared, unharmed, kill):
+    delays = []
+    for _ in range(TRIES):
+        delays.append(begun_again(shared, kill))
+        restore(shared)
+    told = "by its supervisor" if kill is kill_replica else "by its link alone"
+    unharmed.tell(f"begun again after a death told {told}", *["-"] * 7, f"{min(delays):.3f} s")
+    # A link that is gone has 0.1 s to come back before its replica is taken for dead.
+    assert min(delays) < (0.05 if kill is kill_replica else 0.15), delays
+
+
+def test_a_supervisor_is_killed(shared, unharmed):
+    with Load([shared.port]) as load:
+        load.warm()
+        send(shared.hosts["first@1"].pid, signal.SIGKILL)
+        shared.hosts["first@1"].wait()
+        load.run(1.0)
+        restore(shared)
+        load.run(0.5)
+    unharmed("SIGKILL of a supervisor", shared, load)
+
+
+def test_a_replica_stands_still_and_goes_on(shared, unharmed):
+    with Load([shared.port]) as load:
+        load.warm()
+        pid = shared.pids("second")[0]
+        send(pid, signal.SIGSTOP)
+        load.run(3.0)
+        send(pid, signal.SIGCONT)
+        load.run(0.5)
+        shared.until_whole()
+        load.run(0.5)
+    unharmed("SIGSTOP of a replica for 3 s", shared, load)
+
+
+def test_hosts_are_told_to_stop_one_after_the_other(shared, unharmed):
+    with Load([shared.port]) as load:
+        load.warm()
+        for name in list(shared.hosts):
+            shared.hosts[name].terminate()
+            assert shared.hosts[name].wait(20.0) == 0
+            restore(shared)
+        load.run(0.5)
+    unharmed("SIGTERM of every supervisor in turn", shared, load)
+
+
+def test_a_stage_grows_and_shrinks(shared, unharmed):
+    cycle(shared, unharmed, 1)
+
+
+@pytest.mark.chaos
+def test_a_stage_grows_and_shrinks_for_a_minute(shared, unharmed):
+    cycle(shared, unharmed, 12)
+
+
+def cycle(shared, unharmed, times):
+    with Load([shared.port]) as load:
+        load.warm()
+        for _ in range(times):
+            for number in range(3, 6):
+                shared.add_host(f"second@{number}")
+            shared.until_whole()
+            load.run(0.5)
+            for number in range(3, 6):
+                host = shared.hosts.pop(f"second@{number}")
+                host.terminate()
+                assert host.wait(20.0) == 0
+                shared.wanted["second"] -= 1
+        shared.until_whole()
+        load.run(0.5)
+    unharmed(f"a stage from 2 to 5 replicas and back, {times} times", shared, load)
+
+
+@pytest.mark.parametrize("fate", ["crash", "unborn", "fork"])
+def test_a_replica_that_is_not_well_joins(tmp_path, unharmed, fate):
+    what = {
+        "crash": "a replica that crashes 0.5 s after it was constructed, again and again",
+        "unborn": "a replica whose worker cannot be constructed",
+        "fork": "SIGKILL of a replica whose forked child holds its sockets",
+    }[fate]
+    with fleet(tmp_path) as made, Load([made.port]) as load:
+        load.warm()
+        host = made.add_host("first@9", FAULT_FATE=fate)
+        if fate == "fork":
+            made.until_whole()
+            send(made.children("first@9")[0], signal.SIGKILL)
+        load.run(3.0)
+        host.terminate()
+        host.wait(20.0)
+        made.wanted["first"] -= 1
+        del made.hosts["first@9"]
+        made.until_whole()
+        load.run(0.5)
+        load.stop()
+        unharmed(what, made, load)
+        if fate == "unborn":
+            assert made.log().count("the device is not there") < 10
+        for pid in made.alive():
+            if pid not in known(made):
+                os.kill(pid, signal.SIGKILL)  # the forked child, which is the user's own
+
+
+def known(made):
+    """Processes that the fleet runs."""
+    ours = [*made.gateways.values(), *made.hosts.values()]
+    pids = {process.pid for process in ours}
+    return pids | {pid for name in made.hosts for pid in made.children(name)}
+
+
+def test_one_gateway_of_two_is_killed(tmp_path, unharmed):
+    with fleet(tmp_path, gateways=2) as made:
+        doomed, other = made.gateways
+        with Load([other]) as load, Load([doomed]) as lost:
+            load.warm()
+            made.gateways[doomed].kill()
+            made.gateways[doomed].wait()
+            lost.stop()
+            load.run(2.0)
+        del made.gateways[doomed]
+        unharmed("SIGKILL of the other gateway of two", made, load)
+        assert lost.tally.failed
+        assert not lost.tally.wrong
+
+
+def test_requests_with_the_default_timeout_outlast_a_replica_that_stands_still(tmp_path, unharmed):
+    with fleet(tmp_path, timeout="3s", limit="3s") as made, Load([made.port]) as load:
+        load.warm()
+        pid = made.pids("first")[0]
+        send(pid, signal.SIGSTOP)
+        load.run(4.0)
+        send(pid, signal.SIGCONT)
+        load.run(0.5)
+        made.until_whole()
+        load.run(0.5)
+        load.stop()
+        unharmed(
+            "SIGSTOP of a replica for 4 s, requests with the default timeout of 3 s", made, load
+        )
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("seconds", [6.0, 10.0])
+@pytest.mark.parametrize("who", ["gateway", "replica"])
+def test_a_process_stands_still_for_long(shared, unharmed, who, seconds):
+    pid = shared.gateways[shared.port].pid if who == "gateway" else shared.pids("first")[0]
+    with Load([shared.port]) as load:
+        load.warm()
+        send(pid, signal.SIGSTOP)
+        load.run(seconds)
+        send(pid, signal.SIGCONT)
+        load.run(0.5)
+        shared.until_whole()
+        load.run(0.5)
+    unharmed(f"SIGSTOP of a {who} for {seconds:g} s", shared, load)
