@@ -30,6 +30,7 @@ from mesh.log import get_logger
 from mesh.messages import Role
 from mesh.metrics import Metrics
 from mesh.node import Node
+from mesh.security import Keys
 from mesh.settings import GatewayProcess
 from mesh.sockets import ZmqNetwork
 
@@ -63,7 +64,9 @@ class Gateway:
         self._core = GatewayCore(
             self._links, routes, settings.max_attempts, monotonic(), settings.restart_grace
         )
-        self._network = ZmqNetwork(monotonic, self._watch, self._unwatch)
+        keys = Keys(settings.keys, (), "gateway") if settings.keys else None
+        self._network = ZmqNetwork(monotonic, self._watch, self._unwatch, keys)
+        self._links.admits = self._network.objection
         self._drive = Drive(Node(self._core, self._network), self._answer, lambda: self._core.calm)
         self._desk = Desk(
             self._core,

@@ -44,7 +44,7 @@ class Links(Upkeep):
     Args:
         identity: what it says of itself.
         chance: draws from 0 to 1.
-        load: see `Upkeep`, also for the attributes.
+        load, admits: see `Upkeep`, also for the attributes.
     """
 
     # --- what the network reports ----------------------------------------------------------------
@@ -156,7 +156,7 @@ class Links(Upkeep):
         if session is not None and session.link == link and resumed:
             self._send(link, session.say(welcome_of(self.identity, session, True), now))
             return None
-        reason = objection(self.identity, peer, hello)
+        reason = objection(self.identity, peer, hello) or self.admits(link, hello)
         if session is not None and session.link is not None and not resumed:
             reason = "you are connected already, by another link"
             self._ping(session, now)  # unless that one is gone and nobody has noticed

@@ -26,9 +26,11 @@ class Reporter:
     Args:
         mesh: name of the mesh.
         timeout: seconds that a request lives by default; heartbeats follow from it.
+        keys: folder of keys, "" for plain links.
     """
 
-    def __init__(self, mesh: str, timeout: float) -> None:
+    def __init__(self, mesh: str, timeout: float, keys: str = "") -> None:
+        self._keys = keys
         identity = Identity(
             incarnation=secrets.randbits(63) | 1,
             role=Role.SUPERVISOR,
@@ -53,13 +55,15 @@ class Reporter:
             selector: of the loop; a descriptor's entry there holds what is to be called.
             nudge: has the loop turn; called from another thread.
         """
+        from mesh.security import Keys
         from mesh.sockets import ZmqNetwork
 
         def watch(fd: int) -> None:
             selector.register(fd, selectors.EVENT_READ, lambda: self._ready.append(fd))
 
         self._nudge = nudge
-        self._network = ZmqNetwork(monotonic, watch, lambda fd: _forget(selector, fd))
+        keys = Keys(self._keys, ["supervisor"]) if self._keys else None
+        self._network = ZmqNetwork(monotonic, watch, lambda fd: _forget(selector, fd), keys)
         self._node = Node(self._herald, self._network)
         self._look()
 

@@ -140,6 +140,7 @@ class Service:
             grace=self._settings.gateway.grace,
             run_folder=str(self._folder),
             log_level=self._settings.log_level,
+            keys=self._settings.gateway.keys,
         )
 
     def _gateways(self) -> tuple[str, ...]:
@@ -174,7 +175,7 @@ def run(
         base: where to make the run folder, if not at the usual place.
     """
     with RunFolder(base) as folder:
-        reporter = Reporter(settings.name, settings.gateway.timeout)
+        reporter = Reporter(settings.name, settings.gateway.timeout, settings.gateway.keys)
         service = Service(settings, sources, folder.path, with_gateway, reporter=reporter)
         return Processes(Supervisor(service.plan()), service, folder, reporter).run()
 

@@ -94,6 +94,9 @@ class GatewaySettings:
     insecure: bool = setting(
         False, Switch(), "let other machines reach mesh ports although nothing authenticates them"
     )
+    keys: str = setting(
+        "", Text(r".*", "a folder"), "folder of keys, see `mesh keygen`; tcp ports then demand them"
+    )
 
     @property
     def host(self) -> str:
@@ -214,7 +217,7 @@ class MeshSettings:
         _check_routes(self.routes, self.stages)
         for stage in self.stages.values():
             _check_stage(stage, self.gateway)
-        _check_exposed("gateway", "bind", self.gateway.bind, self.gateway.insecure)
+        _check_exposed("gateway", "bind", self.gateway.bind, self.gateway)
 
     @property
     def revision(self) -> str:
@@ -302,6 +305,7 @@ class ReplicaProcess:
         grace: seconds that stopping may take before what is left is killed.
         run_folder: private folder of this run, ``""`` where there is none.
         log_level: one of `LEVELS`.
+        keys: folder of keys, ``""`` for plain links.
     """
 
     mesh: str
@@ -316,6 +320,7 @@ class ReplicaProcess:
     grace: float = 8.0
     run_folder: str = ""
     log_level: str = "info"
+    keys: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain values for `json.dumps`."""
@@ -393,13 +398,18 @@ def _check_stage(stage: StageSettings, gateway: GatewaySettings) -> None:
     if gateway.max_body > stage.pool:
         text = f"{show_size(stage.pool)} cannot hold one request of [gateway] max_body = "
         raise Fault(table, "pool", text + f"{show_size(gateway.max_body)}; raise it to that")
-    _check_exposed(table, "feed", stage.feed, gateway.insecure)
+    _check_exposed(table, "feed", stage.feed, gateway)
 
 
-def _check_exposed(table: str, key: str, address: str, insecure: bool) -> None:
+def _check_exposed(table: str, key: str, address: str, gateway: GatewaySettings) -> None:
     """Refuse a port that strangers can reach, unless somebody said that this is meant."""
-    if insecure or not address.startswith("tcp://") or is_loopback(split_tcp(address)[0]):
+    if gateway.insecure or gateway.keys or not address.startswith("tcp://"):
         return
-    text = f"{address} can be reached from other machines, and nothing authenticates them yet; "
-    way_out = "listen on 127.0.0.1, or set insecure = true in [gateway] if that network is trusted"
+    if is_loopback(split_tcp(address)[0]):
+        return
+    text = f"{address} can be reached from other machines, and nothing authenticates them; "
+    way_out = (
+        "run `mesh keygen` and name its folder as keys in [gateway], listen on 127.0.0.1, or set "
+        "insecure = true there if that network is trusted"
+    )
     raise Fault(table, key, text + way_out)

@@ -15,7 +15,9 @@ from zmq.utils.monitor import recv_monitor_message
 
 from mesh.errors import StartError
 from mesh.fields import MAX_BODY, Frame
+from mesh.messages import Hello
 from mesh.node import Event, Happened
+from mesh.security import Check, Keys
 
 # Past the sugar's keyword and enum handling, which costs 1 µs per call.
 _send: Callable[..., object] = zmq.backend.Socket.send
@@ -73,6 +75,10 @@ class ZmqNetwork:
         clock: monotonic time in seconds.
         watch: called with each descriptor that the loop must watch from now on.
         unwatch: called with each that it must not watch any more.
+        keys: that tcp links are secured with, None for plain ones.
+
+    Attributes:
+        gateways: addresses of gateways; all others that are dialled are feeds. None: all are.
 
     Example:
         >>> import time
@@ -87,11 +93,16 @@ class ZmqNetwork:
         clock: Callable[[], float],
         watch: Callable[[int], None] = _nobody,
         unwatch: Callable[[int], None] = _nobody,
+        keys: Keys | None = None,
     ) -> None:
         self._context = zmq.Context()
         self._clock = clock
         self._watch = watch
         self._unwatch = unwatch
+        self.gateways: set[str] | None = None
+        self._keys = keys
+        self._check: Check | None = None
+        self._key_of: dict[int, str] = {}  # of links that dialled us, while keys are checked
         self._router: zmq.Socket[bytes] | None = None
         self._router_fd = self._monitor_fd = -1
         self._router_poll: list[tuple[zmq.Socket[bytes], int]] = []
@@ -118,6 +129,10 @@ class ZmqNetwork:
         """
         socket = self._socket(zmq.ROUTER, address)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        if self._keys is not None and address.startswith("tcp://"):
+            self._check = Check(self._context, self._keys)
+            self._check.try_wrong_key()
+            self._keys.secure_listening(socket)
         monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         try:
             socket.bind(address)
@@ -141,6 +156,9 @@ class ZmqNetwork:
         socket.setsockopt(zmq.IMMEDIATE, 1)
         socket.setsockopt(zmq.RECONNECT_IVL, -1)
         socket.setsockopt(zmq.CONNECT_TIMEOUT, 3000)
+        if self._keys is not None and address.startswith("tcp://"):
+            is_gateway = self.gateways is None or address in self.gateways
+            self._keys.secure_dialling(socket, "gateway" if is_gateway else "feed")
         try:
             socket.connect(address)
         except zmq.ZMQError:  # no such address: the attempt runs out like any other
@@ -171,6 +189,13 @@ class ZmqNetwork:
         identity = self._id_of.pop(link, None)
         if identity is not None:
             self._by_id.pop(identity, None)
+            self._key_of.pop(link, None)
+
+    def objection(self, link: int, hello: Hello) -> str:
+        """Why who dialled us may not be what it says, by its key; "" where none are checked."""
+        if self._keys is None or self._check is None:
+            return ""
+        return self._keys.objection(self._key_of.get(link, ""), hello)
 
     def close(self) -> None:
         """Close every socket and the context."""
@@ -181,6 +206,9 @@ class ZmqNetwork:
             self._unwatch(self._monitor_fd)
             _close_watched(self._router, self._monitor)
             self._router = None
+        if self._check is not None:
+            self._check.close()
+            self._check = None
         self._context.term()
 
     # --- sending ---------------------------------------------------------------------------------
@@ -245,14 +273,29 @@ class ZmqNetwork:
                 self._look_at_router = False
                 return
             identity = router.recv(_LAST)
-            frames = _receive_frames(router)
             link = self._by_id.get(identity)
             if link is None:
-                link = self._name(identity)
+                frames, key = self._first_frames(router)
+                link = self._name(identity, key)
+            else:
+                frames = _receive_frames(router)
             events.append((Happened.MESSAGE, link, frames))
 
-    def _name(self, identity: bytes) -> int:
+    def _first_frames(self, router: zmq.Socket[bytes]) -> tuple[list[Frame], str]:
+        """Of somebody new: its first message, and the key by which it was let in."""
+        if self._check is None:
+            return _receive_frames(router), ""
+        first = router.recv(_LAST, copy=False)
+        try:
+            key = str(first.get("User-Id"))
+        except zmq.ZMQError:  # none was asked for
+            key = ""
+        return [first.bytes, *(_receive_frames(router) if first.more else ())], key
+
+    def _name(self, identity: bytes, key: str) -> int:
         self._accepted += 1
+        if key:
+            self._key_of[self._accepted] = key
         self._by_id[identity] = self._accepted
         self._id_of[self._accepted] = identity
         return self._accepted

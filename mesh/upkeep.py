@@ -23,7 +23,7 @@ from mesh.instructions import (
     Send,
     Silent,
 )
-from mesh.messages import Bye, Credit, Drain, Header, Message, Ping, Role, Type, Who
+from mesh.messages import Bye, Credit, Drain, Header, Hello, Message, Ping, Role, Type, Who
 from mesh.session import Session
 from mesh.wire import encode, seal
 
@@ -41,6 +41,10 @@ def _not_computing(now: float) -> tuple[int, int, int]:
     return 0, 0, 0
 
 
+def _anybody(link: int, hello: Hello) -> str:
+    return ""
+
+
 def _feeds_us(session: Session) -> bool:
     producer = session.role in (Role.GATEWAY, Role.REPLICA) and session.stage is None
     return producer and session.link is not None
@@ -53,6 +57,7 @@ class Upkeep:
     Args:
         identity: what it says of itself.
         chance: draws from 0 to 1.
+        admits: tells why who says HELLO on a link may not be what it says, or "".
         load: tells the tasks queued, the milliseconds that the running batch took so far and
             may take, for PING.
 
@@ -67,6 +72,7 @@ class Upkeep:
     identity: Identity
     chance: Callable[[], float]
     load: Callable[[float], tuple[int, int, int]] = _not_computing
+    admits: Callable[[int, Hello], str] = _anybody
     sessions: dict[int, Session] = field(default_factory=dict)
     out: list[Instruction] = field(default_factory=list)
     news: deque[News] = field(default_factory=deque)

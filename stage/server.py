@@ -19,6 +19,7 @@ from mesh.links import Links
 from mesh.loading import explain, load
 from mesh.log import get_logger
 from mesh.messages import Role, StageFacts
+from mesh.security import Keys
 from mesh.settings import ReplicaProcess
 from mesh.sockets import ZmqNetwork
 from mesh.worker import Worker
@@ -45,11 +46,11 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
     gc.collect()
     gc.freeze()  # model and libraries live for ever: no collection need look at them again
     loop = Loop(runner, _log, process.timeout, settings.kill_grace)
-    network = ZmqNetwork(monotonic, loop.watch, loop.unwatch)
+    network = ZmqNetwork(monotonic, loop.watch, loop.unwatch, _keys(process))
     discovery = None
     try:
         identity = _identity(process, worker)
-        links = Links(identity, secrets.SystemRandom().random)
+        links = Links(identity, secrets.SystemRandom().random, admits=network.objection)
         feed = _feed(process, network)
         identity.feed = placed(feed, process.gateways)
         if feed and not identity.feed:
@@ -57,9 +58,11 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
 
         def found(addresses: set[str], now: float) -> None:
             identity.feed = identity.feed or placed(feed, addresses)
+            network.gateways = addresses
             replica.know_gateways(addresses, now)
 
         discovery = Discovery(process.gateways, lambda new: loop.post(lambda now: found(new, now)))
+        network.gateways = discovery.known
         replica = Replica(links, _facts(identity), _batcher(process), discovery.known, monotonic())
         lifeline.leaving = lambda: replica.draining
         discovery.start()
@@ -126,6 +129,12 @@ def _identity(process: ReplicaProcess, worker: Worker) -> Identity:
         pid=os.getpid(),
         pool=settings.pool,
     )
+
+
+def _keys(process: ReplicaProcess) -> Keys | None:
+    if not process.keys:
+        return None
+    return Keys(process.keys, [f"stage-{process.stage.name}", "stage"], "feed")
 
 
 def _schema(worker: Worker) -> str:

@@ -29,6 +29,7 @@ PURE = frozenset(
         "mesh/backlog.py",
         "mesh/board.py",
         "mesh/bundles.py",
+        "mesh/allowance.py",
         "mesh/client/core.py",
         "mesh/codec.py",
         "mesh/dialling.py",

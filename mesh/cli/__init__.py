@@ -11,6 +11,7 @@ from importlib.metadata import version
 import click
 
 from mesh.cli.asking import call, status
+from mesh.cli.keys import keygen
 from mesh.cli.running import check, gateway, stage, up
 from mesh.errors import MeshError, SettingsError, StartError
 from mesh.supervisor import EXIT_NOT_STARTED, EXIT_SETTINGS
@@ -22,7 +23,7 @@ def commands() -> None:
     """Serve machine-learning models as pipelines of processes."""
 
 
-for _command in (up, gateway, stage, check, status, call):
+for _command in (up, gateway, stage, check, status, call, keygen):
     commands.add_command(_command)
 
 

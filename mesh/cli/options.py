@@ -18,7 +18,7 @@ _SHOWN = {"duration": show_duration, "size": show_size}
 _OVERLAID = {
     "": {"log_level": entries(MeshSettings)["log_level"]},
     "gateway": entries(GatewaySettings),
-    "exposed": {"insecure": entries(GatewaySettings)["insecure"]},
+    "exposed": {key: entries(GatewaySettings)[key] for key in ("insecure", "keys")},
     "stage": {key: one for key, one in entries(StageSettings).items() if key != "env"},
 }
 

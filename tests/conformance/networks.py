@@ -16,6 +16,7 @@ from time import monotonic
 
 from mesh.fields import Frame
 from mesh.node import Event, Happened, Network
+from mesh.security import Keys, generate
 from mesh.sockets import ZmqNetwork
 from mesh.testing import FakeClock, MemoryNetwork
 
@@ -23,8 +24,10 @@ PATIENCE = 5.0
 
 DIALLER = """
 import sys, threading, time
+from mesh.security import Keys
 from mesh.sockets import ZmqNetwork
-network = ZmqNetwork(time.monotonic)
+keys = Keys(sys.argv[2], ["stage"], "gateway") if sys.argv[2] else None
+network = ZmqNetwork(time.monotonic, keys=keys)
 network.dial(-1, sys.argv[1])
 until = time.monotonic() + 10
 while not network.receive() and time.monotonic() < until:
@@ -35,8 +38,10 @@ threading.Event().wait(60)
 """
 LISTENER = """
 import sys, threading, time
+from mesh.security import Keys
 from mesh.sockets import ZmqNetwork
-network = ZmqNetwork(time.monotonic)
+keys = Keys(sys.argv[2], ["stage"], "gateway") if sys.argv[2] else None
+network = ZmqNetwork(time.monotonic, keys=keys)
 print(network.listen(sys.argv[1]), flush=True)
 threading.Event().wait(60)
 """
@@ -164,7 +169,7 @@ class Memory(Setup):
 
 
 class Real(Setup):
-    """`ZmqNetwork` over ipc or tcp."""
+    """`ZmqNetwork` over ipc or tcp, or over tcp with keys."""
 
     def __init__(self, folder: Path, scheme: str) -> None:
         super().__init__()
@@ -173,6 +178,9 @@ class Real(Setup):
         self._count = 0
         self._polls: list[select.epoll] = []
         self._children: list[subprocess.Popen[str]] = []
+        self._keys = folder / "keys" if scheme == "keys" else None
+        if self._keys is not None:
+            generate(self._keys, ())
 
     def now(self) -> float:
         return monotonic()
@@ -181,14 +189,17 @@ class Real(Setup):
         poll = select.epoll()
         self._polls.append(poll)
         network = ZmqNetwork(
-            monotonic, lambda fd: poll.register(fd, select.EPOLLIN), lambda fd: poll.unregister(fd)
+            monotonic,
+            lambda fd: poll.register(fd, select.EPOLLIN),
+            lambda fd: poll.unregister(fd),
+            None if self._keys is None else Keys(str(self._keys), ["stage"], "gateway"),
         )
         end = End(network, lambda longest: [fd for fd, _ in poll.poll(longest)])
         self.ends.append(end)
         return end
 
     def address(self) -> str:
-        if self._scheme == "tcp":
+        if self._scheme in ("tcp", "keys"):
             return "tcp://127.0.0.1:*"
         if self._scheme == "tcp6":
             return "tcp://[::1]:*"
@@ -213,7 +224,7 @@ class Real(Setup):
         return child.stdout.readline().strip(), child.kill
 
     def _child(self, text: str, address: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", text, address]
+        command = [sys.executable, "-c", text, address, str(self._keys or "")]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self._children.append(child)
         return child

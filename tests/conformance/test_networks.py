@@ -1,4 +1,4 @@
-"""What a `Network` must do: the same of memory and of ZeroMQ over ipc and tcp."""
+"""What a `Network` must do: the same of memory and of ZeroMQ over ipc, tcp, and tcp with keys."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _no_thread_of_libraries() -> Iterator[None]:
     garbage.gc.stop()
 
 
-@pytest.fixture(params=["memory", "ipc", "tcp"])
+@pytest.fixture(params=["memory", "ipc", "tcp", "keys"])
 def setup(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Setup]:
     made: Setup = Memory() if request.param == "memory" else Real(tmp_path, request.param)
     yield made

@@ -128,6 +128,7 @@ class Fleet:
         folder: a place of its own.
         timeout: of the gateway, as its file has it.
         limit: of each stage.
+        variables: of every process's environment.
 
     Attributes:
         gateways: processes by HTTP port.
@@ -135,8 +136,8 @@ class Fleet:
         hosts: supervisors, by a name of ours: `first@1`.
     """
 
-    def __init__(self, folder, timeout="20s", limit="10s"):
-        self.folder = folder
+    def __init__(self, folder, timeout="20s", limit="10s", variables=None):
+        self.folder, self.variables = folder, variables or {}
         self.runs = Path(tempfile.mkdtemp(prefix="r"))
         self.gateways, self.binds, self.hosts = {}, {}, {}
         self.wanted = dict.fromkeys(STAGES, 0)
@@ -148,7 +149,8 @@ class Fleet:
 
     def start(self, *command, before=(), **variables):
         """Run `mesh` with these arguments, perhaps by way of another command."""
-        environment = {**os.environ, "XDG_RUNTIME_DIR": str(self.runs), **variables}
+        environment = {**os.environ, "XDG_RUNTIME_DIR": str(self.runs), **self.variables}
+        environment |= variables
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(
                 [*before, str(MESH), *map(str, command)],

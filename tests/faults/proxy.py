@@ -33,12 +33,14 @@ class Proxy:
         holes: directions, of `up` and `down`, in which nothing passes for now.
         fuse: bytes going up after which a connection is cut, drawn anew for each; 0 for never.
         cuts: connections that were cut.
+        record: what went up, while somebody wants to know.
     """
 
     def __init__(self, port):
         self.port = free_port()
         self.delay, self.rate, self.fuse, self.cuts = 0.0, 0, 0, 0
         self.holes = set()
+        self.record = None
         self._target = port
         self._pipes = set()
         self._chance = random.Random(port)
@@ -124,6 +126,8 @@ class Proxy:
         try:
             while piece := await reader.read(CHUNK):
                 await self._let(len(piece), direction)
+                if self.record is not None and direction == "up":
+                    self.record += piece
                 if pipe.deaf:
                     continue
                 if fuse and len(piece) >= fuse:

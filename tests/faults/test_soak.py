@@ -18,9 +18,9 @@ import pytest
 from fleet import STAGES, send
 from load import Load
 from site_runs import rss
-from test_clients import vanish
-from test_computing import asked
-from test_links import through
+from test_bad_forwards import asked
+from test_harmed_links import through
+from test_rude_clients import vanish
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "1"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))

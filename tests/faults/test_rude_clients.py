@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fleet import RESET, answer, fleet
 from load import Load
-from test_computing import asked
+from test_bad_forwards import asked
 
 MEMORY = "/sys/fs/cgroup/memory"
 BODY = b'{"n": 1}'

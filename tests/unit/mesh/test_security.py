@@ -1,0 +1,128 @@
+"""Keys on disk, and the check behind CURVE. What it keeps out is shown in tests/faults."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+import zmq
+
+from mesh import security
+from mesh.errors import SettingsError, StartError
+from mesh.security import Check, Keys, generate, read_pair
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "keys"
+    generate(made, ["detect"])
+    return made
+
+
+def test_keys_are_private_and_on_the_list(folder: Path) -> None:
+    assert folder.stat().st_mode & 0o777 == 0o700
+    names = sorted(path.name for path in folder.glob("*.key"))
+    wanted = ["client.key", "feed.key", "gateway.key", "stage-detect.key", "supervisor.key"]
+    assert names == wanted
+    keys = Keys(str(folder), ["stage-detect", "stage"], "feed")
+    for name in names:
+        assert (folder / name).stat().st_mode & 0o777 == 0o600
+        assert read_pair(folder / name).public in keys.allowance
+
+
+def test_without_names_one_key_is_for_all_stages(tmp_path: Path) -> None:
+    assert tmp_path / "stage.key" in generate(tmp_path, ())
+    Keys(str(tmp_path), ["stage-detect", "stage"])
+
+
+def test_keys_that_are_there_are_not_overwritten(folder: Path) -> None:
+    before = (folder / "gateway.key").read_text()
+    with pytest.raises(SettingsError, match=r"gateway\.key: File exists"):
+        generate(folder, ())
+    assert (folder / "gateway.key").read_text() == before
+
+
+def test_a_secret_that_others_can_read_is_refused_with_the_remedy(folder: Path) -> None:
+    path = folder / "gateway.key"
+    path.chmod(0o640)
+    with pytest.raises(SettingsError, match=rf"mode 640\): run `chmod 600 {path}`"):
+        Keys(str(folder), (), "gateway")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("gateway.key", None, "No such file .* `mesh keygen`"),
+        ("gateway.key", "public = ", "gateway.key: "),
+        ("gateway.key", 'public = "a"', "public is not a key"),
+        ("allowed.toml", None, "cannot read .*allowed.toml"),
+        ("allowed.toml", "", "does not have this process's own key"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(
+    folder: Path, name: str, text: str | None, why: str
+) -> None:
+    if text is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_text(text)
+    with pytest.raises(SettingsError, match=why):
+        Keys(str(folder), (), "gateway")
+
+
+def test_a_list_that_changes_is_in_force_at_once_and_a_broken_one_never(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = Keys(str(folder), ["stage-detect"])
+    path, text = folder / "allowed.toml", (folder / "allowed.toml").read_text()
+    old = read_pair(folder / "client.key").public
+    new = "n" * 40
+    for at, changed in enumerate((text.replace(old, new), "[[", None), 1):
+        if changed is None:
+            path.unlink()
+        else:
+            path.write_text(changed)
+            os.utime(path, ns=(at, at))
+        assert new in keys.allowance
+        assert old not in keys.allowance
+    assert "the former list of keys stays in force" in caplog.text
+    path.write_text(text)
+    assert old in keys.allowance
+
+
+class Anybody:
+    """A list that has every key."""
+
+    def __contains__(self, key: object) -> bool:
+        return True
+
+
+def test_a_check_that_lets_a_wrong_key_in_is_noticed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = zmq.Context()
+    keys = Keys(str(folder), (), "gateway")
+    check = Check(context, keys)
+    check.try_wrong_key()
+    monkeypatch.setattr(Keys, "allowance", Anybody())
+    with pytest.raises(StartError, match="a wrong one was let in"):
+        check.try_wrong_key()
+    check.close()
+    context.term()
+
+
+def test_a_process_whose_check_ends_does_not_go_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(security, "kill_group", ended.set)
+    monkeypatch.setattr(Check, "_answer", lambda *_: 1 / 0)
+    context = zmq.Context()
+    check = Check(context, Keys(str(folder), (), "gateway"))
+    asking = context.socket(zmq.REQ)
+    asking.connect("inproc://zeromq.zap.01")
+    asking.send(b"anything")
+    assert ended.wait(5.0)
+    asking.close(0)
+    check.close()
+    context.term()
