@@ -25,7 +25,8 @@ COPY stage stage
 RUN pip install --no-deps . && rm -rf /build
 
 COPY examples/ocr /service
-RUN useradd --system --create-home mesh
+# A volume that is mounted there belongs to that user, too.
+RUN useradd --system --create-home mesh && install --directory --mode=700 --owner=mesh /keys
 USER mesh
 WORKDIR /service
 EXPOSE 8000 7000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from importlib.metadata import version
 from typing import Any
 
 from gateway.book import Request
@@ -17,14 +18,25 @@ def status(core: GatewayCore, now: float) -> dict[str, Any]:
     return {
         "gateway": f"{core.links.me:x}",
         "mesh": core.links.identity.mesh,
+        "version": version("meshline"),
         "in_flight": len(core.book),
         "hub_hops": core.counts.hub_hops,
+        "deaths": sum(core.counts.deaths.values()),
         "missing": [stage for stage, _ in core.roster.missing()],
         "routes": {
             path: {"stages": [stage for stage, _ in hops]} for path, hops in core.routes.items()
         },
+        "stages": {
+            hop[0]: {
+                "replicas": len(dispatcher.sessions),
+                "waiting": dispatcher.waiting.count,
+                "revision": hop[1],
+            }
+            for hop, dispatcher in core.dispatchers.items()
+        },
         "replicas": [
-            _replica(session, now) for session in sorted(core.roster.sessions.values(), key=_place)
+            _replica(core, session, now)
+            for session in sorted(core.roster.sessions.values(), key=_place)
         ],
     }
 
@@ -33,9 +45,11 @@ def _place(session: Session) -> tuple[str, str, int]:
     return (session.stage.name if session.stage else "", session.host, session.pid)
 
 
-def _replica(session: Session, now: float) -> dict[str, Any]:
+def _replica(core: GatewayCore, session: Session, now: float) -> dict[str, Any]:
     facts = session.stage
     assert facts is not None
+    feeding = core.roster.feeding(session)
+    direct = sum(one.peer in session.owners for one in feeding)
     return {
         "stage": facts.name,
         "replica": f"{session.peer:x}",
@@ -46,6 +60,10 @@ def _replica(session: Session, now: float) -> dict[str, Any]:
         "connected": session.link is not None,
         "draining": session.draining,
         "credit": session.free_tasks,
+        "queued": session.queued,
+        "batch_ms": round(session.pace * 1000, 3),
+        # Of how many replicas before it the outputs come straight; the others' by a gateway.
+        "direct": f"{direct} of {len(feeding)}" if feeding else "-",
         "feed": session.feed or "-",
         "silent_s": round(now - session.heard, 3),
         "round_trip_ms": round(session.round_trip * 1000, 3),

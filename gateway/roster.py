@@ -105,6 +105,11 @@ class Roster:
         ]
         return self._version, peers
 
+    def feeding(self, session: Session) -> list[Session]:
+        """Replicas of the stages before this one's; `owners` says of which it has outputs direct."""
+        before = self._before(_hop(session))
+        return [s for s in self.sessions.values() if _hop(s) in before]
+
     def is_repeatable(self, path: Path) -> bool:
         """Whether all of these stages may run twice for one request."""
         return all(hop not in self.facts or self.facts[hop].repeatable for hop in path)

@@ -1,18 +1,21 @@
-"""Where the gateways are: numeric addresses as they are, names by all their DNS records.
+"""Where the gateways are: numeric addresses as they are, names by all their DNS records, or a file.
 
 libzmq would take the first record only, and resolve it on the thread that moves all messages. So
 names are resolved here, on a thread of their own, again and again: that is how a gateway that is
-scaled up is found. The last good answer is kept while a name server is silent.
+scaled up is found. The last good answer is kept while a name server is silent. A file has one
+address a line, and is read as often; whoever changes it replaces it whole, by renaming another.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import random
 import socket
 import threading
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
-EVERY = 3.0  # seconds between two looks
+EVERY = 3.0  # seconds between two looks, about: many that started together shall not ask together
 MOST = 512  # addresses that one name may stand for
 
 
@@ -23,6 +26,8 @@ def is_numeric(address: str) -> bool:
         >>> is_numeric("tcp://10.0.0.7:7000"), is_numeric("tcp://gateway:7000")
         (True, False)
     """
+    if is_file(address):
+        return False
     if not address.startswith("tcp://"):
         return True
     host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
@@ -33,8 +38,32 @@ def is_numeric(address: str) -> bool:
     return True
 
 
+def is_file(address: str) -> bool:
+    """Whether it is a file that has the addresses: ``file:///path``."""
+    return address.startswith("file://")
+
+
 def resolve(address: str) -> set[str]:
-    """All addresses that a ``tcp://name:port`` stands for; none if the name is unknown now."""
+    """All addresses that a name or a file stands for; none if nothing is known of it now."""
+    return _listed(address) if is_file(address) else _looked_up(address)
+
+
+def _listed(address: str) -> set[str]:
+    """What a file has, a line each; empty ones and those that begin with ``#`` mean nothing."""
+    try:
+        text = Path(address.removeprefix("file://")).read_text()
+    except (OSError, UnicodeDecodeError):
+        return set()
+    lines = [line for raw in text.splitlines() if (line := raw.strip()) and line[0] != "#"]
+    found = (
+        {line} if is_numeric(line) else _looked_up(line)
+        for line in lines[:MOST]
+        if line.startswith(("tcp://", "ipc://"))
+    )
+    return set().union(*found)
+
+
+def _looked_up(address: str) -> set[str]:
     host, _, port = address.removeprefix("tcp://").rpartition(":")
     try:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
@@ -92,14 +121,17 @@ class Discovery:
             with self._telling:
                 if self.known != before and not self._stopped.is_set():
                     self._found(self.known)
-            self._stopped.wait(EVERY)
+            self._stopped.wait(EVERY * random.uniform(0.8, 1.2))
 
 
 def local_address(towards: str) -> str:
     """This host's address as seen from the one at ``tcp://host:port``.
 
-    Loopback towards what is no TCP address; "" while the name is unknown or nothing leads there.
+    Loopback towards what is no TCP address; "" while the name is unknown or nothing leads there,
+    and for a file, whose addresses are still to be read.
     """
+    if is_file(towards):
+        return ""
     if not towards.startswith("tcp://"):
         return "127.0.0.1"
     host, _, port = towards.removeprefix("tcp://").rpartition(":")

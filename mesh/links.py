@@ -244,7 +244,7 @@ class Links(Upkeep):
 
     def _pinged(self, session: Session, ping: Ping, now: float) -> None:
         self._stamps[session.peer] = ping.stamp, now
-        session.owners = ping.owners
+        session.owners, session.queued = ping.owners, ping.queued
         left = (ping.allowed - ping.running) / 1000 if ping.running else 0.0
         session.busy_until = now + min(left, 2 * self.silence)
         if ping.echo:

@@ -254,7 +254,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Several mesh addresses; in a text separated by commas."""
+    """Several mesh addresses, or ``file:///path`` that has some; in a text separated by commas."""
 
     noun: str = "addresses"
 
@@ -262,13 +262,17 @@ class Endpoints:
         """A list of addresses."""
         if not isinstance(value, list | tuple):
             raise ValueError(f"must be a list of addresses, not {value!r}")
-        return tuple(Endpoint().read(one) for one in value)
+        return tuple(one if _is_file(one) else Endpoint().read(one) for one in value)
 
     def parse(self, text: str) -> tuple[str, ...]:
         """Addresses with commas between them."""
         return self.read([one.strip() for one in text.split(",") if one.strip()])
 
     check = read
+
+
+def _is_file(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("file:///")
 
 
 @dataclass(frozen=True)

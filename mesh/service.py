@@ -229,4 +229,6 @@ def _numbered(feed: str, number: int) -> str:
 
 
 def _is_near(address: str) -> bool:
+    if address.startswith("file://"):
+        return False
     return not address.startswith("tcp://") or is_loopback(split_tcp(address)[0])

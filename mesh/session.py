@@ -71,6 +71,7 @@ class Session:
         busy_until: until when the other may be computing and say nothing, as it told.
         silent: whether it has been quiet for too long; `Links` makes news of it.
         round_trip: seconds there and back, as last measured; 0 before the first.
+        queued: tasks that the other said it holds and has not begun.
         pace: seconds that a batch lately took there, learnt from results; 0 before the first.
         draining: nothing new is to be sent to the other.
         owes_drain: the other waits for our DRAIN, which goes when all that was posted is sent.
@@ -106,6 +107,7 @@ class Session:
     busy_until: float = field(default=0.0, init=False)
     silent: bool = field(default=False, init=False)
     round_trip: float = field(default=0.0, init=False)
+    queued: int = field(default=0, init=False)
     pace: float = field(default=0.0, init=False)
     draining: bool = field(default=False, init=False)
     owes_drain: bool = field(default=False, init=False)

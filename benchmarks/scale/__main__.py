@@ -19,11 +19,12 @@ from benchmarks.scale import costs, findings
 from benchmarks.scale.arrays import arrays
 from benchmarks.scale.batches import batches
 from benchmarks.scale.findings import Finding
+from benchmarks.scale.keys import keys
 from benchmarks.scale.memory import memory
 from benchmarks.scale.starts import starts
 from benchmarks.scale.tails import tails
 
-NAMES = "tails batches replicas stages connections arrays starts memory".split()
+NAMES = "tails batches replicas stages connections arrays keys starts memory".split()
 
 
 def main(arguments: list[str]) -> int:
@@ -65,6 +66,7 @@ def measure(only: str, peer: str, seconds: float, times: int = 5) -> list[Findin
         "stages": lambda: costs.stages(ours, seconds),
         "connections": lambda: costs.connections(ours, seconds),
         "arrays": lambda: arrays(both, seconds),
+        "keys": lambda: keys(ours, seconds),
         "starts": lambda: starts(times),
         "memory": lambda: memory(ours, seconds),
     }

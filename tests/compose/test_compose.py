@@ -1,11 +1,14 @@
 """docker-compose.yml: the OCR service in containers, asked from outside them."""
 
+import contextlib
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -39,12 +42,16 @@ def _works(*command):
         return False
 
 
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
 @pytest.fixture(scope="module")
 def service(compose):
     """The running service: a client for it, and a function that runs a Compose command."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    environment = {**os.environ, "PORT": str(port)}
+    port, second = free_port(), free_port()
+    environment = {**os.environ, "PORT": str(port), "PORT2": str(second)}
 
     def run(*arguments):
         return subprocess.run(
@@ -55,6 +62,7 @@ def service(compose):
         run("up", "--detach", "--build")
         with Client(f"http://127.0.0.1:{port}", timeout=60) as client:
             client.wait_ready(120)
+            client.second = f"http://127.0.0.1:{second}"
             yield client, run
     finally:
         sys.stderr.write(run("logs", "--no-color"))
@@ -97,3 +105,175 @@ def test_another_replica_joins_and_leaves_while_requests_run(service):
         client.post("/inference", page()).raise_for_status()
     run("up", "--detach", "--no-recreate", "--scale", "recognize=1")
     client.post("/inference", page()).raise_for_status()
+
+
+# --- under load ----------------------------------------------------------------------------------
+
+
+class Load:
+    """Posts a small page again and again; each answer must be the first one's.
+
+    Args:
+        url: of a gateway.
+    """
+
+    def __init__(self, url):
+        self.sent, self.failed, self.slowest = 0, [], 0.0
+        self._url, self._over = url, threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error):
+        self._over.set()
+        self._thread.join()
+
+    def run(self, seconds):
+        self._over.wait(seconds)
+
+    def _run(self):
+        wanted = None
+        with Client(self._url, timeout=60) as client:
+            while not self._over.is_set():
+                began = monotonic()
+                self.sent += 1
+                try:
+                    answer = client.post("/inference", small_page())
+                    answer.raise_for_status()
+                    lines = [line["text"] for line in answer.json()["lines"]]
+                    wanted = wanted or lines
+                    assert lines == wanted
+                except Exception as error:  # noqa: BLE001 - whichever it is, it is counted
+                    self.failed.append(repr(error))
+                self.slowest = max(self.slowest, monotonic() - began)
+
+
+def small_page():
+    """The first lines of the page."""
+    import cv2
+    import numpy
+
+    whole = cv2.imdecode(numpy.frombuffer(page(), numpy.uint8), cv2.IMREAD_COLOR)
+    return cv2.imencode(".png", whole[:60])[1].tobytes()
+
+
+@pytest.fixture
+def pair(service):
+    """The service with two containers of each stage, as ids by stage."""
+    client, run = service
+    scale(run, 2)
+    whole(client, 2)
+    return {stage: run("ps", "--quiet", stage).split() for stage in STAGES}
+
+
+STAGES = ("decode", "detect", "recognize")
+
+
+def scale(run, count):
+    wanted = [part for stage in STAGES for part in ("--scale", f"{stage}={count}")]
+    run("up", "--detach", "--no-recreate", *wanted)
+
+
+def whole(client, count, patience=90.0):
+    """Wait until a gateway sees so many replicas of each stage; returns the seconds."""
+    began = monotonic()
+    while True:
+        with contextlib.suppress(Exception):
+            there = client.get("/mesh/status").json()["replicas"]
+            each = [sum(r["stage"] == s and r["connected"] for r in there) for s in STAGES]
+            if each == [count] * len(STAGES):
+                return monotonic() - began
+        assert monotonic() < began + patience, there
+        threading.Event().wait(0.2)
+
+
+def docker(*arguments):
+    return subprocess.run(
+        ["docker", *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def unharmed(what, load, took, capsys):
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n{what}: {load.sent} sent, {len(load.failed)} failed, slowest {load.slowest:.2f} s, "
+            f"all there again after {took:.1f} s\n"
+        )
+    assert not load.failed, load.failed
+    assert load.sent > 1
+
+
+def test_all_stages_grow_and_shrink_under_load(service, capsys):
+    client, run = service
+    with Load(client.url) as load:
+        load.run(1.0)
+        scale(run, 4)
+        whole(client, 4)
+        scale(run, 1)
+        took = whole(client, 1)
+        load.run(1.0)
+    unharmed("every stage from 1 to 4 containers and back", load, took, capsys)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_container_is_killed(service, pair, stage, capsys):
+    client, _ = service
+    with Load(client.url) as load:
+        load.run(1.0)
+        docker("kill", "--signal", "KILL", pair[stage][0])
+        load.run(1.0)
+        docker("start", pair[stage][0])
+        took = whole(client, 2)
+    unharmed(f"a container of {stage} killed", load, took, capsys)
+
+
+@pytest.mark.parametrize("seconds", [3.0, 15.0])
+def test_a_container_is_paused(service, pair, seconds, capsys):
+    client, _ = service
+    with Load(client.url) as load:
+        load.run(1.0)
+        docker("pause", pair["detect"][0])
+        load.run(seconds)
+        docker("unpause", pair["detect"][0])
+        took = whole(client, 2)
+    unharmed(f"a container of detect paused for {seconds:g} s", load, took, capsys)
+
+
+def test_a_container_is_cut_off(service, pair, capsys):
+    client, _ = service
+    network, victim = f"{PROJECT}_default", pair["recognize"][0]
+    with Load(client.url) as load:
+        load.run(1.0)
+        docker("network", "disconnect", network, victim)
+        load.run(5.0)
+        docker("network", "connect", network, victim)
+        took = whole(client, 2)
+    unharmed("a container of recognize without network for 5 s", load, took, capsys)
+
+
+def test_one_of_two_gateways_is_killed(service, pair, capsys):
+    client, run = service
+    run("--profile", "two", "up", "--detach", "--no-recreate", "gateway2")
+    with Client(client.second, timeout=60) as other:
+        other.wait_ready(60)
+        whole(other, 2)
+        with Load(client.url) as load:
+            load.run(1.0)
+            docker("kill", "--signal", "KILL", *run("ps", "--quiet", "gateway2").split())
+            load.run(3.0)
+            took = whole(client, 2)
+        run("--profile", "two", "rm", "--force", "gateway2")
+    unharmed("the second gateway killed", load, took, capsys)
+
+
+def test_who_has_no_key_is_not_let_in(service, pair):
+    client, _ = service
+    image = docker("inspect", "--format", "{{.Config.Image}}", pair["decode"][0])
+    run = ["docker", "run", "--rm", "--network", f"{PROJECT}_default", image]
+    alone = "mesh keygen /keys >/dev/null && exec timeout 8 mesh stage detect -c compose.toml"
+    subprocess.run([*run, "sh", "-c", alone], check=False, capture_output=True)
+    assert whole(client, 2) < 5
+    logs = docker("logs", docker("ps", "--quiet", "--filter", f"name={PROJECT}_gateway_1"))
+    assert "which is not allowed" in logs

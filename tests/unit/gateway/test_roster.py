@@ -99,3 +99,12 @@ def test_replicas_that_feed_each_other_are_waited_for():
     roster.joined(newest)
     assert not roster.is_joined(5.0 + JOINING - 0.1)
     assert roster.is_joined(5.0 + JOINING)  # it may never be
+
+
+def test_who_feeds_a_replica_are_those_of_the_stages_before_its_own():
+    roster = Roster(ROUTES, 0.0)
+    first, second, last = replica(11, A), replica(12, A), replica(13, B)
+    for session in first, second, last:
+        roster.joined(session)
+    assert roster.feeding(last) == [first, second]
+    assert roster.feeding(first) == []

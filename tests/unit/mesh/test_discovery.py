@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ TWO = [(2, 1, 6, "", ("10.0.0.1", 7000)), (10, 1, 6, "", ("fd00::1", 7000, 0, 0)
         ("tcp://[fd00::1]:7000", True),
         ("ipc:///run/gateway.sock", True),
         ("tcp://gateway:7000", False),
+        ("file:///run/gateways", False),
         ("tcp://gateway.prod.svc.cluster.local:7000", False),
     ],
 )
@@ -59,6 +61,34 @@ def test_a_name_may_stand_for_many_but_not_for_any_number(monkeypatch: pytest.Mo
 def test_an_unknown_name_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, socket.gaierror("Name or service not known"))
     assert resolve("tcp://gateway:7000") == set()
+
+
+def test_a_file_has_addresses_and_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, TWO[:1])
+    file = tmp_path / "gateways"
+    assert resolve(f"file://{file}") == set()
+    file.write_text("# ours\n\ntcp://10.0.0.7:7000\n  tcp://gateway:7000 \nhttp://no\n")
+    assert resolve(f"file://{file}") == {"tcp://10.0.0.7:7000", "tcp://10.0.0.1:7000"}
+    file.write_bytes(b"\xff\xfe")
+    assert resolve(f"file://{file}") == set()
+    assert local_address(f"file://{file}") == ""
+
+
+def test_a_file_is_read_again_and_kept_while_it_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "EVERY", 0.005)
+    file = tmp_path / "gateways"
+    file.write_text("tcp://10.0.0.1:1")
+    followed = Followed(f"file://{file}")
+    followed.discovery.start()
+    assert followed.news.acquire(timeout=5)
+    file.unlink()
+    (tmp_path / "new").write_text("tcp://10.0.0.1:1\ntcp://10.0.0.2:1")
+    (tmp_path / "new").rename(file)
+    assert followed.news.acquire(timeout=5)
+    assert followed.found == [{"tcp://10.0.0.1:1"}, {"tcp://10.0.0.1:1", "tcp://10.0.0.2:1"}]
+    followed.stop()
 
 
 class Followed:

@@ -509,11 +509,11 @@ def test_a_ping_is_echoed_and_measures_the_round_trip() -> None:
     consumer.tick(10.5)
     (answer,) = [said for _, said in told(consumer) if isinstance(said, Ping)]
     assert (answer.echo, answer.held) == (first.stamp, pytest.approx(300_000, abs=2))
-    answer.owners = (1, 4)
+    answer.owners, answer.queued = (1, 4), 3
     producer.received(7, frames(answer, 2, 1), 10.8)
     session = producer.sessions[2]
     assert session.round_trip == pytest.approx(0.5)
-    assert session.owners == (1, 4)
+    assert (session.owners, session.queued) == ((1, 4), 3)
 
 
 def test_drain_is_answered_once_with_the_last_number() -> None:

@@ -36,6 +36,7 @@ NAMES = Text(r"[a-z]+", "small letters")
         (Endpoint(), "ipc:///run/x.sock", "ipc:///run/x.sock"),
         (Endpoint(), "", ""),
         (Endpoints(), ["tcp://a:1", "tcp://b:2"], ("tcp://a:1", "tcp://b:2")),
+        (Endpoints(), ["file:///run/gateways"], ("file:///run/gateways",)),
         (Environments(), [{"A": "1"}], ({"A": "1"},)),
     ],
 )
@@ -67,6 +68,7 @@ def test_values_in_a_file(kind: Kind, value: object, kept: object) -> None:
         (Endpoint(), "tcp://:7000", "must look like"),
         (Endpoints(), "tcp://a:1", "must be a list of addresses"),
         (Endpoints(), ["a"], "must be tcp://"),
+        (Endpoints(), ["file://here"], "must be tcp://"),
         (Environments(), {"A": "1"}, "one per replica"),
         (Environments(), [{}, "A=1"], "entry 2 must be a table"),
         (Environments(), [{"A": 1}], "entry 1: A must be a text, not 1"),

@@ -1,0 +1,36 @@
+"""What keys cost: the same services over tcp, plain and with CURVE."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from benchmarks import closed_loop, running
+from benchmarks.peers import Peer
+from benchmarks.rows import Row, selected
+from benchmarks.scale.findings import Finding
+from mesh.security import generate
+
+WHICH = ("batched-64", "echo-64", "echo-1", "array-8")
+
+
+def keys(ours: Peer, seconds: float) -> list[Finding]:
+    """Requests per second and median latency of some rows, and how the two compare."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        generate(Path(folder) / "keys", ())
+        for row in selected(",".join(WHICH)):
+            plain = _figures(ours, row, seconds, "")
+            secured = _figures(ours, row, seconds, f"{folder}/keys")
+            for what, figures in ("plain", plain), ("with keys", secured):
+                unit = f"req/s, p50 {figures.p50 / 1000:.3f} ms"
+                found.append(Finding("keys", f"{row.key}: tcp, {what}", figures.rate, unit))
+            ratio = round(secured.rate / plain.rate, 2)
+            found.append(Finding("keys", f"{row.key}: with keys to plain", ratio, "×"))
+    return found
+
+
+def _figures(ours: Peer, row: Row, seconds: float, folder: str) -> closed_loop.Figures:
+    tcp = {"MESH_GATEWAY_BIND": "tcp://127.0.0.1:0", "MESH_GATEWAY_KEYS": folder}
+    with running.running(ours, row.service, tcp) as server:
+        return closed_loop.load(server, row.connections, seconds)
