@@ -106,7 +106,7 @@ class Roster:
         return self._version, peers
 
     def feeding(self, session: Session) -> list[Session]:
-        """Replicas of the stages before this one's; `owners` says of which it has outputs direct."""
+        """Replicas of the stages before this one's; its `owners` are whom it is connected with."""
         before = self._before(_hop(session))
         return [s for s in self.sessions.values() if _hop(s) in before]
 

@@ -197,7 +197,11 @@ def test_the_parts_as_processes_of_their_own_over_tcp(site: Site) -> None:
         shown = subprocess.run(
             [MESH, "status", "--url", client.url, "--json"], capture_output=True, check=True
         )
-        assert isinstance(json.loads(shown.stdout), dict)
+        picture = json.loads(shown.stdout)
+        replicas = {name: one["replicas"] for name, one in picture["stages"].items()}
+        assert replicas == {"double": 1, "wrap": 1}
+        assert (picture["deaths"], picture["missing"]) == (0, [])
+        assert [one["direct"] for one in picture["replicas"]] == ["-", "1 of 1"]
         asked = subprocess.run(
             [MESH, "call", "--url", client.url, "/inference"],
             input=b'"x"',
