@@ -17,6 +17,7 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
@@ -121,7 +122,27 @@ class Child:
                 os.close(board)
         self.pidfd = os.pidfd_open(self.process.pid)
         self.hung_up = False
+        self._batch, self._seen = (
+            0.0,
+            0.0,
+        )  # since when it computes, and for how long it was seen to
         self._unfinished = b""
+
+    def computes_for(self, since: float, now: float, passed: float) -> float:
+        """Seconds for which it was seen to compute the batch that it began at `since`.
+
+        Time in which it stood still is not among them, nor is time in which nobody looked.
+
+        Args:
+            since: see `Running`.
+            now: the time, by the same clock.
+            passed: seconds since somebody last looked, a pause of our own left out.
+        """
+        if since != self._batch:
+            self._batch, self._seen = since, min(now - since, passed)
+        elif not _is_stopped(self.process.pid):
+            self._seen += passed
+        return self._seen
 
     def _share_board(self) -> int:
         """Make the memory for its board; returns the descriptor that it inherits."""
@@ -166,6 +187,14 @@ class Child:
                 parts.append(part)
             self.hung_up = True
         return b"".join(parts)
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a process was told to stand still, and does."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1] in b"Tt"
+    except OSError:
+        return False
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
@@ -333,11 +362,11 @@ class Processes:
         """Nobody says that a replica hangs whose worker holds the interpreter's lock."""
         if now < self._look_at:
             return
-        self._look_at = now + LOOK
+        passed, self._look_at = min(now - self._look_at + LOOK, 2 * LOOK), now + LOOK
         for slot, child in list(self._children.items()):
             running = child.computing()
             if running is not None:
-                self._feed(Computes(slot, running.since))
+                self._feed(Computes(slot, child.computes_for(running.since, now, passed)))
 
     def _woken(self) -> None:
         for number in os.read(self._wake_read, _CHUNK):

@@ -42,11 +42,9 @@ class RunFolder:
             raise StartError(text)
         try:
             parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.path.mkdir(mode=0o700)
+            self._lock = _make_locked(self.path)
         except OSError as error:
             raise StartError(f"cannot make the folder {self.path}: {error.strerror}") from None
-        self._lock = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def __enter__(self) -> Self:
         """The folder, to be used inside the block."""
@@ -77,6 +75,19 @@ class RunFolder:
         return path
 
 
+def _make_locked(path: Path) -> int:
+    """Make a folder that is locked as soon as it bears its name; returns the lock.
+
+    Somebody who starts at the same moment must not find it without, and take it for a dead one's.
+    """
+    new = path.with_name(f".{path.name}")
+    new.mkdir(mode=0o700)
+    lock = os.open(new / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    new.rename(path)
+    return lock
+
+
 def default_base() -> str:
     """Where run folders belong: the user's runtime folder if there is one, else the temporary."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
@@ -85,9 +96,9 @@ def default_base() -> str:
 
 def remove_stale(parent: Path) -> list[Path]:
     """Remove this user's run folders in `parent` that nobody lives in; returns those it removed."""
-    mine = re.compile(rf"meshline-{os.getuid()}-(\d+)-[0-9a-f]+")
+    mine = re.compile(rf"\.?meshline-{os.getuid()}-(\d+)-[0-9a-f]+")
     removed = []
-    for path in parent.glob("meshline-*") if parent.is_dir() else ():
+    for path in parent.glob("*meshline-*") if parent.is_dir() else ():
         found = mine.fullmatch(path.name)
         if found and _is_own_folder(path) and not _is_alive(path, int(found[1])):
             shutil.rmtree(path, ignore_errors=True)
@@ -104,8 +115,10 @@ def _is_own_folder(path: Path) -> bool:
 
 
 def _is_alive(path: Path, pid: int) -> bool:
-    """Whether somebody holds the lock; where there is none yet, whether its maker runs."""
+    """Whether somebody holds the lock; while it is being made, whether its maker runs."""
     try:
+        if path.name.startswith("."):
+            return Path(f"/proc/{pid}").exists()
         lock = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
         return Path(f"/proc/{pid}").exists()

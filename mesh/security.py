@@ -138,7 +138,7 @@ class Check:
 
     def __init__(self, sockets: zmq.Context[zmq.Socket[bytes]], keys: Keys) -> None:
         self._sockets, self._keys = sockets, keys
-        self._over = False
+        self._over = self._trying = False
         self._socket = sockets.socket(zmq.REP)
         self._socket.linger = 0
         self._socket.bind(_ZAP)
@@ -151,6 +151,7 @@ class Check:
         Raises:
             StartError: it is not.
         """
+        self._trying = True
         server, client = self._sockets.socket(zmq.ROUTER), self._sockets.socket(zmq.DEALER)
         monitor = client.get_monitor_socket()
         try:
@@ -165,6 +166,7 @@ class Check:
             if not _is_refused(monitor):
                 raise StartError("keys are not checked as they must be: a wrong one was let in")
         finally:
+            self._trying = False
             client.disable_monitor()
             for socket in (monitor, client, server):
                 socket.close(0)
@@ -196,7 +198,7 @@ class Check:
         key = z85.encode(credentials[0]).decode() if mechanism == b"CURVE" else ""
         if domain == _DOMAIN and key in self._keys.allowance:
             return [version, number, b"200", b"", key.encode(), b""]
-        if domain == _DOMAIN:
+        if domain == _DOMAIN and not self._trying:
             _log.warning("refused: %s has the key %r, which is not allowed", address.decode(), key)
         return [version, number, b"400", b"not allowed", b"", b""]
 

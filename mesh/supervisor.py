@@ -119,10 +119,10 @@ class Stop(NamedTuple):
 
 
 class Computes(NamedTuple):
-    """Somebody looked at a replica's board: it computes a batch since this time."""
+    """A replica was seen to compute one batch for so many seconds."""
 
     slot: Slot
-    since: float
+    seconds: float
 
 
 class Tick(NamedTuple):
@@ -244,8 +244,8 @@ class Supervisor:
                 return self._exited(slot, code, signal, now)
             case Stop():
                 return self._stop_asked(now)
-            case Computes(slot, since):
-                return self._judge(slot, now - since)
+            case Computes(slot, seconds):
+                return self._judge(slot, seconds)
             case _:
                 return self._tick(now)
 

@@ -36,6 +36,8 @@ TAKE_OVER = 0.020
 PROMPT = 0.005  # seconds of a forward that outcomes of the one before need not wait for
 DEEP_SLEEP = 1.0  # seconds without a forward after which the stand-in waits without a timeout
 LONGEST_POLL = 1.0
+LOOK = 0.1  # seconds between looks at a long forward's age
+STALL = 0.1  # seconds that a wait may end late; if more, the process stood still meanwhile
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -254,7 +256,9 @@ class Loop:
         while not self._closing:
             self._stand_in_sleeps = monotonic() - self._last_forward > DEEP_SLEEP
             deep = self._stand_in_sleeps and not self._computing
+            slept = monotonic()
             woken = {fd for fd, _ in waiting.poll(None if deep else TAKE_OVER * 1000)}
+            late = 0.0 if deep else monotonic() - slept - TAKE_OVER
             self._stand_in_sleeps = False
             if self._nudge in woken:
                 os.eventfd_read(self._nudge)
@@ -263,7 +267,7 @@ class Loop:
                 if signalled:
                     self._yield_to_main(waiting)
             elif signalled or self._long or monotonic() - self._began >= TAKE_OVER:
-                self._turn_meanwhile()
+                self._turn_meanwhile(late)
 
     def _yield_to_main(self, waiting: select.poll) -> None:
         """A signal came while the main thread has the loop: it sees it, too."""
@@ -271,16 +275,28 @@ class Loop:
         waiting.poll(TAKE_OVER * 1000)
         waiting.register(self._signals, select.POLLIN)
 
-    def _turn_meanwhile(self) -> None:
-        """Have the loop while the main thread computes."""
+    def _turn_meanwhile(self, late: float) -> None:
+        """Have the loop while the main thread computes; this thread came `late` seconds late."""
         with self._lock:
+            self._excuse(late)
             while self._computing and not self._wanted:
                 now = monotonic()
                 if now - self._began >= LONG:
                     self._relieve(now)
                 self._turn(now)
                 self._judge(now)
-                self._poll(now, self._until_look(now))
+                pause = self._until_look(now)
+                self._poll(now, pause)
+                self._excuse(monotonic() - now - pause)
+
+    def _excuse(self, late: float) -> None:
+        """The forward is not to blame for the time that the process stood still (SIGSTOP, a pause).
+
+        Nor for time in which it held the interpreter's lock, which looks the same from here: for
+        that one who does not let it go there is the supervisor.
+        """
+        if late > STALL and self._began <= monotonic() - late:
+            self._began += late
 
     def _relieve(self, now: float) -> None:
         """The forward turned out long: what need not wait for it goes."""
@@ -305,7 +321,7 @@ class Loop:
         age = now - self._began
         if age < LONG:
             return LONG - age
-        return max(0.01, min(LONGEST_POLL, self._limit - age))
+        return max(0.01, min(LOOK, self._limit - age))
 
     def _judge(self, now: float) -> None:
         """A forward that outlives its limit is interrupted; one that ignores that ends us all."""

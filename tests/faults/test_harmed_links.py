@@ -135,4 +135,6 @@ def test_large_bodies_trickle(tmp_path, unharmed):
             proxies[0].rate = 125_000
             load.run(5.0)
             load.stop()
+            proxies[0].rate = 0  # or the end would have to wait, too
+            made.until_whole()
         unharmed("8 MB bodies, one host's links at 1 Mbit/s", made, load, full=False)

@@ -236,6 +236,24 @@ def test_requests_with_the_default_timeout_outlast_a_replica_that_stands_still(t
         )
 
 
+def test_a_forward_is_not_blamed_for_the_time_its_process_stood_still(tmp_path, unharmed):
+    slow = {"FAULT_PAUSE": "0.1"}
+    with (
+        fleet(tmp_path, replicas=1, limit="1s", variables=slow) as made,
+        Load([made.port], connections=1) as load,
+    ):
+        load.warm()
+        for _ in range(4):
+            (pid,) = made.pids("first")
+            send(pid, signal.SIGSTOP)
+            load.run(1.3)
+            send(pid, signal.SIGCONT)
+            load.run(0.3)
+            made.until_whole()
+        load.stop()
+        unharmed("SIGSTOP of the only replica for longer than a forward may take", made, load)
+
+
 @pytest.mark.chaos
 @pytest.mark.parametrize("seconds", [6.0, 10.0])
 @pytest.mark.parametrize("who", ["gateway", "replica"])

@@ -200,7 +200,7 @@ class Host:
         for slot, rep in list(self.running.items()):
             computing = None if rep is None else rep.board.read()
             if computing is not None:
-                self.feed(Computes(slot, computing.since))
+                self.feed(Computes(slot, self.world.now - computing.since))
         self.world.at(self.world.now + LOOK, lambda: self.look(link))
 
     def ended(self, rep, code, signal):

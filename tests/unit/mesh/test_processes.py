@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from mesh.messages import Obituary
-from mesh.processes import Command, Processes
+from mesh.processes import Child, Command, Processes
 from mesh.run_folder import RunFolder
 from mesh.supervisor import GATEWAY, Plan, Slot, Supervisor
 
@@ -343,3 +343,21 @@ def test_a_replica_that_hangs_is_killed(
     loop.run()
     assert stage.exits[0] == (ONE, 0, signal.SIGKILL)
     assert "computes one batch for" in said(caplog)
+
+
+def test_time_in_which_a_replica_stands_still_is_not_held_against_its_batch() -> None:
+    child = object.__new__(Child)
+    child._batch = child._seen = 0.0
+    with subprocess.Popen(["sleep", "60"]) as process:
+        child.process = process
+        assert child.computes_for(10.0, 10.5, 1.0) == 0.5
+        assert child.computes_for(10.0, 11.5, 1.0) == 1.5
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        assert child.computes_for(10.0, 12.5, 1.0) == 1.5
+        process.send_signal(signal.SIGCONT)
+        os.waitid(os.P_PID, process.pid, os.WCONTINUED)
+        assert child.computes_for(10.0, 99.0, 2.0) == 3.5  # nor is that in which nobody looked
+        assert child.computes_for(98.5, 100.0, 1.0) == 1.0
+        process.kill()
+    assert child.computes_for(98.5, 101.0, 1.0) == 2.0  # until somebody sees its end

@@ -1,5 +1,6 @@
 """The private folder: whose it is, when it goes, and that only the dead lose theirs."""
 
+import fcntl
 import os
 import stat
 import subprocess
@@ -40,6 +41,25 @@ def test_folders_of_the_living_stay(base: Path) -> None:
     base.rmdir()
 
 
+def test_a_folder_that_is_being_made_is_nobodys_to_remove(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that start at once: the one looked just when the other had made its lock."""
+    lock, removed = fcntl.flock, []
+
+    def slow(descriptor: int, how: int) -> None:
+        if how == fcntl.LOCK_EX:
+            removed.extend(remove_stale(base))
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", slow)
+    with RunFolder(str(base)) as folder:
+        assert removed == []
+        assert folder.path.is_dir()
+    assert list(base.iterdir()) == []
+    base.rmdir()
+
+
 def test_folders_of_the_dead_go(base: Path) -> None:
     script = (
         "import os, sys; from mesh.run_folder import RunFolder\n"
@@ -59,10 +79,11 @@ def test_folders_without_a_lock_belong_to_who_made_them(base: Path) -> None:
     elses = base / f"meshline-{os.getuid() + 1}-4194999-ab"
     foreign = base / "meshline-notes"
     link = base / f"meshline-{os.getuid()}-4194999-cd"
-    for path in (mine, other, elses, foreign):
+    half = base / f".meshline-{os.getuid()}-4194999-ef"
+    for path in (mine, other, elses, foreign, half):
         path.mkdir()
     link.symlink_to(foreign)
-    assert remove_stale(base) == [other]
+    assert sorted(remove_stale(base)) == [half, other]
     assert sorted(base.iterdir()) == sorted([mine, elses, foreign, link])
     link.unlink()
     for path in (mine, elses, foreign, base):

@@ -306,10 +306,10 @@ def test_whatever_happens_the_end_comes_once_and_leaves_nothing(
 def test_a_batch_that_is_computed_for_too_long_is_the_end_of_its_replica() -> None:
     supervisor = Supervisor(Plan(ALL, grace=8.0, limits={ONE: 5.0}))
     acts(supervisor, Begin())
-    assert acts(supervisor, Computes(ONE, since=1.0), 9.0) == []  # not ready: an old board
+    assert acts(supervisor, Computes(ONE, 8.0), 9.0) == []  # not ready: an old board
     acts(supervisor, Ready(ONE))
     acts(supervisor, Ready(TWO))
-    assert acts(supervisor, Computes(ONE, since=4.0), 9.0) == []
-    assert acts(supervisor, Computes(TWO, since=0.0), 9.0) == []  # it has no limit
-    assert acts(supervisor, Computes(ONE, since=3.9), 9.0) == [Kill(ONE)]
-    assert acts(supervisor, Computes(ONE, since=3.9), 10.0) == []
+    assert acts(supervisor, Computes(ONE, 5.0), 9.0) == []
+    assert acts(supervisor, Computes(TWO, 9.0), 9.0) == []  # it has no limit
+    assert acts(supervisor, Computes(ONE, 5.1), 9.0) == [Kill(ONE)]
+    assert acts(supervisor, Computes(ONE, 6.1), 10.0) == []
