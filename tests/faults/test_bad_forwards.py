@@ -42,12 +42,13 @@ def deed(shared, unharmed, what, wanted, **more):
     assert got in wanted, got
 
 
-@pytest.mark.parametrize("stage", ["first", "second"])
+@pytest.mark.parametrize("stage", ["first", pytest.param("second", marks=pytest.mark.chaos)])
 def test_a_forward_that_hangs_in_python(shared, unharmed, stage):
     what = f"a forward of `{stage}` that hangs in Python"
     deed(shared, unharmed, what, [(504, "forward_timeout")], at=stage, deed="hang")
 
 
+@pytest.mark.chaos
 def test_a_forward_that_hangs_in_c(shared, unharmed):
     wanted = [(504, "forward_timeout"), (500, "poison_request"), (502, "lost")]
     deed(shared, unharmed, "a forward that hangs in C", wanted, at="first", deed="deaf")
@@ -58,6 +59,7 @@ def test_a_poison_request(shared, unharmed):
     deed(shared, unharmed, "a request that kills its process", wanted, at="second", deed="poison")
 
 
+@pytest.mark.chaos
 def test_a_forward_that_takes_a_hundred_times_as_long(shared, unharmed):
     wanted = [(200, answer(3))]
     more = {"at": "second", "deed": "sleep", "seconds": 0.5}
@@ -81,6 +83,7 @@ def test_the_interpreters_lock_held_for_six_seconds_kills_nobody(tmp_path, unhar
         unharmed("the interpreter's lock held for 6 s", made, load)
 
 
+@pytest.mark.chaos
 def test_batch_mates_of_a_poison_request_are_unharmed(shared):
     items = [{}] * 7 + [{"at": "first", "deed": "poison"}] + [{}] * 8
     with ThreadPoolExecutor(len(items)) as pool:

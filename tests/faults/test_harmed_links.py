@@ -85,6 +85,7 @@ def test_links_are_dark_for_long(shared, unharmed, holes, seconds):
     dark(shared, unharmed, holes, seconds)
 
 
+@pytest.mark.chaos
 def test_links_are_half_open(shared, unharmed):
     made, proxies = shared
     with Load([made.port]) as load:
@@ -96,6 +97,7 @@ def test_links_are_half_open(shared, unharmed):
     unharmed("one host's links half open", made, load)
 
 
+@pytest.mark.chaos
 def test_links_are_slow(shared, unharmed):
     made, proxies = shared
     with Load([made.port]) as load:

@@ -131,6 +131,7 @@ def test_a_replica_stands_still_and_goes_on(shared, unharmed):
     unharmed("SIGSTOP of a replica for 3 s", shared, load)
 
 
+@pytest.mark.chaos
 def test_hosts_are_told_to_stop_one_after_the_other(shared, unharmed):
     with Load([shared.port]) as load:
         load.warm()
@@ -142,6 +143,7 @@ def test_hosts_are_told_to_stop_one_after_the_other(shared, unharmed):
     unharmed("SIGTERM of every supervisor in turn", shared, load)
 
 
+@pytest.mark.chaos
 def test_a_stage_grows_and_shrinks(shared, unharmed):
     cycle(shared, unharmed, 1)
 
@@ -169,6 +171,7 @@ def cycle(shared, unharmed, times):
     unharmed(f"a stage from 2 to 5 replicas and back, {times} times", shared, load)
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("fate", ["crash", "unborn", "fork"])
 def test_a_replica_that_is_not_well_joins(tmp_path, unharmed, fate):
     what = {
@@ -243,7 +246,7 @@ def test_a_forward_is_not_blamed_for_the_time_its_process_stood_still(tmp_path, 
         Load([made.port], connections=1) as load,
     ):
         load.warm()
-        for _ in range(4):
+        for _ in range(2):
             (pid,) = made.pids("first")
             send(pid, signal.SIGSTOP)
             load.run(1.3)

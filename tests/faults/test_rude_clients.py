@@ -43,6 +43,7 @@ def under_load(shared, unharmed, what, harm):
     unharmed(what, shared, load)
 
 
+@pytest.mark.chaos
 def test_slow_clients_hold_nobody_up(shared, unharmed):
     def harm(load):
         slow = [connect(shared.port) for _ in range(50)]
@@ -154,6 +155,7 @@ def test_descriptors_run_out(tmp_path, unharmed):
         unharmed("more connections than descriptors", made, load)
 
 
+@pytest.mark.chaos
 def test_shared_memory_is_full(tmp_path, unharmed):
     if os.geteuid() != 0 or not shutil.which("unshare"):
         pytest.skip("no own mount namespace: not root")
@@ -168,6 +170,7 @@ def test_shared_memory_is_full(tmp_path, unharmed):
         unharmed("/dev/shm full where a replica starts", made, load)
 
 
+@pytest.mark.chaos
 def test_a_clock_an_hour_off(tmp_path, unharmed):
     library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
     if library is None:
@@ -202,6 +205,7 @@ def group():
     pytest.skip("no cgroup of our own: it cannot be made here")
 
 
+@pytest.mark.chaos
 def test_memory_runs_out(tmp_path, unharmed, group):
     within = ("sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh")
     with fleet(tmp_path, replicas=1) as made, Load([made.port], connections=4) as load:
