@@ -46,11 +46,11 @@ test: $(VENV)/dev.stamp $(VENV)/examples.stamp $(VENV)/benchmarks.stamp
 	$(BIN)/python -m pytest -q --hypothesis-profile=thorough tests $(UNIT:%=--ignore=%)
 
 chaos: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -q -m "" tests/faults
+	$(BIN)/python -m pytest -q -m "" -o faulthandler_timeout=0 tests/faults
 
 .PHONY: chaos soak
 soak: $(VENV)/dev.stamp
-	SOAK_MINUTES=$(or $(MINUTES),10) SOAK_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -q -m "" tests/faults/test_soak.py
+	SOAK_MINUTES=$(or $(MINUTES),10) SOAK_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -q -m "" -o faulthandler_timeout=0 tests/faults/test_soak.py
 
 test-compose: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -q tests/compose
