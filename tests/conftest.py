@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, settings
 
 # How many examples a property is tried with; chosen by `--hypothesis-profile`. The same ones every
 # time where a verdict must not depend on luck. Machines differ: nothing fails by its time.
-_thorough = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_thorough = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", _thorough)
 settings.register_profile("steady", _thorough, max_examples=100, derandomize=True)
 settings.register_profile("quick", _thorough, max_examples=8, derandomize=True)

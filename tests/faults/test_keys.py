@@ -152,6 +152,7 @@ def test_a_replayed_capture_is_noise(locked, unharmed):
     unharmed("a capture of a replica's bytes, replayed 20 times", locked, load)
 
 
+@pytest.mark.chaos
 def test_garbage_and_idle_connections(locked, unharmed):
     bind = int(locked.binds[locked.port].rpartition(":")[2])
     with Load([locked.port], connections=4) as load:

@@ -12,7 +12,7 @@ from fleet import answer, fleet, parent, send
 from load import Load
 
 SLEEP = 0.4  # seconds of the forward in which a replica is killed
-TRIES = 3
+TRIES = 2
 
 
 def ask(port, number, **more):
