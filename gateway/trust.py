@@ -22,6 +22,7 @@ FORGIVEN = 0.4  # a share at which it is trusted again
 DECAY = 0.999  # of the share, at each sweep: its fault may lie far back
 _NEGLIGIBLE = 0.01
 PACES = 4  # batches over which a replica's pace is averaged
+FADE = 0.995  # of a pace, at each sweep: one that is passed over for it is tried again
 # Failures that say something of the replica; all others say something of the request.
 _ITS_OWN = frozenset({"server_error", "encoding_error"})
 
@@ -91,6 +92,8 @@ class Trust:
 
     def probe(self, requests: Iterable[Request]) -> list[Bundle]:
         """Time has passed: give each distrusted replica that holds nothing one task that waits."""
+        for session in self._roster.sessions.values():
+            session.pace *= FADE
         for peer, share in list(self._shares.items()):
             self._shares[peer] = share * DECAY
             session = self._roster.sessions.get(peer)

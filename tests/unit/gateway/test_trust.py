@@ -82,6 +82,17 @@ def test_how_long_batches_take_is_learnt_from_those_that_do_not_fail(rig):
     assert clock(12, 0.001) == 0.0
 
 
+def test_what_was_learnt_of_a_replica_fades_so_that_one_passed_over_is_tried_again(rig):
+    slow, fast = rig.sessions[11], rig.sessions[12]
+    rig.trust.clock(slow, [Figures("a", 1, 0, 100_000, "idle")])
+    sweeps = 0
+    while slow.pace >= fast.pace:  # it was slow once, and the other has had all since
+        rig.trust.clock(fast, [Figures("a", 1, 0, 10_000, "idle")])
+        rig.trust.probe([])
+        sweeps += 1
+    assert 200 < sweeps < 1000
+
+
 def test_where_all_fail_nobody_is_worse():
     rig = Rig(11, 12)
     rig.fail(12, LATELY // 2)
