@@ -1,7 +1,7 @@
 """What must hold after each history. Each check has a name, by which a mutant's table knows it."""
 
 from faults import ALLOWED
-from world import Broken
+from world import SICK, Broken
 
 from gateway import recovery
 from mesh.dialling import State
@@ -52,6 +52,8 @@ def _excused(world, asked):
 
 def _brought_upon(world, asked):
     body = asked.body
+    if world.has_been_sick and any(outcome.label == SICK.code for _, outcome in asked.answers):
+        return (SICK.code,)  # of the newest attempt, or `conduct` complains
     if b"poison@" in body:
         return ("poison_request", "lost", "deadline_exceeded", "no_replica")
     if b"hang@" in body or b"deaf@" in body or b"stall@" in body:

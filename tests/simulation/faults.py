@@ -10,6 +10,8 @@ from world import HEARTBEAT, Draw, StageDraw
 
 SETTLED = 100.7  # when everybody has met everybody
 APART = 0.3  # seconds within which a link is surely resumed
+DOZE = 2.4  # seconds that a replica dozes at most; its heartbeats go on
+SICKNESS = 0.05  # seconds for which it then fails
 BUSY = 1.0  # seconds during which requests come and most faults begin
 
 # Profile: its share of all histories, and the faults that it draws from.
@@ -23,6 +25,7 @@ PROFILES = {
     "lapses": (1, ("lapse", "lapse", "slow")),
     "drains": (2, ("drain", "drain", "drain_host", "cut", "slow")),
     "silence": (3, ("freeze", "stall", "partition", "one_way")),
+    "dozes": (2, ("doze", "doze", "blink", "kill")),
     "work": (2, ("cut", "slow")),
     "once": (2, ("cut", "kill", "freeze", "partition", "drain")),
     "chaos": (
@@ -33,7 +36,9 @@ PROFILES = {
         ).split(),
     ),
 }
-ANCHORED = frozenset({"deaths", "lapses", "silence", "drains"})
+# Seconds of a forward. Where replicas doze, the attempt that replaces theirs is not quickly over.
+MEANS = {"work": (0.0005, 0.003, 0.01), "dozes": (0.01, 0.04, 0.08)}
+ANCHORED = frozenset({"deaths", "lapses", "silence", "dozes", "drains"})
 # What else than the right answer may come, by profile.
 ALLOWED = {
     "calm": (),
@@ -45,6 +50,7 @@ ALLOWED = {
     "lapses": (),
     "drains": (),
     "silence": (),
+    "dozes": (),
     "work": (),
     "once": ("lost", "deadline_exceeded", "no_replica"),
     "chaos": ("lost", "deadline_exceeded", "no_replica", "poison_request", "forward_timeout"),
@@ -64,7 +70,7 @@ def draw_history(seed, profile=None):
 
 
 def _draw_mesh(draw, chance):
-    depth = chance.choice((1, 1, 2, 2, 3))
+    depth = chance.choice((2, 3) if draw.profile == "dozes" else (1, 1, 2, 2, 3))
     draw.gateways = chance.choice((1, 1, 1, 2))
     draw.delay = chance.choice((0.0001, 0.0005, 0.003))
     draw.jitter = draw.delay * chance.choice((0.0, 1.0, 3.0))
@@ -72,14 +78,14 @@ def _draw_mesh(draw, chance):
     draw.small_parts = chance.random() < 0.15
     for name in "abc"[:depth]:
         batch = chance.choice((1, 2, 4, 8))
-        means = (0.0005, 0.003, 0.01) if draw.profile == "work" else (0.0005, 0.003, 0.01, 0.04)
+        means = MEANS.get(draw.profile, (0.0005, 0.003, 0.01, 0.04))
         mean = chance.choice(means) * (1 if batch > 1 else 0.5)
         if draw.profile == "long":
             batch, mean = 4, 0.25
         limit = {"work": 0.15, "chaos": chance.choice((0.3, 1.0, 3.0))}.get(draw.profile, 3.0)
         feeds = chance.random() < 0.85
         draw.stages.append(StageDraw(name, batch, mean, 0.5, limit, 1 << 22, feeds))
-        steady = draw.profile in ("work", "long")
+        steady = draw.profile in ("work", "long", "dozes")
         draw.stages[-1].slow = 0.0 if steady else chance.choice((0.0, 0.0, 0.1))
     if draw.profile == "once":
         draw.once = chance.choice("abc"[:depth])
@@ -92,7 +98,7 @@ def _draw_mesh(draw, chance):
 
 
 def _draw_requests(draw, chance):
-    counts = {"long": (8,), "lapses": (40,)}.get(draw.profile, (3, 8, 20, 40))
+    counts = {"long": (8,), "lapses": (40,), "dozes": (3, 8)}.get(draw.profile, (3, 8, 20, 40))
     count = chance.choice(counts)
     for n in range(count):
         body = b"%d" % n
@@ -318,6 +324,22 @@ def _freeze(world, chance):
 
 def _stall(world, chance):
     _sleep(world, _victim(world, chance), chance.uniform(0.0, 4.0), heartbeats=True)
+
+
+def _doze(world, chance):
+    """A replica sleeps until what it holds was hedged, and then goes on; it may fail at first."""
+    rep = _victim(world, chance)
+    if rep is None:
+        return
+    _sleep(world, rep, DOZE, heartbeats=True)
+    takes, fails = chance.uniform(0.0, 0.03), chance.random() < 0.5
+
+    def wake():
+        rep.wakes_at = min(rep.wakes_at, world.now + takes)
+        if fails:
+            world.sicken(rep, takes + SICKNESS)
+
+    world.dozing[rep.me] = wake
 
 
 def _freeze_gateway(world, chance):

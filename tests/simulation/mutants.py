@@ -214,6 +214,18 @@ MUTANTS = (
         "self.returned(request, holder)",
     ),
     Mutant(
+        "end a request by a failure of an attempt that was given up",
+        "gateway/book.py",
+        "request is None or (outcome.attempt != request.attempt and outcome.kind is Kind.FAILURE)",
+        "request is None",
+    ),
+    Mutant(
+        "follow the notes of an attempt that was given up",
+        "gateway/book.py",
+        "if note.attempt == request.attempt and note.hop > request.at:",
+        "if note.hop > request.at:",
+    ),
+    Mutant(
         "hedge under the number of the attempt that is silent",
         "gateway/book.py",
         "request.attempt += 1\n        request.flags",

@@ -38,6 +38,7 @@ LOOK = 1.0  # seconds between two looks at the boards
 HUNG = 1.0  # seconds that a replica has to end a hung forward before its supervisor does
 GRACE = 8.0  # seconds that stopping may take
 FORGOTTEN = 0.2  # seconds after which every queue knows that a client has left
+SICK = ItemOutcome(code="decoding_error", text="not here")
 HEARTBEAT = 2.5  # seconds without libzmq's heartbeats after which a link is closed
 
 
@@ -119,12 +120,20 @@ class WatchedBook(Book):
         _worlds[self.owner].returns[self.owner, request.number].add(holder)
         super().returned(request, holder)
 
+    def hedge(self, request):
+        holder = request.holder
+        super().hedge(request)
+        _worlds[self.owner].hedged(holder)
+
     def moved(self, note):
         request = self.requests.get(note.number)
-        before = None if request is None else (request.attempt, request.at)
+        before = None if request is None else (request.holder, request.at)
         moved = super().moved(note)
-        if before is not None and (request.attempt, request.at) < before:
-            _worlds[self.owner].complain("forward only", f"{note} after {before}")
+        if request is not None and (request.holder, request.at) != before:
+            if request.at < before[1]:
+                _worlds[self.owner].complain("forward only", f"{note} after {before}")
+            if note.attempt != request.attempt:
+                _worlds[self.owner].complain("newest only", f"{note}, not {request.attempt}")
         return moved
 
 
@@ -256,6 +265,9 @@ class World(Mesh):
         self.killed = Counter()
         self.crashed = defaultdict(list)  # request -> sizes of the batches that it died in
         self.blocks = Counter()
+        self.dozing = {}  # by incarnation: what wakes who sleeps until it is hedged
+        self.sick = set()  # incarnations whose forwards fail, whatever they are given
+        self.has_been_sick = False
         self.path = tuple((stage.name, "r") for stage in draw.stages)
         self.stages = {stage.name: stage for stage in draw.stages}
         self.addresses = [f"tcp://gateway:{n}" for n in range(draw.gateways)]
@@ -303,7 +315,7 @@ class World(Mesh):
             self.addresses,
             feed,
             batch=stage.batch,
-            work=lambda body: self.compute(stage.name, body),
+            work=lambda body: SICK if rep.me in self.sick else self.compute(stage.name, body),
             forward=lambda tasks: self.forward(stage, tasks),
             is_slow=lambda task: self.is_slow(stage, task),
             limit=stage.limit,
@@ -398,6 +410,18 @@ class World(Mesh):
                 return result.code, b"", hop
             body = result
         return "", body, len(self.path) - 1
+
+    def hedged(self, holder):
+        """Somebody's silence made another attempt begin: this is when it wakes, if it dozes."""
+        wake = self.dozing.pop(holder, None)
+        if wake is not None:
+            wake()
+
+    def sicken(self, rep, seconds):
+        """Have a replica fail all that it is given for a while."""
+        self.sick.add(rep.me)
+        self.has_been_sick = True
+        self.at(self.now + seconds, lambda: self.sick.discard(rep.me))
 
     def interrupted(self, batch):
         for task in batch.tasks if len(batch.tasks) > 1 else ():
@@ -497,6 +521,8 @@ class World(Mesh):
         if asked is not None:
             asked.answers.append((self.now, outcome))
         label = outcome.label if outcome.kind is Kind.FAILURE else "result"
+        if label != "result" and outcome.attempt != request.attempt:
+            self.complain("newest only", f"{label} of {outcome.attempt} ends {request.attempt}")
         if self.story is not None:
             self.tell(f"{gateway.name} answers {request.number}: {label} {outcome.text}")
         else:
