@@ -92,8 +92,8 @@ class Trust:
 
     def probe(self, requests: Iterable[Request]) -> list[Bundle]:
         """Time has passed: give each distrusted replica that holds nothing one task that waits."""
-        for session in self._roster.sessions.values():
-            session.pace *= FADE
+        for replica in self._roster.sessions.values():
+            replica.pace *= FADE
         for peer, share in list(self._shares.items()):
             self._shares[peer] = share * DECAY
             session = self._roster.sessions.get(peer)
