@@ -35,7 +35,14 @@ class HangUp(NamedTuple):
     link: int
 
 
-Instruction = Send | Dial | HangUp
+class Knock(NamedTuple):
+    """Find out whether anybody listens at this address; the answer bears the peer's number."""
+
+    peer: int
+    address: str
+
+
+Instruction = Send | Dial | HangUp | Knock
 
 
 class Met(NamedTuple):

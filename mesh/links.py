@@ -17,7 +17,7 @@ from mesh.dialling import Line, State
 from mesh.errors import ProtocolError
 from mesh.fields import Frame
 from mesh.greeting import draw_nonce, hello_of, objection, welcome_of
-from mesh.instructions import Delivery, HangUp, Met
+from mesh.instructions import Delivery, HangUp, Knock, Met
 from mesh.messages import (
     RELIABLE,
     Bye,
@@ -68,6 +68,20 @@ class Links(Upkeep):
         for link, session in list(self._by_link.items()):
             if link > 0:
                 self._ping(session, now)
+
+    def knocked(self, peer: int, somebody: bool, now: float) -> None:
+        """It is known whether anybody listens where a peer takes consumers of its outputs.
+
+        Nobody there says that it is dead only of a peer whose door was once found open: others
+        may be behind a network that refuses us.
+        """
+        session = self.sessions.get(peer)
+        if session is None:
+            return
+        if somebody:
+            session.answers = True
+        elif session.answers and session.link is None:
+            self.lose(session, "its link closed, and nobody listens at its address any more")
 
     def received(self, link: int, frames: Sequence[Frame], now: float) -> Delivery | None:
         """One multipart came.
@@ -168,6 +182,8 @@ class Links(Upkeep):
             self.lose(session, "it began anew")
         if session is None or not resumed:
             session = self._begin(peer, hello.role, hello.nonce, now)
+            if hello.feed:
+                self.out.append(Knock(peer, hello.feed))
         session.stage, session.feed, session.owners = hello.stage, hello.feed, hello.owners
         session.host, session.pid = hello.host, hello.pid
         self._send(link, session.say(welcome_of(self.identity, session, resumed), now))

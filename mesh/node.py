@@ -23,6 +23,8 @@ class Happened(IntEnum):
     OPENED = 1  # a dialled link is connected
     CLOSED = 2  # it is gone
     DOUBT = 3  # some link that dialled us is gone; a send to it will be refused
+    SOMEBODY = 4  # listens where we knocked; the number is the peer's, not a link's
+    NOBODY = 5  # listens there: the process is gone
 
 
 Event = tuple[Happened, int, Sequence[Frame]]
@@ -49,6 +51,9 @@ class Network(Protocol):
 
     def send(self, link: int, frames: Sequence[Frame]) -> bool:
         """Send one multipart, whole or not at all, without waiting; False if the link is gone."""
+
+    def knock(self, peer: int, address: str) -> None:
+        """Ask whether anybody listens there; `SOMEBODY`, `NOBODY`, or nothing follows."""
 
     def receive(self, ready: Iterable[int] = ()) -> list[Event]:
         """What happened at these descriptors, and wherever something is known to be left."""
@@ -120,8 +125,10 @@ class Node:
                 links.opened(link, now)
             elif happened is Happened.CLOSED:
                 links.closed(link, now)
-            else:
+            elif happened is Happened.DOUBT:
                 links.doubt(now)
+            else:
+                links.knocked(link, happened is Happened.SOMEBODY, now)
             if links.news:
                 self._tell(now)
         return bool(events)
@@ -146,14 +153,15 @@ class Node:
         if not links.out:
             return
         for instruction in links.take():
-            kind = type(instruction)
-            if kind is Send:
+            if isinstance(instruction, Send):
                 if not network.send(*instruction):
                     links.closed(instruction.link, now)
-            elif kind is Dial:
+            elif isinstance(instruction, Dial):
                 network.dial(*instruction)
-            elif kind is HangUp:
+            elif isinstance(instruction, HangUp):
                 network.hang_up(instruction.link)
+            else:
+                network.knock(*instruction)
 
     def next_due(self) -> float:
         """When to turn again at the latest, if no descriptor becomes ready."""

@@ -15,6 +15,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from mesh.errors import StartError
 from mesh.fields import MAX_BODY, Frame
+from mesh.knocking import Knocker
 from mesh.messages import Hello
 from mesh.node import Event, Happened
 from mesh.security import Check, Keys
@@ -108,6 +109,7 @@ class ZmqNetwork:
         self._router_poll: list[tuple[zmq.Socket[bytes], int]] = []
         self._monitor: zmq.Socket[bytes] | None = None
         self._probes: list[float] = []
+        self._knocker = Knocker(clock)
         self._look_at_router = False
         self._by_id: dict[bytes, int] = {}
         self._id_of: dict[int, bytes] = {}
@@ -209,6 +211,7 @@ class ZmqNetwork:
         if self._check is not None:
             self._check.close()
             self._check = None
+        self._knocker.close()
         self._context.term()
 
     # --- sending ---------------------------------------------------------------------------------
@@ -234,15 +237,20 @@ class ZmqNetwork:
             return False
         return True
 
+    def knock(self, peer: int, address: str) -> None:
+        """Ask whether anybody listens at a feed's address."""
+        self._knocker.knock(peer, address)
+
     # --- receiving -------------------------------------------------------------------------------
 
     def is_pending(self) -> bool:
         """Whether a socket was touched since its EVENTS were read."""
-        return self._look_at_router or bool(self._touched)
+        return self._look_at_router or bool(self._touched) or self._knocker.is_answered
 
     def next_due(self) -> float:
-        """When the next look for a vanished consumer is due."""
-        return self._probes[0] if self._probes else float("inf")
+        """When the next look for a vanished consumer, or for an answered knock, is due."""
+        probe = self._probes[0] if self._probes else float("inf")
+        return min(probe, self._knocker.next_due())
 
     def receive(self, ready: Iterable[int] = ()) -> list[Event]:
         """Drain the sockets at these descriptors and those that were touched."""
@@ -263,6 +271,8 @@ class ZmqNetwork:
         if self._probes and self._probes[0] <= self._clock():
             self._probes.pop(0)
             events.append((Happened.DOUBT, 0, ()))
+        for peer, somebody in self._knocker.answers():
+            events.append((Happened.SOMEBODY if somebody else Happened.NOBODY, peer, ()))
         return events
 
     def _drain_router(self, events: list[Event]) -> None:

@@ -219,6 +219,15 @@ class MemoryNetwork:
             _Lane(target, source, attempt.number, Happened.CLOSED),
         )
 
+    def listens(self, address: str, source: Port) -> bool | None:
+        """Whether somebody is at an address; None if no answer comes from there."""
+        target = self._listening.get(address)
+        if target is None:
+            return False
+        if self.is_blocked(source, target) or self.is_blocked(target, source):
+            return None
+        return True
+
     def arrival(self, source: Port, target: Port | None, after: float = 0.0) -> float:
         """When what is sent now arrives, and not before what was sent earlier."""
         delay = self.delay
@@ -271,6 +280,7 @@ class Port:
         self.name = name
         self._hub = hub
         self._attempts: list[_Attempt] = []
+        self._knocks: list[tuple[float, int, str]] = []
         self._links: dict[int, _Link] = {}
         self._lanes: list[tuple[_Lane, _Link]] = []
         self._accepted = 0
@@ -291,6 +301,11 @@ class Port:
     def dial(self, link: int, address: str) -> None:
         """Begin to connect."""
         self._attempts.append(_Attempt(self, link, address, self._hub.arrival(self, None)))
+        self._due = None
+
+    def knock(self, peer: int, address: str) -> None:
+        """Ask whether anybody listens at an address."""
+        self._knocks.append((self._hub.arrival(self, None), peer, address))
         self._due = None
 
     def hang_up(self, link: int) -> None:
@@ -334,12 +349,22 @@ class Port:
             if link is not None:
                 self._join(attempt.number, link)
                 events.append((attempt.at, 0.0, (Happened.OPENED, attempt.number, ())))
+        events += self._answered(now)
         for lane, link in list(self._lanes):
             if not hub.is_blocked(lane.source, self):
                 rank = hub.rank()
                 events += [(at, rank, event) for at, event in self._drain(lane, link, now)]
         events.sort(key=lambda event: event[:2])
         return [event for _, _, event in events]
+
+    def _answered(self, now: float) -> Iterator[tuple[float, float, Event]]:
+        for knock in [knock for knock in self._knocks if knock[0] <= now]:
+            self._knocks.remove(knock)
+            at, peer, address = knock
+            somebody = self._hub.listens(address, self)
+            if somebody is not None:
+                happened = Happened.SOMEBODY if somebody else Happened.NOBODY
+                yield at, 0.0, (happened, peer, ())
 
     def _join(self, number: int, link: _Link) -> None:
         self._links[number] = link
@@ -375,11 +400,12 @@ class Port:
             lanes = [
                 lane.due() for lane, _ in self._lanes if not self._hub.is_blocked(lane.source, self)
             ]
-            dues = [*lanes, *(attempt.at for attempt in self._attempts)]
+            knocks = (at for at, _, _ in self._knocks)
+            dues = [*lanes, *(attempt.at for attempt in self._attempts), *knocks]
             self._due = min(dues, default=_NEVER)
         return self._due
 
     def close(self) -> None:
         """End as a process does: at once, with all its links."""
         self._hub.forget(self)
-        self._attempts, self._links, self._lanes = [], {}, []
+        self._attempts, self._knocks, self._links, self._lanes = [], [], {}, []

@@ -17,6 +17,7 @@ from mesh.instructions import (
     Heard,
     Identity,
     Instruction,
+    Knock,
     Lost,
     News,
     Refused,
@@ -28,6 +29,7 @@ from mesh.session import Session
 from mesh.wire import encode, seal
 
 RESUME = 0.1  # seconds that a consumer has to come back before it counts as gone
+KNOCK_EVERY = 0.02  # seconds: a process that dies may be refused a moment later than it is cut off
 PATIENCE = 10.0  # seconds that a producer has: it may be a gateway that is being restarted
 PING_EVERY = 1.0
 LEAST = 0.75  # seconds: a timeout below it makes signs of life no more frequent
@@ -205,7 +207,16 @@ class Upkeep:
         if now >= until:
             self.lose(session, "its link closed and was not resumed")
             return _NEVER
-        return min(until, session.parting)
+        return min(until, session.parting, self._knock(session, now))
+
+    def _knock(self, session: Session, now: float) -> float:
+        """Its link is closed: ask its kernel whether it lives; returns when to ask again."""
+        if not session.answers:
+            return _NEVER
+        if now >= session.knock_at:
+            session.knock_at = now + KNOCK_EVERY
+            self.out.append(Knock(session.peer, session.feed))
+        return session.knock_at
 
     def _judge(self, session: Session, now: float) -> float:
         """Notice whether it has been quiet for too long; returns when to look again."""

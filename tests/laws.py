@@ -85,6 +85,7 @@ SHELL = frozenset(
         "mesh/client/over_http.py",
         "mesh/discovery.py",
         "mesh/flags.py",
+        "mesh/knocking.py",
         "mesh/lifeline.py",
         "mesh/loading.py",
         "mesh/log.py",

@@ -81,6 +81,23 @@ def test_a_dialled_link_is_opened_once(setup: Setup) -> None:
     assert not listener.events
 
 
+def test_who_knocks_learns_whether_anybody_listens(setup: Setup) -> None:
+    asking = setup.end()
+    address, kill = setup.mortal_listener()
+    asking.network.knock(7, address)
+    assert setup.until(lambda: asking.events)
+    assert asking.events == [(Happened.SOMEBODY, 7, ())]
+    kill()  # which takes a moment
+    for _ in range(20):
+        asking.network.knock(8, address)
+        if setup.until(lambda: asking.happened(Happened.NOBODY), 0.2):
+            break
+    assert asking.events[-1] == (Happened.NOBODY, 8, ())
+    asking.network.knock(9, address)
+    asking.network.close()
+    setup.ends.remove(asking)
+
+
 def test_nobody_listens_and_the_link_never_opens(setup: Setup) -> None:
     gone, dialler = setup.end(), setup.end()
     address = gone.network.listen(setup.address())

@@ -8,7 +8,7 @@ import pytest
 from mesh_world import FACTS, Consumer, Producer, World, a_task, assert_quiet, session_of
 
 from mesh.fields import Frame
-from mesh.instructions import Dial, HangUp, Identity, Instruction, Lost, Met, Send
+from mesh.instructions import Dial, HangUp, Identity, Instruction, Knock, Lost, Met, Send
 from mesh.links import Links
 from mesh.messages import (
     Bye,
@@ -104,7 +104,7 @@ def test_a_hello_is_answered_and_makes_a_session() -> None:
     producer = a_producer(timeout=9.0)
     said = hello(5, feed="tcp://h:1", host="h", pid=3, owners=(1, 8))
     assert producer.received(7, said, 1.0) is None
-    ((link, welcome),) = told(producer)
+    _, (link, welcome) = told(producer)  # and it is knocked at
     assert (link, welcome) == (7, Welcome(5, VERSION, Role.GATEWAY, 0, False, 9.0))
     session = producer.sessions[2]
     assert list(producer.news) == [Met(session, False)]
@@ -637,3 +637,29 @@ def test_a_restarted_producer_is_found_again_at_its_address() -> None:
     assert [news.session.peer for news in consumer.lost] == [1]
     assert [news.session.peer for news in consumer.met] == [1, 11]
     assert_quiet(newcomer, consumer)
+
+
+def test_one_whose_door_was_open_is_gone_when_its_kernel_refuses_us() -> None:
+    producer = a_producer()
+    producer.received(7, hello(feed="tcp://h:1"), 0.0)
+    assert Knock(2, "tcp://h:1") in producer.take()
+    producer.knocked(2, True, 0.01)
+    producer.knocked(2, False, 0.02)  # it is connected: whatever that means
+    producer.closed(7, 1.0)
+    producer.knocked(2, True, 1.01)  # it is dying
+    producer.news.clear()
+    producer.knocked(2, False, 1.03)
+    (lost,) = producer.news
+    assert isinstance(lost, Lost)
+    assert "nobody listens" in lost.reason
+    producer.knocked(2, False, 1.04)
+    assert not producer.sessions
+
+
+def test_one_whose_door_was_never_open_is_given_its_time() -> None:
+    producer = a_producer()
+    producer.received(7, hello(feed="tcp://h:1"), 0.0)
+    producer.knocked(2, False, 0.01)
+    producer.closed(7, 1.0)
+    producer.knocked(2, False, 1.01)
+    assert producer.sessions

@@ -9,7 +9,7 @@ import pytest
 from mesh_world import FACTS, World, a_task, session_of
 
 from mesh.fields import Frame
-from mesh.instructions import Delivery, Dial, HangUp, Identity, Met, News, Send
+from mesh.instructions import Delivery, Dial, HangUp, Identity, Knock, Met, News, Send
 from mesh.links import Links
 from mesh.messages import Role
 from mesh.node import Event, Happened, Node
@@ -60,6 +60,9 @@ class Network:
         self.notebook.lines.append(("send", link))
         return not self.notebook.refuses
 
+    def knock(self, peer: int, address: str) -> None:
+        self.notebook.lines.append(("knock", peer, address))
+
     def receive(self, ready: Iterable[int] = ()) -> list[Event]:
         events, self.notebook.events = self.notebook.events, []
         return events
@@ -85,9 +88,11 @@ def node(notebook: Notebook) -> Node:
 
 
 def test_instructions_are_carried_out_in_order(node: Node, notebook: Notebook) -> None:
-    node.core.links.out += [Dial(-9, "a"), Send(-9, [b""]), HangUp(-9)]
+    node.core.links.out += [Dial(-9, "a"), Send(-9, [b""]), HangUp(-9), Knock(7, "b")]
     node.flush(1.0)
-    assert notebook.lines == [("advance", 1.0), ("dial", -9, "a"), ("send", -9), ("hang up", -9)]
+    assert notebook.lines == [
+        ("advance", 1.0), ("dial", -9, "a"), ("send", -9), ("hang up", -9), ("knock", 7, "b")
+    ]  # fmt: skip
 
 
 def test_a_refused_send_closes_the_link(node: Node, notebook: Notebook) -> None:

@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 from mesh_world import FACTS, World, session_of
 
 from mesh.dialling import GREETING, LEAVING, OPENING
-from mesh.instructions import Dial, HangUp, Heard, Identity, Lost, Met, Refused, Send, Silent
+from mesh.instructions import (
+    Dial,
+    HangUp,
+    Heard,
+    Identity,
+    Knock,
+    Lost,
+    Met,
+    Refused,
+    Send,
+    Silent,
+)
 from mesh.links import Links
 from mesh.messages import (
     Bye,
@@ -24,7 +35,7 @@ from mesh.messages import (
     Who,
 )
 from mesh.session import LAZY, Session
-from mesh.upkeep import FAREWELL, PATIENCE, PING_EVERY, RESUME
+from mesh.upkeep import FAREWELL, KNOCK_EVERY, PATIENCE, PING_EVERY, RESUME
 from mesh.wire import decode
 
 
@@ -56,6 +67,31 @@ def said(links: Links) -> list[tuple[int, Message]]:
 
 def kinds(links: Links) -> list[tuple[int, type[Message]]]:
     return [(link, type(message)) for link, message in said(links)]
+
+
+def knocks(links: Links, now: float) -> list[Knock]:
+    links.tick(now)
+    return [each for each in links.take() if isinstance(each, Knock)]
+
+
+def test_while_its_link_is_closed_its_kernel_is_asked_whether_it_lives() -> None:
+    links = some_links()
+    session = joined(links)
+    session.feed, session.answers = "tcp://h:1", True
+    assert knocks(links, 0.5) == []
+    links.closed(7, 1.0)
+    assert knocks(links, 1.0) == [Knock(2, "tcp://h:1")]
+    assert links.next_due() == 1.0 + KNOCK_EVERY
+    links.dial(["a"], 1.001)  # something else is to be done
+    assert knocks(links, 1.0 + KNOCK_EVERY / 2) == []
+    assert knocks(links, 1.0 + KNOCK_EVERY) == [Knock(2, "tcp://h:1")]
+
+
+def test_one_that_never_answered_there_is_not_asked() -> None:
+    links = some_links()
+    joined(links).feed = "tcp://h:1"
+    links.closed(7, 1.0)
+    assert knocks(links, 1.0) == []
 
 
 # --- dialling ------------------------------------------------------------------------------------
