@@ -38,6 +38,7 @@ ALLOWED_SKIPS = (
     r"no libfaketime: .+",
     r"no own mount namespace: .+",
     r"no cgroup of our own: .+",
+    r"no prometheus: .+",
 )
 
 MARK = "MESHLINE_TEST_SESSION"
