@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from gateway.server import Gateway
 from mesh.errors import MeshError
 from mesh.lifeline import Lifeline
 from mesh.log import configure, get_logger
+from mesh.orphans import FIRST
 from mesh.settings import GatewayProcess
 
 
@@ -25,6 +28,8 @@ def main() -> int:
     arguments = parser.parse_args()
     process = GatewayProcess.from_json(json.loads(arguments.settings.read_text()))
     configure(process.log_level, "gateway")
+    if os.getpid() == FIRST:  # it has no children of its own: the kernel shall take in others' ends
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     lifeline = Lifeline(arguments.ready_fd, arguments.parent_fd, process.run_folder)
     lifeline.watch(process.gateway.grace)
     try:

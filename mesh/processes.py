@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, Protocol
 from mesh.board import SIZE, Board, Running
 from mesh.log import get_logger
 from mesh.messages import Obituary
+from mesh.orphans import FIRST, reap_orphans
 from mesh.reporter import Reporter
 from mesh.run_folder import RunFolder
 from mesh.supervisor import (
@@ -231,6 +232,7 @@ class Processes:
         self._children: dict[Slot, Child] = {}
         self._events: deque[Event] = deque()
         self._exit_code: int | None = None
+        self._inherits = os.getpid() == FIRST
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         # Never written: its end tells every child that this process is gone.
@@ -271,6 +273,8 @@ class Processes:
             if key.fd in self._selector.get_map():
                 key.data()
         self._look_at_boards(monotonic())
+        if self._inherits:
+            reap_orphans({child.process.pid for child in self._children.values()})
         self._feed(Tick())
         if self._reporter is not None:
             self._reporter.turn()
@@ -380,6 +384,8 @@ class Processes:
             yield
             return
         wanted = [one for one in STOP_SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+        if self._inherits:
+            wanted.append(signal.SIGCHLD)
         before = {one: signal.signal(one, lambda *_: None) for one in wanted}
         wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         try:

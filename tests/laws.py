@@ -92,6 +92,7 @@ SHELL = frozenset(
         "mesh/metrics.py",
         "mesh/mixin/__init__.py",
         "mesh/node.py",
+        "mesh/orphans.py",
         "mesh/processes.py",
         "mesh/reporter.py",
         "mesh/run_folder.py",

@@ -1,0 +1,35 @@
+"""Process 1 of a container inherits whoever lost its parent there, and must take in its end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container
+
+FIRST = 1  # the process that inherits orphans
+
+
+def reap_orphans(ours: Container[int]) -> list[int]:
+    """Let those that have ended, and that nobody else waits for, leave the table of processes.
+
+    The kernel shows the ended one by one. Where one of ours comes first, those behind it are left
+    for the next call, when ours has been waited for by whoever started it.
+
+    Args:
+        ours: process ids that somebody else waits for.
+
+    Returns:
+        Whom it took in.
+    """
+    taken = []
+    while (ended := _first_ended()) and ended not in ours:
+        os.waitpid(ended, os.WNOHANG)
+        taken.append(ended)
+    return taken
+
+
+def _first_ended() -> int:
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return 0
+    return 0 if found is None else found.si_pid
