@@ -36,6 +36,7 @@ def hello_of(
         identity.host,
         identity.pid,
         owners,
+        identity.parent,
     )
 
 

@@ -120,6 +120,7 @@ class Identity:
         pid: process id on that host.
         timeout: seconds that a request lives by default; heartbeats follow from it.
         pool: bytes of large buffers that each other process may have under way to it.
+        parent: process id there of the supervisor that sees it end, 0 without one.
     """
 
     incarnation: int
@@ -131,3 +132,4 @@ class Identity:
     pid: int = 0
     timeout: float = 3.0
     pool: int = 256 * 1024 * 1024
+    parent: int = 0

@@ -73,15 +73,23 @@ class Links(Upkeep):
         """It is known whether anybody listens where a peer takes consumers of its outputs.
 
         Nobody there says that it is dead only of a peer whose door was once found open: others
-        may be behind a network that refuses us.
+        may be behind a network that refuses us. And it may wait for who knows more: a supervisor
+        sees a death a little later than the network does, and tells what was computed.
         """
         session = self.sessions.get(peer)
         if session is None:
             return
         if somebody:
             session.answers = True
-        elif session.answers and session.link is None:
+        elif session.answers and session.link is None and not self._is_watched(session):
             self.lose(session, "its link closed, and nobody listens at its address any more")
+
+    def _is_watched(self, session: Session) -> bool:
+        watcher = (Role.SUPERVISOR, session.host, session.parent)
+        return any(
+            (s.role, s.host, s.pid) == watcher and s.link is not None
+            for s in self.sessions.values()
+        )
 
     def received(self, link: int, frames: Sequence[Frame], now: float) -> Delivery | None:
         """One multipart came.
@@ -185,7 +193,7 @@ class Links(Upkeep):
             if hello.feed:
                 self.out.append(Knock(peer, hello.feed))
         session.stage, session.feed, session.owners = hello.stage, hello.feed, hello.owners
-        session.host, session.pid = hello.host, hello.pid
+        session.host, session.pid, session.parent = hello.host, hello.pid, hello.parent
         self._send(link, session.say(welcome_of(self.identity, session, resumed), now))
         return self._attach(session, link, hello.received, resumed, now)
 

@@ -272,6 +272,7 @@ class Hello:
         host: name of the host, for people.
         pid: process id there, for people and for the supervisor's obituary.
         owners: incarnations of the gateways that it can reach, and of the replicas that feed it.
+        parent: process id of the supervisor there that will tell of its death, 0 without one.
     """
 
     role: Role
@@ -285,6 +286,7 @@ class Hello:
     host: str = ""
     pid: int = 0
     owners: tuple[int, ...] = ()
+    parent: int = 0
 
 
 @dataclass(slots=True)

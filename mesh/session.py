@@ -65,6 +65,7 @@ class Session:
         knock_at: when to look next whether somebody still does, while there is no connection.
         host: name of the other's host, for people.
         pid: its process id there.
+        parent: that of the supervisor which will tell of its death, 0 without one.
         owners: gateways that the other says it reaches, and the replicas that feed it.
         since: when the present connection was made; when the last one ended if there is none.
         heard: when the other last said anything.
@@ -103,6 +104,7 @@ class Session:
     knock_at: float = field(default=0.0, init=False)
     host: str = field(default="", init=False)
     pid: int = field(default=0, init=False)
+    parent: int = field(default=0, init=False)
     owners: tuple[int, ...] = field(default=(), init=False)
     since: float = field(init=False)
     heard: float = field(init=False)

@@ -188,11 +188,11 @@ def _write(kind: Type, message: Message, now: float) -> tuple[bytes, list[Frame]
 
 def _write_hello(m: Hello) -> tuple[list[Any], list[Frame]]:
     fields = [int(m.role), m.nonce, m.mesh, m.versions, m.known, m.received]
-    return [*fields, m.feed, m.stage, words(m.host), m.pid, m.owners], []
+    return [*fields, m.feed, m.stage, words(m.host), m.pid, m.owners, m.parent], []
 
 
 def _read_hello(body: Body, frames: Sequence[Frame], now: float) -> Hello:
-    role, nonce, mesh, versions, known, received, feed, stage, host, pid, owners = body
+    role, nonce, mesh, versions, known, received, feed, stage, host, pid, owners, parent = body
     return Hello(
         _read_role(role),
         u64(nonce),
@@ -205,6 +205,7 @@ def _read_hello(body: Body, frames: Sequence[Frame], now: float) -> Hello:
         text(host),
         u64(pid),
         u64s(owners),
+        u64(parent),
     )
 
 

@@ -127,6 +127,7 @@ def _identity(process: ReplicaProcess, worker: Worker) -> Identity:
         stage=facts,
         host=socket.gethostname(),
         pid=os.getpid(),
+        parent=os.getppid(),
         pool=settings.pool,
     )
 

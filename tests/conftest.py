@@ -39,6 +39,7 @@ ALLOWED_SKIPS = (
     r"no own mount namespace: .+",
     r"no cgroup of our own: .+",
     r"no prometheus: .+",
+    r"no network namespace: .+",
 )
 
 MARK = "MESHLINE_TEST_SESSION"

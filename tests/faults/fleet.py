@@ -30,6 +30,8 @@ import select
 import threading
 import time
 
+import numpy
+
 from mesh import Worker
 
 PAUSE = float(os.environ.get("FAULT_PAUSE", "0.005"))
@@ -84,9 +86,22 @@ class Step(Worker):
 class First(Step):
     adds = 1
 
+    def forward(self, items):
+        items = super().forward(items)
+        for item in items:
+            if "floats" in item:
+                item["array"] = numpy.full(item["floats"], item["n"] % 1000, numpy.float32)
+        return items
+
 
 class Second(Step):
     adds = 7
+
+    def forward(self, items):
+        for item in items:
+            if "floats" in item:
+                assert item.pop("array").mean() == item["n"] % 1000
+        return super().forward(items)
 '''
 FILE = """
 [gateway]
@@ -161,9 +176,9 @@ class Fleet:
                 stderr=log,
             )
 
-    def add_gateway(self, *flags, before=(), **variables):
-        """Start a gateway; returns its HTTP port."""
-        port, bind = free_port(), f"tcp://127.0.0.1:{free_port()}"
+    def add_gateway(self, *flags, before=(), address="127.0.0.1", **variables):
+        """Start a gateway that replicas reach at this address; returns its HTTP port."""
+        port, bind = free_port(), f"tcp://{address}:{free_port()}"
         flags = ("--http", f"127.0.0.1:{port}", "--bind", bind, *flags)
         self.gateways[port] = self.start("gateway", *flags, before=before, **variables)
         self.binds[port] = bind

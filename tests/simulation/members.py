@@ -115,8 +115,8 @@ class Gateway(Member):
 class Supervision(Member):
     """A supervisor's link to the gateways."""
 
-    def __init__(self, mesh, gateways, timeout):
-        identity = Identity(mesh.number(), Role.SUPERVISOR, timeout=timeout)
+    def __init__(self, mesh, gateways, timeout, pid=0):
+        identity = Identity(mesh.number(), Role.SUPERVISOR, timeout=timeout, pid=pid)
         links = Links(identity, mesh.chance.random)
         super().__init__(mesh, Herald(links), mesh.port("supervisor"))
         self.core.dial(gateways, mesh.now)
@@ -143,6 +143,7 @@ class Rep(Member):
 
     def __init__(self, mesh, hop, gateways, feed="", **how):
         self.batch = how.pop("batch", 4)
+        parent = how.pop("parent", 0)
         self.takes = how.pop("takes", lambda size: 0.010)
         self.work = how.pop("work", lambda body: body + hop[0].encode())
         self.forward = how.pop("forward", lambda tasks: Forward(self.takes(len(tasks))))
@@ -154,7 +155,7 @@ class Rep(Member):
             pool=how.pop("pool", 64 << 20),
             **how,
         )
-        identity = Identity(mesh.number(), Role.REPLICA, stage=facts, feed=feed)
+        identity = Identity(mesh.number(), Role.REPLICA, stage=facts, feed=feed, parent=parent)
         port = mesh.port(hop[0])
         if feed:
             port.listen(feed)

@@ -155,7 +155,9 @@ class Host:
         limits = {slot: self.world.stages[slot.stage].limit + KILL_GRACE + HUNG for slot in slots}
         self.supervisor = Supervisor(Plan(slots, grace=GRACE, limits=limits))
         world = self.world
-        self.link = world.join(Supervision(world, world.addresses, world.draw.timeout))
+        world.lives += 1
+        self.pid = world.lives
+        self.link = world.join(Supervision(world, world.addresses, world.draw.timeout, self.pid))
         self.alive = True
         self.running = {}
         self.feed(Begin())
@@ -257,6 +259,7 @@ class World(Mesh):
         network.tap = self._heard
         self.work = random.Random(draw.seed ^ 0xF0)
         self.asked = {}
+        self.lives = 0  # of supervisors
         self.executions = defaultdict(list)  # (owner, number, hop) -> [(attempt, replica)]
         self.events = Counter()
         self.complaints = []  # (check, text)
@@ -321,6 +324,7 @@ class World(Mesh):
             limit=stage.limit,
             pool=stage.pool,
             repeatable=stage.name != self.draw.once,
+            parent=host.pid,
         )
         rep.host = host
         self._count_losses(rep)

@@ -656,6 +656,21 @@ def test_one_whose_door_was_open_is_gone_when_its_kernel_refuses_us() -> None:
     assert not producer.sessions
 
 
+def test_while_its_supervisor_is_there_the_obituary_is_awaited() -> None:
+    producer = a_producer()
+    watched = {"feed": "tcp://h:1", "host": "h", "pid": 31, "parent": 30}
+    producer.received(7, hello(**watched), 0.0)
+    supervisor = Hello(Role.SUPERVISOR, 6, "mesh", (VERSION,), host="h", pid=30)
+    producer.received(8, frames(supervisor, 3), 0.0)
+    producer.knocked(2, True, 0.01)
+    producer.closed(7, 1.0)
+    producer.knocked(2, False, 1.01)
+    assert set(producer.sessions) == {2, 3}
+    producer.closed(8, 1.02)
+    producer.knocked(2, False, 1.03)
+    assert set(producer.sessions) == {3}
+
+
 def test_one_whose_door_was_never_open_is_given_its_time() -> None:
     producer = a_producer()
     producer.received(7, hello(feed="tcp://h:1"), 0.0)

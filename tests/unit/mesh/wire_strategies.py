@@ -138,6 +138,7 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
         texts,
         u64,
         st.lists(u64, max_size=5).map(tuple),
+        u64,
     ),
     Welcome: st.builds(Welcome, u64, u64, roles, u64, st.booleans(), seconds),
     Tasks: st.builds(Tasks, st.lists(task(), min_size=1, max_size=4)),
