@@ -1,9 +1,6 @@
 """docker-compose.yml: the OCR service in containers, asked from outside them."""
 
 import contextlib
-import os
-import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -11,6 +8,7 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+from engine import docker, free_port, project
 
 from mesh import Client, DecodingError
 
@@ -21,43 +19,10 @@ pytestmark = pytest.mark.timeout(1200)
 
 
 @pytest.fixture(scope="module")
-def compose():
-    """The command that this machine has for Compose, for a project of our own."""
-    ours = ["--project-name", PROJECT, "--file", str(ROOT / "docker-compose.yml")]
-    if not shutil.which("docker"):
-        pytest.skip("no container engine: there is no `docker` command")
-    if not _works("docker", "info"):
-        pytest.skip("no container engine: `docker info` failed")
-    for command in (["docker", "compose"], ["docker-compose"]):
-        if shutil.which(command[0]) and _works(*command, "version"):
-            return [*command, *ours]
-    return pytest.skip("no container engine: neither `docker compose` nor `docker-compose` works")
-
-
-def _works(*command):
-    """Whether it says so within ten seconds: an engine that hangs is none."""
-    try:
-        return not subprocess.run(command, capture_output=True, check=False, timeout=10).returncode
-    except subprocess.TimeoutExpired:
-        return False
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def service(compose):
+def service():
     """The running service: a client for it, and a function that runs a Compose command."""
     port, second = free_port(), free_port()
-    environment = {**os.environ, "PORT": str(port), "PORT2": str(second)}
-
-    def run(*arguments):
-        return subprocess.run(
-            [*compose, *arguments], env=environment, check=True, capture_output=True, text=True
-        ).stdout
-
+    run = project(PROJECT, ROOT / "docker-compose.yml", PORT=port, PORT2=second)
     try:
         run("up", "--detach", "--build")
         with Client(f"http://127.0.0.1:{port}", timeout=60) as client:
@@ -178,21 +143,16 @@ def scale(run, count):
 
 def whole(client, count, patience=90.0):
     """Wait until a gateway sees so many replicas of each stage; returns the seconds."""
+    wanted = count if isinstance(count, dict) else dict.fromkeys(STAGES, count)
     began = monotonic()
     while True:
         with contextlib.suppress(Exception):
             there = client.get("/mesh/status").json()["replicas"]
-            each = [sum(r["stage"] == s and r["connected"] for r in there) for s in STAGES]
-            if each == [count] * len(STAGES):
+            each = {s: sum(r["stage"] == s and r["connected"] for r in there) for s in STAGES}
+            if each == wanted:
                 return monotonic() - began
         assert monotonic() < began + patience, there
         threading.Event().wait(0.2)
-
-
-def docker(*arguments):
-    return subprocess.run(
-        ["docker", *arguments], check=True, capture_output=True, text=True
-    ).stdout.strip()
 
 
 def unharmed(what, load, took, capsys):
@@ -266,6 +226,68 @@ def test_one_of_two_gateways_is_killed(service, pair, capsys):
             took = whole(client, 2)
         run("--profile", "two", "rm", "--force", "gateway2")
     unharmed("the second gateway killed", load, took, capsys)
+
+
+@pytest.fixture
+def next_image():
+    """The tag of an image that is another one, and the same in all but name."""
+    context = "FROM meshline-ocr\nLABEL made=next\n"
+    build = ["docker", "build", "--tag", "meshline-ocr:next", "-"]
+    subprocess.run(build, input=context, text=True, check=True, capture_output=True)
+    return "next"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_is_replaced_by_a_new_image(service, pair, next_image, stage, capsys):
+    client, run = service
+    with Load(client.url) as load:
+        load.run(1.0)
+        run("up", "--detach", "--no-recreate", "--scale", f"{stage}=4", stage, TAG=next_image)
+        whole(client, {**dict.fromkeys(STAGES, 2), stage: 4})
+        for old in pair[stage]:
+            docker("stop", old)
+            docker("rm", old)
+        took = whole(client, 2)
+        load.run(1.0)
+    unharmed(f"{stage} replaced by a new image", load, took, capsys)
+    images = {docker("inspect", "--format", "{{.Config.Image}}", one) for one in ids(run, stage)}
+    assert images == {"meshline-ocr:next"}
+
+
+def ids(run, stage):
+    return run("ps", "--quiet", stage).split()
+
+
+def test_one_of_two_gateways_is_replaced_by_a_new_image(service, pair, next_image, capsys):
+    client, run = service
+    run("--profile", "two", "up", "--detach", "--no-recreate", "gateway2")
+    with Client(client.second, timeout=60) as other:
+        other.wait_ready(60)
+        with Load(client.url) as load:
+            load.run(1.0)
+            again = ("up", "--detach", "--no-deps", "gateway2")
+            run("--profile", "two", *again, TAG=next_image)
+            other.wait_ready(60)
+            took = whole(other, 2)
+            load.run(1.0)
+    run("--profile", "two", "rm", "--stop", "--force", "gateway2")
+    unharmed("the second gateway replaced by a new image", load, took, capsys)
+
+
+def test_how_large_the_image_is_and_how_long_a_stage_starts(service, pair, capsys):
+    client, _ = service
+    megabytes = int(docker("image", "inspect", "--format", "{{.Size}}", "meshline-ocr")) / 1e6
+    base = int(docker("image", "inspect", "--format", "{{.Size}}", "python:3.11-slim")) / 1e6
+    began = monotonic()
+    docker("restart", pair["decode"][0])
+    client.get("/livez").raise_for_status()
+    whole(client, 2)
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\nthe image: {megabytes:.0f} MB, of which python {base:.0f}; "
+            f"a stage stopped and started: {monotonic() - began:.1f} s\n"
+        )
+    assert megabytes - base < 500  # the models and onnxruntime are nine tenths of it
 
 
 def test_who_has_no_key_is_not_let_in(service, pair):

@@ -1,0 +1,184 @@
+"""docs/deploy.md: its commands are run, its files are used, as they stand there."""
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from example_runs import MESH, free_port, wait_ready
+
+from mesh import Client
+
+PAGE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
+PATIENCE = 40.0
+# What needs a container engine: tests/compose runs the first three, test_monitoring.py has Compose
+# read the files of the other two.
+ELSEWHERE = {
+    "docker-compose up --detach --build",
+    "docker-compose up --detach --no-recreate --scale recognize=3",
+    "docker-compose --profile two up --detach",
+    "BASE=cuda-python docker-compose -f docker-compose.yml -f docker-compose.gpu.yml up --build",
+    "docker-compose -f docker-compose.yml -f docker-compose.monitoring.yml up --build",
+}
+SERVICE = """
+from mesh import Worker
+
+class Decode(Worker):
+    def forward(self, text):
+        return text.upper()
+
+class Detect(Worker):
+    def forward(self, text):
+        return {"found": text}
+"""
+STAGES = """
+[stages.decode]
+worker = "service:Decode"
+
+[stages.detect]
+worker = "service:Detect"
+"""
+ROUTES = """
+[routes]
+"/inference" = ["decode", "detect"]
+"""
+
+
+def section(title):
+    """The text under a heading."""
+    return PAGE.partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def commands(text):
+    lines = re.findall(r"^\$ (.+)$", text, re.MULTILINE)
+    return [line.partition("#")[0].strip() for line in lines]
+
+
+def block(title, language):
+    return "\n".join(re.findall(rf"```{language}\n(.*?)```", section(title), re.DOTALL))
+
+
+class Site:
+    """A folder with the page's file, ports of our own in it, and what was started there."""
+
+    def __init__(self, folder, file):
+        self.folder, self.port = folder, free_port()
+        for written, ours in {
+            "gateway.example": "127.0.0.1",
+            ":7000": f":{free_port()}",
+            "0.0.0.0:8000": f"127.0.0.1:{self.port}",
+        }.items():
+            file = file.replace(written, ours)
+        (folder / "service.py").write_text(SERVICE)
+        (folder / "mesh.toml").write_text(file)
+        self.variables = os.environ | {"MESH_GATEWAY_HTTP": f"127.0.0.1:{self.port}"}
+        self.log = folder / "log"
+        self.started = []
+
+    def command(self, line):
+        name, *arguments = shlex.split(line)
+        assert name == "mesh"
+        return [MESH, *arguments]
+
+    def run(self, line, *more):
+        """One that ends by itself; returns what it says."""
+        done = subprocess.run(
+            [*self.command(line), *more],
+            cwd=self.folder,
+            env=self.variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def start(self, line):
+        with self.log.open("ab") as log:
+            self.started.append(
+                subprocess.Popen(
+                    self.command(line), cwd=self.folder, env=self.variables, stdout=log, stderr=log
+                )
+            )
+        return self.started[-1]
+
+    @contextlib.contextmanager
+    def serving(self):
+        """A client of what was started, when it serves."""
+        with Client(f"http://127.0.0.1:{self.port}", timeout=PATIENCE) as client:
+            wait_ready(client, self.started[0], self.log)
+            assert client.infer("text") == {"found": "TEXT"}
+            yield client
+
+    def stop(self):
+        """Ctrl-C ends everything in order."""
+        for process in self.started:
+            process.send_signal(signal.SIGINT)
+        for process in self.started:
+            assert process.wait(PATIENCE) == 0, self.log.read_text()
+
+    def close(self):
+        for process in self.started:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def site(tmp_path):
+    made = []
+
+    def make(file):
+        made.append(Site(tmp_path, file))
+        return made[0]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_every_command_of_the_page_is_tried():
+    tried = {
+        line for title in ("1. One machine", "2. One machine, parts of their own")
+        for line in commands(section(title))
+    }  # fmt: skip
+    assert set(commands(PAGE)) == tried | {"mesh keygen"} | ELSEWHERE
+
+
+def test_one_machine(site):
+    here = site(STAGES + ROUTES)
+    check, up = commands(section("1. One machine"))
+    assert "is right" in here.run(check)
+    here.start(up)
+    with here.serving():
+        here.stop()
+
+
+def serve_parts(here):
+    """The commands of the second section, whatever the file says."""
+    *starting, status = commands(section("2. One machine, parts of their own"))
+    for line in starting:
+        here.start(line)
+    with here.serving() as client:
+        while client.get("/mesh/status").json()["stages"]["detect"]["replicas"] < 2:
+            pass
+        shown = here.run(status, "--url", client.url)
+    assert all(re.search(rf"\b{stage}\b", shown) for stage in ("decode", "detect"))
+    here.stop()
+
+
+def test_parts_of_their_own(site):
+    title = "2. One machine, parts of their own"
+    serve_parts(site(block(title, "toml") + STAGES + ROUTES))
+
+
+def test_several_machines(site):
+    title = "3. Several machines"
+    detect = STAGES.partition("[stages.detect]")
+    here = site(block(title, "toml") + "".join(detect[1:]) + ROUTES)
+    (keygen,) = commands(section(title))
+    assert "keys" in here.run(keygen)
+    serve_parts(here)
