@@ -199,6 +199,9 @@ class MeshSettings:
     name: str = setting(
         "mesh", Text(STAGE_NAME, "letters, digits, _ and -"), "name of the mesh; others are refused"
     )
+    version: str = setting(
+        "", Text(), "of code and models; gateways and replicas of another one have nothing to do"
+    )
     log_level: str = setting(
         "info",
         Text("|".join(LEVELS), "one of " + ", ".join(LEVELS)),
@@ -221,14 +224,14 @@ class MeshSettings:
 
     @property
     def revision(self) -> str:
-        """Short name of what a request meets on its way: the routes, and each stage's class.
+        """Short name of what a request meets on its way: version, routes, each stage's class.
 
         Two processes with the same revision fit together. How many replicas there are, how they
         batch and where they listen may differ from host to host, and is no part of it.
         """
         routes = {path: list(stages) for path, stages in self.routes.items()}
         classes = {one.name: [one.worker, one.idempotent] for one in self.stages.values()}
-        text = json.dumps([self.name, routes, classes], sort_keys=True)
+        text = json.dumps([self.name, self.version, routes, classes], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def feeds(self, stage: str) -> bool:

@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from example_runs import MESH, free_port, wait_ready
@@ -163,8 +164,9 @@ def serve_parts(here):
     for line in starting:
         here.start(line)
     with here.serving() as client:
+        until = monotonic() + PATIENCE
         while client.get("/mesh/status").json()["stages"]["detect"]["replicas"] < 2:
-            pass
+            assert monotonic() < until
         shown = here.run(status, "--url", client.url)
     assert all(re.search(rf"\b{stage}\b", shown) for stage in ("decode", "detect"))
     here.stop()

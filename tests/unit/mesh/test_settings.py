@@ -99,7 +99,8 @@ def test_the_revision_is_of_what_a_request_meets() -> None:
     other = described(stages={"read": replace(READ, worker="m:Other"), "embed": EMBED})
     shorter = described(routes={"/inference": ("embed",)})
     assert plain.revision == more.revision
-    assert len({plain.revision, other.revision, shorter.revision}) == 3
+    newer = described(version="2")
+    assert len({plain.revision, other.revision, shorter.revision, newer.revision}) == 4
 
 
 def test_who_feeds_whom() -> None:
