@@ -16,12 +16,13 @@ from mesh import Client
 
 PAGE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
 PATIENCE = 40.0
-# What needs a container engine: tests/compose runs the first three, test_monitoring.py has Compose
+# What needs a container engine: tests/compose runs the first four, test_monitoring.py has Compose
 # read the files of the other two.
 ELSEWHERE = {
     "docker-compose up --detach --build",
     "docker-compose up --detach --no-recreate --scale recognize=3",
     "docker-compose --profile two up --detach",
+    "TAG=next docker-compose up --detach --no-recreate --scale detect=4 detect",
     "BASE=cuda-python docker-compose -f docker-compose.yml -f docker-compose.gpu.yml up --build",
     "docker-compose -f docker-compose.yml -f docker-compose.monitoring.yml up --build",
 }
