@@ -8,7 +8,7 @@ import time
 import urllib.request
 
 import pytest
-from fleet import answer, fleet, parent, send
+from fleet import STAGES, answer, fleet, parent, send
 from load import Load
 
 SLEEP = 0.4  # seconds of the forward in which a replica is killed
@@ -132,6 +132,10 @@ def test_a_replica_stands_still_and_goes_on(shared, unharmed):
     unharmed("SIGSTOP of a replica for 3 s", shared, load)
 
 
+def all_pids(shared):
+    return [pid for stage in STAGES for pid in shared.pids(stage)]
+
+
 @pytest.mark.chaos
 def test_hosts_are_told_to_stop_one_after_the_other(shared, unharmed):
     with Load([shared.port]) as load:
@@ -142,6 +146,19 @@ def test_hosts_are_told_to_stop_one_after_the_other(shared, unharmed):
             restore(shared)
         load.run(0.5)
     unharmed("SIGTERM of every supervisor in turn", shared, load)
+
+
+@pytest.mark.chaos
+def test_replicas_are_told_to_stop_one_after_the_other(shared, unharmed):
+    with Load([shared.port]) as load:
+        load.warm()
+        for stage in STAGES:
+            for pid in shared.pids(stage):
+                send(pid, signal.SIGTERM)
+                shared.until(lambda pid=pid: pid not in all_pids(shared), "it has left")
+                shared.until_whole()
+        load.run(0.5)
+    unharmed("SIGTERM of every replica in turn", shared, load)
 
 
 @pytest.mark.chaos
