@@ -34,7 +34,7 @@ help:
 	@echo "make soak          random faults for MINUTES=10: nothing lost, nothing grows"
 	@echo "make mutants       break the code on purpose: which check of the simulation notices"
 	@echo "make package       the wheel, into dist/"
-	@echo "make test-compose  of these, what needs a container engine"
+	@echo "make test-compose  the service in containers under load; needs a container engine"
 	@echo "make clean         remove everything that these commands made"
 
 demo: $(VENV)/examples.stamp
@@ -43,7 +43,7 @@ demo: $(VENV)/examples.stamp
 test: $(VENV)/dev.stamp $(VENV)/examples.stamp $(VENV)/benchmarks.stamp
 	$(BIN)/python tests/coverage_gate.py
 	$(BIN)/python -m pytest -q --hypothesis-profile=thorough -n 2 $(UNIT)
-	$(BIN)/python -m pytest -q --hypothesis-profile=thorough tests $(UNIT:%=--ignore=%)
+	$(BIN)/python -m pytest -q --hypothesis-profile=thorough tests $(UNIT:%=--ignore=%) --ignore=tests/compose
 
 chaos: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -q -m "" -o faulthandler_timeout=0 tests/faults
