@@ -14,15 +14,39 @@ MANY = {"floats": 1 << 18}  # the first stage makes an array of 1 MiB of them, t
 
 @pytest.fixture(scope="module")
 def lan():
-    for command in ("ip", "tc", "iptables"):
-        if not shutil.which(command):
-            pytest.skip(f"no network namespace: there is no `{command}` command")
+    needs("ip", "tc")
     try:
         made = Lan()
     except subprocess.CalledProcessError as error:
         pytest.skip(f"no network namespace: {error.stderr.strip()}")
     yield made
     made.close()
+
+
+def needs(*commands):
+    for command in commands:
+        if not shutil.which(command):
+            pytest.skip(f"no network namespace: there is no `{command}` command")
+
+
+@pytest.fixture
+def filtered(lan):
+    """The LAN, where the kernel knows the rules that tests make."""
+    needs("iptables")
+    try:
+        for rule in (lost(0.5), UNREACHABLE):
+            with lan.host().refusing(*rule):
+                pass
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no network namespace: {error.stderr.strip()}")
+    return lan
+
+
+UNREACHABLE = ("!", "-s", f"{NET}.1", "-j", "REJECT")  # for all but the gateway
+
+
+def lost(share):
+    return ("-m", "statistic", "--mode", "random", "--probability", share, "-j", "DROP")
 
 
 class Apart(Fleet):
@@ -82,23 +106,22 @@ def test_a_host_is_cut_off_for_long(shared, lan, unharmed):
 
 
 @pytest.mark.parametrize("share", [0.02, pytest.param(0.1, marks=pytest.mark.chaos)])
-def test_packets_are_lost(shared, lan, unharmed, share):
+def test_packets_are_lost(shared, filtered, unharmed, share):
     with contextlib.ExitStack() as stack:
-        rule = ("-m", "statistic", "--mode", "random", "--probability", share, "-j", "DROP")
 
         def harm():
-            stack.enter_context(lan.hosts[1].refusing(*rule))
+            stack.enter_context(filtered.hosts[1].refusing(*lost(share)))
 
         what = f"{share:.0%} of the packets to one host lost"
         under_load(shared, unharmed, what, harm, stack.close, 5.0)
 
 
-def test_a_host_that_reaches_the_gateway_alone_is_served_by_way_of_it(lan, unharmed, tmp_path):
-    near, far = lan.host(), lan.host()
+def test_a_host_that_reaches_the_gateway_alone_is_served_by_way_of_it(filtered, unharmed, tmp_path):
+    near, far = filtered.host(), filtered.host()
     # Answers to what it dials pass only where that is the gateway.
     with contextlib.closing(Apart(tmp_path)) as made:
         made.connect()
-        with far.refusing("!", "-s", f"{NET}.1", "-j", "REJECT"):
+        with far.refusing(*UNREACHABLE):
             made.add(near, 1, ["first"])
             made.add(far, 2, ["second"])
             made.until_whole()
