@@ -91,7 +91,11 @@ class Trust:
         self.failing.pop(session.peer, None)
 
     def probe(self, requests: Iterable[Request]) -> list[Bundle]:
-        """Time has passed: give each distrusted replica that holds nothing one task that waits."""
+        """Time has passed: what was learnt fades, and who is distrusted may show what it does.
+
+        Returns:
+            One task that waits, for each distrusted replica that holds nothing.
+        """
         for replica in self._roster.sessions.values():
             replica.pace *= FADE
         for peer, share in list(self._shares.items()):

@@ -7,9 +7,9 @@ connection closed says less: so do harmed networks.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
-import os
 import select
 import socket
 from collections.abc import Callable
@@ -49,21 +49,27 @@ class Knocker:
         Args:
             peer: what the answer bears.
             address: such as ``tcp://10.0.0.7:7000`` or ``ipc:///run/x.sock``. A host that is
-                named needs a resolver, and is not asked.
+                named needs a resolver, and is not asked. Others wrote it, so it may be anything.
         """
-        place = _place(address)
-        if place is None:
-            return
         self._forget(peer)
-        family, where = place
-        asking = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        code = asking.connect_ex(where)
-        if code == errno.EINPROGRESS:
-            now = self._clock()
-            self._asked[peer] = asking, [now + pause for pause in _LOOKS]
-            return
-        asking.close()
-        self._settle(peer, code)
+        place = _place(address)
+        # No descriptor is left; or nobody can have such an address.
+        with contextlib.suppress(OSError, ValueError, OverflowError):
+            if place is not None:
+                self._connect(peer, *place)
+
+    def _connect(self, peer: int, family: int, where: str | tuple[str, int]) -> None:
+        with contextlib.ExitStack() as closing:
+            asking = closing.enter_context(
+                socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            )
+            code = asking.connect_ex(where)
+            if code == errno.EINPROGRESS:
+                now = self._clock()
+                self._asked[peer] = asking, [now + pause for pause in _LOOKS]
+                closing.pop_all()
+            else:
+                self._settle(peer, code)
 
     def _settle(self, peer: int, code: int) -> None:
         # EAGAIN: its queue of connections is full, so there is one.
@@ -114,7 +120,7 @@ def _place(address: str) -> tuple[int, str | tuple[str, int]] | None:
     scheme, _, rest = address.partition("://")
     if scheme == "ipc":
         path = f"\0{rest[1:]}" if rest.startswith("@") else rest
-        return socket.AF_UNIX, os.fspath(path)
+        return socket.AF_UNIX, path
     host, _, port = rest.rpartition(":")
     host = host.strip("[]")
     try:

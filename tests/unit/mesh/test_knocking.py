@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from pathlib import Path
 
@@ -71,12 +72,34 @@ def test_an_abstract_path(knocker: Knocker) -> None:
     assert knocker.answers() == [(1, False)]
 
 
-@pytest.mark.parametrize("address", ["tcp://a-name:7000", "tcp://10.0.0.7:port", "nonsense"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "tcp://a-name:7000",
+        "tcp://10.0.0.7:port",
+        "tcp://10.0.0.7:70000",
+        "tcp://[fe80::1%nowhere]:7000",
+        "ipc:///" + "long" * 60,
+        "ipc:///\ud800",
+        "nonsense",
+    ],
+)
 def test_where_nothing_can_be_asked_at_once_there_is_no_answer(
     knocker: Knocker, clock: Clock, address: str
 ) -> None:
     knocker.knock(1, address)
     assert answers(knocker, clock) == []
+
+
+def test_without_a_descriptor_there_is_no_answer(
+    knocker: Knocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "socket", none_left)
+    knocker.knock(1, "tcp://127.0.0.1:7000")
+    assert knocker.answers() == []
 
 
 def test_who_does_not_answer_is_not_awaited_for_long(knocker: Knocker, clock: Clock) -> None:
