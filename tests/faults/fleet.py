@@ -35,6 +35,7 @@ import numpy
 from mesh import Worker
 
 PAUSE = float(os.environ.get("FAULT_PAUSE", "0.005"))
+VERSION = os.environ.get("MESH_VERSION", "")
 
 
 def held(seconds):
@@ -78,6 +79,7 @@ class Step(Worker):
     def forward(self, items):
         select.select([], [], [], PAUSE)  # not `sleep`, which a faked clock breaks
         for item in items:
+            assert item.setdefault("version", VERSION) == VERSION
             if item.get("at") == type(self).__name__.lower():
                 does(item["deed"], item.get("seconds", 0.0))
         return [{**item, "n": item["n"] * 2 + self.adds} for item in items]
