@@ -23,7 +23,7 @@ help:
 	@echo "make demo          serve real models, send them real images, print the answers"
 	@echo "                   ONCE=1 stops afterwards; IMAGE=path.png reads another picture;"
 	@echo "                   PORT=8010 if 8000 is taken"
-	@echo "make test          the whole test-suite"
+	@echo "make test          the whole test-suite but for containers"
 	@echo "make check         lint, types and unit tests, in less than half a minute"
 	@echo "make bench         measure beside other servers; ROUNDS=3 PEERS=mosec|all ROWS=echo-1,array-8"
 	@echo "make bench-scale   tails, batches, costs, arrays, starts, memory; ONLY=starts,memory"

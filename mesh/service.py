@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from mesh.child import Command
 from mesh.log import get_logger
-from mesh.processes import Command, Processes
+from mesh.processes import Processes
 from mesh.reporter import Reporter
 from mesh.run_folder import RunFolder
 from mesh.schema import is_loopback, split_tcp

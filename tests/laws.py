@@ -86,6 +86,7 @@ SHELL = frozenset(
         "mesh/discovery.py",
         "mesh/flags.py",
         "mesh/knocking.py",
+        "mesh/child.py",
         "mesh/lifeline.py",
         "mesh/loading.py",
         "mesh/log.py",

@@ -232,6 +232,12 @@ MUTANTS = (
         "request.flags",
     ),
     Mutant(
+        "believe a refused knock before the obituary",
+        "mesh/links.py",
+        "elif session.answers and session.link is None and not self._is_watched(session):",
+        "elif session.answers and session.link is None:",
+    ),
+    Mutant(
         "leave without a last word",
         "mesh/upkeep.py",
         'self.tell(session, Bye("done"), now)',

@@ -35,6 +35,7 @@ from mesh.testing import FakeClock, MemoryNetwork
 from stage.runner import ItemOutcome
 
 LOOK = 1.0  # seconds between two looks at the boards
+NOTICED = 0.008  # seconds after a replica's links are closed that its supervisor sees it end
 HUNG = 1.0  # seconds that a replica has to end a hung forward before its supervisor does
 GRACE = 8.0  # seconds that stopping may take
 FORGOTTEN = 0.2  # seconds after which every queue knows that a client has left
@@ -219,14 +220,22 @@ class Host:
             computing = rep.board.read()
             ids = [] if computing is None else computing.ids
             obituary = Obituary(rep.me, rep.core.facts.name, signal, code, ids)
-            self.link.core.died(obituary, self.world.now)
-            self.link.known = None
-            if self.link.wakes_at <= self.world.now:
-                self.link.node.flush(self.world.now)
+            # The kernel closes a process's sockets before it tells the parent of the end.
+            link, noticed = self.link, self.world.now + self.world.chance.uniform(0.0, NOTICED)
+            self.world.at(noticed, lambda: self.report(link, obituary))
         for slot, one in list(self.running.items()):
             if one is rep:
                 del self.running[slot]
                 self.feed(Exited(slot, code, signal))
+
+    def report(self, link, obituary):
+        """Tell the gateways of a death, if the supervisor that saw it lives."""
+        if self.link is not link or not self.alive:
+            return
+        link.core.died(obituary, self.world.now)
+        link.known = None
+        if link.wakes_at <= self.world.now:
+            link.node.flush(self.world.now)
 
     def die(self):
         """The supervisor is killed: its replicas notice that their parent is gone, and leave."""

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from mesh.child import Child, Command
 from mesh.messages import Obituary
-from mesh.processes import Child, Command, Processes
+from mesh.processes import Processes
 from mesh.run_folder import RunFolder
 from mesh.supervisor import GATEWAY, Plan, Slot, Supervisor
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mesh import service
-from mesh.processes import Command
+from mesh.child import Command
 from mesh.service import Service, become_gateway, dialled_at, gateway_process
 from mesh.settings import (
     GatewayProcess,
