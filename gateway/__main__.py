@@ -16,7 +16,7 @@ from mesh.errors import MeshError
 from mesh.lifeline import Lifeline
 from mesh.log import configure, get_logger
 from mesh.orphans import FIRST
-from mesh.settings import GatewayProcess
+from mesh.process_settings import GatewayProcess
 
 
 def main() -> int:

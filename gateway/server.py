@@ -30,8 +30,8 @@ from mesh.log import get_logger
 from mesh.messages import Role
 from mesh.metrics import Metrics
 from mesh.node import Node
+from mesh.process_settings import GatewayProcess
 from mesh.security import Keys
-from mesh.settings import GatewayProcess
 from mesh.sockets import ZmqNetwork
 
 _log = get_logger()

@@ -17,15 +17,14 @@ from typing import Any, NoReturn
 
 from mesh.child import Command
 from mesh.log import get_logger
+from mesh.process_settings import GatewayProcess, ReplicaProcess
 from mesh.processes import Processes
 from mesh.reporter import Reporter
 from mesh.run_folder import RunFolder
 from mesh.schema import is_loopback, split_tcp
 from mesh.settings import (
     DEFAULT_BIND,
-    GatewayProcess,
     MeshSettings,
-    ReplicaProcess,
     StageSettings,
     WorkerSource,
 )

@@ -1,7 +1,7 @@
-"""Every setting of the mesh, each declared once; and what a process is handed when it starts.
+"""Every setting of the mesh, each declared once.
 
-`MeshSettings` describes a whole service: its gateway, its stages, its routes. `GatewayProcess` and
-`ReplicaProcess` are the parts of it that one process needs; they travel to it as one JSON file.
+`MeshSettings` describes a whole service: its gateway, its stages, its routes. What of it one
+process needs is in `mesh/process_settings.py`.
 
 All values are in our own units: seconds, bytes. How they are written by people is the business of
 `mesh/schema.py` (kinds) and `mesh/settings_text.py` (mesh.toml, environment).
@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, Self
 
 from mesh.errors import SettingsError
@@ -246,98 +246,6 @@ class MeshSettings:
     def dialled(self) -> tuple[str, ...]:
         """Where replicas in other processes find the gateways."""
         return self.gateways or (self.gateway.bind or DEFAULT_BIND,)
-
-
-@dataclass(frozen=True)
-class GatewayProcess:
-    """What one gateway process is handed.
-
-    Attributes:
-        mesh: name of the mesh.
-        revision: see `MeshSettings.revision`.
-        gateway: its settings.
-        bind: where replicas dial: ``ipc://`` in the run folder, or ``tcp://``.
-        routes: per HTTP path the names of its stages.
-        stages: every stage that the mesh has, by name.
-        open_when_ready: open HTTP only when every stage of every route has a replica.
-        run_folder: private folder of this run, ``""`` where there is none.
-        log_level: one of `LEVELS`.
-    """
-
-    mesh: str
-    revision: str
-    gateway: GatewaySettings
-    bind: str
-    routes: Mapping[str, tuple[str, ...]]
-    stages: Mapping[str, StageSettings]
-    open_when_ready: bool = False
-    run_folder: str = ""
-    log_level: str = "info"
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values for `json.dumps`."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote; SettingsError where it does not fit."""
-        parts = {
-            "gateway": GatewaySettings.from_json(plain["gateway"]),
-            "routes": {path: tuple(stages) for path, stages in plain["routes"].items()},
-            "stages": {
-                name: StageSettings.from_json(stage) for name, stage in plain["stages"].items()
-            },
-        }
-        return cls(**{**plain, **parts})
-
-
-@dataclass(frozen=True)
-class ReplicaProcess:
-    """What one replica process is handed.
-
-    Attributes:
-        mesh: name of the mesh.
-        revision: see `MeshSettings.revision`.
-        stage: the settings of its stage.
-        worker: the class to run.
-        worker_id: 1 for the stage's first replica on this host, and so on.
-        gateways: every gateway's mesh address, or a DNS name that stands for several.
-        timeout: seconds that one forward may take.
-        feed: where consumers of its outputs dial it, ``""`` where nobody does; port 0: any.
-        advertise: the address told to them instead, ``""`` for the feed's own; port 0: the feed's.
-        grace: seconds that stopping may take before what is left is killed.
-        run_folder: private folder of this run, ``""`` where there is none.
-        log_level: one of `LEVELS`.
-        keys: folder of keys, ``""`` for plain links.
-    """
-
-    mesh: str
-    revision: str
-    stage: StageSettings
-    worker: WorkerSource
-    worker_id: int
-    gateways: tuple[str, ...]
-    timeout: float
-    feed: str = ""
-    advertise: str = ""
-    grace: float = 8.0
-    run_folder: str = ""
-    log_level: str = "info"
-    keys: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain values for `json.dumps`."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, plain: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote; SettingsError where it does not fit."""
-        parts = {
-            "stage": StageSettings.from_json(plain["stage"]),
-            "worker": WorkerSource.from_json(plain["worker"]),
-            "gateways": tuple(plain["gateways"]),
-        }
-        return cls(**{**plain, **parts})
 
 
 def is_reserved(path: str) -> bool:

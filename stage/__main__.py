@@ -13,7 +13,7 @@ from mesh.board import SIZE, Board
 from mesh.errors import MeshError
 from mesh.lifeline import Lifeline, kill_group
 from mesh.log import configure, get_logger
-from mesh.settings import ReplicaProcess
+from mesh.process_settings import ReplicaProcess
 from stage.server import serve
 
 

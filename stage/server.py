@@ -19,8 +19,8 @@ from mesh.links import Links
 from mesh.loading import explain, load
 from mesh.log import get_logger
 from mesh.messages import Role, StageFacts
+from mesh.process_settings import ReplicaProcess
 from mesh.security import Keys
-from mesh.settings import ReplicaProcess
 from mesh.sockets import ZmqNetwork
 from mesh.worker import Worker
 from stage.batcher import Batcher

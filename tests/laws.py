@@ -49,6 +49,7 @@ PURE = frozenset(
         "mesh/riders.py",
         "mesh/schema.py",
         "mesh/session.py",
+        "mesh/process_settings.py",
         "mesh/settings.py",
         "mesh/settings_text.py",
         "mesh/supervisor.py",

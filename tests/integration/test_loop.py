@@ -25,7 +25,8 @@ from mesh.instructions import Identity
 from mesh.links import Links
 from mesh.messages import Figures, Kind, Ping, Role
 from mesh.node import Node
-from mesh.settings import ReplicaProcess, StageSettings, WorkerSource
+from mesh.process_settings import ReplicaProcess
+from mesh.settings import StageSettings, WorkerSource
 from mesh.sockets import ZmqNetwork
 
 WORKER = """

@@ -13,12 +13,11 @@ import pytest
 
 from mesh import service
 from mesh.child import Command
+from mesh.process_settings import GatewayProcess, ReplicaProcess
 from mesh.service import Service, become_gateway, dialled_at, gateway_process
 from mesh.settings import (
-    GatewayProcess,
     GatewaySettings,
     MeshSettings,
-    ReplicaProcess,
     StageSettings,
     WorkerSource,
 )

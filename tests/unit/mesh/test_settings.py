@@ -1,7 +1,7 @@
 """The settings themselves: what contradicts what, and the way to another process and back."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -10,10 +10,8 @@ from mesh.errors import SettingsError
 from mesh.settings import (
     DEFAULT_BIND,
     Fault,
-    GatewayProcess,
     GatewaySettings,
     MeshSettings,
-    ReplicaProcess,
     StageSettings,
     WorkerSource,
     is_reserved,
@@ -42,36 +40,6 @@ def test_defaults() -> None:
     assert replace(gateway, drain_grace=1.0).grace == 1.0
 
 
-def test_a_gateway_gets_its_settings_through_json() -> None:
-    mesh = described()
-    process = GatewayProcess(
-        mesh=mesh.name,
-        revision=mesh.revision,
-        gateway=replace(mesh.gateway, drain_grace=2.0),
-        bind="ipc:///run/gateway.sock",
-        routes=mesh.routes,
-        stages=mesh.stages,
-        open_when_ready=True,
-        run_folder="/run",
-        log_level="debug",
-    )
-    assert GatewayProcess.from_json(through_json(process.to_json())) == process
-
-
-def test_a_replica_gets_its_settings_through_json() -> None:
-    source = WorkerSource("Embed", file="/a/service.py", sys_path=("/a",), argv=("x", "--y"))
-    process = ReplicaProcess(
-        mesh="mesh",
-        revision="r1",
-        stage=EMBED,
-        worker=source,
-        worker_id=2,
-        gateways=("tcp://a:1", "tcp://b:1"),
-        timeout=3.0,
-    )
-    assert ReplicaProcess.from_json(through_json(process.to_json())) == process
-
-
 def test_settings_from_elsewhere_are_checked_again() -> None:
     with pytest.raises(SettingsError, match=r"\[gateway\] capacity: must be at least 1, not 0"):
         GatewaySettings.from_json({"capacity": 0})
@@ -86,6 +54,14 @@ def test_settings_from_elsewhere_are_checked_again() -> None:
 def test_a_source_is_shown_as_people_write_it() -> None:
     assert str(WorkerSource("Embed", module="a.b")) == "a.b:Embed"
     assert str(WorkerSource("Embed", file="/a/b.py")) == "/a/b.py:Embed"
+
+
+def test_settings_travel_as_json() -> None:
+    source = WorkerSource("Embed", file="/a/service.py", sys_path=("/a",), argv=("x", "--y"))
+    assert WorkerSource.from_json(through_json(asdict(source))) == source
+    assert StageSettings.from_json(through_json(asdict(EMBED))) == EMBED
+    gateway = GatewaySettings(drain_grace=2.0)
+    assert GatewaySettings.from_json(through_json(asdict(gateway))) == gateway
 
 
 def test_a_fault_names_its_place() -> None:

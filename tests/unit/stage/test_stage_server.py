@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from mesh.errors import StartError
-from mesh.settings import ReplicaProcess, StageSettings, WorkerSource
+from mesh.process_settings import ReplicaProcess
+from mesh.settings import StageSettings, WorkerSource
 from mesh.sockets import ZmqNetwork
 from stage import server
 from stage.server import _feed, placed

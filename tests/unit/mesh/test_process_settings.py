@@ -1,0 +1,43 @@
+"""What a process is handed, on its way there as JSON and back."""
+
+import json
+from typing import Any
+
+from mesh.process_settings import GatewayProcess, ReplicaProcess
+from mesh.settings import GatewaySettings, StageSettings, WorkerSource
+
+EMBED = StageSettings("embed", worker="m:Embed", replicas=2, env=({"A": "1"}, {"A": "2"}))
+
+
+def through_json(plain: dict[str, Any]) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(json.dumps(plain))
+    return value
+
+
+def test_a_gateway_gets_its_settings_through_json() -> None:
+    process = GatewayProcess(
+        mesh="mesh",
+        revision="r1",
+        gateway=GatewaySettings(drain_grace=2.0),
+        bind="ipc:///run/gateway.sock",
+        routes={"/inference": ("embed",)},
+        stages={"embed": EMBED},
+        open_when_ready=True,
+        run_folder="/run",
+        log_level="debug",
+    )
+    assert GatewayProcess.from_json(through_json(process.to_json())) == process
+
+
+def test_a_replica_gets_its_settings_through_json() -> None:
+    source = WorkerSource("Embed", file="/a/service.py", sys_path=("/a",), argv=("x", "--y"))
+    process = ReplicaProcess(
+        mesh="mesh",
+        revision="r1",
+        stage=EMBED,
+        worker=source,
+        worker_id=2,
+        gateways=("tcp://a:1", "tcp://b:1"),
+        timeout=3.0,
+    )
+    assert ReplicaProcess.from_json(through_json(process.to_json())) == process
