@@ -3,7 +3,8 @@
 Each round starts every server once for every service, in an order that changes from round to
 round, and ends it completely before the next begins. What is printed are medians over the rounds
 and the ratio of Meshline to each peer, next to what is to be reached. Then an open loop shows how
-latency grows with the load. All figures go, with commit and machine, into a JSON file in
+latency grows with the load, what keys cost is measured, and what a lone request cannot go below on
+this machine. All figures go, with commit and machine, into a JSON file in
 `benchmarks/measured/`, and pictures of them beside it. Nothing here fails by a time.
 """
 
@@ -16,10 +17,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import closed_loop, latency, pictures, results, running, tables
+from benchmarks import closed_loop, findings, latency, pictures, results, running, tables
 from benchmarks.failure import BenchmarkError
+from benchmarks.findings import Finding
+from benchmarks.floor import floor
+from benchmarks.keys import keys
 from benchmarks.latency import Point
-from benchmarks.peers import Peer, chosen, rotated
+from benchmarks.peers import OURS, Peer, chosen, rotated
 from benchmarks.results import tell
 from benchmarks.rows import BATCHED, ECHO, ROWS, SLEEP, Row, Service, selected, services
 from benchmarks.tables import Measurement
@@ -79,6 +83,17 @@ def curves(
     return found
 
 
+def asides(peers: Sequence[Peer], rows: Sequence[Row], seconds: float) -> list[Finding]:
+    """What helps to read the rows: Meshline with keys, and the floor under lone requests."""
+    found = []
+    ours = [peer for peer in peers if peer.name == OURS]
+    if ours:
+        found += keys(ours[0], rows, seconds)
+    if any(row.connections == 1 for row in rows):
+        found += floor(seconds)
+    return found
+
+
 def main(arguments: list[str]) -> int:
     """Measure, print, write; the exit code is 2 where something needed was missing."""
     parser = argparse.ArgumentParser(prog="compare", description=__doc__)
@@ -102,14 +117,17 @@ def main(arguments: list[str]) -> int:
         measurements = measure(peers, rows, options.rounds, options.seconds)
         shares = [float(share) for share in options.shares.split(",") if share]
         points = curves(peers, rows, shares, options.seconds) if shares else []
+        beside = asides(peers, rows, options.seconds)
     except BenchmarkError as error:
         tell(str(error))
         return 2
     found = tables.medians(measurements)
-    sys.stdout.write(f"\n{tables.table(rows, found)}\n{tables.summary(rows, found)}\n")
+    sys.stdout.write(f"\n{tables.table(rows, found)}\n{findings.lines(beside)}\n")
+    sys.stdout.write(f"{tables.summary(rows, found)}\n")
     whole = facts | {
         "medians": [asdict(one) for one in found],
         "points": [asdict(one) for one in points],
+        "findings": [asdict(one) for one in beside],
         "measurements": [asdict(one) for one in measurements],
     }
     path = results.write(options.results, "compare", whole)

@@ -3,7 +3,9 @@
 A gateway's core with its desk and a replica with its runner, in one process, over a link that only
 passes frames on. Each step is timed by itself, many times; what is printed is the lower twentieth,
 which a busy machine disturbs least. System calls, ZeroMQ's threads and HTTP's parsing are not in
-it: `make bench` shows them with everything else.
+it: `make bench` shows them with everything else. `--walk 64` reads so many megabytes before each
+round, after which nothing of ours is in the processor's caches: what a process finds that slept
+while others used the machine.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic, perf_counter
 from typing import Any
+
+import numpy as np
 
 from gateway.admission import Admission
 from gateway.core import GatewayCore
@@ -198,18 +202,25 @@ class Bench:
         replica.finished(results_of(batch, items), 1e-5)
 
 
-def measure(clients: int, batch: int, rounds: int) -> dict[str, float]:
+def measure(clients: int, batch: int, rounds: int, walk: int = 0) -> dict[str, float]:
     """Microseconds per step and round: the lower twentieth of what was measured, times how often.
+
+    Args:
+        clients: requests at a time.
+        batch: `max_batch_size`.
+        rounds: how often.
+        walk: megabytes of memory that are read before each round.
 
     Example:
         >>> sorted(measure(1, 1, 5)) == sorted(STEPS)
         True
     """
-    bench = Bench(clients, batch)
+    bench, ground = Bench(clients, batch), np.zeros(walk << 17)
     for _ in range(rounds // 10 + 1):
         bench.round()
     bench.took.clear()
     for _ in range(rounds):
+        ground.sum()
         bench.round()
     return {step: _typical(times, rounds) * 1e6 for step, times in bench.took.items()}
 
@@ -234,10 +245,11 @@ def main(arguments: list[str]) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="data_path", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3000, help="default: %(default)s")
+    parser.add_argument("--walk", type=int, default=0, help="megabytes; default: %(default)s")
     options = parser.parse_args(arguments)
     situations = {"1 request": (1, 1), "64, singly": (64, 1), "64, batches of 32": (64, 32)}
     columns = {
-        name: measure(clients, batch, max(5, options.rounds // clients))
+        name: measure(clients, batch, max(5, options.rounds // clients), options.walk)
         for name, (clients, batch) in situations.items()
     }
     sys.stdout.write(table(columns, {name: clients for name, (clients, _) in situations.items()}))

@@ -11,15 +11,16 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import closed_loop, results
+from benchmarks import closed_loop, findings, results
 from benchmarks.failure import BenchmarkError
+from benchmarks.findings import Finding
+from benchmarks.keys import keys
 from benchmarks.peers import OURS, chosen
 from benchmarks.results import tell
-from benchmarks.scale import costs, findings
+from benchmarks.rows import ROWS
+from benchmarks.scale import costs
 from benchmarks.scale.arrays import arrays
 from benchmarks.scale.batches import batches
-from benchmarks.scale.findings import Finding
-from benchmarks.scale.keys import keys
 from benchmarks.scale.memory import memory
 from benchmarks.scale.starts import starts
 from benchmarks.scale.tails import tails
@@ -66,7 +67,7 @@ def measure(only: str, peer: str, seconds: float, times: int = 5) -> list[Findin
         "stages": lambda: costs.stages(ours, seconds),
         "connections": lambda: costs.connections(ours, seconds),
         "arrays": lambda: arrays(both, seconds),
-        "keys": lambda: keys(ours, seconds),
+        "keys": lambda: keys(ours, ROWS, seconds),
         "starts": lambda: starts(times),
         "memory": lambda: memory(ours, seconds),
     }

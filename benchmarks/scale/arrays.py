@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import closed_loop, counts, running
+from benchmarks.findings import Finding
 from benchmarks.peers import Peer
 from benchmarks.rows import Service
 from benchmarks.running import answers
-from benchmarks.scale.findings import Finding
 
 SIZES = ((1, 8), (10, 4), (50, 2))  # megabytes, and connections
 FLOATS = 1 << 18  # of a megabyte

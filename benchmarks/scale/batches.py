@@ -9,10 +9,10 @@ from pathlib import Path
 
 from benchmarks import closed_loop, latency, running
 from benchmarks.counts import FOLDER
+from benchmarks.findings import Bound, Finding
 from benchmarks.peers import OURS, Peer
 from benchmarks.rows import SLEEP
 from benchmarks.running import Running
-from benchmarks.scale.findings import Bound, Finding
 from benchmarks.scale.window import counted
 
 ABLE = 800  # items per second that one sleeping worker can do

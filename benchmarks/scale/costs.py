@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks import closed_loop, open_loop, processes, running
+from benchmarks.findings import Finding, flat
 from benchmarks.open_loop import Pool
 from benchmarks.peers import Peer
 from benchmarks.results import forgiving
 from benchmarks.rows import ECHO, SMALL, Service
 from benchmarks.running import Running
-from benchmarks.scale.findings import Finding, flat
 
 REPLICAS = (1, 4, 16, 64)
 STAGES = (1, 4)

@@ -8,10 +8,10 @@ import time
 from dataclasses import replace
 
 from benchmarks import closed_loop, processes, running
+from benchmarks.findings import Bound, Finding
 from benchmarks.peers import Peer
 from benchmarks.rows import ECHO, SMALL
 from benchmarks.running import Running
-from benchmarks.scale.findings import Bound, Finding
 from benchmarks.scale.holder import idle
 
 IDLE, ACTIVE = 10_000, 2000

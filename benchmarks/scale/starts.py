@@ -15,10 +15,10 @@ from statistics import median
 
 from benchmarks import counts, processes
 from benchmarks.failure import BenchmarkError
+from benchmarks.findings import Bound, Finding
 from benchmarks.peers import OURS, PEERS
 from benchmarks.rows import SMALL, Service
 from benchmarks.running import HERE, Running, answers, free_port
-from benchmarks.scale.findings import Bound, Finding
 from benchmarks.scale.holder import busy
 
 PATIENCE = 20.0

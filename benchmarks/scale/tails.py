@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from benchmarks import latency, running
+from benchmarks.findings import Bound, Finding
 from benchmarks.latency import Point
 from benchmarks.peers import OURS, Peer
 from benchmarks.rows import BATCHED, ECHO, SLEEP, SLEEP_16
-from benchmarks.scale.findings import Bound, Finding
 
 SERVICES = ((BATCHED, 64), (ECHO, 64), (SLEEP, 32), (SLEEP_16, 512))
 SHARE = 0.8

@@ -20,8 +20,13 @@ def test_a_second_of_one_row_beside_mosec(tmp_path):
     assert "meshline to mosec" in run.stdout
     assert "goal: p50 at most 1.150 × its; here " in run.stdout
 
+    assert "echo-1: with keys to plain" in run.stdout
+
     (path,) = tmp_path.glob("*-compare-*.json")
     whole = json.loads(path.read_text())
+    floor = [one["figure"] for one in whole["findings"] if one["measure"] == "floor"]
+    http, hops, both, two_stages = floor
+    assert 0 < http < both == http + hops < two_stages
     assert {"commit", "when", "machine", "servers"} <= set(whole)
     medians = {one["peer"]: one for one in whole["medians"]}
     assert set(medians) == {"meshline", "mosec"}

@@ -9,10 +9,10 @@ import pytest
 
 from benchmarks import counts
 from benchmarks.failure import BenchmarkError
+from benchmarks.findings import Bound, Finding, flat, text
 from benchmarks.latency import Point
 from benchmarks.scale import __main__ as scale
 from benchmarks.scale.costs import Cost, cost_of
-from benchmarks.scale.findings import Bound, Finding, flat, text
 from benchmarks.scale.tails import tail
 from benchmarks.scale.window import Counted
 

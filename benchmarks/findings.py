@@ -66,13 +66,18 @@ def flat(measure: str, what: str, unit: str, figures: Mapping[str, float]) -> li
     ]
 
 
-def text(findings: Sequence[Finding]) -> str:
-    """Everything that was found, and how much of it is as it should be."""
-    lines = []
+def lines(findings: Sequence[Finding]) -> str:
+    """Everything that was found, by measure."""
+    shown = []
     for measure in dict.fromkeys(one.measure for one in findings):
-        lines.append(measure)
-        lines += [str(one) for one in findings if one.measure == measure]
-        lines.append("")
+        shown.append(measure)
+        shown += [str(one) for one in findings if one.measure == measure]
+        shown.append("")
+    return "\n".join(shown)
+
+
+def text(findings: Sequence[Finding]) -> str:
+    """The same, and how much of it is as it should be."""
     bounded = [one for one in findings if one.bound is not None]
     kept = sum(one.bound.met(one.figure) for one in bounded if one.bound is not None)
-    return "\n".join([*lines, f"{kept} of {len(bounded)} goals reached"])
+    return f"{lines(findings)}\n{kept} of {len(bounded)} goals reached"

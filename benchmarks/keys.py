@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import closed_loop, running
+from benchmarks.findings import Finding
 from benchmarks.peers import Peer
-from benchmarks.rows import Row, selected
-from benchmarks.scale.findings import Finding
+from benchmarks.rows import Row
 from mesh.security import generate
 
 WHICH = ("batched-64", "echo-64", "echo-1", "array-8")
 
 
-def keys(ours: Peer, seconds: float) -> list[Finding]:
-    """Requests per second and median latency of some rows, and how the two compare."""
+def keys(ours: Peer, rows: Sequence[Row], seconds: float) -> list[Finding]:
+    """Requests per second and median latency, and how the two compare, of those of `WHICH`."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder) / "keys", ())
-        for row in selected(",".join(WHICH)):
+        for row in rows:
+            if row.key not in WHICH:
+                continue
             plain = _figures(ours, row, seconds, "")
             secured = _figures(ours, row, seconds, f"{folder}/keys")
             for what, figures in ("plain", plain), ("with keys", secured):
