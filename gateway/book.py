@@ -165,6 +165,11 @@ class Book:
         """No deadline lies before this time."""
         return self._earliest
 
+    def still(self, tasks: list[Task]) -> list[Request]:
+        """The requests of these tasks, but for those that are over or in another attempt by now."""
+        found = [(self.requests.get(task.number), task.attempt) for task in tasks]
+        return [each for each, attempt in found if each is not None and each.attempt == attempt]
+
     def held_by(self, holder: int) -> list[Request]:
         """Requests that a replica holds, as far as is known here."""
         return [r for r in self.requests.values() if r.holder == holder]

@@ -1,6 +1,6 @@
 """The gateway's decisions: requests in, bundles out, outcomes in, answers out. Pure.
 
-It owns the book, the roster, a dispatcher per stage and the links. The shell around it
+It owns the book, the roster, the queues and the links. The shell around it
 (`gateway/server.py`) submits what HTTP brings, turns it through a `Node`, and takes the `ended`
 requests to answer them.
 """
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gateway.book import Book, Ended, Request, onward
+from gateway.queues import Queues, emptied
 from gateway.recovery import POISON, Recovery
 from gateway.roster import RESTART_GRACE, Roster
 from gateway.trust import Trust
-from mesh.backlog import Backlog
 from mesh.dispatch import Dispatcher
 from mesh.instructions import Delivery, Heard, Lost, Met, News, Refused, Silent
 from mesh.links import Links
@@ -68,6 +68,18 @@ class Entry(NamedTuple):
     reason: str
 
 
+class Turnover(NamedTuple):
+    """The routes lead through another revision from now on.
+
+    Attributes:
+        version: its version, as its users call it.
+        revision: its name.
+    """
+
+    version: str
+    revision: str
+
+
 class GatewayCore:
     """All decisions of one gateway.
 
@@ -77,15 +89,14 @@ class GatewayCore:
         max_attempts: see `Book`.
         now: local monotonic time in seconds.
         restart_grace: see `Roster`.
+        version: see `Roster`.
 
     Attributes:
-        parked: per path the requests that may not set out, as a stage of it has no replica.
-        crowded: stages for which tasks were left waiting when the last turn's credit was spent.
         ended: requests that are over since the shell last took them.
         figures: of batches, since the shell last took them.
-        missing: whether any stage has no replica.
         journal: replicas that came and went, for people, since the shell last took them.
-        met_stage: a replica came since the shell last looked at what `roster.facts` says.
+        met_stage: a replica came, or the routes moved, since the shell last looked at what the
+            roster says of them.
     """
 
     def __init__(
@@ -95,25 +106,22 @@ class GatewayCore:
         max_attempts: int,
         now: float,
         restart_grace: float = RESTART_GRACE,
+        version: str = "",
     ) -> None:
         self.links = links
-        self.routes = routes
         self.book = Book(links.me, max_attempts)
-        self.roster = Roster(routes, now, restart_grace)
-        self.dispatchers = {hop: Dispatcher(hop) for path in routes.values() for hop in path}
+        self.roster = Roster(routes, now, restart_grace, version)
+        self.queues = Queues(self.roster)
+        self.dispatchers = self.queues.dispatchers
         self.recovery = Recovery(self.book, self.roster, self.dispatchers)
         self.trust = Trust(self.roster, self.dispatchers)
         self._failures: list[Outcome] = []  # in the bundle that is read just now
-        self.parked = {path: Backlog() for path in routes.values()}
-        self.crowded: set[Hop] = set()
         self.ended: list[Ended] = []
         self.figures: list[Figures] = []
         self.counts = Counts()
-        self._gaps = frozenset(self.roster.missing())
-        self.missing = bool(self._gaps)
         self.met_stage = False
         self._joined = False
-        self.journal: list[Entry] = []
+        self.journal: list[Entry | Turnover] = []
         self._cancels: dict[int, list[int]] = {}
         self._sated: dict[Session, float] = {}  # who gave tasks back, and until when that counts
         self._obituaries: dict[int, Obituary] = {}  # of those that are lost in this turn
@@ -124,32 +132,15 @@ class GatewayCore:
     def submit(self, request: Request) -> None:
         """Own a request and let it wait for its first stage."""
         self.book.enter(request)
-        if self.missing:
-            self._wait(request)
+        if self.queues.missing:
+            self.queues.wait(request)
         else:
             self.dispatchers[request.path[0]].push(request)
 
     @property
     def calm(self) -> bool:
         """Every stage is there, and nothing waited for credit when the last turn ended."""
-        return not (self.missing or self.crowded)
-
-    def _wait(self, request: Request) -> None:
-        """It waits for its first stage, and may not set out while any stage of its path is gone."""
-        path = request.path
-        if self.missing and not self._gaps.isdisjoint(path):
-            self.parked[path].push(request)
-        else:
-            self.dispatchers[path[0]].push(request)
-
-    def is_crowded(self, path: Path) -> bool:
-        """Whether requests wait here for want of replicas or of their credit."""
-        return not self.crowded.isdisjoint(path) or bool(self.parked[path])
-
-    def overtaken(self, path: Path, priority: int, deadline: float) -> int:
-        """How many of those that wait for the path's first stage would leave after this one."""
-        lines = (self.dispatchers[path[0]].waiting, self.parked[path])
-        return sum(line.behind(priority, deadline) for line in lines)
+        return not (self.queues.missing or self.queues.crowded)
 
     def gone(self, number: int) -> Request | None:
         """The client of a request is gone; it leaves every queue. None if it was over."""
@@ -166,12 +157,7 @@ class GatewayCore:
         if request.holder:
             self._cancels.setdefault(request.holder, []).append(request.number)
             return
-        if self.parked[request.path].remove(request):
-            return
-        waiting = self.dispatchers[request.path[request.at]].waiting
-        if not waiting.remove(request):  # handed back, it waits as another task of that number
-            for task in [task for task in waiting if task.number == request.number]:
-                waiting.remove(task)
+        self.queues.withdraw(request)
 
     # --- from the mesh ---------------------------------------------------------------------------
 
@@ -227,7 +213,7 @@ class GatewayCore:
             request.holder, request.at = 0, outcome.hop
             self.dispatchers[hop].push(onward(request, outcome))
         else:
-            self._wait(request)
+            self.queues.wait(request)
 
     def _noted(self, note: Note) -> None:
         request = self.book.moved(note)
@@ -273,15 +259,14 @@ class GatewayCore:
     def _hedge(self) -> None:
         for request in self.recovery.hedges():
             self.counts.hedges += 1
-            self._wait(request)
+            self.queues.wait(request)
 
     def _met(self, session: Session, resumed: bool, now: float) -> None:
         if session.role is not Role.REPLICA:
             return
         hop = self.roster.joined(session)
         if hop is not None:
-            self.dispatchers[hop].join(session)
-            self._find_gaps()
+            self.queues.join(hop, session)
             self.met_stage = True
             if not resumed:
                 self.journal.append(Entry(session, True, "connected"))
@@ -297,7 +282,7 @@ class GatewayCore:
         obituary = self._obituaries.pop(session.peer, None)
         if not news.orderly:
             self.counts.deaths[_cause(obituary)] += 1
-        self._find_gaps()
+        self.queues.find_gaps()
         self._cancels.pop(session.peer, None)
         self.recovery.silent.pop(session.peer, None)
         self.trust.forget(session)
@@ -307,32 +292,16 @@ class GatewayCore:
             cause = "parted" if news.orderly else "lost"
             self._retry(request, session.peer, cause, innocent=innocent)
 
-    def _find_gaps(self) -> None:
-        """Stages came or went: requests may set out, or have to wait until all are back."""
-        gaps = frozenset(self.roster.missing())
-        if gaps == self._gaps:
-            return
-        self._gaps, self.missing = gaps, bool(gaps)
-        for path, parked in self.parked.items():
-            first = self.dispatchers[path[0]]
-            if gaps.isdisjoint(path):
-                for request in _emptied(parked):
-                    first.push(request)
-            else:
-                for task in _emptied(first.waiting):
-                    is_at_start = task.hop == 0 and task.path == path
-                    (parked if is_at_start else first.waiting).push(task)
-
     def _retry(self, request: Request, holder: int, cause: str, *, innocent: bool = False) -> None:
         """Begin again at the first stage; nothing but a death uses up an attempt."""
-        parted = cause == "parted"
+        parted = cause in ("parted", "version")
         reason = self.recovery.retry(request, holder, parted=parted, innocent=innocent)
         if reason:
             self._withdraw(request)
             self._fail(request, "lost", reason)
         else:
             self.counts.retries[cause] += 1
-            self._wait(request)
+            self.queues.wait(request)
 
     def _refused(self, refused: Refused) -> None:
         """A task that its stage could not read: it fails alone."""
@@ -352,13 +321,14 @@ class GatewayCore:
         """Dispatch what waits, withdraw what nobody wants, end what is out of time."""
         if now >= self._sweep_at:
             self._sweep(now)
+        crowded = self.queues.crowded
         for hop, dispatcher in self.dispatchers.items():
             if dispatcher.waiting.count or dispatcher.unfit:
                 self._dispatch(dispatcher)
             if dispatcher.waiting.count:
-                self.crowded.add(hop)
-            elif self.crowded:
-                self.crowded.discard(hop)
+                crowded.add(hop)
+            elif crowded:
+                crowded.discard(hop)
         if self._cancels:
             self._send_cancels()
 
@@ -392,10 +362,9 @@ class GatewayCore:
             self._withdraw(request)
         for hop in self.roster.absent(now):
             text = f"stage {hop[0]} has no replica"
-            parked = [backlog for path, backlog in self.parked.items() if hop in path]
-            for backlog in (self.dispatchers[hop].waiting, *parked):
-                for task in _emptied(backlog):
-                    self._fail(task, "no_replica", text)
+            for task in self.queues.drop_absent(hop):
+                self._fail(task, "no_replica", text)
+        self._turn_over(now)
         for session in [session for session, until in self._sated.items() if until <= now]:
             session.sated = 0
             del self._sated[session]
@@ -407,9 +376,24 @@ class GatewayCore:
         for dispatcher in self.dispatchers.values():
             dispatcher.waiting.expired(now)  # tasks handed back, whose requests ended above
 
+    def _turn_over(self, now: float) -> None:
+        """Follow a later version that stands; leave nothing to replicas of others that are gone."""
+        later = self.roster.successor(now) if self.roster.is_coming else None
+        if later is not None:
+            self.roster.move(later, now)
+            self.queues.move(self.roster.routes)
+            self.met_stage = True
+            self.journal.append(Turnover(later.version, later.revision))
+        for hop in self.queues.deserted():
+            for request in self.book.still(emptied(self.dispatchers[hop].waiting)):
+                self._retry(request, request.holder, "version")
+            if not any(hop in request.path for request in self.book.requests.values()):
+                self.queues.forget(hop)
+                self.roster.facts.pop(hop, None)
+
     def next_due(self) -> float:
-        """When deadlines or absences must be looked at, if there is anything to look at."""
-        return self._sweep_at if self.book.requests else float("inf")
+        """When deadlines, absences or a later version must be looked at, if there are any."""
+        return self._sweep_at if self.book.requests or self.roster.is_coming else float("inf")
 
     def take_ended(self) -> list[Ended]:
         """The requests that are over since the last call."""
@@ -418,9 +402,9 @@ class GatewayCore:
 
     def is_ready(self, now: float) -> bool:
         """Whether every stage has a replica and, once at least, those that feed each other met."""
-        if not self._joined and not self.missing:
+        if not self._joined and not self.queues.missing:
             self._joined = self.roster.is_joined(now)
-        return self._joined and not self.missing
+        return self._joined and not self.queues.missing
 
     def absent(self, path: Path, now: float) -> Hop | None:
         """The first stage of this path that has been without a replica for too long."""
@@ -433,8 +417,3 @@ def _cause(obituary: Obituary | None) -> str:
     if obituary is None:
         return "link"
     return "signal" if obituary.signal else "exit"
-
-
-def _emptied(backlog: Backlog) -> list[Task]:
-    """Take out all that waits, the most urgent first."""
-    return [backlog.pop() for _ in range(len(backlog))]

@@ -99,9 +99,10 @@ class Desk:
         self._me = core.links.me
         self._boot = b"%x-" % self._me
 
-    def learn(self, facts: Mapping[Hop, StageFacts]) -> None:
-        """Replicas have told this of their stages: routes answer, and ask, accordingly."""
+    def learn(self, paths: Mapping[str, Path], facts: Mapping[Hop, StageFacts]) -> None:
+        """Routes lead there, and replicas have told this of their stages: answer, and ask, so."""
         for route in self.routes.values():
+            route.path = paths[route.endpoint]
             known = [facts[hop] for hop in route.path if hop in facts]
             route.wants_meta = any(stage.wants_meta for stage in known)
             last = facts.get(route.path[-1])
@@ -220,11 +221,11 @@ class Desk:
             return Refusal(*exchange.fault, 0)
         if self.draining:
             return Refusal("draining", "this gateway is stopping", 1)
-        absent = core.missing and core.absent(route.path, now)
+        absent = core.queues.missing and core.absent(route.path, now)
         if absent:
             return Refusal("no_replica", f"stage {absent[0]} has no replica", 1, absent[0])
         full = route.admission.objection(max(nbytes, route.grown), now)
-        if full is not None or not core.is_crowded(route.path):
+        if full is not None or not core.queues.is_crowded(route.path):
             return full
         return self._lateness(exchange, route, budget)
 
@@ -237,12 +238,12 @@ class Desk:
         assert isinstance(place, Place)
         route: InferenceRoute = exchange.route  # type: ignore[assignment]
         refusal = None
-        absent = core.missing and core.absent(route.path, now)
+        absent = core.queues.missing and core.absent(route.path, now)
         if exchange.fault is not None:
             refusal = Refusal(*exchange.fault, 0)
         elif absent:
             refusal = Refusal("no_replica", f"stage {absent[0]} has no replica", 1, absent[0])
-        elif core.is_crowded(route.path):
+        elif core.queues.is_crowded(route.path):
             refusal = self._lateness(exchange, route, exchange.arrived + budget - now)
         if refusal is not None:
             self._leave(exchange, place)
@@ -263,7 +264,7 @@ class Desk:
             return None
         # Whoever has little time goes before those who have more.
         deadline = exchange.arrived + self._budget(exchange)
-        overtaken = self.core.overtaken(route.path, exchange.priority, deadline)
+        overtaken = self.core.queues.overtaken(route.path, exchange.priority, deadline)
         return admission.lateness(left, overtaken)
 
     def _refusal(self, exchange: Exchange, refusal: Refusal) -> bytes:
@@ -320,7 +321,7 @@ class Desk:
                 status = self._break(exchange, request_id, error)
             answered[status, route.endpoint] += 1
         for route in self.routes.values():
-            route.admission.learn(self.core.is_crowded(route.path), now)
+            route.admission.learn(self.core.queues.is_crowded(route.path), now)
 
     def _break(self, exchange: Exchange, request_id: bytes, error: Exception) -> int:
         """A fault of ours: say so, if its client can still be told anything."""

@@ -9,6 +9,7 @@ from typing import Any
 from gateway.book import Request
 from gateway.core import GatewayCore
 from gateway.inference import InferenceRoute
+from mesh.messages import Hop
 from mesh.metrics import Levels, Metrics
 from mesh.session import Session
 
@@ -23,22 +24,29 @@ def status(core: GatewayCore, now: float) -> dict[str, Any]:
         "hub_hops": core.counts.hub_hops,
         "deaths": sum(core.counts.deaths.values()),
         "missing": [stage for stage, _ in core.roster.missing()],
+        "serves": core.roster.version or "-",
         "routes": {
-            path: {"stages": [stage for stage, _ in hops]} for path, hops in core.routes.items()
+            path: {"stages": [stage for stage, _ in hops]}
+            for path, hops in core.roster.routes.items()
         },
         "stages": {
             hop[0]: {
-                "replicas": len(dispatcher.sessions),
-                "waiting": dispatcher.waiting.count,
+                "replicas": len(core.dispatchers[hop].sessions),
+                "waiting": core.dispatchers[hop].waiting.count,
                 "revision": hop[1],
             }
-            for hop, dispatcher in core.dispatchers.items()
+            for hop in _present(core)
         },
         "replicas": [
             _replica(core, session, now)
             for session in sorted(core.roster.sessions.values(), key=_place)
         ],
     }
+
+
+def _present(core: GatewayCore) -> list[Hop]:
+    """The stages that the routes lead through, each once."""
+    return list(dict.fromkeys(hop for path in core.roster.routes.values() for hop in path))
 
 
 def _place(session: Session) -> tuple[str, str, int]:
@@ -55,6 +63,7 @@ def _replica(core: GatewayCore, session: Session, now: float) -> dict[str, Any]:
         "replica": f"{session.peer:x}",
         "host": session.host,
         "pid": session.pid,
+        "version": facts.version or "-",
         "revision": facts.revision,
         "batch": facts.batch,
         "connected": session.link is not None,
@@ -72,17 +81,21 @@ def _replica(core: GatewayCore, session: Session, now: float) -> dict[str, Any]:
 
 def levels(core: GatewayCore) -> Levels:
     """How much of everything there is now."""
-    inflight: Counter[str] = Counter({path: 0 for path in core.routes})
+    inflight: Counter[str] = Counter({path: 0 for path in core.roster.routes})
     nbytes: Counter[str] = Counter(inflight)
     for request in core.book.requests.values():
         endpoint = _endpoint(request)
         inflight[endpoint] += 1
         nbytes[endpoint] += request.nbytes
-    ready: Counter[str] = Counter({stage: 0 for stage, _ in core.dispatchers})
+    depth: Counter[str] = Counter()  # also of what waits for replicas of a former version
+    for (stage, _), dispatcher in core.dispatchers.items():
+        depth[stage] += len(dispatcher.waiting)
+    present = _present(core)
+    ready: Counter[str] = Counter({stage: 0 for stage, _ in present})
     for session in core.roster.sessions.values():
-        if session.stage is not None and session.link is not None:
-            ready[session.stage.name] += 1
-    depth = {hop[0]: len(each.waiting) for hop, each in core.dispatchers.items()}
+        hop = core.roster.hop_of(session)
+        if hop in present and session.link is not None:
+            ready[hop[0]] += 1
     return Levels(len(core.book), inflight, nbytes, depth, ready)
 
 

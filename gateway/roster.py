@@ -1,12 +1,17 @@
-"""Who exists, who is ready, who feeds whom.
+"""Who exists, who is ready, who feeds whom, and which revision serves.
 
 A replica announces itself only when its worker is constructed and warm, so one that is connected
 is one that is ready.
+
+The routes lead through the stages of one revision. Replicas of a later `version` are taken in
+beside it, and when all stages of theirs stand the routes lead there; they never lead back. Replicas
+of any other revision may connect, and that is all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -15,6 +20,8 @@ from mesh.session import Session
 
 JOINING = 1.0  # seconds that new replicas have to be connected with those that feed them
 RESTART_GRACE = 2.0  # seconds: shorter absences are restarts, and requests wait through them
+
+_PARTS = re.compile(r"[0-9]+|[^0-9]+")
 
 
 @dataclass(slots=True)
@@ -26,31 +33,36 @@ class Roster:
         now: local monotonic time in seconds.
         restart_grace: seconds for which a stage may have no replica before its requests are
             refused; also at the start.
+        version: of the revision that the routes lead through.
 
     Attributes:
         facts: what each stage's replicas said of it, the newest last; also while it has none.
+        is_coming: whether there is any replica of a later version.
     """
 
     routes: Mapping[str, Path]
     now: float
     restart_grace: float = RESTART_GRACE
+    version: str = ""
     sessions: dict[int, Session] = field(default_factory=dict)
     facts: dict[Hop, StageFacts] = field(default_factory=dict)
+    is_coming: bool = False
     _since: dict[Hop, float] = field(init=False)
     _version: int = 0
 
     def __post_init__(self) -> None:
         """Every stage is missing since the start."""
-        self._since = {hop: self.now for path in self.routes.values() for hop in path}
+        self._since = dict.fromkeys(_hops(self.routes), self.now)
 
     def joined(self, session: Session) -> Hop | None:
         """A replica is connected; returns its stage if it is one of ours."""
         facts = session.stage
         hop = _hop(session)
-        if facts is None or hop not in self._since:
+        if facts is None or hop is None or not (hop in self._since or self._comes(facts)):
             return None
         self.sessions[session.peer] = session
         self.facts[hop] = facts
+        self.is_coming = self.is_coming or hop not in self._since
         self._version += 1
         return hop
 
@@ -60,8 +72,9 @@ class Roster:
             return None
         self._version += 1
         hop = _hop(session)
-        if hop is not None and hop not in self.present():
+        if hop in self._since and hop not in self.present():
             self._since[hop] = now
+        self.is_coming = bool(self.is_coming and self._coming())
         return hop
 
     def hop_of(self, session: Session) -> Hop | None:
@@ -81,14 +94,20 @@ class Roster:
         """Stages that have had none for so long that their requests are refused."""
         return [hop for hop in self.missing() if now - self._since[hop] >= self.restart_grace]
 
-    def is_joined(self, now: float) -> bool:
+    def is_joined(self, now: float, hops: Iterable[Hop] = ()) -> bool:
         """Whether the replicas that feed each other are connected.
 
         Those that are not so soon never may be: then their outputs go by way of the gateway.
+
+        Args:
+            now: local monotonic time in seconds.
+            hops: only those of these stages; by default of all that the routes lead through.
         """
-        for session in self.sessions.values():
+        wanted = set(hops) or self._since.keys()
+        sessions = [session for session in self.sessions.values() if _hop(session) in wanted]
+        for session in sessions:
             before = self._before(_hop(session))
-            for other in self.sessions.values() if before else ():
+            for other in sessions if before else ():
                 young = now < max(session.since, other.since) + JOINING
                 feeds = other.feed and _hop(other) in before
                 if young and feeds and other.peer not in session.owners:
@@ -114,23 +133,87 @@ class Roster:
         """Whether all of these stages may run twice for one request."""
         return all(hop not in self.facts or self.facts[hop].repeatable for hop in path)
 
-    def _before(self, hop: Hop | None) -> set[Hop]:
-        return {
-            earlier
-            for path in self.routes.values()
-            for earlier, later in pairwise(path)
-            if later == hop
-        }
-
     def fed_by(self, hop: Hop) -> list[Session]:
         """Replicas of the stages that follow this one."""
         after = {
-            later
+            (later[0], hop[1])
             for path in self.routes.values()
             for earlier, later in pairwise(path)
-            if earlier == hop
+            if earlier[0] == hop[0]
         }
         return [s for s in self.sessions.values() if _hop(s) in after]
+
+    def _before(self, hop: Hop | None) -> set[Hop]:
+        """The stages that feed this one, in its own revision."""
+        stage, revision = hop or ("", "")
+        return {
+            (earlier[0], revision)
+            for path in self.routes.values()
+            for earlier, later in pairwise(path)
+            if later[0] == stage
+        }
+
+    # --- one revision after another --------------------------------------------------------------
+
+    def _comes(self, facts: StageFacts) -> bool:
+        """Whether a replica is of a later version, for a stage that the routes lead through."""
+        is_known = any(facts.name == stage for stage, _ in self._since)
+        return is_known and is_later(facts.version, self.version)
+
+    def _coming(self) -> list[StageFacts]:
+        """A replica's word for each later revision that is there in part or as a whole."""
+        found = {}
+        for session in self.sessions.values():
+            facts = session.stage
+            if facts is not None and _hop(session) not in self._since and self._comes(facts):
+                found[facts.revision] = facts
+        return sorted(found.values(), key=lambda facts: _rank(facts.version), reverse=True)
+
+    def successor(self, now: float) -> StageFacts | None:
+        """A replica's word for the latest of the later revisions, if all stages of one stand."""
+        present = self.present()
+        for facts in self._coming():
+            hops = _hops(self._led_to(facts.revision))
+            if present.issuperset(hops) and self.is_joined(now, hops):
+                return facts
+        return None
+
+    def move(self, facts: StageFacts, now: float) -> None:
+        """From now on the routes lead through the revision that these facts are of."""
+        self.routes, self.version = self._led_to(facts.revision), facts.version
+        self._since = dict.fromkeys(_hops(self.routes), now)
+        self.is_coming = bool(self._coming())
+
+    def _led_to(self, revision: str) -> dict[str, Path]:
+        return {
+            endpoint: tuple([(stage, revision) for stage, _ in path])
+            for endpoint, path in self.routes.items()
+        }
+
+
+def is_later(version: str, other: str) -> bool:
+    """Whether a version comes after another: what is a number in it counts as a number.
+
+    Example:
+        >>> is_later("1.10", "1.9"), is_later("2026-11-27", "2026-3-1"), is_later("2", "2")
+        (True, True, False)
+    """
+    return _rank(version) > _rank(other)
+
+
+def _rank(version: str) -> list[tuple[int, str]]:
+    """Numbers by length, then digits; words before all numbers. Nothing is computed of digits that
+    may be any number of them."""
+    parts = _PARTS.findall(version)
+    numbers = [part.lstrip("0") if part[0].isdecimal() else None for part in parts]
+    return [
+        (0, part) if number is None else (1 + len(number), number)
+        for part, number in zip(parts, numbers, strict=True)
+    ]
+
+
+def _hops(routes: Mapping[str, Path]) -> list[Hop]:
+    return [hop for path in routes.values() for hop in path]
 
 
 def _hop(session: Session) -> Hop | None:

@@ -17,7 +17,7 @@ from gateway.admission import Admission
 from gateway.answers import row
 from gateway.app import make_app
 from gateway.coder import Coder
-from gateway.core import Entry, GatewayCore
+from gateway.core import Entry, GatewayCore, Turnover
 from gateway.drive import Drive
 from gateway.exchange import Limits
 from gateway.inference import Desk, InferenceRoute
@@ -62,7 +62,12 @@ class Gateway:
         }
         self._links = Links(self._identity(), secrets.SystemRandom().random)
         self._core = GatewayCore(
-            self._links, routes, settings.max_attempts, monotonic(), settings.restart_grace
+            self._links,
+            routes,
+            settings.max_attempts,
+            monotonic(),
+            settings.restart_grace,
+            process.version,
         )
         keys = Keys(settings.keys, (), "gateway") if settings.keys else None
         self._network = ZmqNetwork(monotonic, self._watch, self._unwatch, keys)
@@ -185,7 +190,7 @@ class Gateway:
     def _answer(self, now: float) -> None:
         if self._core.met_stage:
             self._core.met_stage = False
-            self._desk.learn(self._core.roster.facts)
+            self._desk.learn(self._core.roster.routes, self._core.roster.facts)
         while self._core.journal:
             self._tell(self._core.journal.pop(0))
         if self._core.ended:
@@ -198,7 +203,10 @@ class Gateway:
             durations, self._desk.durations = self._desk.durations, []
             self._metrics.record_durations(durations)
 
-    def _tell(self, entry: Entry) -> None:
+    def _tell(self, entry: Entry | Turnover) -> None:
+        if isinstance(entry, Turnover):
+            _log.info("version %s stands: all routes lead through it (revision %s)", *entry)
+            return
         session, orderly, reason = entry
         assert session.stage is not None
         level = logging.INFO if orderly else logging.WARNING

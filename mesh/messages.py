@@ -243,6 +243,7 @@ class StageFacts(NamedTuple):
         wants_meta: the worker asked for method, query and headers of the HTTP request.
         mime: content type of the results, if this is a path's last stage.
         schema: JSON schemas of input and output as a JSON text, or "".
+        version: the user's word for the revision; a later one takes the routes over.
     """
 
     name: str
@@ -254,6 +255,7 @@ class StageFacts(NamedTuple):
     wants_meta: bool = False
     mime: str = "application/json"
     schema: str = ""
+    version: str = ""
 
 
 @dataclass(slots=True)

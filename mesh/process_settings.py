@@ -23,6 +23,7 @@ class GatewayProcess:
         open_when_ready: open HTTP only when every stage of every route has a replica.
         run_folder: private folder of this run, ``""`` where there is none.
         log_level: one of `LEVELS`.
+        version: see `MeshSettings.version`.
     """
 
     mesh: str
@@ -34,6 +35,7 @@ class GatewayProcess:
     open_when_ready: bool = False
     run_folder: str = ""
     log_level: str = "info"
+    version: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain values for `json.dumps`."""
@@ -70,6 +72,7 @@ class ReplicaProcess:
         run_folder: private folder of this run, ``""`` where there is none.
         log_level: one of `LEVELS`.
         keys: folder of keys, ``""`` for plain links.
+        version: see `MeshSettings.version`.
     """
 
     mesh: str
@@ -85,6 +88,7 @@ class ReplicaProcess:
     run_folder: str = ""
     log_level: str = "info"
     keys: str = ""
+    version: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain values for `json.dumps`."""

@@ -141,6 +141,7 @@ class Service:
             run_folder=str(self._folder),
             log_level=self._settings.log_level,
             keys=self._settings.gateway.keys,
+            version=self._settings.version,
         )
 
     def _gateways(self) -> tuple[str, ...]:
@@ -190,6 +191,7 @@ def gateway_process(settings: MeshSettings, bind: str) -> GatewayProcess:
         routes=settings.routes,
         stages=settings.stages,
         log_level=settings.log_level,
+        version=settings.version,
     )
 
 

@@ -214,7 +214,7 @@ def _read_role(role: Any) -> Role:
 
 
 def _read_stage(fields: Body) -> StageFacts:
-    name, revision, batch, timeout, pool, repeatable, wants_meta, mime, schema = fields
+    name, revision, batch, timeout, pool, repeatable, wants_meta, mime, schema, version = fields
     if type(repeatable) is not bool or type(wants_meta) is not bool:
         raise TypeError("the stage's facts have wrong types")
     return StageFacts(
@@ -227,6 +227,7 @@ def _read_stage(fields: Body) -> StageFacts:
         wants_meta,
         text(mime),
         text(schema, MAX_BODY),
+        text(version),
     )
 
 

@@ -119,6 +119,7 @@ def _identity(process: ReplicaProcess, worker: Worker) -> Identity:
         wants_meta=bool(worker.wants_meta),
         mime=worker.resp_mime_type,
         schema=_schema(worker),
+        version=process.version,
     )
     return Identity(
         incarnation=secrets.randbits(63) | 1,

@@ -66,6 +66,7 @@ PURE = frozenset(
         "gateway/exchange.py",
         "gateway/frames.py",
         "gateway/heads.py",
+        "gateway/queues.py",
         "gateway/recovery.py",
         "gateway/roster.py",
         "gateway/trust.py",

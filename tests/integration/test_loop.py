@@ -109,7 +109,7 @@ class Site:
             env={**os.environ, "FORWARD_LOG": str(self.log)},
             process_group=0,
         )
-        assert self.turn(30.0, lambda: not self.core.missing), "the replica did not come"
+        assert self.turn(30.0, lambda: not self.core.queues.missing), "the replica did not come"
         self.session = next(iter(self.links.sessions.values()))
         self.turn(0.1)
         return self
@@ -213,7 +213,7 @@ def test_the_first_word_of_an_end_is_heard_during_a_forward(site):
     assert kinds(site.answered(number)) == [(Kind.RESULT, "")]
     assert site.turn(2.0, lambda: site.process.poll() is not None)
     assert site.process.returncode == 0
-    assert site.core.missing
+    assert site.core.queues.missing
 
 
 def test_a_second_signal_ends_it_at_once(site):

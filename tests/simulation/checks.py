@@ -151,8 +151,8 @@ def _gateway_unrest(world, gateway):
     sizes = {
         "requests": len(core.book),
         "waiting": sum(len(each.waiting) + len(each.unfit) for each in core.dispatchers.values()),
-        "parked": sum(map(len, core.parked.values())),
-        "crowded": len(core.crowded),
+        "parked": sum(map(len, core.queues.parked.values())),
+        "crowded": len(core.queues.crowded),
         "ended": len(core.ended),
         "cancels": len(core._cancels),
         "obituaries": len(core._obituaries),

@@ -90,7 +90,7 @@ class Gateway(Member):
 
     def submit(self, body=b"x", timeout=None, turn=True, **more):
         core, now = self.core, self.mesh.now
-        path = next(iter(core.routes.values()))
+        path = next(iter(core.roster.routes.values()))
         deadline = now + (self.timeout if timeout is None else timeout)
         number = core.book.next_number()
         request = Request(

@@ -63,6 +63,15 @@ def test_notes_move_a_request_forward_only():
     assert book.moved(Note(99, 1, 1, 12)) is None
 
 
+def test_what_tasks_that_wait_are_still_about():
+    book = Book(7, 3)
+    one, two, three = (entered(book) for _ in range(3))
+    tasks = [onward(each, outcome(each.number, Kind.HANDBACK, hop=1)) for each in (one, two, three)]
+    book.again(two, 11, 1)
+    book.drop(three.number)
+    assert book.still(tasks) == [one]
+
+
 def test_attempts_are_used_up_by_deaths_alone():
     book = Book(7, 3)
     one = entered(book)

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.book import Request
-from gateway.core import SATED, SWEEP, GatewayCore
+from gateway.core import SATED, SWEEP, GatewayCore, Turnover
 from gateway.roster import RESTART_GRACE
 from mesh.instructions import Delivery, Heard, Identity, Lost, Met, Refused, Silent
 from mesh.links import Links
@@ -392,9 +392,9 @@ def test_deadlines_end_requests_wherever_they_are(rig):
 
 
 def test_a_stage_that_is_missing_for_long_is_named(rig):
-    assert not rig.core.missing
+    assert not rig.core.queues.missing
     rig.lose(rig.second, 5.0)
-    assert rig.core.missing
+    assert rig.core.queues.missing
     request = rig.submit()
     rig.tasks(rig.first, 5.0)
     rig.hear(rig.first, handback(request))
@@ -445,7 +445,7 @@ def test_others_than_our_replicas_are_left_alone(rig):
     stranger = rig.meet(21, ("z", ""))
     rig.lose(supervisor)
     rig.lose(stranger)
-    assert not rig.core.missing
+    assert not rig.core.queues.missing
 
 
 # --- who may set out ------------------------------------------------------------------------------
@@ -455,17 +455,17 @@ def test_a_request_sets_out_only_while_every_stage_of_its_path_lives(rig):
     rig.lose(rig.second)
     late, early = rig.submit(deadline=80.0), rig.submit(deadline=70.0)
     assert rig.tasks(rig.first) == []
-    assert rig.core.is_crowded(PATH)
+    assert rig.core.queues.is_crowded(PATH)
     rig.meet(13, B)
     assert rig.tasks(rig.first) == [early, late]
-    assert not rig.core.is_crowded(PATH)
+    assert not rig.core.queues.is_crowded(PATH)
 
 
 def test_what_waited_for_credit_does_not_set_out_any_more(rig):
     rig.first.granted_tasks = 0
     request = rig.submit()
     assert rig.tasks(rig.first) == []
-    assert rig.core.is_crowded(PATH)
+    assert rig.core.queues.is_crowded(PATH)
     rig.lose(rig.second)
     rig.first.granted_tasks = 10
     assert rig.tasks(rig.first) == []
@@ -487,8 +487,8 @@ def test_what_is_on_its_way_and_other_routes_go_on():
     parked = rig.submit()
     second.granted_tasks = 10
     assert [task.number for task in rig.tasks(second)] == [request.number, alone.number]
-    assert not rig.core.is_crowded((B,))
-    assert rig.core.is_crowded(PATH)
+    assert not rig.core.queues.is_crowded((B,))
+    assert rig.core.queues.is_crowded(PATH)
     assert rig.tasks(rig.meet(13, A)) == [parked]
 
 
@@ -517,20 +517,20 @@ def test_who_has_little_time_or_is_urgent_overtakes(rig):
     rig.first.granted_tasks = 0
     for _ in range(3):
         rig.submit(deadline=90.0)
-    assert rig.core.overtaken(PATH, 0, 91.0) == 0
-    assert rig.core.overtaken(PATH, 0, 89.0) == 3
-    assert rig.core.overtaken(PATH, 1, 91.0) == 3
+    assert rig.core.queues.overtaken(PATH, 0, 91.0) == 0
+    assert rig.core.queues.overtaken(PATH, 0, 89.0) == 3
+    assert rig.core.queues.overtaken(PATH, 1, 91.0) == 3
 
 
 def test_nobody_is_crowded_when_what_waited_has_left(rig):
     rig.first.granted_tasks = 0
     request = rig.submit()
     rig.core.advance(0.0)
-    assert rig.core.is_crowded(PATH)
+    assert rig.core.queues.is_crowded(PATH)
     assert not rig.core.calm
     rig.core.gone(request.number)
     rig.core.advance(0.0)
-    assert not rig.core.is_crowded(PATH)
+    assert not rig.core.queues.is_crowded(PATH)
     assert rig.core.calm
 
 
@@ -582,3 +582,80 @@ def test_a_replica_that_only_fails_gets_one_task_at_a_time(rig):
     assert len(rig.tasks(rig.first, now=2 * SWEEP)) == 0
     rig.hear(rig.first, figures=[])
     assert len(requests) == 60
+
+
+# --- one revision after another -------------------------------------------------------------------
+
+A2, B2 = ("a", "2"), ("b", "2")
+
+
+def turn_over(rig, now=5.0):
+    """Replicas 21 and 22 of a later version come, and the routes move."""
+    later = [rig.meet(21, A2, version="2"), rig.meet(22, B2, version="2")]
+    assert rig.core.next_due() < float("inf")
+    rig.core.advance(now)
+    assert rig.core.roster.routes == {"/inference": (A2, B2)}
+    return later
+
+
+def test_the_routes_move_to_a_later_version_when_all_of_it_stands(rig):
+    rig.core.met_stage = False
+    rig.meet(21, A2, version="2")
+    request = rig.submit()
+    assert rig.tasks(rig.first, 5.0) == [request]
+    rig.lose(rig.core.roster.sessions[21])
+    first, _ = turn_over(rig, 6.0)
+    assert rig.core.met_stage
+    assert rig.core.journal[-1] == Turnover("2", "2")
+    rig.core.submit(later := Request(ME, 9, (A2, B2), 0, 1, 90.0, [b"x"], 1))
+    assert rig.tasks(first, 6.0) == [later]
+    rig.hear(rig.first, result(request))  # what the former version has, it finishes
+    assert rig.endings() == [(1, "")]
+
+
+def test_what_the_former_version_loses_begins_again_in_the_later_one(rig):
+    request = rig.submit()
+    rig.tasks(rig.first)
+    first, _ = turn_over(rig)
+    rig.lose(rig.first, 6.0)
+    assert rig.tasks(first, 6.0) == [request]
+    assert (request.path, request.attempt, request.holder) == ((A2, B2), 3, 21)
+
+
+def test_an_output_that_nobody_of_its_version_takes_begins_again(rig):
+    rig.second.granted_tasks = 0
+    request = rig.submit()
+    rig.tasks(rig.first)
+    rig.hear(rig.first, handback(request))
+    first, _ = turn_over(rig)
+    assert rig.tasks(first, 6.0) == []
+    rig.lose(rig.second, 6.0, orderly=True)
+    rig.core.advance(7.0)
+    assert rig.tasks(first, 7.0) == [request]
+    assert rig.core.counts.retries == {"version": 1}
+
+
+def test_what_must_not_run_twice_does_not_run_in_another_version(rig):
+    rig = Rig(repeatable=False)
+    rig.second.granted_tasks = 0
+    request = rig.submit()
+    rig.tasks(rig.first)
+    rig.hear(rig.first, handback(request))
+    turn_over(rig)
+    rig.lose(rig.second, 6.0, orderly=True)
+    rig.core.advance(7.0)
+    assert rig.endings() == [(1, "lost")]
+
+
+def test_a_version_that_is_gone_and_done_is_forgotten(rig):
+    request = rig.submit()
+    rig.tasks(rig.first)
+    turn_over(rig)
+    rig.lose(rig.second, 6.0, orderly=True)
+    rig.core.advance(7.0)
+    assert B in rig.core.dispatchers  # a request may still ask for it
+    rig.hear(rig.first, result(request))
+    rig.lose(rig.first, 8.0, orderly=True)
+    rig.core.advance(9.0)
+    assert rig.core.dispatchers.keys() == rig.core.roster.facts.keys() == {A2, B2}
+    assert rig.core.next_due() == float("inf")

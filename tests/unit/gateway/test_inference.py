@@ -324,24 +324,27 @@ def test_what_it_asks_for_in_no_words_of_ours_is_refused_before_it_enters(rig):
 # --- what replicas tell of their stages -----------------------------------------------------------
 
 
+ROUTES = {"/inference": PATH}
+
+
 def facts(stage, **more):
     return StageFacts(stage, "", 1, 3.0, 1 << 20, **more)
 
 
 def test_the_last_stage_says_what_its_results_are(rig):
-    rig.desk.learn({PATH[1]: facts("b", mime="image/png")})
+    rig.desk.learn(ROUTES, {PATH[1]: facts("b", mime="image/png")})
     assert rig.end(rig.submit(), buffers=[b"1"])[1]["Content-Type"] == "image/png"
-    rig.desk.learn({PATH[0]: facts("a", mime="text/plain")})
+    rig.desk.learn(ROUTES, {PATH[0]: facts("a", mime="text/plain")})
     assert rig.route.mime == b"image/png"
 
 
 def test_a_content_type_that_is_none_is_not_believed(rig):
-    rig.desk.learn({PATH[1]: facts("b", mime="a\r\nX: y")})
+    rig.desk.learn(ROUTES, {PATH[1]: facts("b", mime="a\r\nX: y")})
     assert rig.route.mime == b"application/json"
 
 
 def test_any_stage_may_ask_for_the_requests_particulars(rig):
-    rig.desk.learn({PATH[0]: facts("a", wants_meta=True)})
+    rig.desk.learn(ROUTES, {PATH[0]: facts("a", wants_meta=True)})
     assert rig.route.wants_meta
     exchange = rig.exchange(target=b"/inference?a=1&b=2")
     exchange.headers = [(b"X-User", b"me")]
@@ -460,3 +463,13 @@ def test_an_answer_that_cannot_be_given_costs_no_other(caplog):
     assert rig.desk.answered == {(500, "/inference"): 1, (200, "/inference"): 1}
     assert "ZeroDivisionError" in caplog.text
     assert len(rig.wire.answers()) == 2
+
+
+def test_a_route_that_moved_leads_elsewhere(rig):
+    path = tuple((stage, "2") for stage, _ in PATH)
+    later = StageFacts("b", "2", 1, 3.0, 1 << 20, mime="image/png", version="2")
+    rig.core.roster.move(later, NOW)
+    rig.core.queues.move(rig.core.roster.routes)
+    rig.desk.learn(rig.core.roster.routes, {path[1]: later})
+    assert rig.submit().request.path == path
+    assert rig.route.mime == b"image/png"

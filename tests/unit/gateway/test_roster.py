@@ -1,6 +1,8 @@
 """The roster: who is there, who is missing and since when, who dials whom."""
 
-from gateway.roster import JOINING, RESTART_GRACE, Roster
+import pytest
+
+from gateway.roster import JOINING, RESTART_GRACE, Roster, is_later
 from mesh.messages import Peer, Role, StageFacts
 from mesh.session import Session
 
@@ -108,3 +110,106 @@ def test_who_feeds_a_replica_are_those_of_the_stages_before_its_own():
         roster.joined(session)
     assert roster.feeding(last) == [first, second]
     assert roster.feeding(first) == []
+
+
+# --- one revision after another -------------------------------------------------------------------
+
+A2, B2, C2 = ("a", "r2"), ("b", "r2"), ("c", "r2")
+
+
+def add(roster, number, hop, version, **more):
+    session = replica(number, hop, version=version, **more)
+    assert roster.joined(session) == hop
+    return session
+
+
+def old_and_new():
+    """A mesh of version 1 that stands, and two of three stages of version 2."""
+    roster = Roster(ROUTES, 0.0, version="1")
+    for number, hop in enumerate((A, B, C), 11):
+        add(roster, number, hop, "1")
+    for number, hop in enumerate((A2, B2), 21):
+        add(roster, number, hop, "2")
+    return roster
+
+
+def test_the_routes_move_when_all_of_a_later_version_stands():
+    roster = old_and_new()
+    assert (roster.missing(), roster.is_coming, roster.successor(9.0)) == ([], True, None)
+    last = add(roster, 23, C2, "2")
+    assert roster.successor(9.0).version == "2"
+    roster.move(last.stage, 9.0)
+    assert roster.routes == {"/one": (A2, B2), "/two": (A2, C2)}
+    assert (roster.version, roster.is_coming, roster.successor(9.0)) == ("2", False, None)
+    roster.left(last, 10.0)
+    assert (roster.missing(), roster.absent(12.0)) == ([C2], [C2])
+
+
+def test_a_version_that_is_no_later_one_never_takes_over():
+    roster = old_and_new()
+    roster.move(add(roster, 23, C2, "2").stage, 9.0)
+    for number, version in enumerate(("1", "2", ""), 31):
+        assert roster.joined(replica(number, ("a", "r3"), version=version)) is None
+    assert not roster.is_coming
+
+
+def test_a_stage_that_no_route_knows_is_none_of_ours():
+    roster = old_and_new()
+    assert roster.joined(replica(31, ("z", "r2"), version="2")) is None
+
+
+def test_the_latest_that_stands_is_followed():
+    roster = old_and_new()
+    add(roster, 23, C2, "2")
+    add(roster, 24, ("a", "r3"), "3")
+    assert roster.successor(9.0).version == "2"
+    for number, stage in enumerate("bc", 25):
+        add(roster, number, (stage, "r3"), "3")
+    assert roster.successor(9.0).version == "3"
+
+
+def test_it_is_no_longer_coming_when_the_last_of_it_went():
+    roster = old_and_new()
+    first, second = (s for s in roster.sessions.values() if s.stage.version == "2")
+    roster.left(first, 1.0)
+    assert roster.is_coming
+    assert roster.left(second, 1.0) == B2
+    assert not roster.is_coming
+
+
+def test_the_routes_wait_until_those_that_feed_each_other_have_met():
+    roster = old_and_new()
+    first, second = (s for s in roster.sessions.values() if s.stage.version == "2")
+    first.feed = "tcp://h:1"
+    last = add(roster, 23, C2, "2")
+    second.owners = last.owners = (1,)
+    assert roster.is_joined(0.5)  # of the old ones none has a feed
+    assert roster.successor(0.5) is None
+    second.owners = last.owners = (1, first.peer)
+    assert roster.successor(0.5).version == "2"
+
+
+def test_replicas_dial_only_those_of_their_own_revision():
+    roster = old_and_new()
+    old, new = (s for s in roster.sessions.values() if s.stage.name == "a")
+    old.feed, new.feed = "tcp://h:1", "tcp://h:2"
+    for hop, feed in (B, old), (B2, new):
+        (consumer,) = (s for s in roster.sessions.values() if s.stage[:2] == hop)
+        assert [peer.incarnation for peer in roster.peers_for(consumer)[1]] == [feed.peer]
+        assert consumer in roster.fed_by(feed.stage[:2])
+
+
+LATER = "1>0 1>x 10>9 1.10>1.9 2026-11-27>2026-3-01 v2>v1 a1>a 007>6 1b>1a".split()
+
+
+@pytest.mark.parametrize("pair", [*LATER, "1>", f"{'9' * 5000}>{'1' * 5000}"])
+def test_a_later_version(pair):
+    version, _, other = pair.partition(">")
+    assert is_later(version, other)
+    assert not is_later(other, version)
+
+
+@pytest.mark.parametrize(("version", "other"), [("", ""), ("2", "2"), ("02", "2")])
+def test_neither_is_later(version, other):
+    assert not is_later(version, other)
+    assert not is_later(other, version)
