@@ -200,7 +200,7 @@ class MeshSettings:
         "mesh", Text(STAGE_NAME, "letters, digits, _ and -"), "name of the mesh; others are refused"
     )
     version: str = setting(
-        "", Text(), "of code and models; gateways and replicas of another one have nothing to do"
+        "", Text(), "of code and models; routes move to a later one when all stages of it stand"
     )
     log_level: str = setting(
         "info",

@@ -22,30 +22,59 @@ def missing(made, port):
         return "all"
 
 
+def start(made, version, *stages):
+    for stage in stages:
+        made.add_host(f"{stage}@{version}", MESH_VERSION=version)
+
+
+def end(made, version):
+    for stage in STAGES:
+        process = made.hosts.pop(f"{stage}@{version}")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0, made.log()
+
+
+def test_a_gateway_moves_on_by_itself(made, unharmed):
+    port = made.add_gateway(MESH_VERSION="9")
+    start(made, "9", *STAGES)
+    made.until(lambda: missing(made, port) == [], "version 9 stands")
+    with Load([port]) as load:  # a worker refuses what another version made
+        load.warm()
+        start(made, "10", "second")
+        made.until(lambda: len(made.status(port)["replicas"]) > len(STAGES), "half of it is there")
+        load.run(0.5)
+        assert made.status(port)["serves"] == "9"
+        start(made, "10", "first")
+        made.until(lambda: made.status(port)["serves"] == "10", "the gateway has moved on")
+        end(made, "9")
+        load.run(0.5)
+    assert not load.tally.failed, load.tally.failed[:3]
+    picture = made.status(port)
+    assert {replica["version"] for replica in picture["replicas"]} == {"10"}
+    assert (picture["missing"], picture["deaths"]) == ([], 0)
+    unharmed("a gateway moves to a later version, and the old one ends", made, load)
+
+
 def test_a_version_takes_over_when_all_of_it_stands(made, unharmed):
     old, new = (made.add_gateway(MESH_VERSION=version) for version in "12")  # all dial both
-
-    def start(version, *stages):
-        for stage in stages:
-            made.add_host(f"{stage}@{version}", MESH_VERSION=version)
-
-    start("1", *STAGES)
+    start(made, "1", *STAGES)
     made.until(lambda: missing(made, old) == [], "the old version stands")
     with Load([old]) as load, Load([new]) as early:  # a worker refuses what another version made
         load.warm()
-        start("2", "second")
+        start(made, "2", "second")
         made.until(lambda: missing(made, new) == ["first"], "half of the new version stands")
         load.run(0.5)
         assert not early.tally.answers
         early.stop()
-        start("2", "first")
+        start(made, "2", "first")
         made.until(lambda: missing(made, new) == [], "the new version stands")
         with Load([new]) as other:
             other.warm()
             load.stop()
-            for process in (made.gateways.pop(old), *(made.hosts.pop(f"{s}@1") for s in STAGES)):
-                process.send_signal(signal.SIGTERM)
-                assert process.wait(PATIENCE) == 0, made.log()
+            gateway = made.gateways.pop(old)
+            gateway.send_signal(signal.SIGTERM)
+            assert gateway.wait(PATIENCE) == 0, made.log()
+            end(made, "1")
             other.run(0.5)
     assert not load.tally.failed, load.tally.failed[:3]
     assert load.tally.answers

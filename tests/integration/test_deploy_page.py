@@ -64,6 +64,9 @@ def block(title, language):
     return "\n".join(re.findall(rf"```{language}\n(.*?)```", section(title), re.DOTALL))
 
 
+PARTS = "2. One machine, parts of their own"
+
+
 class Site:
     """A folder with the page's file, ports of our own in it, and what was started there."""
 
@@ -144,7 +147,7 @@ def site(tmp_path):
 
 def test_every_command_of_the_page_is_tried():
     tried = {
-        line for title in ("1. One machine", "2. One machine, parts of their own")
+        line for title in ("1. One machine", PARTS, "5. A new version")
         for line in commands(section(title))
     }  # fmt: skip
     assert set(commands(PAGE)) == tried | {"mesh keygen"} | ELSEWHERE
@@ -161,7 +164,7 @@ def test_one_machine(site):
 
 def serve_parts(here):
     """The commands of the second section, whatever the file says."""
-    *starting, status = commands(section("2. One machine, parts of their own"))
+    *starting, status = commands(section(PARTS))
     for line in starting:
         here.start(line)
     with here.serving() as client:
@@ -174,8 +177,30 @@ def serve_parts(here):
 
 
 def test_parts_of_their_own(site):
-    title = "2. One machine, parts of their own"
-    serve_parts(site(block(title, "toml") + STAGES + ROUTES))
+    serve_parts(site(block(PARTS, "toml") + STAGES + ROUTES))
+
+
+def test_a_new_version(site):
+    here = site(block(PARTS, "toml") + STAGES + ROUTES)
+    old = [here.start(line) for line in commands(section(PARTS))[:-1]]
+    decode, detect, status = commands(section("5. A new version"))
+    with here.serving() as client:
+        here.start(decode)
+        until = monotonic() + PATIENCE
+        while "2" not in {one["version"] for one in client.get("/mesh/status").json()["replicas"]}:
+            assert monotonic() < until
+        assert client.get("/mesh/status").json()["serves"] == "-"
+        here.start(detect)
+        while client.get("/mesh/status").json()["serves"] != "2":
+            assert monotonic() < until
+        for process in old[1:]:
+            here.started.remove(process)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE) == 0, here.log.read_text()
+        assert client.infer("text") == {"found": "TEXT"}
+        shown = here.run(status, "--url", client.url)
+        assert re.search(r"^serves +2$", shown, re.MULTILINE)
+    here.stop()
 
 
 def test_several_machines(site):

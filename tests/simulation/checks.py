@@ -123,7 +123,8 @@ def budget(world):
     """Retries and hedges stay within what was at hand and what successes paid for."""
     for gateway in filter(None, (*world.gateways, *world.past)):
         counts = gateway.core.counts
-        spent = sum(counts.retries.values()) - counts.retries["parted"] + counts.hedges
+        free = counts.retries["parted"] + counts.retries["version"]
+        spent = sum(counts.retries.values()) - free + counts.hedges
         earned = recovery.SPARE + recovery.SHARE * len(gateway.answers)
         if spent > earned:
             raise Broken("budget", f"{gateway.name} made {spent} attempts more, not {earned}")
@@ -161,6 +162,8 @@ def _gateway_unrest(world, gateway):
         "failing": len(core.trust.failing) + len(core.trust._shares) + len(core._failures),
         "strangers": len(core.roster.sessions.keys() ^ alive),
         "missing": len(core.roster.missing()),
+        "versions behind": world.version - int(core.roster.version),
+        "former stages": len(core.dispatchers) - len(world.path),
         "unjoined": sum(len(d._sessions) for d in core.dispatchers.values()) - len(alive),
     }
     return _not_zero(sizes)

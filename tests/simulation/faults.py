@@ -6,6 +6,7 @@ the faults, the stricter the checks.
 
 import random
 
+from members import NEVER
 from world import HEARTBEAT, Draw, StageDraw
 
 SETTLED = 100.7  # when everybody has met everybody
@@ -27,18 +28,19 @@ PROFILES = {
     "silence": (3, ("freeze", "stall", "partition", "one_way")),
     "dozes": (2, ("doze", "doze", "blink", "kill")),
     "work": (2, ("cut", "slow")),
+    "renewals": (2, ("renew", "renew", "cut", "slow", "kill", "drain")),
     "once": (2, ("cut", "kill", "freeze", "partition", "drain")),
     "chaos": (
         4,
         (
             "cut cut_all slow blink kill kill_supervisor kill_gateway drain drain_host freeze "
-            "stall partition one_way freeze_gateway stall_gateway refuse"
+            "stall partition one_way freeze_gateway stall_gateway refuse renew"
         ).split(),
     ),
 }
 # Seconds of a forward. Where replicas doze, the attempt that replaces theirs is not quickly over.
 MEANS = {"work": (0.0005, 0.003, 0.01), "dozes": (0.01, 0.04, 0.08)}
-ANCHORED = frozenset({"deaths", "lapses", "silence", "dozes", "drains"})
+ANCHORED = frozenset({"deaths", "lapses", "silence", "dozes", "drains", "renewals"})
 # What else than the right answer may come, by profile.
 ALLOWED = {
     "calm": (),
@@ -52,6 +54,7 @@ ALLOWED = {
     "silence": (),
     "dozes": (),
     "work": (),
+    "renewals": (),
     "once": ("lost", "deadline_exceeded", "no_replica"),
     "chaos": ("lost", "deadline_exceeded", "no_replica", "poison_request", "forward_timeout"),
 }
@@ -288,7 +291,12 @@ def _kill_supervisor(world, chance):
         host = chance.choice(hosts)
         world.tell(f"kill supervisor {host.number}")
         host.die()
-        world.at(world.now + chance.uniform(0.1, 1.0), lambda: None if host.alive else host.start())
+        world.at(world.now + chance.uniform(0.1, 1.0), lambda: _start_again(world, host))
+
+
+def _start_again(world, host):
+    if host in world.hosts and not host.alive:  # and not of a version that is over
+        host.start()
 
 
 def _kill_gateway(world, chance):
@@ -308,6 +316,11 @@ def _drain(world, chance):
     rep = _victim(world, chance)
     if rep is not None:
         world.drain(rep)
+
+
+def _renew(world, chance):
+    """A later version comes; mostly whoever began that waits until the gateways have moved on."""
+    world.renew(chance.choice((0.1, NEVER, NEVER, NEVER)))
 
 
 def _drain_host(world, chance):

@@ -77,10 +77,10 @@ class Member:
 class Gateway(Member):
     """A gateway without HTTP: what it is asked goes straight to its core."""
 
-    def __init__(self, mesh, address, routes, timeout, attempts):
+    def __init__(self, mesh, address, routes, timeout, attempts, version=""):
         identity = Identity(mesh.number(), Role.GATEWAY, timeout=timeout)
         links = Links(identity, mesh.chance.random)
-        core = GatewayCore(links, routes, attempts, mesh.now)
+        core = GatewayCore(links, routes, attempts, mesh.now, version=version)
         super().__init__(mesh, core, mesh.port("gateway"))
         self.address = address
         self.port.listen(address)

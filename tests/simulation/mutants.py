@@ -243,6 +243,50 @@ MUTANTS = (
         'self.tell(session, Bye("done"), now)',
         "pass",
     ),
+    Mutant(
+        "move the routes before all of a later version stands",
+        "gateway/roster.py",
+        "if present.issuperset(hops) and self.is_joined(now, hops):",
+        "if hops:",
+    ),
+    Mutant(
+        "never move the routes",
+        "gateway/roster.py",
+        "if present.issuperset(hops) and self.is_joined(now, hops):",
+        "if not hops:",
+    ),
+    Mutant(
+        "begin again in a former version",
+        "gateway/queues.py",
+        "if request.path[0] in self._heirs:",
+        "if not self._heirs and self.missing:",
+    ),
+    Mutant(
+        "keep the attempt's number in another version",
+        "gateway/queues.py",
+        "request.attempt += bool(request.tried)",
+        "request.attempt += 0",
+    ),
+    Mutant(
+        "let outputs wait for a version that is gone",
+        "gateway/core.py",
+        "for request in self.book.still(emptied(self.dispatchers[hop].waiting)):",
+        "for request in ():",
+    ),
+    Mutant(
+        "forget a former version that requests still ask for",
+        "gateway/core.py",
+        "if not any(hop in request.path for request in self.book.requests.values()):",
+        "if True:",
+    ),
+    Mutant(
+        "tell replicas of those of another version",
+        "gateway/roster.py",
+        """            (earlier[0], revision)
+            for path in self.routes.values()""",
+        """            earlier
+            for path in self.routes.values()""",
+    ),
 )
 
 

@@ -141,8 +141,8 @@ class WatchedBook(Book):
 class Host:
     """A machine with one supervisor: the real decisions, processes of memory."""
 
-    def __init__(self, world, number, counts):
-        self.world, self.number, self.counts = world, number, counts
+    def __init__(self, world, number, counts, version=1):
+        self.world, self.number, self.counts, self.version = world, number, counts, version
         self.alive = False
         self.running = {}  # slot -> Rep, None while it loads its worker
         self.start()
@@ -280,7 +280,9 @@ class World(Mesh):
         self.dozing = {}  # by incarnation: what wakes who sleeps until it is hedged
         self.sick = set()  # incarnations whose forwards fail, whatever they are given
         self.has_been_sick = False
-        self.path = tuple((stage.name, "r") for stage in draw.stages)
+        self.version = 1  # the latest; gateways are told of the first
+        self.revisions = {}  # (owner, number, attempt) -> of whoever computed it
+        self.path = tuple((stage.name, _revision(1)) for stage in draw.stages)
         self.stages = {stage.name: stage for stage in draw.stages}
         self.addresses = [f"tcp://gateway:{n}" for n in range(draw.gateways)]
         self.gateways = [None] * draw.gateways
@@ -311,7 +313,7 @@ class World(Mesh):
         """Start the n-th gateway."""
         routes = {"/inference": self.path}
         draw = self.draw
-        gateway = Gateway(self, self.addresses[n], routes, draw.timeout, draw.attempts)
+        gateway = Gateway(self, self.addresses[n], routes, draw.timeout, draw.attempts, "1")
         self.gateways[n] = self.join(gateway)
         self.watch(gateway)
         self.tell(f"{gateway.name} starts: {gateway.me:x}")
@@ -323,7 +325,7 @@ class World(Mesh):
         feed = f"tcp://feed:{self._names['feed']}" if stage.feeds else ""
         rep = Rep(
             self,
-            (stage.name, "r"),
+            (stage.name, _revision(host.version)),
             self.addresses,
             feed,
             batch=stage.batch,
@@ -334,6 +336,7 @@ class World(Mesh):
             pool=stage.pool,
             repeatable=stage.name != self.draw.once,
             parent=host.pid,
+            version=str(host.version),
         )
         rep.host = host
         self._count_losses(rep)
@@ -375,6 +378,29 @@ class World(Mesh):
             if rep.wakes_at <= self.now:
                 rep.node.flush(self.now)
             self.at(self.now + GRACE, lambda: self.die(rep) if rep in self.members else None)
+
+    def renew(self, seconds):
+        """Start the next version beside the present one, and stop that when it is not needed.
+
+        Args:
+            seconds: after which nobody waits any more until every gateway has moved on.
+        """
+        self.version += 1
+        former, until = self.hosts, self.now + seconds
+        self.tell(f"version {self.version} starts")
+        self.hosts = [
+            Host(self, host.number + len(former), host.counts, self.version) for host in former
+        ]
+        self._retire(former, str(self.version), until)
+
+    def _retire(self, hosts, version, until):
+        behind = [g for g in self.gateways if g is not None and g.core.roster.version != version]
+        if behind and self.now < until and self.version == int(version):
+            self.at(self.now + 0.02, lambda: self._retire(hosts, version, until))
+            return
+        for host in hosts:
+            self.tell(f"host {host.number} is stopped")
+            host.stop()
 
     def reps(self, stage=None):
         """Replicas that run, of one stage or of all."""
@@ -464,6 +490,14 @@ class World(Mesh):
                     self.complain("spread", f"{number} goes back to {request.holder:x}")
 
         core._dispatch = watched
+        move = core.queues.move
+
+        def moved(routes):
+            if core.roster.missing():
+                self.complain("stands", f"{gateway.name} moves without {core.roster.missing()}")
+            move(routes)
+
+        core.queues.move = moved
 
     def complain(self, check, text):
         """Something happened that must not."""
@@ -489,8 +523,12 @@ class World(Mesh):
             self.complain("called off", f"{task.number} is computed although it was answered")
 
     def begins(self, rep, batch):
+        revision = rep.core.facts.revision
         for task in batch.tasks:
             self._look_at(rep, task)
+            begun = self.revisions.setdefault((*task.id, task.attempt), revision)
+            if {begun, task.path[0][1]} != {revision}:
+                self.complain("one revision", f"{task.number} of {begun} runs in {revision}")
             runs = self.executions[(*task.id, task.hop)]
             runs.append((task.attempt, rep.me))
         if self.story is not None:
@@ -546,6 +584,10 @@ class World(Mesh):
     def others(self, member):
         """Names of everybody else."""
         return [one.name for one in self.members if one is not member]
+
+
+def _revision(version):
+    return "r" if version == 1 else f"r{version}"
 
 
 def _show(frames):
