@@ -201,16 +201,32 @@ def test_a_container_is_paused(service, pair, seconds, capsys):
     unharmed(f"a container of detect paused for {seconds:g} s", load, took, capsys)
 
 
-def test_a_container_is_cut_off(service, pair, capsys):
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_container_is_cut_off(service, pair, stage, capsys):
     client, _ = service
-    network, victim = f"{PROJECT}_default", pair["recognize"][0]
+    network, victim = f"{PROJECT}_default", pair[stage][0]
     with Load(client.url) as load:
         load.run(1.0)
         docker("network", "disconnect", network, victim)
         load.run(5.0)
         docker("network", "connect", network, victim)
         took = whole(client, 2)
-    unharmed("a container of recognize without network for 5 s", load, took, capsys)
+    unharmed(f"a container of {stage} without network for 5 s", load, took, capsys)
+
+
+def test_the_only_gateway_is_killed(service, pair, capsys):
+    """Nobody is left to answer what it held; when it is back, so is everything else."""
+    client, run = service
+    (gateway,) = run("ps", "--quiet", "gateway").split()
+    with Load(client.url) as load:
+        load.run(1.0)
+        docker("kill", "--signal", "KILL", gateway)
+    assert load.sent > len(load.failed)
+    docker("start", gateway)
+    took = whole(client, 2)
+    with Load(client.url) as load:
+        load.run(2.0)
+    unharmed("the only gateway killed and started again", load, took, capsys)
 
 
 def test_one_of_two_gateways_is_killed(service, pair, capsys):
