@@ -91,6 +91,10 @@ class Links(Upkeep):
             for s in self.sessions.values()
         )
 
+    def is_slicing(self) -> bool:
+        """Whether something large is under way on any of them."""
+        return any(session.is_slicing() for session in self.sessions.values())
+
     def received(self, link: int, frames: Sequence[Frame], now: float) -> Delivery | None:
         """One multipart came.
 

@@ -171,6 +171,10 @@ class Outbox:
         """Whether something was posted that `take` has not numbered yet."""
         return bool(self._small or self._bulk)
 
+    def is_slicing(self) -> bool:
+        """Whether slices wait to be sent, or for their receipts."""
+        return bool(self._bulk or self._under_way)
+
     def is_idle(self) -> bool:
         """Nothing queued, nothing unreceipted: it may be closed without loss."""
         return not (self._small or self._bulk or self._retained)

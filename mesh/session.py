@@ -407,6 +407,10 @@ class Session:
         """The other sends nothing new, and all that it sent has come."""
         return self.last is not None and self.received >= self.last
 
+    def is_slicing(self) -> bool:
+        """Whether something large is under way, in either direction."""
+        return bool(self._incoming.held) or self._outbox.is_slicing()
+
     def is_idle(self) -> bool:
         """Nothing queued, nothing unreceipted: it may be closed without loss."""
         return self._outbox.is_idle()

@@ -2,8 +2,11 @@
 
 User code runs on the main thread only. While nothing computes the main thread also turns the
 node: a lone request then wakes one thread, not two. While a forward lasts, the *stand-in*, a
-second thread, turns it: it receives the next batch, renews credit, forwards outputs, answers
-heartbeats, drops what was cancelled, and notices SIGTERM.
+second thread, turns it now and then, and shortly before the forward is expected to end: it receives
+the next batch, renews credit, answers heartbeats, drops what was cancelled, and notices SIGTERM.
+Waking it for each message that comes would cost more than what the messages ask for, and none of
+that is wanted before the forward ends. Only while something is pressing (`Replica.is_pressed`) does
+it see to each at once.
 
 The loop has one owner at a time. `_lock` covers the sockets and all pure state, and is held
 through the poll. Who wants it sets `_wanted`, writes the wake descriptor and acquires; who polls
@@ -30,9 +33,8 @@ from stage.replica import Replica
 from stage.results import results_of
 from stage.runner import ItemOutcome, Runner
 
-# Seconds of a forward after which the stand-in turns the loop; if so many are expected, from its
-# start. What comes during a shorter one is seen to after it: waking a thread costs more than that.
-TAKE_OVER = 0.020
+LOOK_IN = 0.020  # seconds of a forward after which the stand-in looks in for the first time
+EARLY = 0.002  # seconds before a forward's expected end that it looks in, too
 PROMPT = 0.005  # seconds of a forward that outcomes of the one before need not wait for
 DEEP_SLEEP = 1.0  # seconds without a forward after which the stand-in waits without a timeout
 LONGEST_POLL = 1.0
@@ -75,9 +77,10 @@ class Loop:
         self._computing = False
         self._began = 0.0  # when the forward that runs did
         self._last_forward = 0.0
+        self._expected = LOOK_IN  # seconds of the forward that ran last, if it was no short one
+        self._look_at = 0.0  # when the stand-in looks in
         self._stand_in_sleeps = False
         self._interrupted = False
-        self._long = False
         self._closing = False
         self._main = threading.get_ident()
 
@@ -139,11 +142,11 @@ class Loop:
                 continue
             seconds = replica.batcher.predict(len(batch.tasks))
             if seconds < PROMPT:
-                self._compute(batch, long=False)
+                self._compute(batch, LOOK_IN)
                 self._node.flush(monotonic())
             else:  # with the next batch chosen first, one flush serves what was and what will be
                 self._node.flush(now)
-                self._compute(batch, long=seconds >= TAKE_OVER)
+                self._compute(batch, seconds)
         replica.part(monotonic())
         self._linger()
 
@@ -160,13 +163,14 @@ class Loop:
             self._turn(now)
             self._poll(now, 0.02)
 
-    def _compute(self, batch: Batch, *, long: bool) -> None:
-        """Run a batch with the loop in other hands."""
-        self._long = long
+    def _compute(self, batch: Batch, seconds: float) -> None:
+        """Run a batch, for so many seconds as is expected, with the loop in other hands."""
         self._interrupted = False
         self._began = self._last_forward = monotonic()
+        self._expected = seconds
+        self._look_at = self._began + min(LOOK_IN, seconds - EARLY)
         self._computing = True
-        if self._stand_in_sleeps or long:
+        if self._stand_in_sleeps or (seconds >= LOOK_IN and self._replica.is_pressed()):
             os.eventfd_write(self._nudge, 1)
         self._lock.release()
         try:
@@ -254,37 +258,46 @@ class Loop:
         waiting.register(self._nudge, select.POLLIN)
         waiting.register(self._signals, select.POLLIN)
         while not self._closing:
-            self._stand_in_sleeps = monotonic() - self._last_forward > DEEP_SLEEP
-            deep = self._stand_in_sleeps and not self._computing
             slept = monotonic()
-            woken = {fd for fd, _ in waiting.poll(None if deep else TAKE_OVER * 1000)}
-            late = 0.0 if deep else monotonic() - slept - TAKE_OVER
+            self._stand_in_sleeps = slept - self._last_forward > DEEP_SLEEP
+            deep = self._stand_in_sleeps and not self._computing
+            nap = self._nap(slept)
+            woken = {fd for fd, _ in waiting.poll(None if deep else nap * 1000)}
+            late = 0.0 if deep else monotonic() - slept - nap
             self._stand_in_sleeps = False
             if self._nudge in woken:
                 os.eventfd_read(self._nudge)
-            signalled = self._signals in woken
             if not self._computing:
-                if signalled:
+                if self._signals in woken:
                     self._yield_to_main(waiting)
-            elif signalled or self._long or monotonic() - self._began >= TAKE_OVER:
+            elif woken or monotonic() >= self._look_at:
                 self._turn_meanwhile(late)
+
+    def _nap(self, now: float) -> float:
+        """Seconds until it looks in; while nothing is computed, at the end of the next forward."""
+        return max(0.001, self._look_at - now) if self._computing else min(LOOK_IN, self._expected)
 
     def _yield_to_main(self, waiting: select.poll) -> None:
         """A signal came while the main thread has the loop: it sees it, too."""
         waiting.unregister(self._signals)
-        waiting.poll(TAKE_OVER * 1000)
+        waiting.poll(LOOK_IN * 1000)
         waiting.register(self._signals, select.POLLIN)
 
     def _turn_meanwhile(self, late: float) -> None:
-        """Have the loop while the main thread computes; this thread came `late` seconds late."""
+        """Turn the loop while the main thread computes; this thread came `late` seconds late."""
         with self._lock:
             self._excuse(late)
+            self._poll(monotonic(), 0.0)
             while self._computing and not self._wanted:
                 now = monotonic()
                 if now - self._began >= LONG:
                     self._relieve(now)
                 self._turn(now)
                 self._judge(now)
+                ahead = self._began + self._expected - EARLY - now
+                self._look_at = now + (min(LOOK, ahead) if ahead > 0 else LOOK)
+                if not self._replica.is_pressed():
+                    break
                 pause = self._until_look(now)
                 self._poll(now, pause)
                 self._excuse(monotonic() - now - pause)

@@ -316,6 +316,13 @@ class Replica:
         if self.draining:
             self.homeward.hurry(self.started)
 
+    def is_pressed(self) -> bool:
+        """Whether what comes during a forward should be seen to at once.
+
+        Outputs wait for credit, something large is in slices under way, or all of this is to end.
+        """
+        return self.draining or self.onward.is_waiting() or self.links.is_slicing()
+
     def relieve(self, now: float) -> None:
         """A forward turned out long: what waits beyond two batches is better off elsewhere."""
         if now - self.started < LONG or not self.facts.repeatable:

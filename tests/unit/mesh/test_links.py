@@ -678,3 +678,12 @@ def test_one_whose_door_was_never_open_is_given_its_time() -> None:
     producer.closed(7, 1.0)
     producer.knocked(2, False, 1.01)
     assert producer.sessions
+
+
+def test_one_of_them_that_slices_is_enough() -> None:
+    producer = a_producer()
+    producer.received(7, hello(feed="tcp://h:1"), 0.0)
+    assert not producer.is_slicing()
+    (session,) = producer.sessions.values()
+    session.post(Tasks([a_task(1, 1 << 22)]), 1 << 22)
+    assert producer.is_slicing()

@@ -64,6 +64,20 @@ def test_small_messages_go_before_slices_of_which_few_are_under_way() -> None:
     assert outbox.is_idle()
 
 
+def test_it_is_slicing_until_the_last_slice_is_receipted() -> None:
+    outbox = Outbox()
+    outbox.post(Cancel(1, [1]), 0)
+    outbox.take(0.0)
+    assert not outbox.is_slicing()
+    message = large(1, 2)
+    outbox.post(message, 2 * SMALL)
+    assert outbox.is_slicing()
+    outbox.take(0.0)
+    assert outbox.is_slicing()
+    outbox.receipt(99)
+    assert not outbox.is_slicing()
+
+
 def test_a_message_of_unknown_length_is_looked_into() -> None:
     outbox = Outbox()
     outbox.post(large(1, 2), UNKNOWN)

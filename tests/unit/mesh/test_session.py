@@ -148,6 +148,18 @@ def test_a_large_task_comes_in_slices_and_is_news_once(pair: Pair) -> None:
     assert there.taken_bytes == 5 * SMALL
 
 
+def test_both_ends_know_that_something_large_is_under_way(pair: Pair) -> None:
+    pair.grant(1)
+    assert not pair.producer.is_slicing()
+    pair.producer.post_tasks([a_task(1, 3 * SMALL)], 3 * SMALL)
+    assert pair.producer.is_slicing()
+    first, *rest = pair.producer.flush(0.0)
+    pair.carry([first], pair.consumer)
+    assert pair.consumer.is_slicing()
+    pair.carry(rest, pair.consumer)
+    assert not pair.consumer.is_slicing()
+
+
 def test_what_is_cancelled_before_it_set_out_costs_no_credit(pair: Pair) -> None:
     pair.grant(9)
     here, there = pair.producer, pair.consumer

@@ -288,6 +288,25 @@ def test_other_messages_mean_nothing_to_it():
 # --- giving back ---------------------------------------------------------------------------------
 
 
+def test_it_is_pressed_while_outputs_wait_or_something_large_is_under_way():
+    rig = Rig(follower=True, feed_credit=0)
+    assert not rig.replica.is_pressed()
+    rig.take(1, path=(A, B))
+    rig.compute()
+    assert rig.replica.is_pressed()
+    rig.next.granted_tasks = 1
+    rig.replica.advance(0.0)
+    assert not rig.replica.is_pressed()
+    rig.gateway.post(Outcomes([Outcome(2, 1, Kind.RESULT, buffers=[bytes(1 << 22)])]), 1 << 22)
+    assert rig.replica.is_pressed()
+
+
+def test_it_is_pressed_while_it_drains():
+    rig = Rig()
+    rig.replica.drain(0.0)
+    assert rig.replica.is_pressed()
+
+
 def test_what_waits_behind_a_long_forward_is_given_back():
     rig = Rig(batch=1)
     rig.take(*range(1, 7))
