@@ -27,7 +27,8 @@ def main() -> int:
     parser.add_argument("--parent-fd", type=int)
     arguments = parser.parse_args()
     process = GatewayProcess.from_json(json.loads(arguments.settings.read_text()))
-    configure(process.log_level, "gateway")
+    several = process.gateway.processes > 1
+    configure(process.log_level, f"gateway/{process.number}" if several else "gateway")
     if os.getpid() == FIRST:  # it has no children of its own: the kernel shall take in others' ends
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     lifeline = Lifeline(arguments.ready_fd, arguments.parent_fd, process.run_folder)

@@ -3,6 +3,8 @@
 The loop's own server takes one connection per turn. That is enough while turns are short; under
 load, when hundreds connect at once and a turn lasts milliseconds, the last would wait for seconds
 before anybody read their first request.
+
+Where several processes share the port, each takes its share only (`mesh/crowd.py`).
 """
 
 from __future__ import annotations
@@ -10,16 +12,19 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterable
+from typing import Final
 
+from mesh.crowd import Seat
+from mesh.front import BACKLOG, bound
 from mesh.log import get_logger
 
 _log = get_logger()
-BACKLOG: Final = 1024  # connections that the kernel holds for us
 MOST: Final = 64  # taken in one turn; requests of those that are here already come next
 # Seconds for which nothing is taken when there are no descriptors or no memory for more.
 RESPITE: Final = 0.1
+# Seconds for which a newcomer is left to those who have fewer connections; then he is taken.
+PATIENCE: Final = 0.001
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -28,6 +33,7 @@ class Acceptor:
 
     Args:
         make: called for each connection that comes.
+        having: says how many connections are open.
 
     Example:
         ```python
@@ -38,9 +44,15 @@ class Acceptor:
         ```
     """
 
-    def __init__(self, make: Callable[[], asyncio.Protocol]) -> None:
-        """Only assigns; `listen` acts."""
-        self._make = make
+    def __init__(
+        self,
+        make: Callable[[], asyncio.Protocol],
+        having: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Only assigns; `listen` and `take` act."""
+        self._make, self._having = make, having
+        self._seat: Seat | None = None
+        self._resting = self._passed = False
         self._loop: asyncio.AbstractEventLoop
         self._listening: list[socket.socket] = []
         self._opening: set[asyncio.Task[object]] = set()
@@ -60,30 +72,63 @@ class Acceptor:
         Raises:
             OSError: the address is in use, not ours, or the name unknown.
         """
-        self._loop = asyncio.get_running_loop()
-        found = await self._loop.getaddrinfo(
+        found = await asyncio.get_running_loop().getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
+        return self.take(bound(dict.fromkeys(found)))
+
+    def take(self, sockets: Iterable[socket.socket], seat: Seat | None = None) -> tuple[str, int]:
+        """Listen on sockets that are bound, and return the address of the first.
+
+        Args:
+            sockets: of this process, or inherited with others.
+            seat: among those others.
+
+        Raises:
+            OSError: somebody else listens there.
+        """
+        self._loop, self._seat = asyncio.get_running_loop(), seat
+        self._listening = list(sockets)
         try:
-            for family, _, _, _, address in dict.fromkeys(found):
-                self._listening.append(_bound(family, address))
+            for listening in self._listening:
+                listening.listen(BACKLOG)
         except OSError:
             self.close()
             raise
+        self.count()
         for listening in self._listening:
             self._watch(listening)
         name = self._listening[0].getsockname()
         return name[0], name[1]
 
+    def count(self) -> None:
+        """Tell the others that share the port how many connections there are here."""
+        if self._seat is not None and self._listening:
+            self._seat.count(self._having() + len(self._opening))
+
+    def give_way(self) -> None:
+        """Leave newcomers to the others that share the port; while there are none, take them.
+
+        To be called again and again, as the others may leave, too.
+        """
+        if self._seat is None:
+            return
+        self._seat.leave()
+        self._resting = not self._seat.is_alone
+        for listening in self._listening:
+            (self._unwatch if self._resting else self._watch)(listening)
+
     def close(self) -> None:
         """Take no more connections; those that are here go on."""
+        if self._seat is not None:
+            self._seat.leave()
         for listening in self._listening:
             self._unwatch(listening)
             listening.close()
         self._listening = []
 
     def _watch(self, listening: socket.socket) -> None:
-        if listening in self._listening:
+        if listening in self._listening and not self._resting:
             self._loop.add_reader(listening.fileno(), self._accept, listening)
 
     def _unwatch(self, listening: socket.socket) -> None:
@@ -91,17 +136,30 @@ class Acceptor:
 
     def _accept(self, listening: socket.socket) -> None:
         """Take what waits, but leave the loop to the others in between."""
-        for _ in range(MOST):
+        for _ in range(self._room(listening)):
             try:
                 connection, _ = listening.accept()
             except (BlockingIOError, InterruptedError):
-                return
+                break
             except OSError as error:  # that one is gone, or there is no room for it
                 if error.errno in _SHORTAGES:
                     self._pause(listening, error)
-                    return
+                    break
                 continue
             self._open(connection)
+        self.count()
+
+    def _room(self, listening: socket.socket) -> int:
+        """How many to take now. Whoever has more than the others waits a moment, once."""
+        self.count()
+        room = None if self._seat is None else self._seat.room()
+        if room is None or room > MOST:
+            return MOST
+        self._passed = not room and not self._passed
+        if self._passed:
+            self._rest(listening, PATIENCE)
+            return 0
+        return max(room, 1)
 
     def _open(self, connection: socket.socket) -> None:
         connection.setblocking(False)
@@ -116,20 +174,9 @@ class Acceptor:
 
     def _pause(self, listening: socket.socket, error: OSError) -> None:
         _log.warning("no more connections are taken for a moment: %s", error.strerror)
+        self._rest(listening, RESPITE)
+
+    def _rest(self, listening: socket.socket, seconds: float) -> None:
+        """Look at it no more for so long."""
         self._unwatch(listening)
-        self._loop.call_later(RESPITE, self._watch, listening)
-
-
-def _bound(family: int, address: tuple[Any, ...]) -> socket.socket:
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listening.setblocking(False)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:  # the other family has a socket of its own
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listening.bind(address)
-        listening.listen(BACKLOG)
-    except OSError:
-        listening.close()
-        raise
-    return listening
+        self._loop.call_later(seconds, self._watch, listening)

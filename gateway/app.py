@@ -7,6 +7,7 @@ that tornado itself finds (no such page, wrong method).
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable
 from importlib.metadata import version
 from typing import Any, Protocol, cast
 
@@ -35,11 +36,11 @@ class View(Protocol):
     def ready(self) -> bool:
         """Whether none is missing, and those that feed each other have once been connected."""
 
-    def metrics_text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+    async def metrics_text(self) -> bytes:
+        """All metrics in Prometheus' text format, of every process that shares the port."""
 
-    def status(self) -> dict[str, Any]:
-        """Routes, stages and replicas, as JSON has it."""
+    async def status(self) -> dict[str, Any]:
+        """Routes, stages and replicas, as JSON has it; and the processes that share the port."""
 
 
 class BasePage(RequestHandler):
@@ -84,9 +85,9 @@ class BasePage(RequestHandler):
         ours = type(self)
         return [m for m in _METHODS if getattr(ours, m.lower()) is not _absent(m)]
 
-    def head(self, *args: str) -> None:
+    def head(self, *args: str) -> Awaitable[None] | None:
         """As GET; the wire leaves the body out."""
-        self.get(*args)
+        return self.get(*args)
 
 
 def _absent(method: str) -> object:
@@ -155,19 +156,19 @@ class Ready(BasePage):
 class Numbers(BasePage):
     """``/metrics`` for Prometheus."""
 
-    def get(self) -> None:
+    async def get(self) -> None:
         """All metrics as text."""
         self.set_header("Content-Type", CONTENT_TYPE)
-        self.finish(self.view.metrics_text())
+        self.finish(await self.view.metrics_text())
 
 
 class Status(BasePage):
     """``/mesh/status`` for ``mesh status``."""
 
-    def get(self) -> None:
+    async def get(self) -> None:
         """Routes, stages and replicas."""
         self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps(self.view.status(), separators=(",", ":")))
+        self.finish(json.dumps(await self.view.status(), separators=(",", ":")))
 
 
 def make_app(view: View, compressed: bool = False) -> web.Application:

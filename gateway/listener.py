@@ -6,8 +6,9 @@ import asyncio
 import logging
 import resource
 import secrets
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from time import monotonic
 
@@ -17,6 +18,7 @@ from gateway.acceptor import Acceptor
 from gateway.doorway import Doorway
 from gateway.exchange import Inference, Limits, Turn
 from gateway.shared import Shared
+from mesh.crowd import Seat
 from mesh.log import get_logger
 
 _access = logging.getLogger("mesh.access")
@@ -73,7 +75,8 @@ class HttpServer:
             refused=refused,
             emptied=self._emptied,
         )
-        self._acceptor = Acceptor(lambda: Doorway(self._shared))
+        self._closed: Callable[[], None] = lambda: None
+        self._acceptor = Acceptor(lambda: Doorway(self._shared), lambda: len(self._shared.guests))
         self._sweep: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None
 
@@ -88,22 +91,48 @@ class HttpServer:
         Raises:
             OSError: the address is in use or not ours.
         """
-        loop = asyncio.get_running_loop()
-        shared = self._shared
-        shared.limits = fitted(shared.limits, raise_descriptor_limit())
+        self._fit()
         address = await self._acceptor.listen(host, port)
-        self._schedule(loop)
+        self._schedule(asyncio.get_running_loop())
         return address
+
+    def take(
+        self,
+        sockets: Iterable[socket.socket],
+        seat: Seat | None = None,
+        closed: Callable[[], None] = lambda: None,
+    ) -> tuple[str, int]:
+        """The same on sockets that are bound already, and perhaps shared with other processes.
+
+        Args:
+            sockets: of this process, or inherited with others.
+            seat: among those others.
+            closed: called when no more connections are taken here.
+
+        Raises:
+            OSError: somebody else listens there.
+        """
+        self._fit()
+        self._closed = closed
+        address = self._acceptor.take(sockets, seat)
+        self._schedule(asyncio.get_running_loop())
+        return address
+
+    def _fit(self) -> None:
+        self._shared.limits = fitted(self._shared.limits, raise_descriptor_limit())
 
     def stop_accepting(self) -> None:
         """Close the listening socket; open connections go on."""
-        self._acceptor.close()
+        if self._acceptor.is_open:
+            self._acceptor.close()
+            self._closed()
 
     async def drain(self, grace: float) -> None:
         """Answer what has begun, close each connection after it, and be done within `grace` s.
 
         Meanwhile, and for `NOTICE` at least, others may still connect, each for one request: that
-        is how a load balancer learns that this server is not ready any more.
+        is how a load balancer learns that this server is not ready any more. Where other processes
+        share the port, these take whoever connects.
 
         Returns when every connection is closed; those that are not by then are aborted.
         """
@@ -114,7 +143,8 @@ class HttpServer:
         for guest in old:
             guest.retire()
         notice = min(loop.time() + NOTICE, end) if self._acceptor.is_open else 0.0
-        while loop.time() < (end if old & guests else notice):  # noqa: ASYNC110 - once in a life
+        while loop.time() < (end if old & guests else notice):
+            self._acceptor.give_way()
             await asyncio.sleep(_LOOK)
         self.stop_accepting()
         for guest in list(guests):
@@ -148,6 +178,7 @@ class HttpServer:
     def _tick(self, loop: asyncio.AbstractEventLoop, step: float) -> None:
         for guest in list(self._shared.guests):
             guest.tick(step)
+        self._acceptor.count()
         self._schedule(loop)
 
 

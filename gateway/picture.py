@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Mapping
 from importlib.metadata import version
+from operator import itemgetter
 from typing import Any
 
 from gateway.book import Request
@@ -47,6 +50,34 @@ def status(core: GatewayCore, now: float) -> dict[str, Any]:
 def _present(core: GatewayCore) -> list[Hop]:
     """The stages that the routes lead through, each once."""
     return list(dict.fromkeys(hop for path in core.roster.routes.values() for hop in path))
+
+
+def row(core: GatewayCore, number: int, now: float, *, draining: bool) -> dict[str, Any]:
+    """One gateway process among those that share a port."""
+    return {
+        "process": number,
+        "gateway": f"{core.links.me:x}",
+        "pid": core.links.identity.pid,
+        "in_flight": len(core.book),
+        "ready": core.is_ready(now) and not draining,
+        "draining": draining,
+    }
+
+
+def rows(own: dict[str, Any], told: Mapping[int, bytes | None]) -> list[dict[str, Any]]:
+    """All processes that share a port, in order.
+
+    Args:
+        own: the `row` of the one that is asked.
+        told: the others' rows as JSON, by number; None of one that does not answer.
+    """
+    others = [
+        {"process": number, "ready": False, "answers": False}
+        if text is None
+        else {**json.loads(text), "answers": True}
+        for number, text in told.items()
+    ]
+    return sorted([{**own, "answers": True}, *others], key=itemgetter("process"))
 
 
 def _place(session: Session) -> tuple[str, str, int]:

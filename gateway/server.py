@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import logging
 import os
 import secrets
 import signal
 import socket
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -22,13 +24,17 @@ from gateway.drive import Drive
 from gateway.exchange import Limits
 from gateway.inference import Desk, InferenceRoute
 from gateway.listener import HttpServer
-from mesh.errors import StartError
+from gateway.siblings import Siblings
+from gateway.union import packed, united
+from mesh.addresses import bracketed
+from mesh.crowd import Seat
+from mesh.front import cannot_listen, inherited, shared_crowd
 from mesh.instructions import Identity
 from mesh.lifeline import Lifeline
 from mesh.links import Links
 from mesh.log import get_logger
 from mesh.messages import Role
-from mesh.metrics import Metrics
+from mesh.metrics import Levels, Metrics
 from mesh.node import Node
 from mesh.process_settings import GatewayProcess
 from mesh.security import Keys
@@ -96,6 +102,16 @@ class Gateway:
             access_log=settings.access_log,
             refused=self._refused,
         )
+        self._siblings = self._among_siblings() if settings.processes > 1 else None
+
+    def _among_siblings(self) -> Siblings:
+        process = self._process
+        answers = {
+            "metrics": lambda: packed(self._metrics.families(self._levels())),
+            "status": lambda: json.dumps(self._row()).encode(),
+        }
+        folder = Path(process.run_folder)
+        return Siblings(folder, process.number, process.gateway.processes, answers)
 
     def _identity(self) -> Identity:
         process = self._process
@@ -128,11 +144,15 @@ class Gateway:
             bind = self._network.listen(self._process.bind)
             self._lifeline.bound(bind, self._links.me)
             self._drive.start()
+            if self._siblings is not None:
+                await self._siblings.start()
             if await self._may_open():
                 await self._open(bind)
                 await self._stopping.wait()
                 await self._drain()
         finally:
+            if self._siblings is not None:
+                await self._siblings.close()
             self._drive.stop()
             self._network.close()
             if self._coder is not None:
@@ -161,19 +181,22 @@ class Gateway:
     async def _open(self, bind: str) -> None:
         settings = self._process.gateway
         try:
-            host, port = await self._http.start(settings.host, settings.port)
+            host, port = await self._listen()
         except OSError as error:
-            where = f"{settings.host}:{settings.port}"
-            raise StartError(
-                f"HTTP cannot listen at {where}: {error.strerror or error}; "
-                "choose another port, or end the process that has this one"
-            ) from error
+            raise cannot_listen(settings.host, settings.port, error) from error
         gc.collect()
         gc.freeze()  # what lives now lives for ever: no collection need look at it again
         gc.set_threshold(_MANY_OBJECTS)
-        shown = f"[{host}]" if ":" in host else host
+        shown = bracketed(host)
         _log.info("gateway %x serves http://%s:%d, replicas at %s", self.me, shown, port, bind)
         self._lifeline.ready(self.me, http=f"{shown}:{port}", bind=bind)
+
+    async def _listen(self) -> tuple[str, int]:
+        """Listen at the port that it was handed, or at one of its own."""
+        process = self._process
+        if not process.doors:
+            return await self._http.start(process.gateway.host, process.gateway.port)
+        return self._http.take(inherited(process.doors), _seat(process), self._lifeline.closed)
 
     async def _drain(self) -> None:
         settings = self._process.gateway
@@ -238,13 +261,36 @@ class Gateway:
         """Whether requests are served as they should be."""
         return self._core.is_ready(monotonic())
 
-    def metrics_text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+    async def metrics_text(self) -> bytes:
+        """All metrics in Prometheus' text format, of every process that shares the port."""
+        if self._siblings is None:
+            return self._metrics.text(self._levels())
+        told = await self._siblings.ask("metrics")
+        own = packed(self._metrics.families(self._levels()))
+        return united(self._process.gateway.namespace, {self._process.number: own, **told})
+
+    def _levels(self) -> Levels:
+        """What there is now; the metrics have by then what was counted since the last time."""
         self._ledger.settle(self._core)
         self._metrics.count_answers(self._desk.answered)
         self._desk.answered.clear()
-        return self._metrics.text(picture.levels(self._core))
+        return picture.levels(self._core)
 
-    def status(self) -> dict[str, Any]:
-        """Routes, stages and replicas, for ``mesh status``."""
-        return picture.status(self._core, monotonic()) | {"draining": self.draining}
+    async def status(self) -> dict[str, Any]:
+        """Routes, stages and replicas, for ``mesh status``; the processes, if there are several."""
+        shown = picture.status(self._core, monotonic()) | {"draining": self.draining}
+        if self._siblings is None:
+            return shown
+        told = await self._siblings.ask("status")
+        return shown | {"processes": picture.rows(self._row(), told)}
+
+    def _row(self) -> dict[str, Any]:
+        number = self._process.number
+        return picture.row(self._core, number, monotonic(), draining=self.draining)
+
+
+def _seat(process: GatewayProcess) -> Seat:
+    """Its place among those that share the port."""
+    crowd = shared_crowd(process.crowd)
+    os.close(process.crowd)
+    return Seat(crowd, process.number)

@@ -24,11 +24,13 @@ class Command(NamedTuple):
         argv: program and arguments; the descriptors and the settings file are added to them.
         environment: all its environment variables.
         settings: what it is handed, as plain values for JSON.
+        descriptors: which it inherits, under their numbers here.
     """
 
     argv: list[str]
     environment: dict[str, str]
     settings: dict[str, Any]
+    descriptors: tuple[int, ...] = ()
 
 
 class Child:
@@ -41,11 +43,11 @@ class Child:
         self.incarnation = 0
         self.board: Board | None = None
         self.ready_fd, child_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        passed = [child_end, parent_fd]
+        own = [child_end]
         flags = [f"--settings={settings}", f"--ready-fd={child_end}", f"--parent-fd={parent_fd}"]
         if computes:
-            passed.append(self._share_board())
-            flags.append(f"--board-fd={passed[-1]}")
+            own.append(self._share_board())
+            flags.append(f"--board-fd={own[-1]}")
         try:
             # The child's end must block, or a long last word would be cut.
             os.set_blocking(child_end, True)
@@ -53,16 +55,15 @@ class Child:
                 [*command.argv, *flags],
                 env=command.environment,
                 stdin=subprocess.DEVNULL,
-                pass_fds=passed,
+                pass_fds=(*own, parent_fd, *command.descriptors),
                 process_group=0,
             )
         except BaseException:
             os.close(self.ready_fd)
             raise
         finally:
-            os.close(child_end)
-            for board in passed[2:]:
-                os.close(board)
+            for descriptor in own:
+                os.close(descriptor)
         self.pidfd = os.pidfd_open(self.process.pid)
         self.hung_up = False
         self._batch = self._seen = 0.0  # since when it computes, how long it was seen to

@@ -68,6 +68,10 @@ class Lifeline:
         words = {"event": "ready", "incarnation": incarnation, "http": http, "bind": bind}
         self._say({key: value for key, value in words.items() if value != ""})
 
+    def closed(self) -> None:
+        """Say that this gateway takes no more connections."""
+        self._say({"event": "closed"})
+
     def failed(self, why: str) -> None:
         """Say why this process cannot start; it should then exit with code 3."""
         self._say({"event": "failed", "why": why})

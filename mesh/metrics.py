@@ -187,9 +187,17 @@ class Metrics(Collector):
 
     def text(self, levels: Levels | None = None) -> bytes:
         """Everything in Prometheus' text format; its content type is `CONTENT_TYPE`."""
+        self._settle(levels)
+        return generate_latest(self._registry)
+
+    def families(self, levels: Levels | None = None) -> list[Metric]:
+        """The same as the library has it, for whoever puts several processes' together."""
+        self._settle(levels)
+        return list(self.collect())
+
+    def _settle(self, levels: Levels | None) -> None:
         self._levels = levels or Levels()
         self._count_recorded()
-        return generate_latest(self._registry)
 
     def collect(self) -> Iterator[Metric]:
         """What the library asks for when it makes the text."""

@@ -24,6 +24,9 @@ class GatewayProcess:
         run_folder: private folder of this run, ``""`` where there is none.
         log_level: one of `LEVELS`.
         version: see `MeshSettings.version`.
+        number: 1 for the host's first gateway process, and so on.
+        doors: descriptors of the bound sockets of the HTTP port; none where it is to bind them.
+        crowd: descriptor of the memory in which those who share the port count connections.
     """
 
     mesh: str
@@ -36,6 +39,9 @@ class GatewayProcess:
     run_folder: str = ""
     log_level: str = "info"
     version: str = ""
+    number: int = 1
+    doors: tuple[int, ...] = ()
+    crowd: int = -1
 
     def to_json(self) -> dict[str, Any]:
         """As plain values for `json.dumps`."""
@@ -45,6 +51,7 @@ class GatewayProcess:
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
         """Read what `to_json` wrote; SettingsError where it does not fit."""
         parts = {
+            "doors": tuple(plain["doors"]),
             "gateway": GatewaySettings.from_json(plain["gateway"]),
             "routes": {path: tuple(stages) for path, stages in plain["routes"].items()},
             "stages": {

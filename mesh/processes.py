@@ -28,6 +28,8 @@ from mesh.supervisor import (
     Announce,
     Begin,
     Bound,
+    Closed,
+    CloseHttp,
     Computes,
     Event,
     Exit,
@@ -69,6 +71,10 @@ class Callbacks(Protocol):
 
     def announce(self) -> None:
         """Every process is ready for the first time."""
+        ...
+
+    def close_http(self) -> None:
+        """Nobody takes connections from the HTTP port any more: refuse them."""
         ...
 
 
@@ -166,6 +172,8 @@ class Processes:
                 getattr(get_logger(), level)(text)
             case Announce():
                 self._callbacks.announce()
+            case CloseHttp():
+                self._callbacks.close_http()
             case Exit(code):
                 self._exit_code = code
 
@@ -202,6 +210,8 @@ class Processes:
         match words:
             case {"event": "bound"}:
                 self._feed(Bound(slot))
+            case {"event": "closed"}:
+                self._feed(Closed(slot))
             case {"event": "ready"}:
                 self._feed(Ready(slot))
             case {"event": "failed", "why": why}:

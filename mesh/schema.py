@@ -145,10 +145,11 @@ class Size:
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number."""
+    """A whole number, `most` at most where that is given."""
 
     least: int = 0
     noun: str = "number"
+    most: int | None = None
 
     def read(self, value: object) -> int:
         """A number; a bool is none."""
@@ -156,6 +157,8 @@ class Whole:
             raise ValueError(f"must be a whole number, not {value!r}")
         if value < self.least:
             raise ValueError(f"must be at least {self.least}, not {value}")
+        if self.most is not None and value > self.most:
+            raise ValueError(f"must be at most {self.most}, not {value}")
         return value
 
     def parse(self, text: str) -> int:

@@ -1,8 +1,8 @@
-"""Runs a described service on this host: a gateway and its stages, or one stage's replicas alone.
+"""Runs a described service on this host: its gateways and stages, or some of them alone.
 
-`Server.run`, ``mesh up`` and ``mesh stage`` all end up here. This module knows how our two programs
-are started (``python -P -m gateway``, ``python -P -m stage``) and what each is handed; it imports
-neither.
+`Server.run`, ``mesh up``, ``mesh stage`` and ``mesh gateway`` of several processes all end up here.
+This module knows how our two programs are started (``python -P -m gateway``, ``python -P -m
+stage``) and what each is handed; it imports neither.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
+from mesh.addresses import address, bracketed, following
 from mesh.child import Command
+from mesh.front import Front
 from mesh.log import get_logger
 from mesh.process_settings import GatewayProcess, ReplicaProcess
 from mesh.processes import Processes
@@ -28,15 +31,12 @@ from mesh.settings import (
     StageSettings,
     WorkerSource,
 )
-from mesh.supervisor import GATEWAY, Plan, Slot, Supervisor
+from mesh.supervisor import Plan, Slot, Supervisor
 
 # Longer than opening two ports can take, also on a machine that is busy importing models.
 GATEWAY_START = 60.0
 HUNG = 1.0  # seconds that a replica has to end a hung forward before its supervisor does
 _ANYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
-
-# Told of every process that ends: its place, pid, exit code and signal (one of the two is 0).
-OnExit = Callable[[Slot, int, int, int], None]
 
 
 class Service:
@@ -47,8 +47,8 @@ class Service:
         sources: where each stage's class is found; also which stages to run.
         folder: the private folder of this run.
         with_gateway: whether a gateway runs here too; else replicas dial `settings.dialled()`.
-        on_exit: told of every process that ends, before it is restarted.
         reporter: told where the gateways are.
+        front: the HTTP port that the gateways share; without it each binds its own.
     """
 
     def __init__(
@@ -57,25 +57,29 @@ class Service:
         sources: Mapping[str, WorkerSource],
         folder: Path,
         with_gateway: bool = True,
-        on_exit: OnExit | None = None,
         reporter: Reporter | None = None,
+        front: Front | None = None,
     ) -> None:
         """Decide the addresses that can be decided before anything runs."""
         self._settings, self._sources, self._folder = settings, sources, folder
-        self._with_gateway, self._on_exit, self._reporter = with_gateway, on_exit, reporter
-        self._bind = settings.gateway.bind or f"ipc://{folder}/gateway.sock"
+        self._with_gateway, self._reporter, self._front = with_gateway, reporter, front
+        # Stages elsewhere can only dial what they can know; those of here are told.
+        first = settings.gateway.bind or (
+            f"ipc://{folder}/gateway.sock" if sources else DEFAULT_BIND
+        )
+        gateways = range(1, settings.gateway.processes + 1) if with_gateway else ()
+        self._binds = {Slot("", number): address(first, number) for number in gateways}
         self._http = settings.gateway.http
         self._feeds = 0
 
     def plan(self) -> Plan:
         """The slots to fill, the gateway's first."""
         stages = [self._settings.stages[name] for name in self._sources]
-        slots = {GATEWAY: GATEWAY_START} if self._with_gateway else {}
+        slots = dict.fromkeys(self._binds, GATEWAY_START)
         for stage in stages:
             for number in range(1, stage.replicas + 1):
                 slots[Slot(stage.name, number)] = stage.start_timeout
-        unknown_port = self._bind.startswith("tcp://") and split_tcp(self._bind)[1] == 0
-        gateway_first = self._with_gateway and unknown_port
+        gateway_first = not all(map(_is_known, self._binds.values()))
         limits = {slot: self._longest(slot.stage) for slot in slots if not slot.is_gateway}
         return Plan(slots, self._settings.gateway.grace, gateway_first, limits)
 
@@ -90,7 +94,8 @@ class Service:
         argv = [sys.executable, "-P", "-m", program]
         environment = dict(os.environ)
         if slot.is_gateway:
-            return Command(argv, environment, self._gateway().to_json())
+            inherited = self._front.descriptors if self._front else ()
+            return Command(argv, environment, self._gateway(slot).to_json(), inherited)
         if self._reporter is not None and not self._with_gateway:
             self._reporter.dial(self._gateways())
         stage = self._settings.stages[slot.stage]
@@ -99,17 +104,17 @@ class Service:
         return Command(argv, environment, self._replica(stage, slot.number).to_json())
 
     def heard(self, slot: Slot, words: Mapping[str, Any]) -> None:
-        """Remember where the gateway listens, so that its successor listens there too."""
+        """Remember where a gateway listens, so that its successor listens there too."""
         if slot.is_gateway:
-            self._bind = str(words.get("bind", self._bind))
+            self._binds[slot] = str(words.get("bind", self._binds[slot]))
             self._http = str(words.get("http", self._http))
             if self._reporter is not None and words.get("event") == "bound":
                 self._reporter.dial(self._gateways(), anew=True)
 
     def exited(self, slot: Slot, pid: int, code: int, signal: int) -> None:
-        """Pass a process's end on to whoever asked."""
-        if self._on_exit is not None:
-            self._on_exit(slot, pid, code, signal)
+        """Count a gateway that is gone no more among those that take connections."""
+        if self._front is not None and slot.is_gateway:
+            self._front.crowd.away(slot.number)
 
     def announce(self) -> None:
         """Say where the service is, once, for people."""
@@ -119,11 +124,21 @@ class Service:
         for path, stages in self._settings.routes.items():
             get_logger().info("serving http://%s%s: %s", self._http, path, " -> ".join(stages))
 
-    def _gateway(self) -> GatewayProcess:
-        shell = gateway_process(self._settings, self._bind)
-        listening = dataclasses.replace(shell.gateway, http=self._http)
+    def close_http(self) -> None:
+        """Refuse whoever connects from now on."""
+        if self._front is not None:
+            self._front.close()
+
+    def _gateway(self, slot: Slot) -> GatewayProcess:
+        shell = gateway_process(self._settings, self._binds[slot])
         return dataclasses.replace(
-            shell, gateway=listening, open_when_ready=True, run_folder=str(self._folder)
+            shell,
+            gateway=dataclasses.replace(shell.gateway, http=self._http),
+            open_when_ready=bool(self._sources),  # there is nothing to wait for otherwise
+            run_folder=str(self._folder),
+            number=slot.number,
+            doors=self._front.doors if self._front else (),
+            crowd=self._front.crowd_fd if self._front else -1,
         )
 
     def _replica(self, stage: StageSettings, number: int) -> ReplicaProcess:
@@ -145,7 +160,10 @@ class Service:
         )
 
     def _gateways(self) -> tuple[str, ...]:
-        return (dialled_at(self._bind),) if self._with_gateway else self._settings.dialled()
+        """Where replicas dial, as far as it is known."""
+        if not self._with_gateway:
+            return self._settings.dialled()
+        return tuple(dialled_at(bind) for bind in self._binds.values() if _is_known(bind))
 
     def _feed(self, stage: StageSettings, number: int) -> str:
         """Where the next stage dials this replica; "" where none does, or nobody could."""
@@ -153,11 +171,11 @@ class Service:
             return ""
         if stage.feed:
             return _numbered(stage.feed, number)
-        if self._bind.startswith("ipc://") and self._with_gateway:
+        if any(bind.startswith("ipc://") for bind in self._binds.values()):
             # A new path for each life: nobody takes a successor for the one that died.
             self._feeds += 1
             return f"ipc://{self._folder}/feed-{self._feeds}.sock"
-        near = all(_is_near(address) for address in self._gateways())
+        near = all(map(_is_near, self._gateways()))
         return "tcp://127.0.0.1:0" if near else ""
 
 
@@ -171,13 +189,24 @@ def run(
 
     Args:
         settings: the whole service.
-        sources: where each stage's class is found; also which stages to run.
-        with_gateway: whether a gateway runs here too.
+        sources: where each stage's class is found; also which stages to run, if any.
+        with_gateway: whether its gateways run here too.
         base: where to make the run folder, if not at the usual place.
+
+    Raises:
+        StartError: the HTTP port cannot be bound, or no run folder be made.
     """
-    with RunFolder(base) as folder:
-        reporter = Reporter(settings.name, settings.gateway.timeout, settings.gateway.keys)
-        service = Service(settings, sources, folder.path, with_gateway, reporter=reporter)
+    gateway = settings.gateway
+    with ExitStack() as held:
+        folder = held.enter_context(RunFolder(base))
+        front = Front(gateway.host, gateway.port, gateway.processes) if with_gateway else None
+        if front is not None:
+            held.enter_context(front)
+        # Gateways alone leave nobody whose death they would have to be told.
+        reporter = Reporter(settings.name, gateway.timeout, gateway.keys) if sources else None
+        service = Service(
+            settings, sources, folder.path, with_gateway, reporter=reporter, front=front
+        )
         return Processes(Supervisor(service.plan()), service, folder, reporter).run()
 
 
@@ -217,17 +246,17 @@ def dialled_at(bind: str) -> str:
     if not bind.startswith("tcp://"):
         return bind
     host, port = split_tcp(bind)
-    shown = f"[{host}]" if ":" in host else host
-    return f"tcp://{_ANYWHERE.get(host, shown)}:{port}"
+    return f"tcp://{_ANYWHERE.get(host, bracketed(host))}:{port}"
 
 
 def _numbered(feed: str, number: int) -> str:
     """The address of the n-th replica's feed: a given port is the first one's, the rest follow."""
-    if not feed.startswith("tcp://"):
-        return f"{feed}-{number}"
-    host, port = split_tcp(feed)
-    shown = f"[{host}]" if ":" in host else host
-    return f"tcp://{shown}:{port + number - 1 if port else 0}"
+    return following(feed, number) if feed.startswith("tcp://") else f"{feed}-{number}"
+
+
+def _is_known(bind: str) -> bool:
+    """Whether it can be dialled: a free port is known only when somebody has taken it."""
+    return not bind.startswith("tcp://") or split_tcp(bind)[1] != 0
 
 
 def _is_near(address: str) -> bool:

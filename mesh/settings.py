@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Self
 
+from mesh.addresses import addresses, last_port
 from mesh.errors import SettingsError
 from mesh.schema import (
     Duration,
@@ -44,6 +45,7 @@ RESERVED_TREES = ("/openapi/", "/docs/", "/v2/", "/mesh/")
 
 # Where a gateway is found when nobody says anything: one on this machine.
 DEFAULT_BIND = "tcp://127.0.0.1:7000"
+MOST_PORT = 65535
 
 
 class Fault(SettingsError):
@@ -69,6 +71,12 @@ class GatewaySettings:
     http: str = setting("127.0.0.1:8000", HttpAddress(), "where HTTP listens; port 0: any free one")
     bind: str = setting(
         "", Endpoint(), "where replicas dial; without it a private socket, or tcp://127.0.0.1:7000"
+    )
+    processes: int = setting(
+        1,
+        Whole(1, most=64),
+        "gateway processes on each host: one HTTP port, mesh ports one after the other",
+        "--processes",
     )
     timeout: float = setting(
         3.0, Duration(0.001), "how long a whole request may take", "--timeout", "ms"
@@ -221,6 +229,8 @@ class MeshSettings:
         for stage in self.stages.values():
             _check_stage(stage, self.gateway)
         _check_exposed("gateway", "bind", self.gateway.bind, self.gateway)
+        _check_ports("gateway", "bind", (self.gateway.bind,), self.gateway.processes)
+        _check_ports("", "gateways", self.gateways, self.gateway.processes)
 
     @property
     def revision(self) -> str:
@@ -244,8 +254,9 @@ class MeshSettings:
         return self.gateway.timeout if own is None else own
 
     def dialled(self) -> tuple[str, ...]:
-        """Where replicas in other processes find the gateways."""
-        return self.gateways or (self.gateway.bind or DEFAULT_BIND,)
+        """Where replicas in other processes find the gateways, all processes of each."""
+        named = self.gateways or (self.gateway.bind or DEFAULT_BIND,)
+        return tuple(one for name in named for one in addresses(name, self.gateway.processes))
 
 
 def is_reserved(path: str) -> bool:
@@ -324,3 +335,11 @@ def _check_exposed(table: str, key: str, address: str, gateway: GatewaySettings)
         "insecure = true there if that network is trusted"
     )
     raise Fault(table, key, text + way_out)
+
+
+def _check_ports(table: str, key: str, named: tuple[str, ...], processes: int) -> None:
+    """Refuse an address whose last process would have no port."""
+    for address in named:
+        if last_port(address, processes) > MOST_PORT:
+            text = f"{address} leaves no ports for processes = {processes}; choose a lower one"
+            raise Fault(table, key, text)

@@ -1,8 +1,8 @@
 """When to start, restart, give up on and stop the processes of a service. Decisions only.
 
 `Supervisor.handle` takes what happened and the monotonic time and returns what to do; the shell in
-`mesh/processes.py` does it. One slot is one place for a process: the gateway, or the n-th replica
-of a stage. A slot outlives the processes that fill it one after the other.
+`mesh/processes.py` does it. One slot is one place for a process: the n-th gateway, or the n-th
+replica of a stage. A slot outlives the processes that fill it one after the other.
 
 The life of a slot:
 
@@ -14,7 +14,8 @@ The life of a slot:
     └──────── WAITING ◄───────┴───────────────────────┘
 ```
 
-Stopping goes in order: the gateway is asked to finish; when it is gone, or its grace has ended, the
+Stopping goes in order: the gateways are asked to finish; the HTTP port that they share is closed
+when none of them takes connections any more; when they are gone, or their grace has ended, the
 replicas are asked to drain; whoever is left after the grace is killed with its whole group.
 """
 
@@ -70,7 +71,7 @@ class Plan(NamedTuple):
     Attributes:
         slots: every slot with the seconds its process may take until it is ready.
         grace: seconds that stopping may take before what is left is killed.
-        gateway_first: start replicas only when the gateway has said where it listens.
+        gateway_first: start replicas only when every gateway has said where it listens.
         limits: seconds that a batch of a slot's replica may be computed before it is killed.
     """
 
@@ -88,7 +89,13 @@ class Begin(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """The gateway says that replicas can dial it."""
+    """A gateway says that replicas can dial it."""
+
+    slot: Slot
+
+
+class Closed(NamedTuple):
+    """A gateway says that it takes no more connections."""
 
     slot: Slot
 
@@ -129,7 +136,7 @@ class Tick(NamedTuple):
     """Time has passed; see `Supervisor.next_due`."""
 
 
-Event = Begin | Bound | Ready | Failed | Exited | Stop | Computes | Tick
+Event = Begin | Bound | Closed | Ready | Failed | Exited | Stop | Computes | Tick
 
 # -- what to do --------------------------------------------------------------------------------
 
@@ -152,6 +159,10 @@ class Kill(NamedTuple):
     slot: Slot
 
 
+class CloseHttp(NamedTuple):
+    """No gateway takes connections any more: who connects from now on shall be refused."""
+
+
 class Say(NamedTuple):
     """Log a line; `level` is debug, info, warning or error."""
 
@@ -169,7 +180,7 @@ class Exit(NamedTuple):
     code: int
 
 
-Instruction = Start | Terminate | Kill | Say | Announce | Exit
+Instruction = Start | Terminate | Kill | CloseHttp | Say | Announce | Exit
 
 
 class State(Enum):
@@ -192,6 +203,7 @@ class _Life:
     deaths: int = 0
     why: str = ""
     killed: bool = False
+    closed: bool = False
 
 
 @dataclass
@@ -210,8 +222,9 @@ class Supervisor:
 
     plan: Plan
     _lives: dict[Slot, _Life] = field(init=False)
-    _proven: set[str] = field(default_factory=set)
-    _bound: bool = False
+    _proven: set[str | Slot] = field(default_factory=set)
+    _unbound: set[Slot] = field(default_factory=set)
+    _http_open: bool = field(init=False)
     _announced: bool = False
     _exit_code: int | None = None
     _draining: bool = False
@@ -222,6 +235,7 @@ class Supervisor:
     def __post_init__(self) -> None:
         """Begin with every slot empty."""
         self._lives = {slot: _Life(timeout) for slot, timeout in self.plan.slots.items()}
+        self._http_open = any(slot.is_gateway for slot in self._lives)
 
     @property
     def stopping(self) -> bool:
@@ -235,6 +249,9 @@ class Supervisor:
                 return self._begin(now)
             case Bound(slot):
                 return self._bound_at(slot, now)
+            case Closed(slot):
+                self._lives[slot].closed = True
+                return self._close_http()
             case Ready(slot):
                 return self._ready(slot, now)
             case Failed(slot, why):
@@ -262,17 +279,21 @@ class Supervisor:
     # -- starting ------------------------------------------------------------------------------
 
     def _begin(self, now: float) -> list[Instruction]:
-        self._bound = not self.plan.gateway_first
-        return self._start([slot for slot in self._lives if self._bound or slot.is_gateway], now)
+        gateways = {slot for slot in self._lives if slot.is_gateway}
+        self._unbound = gateways if self.plan.gateway_first else set()
+        waits = bool(self._unbound)
+        return self._start([slot for slot in self._lives if slot.is_gateway or not waits], now)
 
     def _bound_at(self, slot: Slot, now: float) -> list[Instruction]:
         if self._lives[slot].state is State.STARTING:
             # It is well; that HTTP opens may have to wait for replicas, whose start has a limit.
             self._lives[slot].until = float("inf")
-        if self._bound or self.stopping:
+        if slot not in self._unbound:
             return []
-        self._bound = True
-        return self._start([one for one, life in self._idle() if one != slot], now)
+        self._unbound.remove(slot)
+        if self._unbound or self.stopping:
+            return []
+        return self._start([one for one, _ in self._idle()], now)
 
     def _idle(self) -> list[tuple[Slot, _Life]]:
         return [(slot, life) for slot, life in self._lives.items() if life.state is State.IDLE]
@@ -281,7 +302,7 @@ class Supervisor:
         for slot in slots:
             life = self._lives[slot]
             life.state, life.since, life.until = State.STARTING, now, now + life.start_timeout
-            life.why, life.killed = "", False
+            life.why, life.killed, life.closed = "", False, False
         return [Start(slot) for slot in slots]
 
     def _ready(self, slot: Slot, now: float) -> list[Instruction]:
@@ -290,7 +311,7 @@ class Supervisor:
             return []
         life.state, seconds = State.READY, now - life.since
         life.since = now
-        self._proven.add(slot.stage)
+        self._proven.add(_code_of(slot))
         # The process says so itself; this line is for whoever reads the supervisor's log alone.
         said: list[Instruction] = [Say("debug", f"{slot} is ready after {seconds:.1f} s")]
         if not self._announced and all(one.state is State.READY for one in self._lives.values()):
@@ -311,7 +332,7 @@ class Supervisor:
         how = _how(code, signal) + ("" if was_ready else " while starting")
         told = f"{slot}: {life.why}" if life.why else f"{slot} {how}"
         life.deaths += 1
-        if slot.stage not in self._proven and (life.why or life.deaths >= SILENT_DEATHS):
+        if _code_of(slot) not in self._proven and (life.why or life.deaths >= SILENT_DEATHS):
             return self._give_up(told, now)
         return self._restart_later(slot, told, now)
 
@@ -364,7 +385,7 @@ class Supervisor:
                 life.state = State.IDLE
         gateways = [slot for slot in self._running() if slot.is_gateway]
         asked: list[Instruction] = [Terminate(slot) for slot in gateways]
-        return asked + ([] if gateways else self._drain(now))
+        return asked + self._close_http() + ([] if gateways else self._drain(now))
 
     def _ended(self, slot: Slot, code: int, signal: int, now: float) -> list[Instruction]:
         """A process is gone while stopping; see what is next."""
@@ -372,9 +393,18 @@ class Supervisor:
         expected = self._lives[slot].killed or self._lives[slot].why
         if (code or signal not in (0, _SIGTERM)) and not expected:
             said.append(Say("warning", f"{slot} {_how(code, signal)} while it was stopping"))
+        said += self._close_http()
         if any(one.is_gateway for one in self._running()) or (self._draining and self._running()):
             return said
         return said + self._drain(now)
+
+    def _close_http(self) -> list[Instruction]:
+        """Close the port that the gateways share, if all of them are done with it, for good."""
+        taking = [s for s in self._running() if s.is_gateway and not self._lives[s].closed]
+        if not self._http_open or not self.stopping or taking:
+            return []
+        self._http_open = False
+        return [CloseHttp()]
 
     def _drain(self, now: float) -> list[Instruction]:
         """Ask every replica to finish; when none is left, leave."""
@@ -407,3 +437,8 @@ class Supervisor:
 
 def _how(code: int, signal: int) -> str:
     return f"was killed by signal {signal}" if signal else f"exited with code {code}"
+
+
+def _code_of(slot: Slot) -> str | Slot:
+    """What a process that was ready has proven to work: its stage's class, or a gateway's ports."""
+    return slot if slot.is_gateway else slot.stage

@@ -26,12 +26,14 @@ PACKAGES = ("mesh", "gateway", "stage")
 
 PURE = frozenset(
     {
+        "mesh/addresses.py",
         "mesh/backlog.py",
         "mesh/board.py",
         "mesh/bundles.py",
         "mesh/allowance.py",
         "mesh/client/core.py",
         "mesh/codec.py",
+        "mesh/crowd.py",
         "mesh/dialling.py",
         "mesh/dispatch.py",
         "mesh/errors.py",
@@ -87,6 +89,7 @@ SHELL = frozenset(
         "mesh/client/over_http.py",
         "mesh/discovery.py",
         "mesh/flags.py",
+        "mesh/front.py",
         "mesh/knocking.py",
         "mesh/child.py",
         "mesh/lifeline.py",
@@ -122,8 +125,10 @@ SHELL = frozenset(
         "gateway/picture.py",
         "gateway/server.py",
         "gateway/shared.py",
+        "gateway/siblings.py",
         "gateway/streams.py",
         "gateway/tunnel.py",
+        "gateway/union.py",
         "gateway/vetting.py",
         "stage/__init__.py",
         "stage/__main__.py",

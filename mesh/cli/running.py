@@ -27,10 +27,12 @@ def up(config: str, **given: str | None) -> None:
 @config
 @overlaid("", "gateway")
 def gateway(config: str, **given: str | None) -> None:
-    """Run a gateway; stages dial it from this host or others."""
-    become_gateway(
-        _settings(config, overrides(given, {"": "", "gateway": "gateway"}), "mesh gateway")
-    )
+    """Run a gateway, of as many processes as the file says; stages dial it from anywhere."""
+    wanted = overrides(given, {"": "", "gateway": "gateway"})
+    settings = _settings(config, wanted, "mesh gateway")
+    if settings.gateway.processes == 1:
+        become_gateway(settings)
+    raise SystemExit(run(settings, {}))
 
 
 @click.command()

@@ -54,10 +54,10 @@ class View:
     def missing(self) -> list[str]:
         return []
 
-    def metrics_text(self) -> bytes:
+    async def metrics_text(self) -> bytes:
         return b"mesh_inflight 0\n"
 
-    def status(self) -> dict[str, Any]:
+    async def status(self) -> dict[str, Any]:
         return {}
 
 

@@ -11,6 +11,8 @@ import uvloop
 
 from gateway import acceptor
 from gateway.acceptor import Acceptor
+from mesh.crowd import Crowd, Seat
+from mesh.front import bound, look_up
 
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [
     asyncio.new_event_loop,
@@ -132,3 +134,122 @@ def test_a_shortage_pauses_and_no_other_error_does(
     door._accept(Short(number))  # type: ignore[arg-type]
     door._accept(Short(errno.ECONNABORTED))  # type: ignore[arg-type]
     assert paused == [number]
+
+
+def shared_doors(processes: int) -> tuple[list[socket.socket], Crowd]:
+    """One bound port, once for each of so many processes."""
+    (first,) = bound(look_up("127.0.0.1", 0))
+    doors = [first, *[first.dup() for _ in range(processes - 1)]]
+    return doors, Crowd(bytearray(Crowd.size(processes)))
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_those_who_share_a_port_share_who_connects(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """In one loop, where the first would take all of them before the second is asked."""
+    cames: list[list[Greeted]] = [[], []]
+
+    def door(number: int) -> Acceptor:
+        came = cames[number]
+        return Acceptor(lambda: Greeted(came), lambda: len(came))
+
+    async def main() -> None:
+        doors, crowd = shared_doors(2)
+        acceptors = [door(number) for number in range(2)]
+        for number, one in enumerate(acceptors):
+            address = one.take([doors[number]], Seat(crowd, number + 1))
+        clients = [socket.create_connection(address) for _ in range(64)]
+        async with asyncio.timeout(20):
+            while sum(map(len, cames)) < 64:  # noqa: ASYNC110 - the loop must turn, nothing tells
+                await asyncio.sleep(0.001)
+        for one in acceptors:
+            one.close()
+        for guest, client in zip(cames[0] + cames[1], clients, strict=True):
+            guest.transport.abort()
+            client.close()
+        await turns(3)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())
+    assert min(map(len, cames)) >= 24, list(map(len, cames))
+
+
+def test_a_newcomer_whom_the_others_do_not_take_is_taken() -> None:
+    """They are said to have none, and stand still."""
+    came: list[Greeted] = []
+
+    async def main() -> None:
+        doors, crowd = shared_doors(2)
+        crowd.count(2, 0)
+        door = Acceptor(lambda: Greeted(came), lambda: len(came))
+        address = door.take(doors[:1], Seat(crowd, 1))
+        clients = [socket.create_connection(address) for _ in range(10)]
+        async with asyncio.timeout(20):
+            while len(came) < 10:  # noqa: ASYNC110 - the loop must turn, nothing tells
+                await asyncio.sleep(0.001)
+        door.close()
+        doors[1].close()
+        for guest, client in zip(came, clients, strict=True):
+            guest.transport.abort()
+            client.close()
+        await turns(3)
+
+    asyncio.run(main())
+
+
+def test_one_that_gives_way_takes_newcomers_only_while_nobody_else_does() -> None:
+    came: list[Greeted] = []
+
+    async def main() -> None:
+        doors, crowd = shared_doors(2)
+        crowd.count(2, 50)
+        door = Acceptor(lambda: Greeted(came), lambda: len(came))
+        address = door.take(doors[:1], Seat(crowd, 1))
+        door.give_way()
+        with socket.create_connection(address):
+            await turns(10)
+            assert came == []
+            crowd.away(2)
+            door.give_way()
+            await turns(10)
+            assert len(came) == 1
+            came[0].transport.abort()
+            await turns(3)
+        door.close()
+        doors[1].close()
+
+    asyncio.run(main())
+
+
+def test_one_that_is_not_among_others_gives_no_way() -> None:
+    came: list[Greeted] = []
+
+    async def main() -> None:
+        door = Acceptor(lambda: Greeted(came))
+        address = await door.listen("127.0.0.1", 0)
+        door.give_way()
+        with socket.create_connection(address):
+            await turns(10)
+            assert len(came) == 1
+            came[0].transport.abort()
+            await turns(3)
+        door.close()
+
+    asyncio.run(main())
+
+
+def test_a_stranger_who_listens_at_the_port() -> None:
+    async def main() -> None:
+        doors, crowd = shared_doors(1)
+        host, port = doors[0].getsockname()
+        (stranger,) = bound(look_up(host, port))  # only bound, both may be
+        stranger.listen()
+        door = Acceptor(asyncio.Protocol)
+        with pytest.raises(OSError, match="in use"):
+            door.take(doors, Seat(crowd, 1))
+        assert not door.is_open
+        assert doors[0].fileno() == -1
+        stranger.close()
+
+    asyncio.run(main())

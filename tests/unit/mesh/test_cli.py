@@ -106,6 +106,22 @@ def test_gateway(monkeypatch: pytest.MonkeyPatch, ran: Ran) -> None:
     assert ran.settings.gateway.bind == "tcp://127.0.0.1:0"
 
 
+def test_gateways_of_several_processes_have_a_parent(
+    monkeypatch: pytest.MonkeyPatch, ran: Ran
+) -> None:
+    assert mesh(monkeypatch, "gateway", "--processes", "2") == 0
+    assert ran.settings.gateway.processes == 2
+    assert (ran.stages, ran.with_gateway) == ([], True)
+
+
+@pytest.mark.parametrize(("number", "said"), [("0", "at least 1"), ("65", "at most 64")])
+def test_how_many_processes_there_may_be(
+    monkeypatch: pytest.MonkeyPatch, number: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mesh(monkeypatch, "up", "--processes", number) == 2
+    assert f"--processes: must be {said}, not {number}" in capsys.readouterr().err
+
+
 def test_stage(monkeypatch: pytest.MonkeyPatch, ran: Ran) -> None:
     dialled = ["--gateway", "tcp://a:1", "--gateway", "tcp://b:1"]
     assert mesh(monkeypatch, "stage", "read", "--replicas", "3", *dialled) == 0

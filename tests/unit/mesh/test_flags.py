@@ -70,6 +70,6 @@ def test_help_lists_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     shown = " ".join(capsys.readouterr().out.split())
     for flag in "port address timeout capacity max-request-size log-level debug".split():
         assert f"--{flag} " in shown
-    for flag in "namespace wait path access-log help".split():
+    for flag in "namespace processes wait path access-log help".split():
         assert f"--{flag}" in shown
     assert "in ms (default 3000)" in shown

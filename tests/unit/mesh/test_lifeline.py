@@ -37,6 +37,7 @@ def test_what_a_child_says() -> None:
     lifeline.bound("tcp://127.0.0.1:7000", 5)
     lifeline.ready(5, http="127.0.0.1:8000", bind="tcp://127.0.0.1:7000")
     lifeline.ready(6)
+    lifeline.closed()
     lifeline.failed("no model")
     lifeline.close()
     lifeline.close()
@@ -51,6 +52,7 @@ def test_what_a_child_says() -> None:
             "bind": "tcp://127.0.0.1:7000",
         },
         {"event": "ready", "incarnation": 6},
+        {"event": "closed"},
         {"event": "failed", "why": "no model"},
     ]
 

@@ -25,6 +25,9 @@ def test_a_gateway_gets_its_settings_through_json() -> None:
         open_when_ready=True,
         run_folder="/run",
         log_level="debug",
+        number=2,
+        doors=(7, 8),
+        crowd=9,
     )
     assert GatewayProcess.from_json(through_json(process.to_json())) == process
 

@@ -55,12 +55,14 @@ class Stage:
         self.lives = dict.fromkeys(plays, 0)
         self.heards: list[tuple[Slot, dict[str, Any]]] = []
         self.exits: list[tuple[Slot, int, int]] = []
+        self.closings: list[int] = []  # how many had ended when the port was to be closed
+        self.descriptors: tuple[int, ...] = ()
 
     def command(self, slot: Slot) -> Command:
         self.lives[slot] += 1
         settings = {"play": self.plays[slot], "life": self.lives[slot]}
         argv = [sys.executable, "-I", "-S", "-c", BEGIN]
-        return Command(argv, dict(os.environ, SLOT=str(slot)), settings)
+        return Command(argv, dict(os.environ, SLOT=str(slot)), settings, self.descriptors)
 
     def heard(self, slot: Slot, words: dict[str, Any]) -> None:
         self.heards.append((slot, words))
@@ -71,6 +73,9 @@ class Stage:
 
     def announce(self) -> None:
         self._announced()
+
+    def close_http(self) -> None:
+        self.closings.append(len(self.exits))
 
 
 @pytest.fixture
@@ -100,6 +105,7 @@ def test_all_start_and_end_in_order(folder: RunFolder) -> None:
     assert loop.run() == 0
     assert stage.exits[0] == (GATEWAY, 0, 0)
     assert sorted(stage.exits[1:]) == [(ONE, 0, 0), (TWO, 0, 0)]
+    assert stage.closings == [1]
     assert (ONE, {"event": "ready", "incarnation": 1, "life": 1}) in stage.heards
     assert loop.pids() == {}
 
@@ -159,6 +165,32 @@ def test_a_crashed_process_is_started_again(folder: RunFolder) -> None:
     assert loop.run() == 0
     assert len(restarts) == 1
     assert stage.exits[0] == (ONE, 0, signal.SIGKILL)
+
+
+def test_a_gateway_that_takes_no_more_connections_says_so_before_it_ends(
+    folder: RunFolder,
+) -> None:
+    loop, stage = prepared(folder, {GATEWAY: "serve(lambda *_: (say(event='closed'), leave()))"})
+    assert loop.run() == 0
+    assert stage.closings == [0]
+
+
+def test_a_child_inherits_what_its_command_names_and_nothing_else(folder: RunFolder) -> None:
+    inherited, kept = os.memfd_create("inherited"), os.memfd_create("kept")
+    os.write(inherited, b"for you")
+    play = (
+        f"say(event='told', text=os.pread({inherited}, 9, 0).decode(),"
+        f" kept=os.path.exists('/proc/self/fd/{kept}')); serve()"
+    )
+    loop, stage = prepared(folder, {ONE: play})
+    stage.descriptors = (inherited,)
+    try:
+        assert loop.run() == 0
+        os.fstat(inherited)  # a restart hands it on again
+    finally:
+        os.close(inherited)
+        os.close(kept)
+    assert (ONE, {"event": "told", "text": "for you", "kept": False}) in stage.heards
 
 
 def test_last_words_are_heard(folder: RunFolder, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from mesh import service
 from mesh.child import Command
+from mesh.front import Front
 from mesh.process_settings import GatewayProcess, ReplicaProcess
 from mesh.service import Service, become_gateway, dialled_at, gateway_process
 from mesh.settings import (
@@ -24,6 +25,7 @@ from mesh.settings import (
 from mesh.supervisor import GATEWAY, Slot
 
 READ = StageSettings("read", worker="m:Read", start_timeout=5.0)
+SIBLING = Slot("", 2)
 EMBED = StageSettings("embed", worker="m:Embed", replicas=2, env=({"GPU": "0"}, {"GPU": "1"}))
 SOURCES = {"read": WorkerSource("Read", "m"), "embed": WorkerSource("Embed", "m")}
 FOLDER = Path("/run/x")
@@ -90,6 +92,85 @@ def test_a_restarted_gateway_listens_where_the_first_one_did() -> None:
     assert replica(made.command(Slot("read", 1))).gateways == ("tcp://127.0.0.1:41000",)
 
 
+def test_several_gateways_each_have_an_address() -> None:
+    made = Service(described(gateway=GatewaySettings(processes=2)), SOURCES, FOLDER)
+    plan = made.plan()
+    assert list(plan.slots)[:3] == [GATEWAY, SIBLING, Slot("read", 1)]
+    assert not plan.gateway_first
+    handed = [gateway(made.command(slot)) for slot in (GATEWAY, SIBLING)]
+    binds = ("ipc:///run/x/gateway.sock", "ipc:///run/x/gateway.sock-2")
+    assert tuple(one.bind for one in handed) == binds
+    assert [one.number for one in handed] == [1, 2]
+    assert all(one.open_when_ready for one in handed)
+    assert replica(made.command(Slot("embed", 1))).gateways == binds
+
+
+def test_ports_that_are_given_count_on() -> None:
+    settings = described(gateway=GatewaySettings(bind="tcp://127.0.0.1:7100", processes=3))
+    made = Service(settings, SOURCES, FOLDER)
+    third = gateway(made.command(Slot("", 3)))
+    assert third.bind == "tcp://127.0.0.1:7102"
+    assert replica(made.command(Slot("read", 1))).gateways == (
+        "tcp://127.0.0.1:7100",
+        "tcp://127.0.0.1:7101",
+        "tcp://127.0.0.1:7102",
+    )
+
+
+def test_replicas_are_told_each_free_port_that_a_gateway_has_found() -> None:
+    told = Reporter()
+    settings = described(gateway=GatewaySettings(bind="tcp://127.0.0.1:0", processes=2))
+    made = Service(settings, SOURCES, FOLDER, reporter=told)  # type: ignore[arg-type]
+    assert made.plan().gateway_first
+    made.heard(SIBLING, {"event": "bound", "bind": "tcp://127.0.0.1:42"})
+    made.heard(GATEWAY, {"event": "bound", "bind": "tcp://127.0.0.1:41"})
+    both = ("tcp://127.0.0.1:41", "tcp://127.0.0.1:42")
+    assert replica(made.command(Slot("read", 1))).gateways == both
+    assert told.dialled == [(("tcp://127.0.0.1:42",), True), (both, True)]
+    assert gateway(made.command(SIBLING)).bind == "tcp://127.0.0.1:42"
+
+
+def test_gateways_alone_listen_where_stages_elsewhere_look() -> None:
+    settings = described(gateway=GatewaySettings(processes=2))
+    made = Service(settings, {}, FOLDER)
+    assert list(made.plan().slots) == [GATEWAY, SIBLING]
+    handed = [gateway(made.command(slot)) for slot in (GATEWAY, SIBLING)]
+    assert tuple(one.bind for one in handed) == settings.dialled()
+    assert not any(one.open_when_ready for one in handed)
+
+
+def test_gateways_inherit_the_port_and_replicas_do_not() -> None:
+    settings = described(gateway=GatewaySettings(http="127.0.0.1:0", processes=2))
+    with Front("127.0.0.1", 0, 2) as front:
+        made = Service(settings, SOURCES, FOLDER, front=front)
+        command = made.command(SIBLING)
+        handed = gateway(command)
+        assert command.descriptors == (*handed.doors, handed.crowd)
+        assert handed.doors == front.doors
+        assert made.command(Slot("read", 1)).descriptors == ()
+
+
+def test_a_gateway_that_is_gone_is_struck_out() -> None:
+    settings = described(gateway=GatewaySettings(processes=2))
+    with Front("127.0.0.1", 0, 2) as front:
+        made = Service(settings, SOURCES, FOLDER, front=front)
+        front.crowd.count(1, 3)
+        front.crowd.count(2, 3)
+        made.exited(Slot("read", 2), 12, 0, 9)
+        assert not front.crowd.is_alone(1)
+        made.exited(SIBLING, 12, 0, 9)
+        assert front.crowd.is_alone(1)
+
+
+def test_the_port_is_closed_when_it_is_to_be() -> None:
+    with Front("127.0.0.1", 0, 1) as front:
+        made = Service(described(), SOURCES, FOLDER, front=front)
+        made.close_http()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(front.doors[0])
+    Service(described(), SOURCES, FOLDER).close_http()
+
+
 def test_one_stage_alone_dials_the_gateways_it_is_told() -> None:
     settings = described(gateways=("tcp://g:7000",), gateway=GatewaySettings(insecure=True))
     made = Service(settings, {"embed": SOURCES["embed"]}, FOLDER, with_gateway=False)
@@ -126,14 +207,6 @@ def test_replicas_advertise_ports_of_their_own_like_their_feeds() -> None:
 def test_replicas_are_handed_how_long_stopping_may_take() -> None:
     made = Service(described(gateway=GatewaySettings(drain_grace=1.5)), SOURCES, FOLDER)
     assert replica(made.command(Slot("embed", 1))).grace == 1.5
-
-
-def test_ends_are_passed_on() -> None:
-    ends: list[tuple[Slot, int, int, int]] = []
-    made = Service(described(), SOURCES, FOLDER, on_exit=lambda *end: ends.append(end))
-    made.exited(GATEWAY, 12, 0, 9)
-    assert ends == [(GATEWAY, 12, 0, 9)]
-    Service(described(), SOURCES, FOLDER).exited(GATEWAY, 12, 0, 9)
 
 
 def test_it_says_where_it_is(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,6 +1,7 @@
 """The settings themselves: what contradicts what, and the way to another process and back."""
 
 import json
+import re
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -94,6 +95,39 @@ def test_where_gateways_are_found() -> None:
     assert described().dialled() == (DEFAULT_BIND,)
     assert described(gateway=near).dialled() == ("tcp://127.0.0.1:9",)
     assert described(gateway=near, gateways=("tcp://g:1",)).dialled() == ("tcp://g:1",)
+
+
+def test_where_all_processes_of_the_gateways_are_found() -> None:
+    three = GatewaySettings(processes=3)
+    own = ("tcp://127.0.0.1:7000", "tcp://127.0.0.1:7001", "tcp://127.0.0.1:7002")
+    assert described(gateway=three).dialled() == own
+    two = GatewaySettings(processes=2)
+    named = ("tcp://g:1", "tcp://h:5", "file:///g")
+    every = ("tcp://g:1", "tcp://g:2", "tcp://h:5", "tcp://h:6", "file:///g")
+    assert described(gateway=two, gateways=named).dialled() == every
+
+
+def test_how_many_processes_there_are_is_no_part_of_the_revision() -> None:
+    two = described(gateway=GatewaySettings(processes=2))
+    assert two.revision == described().revision
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"gateway": GatewaySettings(bind="tcp://127.0.0.1:65535", processes=2)}, "[gateway] bind"),
+        (
+            {
+                "gateways": ("tcp://g:7000", "tcp://h:65534"),
+                "gateway": GatewaySettings(processes=3),
+            },
+            "gateways: tcp://h:65534 leaves no ports for processes = 3",
+        ),
+    ],
+)
+def test_every_process_must_have_a_port(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        described(**settings)
 
 
 @pytest.mark.parametrize(

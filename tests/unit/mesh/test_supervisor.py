@@ -11,6 +11,8 @@ from mesh.supervisor import (
     Announce,
     Begin,
     Bound,
+    Closed,
+    CloseHttp,
     Computes,
     Event,
     Exit,
@@ -31,6 +33,7 @@ from mesh.supervisor import (
 )
 
 ONE, TWO = Slot("embed", 1), Slot("embed", 2)
+SIBLING = Slot("", 2)
 ALL = {GATEWAY: 10.0, ONE: 60.0, TWO: 60.0}
 
 
@@ -65,6 +68,50 @@ def test_replicas_wait_for_a_gateway_whose_port_is_not_known() -> None:
     assert acts(supervisor, Begin()) == [Start(GATEWAY)]
     assert acts(supervisor, Bound(GATEWAY), 1.0) == [Start(ONE), Start(TWO)]
     assert acts(supervisor, Bound(GATEWAY), 2.0) == []
+
+
+def test_replicas_wait_until_every_gateway_has_its_port() -> None:
+    supervisor = Supervisor(Plan({GATEWAY: 10.0, SIBLING: 10.0, ONE: 60.0}, 8.0, True))
+    assert acts(supervisor, Begin()) == [Start(GATEWAY), Start(SIBLING)]
+    assert acts(supervisor, Bound(GATEWAY), 1.0) == []
+    acts(supervisor, Exited(GATEWAY, 1), 1.1)
+    assert acts(supervisor, Tick(), 1.25) == [Start(GATEWAY)]
+    assert acts(supervisor, Bound(GATEWAY), 1.3) == []
+    assert acts(supervisor, Bound(SIBLING), 2.0) == [Start(ONE)]
+
+
+def test_a_gateway_whose_port_is_taken_ends_the_start_although_its_sibling_is_ready() -> None:
+    supervisor = Supervisor(Plan({GATEWAY: 10.0, SIBLING: 10.0}, 8.0))
+    acts(supervisor, Begin())
+    acts(supervisor, Ready(GATEWAY), 1.0)
+    acts(supervisor, Failed(SIBLING, "cannot listen at tcp://127.0.0.1:7001"), 1.1)
+    assert acts(supervisor, Exited(SIBLING, 3), 1.2) == [Terminate(GATEWAY)]
+    assert acts(supervisor, Exited(GATEWAY, 0), 1.3) == [CloseHttp(), Exit(3)]
+
+
+def test_the_port_is_closed_when_no_gateway_takes_connections_any_more() -> None:
+    supervisor = running({GATEWAY: 10.0, SIBLING: 10.0, ONE: 60.0})
+    assert acts(supervisor, Stop(), 1.0) == [Terminate(GATEWAY), Terminate(SIBLING)]
+    assert acts(supervisor, Closed(SIBLING), 1.1) == []
+    assert acts(supervisor, Closed(GATEWAY), 1.2) == [CloseHttp()]
+    assert acts(supervisor, Exited(SIBLING, 0), 1.3) == []
+    assert acts(supervisor, Exited(GATEWAY, 0), 1.4) == [Terminate(ONE)]
+
+
+def test_the_port_stays_open_for_the_successor_of_a_gateway_that_closed_by_itself() -> None:
+    supervisor = running({GATEWAY: 10.0})
+    assert acts(supervisor, Closed(GATEWAY), 1.0) == []
+    acts(supervisor, Exited(GATEWAY, 0), 1.1)
+    acts(supervisor, Tick(), 1.3)
+    acts(supervisor, Ready(GATEWAY), 1.4)
+    assert acts(supervisor, Stop(), 2.0) == [Terminate(GATEWAY)]
+    assert acts(supervisor, Closed(GATEWAY), 2.1) == [CloseHttp()]
+
+
+def test_the_port_is_closed_at_once_where_no_gateway_runs() -> None:
+    supervisor = running({GATEWAY: 10.0, ONE: 60.0})
+    acts(supervisor, Exited(GATEWAY, 0, 9), 1.0)
+    assert acts(supervisor, Stop(), 1.01) == [CloseHttp(), Terminate(ONE)]
 
 
 def test_names() -> None:
@@ -136,7 +183,7 @@ def test_a_worker_that_cannot_be_made_ends_the_service() -> None:
     # Its sibling has the same to say, but once is enough.
     assert acts(supervisor, Failed(TWO, "no module torch")) == []
     assert supervisor.handle(Exited(TWO, 3), 1.1) == []
-    assert acts(supervisor, Exited(GATEWAY, 0), 1.2) == [Exit(3)]
+    assert acts(supervisor, Exited(GATEWAY, 0), 1.2) == [CloseHttp(), Exit(3)]
 
 
 def test_a_stage_that_was_ready_once_is_tried_again() -> None:
@@ -183,7 +230,8 @@ def test_an_orderly_end_is_the_gateway_first() -> None:
     assert acts(supervisor, Stop(), 10.0) == [Terminate(GATEWAY)]
     assert supervisor.next_due() == 18.0
     assert acts(supervisor, Tick(), 11.0) == []
-    assert acts(supervisor, Exited(GATEWAY, 0), 12.0) == [Terminate(ONE), Terminate(TWO)]
+    ended = acts(supervisor, Exited(GATEWAY, 0), 12.0)
+    assert ended == [CloseHttp(), Terminate(ONE), Terminate(TWO)]
     assert acts(supervisor, Exited(ONE, 0), 13.0) == []
     assert acts(supervisor, Exited(TWO, 0, 15), 13.0) == [Exit(0)]
 
@@ -194,7 +242,7 @@ def test_a_replica_that_ends_before_the_gateway_changes_nothing() -> None:
     assert (
         said(supervisor, Exited(ONE, 1), 11.0) == "embed/1 exited with code 1 while it was stopping"
     )
-    assert acts(supervisor, Exited(GATEWAY, 0), 12.0) == [Terminate(TWO)]
+    assert acts(supervisor, Exited(GATEWAY, 0), 12.0) == [CloseHttp(), Terminate(TWO)]
 
 
 def test_replicas_alone_are_drained_at_once() -> None:
@@ -208,7 +256,7 @@ def test_whoever_does_not_stop_is_killed() -> None:
     acts(supervisor, Stop(), 10.0)
     assert acts(supervisor, Tick(), 18.0) == [Kill(GATEWAY)]
     assert supervisor.next_due() == float("inf")
-    assert acts(supervisor, Exited(GATEWAY, 0, 9), 18.1) == []
+    assert acts(supervisor, Exited(GATEWAY, 0, 9), 18.1) == [CloseHttp()]
     assert supervisor.next_due() == pytest.approx(19.1)
     assert acts(supervisor, Tick(), 19.2) == [Kill(ONE), Kill(TWO)]
     acts(supervisor, Exited(ONE, 0, 9), 19.3)
@@ -238,7 +286,7 @@ def test_the_end_before_the_gateway_was_bound() -> None:
     acts(supervisor, Begin())
     assert acts(supervisor, Stop()) == [Terminate(GATEWAY)]
     assert acts(supervisor, Bound(GATEWAY)) == []
-    assert acts(supervisor, Exited(GATEWAY, 0)) == [Exit(0)]
+    assert acts(supervisor, Exited(GATEWAY, 0)) == [CloseHttp(), Exit(0)]
 
 
 def test_nothing_to_run_ends_at_once() -> None:
