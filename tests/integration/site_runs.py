@@ -46,8 +46,15 @@ class Site:
         folder: that it runs in.
     """
 
-    def __init__(self, port, pid, folder):
+    def __init__(self, port, pid, folder, service):
         self.port, self.pid, self.folder = port, pid, folder
+        self._service, self._told = service, False
+
+    def stop(self):
+        """Ask it to end in order, once."""
+        if not self._told:
+            self._told = True
+            self._service.send_signal(signal.SIGTERM)
 
     @property
     def url(self):
@@ -90,8 +97,9 @@ def running(folder, service, file):
     try:
         with Client(f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
             wait_ready(client, process, log)
-        yield Site(port, gateway_of(runs), folder)
-        process.send_signal(signal.SIGTERM)
+        site = Site(port, gateway_of(runs), folder, process)
+        yield site
+        site.stop()
         assert process.wait(PATIENCE) == 0, log.read_text()
         assert "Traceback" not in log.read_text(), log.read_text()
     finally:

@@ -1,0 +1,339 @@
+"""Several gateway processes that share one HTTP port: who takes what, and what the pages say."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic
+
+import pytest
+from example_runs import MESH, environment, free_port, wait_ready
+from prometheus_client.parser import text_string_to_metric_families
+from site_runs import PATIENCE, running
+
+from mesh import Client
+
+SERVICE = """
+import os
+from threading import Event
+
+from mesh import Worker
+
+
+class Echo(Worker):
+    def __init__(self):
+        while os.path.exists("wait"):
+            Event().wait(0.02)
+
+    def forward(self, items):
+        if "nap" in items:
+            Event().wait(0.7)
+        return items
+"""
+FILE = """
+[gateway]
+processes = {processes}
+timeout = "20s"
+{more}
+
+[stages.echo]
+worker = "service:Echo"
+max_batch_size = 64
+
+[routes]
+"/inference" = ["echo"]
+"""
+
+
+def described(processes=2, more=""):
+    return FILE.format(processes=processes, more=more)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("two"), SERVICE, described()) as site:
+        until_all_serve(site)
+        yield site
+
+
+def rows(site):
+    """What is said of each process."""
+    with site.client() as client:
+        return client.get("/mesh/status").json()["processes"]
+
+
+def serve_all(site, count=2):
+    """Whether so many processes are ready."""
+    return [row["ready"] for row in rows(site)] == [True] * count
+
+
+def until_all_serve(site, count=2):
+    site.until(lambda: serve_all(site, count), "not all processes are ready")
+
+
+def pids(site):
+    return [row["pid"] for row in rows(site)]
+
+
+def samples(site):
+    """The metrics: values by process and name, labels left out."""
+    with site.client() as client:
+        text = client.get("/metrics").body.decode()
+    found = {}
+    for family in text_string_to_metric_families(text):
+        for one in family.samples:
+            key = one.labels["process"], one.name
+            found[key] = found.get(key, 0.0) + one.value
+    return found
+
+
+def answered(site):
+    """How many requests each process has answered."""
+    seen = samples(site)
+    return [int(seen.get((number, "mesh_throughput_total"), 0)) for number in ("1", "2")]
+
+
+def established(port, pid):
+    """How many clients' connections to the port a process has."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ours = {f"socket:[{line[9]}]" for line in lines if line[1].endswith(f":{port:04X}")}
+    listening = {f"socket:[{line[9]}]" for line in lines if line[3] == "0A"}
+    count = 0
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            count += os.readlink(path) in ours - listening
+    return count
+
+
+@contextlib.contextmanager
+def connected(site, count):
+    """So many connections that come at once."""
+    clients = [socket.socket() for _ in range(count)]
+    for one in clients:
+        one.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            one.connect(("127.0.0.1", site.port))
+    try:
+        yield clients
+    finally:
+        for one in clients:
+            one.close()
+
+
+def test_both_processes_serve_the_requests_of_32_connections(site):
+    before = answered(site)
+
+    def ask(_):
+        with site.client() as client:
+            return [client.infer(number) for number in range(50)]
+
+    with ThreadPoolExecutor(32) as pool:
+        assert list(pool.map(ask, range(32))) == [list(range(50))] * 32
+    grown = [now - then for now, then in zip(answered(site), before, strict=True)]
+    assert sum(grown) == 32 * 50
+    assert min(grown) > 32 * 50 / 5, grown
+
+
+@pytest.mark.parametrize("count", [8, 64, 500])
+def test_connections_that_come_at_once_are_spread(site, count):
+    both = pids(site)
+    site.until(lambda: sum(established(site.port, pid) for pid in both) == 0, "others are there")
+    with connected(site, count):
+
+        def spread():
+            return [established(site.port, pid) for pid in both]
+
+        site.until(lambda: sum(spread()) == count, "not all were taken")
+        assert min(spread()) >= count * 0.36, spread()
+    site.until(lambda: sum(spread()) == 0, "they are still there")
+
+
+def test_connections_that_come_one_after_the_other_are_spread(site):
+    both, clients = pids(site), []
+    site.until(lambda: sum(established(site.port, pid) for pid in both) == 0, "others are there")
+    try:
+        for count in range(1, 31):
+            clients.append(site.connect())
+            site.until(
+                lambda count=count: sum(established(site.port, pid) for pid in both) == count,
+                "it was not taken",
+            )
+        assert min(established(site.port, pid) for pid in both) >= 12
+    finally:
+        for one in clients:
+            one.close()
+
+
+def test_the_status_shows_every_process_whoever_is_asked(site):
+    asked = set()
+    while len(asked) < 2:
+        with site.client() as client:
+            picture = client.get("/mesh/status").json()
+        asked.add(picture["gateway"])
+        assert [row["process"] for row in picture["processes"]] == [1, 2]
+        assert picture["gateway"] in [row["gateway"] for row in picture["processes"]]
+        assert {row["answers"] for row in picture["processes"]} == {True}
+        assert {row["draining"] for row in picture["processes"]} == {False}
+    shown = subprocess.run(
+        [MESH, "status", "--url", site.url], capture_output=True, text=True, check=True
+    ).stdout
+    assert "\nprocesses\n" in shown
+    for row in rows(site):
+        assert re.search(rf"{row['process']} +{row['gateway']} +{row['pid']} ", shown), shown
+
+
+def test_the_metrics_are_those_of_both(site):
+    seen = samples(site)
+    for number in ("1", "2"):
+        assert seen[number, "mesh_process_up"] == 1
+        assert seen[number, "mesh_replica_up"] == 1
+        assert (number, "mesh_hedges_total") in seen
+
+
+def test_promtool_finds_no_fault_with_the_metrics_of_both(site):
+    if not shutil.which("promtool"):
+        pytest.skip("no prometheus: there is no `promtool` command")
+    with site.client() as client:
+        client.infer("something to count")
+        text = client.get("/metrics").body
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, check=False
+    )
+    # What it says of the names' style is as old as they are; a fault is another exit code.
+    assert done.returncode in (0, 3), done.stderr.decode()
+    assert b"error while linting" not in done.stderr
+
+
+def test_a_process_that_stands_still_is_shown_and_holds_nobody_up(site):
+    still = pids(site)[1]
+    os.kill(still, signal.SIGSTOP)
+    try:
+        began = monotonic()
+        seen = samples(site)
+        assert monotonic() - began < 3.0
+        assert (seen["1", "mesh_process_up"], seen["2", "mesh_process_up"]) == (1, 0)
+        assert ("2", "mesh_replica_up") not in seen
+        first, second = rows(site)
+        assert (first["answers"], first["ready"]) == (True, True)
+        assert second == {"process": 2, "ready": False, "answers": False}
+        with site.client() as client:
+            assert client.get("/readyz").ok
+            assert client.infer("go on") == "go on"
+    finally:
+        os.kill(still, signal.SIGCONT)
+    until_all_serve(site)
+    assert samples(site)["2", "mesh_process_up"] == 1
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_the_port_refuses_until_every_stage_is_there(tmp_path, processes):
+    (tmp_path / "wait").touch()
+
+    def told():
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+        (tmp_path / "wait").unlink()
+
+    # What `running` does, with a look at the port while the stage is being made.
+    port, runs, log = free_port(), tempfile.mkdtemp(prefix="r"), tmp_path / "log"
+    (tmp_path / "service.py").write_text(SERVICE)
+    (tmp_path / "mesh.toml").write_text(described(processes))
+    with log.open("wb") as out:
+        service = subprocess.Popen(
+            [MESH, "up", "--log-level", "debug"],
+            cwd=tmp_path,
+            env=environment(port) | {"XDG_RUNTIME_DIR": runs},
+            stdout=out,
+            stderr=out,
+        )
+    try:
+        until = monotonic() + PATIENCE
+        while "echo/1 started" not in log.read_text():
+            assert monotonic() < until, log.read_text()
+            threading.Event().wait(0.02)
+        told()
+        with Client(f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+            wait_ready(client, service, log)
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(PATIENCE) == 0, log.read_text()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+    finally:
+        service.kill()
+        service.wait()
+        shutil.rmtree(runs)
+
+
+def free_ports(count):
+    """The first of so many free ports in a row."""
+    while True:
+        first = free_port()
+        with contextlib.suppress(OSError, OverflowError), contextlib.ExitStack() as held:
+            for port in range(first, first + count):
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
+
+
+def test_gateways_alone_with_a_stage_alone(tmp_path):
+    """A gateway that dies is back at its own mesh port, where the stage dials it again."""
+    port, first = free_port(), free_ports(2)
+    (tmp_path / "service.py").write_text(SERVICE)
+    (tmp_path / "mesh.toml").write_text(described(1, f'bind = "tcp://127.0.0.1:{first}"'))
+    runs = tempfile.mkdtemp(prefix="r")
+    variables = environment(port) | {"XDG_RUNTIME_DIR": runs, "MESH_GATEWAY_PROCESSES": "2"}
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        started = [
+            subprocess.Popen([MESH, *command], cwd=tmp_path, env=variables, stdout=out, stderr=out)
+            for command in (("gateway", "--processes", "2"), ("stage", "echo"))
+        ]
+    try:
+        place = Place(port, log)
+        with place.client() as client:
+            wait_ready(client, started[0], log)
+            until_all_serve(place)
+            first_life = rows(place)
+            os.kill(first_life[1]["pid"], signal.SIGKILL)
+            place.until(
+                lambda: rows(place)[1].get("pid", 0) not in (0, first_life[1]["pid"]),
+                "no successor came",
+            )
+            until_all_serve(place)
+            assert rows(place)[0] == first_life[0] | {"in_flight": 0}
+            with connected(place, 8):  # so that whoever comes next is for either of them
+                assert client.infer("still there") == "still there"
+        lines = log.read_text()
+        assert lines.count(f"replicas at tcp://127.0.0.1:{first + 1}") == 2
+        assert "it was stopping" not in lines
+        for process in started:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0, log.read_text()
+        assert list(Path(runs).iterdir()) == []
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+        shutil.rmtree(runs)
+
+
+class Place:
+    """What `until_all_serve` and others need to know of a service that was started here."""
+
+    def __init__(self, port, log):
+        self.port, self.log = port, log
+
+    def client(self):
+        return Client(f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
+
+    def until(self, true, what):
+        end = monotonic() + PATIENCE
+        while not true():
+            assert monotonic() < end, f"{what}\n{self.log.read_text()}"
+            threading.Event().wait(0.01)
