@@ -1,7 +1,8 @@
 """What the gateway processes of one host tell each other, for pages that speak of all of them.
 
 Each listens at a socket in the private folder of their run. Whoever connects names what he asks
-for in one line, and gets the answer until the end of the stream.
+for in one line, and gets the answer with its length before it: of one that dies while it answers
+there is no answer.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from struct import Struct
 from typing import Final
 
 PATIENCE: Final = 1.0  # seconds that an answer may take; a page is then made without it
+_LENGTH: Final = Struct(">Q")
 
 
 class Siblings:
@@ -69,18 +72,20 @@ class Siblings:
                 reader, writer = await asyncio.open_unix_connection(self._path(number))
                 try:
                     writer.write(f"{what}\n".encode())
-                    return await reader.read() or None
+                    (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+                    return await reader.readexactly(length)
                 finally:
                     writer.transport.abort()
-        except (OSError, TimeoutError):
+        except (OSError, EOFError, TimeoutError):
             return None
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, TimeoutError):  # who asked has gone, or says nothing
             async with asyncio.timeout(PATIENCE):
                 line = await reader.readline()
-                answer = self._answers.get(line.decode("latin-1").strip())
-                if answer is not None:
-                    writer.write(answer())
+                answers = self._answers.get(line.decode("latin-1").strip())
+                if answers is not None:
+                    answer = answers()
+                    writer.write(_LENGTH.pack(len(answer)) + answer)
                     await writer.drain()
         writer.close()

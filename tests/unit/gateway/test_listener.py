@@ -13,6 +13,8 @@ from http_fakes import Inference, Pages, echo, post, statuses
 from gateway import listener
 from gateway.exchange import Exchange, Limits
 from gateway.listener import HttpServer, fitted, raise_descriptor_limit
+from mesh.crowd import Crowd, Seat
+from mesh.front import bound, look_up
 
 
 @pytest.fixture(autouse=True)
@@ -288,6 +290,62 @@ def test_an_address_in_use_is_an_error() -> None:
             await place.server.drain(1.0)
 
     asyncio.run(inside())
+
+
+def test_a_port_that_others_share_is_theirs_when_one_drains() -> None:
+    """The one that leaves answers whom it has; whoever connects then is for its sibling."""
+    closed: list[str] = []
+
+    async def inside() -> None:
+        (door,) = bound(look_up("127.0.0.1", 0))
+        crowd = Crowd(bytearray(Crowd.size(2)))
+        leaving, staying = Place(), Place()
+        address = leaving.server.take([door.dup()], Seat(crowd, 1), lambda: closed.append("first"))
+        leaving.port = staying.port = address[1]
+        leaving.inference.hold = True
+        asked = asyncio.ensure_future(leaving.post(b"old"))
+        await leaving.inference.arrived.wait()
+        staying.server.take([door], Seat(crowd, 2), lambda: closed.append("second"))
+        draining = asyncio.ensure_future(leaving.server.drain(10.0))
+        await asyncio.sleep(0)
+        assert statuses(await staying.post(b"new")) == [200]
+        assert (closed, draining.done()) == ([], False)
+        echo(leaving.inference.taken[0])
+        assert statuses(await asked) == [200]
+        await draining
+        assert closed == ["first"]
+        assert statuses(await staying.post(b"newer")) == [200]
+        assert len(staying.inference.taken) == 2
+        for client in leaving.clients + staying.clients:
+            await client.close()
+        await staying.server.drain(1.0)
+        await staying.server.drain(1.0)
+        assert closed == ["first", "second"]
+
+    asyncio.run(asyncio.wait_for(inside(), 20))
+
+
+def test_the_last_of_those_who_share_a_port_tells_newcomers_that_it_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listener, "NOTICE", 5.0)
+
+    async def inside() -> None:
+        (door,) = bound(look_up("127.0.0.1", 0))
+        crowd = Crowd(bytearray(Crowd.size(2)))
+        crowd.count(2, 0)  # a sibling that takes connections, and then none any more
+        place = Place()
+        place.port = place.server.take([door], Seat(crowd, 1))[1]
+        draining = asyncio.ensure_future(place.server.drain(0.5))
+        asked = asyncio.ensure_future(place.post(b"late"))
+        await asyncio.sleep(0.1)
+        assert not asked.done()
+        crowd.away(2)
+        assert b"connection: close" in (await asked).lower()
+        await place.clients[0].close()
+        await draining
+
+    asyncio.run(asyncio.wait_for(inside(), 20))
 
 
 def test_a_server_that_never_started_can_be_drained() -> None:

@@ -96,6 +96,20 @@ def test_one_that_stands_still_is_waited_for_so_long_and_no_longer(
     run(test)
 
 
+@pytest.mark.parametrize("part", [b"", b"\0\0", b"\0\0\0\0\0\0\0\x05four"])
+def test_half_an_answer_is_none(folder: Path, part: bytes) -> None:
+    async def dies(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(part)
+        writer.close()
+
+    async def test() -> None:
+        server = await asyncio.start_unix_server(dies, folder / "pages-2.sock")
+        async with server:
+            assert await member(folder, 1).ask("number") == {2: None}
+
+    run(test)
+
+
 def test_one_that_asks_nothing_is_let_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(siblings, "PATIENCE", 0.05)
 
