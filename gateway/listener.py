@@ -73,7 +73,7 @@ class HttpServer:
             coded=coded,
             access=_log_answer if access_log else None,
             refused=refused,
-            emptied=self._emptied,
+            parted=self._parted,
         )
         self._closed: Callable[[], None] = lambda: None
         self._acceptor = Acceptor(lambda: Doorway(self._shared), lambda: len(self._shared.guests))
@@ -163,9 +163,10 @@ class HttpServer:
             await asyncio.wait([self._empty], timeout=seconds)
             self._empty = None
 
-    def _emptied(self) -> None:
-        """The last connection has gone."""
-        if self._empty is not None and not self._empty.done():
+    def _parted(self) -> None:
+        """A connection has gone."""
+        self._acceptor.count()
+        if self._empty is not None and not self._shared.guests and not self._empty.done():
             self._empty.set_result(None)
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -178,7 +179,6 @@ class HttpServer:
     def _tick(self, loop: asyncio.AbstractEventLoop, step: float) -> None:
         for guest in list(self._shared.guests):
             guest.tick(step)
-        self._acceptor.count()
         self._schedule(loop)
 
 

@@ -68,7 +68,7 @@ class Shared:
         coded: whether clients may compress: the inference then looks at `Exchange.codings`.
         access: called with every answered request, if there is an access log.
         refused: called with the code of each request that the wire itself refused.
-        emptied: called when the last connection has gone.
+        parted: called when a connection has gone.
         guests: the connections that are open.
         leaving: the server stops: whoever connects now is answered once.
         numbers: counts those ids.
@@ -86,7 +86,7 @@ class Shared:
     coded: bool = False
     access: Callable[[Turn], None] | None = None
     refused: Callable[[str], None] | None = None
-    emptied: Callable[[], None] | None = None
+    parted: Callable[[], None] | None = None
     guests: set[Guest] = field(default_factory=set)
     leaving: bool = False
     numbers: count[int] = field(default_factory=count)
@@ -115,8 +115,8 @@ class Shared:
     def leave(self, guest: Guest) -> None:
         """A connection is no more."""
         self.guests.discard(guest)
-        if not self.guests and self.emptied is not None:
-            self.emptied()
+        if self.parted is not None:
+            self.parted()
 
     def failure(
         self, code: str, message: str, request_id: bytes | None, headers: answers.Headers = ()

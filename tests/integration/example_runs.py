@@ -23,6 +23,16 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def free_ports(count):
+    """The first of so many free ports in a row."""
+    while True:
+        first = free_port()
+        with contextlib.suppress(OSError, OverflowError), contextlib.ExitStack() as held:
+            for port in range(first, first + count):
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
+
+
 def script(name, port):
     """The command of `python service.py`."""
     return [sys.executable, folder(name) / "service.py", "--port", str(port)]

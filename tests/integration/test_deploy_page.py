@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
-from example_runs import MESH, free_port, wait_ready
+from example_runs import MESH, free_port, free_ports, wait_ready
 
 from mesh import Client
 
@@ -65,6 +65,8 @@ def block(title, language):
 
 
 PARTS = "2. One machine, parts of their own"
+SEVERAL = "3. Several gateway processes"
+VERSION = "6. A new version"
 
 
 class Site:
@@ -74,7 +76,7 @@ class Site:
         self.folder, self.port = folder, free_port()
         for written, ours in {
             "gateway.example": "127.0.0.1",
-            ":7000": f":{free_port()}",
+            ":7000": f":{free_ports(2)}",
             "0.0.0.0:8000": f"127.0.0.1:{self.port}",
         }.items():
             file = file.replace(written, ours)
@@ -146,10 +148,8 @@ def site(tmp_path):
 
 
 def test_every_command_of_the_page_is_tried():
-    tried = {
-        line for title in ("1. One machine", PARTS, "5. A new version")
-        for line in commands(section(title))
-    }  # fmt: skip
+    titles = ("1. One machine", PARTS, SEVERAL, VERSION)
+    tried = {line for title in titles for line in commands(section(title))}
     assert set(commands(PAGE)) == tried | {"mesh keygen"} | ELSEWHERE
 
 
@@ -162,28 +162,43 @@ def test_one_machine(site):
         here.stop()
 
 
-def serve_parts(here):
-    """The commands of the second section, whatever the file says."""
-    *starting, status = commands(section(PARTS))
+def serve_parts(here, starting, status, replicas=1):
+    """Commands that start parts, whatever the file says, and the one that shows them."""
     for line in starting:
         here.start(line)
     with here.serving() as client:
         until = monotonic() + PATIENCE
-        while client.get("/mesh/status").json()["stages"]["detect"]["replicas"] < 2:
+        while client.get("/mesh/status").json()["stages"]["detect"]["replicas"] < replicas:
             assert monotonic() < until
         shown = here.run(status, "--url", client.url)
     assert all(re.search(rf"\b{stage}\b", shown) for stage in ("decode", "detect"))
     here.stop()
+    return shown
 
 
 def test_parts_of_their_own(site):
-    serve_parts(site(block(PARTS, "toml") + STAGES + ROUTES))
+    *starting, status = commands(section(PARTS))
+    serve_parts(site(block(PARTS, "toml") + STAGES + ROUTES), starting, status, replicas=2)
+
+
+def test_several_gateway_processes(site):
+    *starting, status, _ = commands(section(SEVERAL))
+    shown = serve_parts(site(block(SEVERAL, "toml") + STAGES + ROUTES), starting, status)
+    assert len(shown.partition("\nprocesses\n")[2].splitlines()) == 3, shown
+
+
+def test_several_gateway_processes_of_one_machine(site):
+    here = site(STAGES + ROUTES)
+    here.start(commands(section(SEVERAL))[-1])
+    with here.serving() as client:
+        assert len(client.get("/mesh/status").json()["processes"]) == 2
+    here.stop()
 
 
 def test_a_new_version(site):
     here = site(block(PARTS, "toml") + STAGES + ROUTES)
     old = [here.start(line) for line in commands(section(PARTS))[:-1]]
-    decode, detect, status = commands(section("5. A new version"))
+    decode, detect, status = commands(section(VERSION))
     with here.serving() as client:
         here.start(decode)
         until = monotonic() + PATIENCE
@@ -204,9 +219,10 @@ def test_a_new_version(site):
 
 
 def test_several_machines(site):
-    title = "3. Several machines"
+    title = "4. Several machines"
     detect = STAGES.partition("[stages.detect]")
     here = site(block(title, "toml") + "".join(detect[1:]) + ROUTES)
     (keygen,) = commands(section(title))
     assert "keys" in here.run(keygen)
-    serve_parts(here)
+    *starting, status = commands(section(PARTS))
+    serve_parts(here, starting, status, replicas=2)

@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
-from example_runs import MESH, environment, free_port, wait_ready
+from example_runs import MESH, environment, free_port, free_ports, wait_ready
 from prometheus_client.parser import text_string_to_metric_families
 from site_runs import PATIENCE, running
 
@@ -269,16 +269,6 @@ def test_the_port_refuses_until_every_stage_is_there(tmp_path, processes):
         service.kill()
         service.wait()
         shutil.rmtree(runs)
-
-
-def free_ports(count):
-    """The first of so many free ports in a row."""
-    while True:
-        first = free_port()
-        with contextlib.suppress(OSError, OverflowError), contextlib.ExitStack() as held:
-            for port in range(first, first + count):
-                held.enter_context(socket.create_server(("127.0.0.1", port)))
-            return first
 
 
 def test_gateways_alone_with_a_stage_alone(tmp_path):

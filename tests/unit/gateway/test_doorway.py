@@ -138,7 +138,7 @@ def test_who_says_too_little_is_not_waited_for(said: bytes, seconds: float) -> N
 def test_it_ends_with_the_server_or_the_client() -> None:
     common = shared()
     left: list[bool] = []
-    common.emptied = lambda: left.append(True)
+    common.parted = lambda: left.append(True)
     doorway, transport = enter(common)
     doorway.retire()
     assert (transport.closed, transport.aborted) == (True, False)

@@ -343,13 +343,13 @@ def test_a_client_that_leaves_takes_its_requests_along() -> None:
 
 def test_a_lost_connection_is_forgotten() -> None:
     common = shared(Inference())
-    emptied: list[bool] = []
-    common.emptied = lambda: emptied.append(True)
+    left: list[int] = []
+    common.parted = lambda: left.append(len(common.guests))
     one, other = connect(common)[0], connect(common)[0]
     one.connection_lost(None)
-    assert emptied == []
+    assert left == [1]
     other.connection_lost(ConnectionResetError())
-    assert emptied == [True]
+    assert left == [1, 0]
     assert common.guests == set()
 
 

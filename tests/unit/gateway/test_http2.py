@@ -326,15 +326,15 @@ async def test_a_client_that_hangs_up_is_gone() -> None:
 
 
 @turned
-async def test_the_last_one_out_is_noticed() -> None:
+async def test_whoever_goes_is_noticed() -> None:
     common = shared(Inference())
-    left: list[bool] = []
-    common.emptied = lambda: left.append(True)
+    left: list[int] = []
+    common.parted = lambda: left.append(len(common.guests))
     peers = [Peer(common), Peer(common)]
     assert len(common.guests) == 2
     for peer in peers:
         peer.connection.connection_lost(None)
-    assert left == [True]
+    assert left == [1, 0]
 
 
 # ---- time

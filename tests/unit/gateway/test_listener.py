@@ -325,6 +325,24 @@ def test_a_port_that_others_share_is_theirs_when_one_drains() -> None:
     asyncio.run(asyncio.wait_for(inside(), 20))
 
 
+def test_those_who_share_a_port_know_at_once_who_has_gone() -> None:
+    async def inside() -> None:
+        (door,) = bound(look_up("127.0.0.1", 0))
+        crowd = Crowd(bytearray(Crowd.size(2)))
+        place = Place()
+        place.port = place.server.take([door], Seat(crowd, 1))[1]
+        for _ in range(8):
+            await place.post(b"x")
+        assert crowd.room(2) == 8 + 1 + 8 // 4
+        for client in place.clients:
+            await client.close()
+        await until(lambda: place.server.connections == 0)
+        assert crowd.room(2) == 1
+        await place.server.drain(1.0)
+
+    asyncio.run(asyncio.wait_for(inside(), 20))
+
+
 def test_the_last_of_those_who_share_a_port_tells_newcomers_that_it_leaves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
