@@ -12,6 +12,7 @@ from time import monotonic, sleep
 import pytest
 from example_runs import file, free_port, serving
 
+from gateway.union import packed, united
 from mesh.messages import Figures
 from mesh.metrics import Levels, Metrics
 
@@ -22,12 +23,13 @@ PATIENCE = 30.0
 
 
 def exposed():
-    """Names of the series that a gateway shows when everything has happened to it."""
+    """Names of the series that gateways show when everything has happened to them."""
     metrics = Metrics("mesh")
     metrics.record_figures([Figures("a", 1, 0, 1, "full", expired=1, cancelled=1)])
     for name, labels in (("retries", 1), ("deaths", 1), ("cancelled", 1), ("throughput", 2)):
         metrics.count(name, ("x",) * labels)
-    text = metrics.text(Levels(1, {"/": 1}, {"/": 1}, {"a": 1}, {"a": 1})).decode()
+    levels = Levels(1, {"/": 1}, {"/": 1}, {"a": 1}, {"a": 1})
+    text = united("mesh", {1: packed(metrics.families(levels)), 2: None}).decode()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     return {NAME.match(line).group() for line in lines} - {
         name for line in lines if (name := NAME.match(line).group()).endswith("_created")
