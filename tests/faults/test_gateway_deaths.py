@@ -9,7 +9,7 @@ import fleet
 import pytest
 from load import Load
 from site_runs import running
-from test_gateway_processes import established, pids, rows, samples, until_all_serve
+from test_gateway_processes import established, is_back, pids, rows, samples, until_all_serve
 
 PATIENCE = 40.0
 
@@ -34,8 +34,7 @@ def test_one_process_of_two_is_killed(site):
         held = established(site.port, doomed)
         assert held >= 8
         os.kill(doomed, signal.SIGKILL)
-        site.until(lambda: rows(site)[0].get("pid", doomed) != doomed, "no successor came")
-        until_all_serve(site)
+        site.until(lambda: is_back(site, 1, doomed), "no successor came")
         load.run(1.0)
         count = len(load.tally.answers)
         site.until(lambda: len(load.tally.answers) > count + 100, "it does not go on")
@@ -49,8 +48,9 @@ def test_one_process_of_two_is_killed(site):
 def test_the_successor_gets_its_share_of_who_connects_again(site):
     with Load([site.port], connections=32) as load:
         load.warm()
-        os.kill(pids(site)[1], signal.SIGKILL)
-        until_all_serve(site)
+        doomed = pids(site)[1]
+        os.kill(doomed, signal.SIGKILL)
+        site.until(lambda: is_back(site, 2, doomed), "no successor came")
     with Load([site.port], connections=32) as load:
         load.warm()
         spread = [established(site.port, pid) for pid in pids(site)]
@@ -64,8 +64,7 @@ def test_one_process_of_two_is_ended_while_requests_run(site):
         load.warm()
         doomed = pids(site)[0]
         os.kill(doomed, signal.SIGTERM)
-        site.until(lambda: rows(site)[0].get("pid", doomed) != doomed, "no successor came")
-        until_all_serve(site)
+        site.until(lambda: is_back(site, 1, doomed), "no successor came")
     # A request may cross with the end of a connection that had been idle; it was not accepted.
     assert [error for error in load.tally.failed if "IncompleteRead" not in error] == []
     assert len(load.tally.failed) <= 16
@@ -82,10 +81,16 @@ def test_all_are_ended_while_requests_run(tmp_path):
     count = 24
     with running(tmp_path, fleet.SERVICE, described(3)) as site, ThreadPoolExecutor(count) as pool:
         until_all_serve(site, 3)
-        nap = {"at": "first", "deed": "sleep", "seconds": 0.05}
+        nap = {"at": "first", "deed": "sleep", "seconds": 0.15}
         asked = [pool.submit(ask, site, number, **nap) for number in range(count)]
-        site.until(lambda: sum(row["in_flight"] for row in rows(site)) == count, "not all are in")
-        assert min(row["in_flight"] for row in rows(site)) > 0
+        inside = []
+
+        def all_are_in():
+            inside[:] = [row["in_flight"] for row in rows(site)]
+            return sum(inside) == count
+
+        site.until(all_are_in, "not all are in")
+        assert min(inside) > 0, inside
         site.stop()
         answers = [one.result(PATIENCE) for one in asked]
         assert [one.status for one in answers] == [200] * count, site.log()
