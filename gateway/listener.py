@@ -85,6 +85,11 @@ class HttpServer:
         """How many client connections are open."""
         return len(self._shared.guests)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes connections."""
+        return self._acceptor.is_open
+
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen, and return the address that it became (`port` 0 takes a free one).
 

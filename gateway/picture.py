@@ -52,14 +52,16 @@ def _present(core: GatewayCore) -> list[Hop]:
     return list(dict.fromkeys(hop for path in core.roster.routes.values() for hop in path))
 
 
-def row(core: GatewayCore, number: int, now: float, *, draining: bool) -> dict[str, Any]:
-    """One gateway process among those that share a port."""
+def row(
+    core: GatewayCore, number: int, now: float, *, is_open: bool, draining: bool
+) -> dict[str, Any]:
+    """One gateway process among those that share a port; `is_open` if it takes connections."""
     return {
         "process": number,
         "gateway": f"{core.links.me:x}",
         "pid": core.links.identity.pid,
         "in_flight": len(core.book),
-        "ready": core.is_ready(now) and not draining,
+        "ready": core.is_ready(now) and is_open and not draining,
         "draining": draining,
     }
 

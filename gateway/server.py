@@ -286,7 +286,13 @@ class Gateway:
 
     def _row(self) -> dict[str, Any]:
         number = self._process.number
-        return picture.row(self._core, number, monotonic(), draining=self.draining)
+        return picture.row(
+            self._core,
+            number,
+            monotonic(),
+            is_open=self._http.is_open,
+            draining=self.draining,
+        )
 
 
 def _seat(process: GatewayProcess) -> Seat:

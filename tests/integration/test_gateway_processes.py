@@ -152,16 +152,22 @@ def test_both_processes_serve_the_requests_of_32_connections(site):
 
 @pytest.mark.parametrize("count", [8, 64, 500])
 def test_connections_that_come_at_once_are_spread(site, count):
+    """Of three times the middle one counts: a busy machine may hold up a process."""
+    spreads = sorted(burst(site, count) for _ in range(3))
+    assert spreads[1] >= count * 0.36, spreads
+
+
+def burst(site, count):
+    """How many of so many connections the process has that gets fewer of them."""
     both = pids(site)
-    site.until(lambda: sum(established(site.port, pid) for pid in both) == 0, "others are there")
+
+    def spread():
+        return [established(site.port, pid) for pid in both]
+
+    site.until(lambda: sum(spread()) == 0, "others are there")
     with connected(site, count):
-
-        def spread():
-            return [established(site.port, pid) for pid in both]
-
         site.until(lambda: sum(spread()) == count, "not all were taken")
-        assert min(spread()) >= count * 0.36, spread()
-    site.until(lambda: sum(spread()) == 0, "they are still there")
+        return min(spread())
 
 
 def test_connections_that_come_one_after_the_other_are_spread(site):

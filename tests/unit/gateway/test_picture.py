@@ -18,7 +18,7 @@ def core() -> GatewayCore:
 
 def test_a_row_says_who_it_is_and_whether_it_takes_requests() -> None:
     made = core()
-    row = picture.row(made, 2, 1.0, draining=False)
+    row = picture.row(made, 2, 1.0, is_open=True, draining=False)
     assert row == {
         "process": 2,
         "gateway": "abc",
@@ -29,8 +29,9 @@ def test_a_row_says_who_it_is_and_whether_it_takes_requests() -> None:
     }
     made.routes = made.roster.routes = {}
     made.missing = []  # type: ignore[assignment]
-    assert picture.row(made, 2, 1.0, draining=False)["ready"]
-    assert not picture.row(made, 2, 1.0, draining=True)["ready"]
+    assert picture.row(made, 2, 1.0, is_open=True, draining=False)["ready"]
+    assert not picture.row(made, 2, 1.0, is_open=False, draining=False)["ready"]
+    assert not picture.row(made, 2, 1.0, is_open=True, draining=True)["ready"]
 
 
 def test_rows_stand_in_order_and_tell_who_did_not_answer() -> None:
