@@ -27,8 +27,8 @@ def test_a_row_says_who_it_is_and_whether_it_takes_requests() -> None:
         "ready": False,
         "draining": False,
     }
-    made.routes = made.roster.routes = {}
-    made.missing = []  # type: ignore[assignment]
+    made.roster.routes = {}
+    made.queues.missing = False
     assert picture.row(made, 2, 1.0, is_open=True, draining=False)["ready"]
     assert not picture.row(made, 2, 1.0, is_open=False, draining=False)["ready"]
     assert not picture.row(made, 2, 1.0, is_open=True, draining=True)["ready"]
