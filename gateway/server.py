@@ -45,6 +45,7 @@ _log = get_logger()
 # ten objects and no cycle: with Python's 700, looking at them again and again took a twentieth of
 # the gateway's time.
 _MANY_OBJECTS = 50_000
+_GOODBYES = 0.5  # seconds for which those that are told BYE are awaited
 _READY_CHECK = 0.02  # seconds between looks whether every stage is there, while HTTP waits for it
 
 
@@ -207,8 +208,18 @@ class Gateway:
         for session in list(self._links.sessions.values()):
             self._links.part(session, monotonic())
         self._drive.wake()
-        await asyncio.sleep(0.05)  # BYE is on its way; nobody waits for more
+        await self._hear_goodbyes()
         _log.info("gateway %x has stopped", self.me)
+
+    async def _hear_goodbyes(self) -> None:
+        """Wait until everybody has read our BYE, and with it that their outcomes have come.
+
+        Who computes looks only now and then, and would keep those for a gateway that is gone.
+        """
+        for _ in range(round(_GOODBYES / _READY_CHECK)):
+            if not self._links.sessions:
+                return
+            await asyncio.sleep(_READY_CHECK)
 
     def _answer(self, now: float) -> None:
         if self._core.met_stage:

@@ -34,6 +34,7 @@ from stage.results import results_of
 from stage.runner import ItemOutcome, Runner
 
 LOOK_IN = 0.020  # seconds of a forward after which the stand-in looks in for the first time
+AGAIN = 0.050  # seconds from one look to the next; it delays PING, and so what is known of a link
 EARLY = 0.002  # seconds before a forward's expected end that it looks in, too
 PROMPT = 0.005  # seconds of a forward that outcomes of the one before need not wait for
 DEEP_SLEEP = 1.0  # seconds without a forward after which the stand-in waits without a timeout
@@ -295,7 +296,7 @@ class Loop:
                 self._turn(now)
                 self._judge(now)
                 ahead = self._began + self._expected - EARLY - now
-                self._look_at = now + (min(LOOK, ahead) if ahead > 0 else LOOK)
+                self._look_at = now + (min(AGAIN, ahead) if ahead > 0 else AGAIN)
                 if not self._replica.is_pressed():
                     break
                 pause = self._until_look(now)
