@@ -274,19 +274,19 @@ class GatewayCore:
 
     def _lost(self, news: Lost, now: float) -> None:
         session = news.session
-        hop = self.roster.left(session, now)
-        if hop is None:
-            return
-        self.dispatchers[hop].leave(session)
-        self.journal.append(Entry(session, news.orderly, news.reason))
         obituary = self._obituaries.pop(session.peer, None)
-        if not news.orderly:
-            self.counts.deaths[_cause(obituary)] += 1
-        self.queues.find_gaps()
-        self._cancels.pop(session.peer, None)
-        self.recovery.silent.pop(session.peer, None)
-        self.trust.forget(session)
-        self._tell_peers(self.roster.fed_by(hop), now)
+        hop = self.roster.left(session, now)
+        if hop is not None:
+            self.dispatchers[hop].leave(session)
+            self.journal.append(Entry(session, news.orderly, news.reason))
+            if not news.orderly:
+                self.counts.deaths[_cause(obituary)] += 1
+            self.queues.find_gaps()
+            self._cancels.pop(session.peer, None)
+            self.recovery.silent.pop(session.peer, None)
+            self.trust.forget(session)
+            self._tell_peers(self.roster.fed_by(hop), now)
+        # Also of one that met us anew when its version was over: others may have fed it still.
         for request in self.book.held_by(session.peer):
             innocent = obituary is not None and request.id not in obituary.computing
             cause = "parted" if news.orderly else "lost"

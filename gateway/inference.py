@@ -17,7 +17,7 @@ from gateway.core import GatewayCore
 from gateway.exchange import Exchange
 from mesh.errors import EncodingError
 from mesh.log import get_logger
-from mesh.messages import Buffer, Figures, Hop, Kind, Meta, Outcome, Path, StageFacts
+from mesh.messages import Buffer, Figures, Kind, Meta, Outcome, Path
 
 _log = get_logger()
 _BROKEN = "the gateway could not write the answer"
@@ -99,15 +99,22 @@ class Desk:
         self._me = core.links.me
         self._boot = b"%x-" % self._me
 
-    def learn(self, paths: Mapping[str, Path], facts: Mapping[Hop, StageFacts]) -> None:
-        """Routes lead there, and replicas have told this of their stages: answer, and ask, so."""
+    def learn(self) -> None:
+        """The roster knows more of where routes lead and what stages are: answer, and ask, so."""
+        roster = self.core.roster
         for route in self.routes.values():
-            route.path = paths[route.endpoint]
-            known = [facts[hop] for hop in route.path if hop in facts]
+            route.path = roster.routes[route.endpoint]
+            # Also of a version that is coming: what waits when it takes over has been asked then.
+            known = [stage for (name, _), stage in roster.facts.items() if name in route.stages]
             route.wants_meta = any(stage.wants_meta for stage in known)
-            last = facts.get(route.path[-1])
-            if last is not None and last.mime.isascii() and last.mime.isprintable():
-                route.mime = last.mime.encode()
+            route.mime = self._mime(route.path, route.mime)
+
+    def _mime(self, path: Path, otherwise: bytes) -> bytes:
+        """What the last stage of a path says that its results are, if it says so rightly."""
+        last = self.core.roster.facts.get(path[-1])
+        if last is None or not (last.mime.isascii() and last.mime.isprintable()):
+            return otherwise
+        return last.mime.encode()
 
     def measure(self, figures: Iterable[Figures]) -> None:
         """Batches were like this: know what requests grow to."""
@@ -310,12 +317,15 @@ class Desk:
                 else:
                     timing = answers.server_timing(route.stages, outcome.timings)
                     body = _whole(outcome.buffers)
+                    mime = route.mime
+                    if request.path is not route.path:  # of a former version
+                        mime = self._mime(request.path, mime)
                     status = 200
                     took(now - request.arrived)
                     if len(body) <= answers.INLINE:
-                        exchange.respond(answers.result(request_id, route.mime, timing, body))
+                        exchange.respond(answers.result(request_id, mime, timing, body))
                     else:
-                        head = answers.result_head(request_id, route.mime, timing, len(body))
+                        head = answers.result_head(request_id, mime, timing, len(body))
                         exchange.respond(head, body)
             except Exception as error:  # noqa: BLE001 - one that cannot be answered costs no other
                 status = self._break(exchange, request_id, error)

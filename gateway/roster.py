@@ -34,6 +34,7 @@ class Roster:
         restart_grace: seconds for which a stage may have no replica before its requests are
             refused; also at the start.
         version: of the revision that the routes lead through.
+        routes_name: what replicas whose pipeline has the same routes call them.
 
     Attributes:
         facts: what each stage's replicas said of it, the newest last; also while it has none.
@@ -44,6 +45,7 @@ class Roster:
     now: float
     restart_grace: float = RESTART_GRACE
     version: str = ""
+    routes_name: str = ""
     sessions: dict[int, Session] = field(default_factory=dict)
     facts: dict[Hop, StageFacts] = field(default_factory=dict)
     is_coming: bool = False
@@ -158,7 +160,8 @@ class Roster:
     def _comes(self, facts: StageFacts) -> bool:
         """Whether a replica is of a later version, for a stage that the routes lead through."""
         is_known = any(facts.name == stage for stage, _ in self._since)
-        return is_known and is_later(facts.version, self.version)
+        is_same = facts.routes == self.routes_name
+        return is_known and is_same and is_later(facts.version, self.version)
 
     def _coming(self) -> list[StageFacts]:
         """A replica's word for each later revision that is there in part or as a whole."""

@@ -76,6 +76,7 @@ class Gateway:
             settings.restart_grace,
             process.version,
         )
+        self._core.roster.routes_name = process.routes_name
         keys = Keys(settings.keys, (), "gateway") if settings.keys else None
         self._network = ZmqNetwork(monotonic, self._watch, self._unwatch, keys)
         self._links.admits = self._network.objection
@@ -224,7 +225,7 @@ class Gateway:
     def _answer(self, now: float) -> None:
         if self._core.met_stage:
             self._core.met_stage = False
-            self._desk.learn(self._core.roster.routes, self._core.roster.facts)
+            self._desk.learn()
         while self._core.journal:
             self._tell(self._core.journal.pop(0))
         if self._core.ended:

@@ -244,6 +244,7 @@ class StageFacts(NamedTuple):
         mime: content type of the results, if this is a path's last stage.
         schema: JSON schemas of input and output as a JSON text, or "".
         version: the user's word for the revision; a later one takes the routes over.
+        routes: a short name of all routes; a version with other ones never takes over.
     """
 
     name: str
@@ -256,6 +257,7 @@ class StageFacts(NamedTuple):
     mime: str = "application/json"
     schema: str = ""
     version: str = ""
+    routes: str = ""
 
 
 @dataclass(slots=True)

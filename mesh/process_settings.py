@@ -24,6 +24,7 @@ class GatewayProcess:
         run_folder: private folder of this run, ``""`` where there is none.
         log_level: one of `LEVELS`.
         version: see `MeshSettings.version`.
+        routes_name: see `MeshSettings.routes_name`.
         number: 1 for the host's first gateway process, and so on.
         doors: descriptors of the bound sockets of the HTTP port; none where it is to bind them.
         crowd: descriptor of the memory in which those who share the port count connections.
@@ -39,6 +40,7 @@ class GatewayProcess:
     run_folder: str = ""
     log_level: str = "info"
     version: str = ""
+    routes_name: str = ""
     number: int = 1
     doors: tuple[int, ...] = ()
     crowd: int = -1
@@ -80,6 +82,7 @@ class ReplicaProcess:
         log_level: one of `LEVELS`.
         keys: folder of keys, ``""`` for plain links.
         version: see `MeshSettings.version`.
+        routes_name: see `MeshSettings.routes_name`.
     """
 
     mesh: str
@@ -96,6 +99,7 @@ class ReplicaProcess:
     log_level: str = "info"
     keys: str = ""
     version: str = ""
+    routes_name: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As plain values for `json.dumps`."""

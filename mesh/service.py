@@ -157,6 +157,7 @@ class Service:
             log_level=self._settings.log_level,
             keys=self._settings.gateway.keys,
             version=self._settings.version,
+            routes_name=self._settings.routes_name,
         )
 
     def _gateways(self) -> tuple[str, ...]:
@@ -221,6 +222,7 @@ def gateway_process(settings: MeshSettings, bind: str) -> GatewayProcess:
         stages=settings.stages,
         log_level=settings.log_level,
         version=settings.version,
+        routes_name=settings.routes_name,
     )
 
 

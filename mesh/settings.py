@@ -239,10 +239,16 @@ class MeshSettings:
         Two processes with the same revision fit together. How many replicas there are, how they
         batch and where they listen may differ from host to host, and is no part of it.
         """
-        routes = {path: list(stages) for path, stages in self.routes.items()}
         classes = {one.name: [one.worker, one.idempotent] for one in self.stages.values()}
-        text = json.dumps([self.name, self.version, routes, classes], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return _named([self.name, self.version, self._plain_routes(), classes])
+
+    @property
+    def routes_name(self) -> str:
+        """Short name of the routes alone: one of two versions with the same may take over."""
+        return _named(self._plain_routes())
+
+    def _plain_routes(self) -> dict[str, list[str]]:
+        return {path: list(stages) for path, stages in self.routes.items()}
 
     def feeds(self, stage: str) -> bool:
         """Whether another stage follows this one on some route."""
@@ -257,6 +263,10 @@ class MeshSettings:
         """Where replicas in other processes find the gateways, all processes of each."""
         named = self.gateways or (self.gateway.bind or DEFAULT_BIND,)
         return tuple(one for name in named for one in addresses(name, self.gateway.processes))
+
+
+def _named(plain: object) -> str:
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def is_reserved(path: str) -> bool:

@@ -214,7 +214,8 @@ def _read_role(role: Any) -> Role:
 
 
 def _read_stage(fields: Body) -> StageFacts:
-    name, revision, batch, timeout, pool, repeatable, wants_meta, mime, schema, version = fields
+    name, revision, batch, timeout, pool, repeatable, wants_meta, *texts = fields
+    mime, schema, version, routes = texts
     if type(repeatable) is not bool or type(wants_meta) is not bool:
         raise TypeError("the stage's facts have wrong types")
     return StageFacts(
@@ -228,6 +229,7 @@ def _read_stage(fields: Body) -> StageFacts:
         text(mime),
         text(schema, MAX_BODY),
         text(version),
+        text(routes),
     )
 
 

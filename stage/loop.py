@@ -2,8 +2,8 @@
 
 User code runs on the main thread only. While nothing computes the main thread also turns the
 node: a lone request then wakes one thread, not two. While a forward lasts, the *stand-in*, a
-second thread, turns it now and then, and shortly before the forward is expected to end: it receives
-the next batch, renews credit, answers heartbeats, drops what was cancelled, and notices SIGTERM.
+second thread, turns it now and then: it receives the next batch, renews credit, answers heartbeats,
+drops what was cancelled, and notices SIGTERM.
 Waking it for each message that comes would cost more than what the messages ask for, and none of
 that is wanted before the forward ends. Only while something is pressing (`Replica.is_pressed`) does
 it see to each at once.
@@ -35,7 +35,7 @@ from stage.runner import ItemOutcome, Runner
 
 LOOK_IN = 0.020  # seconds of a forward after which the stand-in looks in for the first time
 AGAIN = 0.050  # seconds from one look to the next; it delays PING, and so what is known of a link
-EARLY = 0.002  # seconds before a forward's expected end that it looks in, too
+EARLY = 0.002  # seconds before a forward's expected end that it looks in, if it is awake then
 PROMPT = 0.005  # seconds of a forward that outcomes of the one before need not wait for
 DEEP_SLEEP = 1.0  # seconds without a forward after which the stand-in waits without a timeout
 LONGEST_POLL = 1.0
@@ -169,7 +169,7 @@ class Loop:
         self._interrupted = False
         self._began = self._last_forward = monotonic()
         self._expected = seconds
-        self._look_at = self._began + min(LOOK_IN, seconds - EARLY)
+        self._look_at = self._began + min(LOOK_IN, seconds - EARLY, self._limit)
         self._computing = True
         if self._stand_in_sleeps or (seconds >= LOOK_IN and self._replica.is_pressed()):
             os.eventfd_write(self._nudge, 1)
@@ -214,9 +214,8 @@ class Loop:
 
     def _poll(self, now: float, longest: float = LONGEST_POLL) -> None:
         """Wait for something to happen, at most until something is due."""
-        if self._network.is_pending() or self._posted:
-            return
-        timeout = max(0.0, min(self._node.next_due() - now, longest))
+        pending = self._network.is_pending() or self._posted
+        timeout = 0.0 if pending else max(0.0, min(self._node.next_due() - now, longest))
         if self._wanted:
             return
         for fd, _ in self._epoll.poll(timeout):
@@ -296,10 +295,10 @@ class Loop:
                 self._turn(now)
                 self._judge(now)
                 ahead = self._began + self._expected - EARLY - now
-                self._look_at = now + (min(AGAIN, ahead) if ahead > 0 else AGAIN)
+                pause = self._until_look(now)
+                self._look_at = now + min(pause, AGAIN, ahead if ahead > 0 else AGAIN)
                 if not self._replica.is_pressed():
                     break
-                pause = self._until_look(now)
                 self._poll(now, pause)
                 self._excuse(monotonic() - now - pause)
 

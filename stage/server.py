@@ -120,6 +120,7 @@ def _identity(process: ReplicaProcess, worker: Worker) -> Identity:
         mime=worker.resp_mime_type,
         schema=_schema(worker),
         version=process.version,
+        routes=process.routes_name,
     )
     return Identity(
         incarnation=secrets.randbits(63) | 1,

@@ -659,3 +659,15 @@ def test_a_version_that_is_gone_and_done_is_forgotten(rig):
     rig.core.advance(9.0)
     assert rig.core.dispatchers.keys() == rig.core.roster.facts.keys() == {A2, B2}
     assert rig.core.next_due() == float("inf")
+
+
+def test_what_a_replica_of_a_former_version_holds_is_not_lost_with_it(rig):
+    """It met us anew after the move, so it is none of ours, and was fed straight all the same."""
+    request = rig.submit()
+    rig.tasks(rig.first)
+    turn_over(rig)
+    stranger = rig.meet(13, B)
+    rig.hear(rig.first, notes=[Note(request.number, 1, 1, 13)])
+    assert request.holder == 13
+    rig.lose(stranger, 6.0)
+    assert rig.tasks(rig.core.links.sessions[21], 7.0) == [request]

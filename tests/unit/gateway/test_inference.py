@@ -79,6 +79,10 @@ class Rig:
         ((status, headers, body),) = self.wire.answers()
         return status, headers, body
 
+    def learn(self, facts):
+        self.core.roster.facts.update(facts)
+        self.desk.learn()
+
     def refused(self):
         ((status, headers, body),) = self.wire.answers()
         return status, json.loads(body)["error"], headers
@@ -324,27 +328,24 @@ def test_what_it_asks_for_in_no_words_of_ours_is_refused_before_it_enters(rig):
 # --- what replicas tell of their stages -----------------------------------------------------------
 
 
-ROUTES = {"/inference": PATH}
-
-
 def facts(stage, **more):
     return StageFacts(stage, "", 1, 3.0, 1 << 20, **more)
 
 
 def test_the_last_stage_says_what_its_results_are(rig):
-    rig.desk.learn(ROUTES, {PATH[1]: facts("b", mime="image/png")})
+    rig.learn({PATH[1]: facts("b", mime="image/png")})
     assert rig.end(rig.submit(), buffers=[b"1"])[1]["Content-Type"] == "image/png"
-    rig.desk.learn(ROUTES, {PATH[0]: facts("a", mime="text/plain")})
+    rig.learn({PATH[0]: facts("a", mime="text/plain")})
     assert rig.route.mime == b"image/png"
 
 
 def test_a_content_type_that_is_none_is_not_believed(rig):
-    rig.desk.learn(ROUTES, {PATH[1]: facts("b", mime="a\r\nX: y")})
+    rig.learn({PATH[1]: facts("b", mime="a\r\nX: y")})
     assert rig.route.mime == b"application/json"
 
 
 def test_any_stage_may_ask_for_the_requests_particulars(rig):
-    rig.desk.learn(ROUTES, {PATH[0]: facts("a", wants_meta=True)})
+    rig.learn({PATH[0]: facts("a", wants_meta=True)})
     assert rig.route.wants_meta
     exchange = rig.exchange(target=b"/inference?a=1&b=2")
     exchange.headers = [(b"X-User", b"me")]
@@ -465,11 +466,31 @@ def test_an_answer_that_cannot_be_given_costs_no_other(caplog):
     assert len(rig.wire.answers()) == 2
 
 
-def test_a_route_that_moved_leads_elsewhere(rig):
-    path = tuple((stage, "2") for stage, _ in PATH)
-    later = StageFacts("b", "2", 1, 3.0, 1 << 20, mime="image/png", version="2")
+def move(rig):
+    """A later version takes over; its results are images, and it wants to know of the requests."""
+    more = {"mime": "image/png", "version": "2", "wants_meta": True}
+    later = StageFacts("b", "2", 1, 3.0, 1 << 20, **more)
+    rig.learn({("b", "2"): later})
     rig.core.roster.move(later, NOW)
     rig.core.queues.move(rig.core.roster.routes)
-    rig.desk.learn(rig.core.roster.routes, {path[1]: later})
-    assert rig.submit().request.path == path
+    rig.desk.learn()
+
+
+def test_a_route_that_moved_leads_elsewhere(rig):
+    move(rig)
+    assert rig.submit().request.path == tuple((stage, "2") for stage, _ in PATH)
     assert rig.route.mime == b"image/png"
+
+
+def test_results_of_a_former_version_are_what_it_said(rig):
+    rig.learn({PATH[1]: facts("b")})
+    exchange = rig.submit()
+    rig.core.queues.withdraw(exchange.request)  # a replica has it
+    move(rig)
+    status, headers, _ = rig.end(exchange, buffers=[b"[1]"])
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+
+
+def test_what_waits_when_a_version_takes_over_was_asked_what_that_wants(rig):
+    rig.learn({("b", "2"): facts("b", version="2", wants_meta=True)})
+    assert rig.submit().request.meta is not None

@@ -158,6 +158,13 @@ def test_a_stage_that_no_route_knows_is_none_of_ours():
     assert roster.joined(replica(31, ("z", "r2"), version="2")) is None
 
 
+def test_a_version_with_other_routes_is_none_of_ours():
+    roster = old_and_new()
+    roster.routes_name = "ab"
+    assert roster.joined(replica(31, ("a", "r3"), version="3", routes="abc")) is None
+    assert roster.joined(replica(32, ("a", "r4"), version="4", routes="ab")) == ("a", "r4")
+
+
 def test_the_latest_that_stands_is_followed():
     roster = old_and_new()
     add(roster, 23, C2, "2")

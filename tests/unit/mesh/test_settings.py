@@ -78,6 +78,8 @@ def test_the_revision_is_of_what_a_request_meets() -> None:
     assert plain.revision == more.revision
     newer = described(version="2")
     assert len({plain.revision, other.revision, shorter.revision, newer.revision}) == 4
+    same = {each.routes_name for each in (plain, more, other, newer)}
+    assert same == {plain.routes_name} != {shorter.routes_name}
 
 
 def test_who_feeds_whom() -> None:

@@ -419,7 +419,20 @@ def test_a_valid_message_with_its_frames_shuffled_doubled_or_lost(data: st.DataO
             [
                 framed(
                     Type.HELLO,
-                    [1, 1, "", [], 0, 0, "", ["s", "", 1, 1.0, 1, 1, 0, "", "", ""], "", 0, [], 0],
+                    [
+                        1,
+                        1,
+                        "",
+                        [],
+                        0,
+                        0,
+                        "",
+                        ["s", "", 1, 1.0, 1, 1, 0, "", "", "", ""],
+                        "",
+                        0,
+                        [],
+                        0,
+                    ],
                 )[0]
             ],
             "HELLO: the stage's facts have wrong types",
