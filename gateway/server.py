@@ -33,6 +33,7 @@ from mesh.instructions import Identity
 from mesh.lifeline import Lifeline
 from mesh.links import Links
 from mesh.log import get_logger
+from mesh.memory import keep_freed
 from mesh.messages import Role
 from mesh.metrics import Levels, Metrics
 from mesh.node import Node
@@ -189,6 +190,7 @@ class Gateway:
         gc.collect()
         gc.freeze()  # what lives now lives for ever: no collection need look at it again
         gc.set_threshold(_MANY_OBJECTS)
+        keep_freed()
         shown = bracketed(host)
         _log.info("gateway %x serves http://%s:%d, replicas at %s", self.me, shown, port, bind)
         self._lifeline.ready(self.me, http=f"{shown}:{port}", bind=bind)

@@ -25,6 +25,9 @@ class Knocker:
     Args:
         clock: monotonic time in seconds.
 
+    Attributes:
+        awaiting: an answer may come, or was not told yet; else there is nothing to ask for.
+
     Example:
         >>> import time
         >>> knocker = Knocker(time.monotonic)
@@ -35,6 +38,7 @@ class Knocker:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
+        self.awaiting = False
         self._answers: list[Answer] = []
         self._asked: dict[int, tuple[socket.socket, list[float]]] = {}
 
@@ -51,6 +55,7 @@ class Knocker:
             address: such as ``tcp://10.0.0.7:7000`` or ``ipc:///run/x.sock``. A host that is
                 named needs a resolver, and is not asked. Others wrote it, so it may be anything.
         """
+        self.awaiting = True
         self._forget(peer)
         place = _place(address)
         # No descriptor is left; or nobody can have such an address.
@@ -90,6 +95,7 @@ class Knocker:
         if self._asked:
             self._look(self._clock())
         answers, self._answers = self._answers, []
+        self.awaiting = bool(self._asked)
         return answers
 
     def _look(self, now: float) -> None:

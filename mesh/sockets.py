@@ -22,6 +22,7 @@ from mesh.security import Check, Keys
 
 # Past the sugar's keyword and enum handling, which costs 1 µs per call.
 _send: Callable[..., object] = zmq.backend.Socket.send
+_recv: Callable[..., Any] = zmq.backend.Socket.recv
 _get: Callable[..., Any] = zmq.backend.Socket.get
 _poll: Callable[..., Any] = zmq.backend.zmq_poll
 _IN = int(zmq.POLLIN)
@@ -63,6 +64,9 @@ class _Dialled:
         self.poll = [(socket, _EITHER)]
         self.fd: int = _get(socket, zmq.FD)
         self.opened = False
+
+    def take(self) -> Event:
+        return Happened.MESSAGE, self.link, _receive_frames(self.socket)
 
 
 def _nobody(fd: int) -> None:
@@ -245,23 +249,20 @@ class ZmqNetwork:
 
     def is_pending(self) -> bool:
         """Whether a socket was touched since its EVENTS were read."""
-        return self._look_at_router or bool(self._touched) or self._knocker.is_answered
+        if self._look_at_router or self._touched:
+            return True
+        return self._knocker.awaiting and self._knocker.is_answered
 
     def next_due(self) -> float:
         """When the next look for a vanished consumer, or for an answered knock, is due."""
-        probe = self._probes[0] if self._probes else float("inf")
-        return min(probe, self._knocker.next_due())
+        due = self._probes[0] if self._probes else float("inf")
+        return min(due, self._knocker.next_due()) if self._knocker.awaiting else due
 
     def receive(self, ready: Iterable[int] = ()) -> list[Event]:
         """Drain the sockets at these descriptors and those that were touched."""
         events: list[Event] = []
         for fd in ready:
-            if fd == self._router_fd:
-                self._look_at_router = True
-            elif fd == self._monitor_fd:
-                self._drain_monitor()
-            elif fd in self._by_fd:
-                self._touched.add(self._by_fd[fd])
+            self._heed(fd, events)
         if self._look_at_router:
             self._drain_router(events)
         if self._touched:
@@ -271,25 +272,46 @@ class ZmqNetwork:
         if self._probes and self._probes[0] <= self._clock():
             self._probes.pop(0)
             events.append((Happened.DOUBT, 0, ()))
-        for peer, somebody in self._knocker.answers():
-            events.append((Happened.SOMEBODY if somebody else Happened.NOBODY, peer, ()))
+        if self._knocker.awaiting:
+            self._hear_knocks(events)
         return events
 
+    def _heed(self, fd: int, events: list[Event]) -> None:
+        """Take what a descriptor promised, nearly always a message, without asking once more."""
+        try:
+            if fd == self._router_fd:
+                self._look_at_router = True
+                events.append(self._take_routed())
+            elif fd == self._monitor_fd:
+                self._drain_monitor()
+            elif fd in self._by_fd:
+                dialled = self._by_fd[fd]
+                self._touched.add(dialled)
+                if dialled.opened:
+                    events.append(dialled.take())
+        except zmq.Again:  # it was about something else, or somebody looked meanwhile
+            return
+
+    def _hear_knocks(self, events: list[Event]) -> None:
+        for peer, somebody in self._knocker.answers():
+            events.append((Happened.SOMEBODY if somebody else Happened.NOBODY, peer, ()))
+
     def _drain_router(self, events: list[Event]) -> None:
-        router = self._router
-        assert router is not None
         for _ in range(_TURN):
             if not _poll(self._router_poll, 0):
                 self._look_at_router = False
                 return
-            identity = router.recv(_LAST)
-            link = self._by_id.get(identity)
-            if link is None:
-                frames, key = self._first_frames(router)
-                link = self._name(identity, key)
-            else:
-                frames = _receive_frames(router)
-            events.append((Happened.MESSAGE, link, frames))
+            events.append(self._take_routed())
+
+    def _take_routed(self) -> Event:
+        router = self._router
+        assert router is not None
+        identity = _recv(router, _LAST)
+        link = self._by_id.get(identity)
+        if link is not None:
+            return Happened.MESSAGE, link, _receive_frames(router)
+        frames, key = self._first_frames(router)
+        return Happened.MESSAGE, self._name(identity, key), frames
 
     def _first_frames(self, router: zmq.Socket[bytes]) -> tuple[list[Frame], str]:
         """Of somebody new: its first message, and the key by which it was let in."""
@@ -311,7 +333,6 @@ class ZmqNetwork:
         return self._accepted
 
     def _drain_dialled(self, dialled: _Dialled, events: list[Event]) -> None:
-        socket = dialled.socket
         state = _events(dialled.poll)
         if not dialled.opened and state & _OUT:
             dialled.opened = True
@@ -319,7 +340,7 @@ class ZmqNetwork:
         for _ in range(_TURN):
             if not state & _IN:
                 break
-            events.append((Happened.MESSAGE, dialled.link, _receive_frames(socket)))
+            events.append(dialled.take())
             state = _events(dialled.poll)
         if state & _IN:
             self._touched.add(dialled)
@@ -359,10 +380,9 @@ def _send_frames(socket: zmq.Socket[bytes], frames: Sequence[Frame]) -> None:
 
 def _receive_frames(socket: zmq.Socket[bytes]) -> list[Frame]:
     """One multipart: the first frame as bytes, large payloads as views of libzmq's memory."""
-    frames: list[Frame] = [socket.recv(_LAST)]
-    more = _get(socket, zmq.RCVMORE)
-    while more:
-        frame = socket.recv(_LAST, copy=False)
+    frame = _recv(socket, _LAST, False)  # it knows whether more follow; to ask takes longer
+    frames: list[Frame] = [frame.bytes]
+    while frame.more:
+        frame = _recv(socket, _LAST, False)
         frames.append(frame.buffer)
-        more = frame.more
     return frames

@@ -133,23 +133,31 @@ class Loop:
 
     def _serve(self) -> None:
         replica = self._replica
+        rested = False  # nothing waits, and since the node was flushed nothing has come
         while not self._is_over():
             now = monotonic()
-            self._receive(now)
-            batch = replica.next_batch(now)
-            if batch is None:
+            if self._receive(now) or not rested:
+                batch = replica.next_batch(now)
+                if batch is not None:
+                    rested = self._run(batch, now)
+                    continue
                 self._node.flush(now)
-                self._poll(now)
-                continue
-            seconds = replica.batcher.predict(len(batch.tasks))
-            if seconds < PROMPT:
-                self._compute(batch, LOOK_IN)
-                self._node.flush(monotonic())
-            else:  # with the next batch chosen first, one flush serves what was and what will be
-                self._node.flush(now)
-                self._compute(batch, seconds)
+            self._poll(now)
+            rested = False
         replica.part(monotonic())
         self._linger()
+
+    def _run(self, batch: Batch, now: float) -> bool:
+        """Compute a batch; returns whether all that follows from it was seen to."""
+        seconds = self._replica.batcher.predict(len(batch.tasks))
+        if seconds >= PROMPT:
+            # With the next batch chosen first, one flush serves what was and what will be.
+            self._node.flush(now)
+            self._compute(batch, seconds)
+            return False
+        self._compute(batch, LOOK_IN)
+        self._node.flush(monotonic())
+        return not self._replica.batcher
 
     def _is_over(self) -> bool:
         if not self._replica.draining:
@@ -171,7 +179,7 @@ class Loop:
         self._expected = seconds
         self._look_at = self._began + min(LOOK_IN, seconds - EARLY, self._limit)
         self._computing = True
-        if self._stand_in_sleeps or (seconds >= LOOK_IN and self._replica.is_pressed()):
+        if self._stand_in_sleeps or (seconds > LOOK_IN and self._replica.is_pressed()):
             os.eventfd_write(self._nudge, 1)
         self._lock.release()
         try:
@@ -206,11 +214,12 @@ class Loop:
         self._receive(now)
         self._node.flush(now)
 
-    def _receive(self, now: float) -> None:
+    def _receive(self, now: float) -> bool:
         ready, self._ready = self._ready, []
+        posted = bool(self._posted)
         while self._posted:
             self._posted.pop(0)(now)
-        self._node.receive(now, ready)
+        return self._node.receive(now, ready) or posted
 
     def _poll(self, now: float, longest: float = LONGEST_POLL) -> None:
         """Wait for something to happen, at most until something is due."""

@@ -155,7 +155,9 @@ class Onward:
 
     def is_waiting(self) -> bool:
         """Whether `advance` has anything to do."""
-        return any(outlet.waiting or outlet.unfit for outlet in self._outlets.values())
+        if not self._outlets:
+            return False
+        return any([outlet.waiting.count or outlet.unfit for outlet in self._outlets.values()])
 
     def advance(self, now: float) -> Leavings:
         """Send what can be sent; return what cannot."""
@@ -193,7 +195,9 @@ class Onward:
 
     def next_due(self) -> float:
         """When outputs will have waited for too long."""
-        due = (outlet.stuck_at for outlet in self._outlets.values() if outlet.waiting)
+        if not self._outlets:
+            return NEVER
+        due = [outlet.stuck_at for outlet in self._outlets.values() if outlet.waiting.count]
         return min(due, default=NEVER)
 
 

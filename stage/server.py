@@ -18,6 +18,7 @@ from mesh.lifeline import Lifeline
 from mesh.links import Links
 from mesh.loading import explain, load
 from mesh.log import get_logger
+from mesh.memory import keep_freed
 from mesh.messages import Role, StageFacts
 from mesh.process_settings import ReplicaProcess
 from mesh.security import Keys
@@ -45,6 +46,7 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
     runner.warm_up()
     gc.collect()
     gc.freeze()  # model and libraries live for ever: no collection need look at them again
+    keep_freed()
     loop = Loop(runner, _log, process.timeout, settings.kill_grace)
     network = ZmqNetwork(monotonic, loop.watch, loop.unwatch, _keys(process))
     discovery = None

@@ -95,6 +95,7 @@ SHELL = frozenset(
         "mesh/lifeline.py",
         "mesh/loading.py",
         "mesh/log.py",
+        "mesh/memory.py",
         "mesh/metrics.py",
         "mesh/mixin/__init__.py",
         "mesh/node.py",
