@@ -262,7 +262,7 @@ class Connection(Vetting):
         self._lesson = None
         for kind, index in plan.told:
             exchange.hear(kind, values[index].strip())
-        if plan.framing or (plan.length >= 0 and len(values[plan.length]) > self._shared.short):
+        if plan.framing or self._declared > self._shared.small:
             self._weigh(plan, values)
         elif plan.plain and direct and not connection:
             self._lesson = (target, values[plan.length])

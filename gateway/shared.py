@@ -13,6 +13,8 @@ from gateway import answers
 from gateway.exchange import Inference, Limits, Turn
 
 # Heads remembered at most, and bytes of each: 2 MB in all.
+# A body that is declared to be at least this long needs room before any of it is looked at.
+LARGE: Final = 64 * 1024
 _MOST: Final = 1024
 _LONGEST: Final = 2048
 
@@ -75,7 +77,7 @@ class Shared:
         known: heads of plain inference requests that were parsed once, to target and length of
             the body.
         host: the last Host that was found to be one: clients repeat it.
-        short: how many digits a Content-Length may have without being worth a look.
+        small: bytes that a body may have without being worth a look before it comes.
         room: for the bodies of pages' requests.
     """
 
@@ -91,14 +93,14 @@ class Shared:
     leaving: bool = False
     numbers: count[int] = field(default_factory=count)
     known: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
-    short: int = 0
+    small: int = 0
     host: bytes = b""
     room: Room = field(init=False)
 
     def __post_init__(self) -> None:
-        """Derive `short` and `room` from the limits."""
+        """Derive `small` and `room` from the limits."""
         self.room = Room(max(self.limits.page_bytes, self.limits.max_body))
-        self.short = min(4, len(str(self.limits.max_body)) - 1)
+        self.small = min(LARGE - 1, self.limits.max_body)
 
     @property
     def excess(self) -> int:

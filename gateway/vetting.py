@@ -14,12 +14,10 @@ from gateway import heads
 from gateway.exchange import CLOSE, KEEP, Exchange
 from gateway.lane import Lane, Refused
 from gateway.pages import Page, turn_for
-from gateway.shared import Shared
+from gateway.shared import LARGE, Shared
 from gateway.tunnel import Tunnel
 from mesh.messages import Buffer
 
-# A body that is declared to be at least this long needs room before any of it is looked at.
-_LARGE: Final = 64 * 1024
 # Bytes by which the room for a body of unknown length grows.
 STEP: Final = 64 * 1024
 TOO_LONG: Final = "request line and headers are too long"
@@ -98,7 +96,7 @@ class Vetting(Lane):
         if size > self._shared.limits.max_body:
             raise self._too_large()
         expectation = framing.get(heads.EXPECT)
-        if chunked or size >= _LARGE or expectation:
+        if chunked or size >= LARGE or expectation:
             self._admit(STEP if chunked else size)
         if expectation is not None and (chunked or size):
             self._expect(expectation)

@@ -90,14 +90,16 @@ class _Histogram:
         self.bounds = bounds
         self.series: dict[str, tuple[list[int], list[float]]] = {}  # counts, [sum]
 
-    def observe(self, stage: str, value: float) -> None:
+    def observe(self, stage: str, *values: float) -> None:
         series = self.series.get(stage)
         if series is None:
             stage = stage if len(self.series) < _MOST_LABELS else "other"
             series = self.series.setdefault(stage, ([0] * (len(self.bounds) + 1), [0.0]))
         counts, total = series
-        counts[bisect_left(self.bounds, value)] += 1
-        total[0] += value
+        bounds = self.bounds
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+        total[0] += sum(values)
 
 
 class Metrics(Collector):
@@ -145,9 +147,8 @@ class Metrics(Collector):
         for each in figures:
             self._observe(each)
         durations, self._durations = self._durations, []
-        observe = self._histograms["process_duration_second"].observe
-        for duration in durations:
-            observe("total", duration)
+        if durations:
+            self._histograms["process_duration_second"].observe("total", *durations)
 
     def _observe(self, figures: Figures) -> None:
         stage = figures.stage

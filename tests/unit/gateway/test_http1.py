@@ -180,7 +180,7 @@ def test_only_whole_plain_requests_are_learnt() -> None:
         [post(b"abc", lines="Connection: close\r\n")],
         [post(b"abc", path="/meta")],
         [chunked(b"abc")],
-        [post(b"x" * 20_000)],
+        [post(b"x" * 64 * 1024)],
         [b"\r\n" + post(b"abc")[:-3], b"abc"],
         [post(b"abc", lines="X-Long: " + "x" * 3000 + "\r\n")],
     ):
@@ -188,6 +188,17 @@ def test_only_whole_plain_requests_are_learnt() -> None:
         for segment in segments:
             connection.data_received(segment)
     assert common.known == {}
+
+
+def test_the_head_of_ten_kilobytes_is_learnt_unless_so_much_is_too_much() -> None:
+    common = shared(Inference(at_once=True))
+    connect(common)[0].data_received(post(b"x" * 10_000))
+    assert list(common.known.values()) == [(b"/inference", 10_000)]
+    narrow = shared(Inference(at_once=True), Limits(max_body=9_999))
+    connection, transport = connect(narrow)
+    connection.data_received(post(b"x" * 10_000))
+    assert statuses(transport.take()) == [413]
+    assert narrow.known == {}
 
 
 @given(st.lists(st.sampled_from([post(b"abc"), post(b"ab"), post(b"")]), max_size=4), st.data())
