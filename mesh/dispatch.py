@@ -121,7 +121,8 @@ class Dispatcher:
             free = [s for s in free if s.peer not in task.tried] or free
         known = [s.pace for s in free if s.pace]
         fastest = min(known) if known else 1.0
-        return max(free, key=lambda s: _freedom(s) / max(s.pace or fastest, SLIGHT))
+        ways = [_freedom(s) / max(s.pace or fastest, SLIGHT) for s in free]
+        return free[ways.index(max(ways))]
 
     def _fill(self, session: Session, share: int, free: list[Session]) -> Bundle:
         """Take what goes to this session: a batch, or its share where batches are small."""

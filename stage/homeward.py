@@ -51,7 +51,7 @@ class Homeward:
 
     def post(self, owner: int, outcome: Outcome) -> None:
         """Have an outcome go at the end of this turn."""
-        parcel = self._parcel(owner)
+        parcel = self._parcels.get(owner) or self._parcel(owner)
         nbytes = _ROW + sum(map(len, outcome.buffers))
         if outcome.text:
             nbytes += 4 * min(len(outcome.text), MAX_TEXT)

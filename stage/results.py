@@ -38,7 +38,20 @@ def results_of(batch: Batch, items: Sequence[Item]) -> list[Result]:
         if item.code:
             results.append(_failure(task, timings, item.code, item.text))
         elif len(task.path) == 1:
-            results.append(_result(task, timings, item))
+            results.append(
+                Outcome(
+                    task.number,
+                    task.attempt,
+                    Kind.RESULT,
+                    task.hop,
+                    timings,
+                    item.buffers,
+                    item.content_type,
+                    "",
+                    item.status,
+                    item.headers,
+                )
+            )
         else:
             results.append(_onward(task, timings, item.buffers))
     return results
@@ -71,21 +84,6 @@ def unsendable(of: Task | Outcome, hop: int, text: str) -> Outcome:
     timings = of.timings
     return Outcome(
         of.number, of.attempt, Kind.FAILURE, hop, timings, label="encoding_error", text=text
-    )
-
-
-def _result(task: Task, timings: tuple[int, ...], item: Item) -> Outcome:
-    return Outcome(
-        task.number,
-        task.attempt,
-        Kind.RESULT,
-        task.hop,
-        timings,
-        item.buffers,
-        item.content_type,
-        "",
-        item.status,
-        item.headers,
     )
 
 

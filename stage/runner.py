@@ -234,18 +234,38 @@ class Runner:
 
     def _batch(self, tasks: list[Task]) -> list[ItemOutcome]:
         """Decode each, forward what decoded, encode each."""
-        items = [self._attempt(self._decode, task) for task in tasks]
+        items = self._decoded(tasks)
         inputs = [item for item in items if type(item) is not ItemOutcome]
         if len(inputs) == len(tasks):
             decoded = tasks
         else:
             pairs = zip(tasks, items, strict=True)
             decoded = [task for task, item in pairs if type(item) is not ItemOutcome]
-        results = iter(self._forward(decoded, inputs) if inputs else ())
-        return [
-            item if type(item) is ItemOutcome else self._attempt(self._encode, task, next(results))
-            for task, item in zip(tasks, items, strict=True)
-        ]
+        results = self._encoded(decoded, self._forward(decoded, inputs) if inputs else ())
+        if decoded is tasks:
+            return results
+        rest = iter(results)
+        return [item if type(item) is ItemOutcome else next(rest) for item in items]
+
+    def _decoded(self, tasks: list[Task]) -> list[Any]:
+        """Each task's input, or the `ItemOutcome` of its failure."""
+        decode, items = self._decode, []
+        for task in tasks:
+            try:
+                items.append(decode(task))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is one item's failure
+                items.append(self._failure(error))
+        return items
+
+    def _encoded(self, tasks: list[Task], results: Sequence[Any]) -> list[ItemOutcome]:
+        """What became of each task, given its result."""
+        encode, outcomes = self._encode, []
+        for task, result in zip(tasks, results, strict=True):
+            try:
+                outcomes.append(encode(task, result))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is one item's failure
+                outcomes.append(self._failure(error))
+        return outcomes
 
     def _forward(self, tasks: list[Task], inputs: list[Any]) -> list[Any]:
         """Run the batch; its failure becomes each input's result."""
