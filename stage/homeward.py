@@ -51,13 +51,15 @@ class Homeward:
 
     def post(self, owner: int, outcome: Outcome) -> None:
         """Have an outcome go at the end of this turn."""
-        parcel = self._parcels.get(owner) or self._parcel(owner)
+        parcel = self._parcels.get(owner)
+        if parcel is None:
+            parcel = self._parcels[owner] = Parcel()
         nbytes = _ROW + sum(map(len, outcome.buffers))
         if outcome.text:
             nbytes += 4 * min(len(outcome.text), MAX_TEXT)
         if parcel.outcomes and (parcel.nbytes + nbytes > PART_SIZE or len(parcel.outcomes) >= MANY):
             self._send(owner, self._parcels.pop(owner), [])
-            parcel = self._parcel(owner)
+            parcel = self._parcels[owner] = Parcel()
         parcel.outcomes.append(outcome)
         parcel.nbytes += nbytes
 
@@ -95,11 +97,11 @@ class Homeward:
         """Post what is ready on the owners' sessions."""
         if now >= self._notes_at:
             for owner in self._notes:
-                self._parcel(owner)
+                self._parcels.setdefault(owner, Parcel())
         due = now >= self._figures_at
         if due:
             for owner in self._figures:
-                self._parcel(owner)
+                self._parcels.setdefault(owner, Parcel())
         if self._parcels:
             parcels, self._parcels = self._parcels, {}
             for owner, parcel in parcels.items():
@@ -112,12 +114,6 @@ class Homeward:
     def next_due(self) -> float:
         """When notes or figures must go."""
         return min(self._notes_at, self._figures_at)
-
-    def _parcel(self, owner: int) -> Parcel:
-        parcel = self._parcels.get(owner)
-        if parcel is None:
-            parcel = self._parcels[owner] = Parcel()
-        return parcel
 
     def _send(self, owner: int, parcel: Parcel, figures: list[Figures]) -> None:
         notes = self._notes.pop(owner, [])

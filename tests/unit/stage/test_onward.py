@@ -40,6 +40,7 @@ def sent(session):
 
 
 def test_nobody_is_there(onward):
+    assert (onward.is_waiting(), onward.next_due()) == (False, NEVER)
     assert not onward.push(output(1))
     assert (len(onward), onward.next_due()) == (0, NEVER)
 
