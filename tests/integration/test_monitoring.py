@@ -144,16 +144,19 @@ def named_alerts():
     return re.findall(r"alert: (\w+)", (MONITORING / "alerts.yml").read_text())
 
 
+def said(command):
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def composed(*files):
     """Both files as Compose reads them, which needs no engine."""
     for command in (["docker-compose"], ["docker", "compose"]):
-        if shutil.which(command[0]):
-            command += [word for name in files for word in ("-f", str(ROOT / name))]
-            command.append("config")
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if "is not a docker command" not in done.stderr:
-                assert done.returncode == 0, done.stderr
-                return done.stdout
+        # A `docker` without the plugin says so in other words from version to version.
+        if shutil.which(command[0]) and said([*command, "version"]).returncode == 0:
+            words = [word for name in files for word in ("-f", str(ROOT / name))]
+            done = said([*command, *words, "config"])
+            assert done.returncode == 0, done.stderr
+            return done.stdout
     return pytest.skip("no container engine: neither `docker compose` nor `docker-compose` works")
 
 
