@@ -18,7 +18,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from benchmarks.peers import OURS
 from benchmarks.plots import Record, bars, caption, lines
@@ -50,21 +50,23 @@ def draw(whole: Record, folder: Path) -> list[Path]:
 
 def _throughput(whole: Record) -> Figure:
     keys, peers = bars(whole["medians"])
-    figure = Figure(figsize=(9, 0.5 + 0.28 * len(keys) * (len(peers) + 0.6)), layout="constrained")
+    figure = Figure(figsize=(9, 0.8 + 0.16 * len(keys) * (len(peers) + 0.8)), layout="constrained")
     axes = figure.subplots()
     height = 0.8 / len(peers)
     for number, (peer, rates) in enumerate(peers.items()):
         places = [place + number * height for place in range(len(keys))]
         drawn = axes.barh(places, rates, height, label=peer, color=COLOURS.get(peer, OTHER))
-        axes.bar_label(drawn, [f"{rate:,.0f}" if rate else "" for rate in rates], padding=3, size=8)
+        axes.bar_label(drawn, [f"{rate:,.0f}" if rate else "" for rate in rates], padding=3, size=7)
     axes.set_yticks([place + 0.4 - height / 2 for place in range(len(keys))])
     axes.set_yticklabels(keys)
+    axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     lowest = min(rate for rates in peers.values() for rate in rates if rate)
     axes.set_xlim(lowest / 4, max(map(max, peers.values())) * 3)
     axes.set_xlabel("requests per second, logarithmic: more is better")
+    axes.legend(fontsize=8)
     _finish(figure, axes, whole)
     return figure
 
@@ -78,22 +80,39 @@ def _latency(whole: Record) -> Figure:
         for peer, line in peers.items():
             offered, p50, p99 = zip(*line, strict=True)
             colour = COLOURS.get(peer, OTHER)
-            axes.plot(offered, p50, color=colour, marker="o", label=f"{peer} p50")
-            axes.plot(offered, p99, color=colour, marker="o", linestyle="--", label=f"{peer} p99")
+            axes.plot(offered, p50, color=colour, marker="o", markersize=4, label=peer)
+            axes.plot(offered, p99, color=colour, marker="o", markersize=4, linestyle="--")
         axes.set_title(TITLES.get(service, service), size=10)
         axes.set_xlabel("offered requests per second, Poisson arrivals")
         axes.set_ylabel("latency in ms, from when each was due")
         axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_formatter(NullFormatter())
         _finish(figure, axes, whole)
+    _name_servers(figure)
     return figure
 
 
+def _name_servers(figure: Figure) -> None:
+    """One legend for all parts: a server that failed in one of them is in another."""
+    shown = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            shown[label] = handle
+    figure.legend(
+        shown.values(),
+        shown.keys(),
+        loc="outside upper center",
+        ncols=len(shown),
+        fontsize=8,
+        title="p50, and dashed p99",
+    )
+
+
 def _finish(figure: Figure, axes: Axes, whole: Record) -> None:
-    axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
     figure.supxlabel(caption(whole), size=7, color="grey")
 
