@@ -53,7 +53,7 @@ soak: $(VENV)/dev.stamp
 	SOAK_MINUTES=$(or $(MINUTES),10) SOAK_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -q -m "" -o faulthandler_timeout=0 tests/faults/test_soak.py
 
 test-compose: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -q tests/compose
+	$(BIN)/python -m pytest -q tests/compose tests/integration/test_monitoring.py
 
 check: $(VENV)/dev.stamp
 	@$(BIN)/ruff check --quiet .

@@ -13,10 +13,10 @@ from gateway import answers
 from gateway.exchange import Inference, Limits, Turn
 
 # Heads remembered at most, and bytes of each: 2 MB in all.
-# A body that is declared to be at least this long needs room before any of it is looked at.
-LARGE: Final = 64 * 1024
 _MOST: Final = 1024
 _LONGEST: Final = 2048
+# A body that is declared to be at least this long needs room before any of it is looked at.
+LARGE: Final = 64 * 1024
 
 
 class Room:

@@ -13,11 +13,13 @@ import os
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as <malloc.h> numbers them
 OWN_MAPPING = 32 << 20  # bytes from which memory has a mapping of its own, given back at once
-KEPT = 64 << 20  # bytes that may lie unused at the end of the heap
+KEPT = 64 << 20  # bytes that may lie unused at the end of each of glibc's heaps
 
 
 def keep_freed() -> bool:
-    """Have this process keep up to `KEPT` bytes that were freed, for what is allocated next.
+    """Have this process keep what was freed, up to `KEPT` per heap, for what is allocated next.
+
+    Each thread that carries payloads may have a heap: the main one, and ZeroMQ's.
 
     Returns:
         Whether it does. Not where another C library than glibc is in use, or where the user has

@@ -74,6 +74,7 @@ class Loop:
         self._epoll.register(self._wake, select.EPOLLIN)
         self._epoll.register(self._signals, select.EPOLLIN)
         self._ready: list[int] = []
+        self._polled = 0.0  # when the descriptors were last asked
         self._posted: list[Callable[[float], None]] = []
         self._computing = False
         self._began = 0.0  # when the forward that runs did
@@ -139,6 +140,8 @@ class Loop:
             if self._receive(now) or not rested:
                 batch = replica.next_batch(now)
                 if batch is not None:
+                    if now - self._polled >= LOOK_IN:  # one that never rests must hear all, too
+                        self._poll(now, 0.0)
                     rested = self._run(batch, now)
                     continue
                 self._node.flush(now)
@@ -223,6 +226,7 @@ class Loop:
 
     def _poll(self, now: float, longest: float = LONGEST_POLL) -> None:
         """Wait for something to happen, at most until something is due."""
+        self._polled = now
         pending = self._network.is_pending() or self._posted
         timeout = 0.0 if pending else max(0.0, min(self._node.next_due() - now, longest))
         if self._wanted:

@@ -260,7 +260,7 @@ class Runner:
     def _encoded(self, tasks: list[Task], results: Sequence[Any]) -> list[ItemOutcome]:
         """What became of each task, given its result."""
         encode, outcomes = self._encode, []
-        for task, result in zip(tasks, results, strict=True):
+        for task, result in zip(tasks, results, strict=False):  # as many, when they were counted
             try:
                 outcomes.append(encode(task, result))
             except Exception as error:  # noqa: BLE001 - whatever it is, it is one item's failure
@@ -278,6 +278,8 @@ class Runner:
         if not isinstance(results, list | tuple | np.ndarray):
             kind = type(results).__name__
             raise ServerError(f"forward returned a {kind}; with batching it must return a list")
+        if type(results) not in (list, np.ndarray):  # what it yields counts, not what it says
+            results = list(results)
         if len(results) != count:
             raise ServerError(f"forward returned {len(results)} results for {count} inputs")
         return results

@@ -65,8 +65,10 @@ def test_one_process_of_two_is_ended_while_requests_run(site):
         doomed = pids(site)[0]
         os.kill(doomed, signal.SIGTERM)
         site.until(lambda: is_back(site, 1, doomed), "no successor came")
-    # A request may cross with the end of a connection that had been idle; it was not accepted.
-    assert [error for error in load.tally.failed if "IncompleteRead" not in error] == []
+    # A request may cross with the end of a connection that had been idle; it was not accepted. It
+    # is told by the connection's end, or by a reset if that had come before the request.
+    crossed = ("IncompleteRead", "ConnectionReset")
+    assert [error for error in load.tally.failed if not error.startswith(crossed)] == []
     assert len(load.tally.failed) <= 16
     assert not load.tally.wrong
 

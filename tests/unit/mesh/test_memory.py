@@ -26,7 +26,8 @@ print(kept, resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def churned(how: str, **variables: str) -> tuple[bool, int]:
     """Whether freed memory is kept, and how many pages were asked of the kernel for 200 MiB."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    chosen = ("MALLOC_", "GLIBC_TUNABLES")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(chosen)}
     ran = subprocess.run(
         [sys.executable, "-c", CHURN, how],
         env=clean | variables,
@@ -43,7 +44,7 @@ def test_pages_are_not_asked_for_again() -> None:
     assert kept
     _, otherwise = churned("left alone")
     assert faults < 100
-    assert otherwise > 10_000
+    assert otherwise > 10 * faults + 1000
 
 
 @pytest.mark.parametrize(
@@ -56,4 +57,4 @@ def test_pages_are_not_asked_for_again() -> None:
 def test_what_the_user_chose_stands(name: str, value: str) -> None:
     kept, faults = churned("kept", **{name: value})
     assert not kept
-    assert faults > 10_000
+    assert faults > 1000
