@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -233,9 +233,20 @@ def test_it_may_be_interrupted_only_while_it_can_say_of_what(
     assert seen == [True]
 
 
+class Liar(list[int]):
+    """Says that it has two entries, and yields three."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((1, 2, 3))
+
+
 @pytest.mark.parametrize(
     ("result", "text"),
     [
+        (Liar(), "forward returned 3 results for 2 inputs"),
         ([1], "forward returned 1 results for 2 inputs"),
         ((1, 2, 3), "forward returned 3 results for 2 inputs"),
         ({"a": 1}, "forward returned a dict; with batching it must return a list"),
