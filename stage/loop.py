@@ -182,6 +182,7 @@ class Loop:
         self._expected = seconds
         self._look_at = self._began + min(LOOK_IN, seconds - EARLY, self._limit)
         self._computing = True
+        # A short forward counts as one of LOOK_IN: what is pressing can wait for its end.
         if self._stand_in_sleeps or (seconds > LOOK_IN and self._replica.is_pressed()):
             os.eventfd_write(self._nudge, 1)
         self._lock.release()

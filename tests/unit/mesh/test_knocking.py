@@ -68,8 +68,11 @@ def test_a_path_before_and_after_its_end(knocker: Knocker, tmp_path: Path) -> No
 
 
 def test_an_abstract_path(knocker: Knocker) -> None:
+    assert not knocker.awaiting
     knocker.knock(1, "ipc://@nobody-of-this-name")
+    assert knocker.awaiting
     assert knocker.answers() == [(1, False)]
+    assert not knocker.awaiting
 
 
 @pytest.mark.parametrize(
