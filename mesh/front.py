@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 from mesh.addresses import bracketed
 from mesh.crowd import Crowd
 from mesh.errors import StartError
+from mesh.process.fork import in_child
 
 BACKLOG: Final = 1024  # connections that the kernel holds for us
 
@@ -55,6 +56,7 @@ class Front:
         self.crowd_fd = os.memfd_create("mesh-crowd", os.MFD_CLOEXEC)
         os.truncate(self.crowd_fd, size)
         self.crowd = shared_crowd(self.crowd_fd)
+        self._undo = in_child(self._let_go)
 
     def __enter__(self) -> Self:
         """The port, held inside the block."""
@@ -67,6 +69,10 @@ class Front:
         trace: TracebackType | None,
     ) -> None:
         """Let go of everything."""
+        self._undo()
+        self._let_go()
+
+    def _let_go(self) -> None:
         self.close()
         if self.crowd_fd >= 0:
             os.close(self.crowd_fd)

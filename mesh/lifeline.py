@@ -22,6 +22,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mesh.process.fork import end_if_forked, in_child
+
 # Told of the parent's death by this signal, the child ends as many seconds later as its number is.
 PARENT_DIED = 16  # SIGSTKFLT, which nobody uses
 _PR_SET_PDEATHSIG = 1
@@ -50,6 +52,7 @@ class Lifeline:
         self._thread: threading.Thread | None = None
         self._parent = None if parent_fd is None else os.getppid()
         self.leaving: Callable[[], bool] = lambda: False
+        self._undo = in_child(self._abandon)
 
     @property
     def orphaned(self) -> bool:
@@ -88,6 +91,7 @@ class Lifeline:
 
     def close(self) -> None:
         """End the thread and close the pipes; more than once does no harm."""
+        self._undo()
         if self._closing < 0:
             return
         os.eventfd_write(self._closing, 1)
@@ -95,6 +99,16 @@ class Lifeline:
             self._thread.join()
             _set_alarm_of_death(0)
             signal.alarm(0)
+        self._close_descriptors()
+
+    def _abandon(self) -> None:
+        """In a forked child: its parent is another, and what it says is not for the supervisor."""
+        self._parent = None
+        if self._thread is not None:
+            _set_alarm_of_death(0)
+        self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
         for descriptor in (self._ready_fd, self._parent_fd, self._closing):
             if descriptor is not None:
                 os.close(descriptor)
@@ -102,6 +116,7 @@ class Lifeline:
         self._closing = -1
 
     def _say(self, words: dict[str, Any]) -> None:
+        end_if_forked()
         if self._ready_fd is None:
             return
         try:

@@ -22,6 +22,7 @@ from mesh.child import Child, Command
 from mesh.log import get_logger
 from mesh.messages import Obituary
 from mesh.orphans import FIRST, reap_orphans
+from mesh.process.fork import in_child
 from mesh.reporter import Reporter
 from mesh.run_folder import RunFolder
 from mesh.supervisor import (
@@ -108,6 +109,7 @@ class Processes:
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         # Never written: its end tells every child that this process is gone.
         self._life_read, self._life_write = os.pipe2(os.O_CLOEXEC)
+        self._undo = in_child(self._abandon)
 
     def run(self) -> int:
         """Start everything and keep it running until the end; returns the exit code."""
@@ -272,12 +274,23 @@ class Processes:
 
     def _close(self) -> None:
         """Whatever happened, leave no process behind."""
+        self._undo()
         if self._reporter is not None:
             self._reporter.close()
         for child in self._children.values():
             child.kill()
             child.reap()
         self._children.clear()
+        self._close_descriptors()
+
+    def _abandon(self) -> None:
+        """In a forked child: the processes are its parent's, and must see the parent's end."""
+        for child in self._children.values():
+            os.close(child.ready_fd)
+            os.close(child.pidfd)
+        self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
         self._selector.close()
         for descriptor in (self._wake_read, self._wake_write, self._life_read, self._life_write):
             os.close(descriptor)

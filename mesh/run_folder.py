@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from mesh.errors import StartError
+from mesh.process.fork import in_child
 
 # A unix socket's path ends at 107 bytes; libzmq needs some of them, and names in here have 20.
 LONGEST_PATH = 75
@@ -45,6 +46,7 @@ class RunFolder:
             self._lock = _make_locked(self.path)
         except OSError as error:
             raise StartError(f"cannot make the folder {self.path}: {error.strerror}") from None
+        self._undo = in_child(self._abandon)
 
     def __enter__(self) -> Self:
         """The folder, to be used inside the block."""
@@ -61,10 +63,16 @@ class RunFolder:
 
     def close(self) -> None:
         """Remove the folder with everything in it; more than once does no harm."""
+        if self._lock < 0:
+            return
+        self._undo()
         shutil.rmtree(self.path, ignore_errors=True)
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Let go of the lock; in a forked child the folder stays its parent's."""
+        os.close(self._lock)
+        self._lock = -1
 
     def write(self, name: str, text: str) -> Path:
         """Write a file that only this user can read; returns where it is."""

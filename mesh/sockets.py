@@ -18,6 +18,8 @@ from mesh.fields import MAX_BODY, Frame
 from mesh.knocking import Knocker
 from mesh.messages import Hello
 from mesh.node import Event, Happened
+from mesh.process.connections import close_inherited
+from mesh.process.fork import in_child
 from mesh.security import Check, Keys
 
 # Past the sugar's keyword and enum handling, which costs 1 µs per call.
@@ -56,10 +58,11 @@ _OPTIONS = {
 class _Dialled:
     """A DEALER and whether it was ever connected."""
 
-    __slots__ = ("fd", "link", "opened", "poll", "socket")
+    __slots__ = ("address", "fd", "link", "opened", "poll", "socket")
 
-    def __init__(self, link: int, socket: zmq.Socket[bytes]) -> None:
+    def __init__(self, link: int, address: str, socket: zmq.Socket[bytes]) -> None:
         self.link = link
+        self.address = address
         self.socket = socket
         self.poll = [(socket, _EITHER)]
         self.fd: int = _get(socket, zmq.FD)
@@ -121,6 +124,8 @@ class ZmqNetwork:
         self._dialled: dict[int, _Dialled] = {}
         self._by_fd: dict[int, _Dialled] = {}
         self._touched: set[_Dialled] = set()
+        self._bound = ""
+        self._undo = in_child(self._abandon)
 
     # --- opening and closing ---------------------------------------------------------------------
 
@@ -154,7 +159,8 @@ class ZmqNetwork:
         self._look_at_router = True
         self._drain_monitor()  # its descriptor says nothing before it was looked at once
         bound: bytes = _get(socket, zmq.LAST_ENDPOINT)
-        return bound.rstrip(b"\0").decode()
+        self._bound = bound.rstrip(b"\0").decode()
+        return self._bound
 
     def dial(self, link: int, address: str) -> None:
         """Begin to connect a new socket."""
@@ -170,7 +176,7 @@ class ZmqNetwork:
         except zmq.ZMQError:  # no such address: the attempt runs out like any other
             socket.close(0)
             return
-        dialled = _Dialled(link, socket)
+        dialled = _Dialled(link, address, socket)
         self._dialled[link] = dialled
         self._by_fd[dialled.fd] = dialled
         self._touched.add(dialled)
@@ -205,6 +211,7 @@ class ZmqNetwork:
 
     def close(self) -> None:
         """Close every socket and the context."""
+        self._undo()
         for link in list(self._dialled):
             self.hang_up(link)
         if self._router is not None and self._monitor is not None:
@@ -217,6 +224,15 @@ class ZmqNetwork:
             self._check = None
         self._knocker.close()
         self._context.term()
+
+    def _abandon(self) -> None:
+        """In a forked child: hold nobody's connection open. What is left of libzmq is inert there.
+
+        Its own descriptors (wake-ups, epolls) have no thread in the child that would touch them.
+        """
+        bound = [self._bound] if self._bound else []
+        close_inherited(bound, [dialled.address for dialled in self._dialled.values()])
+        self._knocker.close()
 
     # --- sending ---------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from time import monotonic
 from mesh.errors import ForwardTimeout
 from mesh.lifeline import kill_group
 from mesh.node import Node
+from mesh.process.fork import Tripwire, in_child
 from mesh.sockets import ZmqNetwork
 from stage.batcher import Batch
 from stage.pace import LONG
@@ -65,7 +66,7 @@ class Loop:
         self._log = log
         self._limit = limit
         self._kill_grace = kill_grace
-        self._lock = threading.Lock()
+        self._lock: threading.Lock | Tripwire = threading.Lock()
         self._wanted = False
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -85,6 +86,7 @@ class Loop:
         self._interrupted = False
         self._closing = False
         self._main = threading.get_ident()
+        self._undo = in_child(self._abandon)
 
     def watch(self, fd: int) -> None:
         """The network has a descriptor to be polled."""
@@ -127,7 +129,17 @@ class Loop:
 
     def close(self) -> None:
         """Give the descriptors back."""
+        self._undo()
         signal.set_wakeup_fd(-1)
+        self._close_descriptors()
+
+    def _abandon(self) -> None:
+        """In a forked child: leave the parent's loop alone, also if the child comes back here."""
+        self._lock = Tripwire()
+        self._runner.abandon()
+        self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
         self._epoll.close()
         for fd in (self._wake, self._nudge, self._signals, self._signals_in):
             os.close(fd)

@@ -20,6 +20,7 @@ from mesh.board import SIZE, Board
 from mesh.errors import ClientError, EncodingError, ForwardTimeout, ServerError, StartError
 from mesh.messages import Buffer, Task
 from mesh.ownership import isolate
+from mesh.process.fork import Tripwire
 from mesh.request_facts import Reply, RequestFacts, Requests
 from mesh.worker import Worker
 from stage.pace import LONG
@@ -89,7 +90,7 @@ class Runner:
         board: Board | None = None,
     ) -> None:
         self._worker = worker
-        self._board = board or Board(bytearray(SIZE))
+        self._board: Board | Tripwire = board or Board(bytearray(SIZE))
         self._batching = batching
         self._log = log
         self._clock = clock
@@ -163,6 +164,10 @@ class Runner:
     def clear(self) -> None:
         """Let go of what ran."""
         self.tasks, self.done = (), []
+
+    def abandon(self) -> None:
+        """In a forked child: end it where `forward` returns; the board is the parent's."""
+        self._board = Tripwire()
 
     def close(self) -> None:
         """Let the worker unload; what goes wrong in that is logged."""

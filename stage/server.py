@@ -20,6 +20,7 @@ from mesh.loading import explain, load
 from mesh.log import get_logger
 from mesh.memory import keep_freed
 from mesh.messages import Role, StageFacts
+from mesh.process.fork import end_if_forked
 from mesh.process_settings import ReplicaProcess
 from mesh.security import Keys
 from mesh.sockets import ZmqNetwork
@@ -44,6 +45,7 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
     worker = construct(process)
     runner = Runner(worker, batching=settings.max_batch_size > 1, log=_log, board=board)
     runner.warm_up()
+    end_if_forked()  # before it listens, or takes its parent's place
     gc.collect()
     gc.freeze()  # model and libraries live for ever: no collection need look at them again
     keep_freed()
