@@ -17,6 +17,7 @@ from mesh import log
 from mesh.errors import SettingsError, StartError
 from mesh.flags import Flags, merge_http, parse_flags
 from mesh.loading import describe, is_replica
+from mesh.process.streams import open_missing_streams
 from mesh.schema import entries
 from mesh.service import run
 from mesh.settings import GatewaySettings, MeshSettings, StageSettings, WorkerSource
@@ -82,6 +83,7 @@ class Server:
         A wrong value and ``--help`` end the process, with exit codes 2 and 0. So does, with one
         line and exit code 2, a `SettingsError` that the script does not catch.
         """
+        open_missing_streams()
         sys.excepthook = _say_plainly
         arguments = sys.argv[1:] if argv is None else argv
         self._flags = Flags() if is_replica() else parse_flags(arguments)
@@ -146,6 +148,7 @@ class Server:
         """
         if is_replica():
             raise StartError(_GUARD)
+        open_missing_streams()  # the script may have closed some since
         log.configure("info", "server")
         try:
             code = run(self._settings(), self._sources, base=self._flags.path)

@@ -13,12 +13,14 @@ from mesh.board import SIZE, Board
 from mesh.errors import MeshError
 from mesh.lifeline import Lifeline, kill_group
 from mesh.log import configure, get_logger
+from mesh.process.streams import open_missing_streams
 from mesh.process_settings import ReplicaProcess
 from stage.server import serve
 
 
 def main() -> int:
     """Read the settings file, serve, and say honestly how it ended."""
+    open_missing_streams()
     parser = argparse.ArgumentParser(prog="python -m stage")
     parser.add_argument("--settings", type=Path, required=True)
     parser.add_argument("--ready-fd", type=int)

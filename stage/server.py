@@ -21,6 +21,7 @@ from mesh.log import get_logger
 from mesh.memory import keep_freed
 from mesh.messages import Role, StageFacts
 from mesh.process.fork import end_if_forked
+from mesh.process.streams import open_missing_streams
 from mesh.process_settings import ReplicaProcess
 from mesh.security import Keys
 from mesh.sockets import ZmqNetwork
@@ -45,7 +46,7 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
     worker = construct(process)
     runner = Runner(worker, batching=settings.max_batch_size > 1, log=_log, board=board)
     runner.warm_up()
-    end_if_forked()  # before it listens, or takes its parent's place
+    _check_after_worker()
     gc.collect()
     gc.freeze()  # model and libraries live for ever: no collection need look at them again
     keep_freed()
@@ -86,6 +87,12 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
         loop.close()
         runner.close()
     _log.info("replica %d of stage %s has stopped", process.worker_id, settings.name)
+
+
+def _check_after_worker() -> None:
+    """Look at what the worker's own code may have done to this process, before it listens."""
+    end_if_forked()  # it would take its parent's place
+    open_missing_streams()
 
 
 def construct(process: ReplicaProcess) -> Worker:

@@ -103,6 +103,7 @@ SHELL = frozenset(
         "mesh/process/__init__.py",
         "mesh/process/connections.py",
         "mesh/process/fork.py",
+        "mesh/process/streams.py",
         "mesh/processes.py",
         "mesh/reporter.py",
         "mesh/run_folder.py",

@@ -14,6 +14,7 @@ from mesh.cli.asking import call, status
 from mesh.cli.keys import keygen
 from mesh.cli.running import check, gateway, stage, up
 from mesh.errors import MeshError, SettingsError, StartError
+from mesh.process.streams import open_missing_streams
 from mesh.supervisor import EXIT_NOT_STARTED, EXIT_SETTINGS
 
 
@@ -29,6 +30,7 @@ for _command in (up, gateway, stage, check, status, call, keygen):
 
 def main() -> None:
     """The console script: a command of ours, with errors as one line and an honest exit code."""
+    open_missing_streams()
     try:
         commands(prog_name="mesh")
     except MeshError as error:

@@ -180,6 +180,8 @@ worker = "service:Second"
 
 [gateway]
 bind = "tcp://127.0.0.1:{bind}"
+timeout = "60s"
+restart_grace = "60s"
 
 [routes]
 "/inference" = ["first", "second"]
@@ -260,7 +262,7 @@ def site(tmp_path_factory):
 @pytest.mark.parametrize("way", RESULTS)
 def test_a_replica_does_not_notice_the_death_of_what_it_forked(site, way):
     with site.client() as client:
-        times = 3 if way == "spawn_pool" else 20
+        times = 2 if way == "spawn_pool" else 20
         answers = [client.infer(way) for _ in range(times)]
         result, pid = answers[0]
         assert result == RESULTS[way]
