@@ -86,6 +86,7 @@ SHELL = frozenset(
     {
         "mesh/__init__.py",
         "mesh/client/__init__.py",
+        "mesh/client/connection.py",
         "mesh/client/over_http.py",
         "mesh/discovery.py",
         "mesh/flags.py",

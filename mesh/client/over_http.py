@@ -1,26 +1,17 @@
-"""`Client`: calls a service over HTTP/1.1 on one connection that is kept open."""
+"""`Client`: calls a service over HTTP/1.1, on a connection per thread that is kept open."""
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import select
-import socket
+import os
 import threading
 import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
-from mesh.client.core import (
-    Request,
-    Response,
-    build,
-    error_of,
-    fold_headers,
-    parse_url,
-    unreachable,
-)
+from mesh.client.connection import Connection
+from mesh.client.core import Request, Response, build, error_of, parse_url
 from mesh.errors import MeshError
 
 READY_POLL = 0.05  # seconds between two questions of `wait_ready`
@@ -29,8 +20,8 @@ READY_POLL = 0.05  # seconds between two questions of `wait_ready`
 class Client:
     """Calls a Meshline service over HTTP.
 
-    One connection, kept open between calls; so one thread at a time may use a client. It is opened
-    by the first call, and again whenever the service has closed it meanwhile.
+    Any number of threads may share a client. Each has a connection of its own, which stays open
+    between its calls and is closed when the thread ends. A process that is forked opens new ones.
 
     Args:
         url: where the service listens, such as ``http://127.0.0.1:8000``.
@@ -49,7 +40,8 @@ class Client:
         self.url = url
         self.timeout = timeout
         self._origin = parse_url(url)
-        self._connection: http.client.HTTPConnection | None = None
+        self._threads = threading.local()
+        self._connections: WeakValueDictionary[int, Connection] = WeakValueDictionary()
 
     def infer(
         self,
@@ -110,10 +102,14 @@ class Client:
             threading.Event().wait(READY_POLL)
 
     def close(self) -> None:
-        """Close the connection; the next call opens another."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Close the connections of all threads; where a call is running, when it has ended.
+
+        The next call opens another.
+        """
+        for reference in self._connections.valuerefs():  # a copy: other threads may add some
+            connection = reference()
+            if connection is not None:
+                connection.close()
 
     def __enter__(self) -> Self:
         """Itself: ``with Client(url) as client`` closes it at the end."""
@@ -125,7 +121,7 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the connection; what was raised goes on."""
+        """Close the connections; what was raised goes on."""
         self.close()
 
     def _not_ready(self) -> MeshError | None:
@@ -137,74 +133,12 @@ class Client:
         return None if response.ok else error_of(response)
 
     def _call(self, request: Request) -> Response:
-        """Send a request and return its answer, with one more try on a stale connection.
+        return self._own().call(request, self.timeout)
 
-        A service may close an idle connection at the very moment at which we use it. Then, and
-        only if not one byte of an answer has come, the request is sent again on a new connection.
-        """
-        try:
-            response = self._attempt(request) if self._alive() else None
-            return response or self._attempt(request) or self._refuse("it closed the connection")
-        except TimeoutError:
-            return self._refuse(f"silent for {self.timeout:g} s; is it overloaded?")
-        except http.client.HTTPException as error:
-            return self._refuse(f"what it sent is not HTTP ({type(error).__name__})")
-        except OSError as error:
-            return self._refuse(f"{error.strerror or error}; is the service running?")
-        except BaseException:
-            self.close()  # an answer that is still on its way must not meet the next request
-            raise
-
-    def _refuse(self, why: str) -> Response:
-        """Give up a call: close the connection, which is in an unknown state, and raise."""
-        self.close()
-        raise unreachable(self.url, why) from None
-
-    def _alive(self) -> bool:
-        """Tell whether a connection is open and nothing, such as its end, has arrived on it."""
-        sock = self._connection.sock if self._connection else None
-        return sock is not None and not _readable(sock)
-
-    def _attempt(self, request: Request) -> Response | None:
-        """Send a request on the open connection, or on a new one; None if it ends unanswered."""
-        if not self._alive():
-            self._open()
-        assert self._connection is not None
-        # Closed while we were sending: it may have answered before it had read everything.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._connection.request(*request[:2], request.body, request.headers)
-        if not _answered(self._connection.sock):
-            self.close()
-            return None
-        return self._receive(self._connection)
-
-    def _open(self) -> None:
-        """Open a new connection."""
-        self.close()
-        self._connection = http.client.HTTPConnection(
-            self._origin.host, self._origin.port, timeout=self.timeout
-        )
-        self._connection.connect()
-
-    def _receive(self, connection: http.client.HTTPConnection) -> Response:
-        """Read a whole answer."""
-        answer = connection.getresponse()
-        body = answer.read()
-        if answer.will_close:
-            self.close()
-        return Response(answer.status, fold_headers(answer.getheaders()), body)
-
-
-def _readable(sock: socket.socket) -> bool:
-    """Tell whether bytes, or the connection's end, have arrived."""
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-def _answered(sock: socket.socket) -> bool:
-    """Wait for the first byte of an answer and leave it there; False if the connection ends."""
-    try:
-        return bool(sock.recv(1, socket.MSG_PEEK))
-    except ConnectionResetError:
-        return False
+    def _own(self) -> Connection:
+        """This thread's connection; of what a forked child has inherited it lets go."""
+        own: Connection | None = getattr(self._threads, "connection", None)
+        if own is None or own.pid != os.getpid():
+            own = self._threads.connection = Connection(self.url, self._origin)
+            self._connections[id(own)] = own
+        return own

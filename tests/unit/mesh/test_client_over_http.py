@@ -124,8 +124,9 @@ def test_a_connection_that_died_while_idle_is_noticed_before_the_request():
 
 
 def wait_for_end(client):
-    client._connection.sock.settimeout(5)
-    assert client._connection.sock.recv(1, socket.MSG_PEEK) == b""
+    sock = client._own()._http.sock
+    sock.settimeout(5)
+    assert sock.recv(1, socket.MSG_PEEK) == b""
 
 
 def test_a_new_connection_that_ends_unanswered_is_not_tried_again():
@@ -215,7 +216,7 @@ def _refuse_early(listener, early):
 def test_an_interrupted_call_leaves_no_answer_for_the_next(monkeypatch):
     with Script([OK], [OK]) as script, Client(script.url) as client:
         with monkeypatch.context() as patched:
-            patched.setattr("mesh.client.over_http._answered", _interrupt)
+            patched.setattr("mesh.client.connection._answered", _interrupt)
             with pytest.raises(KeyboardInterrupt):
                 client.infer(1)
         assert client.infer(2) == []
