@@ -14,6 +14,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -43,6 +44,7 @@ ALLOWED_SKIPS = (
 )
 
 MARK = "MESHLINE_TEST_SESSION"
+NOHUP = "MESHLINE_TEST_NOHUP"  # tells the workers of a session that SIGHUP does not end it
 # Seconds that what is ending may take to have ended: after a unit test, after the session.
 UNIT_PATIENCE, SESSION_PATIENCE = 0.5, 5.0
 
@@ -50,6 +52,28 @@ UNIT_PATIENCE, SESSION_PATIENCE = 0.5, 5.0
 LASTING_FILES = re.compile(
     r"/dev/(null|u?random)|anon_inode:\[pidfd\]|.*\.(so|py|pyc|pth|zip)(\..*)?"
 )
+
+
+def pytest_configure() -> None:
+    """Undo what a session inherited from a script in the background, `nohup` or a daemon.
+
+    A service that a test starts would inherit it as well, and not end by Ctrl-C.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    usual = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGQUIT: signal.SIG_DFL,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGCHLD: signal.SIG_DFL,
+    }
+    # Whoever ignores it wants the session to outlive a terminal: so do it and its workers, but not
+    # the services.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN or NOHUP in os.environ:
+        os.environ[NOHUP] = "1"
+        signal.signal(signal.SIGHUP, lambda *_: None)
+    for number, action in usual.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, action)
 
 
 @pytest.fixture(autouse=True)

@@ -85,6 +85,30 @@ def test_shares_a_service():
 '''
 
 
+SIGNALS = """
+import signal, subprocess, sys
+import pytest
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP", "SIGCHLD", "SIGQUIT", "SIGTERM"])
+def test_what_a_service_inherits(name):
+    code = f"import signal; print(signal.getsignal(signal.{name}) is signal.SIG_IGN,"
+    code += "signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert said.stdout == "False set()\\n"
+
+def test_nohup_stays_what_it_is():
+    signal.raise_signal(signal.SIGHUP)
+"""
+# What a shell's background, nohup and a daemon may leave; a program that is started inherits it.
+IGNORING = (
+    "import os, signal, sys\n"
+    "for name in 'SIGINT', 'SIGHUP', 'SIGCHLD', 'SIGQUIT', 'SIGTERM':\n"
+    "    signal.signal(getattr(signal, name), signal.SIG_IGN)\n"
+    "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})\n"
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
 @dataclass
 class Run:
     """What became of one planted session: its exit code and its text."""
@@ -102,7 +126,9 @@ class Run:
         raise LookupError(self.text)
 
 
-def planted(folder: Path, files: dict[str, str], *options: str) -> Run:
+def planted(
+    folder: Path, files: dict[str, str], *options: str, before: tuple[str, ...] = ()
+) -> Run:
     """Run pytest on `files` below `folder`, under the project's own conftest and configuration."""
     for name, text in files.items():
         path = folder / "tests" / name
@@ -110,7 +136,7 @@ def planted(folder: Path, files: dict[str, str], *options: str) -> Run:
         path.write_text(text, encoding="utf-8")
     shutil.copy(ROOT / "tests/conftest.py", folder / "tests")
     shutil.copy(ROOT / "pyproject.toml", folder)
-    command = [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", *options]
+    command = [*before, sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", *options]
     command.append("--continue-on-collection-errors")
     names = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     run = subprocess.run(
@@ -125,6 +151,15 @@ def unit_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     files = {"unit/test_planted.py": UNIT, "unit/test_module.py": MODULE}
     options = ["-o", "timeout=2", *(["-n", "1"] if request.param == "parallel" else [])]
     return planted(tmp_path_factory.mktemp("planted"), files, *options)
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["serial", "parallel"])
+def test_what_a_session_ignores_its_services_do_not(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    before = (sys.executable, "-c", IGNORING)
+    run = planted(tmp_path, {"integration/test_signals.py": SIGNALS}, *options, before=before)
+    assert run.code == 0, run.text
 
 
 @pytest.mark.parametrize("name", ["test_clean", "test_known_to_fail"])
