@@ -131,6 +131,8 @@ SHELL = frozenset(
         "gateway/tunnel.py",
         "gateway/union.py",
         "gateway/vetting.py",
+        "gateway/web/__init__.py",
+        "gateway/web/half_close.py",
         "stage/__init__.py",
         "stage/__main__.py",
         "stage/loop.py",
