@@ -47,6 +47,7 @@ PURE = frozenset(
         "mesh/mixin/msgpack_worker.py",
         "mesh/outbox.py",
         "mesh/ownership.py",
+        "mesh/release.py",
         "mesh/request_facts.py",
         "mesh/riders.py",
         "mesh/schema.py",
@@ -72,6 +73,7 @@ PURE = frozenset(
         "gateway/recovery.py",
         "gateway/roster.py",
         "gateway/trust.py",
+        "gateway/web/directions.py",
         "stage/batcher.py",
         "stage/grants.py",
         "stage/homeward.py",
@@ -154,9 +156,9 @@ PURE_IMPORTS = _names(
     """
     __future__ abc array base64 binascii bisect cmath collections contextlib copy dataclasses
     decimal difflib enum fractions functools hashlib heapq html http.HTTPStatus inspect ipaddress
-    itertools json keyword math numbers operator re statistics string struct sys.byteorder
-    sys.getrefcount sys.intern sys.maxsize textwrap tomllib types typing unicodedata urllib.parse
-    zlib msgpack msgspec numpy
+    itertools json keyword math numbers operator re shlex.quote statistics string struct
+    sys.byteorder sys.getrefcount sys.intern sys.maxsize textwrap tomllib types typing unicodedata
+    urllib.parse zlib msgpack msgspec numpy
     """
 )
 IMPURE_PARTS = _names(

@@ -3,9 +3,13 @@
 import http.client
 import json
 import re
+import shutil
 import socket
+import subprocess
+from importlib.metadata import version
 
 import pytest
+from example_runs import MESH
 from h2 import events
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -14,7 +18,7 @@ from site_runs import PATIENCE, running
 SERVICE = '''
 from time import sleep
 
-from mesh import Reply, Worker
+from mesh import ClientError, Reply, Worker
 
 
 class Echo(Worker):
@@ -23,6 +27,8 @@ class Echo(Worker):
     def forward(self, item):
         if isinstance(item, dict):
             return Reply(item["say"], headers={"Server": "theirs"})
+        if item == "raise":
+            raise ClientError("as asked")
         sleep(item)
         with open("computed", "a") as computed:
             computed.write(f"{item}\\n")
@@ -31,13 +37,14 @@ class Echo(Worker):
 FILE = """
 [gateway]
 timeout = "10s"
-access_log = true
 
 [stages.echo]
 worker = "service:Echo"
 
 [routes]
 "/inference" = ["echo"]
+"/v2/models" = ["echo"]
+"/docs" = ["echo"]
 """
 
 
@@ -199,3 +206,141 @@ def test_a_client_that_closes_is_not_computed_for(site, ask, value):
 
 def test_of_http_1_0_it_cannot_be_known(site):
     assert leave(site, by_http_1_0, 0.0413) == (0, True)
+
+
+# ---- what the door says of itself
+
+
+def ask(site, method, path, body=None, **headers):
+    """Status, headers (names in lower case) and body."""
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=PATIENCE)
+    connection.request(method, path, body, headers)
+    answer = connection.getresponse()
+    lines = {name.lower(): value for name, value in answer.getheaders()}
+    found = answer.status, lines, answer.read()
+    connection.close()
+    return found
+
+
+def message(body):
+    return json.loads(body)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/inference", b"0", 200),
+        ("POST", "/inference", b"no json", 400),
+        ("POST", "/inference", b'"raise"', 400),
+        ("GET", "/", None, 200),
+        ("GET", "/nowhere", None, 404),
+        ("GET", "/metrics", None, 200),
+        ("OPTIONS", "/", None, 204),
+        ("POST", "/health", b"", 405),
+        ("GET", "bad target", None, 400),
+    ],
+)
+def test_every_answer_names_the_server(site, method, path, body, status):
+    sent = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body or b'')}\r\n\r\n"
+    with site.connect() as connection:
+        connection.sendall(sent.encode() + (body or b""))
+        connection.shutdown(socket.SHUT_WR)
+        head = until_closed(connection).partition(b"\r\n\r\n")[0].split(b"\r\n")
+    assert int(head[0].split()[1]) == status
+    wanted = f"Server: meshline/{version('meshline')}".encode()
+    assert [line for line in head if line.lower().startswith(b"server:")] == [wanted]
+
+
+def test_a_worker_s_own_server_header_replaces_it(site):
+    status, headers, body = ask(site, "POST", "/inference", b'{"say": "hello"}')
+    assert (status, headers["server"], body) == (200, "theirs", b'"hello"')
+
+
+def test_the_root_lists_routes_and_pages(site):
+    status, _, body = ask(site, "GET", "/")
+    assert status == 200
+    for path in ("/inference", "/v2/models", "/docs", "/health", "/metrics", "/ping"):
+        assert f"\n  {path} ".encode() in body
+    status, _, body = ask(site, "GET", "/", Accept="application/json")
+    assert json.loads(body)["routes"]["/inference"] == ["echo"]
+    status, headers, body = ask(site, "POST", "/", b"1")
+    assert (status, headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+    assert f"http://127.0.0.1:{site.port}/inference" in message(body)
+
+
+def test_a_mistyped_route_is_answered_with_the_right_ones(site):
+    status, _, body = ask(site, "POST", "/infrence", b"1")
+    assert status == 404
+    assert "did you mean /inference?" in message(body)
+    assert message(body).endswith("routes: /inference, /v2/models, /docs")
+    status, _, body = ask(site, "GET", "/x" * 10_000)
+    assert status == 404
+    assert len(body) < 500
+
+
+def test_get_on_a_route_says_how_to_call_it(site):
+    status, headers, body = ask(site, "GET", "/inference")
+    assert (status, headers["allow"]) == (405, "POST, OPTIONS")
+    command = f"curl -d @request.json http://127.0.0.1:{site.port}/inference"
+    assert message(body).endswith(command)
+    if not shutil.which("curl"):
+        pytest.skip("no curl: the answer names its command line")
+    (site.folder / "request.json").write_text("0")
+    done = subprocess.run(
+        ["curl", "-s", *command.split()[1:]], cwd=site.folder, capture_output=True, check=True
+    )
+    assert done.stdout == b"0"
+
+
+def test_ping_is_answered_as_health(site):
+    assert ask(site, "GET", "/ping")[2] == ask(site, "GET", "/health")[2]
+    status, _, body = ask(site, "HEAD", "/ping")
+    assert (status, body) == (200, b"")
+
+
+@pytest.mark.parametrize("path", ["/inference/", "/inference?x=1", "/inference/?x=1"])
+def test_a_slash_or_a_query_after_a_route(site, path):
+    assert ask(site, "POST", path, b"0")[::2] == (200, b"0")
+
+
+def test_one_slash_after_a_page_and_not_two(site):
+    assert ask(site, "GET", "/health/")[0] == 200
+    assert ask(site, "POST", "/inference//", b"0")[0] == 404
+    assert ask(site, "POST", "//inference", b"0")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/", "GET, HEAD, OPTIONS"),
+        ("/health", "GET, HEAD, OPTIONS"),
+        ("/inference", "POST, OPTIONS"),
+        ("/inference/", "POST, OPTIONS"),
+        ("*", "GET, HEAD, POST, OPTIONS"),
+    ],
+)
+def test_options_are_told(site, path, allowed):
+    status, headers, body = ask(site, "OPTIONS", path)
+    assert (status, headers["allow"], body) == (204, allowed, b"")
+
+
+@pytest.mark.parametrize("path", ["/favicon.ico", "/robots.txt"])
+def test_what_browsers_and_robots_ask_for_makes_no_noise(site, path):
+    before = site.log()
+    assert ask(site, "GET", path)[0] == 404
+    assert site.log() == before
+
+
+def test_a_route_may_be_where_the_gateway_has_nothing(site):
+    for path in ("/v2/models", "/docs"):
+        assert ask(site, "POST", path, b"0")[::2] == (200, b"0")
+
+
+def test_a_route_where_the_gateway_answers_is_refused_with_the_reason(tmp_path):
+    (tmp_path / "service.py").write_text(SERVICE)
+    (tmp_path / "mesh.toml").write_text(FILE.replace("/docs", "/ping"))
+    done = subprocess.run(
+        [MESH, "check"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "/ping: this path is the gateway's own (200 while the gateway runs)" in done.stderr
