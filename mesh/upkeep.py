@@ -48,7 +48,7 @@ def _anybody(link: int, hello: Hello) -> str:
 
 
 def _unheard(address: str, reason: str) -> None:
-    pass
+    """Nobody asks who refuses us."""
 
 
 def _feeds_us(session: Session) -> bool:
