@@ -22,8 +22,12 @@ from typing import Final, NamedTuple
 
 from mesh.errors import EncodingError
 from mesh.messages import Buffer
+from mesh.release import VERSION
 
 Headers = Iterable[tuple[str, str]]
+
+# What every answer says of who made it.
+SERVER: Final = f"meshline/{VERSION}"
 
 # Up to this many bytes a body is copied behind its head and leaves in one write; a longer one is
 # worth a second write instead of a copy.
@@ -93,6 +97,7 @@ _RESULT: Final = (
     b"Content-Length: %d\r\n"
     b"X-Request-ID: %b\r\n"
     b"Server-Timing: %b\r\n"
+    b"Server: " + SERVER.encode() + b"\r\n"
     b"\r\n%b"
 )
 
@@ -173,7 +178,8 @@ def special_head(
         status: what the worker chose, 0 for the usual 200.
         request_id: goes into ``X-Request-ID``.
         content_type: of the body.
-        headers: the worker's; one that names ``Content-Type`` replaces `content_type`.
+        headers: the worker's; one that names ``Content-Type`` replaces `content_type`, one that
+            names ``Server`` replaces ours.
         server_timing: goes into ``Server-Timing``.
         length: bytes of the body. The caller must not write a body where `has_body` says no.
 
@@ -183,11 +189,14 @@ def special_head(
     """
     status = _checked_status(status or 200)
     lines = []
+    server = SERVER
     kind = content_type.decode("latin-1")
     for name, value in headers:
         _check_header(name, value)
         if name.lower() == "content-type":
             kind = value
+        elif name.lower() == "server":
+            server = value
         else:
             lines.append((name, value))
     if has_body(status):
@@ -195,6 +204,7 @@ def special_head(
         lines[:0] = [("Content-Type", kind), ("Content-Length", str(length))]
     lines.append(("X-Request-ID", request_id.decode("latin-1")))
     lines.append(("Server-Timing", server_timing.decode("latin-1")))
+    lines.append(("Server", server))
     return head(status, lines)
 
 
@@ -274,6 +284,7 @@ def failure(
         ("Content-Type", "application/json"),
         ("Content-Length", str(len(body))),
         ("X-Request-ID", request_id.decode("latin-1")),
+        ("Server", SERVER),
         *headers,
     ]
     if meaning.wait:

@@ -7,17 +7,19 @@ that tornado itself finds (no such page, wrong method).
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable
-from importlib.metadata import version
+from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol, cast
 
 from tornado import web
 from tornado.httputil import HTTPHeaders
 from tornado.web import RequestHandler
 
-from gateway import answers
+from gateway import answers, heads
 from gateway.pages import Page
+from gateway.web import directions
 from mesh.metrics import CONTENT_TYPE
+from mesh.release import VERSION
+from mesh.settings import PAGES
 
 _LONG = 64 * 1024  # bytes of a page that are not packed in the event loop
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -29,6 +31,9 @@ class View(Protocol):
     @property
     def draining(self) -> bool:
         """Whether it is stopping and takes nothing new."""
+
+    def routes(self) -> Mapping[str, tuple[str, ...]]:
+        """Paths of inference, and the stages behind each."""
 
     def missing(self) -> list[str]:
         """Stages of any route that have no replica."""
@@ -57,7 +62,7 @@ class BasePage(RequestHandler):
 
     def set_default_headers(self) -> None:
         """Begin every answer, errors as well."""
-        self.clear_header("Server")
+        self.set_header("Server", answers.SERVER)
         self.set_header("X-Request-ID", (self.page.request_id or b"").decode("latin-1"))
 
     def compute_etag(self) -> None:
@@ -78,7 +83,11 @@ class BasePage(RequestHandler):
         code = answers.code_for(status_code)
         if code == "method_not_allowed":
             self.set_header("Allow", ", ".join(self._allowed()))
-        self.fail(code, _MESSAGES.get(code, self._reason))
+        self.fail(code, self.explained(code))
+
+    def explained(self, code: str) -> str:
+        """What to say of an error that tornado found."""
+        return _MESSAGES.get(code, self._reason)
 
     def _allowed(self) -> list[str]:
         """The methods that this page has."""
@@ -88,6 +97,16 @@ class BasePage(RequestHandler):
     def head(self, *args: str) -> Awaitable[None] | None:
         """As GET; the wire leaves the body out."""
         return self.get(*args)
+
+    def options(self, *args: str) -> None:
+        """204, and the methods that there are."""
+        self.tell_methods(self._allowed())
+
+    def tell_methods(self, methods: list[str]) -> None:
+        """Answer an OPTIONS."""
+        self.set_status(204)
+        self.set_header("Allow", ", ".join(methods))
+        self.finish()
 
 
 def _absent(method: str) -> object:
@@ -107,27 +126,45 @@ class Absent(BasePage):
 
     def prepare(self) -> None:
         """Answer, whatever the method."""
-        if self.page.allow:
-            self.set_header("Allow", self.page.allow)
-            self.fail("method_not_allowed", f"inference takes {self.page.allow}")
+        page = self.page
+        path = heads.path_of(page.target).decode("latin-1")
+        if page.method == b"OPTIONS" and (page.allow or path == "*"):
+            self.tell_methods([*([] if page.allow else ["GET", "HEAD"]), "POST", "OPTIONS"])
+        elif page.allow:
+            self.set_header("Allow", f"{page.allow}, OPTIONS")
+            how = directions.call(self.request.host, path)
+            self.fail("method_not_allowed", f"inference takes {page.allow}, for example: {how}")
         else:
-            self.fail("not_found", _MESSAGES["not_found"])
+            text = directions.not_found(path, self.view.routes(), PAGES)
+            self.fail("not_found", text)
 
 
 class Root(BasePage):
-    """``/``: what this is, and whether new requests may be sent here."""
+    """``/``: what this is and serves, and whether new requests may be sent here."""
 
     def get(self) -> None:
-        """200 with a line of text; 503 while draining."""
+        """200 with the routes and pages, as text or JSON; 503 while draining."""
         if self.view.draining:
             self.fail("draining", "this gateway is stopping")
             return
-        self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.finish(f"Meshline {version('meshline')}\n")
+        routes = self.view.routes()
+        self.set_header("Vary", "Accept")
+        if "application/json" in self.request.headers.get("Accept", ""):
+            self.set_header("Content-Type", "application/json")
+            self.finish(directions.root_json(VERSION, routes, PAGES))
+        else:
+            self.set_header("Content-Type", "text/plain; charset=utf-8")
+            self.finish(directions.root_text(f"Meshline {VERSION}", routes, PAGES))
+
+    def explained(self, code: str) -> str:
+        """Who posts here means a route."""
+        if code == "method_not_allowed":
+            return directions.no_inference_here(self.request.host, self.view.routes())
+        return super().explained(code)
 
 
 class Alive(BasePage):
-    """``/health`` and ``/livez``: this process turns. Never depends on replicas."""
+    """``/health``, ``/livez`` and ``/ping``: this process turns. Never depends on replicas."""
 
     def get(self) -> None:
         """200, always."""
@@ -171,18 +208,22 @@ class Status(BasePage):
         self.finish(json.dumps(await self.view.status(), separators=(",", ":")))
 
 
+_PAGES: dict[str, type[BasePage]] = {
+    "/": Root,
+    "/health": Alive,
+    "/livez": Alive,
+    "/ping": Alive,
+    "/readyz": Ready,
+    "/metrics": Numbers,
+    "/mesh/status": Status,
+}
+
+
 def make_app(view: View, compressed: bool = False) -> web.Application:
     """The pages, showing `view`; `compressed` if the client wants it (gzip)."""
     given = {"view": view}
     return web.Application(
-        [
-            ("/", Root, given),
-            ("/health", Alive, given),
-            ("/livez", Alive, given),
-            ("/readyz", Ready, given),
-            ("/metrics", Numbers, given),
-            ("/mesh/status", Status, given),
-        ],
+        [(path if path == "/" else f"{path}/?", page, given) for path, page in _PAGES.items()],
         default_handler_class=Absent,
         default_handler_args=given,
         log_function=_silent,

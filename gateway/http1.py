@@ -90,7 +90,10 @@ class Connection(Vetting):
         """The connection is no more; whoever works for it is told."""
         self._phase = CLOSING
         self._forsake()
-        self._parser = None  # the parser refers to us: no cycle may stay
+        if self._half_closed is not None:
+            self._half_closed.stop()
+            self._half_closed = None  # it refers to us, as the parser does: no cycle may stay
+        self._parser = None
         self._shared.leave(self)
 
     def data_received(self, data: bytes) -> None:

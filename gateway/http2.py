@@ -29,12 +29,14 @@ from gateway.intake import PATIENCE, PER_SECOND, Intake
 from gateway.pages import Origin
 from gateway.shared import Shared
 from gateway.streams import Stream
+from gateway.web.half_close import HalfClosed
 
 # Bytes that a client may send on one stream, and on all together, before it hears of us.
 _STREAM_WINDOW: Final = 128 * 1024
 _WINDOW: Final = 16 * 1024 * 1024
 _FIRST_WINDOW: Final = 65_535  # of every connection, by the standard
 _GATHER: Final = 256 * 1024  # bytes that are gathered before they are written
+_PING: Final = b"\0\0\x08\x06\0\0\0\0\0half-end"
 
 
 class Http2Connection(Intake):
@@ -51,6 +53,7 @@ class Http2Connection(Intake):
         "_called",
         "_consumed",
         "_due",
+        "_half_closed",
         "_heading",
         "_pages",
         "_retiring",
@@ -69,6 +72,7 @@ class Http2Connection(Intake):
         self._called = False  # `_flush` is going to be called
         self._consumed = 0  # bytes of the connection's window that were not given back
         self._retiring = False
+        self._half_closed: HalfClosed | None = None  # the client sends nothing more
         self._block = 0  # of headers, that was not complete when the sweep last looked
         self._heading = 0.0  # seconds for which it has not been
         self._age = 0.0  # seconds without any stream, as the sweep counts them
@@ -95,13 +99,38 @@ class Http2Connection(Intake):
         """The connection is no more; whoever works for it is told."""
         self._closing = True
         self._forsake()
+        if self._half_closed is not None:
+            self._half_closed.stop()
+            self._half_closed = None
         self.shared.leave(self)
 
     def eof_received(self) -> bool:
-        """The client will send nothing more, which counts as gone; the transport then closes."""
+        """The client will send nothing more; what it has asked for is answered, then it is over.
+
+        Returns:
+            Whether the transport stays open, for those answers.
+        """
+        for stream in list(self.streams.values()):
+            if stream.reading or stream.over:
+                self._drop(stream)
+            stream.whole = True
+        if self._closing or not self.streams or self.transport.is_closing():
+            self._closing = True
+            self._forsake()
+            return False
+        self._half_closed = HalfClosed(self.transport, self._probe, self._vanished)
+        return True
+
+    def _probe(self) -> None:
+        """Send what makes the kernel of a client that has closed its connection say so."""
+        if not (self.choked or self._closing):
+            self.transport.write(_PING)
+
+    def _vanished(self) -> None:
+        """The client has closed its connection: nobody wants the answers."""
         self._closing = True
         self._forsake()
-        return False
+        self.transport.abort()
 
     # ---- h2's side
 
@@ -208,7 +237,7 @@ class Http2Connection(Intake):
         stream.lost()
         for other in self.streams.values():
             self._grant(other)
-        if not self.streams and (self._retiring or self._departed):
+        if not self.streams and (self._retiring or self._departed or self._half_closed):
             self._end()
 
     def _forsake(self) -> None:
@@ -273,7 +302,7 @@ class Http2Connection(Intake):
         self._closing = True
         self._age = 0.0
         self._forsake()
-        if self.transport.can_write_eof():
+        if self._half_closed is None and self.transport.can_write_eof():
             self.transport.write_eof()
         else:
             self.transport.close()
@@ -292,6 +321,8 @@ class Http2Connection(Intake):
         self._patience = min(PATIENCE, self._patience + PER_SECOND * step)
         if self.choked:
             self._watch_writing(step)
+        if self._half_closed is not None and self._half_closed.look():
+            return
         self._watch_head(step)
         for stream in list(self.streams.values()):
             if stream.reading and stream.owed >= _STREAM_WINDOW // 2:

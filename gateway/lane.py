@@ -9,6 +9,7 @@ What the connection is reading is its *phase*; the reading half (`gateway/http1.
 IDLE ─► HEAD ─► BODY ─► IDLE ...                 the ordinary life
    any of them ─► LAST     a request said it was the last one
    any of them ─► DEAF     refused: nothing of what still comes is read
+   any of them ─► LAST     the client sends nothing more, and still awaits answers
 LAST, DEAF ─► CLOSING      answered; the transport sends what it has and closes
 DEAF ─► LINGERING          answered; what the client still sends is thrown away for a while,
                            since a socket closed with unread input resets the answer away
@@ -29,6 +30,7 @@ from gateway.exchange import CLOSE, Turn
 from gateway.pages import Origin, Page
 from gateway.shared import Room, Shared
 from gateway.tunnel import Tunnel
+from gateway.web.half_close import HalfClosed
 from mesh.messages import Buffer
 
 IDLE: Final = 0
@@ -71,6 +73,7 @@ class Lane(asyncio.Protocol):
     __slots__ = (
         "_age",
         "_called",
+        "_half_closed",
         "_lingered",
         "_owes_continue",
         "_paused",
@@ -104,6 +107,7 @@ class Lane(asyncio.Protocol):
         self._unsent = 0
         self._tail = b""  # what came and is not parsed yet; reading is paused while there is any
         self._called = False  # `_go_on` is going to be called
+        self._half_closed: HalfClosed | None = None  # the client sends nothing more
         self._tunnel: Tunnel | None = None  # where the connection goes after an upgrade
 
     @property
@@ -201,11 +205,44 @@ class Lane(asyncio.Protocol):
         self.choked = False
         self.release()
 
+    # ---- the end of input
+
     def eof_received(self) -> bool:
-        """The client will send nothing more, which counts as gone; the transport then closes."""
+        """The client will send nothing more; what it has asked for is answered, then it is over.
+
+        Returns:
+            Whether the transport stays open, for those answers.
+        """
+        self._drop()
+        self._tail = b""
+        self._owes_continue = False
+        if not self.pending or self._tunnel is not None or self.transport.is_closing():
+            self._phase = CLOSING
+            self._forsake()
+            return False
+        self._phase = LAST
+        self.pending[-1].connection = CLOSE
+        self._half_closed = HalfClosed(self.transport, self._probe, self._vanished)
+        return True
+
+    def _probe(self) -> None:
+        """Send what makes the kernel of a client that has closed its connection say so.
+
+        An interim answer is for HTTP/1.1 only, and stands between two answers, never inside one.
+        """
+        pending = self.pending
+        if pending and not (self.choked or pending[0].status) and self._takes_interim():
+            self.transport.write(_CONTINUE)
+
+    def _takes_interim(self) -> bool:
+        """Whether the client must understand an interim answer; the reading half knows."""
+        raise NotImplementedError
+
+    def _vanished(self) -> None:
+        """The client has closed its connection: nobody wants the answers."""
         self._phase = CLOSING
         self._forsake()
-        return False
+        self.transport.abort()
 
     # ---- how much is read
 
@@ -291,6 +328,8 @@ class Lane(asyncio.Protocol):
             self._watch_writing(step)
         elif self.pending:
             self._age = 0.0
+            if self._half_closed is not None:
+                self._half_closed.look()
         else:
             self._age += step
             if self._phase == LINGERING:

@@ -313,7 +313,10 @@ def turn_for(link: AnyLink, head: heads.Head, version: str, connection: bytes) -
         version: of HTTP, such as ``"1.1"``.
         connection: see `Exchange`.
     """
-    route = link.inference.routes.get(heads.path_of(head.target))
+    path = heads.path_of(head.target)
+    route = link.inference.routes.get(path)
+    if route is None and path.endswith(b"/"):
+        route = link.inference.routes.get(path[:-1])
     if route is not None and head.method == b"POST":
         exchange = Exchange(link, route, head.target, monotonic(), connection)
         if route.wants_meta:

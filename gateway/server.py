@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -266,6 +267,10 @@ class Gateway:
     def draining(self) -> bool:
         """Whether it is stopping."""
         return self._stopping.is_set()
+
+    def routes(self) -> Mapping[str, tuple[str, ...]]:
+        """Paths of inference, and the stages behind each."""
+        return self._process.routes
 
     def missing(self) -> list[str]:
         """Stages of any route that have no replica."""

@@ -130,6 +130,11 @@ class Vetting(Lane):
         if exchange is not None and self._admitted >= 0:
             exchange.lost()
 
+    def _takes_interim(self) -> bool:
+        """Whether the client must understand an interim answer: not in HTTP/1.0."""
+        version: str = self._parser.get_http_version()
+        return version != "1.0"
+
     def _expect(self, expectation: bytes) -> None:
         """The client waits for our word before it sends the body."""
         if self._parser.get_http_version() != "1.1":

@@ -75,6 +75,10 @@ class Lifeline:
         """Say that this gateway takes no more connections."""
         self._say({"event": "closed"})
 
+    def refused(self, address: str, why: str) -> None:
+        """Say that the gateway at an address does not let this replica in."""
+        self._say({"event": "refused", "address": address, "why": why})
+
     def failed(self, why: str) -> None:
         """Say why this process cannot start; it should then exit with code 3."""
         self._say({"event": "failed", "why": why})

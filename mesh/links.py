@@ -36,6 +36,10 @@ from mesh.session import Gap, Session
 from mesh.upkeep import Upkeep
 from mesh.wire import decode, encode, open_header, seal
 
+# Attempts that fail before a refusal is told to people: the first may come from one who has not
+# noticed yet that our last connection is gone.
+_REFUSALS = 2
+
 
 @dataclass(slots=True, eq=False)
 class Links(Upkeep):
@@ -44,7 +48,7 @@ class Links(Upkeep):
     Args:
         identity: what it says of itself.
         chance: draws from 0 to 1.
-        load, admits: see `Upkeep`, also for the attributes.
+        load, admits, objected: see `Upkeep`, also for the attributes.
     """
 
     # --- what the network reports ----------------------------------------------------------------
@@ -173,6 +177,8 @@ class Links(Upkeep):
             if known is not None and known.link is not None:
                 self._give_up_duplicate(line, known.peer, now)
             else:  # refused: another attempt, later
+                if type(message) is Err and line.failures >= _REFUSALS:
+                    self.objected(line.address, message.reason)
                 self._drop(link, now)
         return None
 

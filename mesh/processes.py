@@ -150,7 +150,7 @@ class Processes:
             reap_orphans({child.process.pid for child in self._children.values()})
         self._feed(Tick())
         if self._reporter is not None:
-            self._reporter.turn()
+            self._reporter.turn(self._supervisor.stopping)
 
     def _feed(self, event: Event) -> None:
         """Let the supervisor decide; events that its own decisions cause come after them."""

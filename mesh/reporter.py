@@ -9,6 +9,7 @@ import os
 import secrets
 import selectors
 import socket
+import threading
 from collections.abc import Callable, Iterable
 from time import monotonic
 
@@ -16,8 +17,14 @@ from mesh.discovery import Discovery
 from mesh.herald import Herald
 from mesh.instructions import Identity
 from mesh.links import Links
+from mesh.log import get_logger
 from mesh.messages import Obituary, Role
 from mesh.node import Network, Node
+from mesh.supervision.diagnosis import SHOWN, explain
+from mesh.supervision.reach import Reach, Step
+
+_log = get_logger()
+_UNKNOWN = "the reason is still being looked for"
 
 
 class Reporter:
@@ -27,9 +34,10 @@ class Reporter:
         mesh: name of the mesh.
         timeout: seconds that a request lives by default; heartbeats follow from it.
         keys: folder of keys, "" for plain links.
+        greets: whether the first connection with a gateway is worth a line of the log.
     """
 
-    def __init__(self, mesh: str, timeout: float, keys: str = "") -> None:
+    def __init__(self, mesh: str, timeout: float, keys: str = "", *, greets: bool = False) -> None:
         self._keys = keys
         identity = Identity(
             incarnation=secrets.randbits(63) | 1,
@@ -39,7 +47,14 @@ class Reporter:
             pid=os.getpid(),
             timeout=timeout,
         )
-        self._herald = Herald(Links(identity, secrets.SystemRandom().random))
+        self._reach = Reach(greets)
+        self._objections: dict[str, str] = {}  # of gateways, by address
+        self._why = _UNKNOWN
+        self._finding_out: threading.Thread | None = None
+        self._found_out = False
+        self._telling = threading.Lock()
+        links = Links(identity, secrets.SystemRandom().random, objected=self._objected)
+        self._herald = Herald(links)
         self._network: Network | None = None
         self._node: Node | None = None
         self._discovery: Discovery | None = None
@@ -81,6 +96,8 @@ class Reporter:
         if wanted != self._addresses:
             self._addresses = wanted
             self._look()
+        if wanted:
+            self._reach.begin(monotonic())
 
     def _look(self) -> None:
         if self._discovery is not None:
@@ -93,8 +110,18 @@ class Reporter:
         """A replica ended."""
         self._herald.died(obituary, monotonic())
 
-    def turn(self) -> None:
-        """Take in what has come, send what is to be sent."""
+    def refused(self, stage: str, address: str, why: str) -> None:
+        """A gateway does not let replicas in."""
+        self._objected(address, why)
+        if self._reach.may_say_refused(monotonic()):
+            text = "the gateway at %s refuses the replicas of %s: %s"
+            _log.warning(text, address, stage, why)
+
+    def _objected(self, address: str, why: str) -> None:
+        self._objections[address] = why
+
+    def turn(self, leaving: bool = False) -> None:
+        """Take in what has come, send what is to be sent; `leaving`: nobody is to be reached."""
         if self._node is None or self._discovery is None:
             return
         now = monotonic()
@@ -103,15 +130,53 @@ class Reporter:
             self._herald.dial(self._known, now)
         ready, self._ready = self._ready, []
         self._node.turn(now, ready)
+        if leaving:
+            self._reach = Reach()  # which has nothing to say
+        else:
+            self._watch(now)
+
+    def _watch(self, now: float) -> None:
+        """Say whether any gateway is reached, where that is news."""
+        if self._found_out:
+            self._found_out = False
+            self._reach.answered()
+        reached = self._herald.links.addresses_of(Role.GATEWAY)
+        match self._reach.look(bool(reached), now):
+            case Step.ASK:
+                self._find_out()
+            case Step.SAY:
+                _log.warning("no gateway is reached, trying on: %s", self._why)
+                self._objections.clear()  # one that is still refused hears so again
+            case Step.MET:
+                self._objections.clear()
+                _log.info("connected with the gateway at %s", ", ".join(reached))
+
+    def _find_out(self) -> None:
+        """Have it found out why, beside the loop: names may take long to be looked up."""
+        if self._finding_out is None or not self._finding_out.is_alive():
+            self._why = f"{', '.join(self._addresses[:SHOWN])}: {_UNKNOWN}"
+            asked = (list(self._addresses), dict(self._objections))
+            self._finding_out = threading.Thread(target=self._ask, args=asked, daemon=True)
+            self._finding_out.start()
+
+    def _ask(self, addresses: list[str], objections: dict[str, str]) -> None:
+        self._why = explain(addresses, objections, bool(self._keys))
+        self._found_out = True
+        with self._telling:
+            self._nudge()
 
     def next_due(self) -> float:
         """When to turn at the latest: monotonic seconds."""
         if self._node is None or self._network is None:
             return float("inf")
-        return 0.0 if self._network.is_pending() else self._node.next_due()
+        if self._network.is_pending():
+            return 0.0
+        return min(self._node.next_due(), self._reach.next_due())
 
     def close(self) -> None:
         """Hang up."""
+        with self._telling:  # what is being found out is told to nobody any more
+            self._nudge = lambda: None
         if self._discovery is not None:
             self._discovery.stop()
         if self._network is not None:

@@ -111,6 +111,9 @@ class Service:
             if self._reporter is not None and words.get("event") == "bound":
                 self._reporter.dial(self._gateways(), anew=True)
 
+        elif self._reporter is not None and words.get("event") == "refused":
+            self._reporter.refused(slot.stage, str(words["address"]), str(words["why"]))
+
     def exited(self, slot: Slot, pid: int, code: int, signal: int) -> None:
         """Count a gateway that is gone no more among those that take connections."""
         if self._front is not None and slot.is_gateway:
@@ -204,7 +207,11 @@ def run(
         if front is not None:
             held.enter_context(front)
         # Gateways alone leave nobody whose death they would have to be told.
-        reporter = Reporter(settings.name, gateway.timeout, gateway.keys) if sources else None
+        reporter = (
+            Reporter(settings.name, gateway.timeout, gateway.keys, greets=not with_gateway)
+            if sources
+            else None
+        )
         service = Service(
             settings, sources, folder.path, with_gateway, reporter=reporter, front=front
         )

@@ -40,8 +40,16 @@ from mesh.units import show_size
 LEVELS = ("debug", "info", "warning", "error")
 STAGE_NAME = r"[A-Za-z][A-Za-z0-9_-]{0,62}"
 ROUTE = re.compile(r"(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+")
-RESERVED = ("/health", "/livez", "/readyz", "/metrics", "/openapi.json", "/openapi", "/docs")
-RESERVED_TREES = ("/openapi/", "/docs/", "/v2/", "/mesh/")
+# The paths that the gateway answers itself, and what with: no route can be there.
+PAGES = {
+    "/": "what is served here",
+    "/health": "200 while the gateway runs",
+    "/livez": "200 while the gateway runs",
+    "/ping": "200 while the gateway runs",
+    "/readyz": "200 while every stage has a replica, else 503",
+    "/metrics": "numbers for Prometheus",
+    "/mesh/status": "routes, stages and replicas",
+}
 
 # Where a gateway is found when nobody says anything: one on this machine.
 DEFAULT_BIND = "tcp://127.0.0.1:7000"
@@ -269,11 +277,6 @@ def _named(plain: object) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def is_reserved(path: str) -> bool:
-    """Whether the gateway answers this path itself, now or in a later version."""
-    return path in RESERVED or any(f"{path}/".startswith(tree) for tree in RESERVED_TREES)
-
-
 def refuse_unknown(table: str, key: str, known: Mapping[str, object] | tuple[str, ...]) -> NoReturn:
     """Raise the Fault for a key that is not in the schema, naming the nearest one that is."""
     meant = nearest(key, known)
@@ -299,8 +302,9 @@ def _check_routes(
     routes: Mapping[str, tuple[str, ...]], stages: Mapping[str, StageSettings]
 ) -> None:
     for path, names in routes.items():
-        if path == "/" or is_reserved(path):
-            raise Fault("routes", path, "this path is the gateway's own; choose another")
+        if path in PAGES:
+            own = f"this path is the gateway's own ({PAGES[path]}); choose another"
+            raise Fault("routes", path, own)
         if not ROUTE.fullmatch(path):
             raise Fault("routes", path, 'a route looks like "/inference": no spaces, no end slash')
         if not names:

@@ -47,6 +47,10 @@ def _anybody(link: int, hello: Hello) -> str:
     return ""
 
 
+def _unheard(address: str, reason: str) -> None:
+    """Nobody asks who refuses us."""
+
+
 def _feeds_us(session: Session) -> bool:
     producer = session.role in (Role.GATEWAY, Role.REPLICA) and session.stage is None
     return producer and session.link is not None
@@ -62,6 +66,7 @@ class Upkeep:
         admits: tells why who says HELLO on a link may not be what it says, or "".
         load: tells the tasks queued, the milliseconds that the running batch took so far and
             may take, for PING.
+        objected: told the address and the reason where our HELLO is refused again and again.
 
     Attributes:
         sessions: by the other's incarnation.
@@ -75,6 +80,7 @@ class Upkeep:
     chance: Callable[[], float]
     load: Callable[[float], tuple[int, int, int]] = _not_computing
     admits: Callable[[int, Hello], str] = _anybody
+    objected: Callable[[str, str], None] = _unheard
     sessions: dict[int, Session] = field(default_factory=dict)
     out: list[Instruction] = field(default_factory=list)
     news: deque[News] = field(default_factory=deque)
@@ -104,6 +110,11 @@ class Upkeep:
         return tuple(
             s.peer for s in self.sessions.values() if s.role is role and s.link is not None
         )
+
+    def addresses_of(self, role: Role) -> list[str]:
+        """Where those of this role were dialled to whom there is a connection."""
+        links = [s.link for s in self.sessions.values() if s.role is role and s.link is not None]
+        return [line.address for link in links if (line := self._lines.of(link)) is not None]
 
     def dial(self, addresses: Iterable[str], now: float) -> None:
         """These are all the addresses to be connected with.

@@ -56,6 +56,7 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
     try:
         identity = _identity(process, worker)
         links = Links(identity, secrets.SystemRandom().random, admits=network.objection)
+        links.objected = lifeline.refused
         feed = _feed(process, network)
         identity.feed = placed(feed, process.gateways)
         if feed and not identity.feed:

@@ -47,6 +47,7 @@ PURE = frozenset(
         "mesh/mixin/msgpack_worker.py",
         "mesh/outbox.py",
         "mesh/ownership.py",
+        "mesh/release.py",
         "mesh/request_facts.py",
         "mesh/riders.py",
         "mesh/schema.py",
@@ -54,6 +55,7 @@ PURE = frozenset(
         "mesh/process_settings.py",
         "mesh/settings.py",
         "mesh/settings_text.py",
+        "mesh/supervision/reach.py",
         "mesh/supervisor.py",
         "mesh/transfers.py",
         "mesh/units.py",
@@ -72,6 +74,7 @@ PURE = frozenset(
         "gateway/recovery.py",
         "gateway/roster.py",
         "gateway/trust.py",
+        "gateway/web/directions.py",
         "stage/batcher.py",
         "stage/grants.py",
         "stage/homeward.py",
@@ -113,6 +116,8 @@ SHELL = frozenset(
         "mesh/service.py",
         "mesh/settings_file.py",
         "mesh/sockets.py",
+        "mesh/supervision/__init__.py",
+        "mesh/supervision/diagnosis.py",
         "mesh/testing.py",
         "gateway/__init__.py",
         "gateway/__main__.py",
@@ -136,6 +141,8 @@ SHELL = frozenset(
         "gateway/tunnel.py",
         "gateway/union.py",
         "gateway/vetting.py",
+        "gateway/web/__init__.py",
+        "gateway/web/half_close.py",
         "stage/__init__.py",
         "stage/__main__.py",
         "stage/loop.py",
@@ -157,9 +164,9 @@ PURE_IMPORTS = _names(
     """
     __future__ abc array base64 binascii bisect cmath collections contextlib copy dataclasses
     decimal difflib enum fractions functools hashlib heapq html http.HTTPStatus inspect ipaddress
-    itertools json keyword math numbers operator re statistics string struct sys.byteorder
-    sys.getrefcount sys.intern sys.maxsize textwrap tomllib types typing unicodedata urllib.parse
-    zlib msgpack msgspec numpy
+    itertools json keyword math numbers operator re shlex.quote statistics string struct
+    sys.byteorder sys.getrefcount sys.intern sys.maxsize textwrap tomllib types typing unicodedata
+    urllib.parse zlib msgpack msgspec numpy
     """
 )
 IMPURE_PARTS = _names(

@@ -6,7 +6,6 @@ Exit codes: 0 in order, 1 something failed, 2 wrong usage or settings, 3 could n
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 
 import click
 
@@ -15,11 +14,12 @@ from mesh.cli.keys import keygen
 from mesh.cli.running import check, gateway, stage, up
 from mesh.errors import MeshError, SettingsError, StartError
 from mesh.process.streams import open_missing_streams
+from mesh.release import VERSION
 from mesh.supervisor import EXIT_NOT_STARTED, EXIT_SETTINGS
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(version("meshline"), prog_name="mesh")
+@click.version_option(VERSION, prog_name="mesh")
 def commands() -> None:
     """Serve machine-learning models as pipelines of processes."""
 

@@ -118,7 +118,8 @@ CASES = [
         "RFC 9112 3.2.4",
         "the asterisk form is answered",
         b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
-        (404,),
+        (204,),
+        lines=("allow: GET, HEAD, POST, OPTIONS",),
     ),
     Case(
         "RFC 9110 4.2.3",
@@ -399,14 +400,14 @@ CASES = [
         "405 says what is allowed",
         get(b"/inference"),
         (405,),
-        lines=("allow: POST",),
+        lines=("allow: POST, OPTIONS",),
     ),
     Case(
         "RFC 9110 15.5.6",
         "pages as well",
         HEALTH.replace(b"GET", b"PUT"),
         (405,),
-        lines=("allow: GET, HEAD",),
+        lines=("allow: GET, HEAD, OPTIONS",),
     ),
     Case(
         "RFC 9110 10.1.1",
@@ -497,7 +498,7 @@ def read_answer(stream: BinaryIO, head: bool = False) -> Answer | None:
     named = {line.partition(":")[0].lower(): line.partition(":")[2].strip() for line in lines}
     assert len(named) == len(lines), f"a line comes twice: {lines}"
     assert "transfer-encoding" not in named
-    if head or status < 200:
+    if head or status < 200 or status == 204:
         return Answer(status, lines, b"")
     length = int(named["content-length"])  # which every answer of ours states
     body = stream.read(length)

@@ -63,7 +63,7 @@ def test_head_has_no_body(running: Running) -> None:
     assert (status, body) == (200, b"")
     assert int(headers["content-length"]) > 0
     [(status, headers, _)] = running.curl("/inference", "--head")
-    assert (status, headers["allow"]) == (405, "POST")
+    assert (status, headers["allow"]) == (405, "POST, OPTIONS")
 
 
 def test_http_1_0_gets_its_answer_and_the_end(running: Running) -> None:

@@ -51,6 +51,9 @@ class Echo:
 class View:
     draining = False
 
+    def routes(self) -> dict[str, tuple[str, ...]]:
+        return {"/inference": ("echo",)}
+
     def missing(self) -> list[str]:
         return []
 

@@ -1,6 +1,7 @@
 import json
 from email.parser import BytesParser
 from http import HTTPStatus
+from importlib.metadata import version
 
 import pytest
 from hypothesis import given
@@ -76,6 +77,7 @@ def test_a_result_is_one_answer() -> None:
         "content-length": "5",
         "x-request-id": "id-1",
         "server-timing": "a;dur=1",
+        "server": answers.SERVER,
     }
 
 
@@ -225,4 +227,21 @@ def test_a_head_is_taken_apart_for_http_2() -> None:
         b"x-b": b"b: c",
         b"x-request-id": b"7",
         b"server-timing": b"",
+        b"server": answers.SERVER.encode(),
     }
+
+
+def test_every_answer_says_which_server_made_it() -> None:
+    assert f"meshline/{version('meshline')}" == answers.SERVER
+    for answer in (
+        answers.result(b"1", b"a/b", b"", b""),
+        answers.special_head(204, b"1", b"", (), b"", 0),
+        answers.failure("not_found", "", None, b"1"),
+    ):
+        assert parsed(answer)[1]["server"] == answers.SERVER
+
+
+def test_a_worker_may_name_another() -> None:
+    head = answers.special_head(200, b"1", b"a/b", [("SERVER", "mine/2")], b"", 0)
+    assert head.lower().count(b"\r\nserver: ") == 1
+    assert parsed(head)[1]["server"] == "mine/2"

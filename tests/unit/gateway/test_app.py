@@ -1,6 +1,7 @@
 import asyncio
 import gzip
 import json
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from tornado.web import Application
 
 from gateway.app import BasePage, make_app
 from mesh.metrics import CONTENT_TYPE
+from mesh.settings import PAGES
 
 
 class View:
@@ -16,6 +18,10 @@ class View:
         self.draining = False
         self.absent: list[str] = []
         self.joined = True
+        self.paths: dict[str, tuple[str, ...]] = {"/inference": ("detect", "recognize")}
+
+    def routes(self) -> dict[str, tuple[str, ...]]:
+        return self.paths
 
     def missing(self) -> list[str]:
         return self.absent
@@ -31,13 +37,17 @@ class View:
 
 
 def ask(
-    view: View, path: str, method: str = "GET", app: Application | None = None
+    view: View,
+    path: str,
+    method: str = "GET",
+    app: Application | None = None,
+    lines: str = "Host: h",
 ) -> tuple[int, dict[str, str], bytes]:
     """Status, headers (names in lower case) and body."""
 
     async def run() -> bytes:
         connection, transport = connect(shared(Inference(), pages=app or make_app(view)))
-        connection.data_received(f"{method} {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        connection.data_received(f"{method} {path} HTTP/1.1\r\n{lines}\r\n\r\n".encode())
         for _ in range(10):
             await asyncio.sleep(0)
         assert connection.pending == []
@@ -48,7 +58,7 @@ def ask(
     status, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
     assert headers["x-request-id"] == "boot-0"
-    assert "server" not in headers
+    assert headers["server"] == f"meshline/{version('meshline')}"
     return int(status.split()[1]), headers, body
 
 
@@ -62,6 +72,49 @@ def test_the_root_says_what_this_is() -> None:
     assert status == 200
     assert headers["content-type"].startswith("text/plain")
     assert body.startswith(b"Meshline ")
+    assert b"/inference    detect -> recognize\n" in body
+    assert all(page.encode() in body for page in PAGES)
+
+
+def test_the_root_says_so_to_programs_as_well() -> None:
+    _, headers, body = ask(View(), "/", lines="Host: h\r\nAccept: application/json")
+    assert headers["content-type"] == "application/json"
+    assert headers["vary"] == "Accept"
+    found = json.loads(body)
+    assert found["routes"] == {"/inference": ["detect", "recognize"]}
+    assert found["pages"].keys() == PAGES.keys()
+    assert found["version"] == version("meshline")
+
+
+def test_who_posts_to_the_root_is_told_where_inference_is() -> None:
+    status, headers, body = ask(View(), "/", "POST")
+    assert (status, headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+    assert "curl -d @request.json http://h/inference" in error(body)["message"]
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_every_page_that_no_route_may_have_is_there(path: str) -> None:
+    assert ask(View(), path)[0] == 200
+    status, headers, body = ask(View(), path, "OPTIONS")
+    assert (status, headers["allow"], body) == (204, "GET, HEAD, OPTIONS", b"")
+
+
+@pytest.mark.parametrize(("path", "status"), [("/health/", 200), ("/health//", 404), ("//", 404)])
+def test_one_slash_may_follow_a_page(path: str, status: int) -> None:
+    assert ask(View(), path)[0] == status
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/inference", "POST, OPTIONS"),
+        ("/inference/", "POST, OPTIONS"),
+        ("*", "GET, HEAD, POST, OPTIONS"),
+    ],
+)
+def test_options_lists_the_methods(path: str, allowed: str) -> None:
+    status, headers, body = ask(View(), path, "OPTIONS")
+    assert (status, headers["allow"], body) == (204, allowed, b"")
 
 
 def test_the_root_refuses_while_draining() -> None:
@@ -73,7 +126,7 @@ def test_the_root_refuses_while_draining() -> None:
     assert error(body)["code"] == "draining"
 
 
-@pytest.mark.parametrize("path", ["/health", "/livez"])
+@pytest.mark.parametrize("path", ["/health", "/livez", "/ping"])
 def test_liveness_depends_on_nothing(path: str) -> None:
     view = View()
     view.draining = True
@@ -114,7 +167,7 @@ def test_status_is_json() -> None:
     assert headers["content-type"] == "application/json"
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/livez", "/readyz", "/metrics"])
+@pytest.mark.parametrize("path", PAGES)
 def test_head_is_get_without_a_body(path: str) -> None:
     status, headers, body = ask(View(), path, "HEAD")
     assert (status, body) == (200, b"")
@@ -127,12 +180,13 @@ def test_at_no_path_there_is_nothing(method: str) -> None:
     assert status == 404
     assert headers["content-type"] == "application/json"
     assert error(body)["code"] == "not_found"
+    assert error(body)["message"].endswith("; routes: /inference")
 
 
 def test_another_method_is_told_which_ones_there_are() -> None:
     status, headers, body = ask(View(), "/health", "POST")
     assert status == 405
-    assert headers["allow"] == "GET, HEAD"
+    assert headers["allow"] == "GET, HEAD, OPTIONS"
     assert error(body)["code"] == "method_not_allowed"
 
 
@@ -140,9 +194,10 @@ def test_another_method_is_told_which_ones_there_are() -> None:
 def test_inference_takes_post_only(method: str) -> None:
     status, headers, body = ask(View(), "/inference?a=b", method)
     assert status == 405
-    assert headers["allow"] == "POST"
+    assert headers["allow"] == "POST, OPTIONS"
     if method != "HEAD":
         assert error(body)["code"] == "method_not_allowed"
+        assert error(body)["message"].endswith("curl -d @request.json http://h/inference")
 
 
 def test_a_mistake_of_ours_shows_nothing_of_itself(caplog: pytest.LogCaptureFixture) -> None:

@@ -61,6 +61,7 @@ async def test_a_request_becomes_an_exchange() -> None:
         "content-length": "5",
         "x-request-id": "id",
         "server-timing": "",
+        "server": answers.SERVER,
     }
 
 
@@ -395,6 +396,9 @@ async def test_a_page_that_raises_in_the_middle_is_reset() -> None:
 class View:
     draining = False
 
+    def routes(self) -> dict[str, tuple[str, ...]]:
+        return {"/inference": ("echo",)}
+
     def missing(self) -> list[str]:
         return []
 
@@ -412,7 +416,9 @@ class View:
         ("/nowhere", "GET", 404, "not_found"),
         ("/health", "POST", 405, "method_not_allowed"),
         ("/inference", "GET", 405, "method_not_allowed"),
-        ("*", "OPTIONS", 404, "not_found"),
+        ("*", "OPTIONS", 204, ""),
+        ("/inference", "OPTIONS", 204, ""),
+        ("/inference/", "GET", 405, "method_not_allowed"),
     ],
 )
 @turned

@@ -38,6 +38,7 @@ def test_what_a_child_says() -> None:
     lifeline.ready(5, http="127.0.0.1:8000", bind="tcp://127.0.0.1:7000")
     lifeline.ready(6)
     lifeline.closed()
+    lifeline.refused("tcp://g:7000", "not you")
     lifeline.failed("no model")
     lifeline.close()
     lifeline.close()
@@ -53,6 +54,7 @@ def test_what_a_child_says() -> None:
         },
         {"event": "ready", "incarnation": 6},
         {"event": "closed"},
+        {"event": "refused", "address": "tcp://g:7000", "why": "not you"},
         {"event": "failed", "why": "no model"},
     ]
 

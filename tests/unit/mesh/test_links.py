@@ -264,6 +264,18 @@ def test_a_refused_hello_is_tried_again_later() -> None:
     assert consumer.next_due() == pytest.approx(0.1)
 
 
+def test_who_refuses_us_again_and_again_is_told_of() -> None:
+    heard: list[tuple[str, str]] = []
+    consumer = a_consumer()
+    consumer.objected = lambda *what: heard.append(what)
+    for attempt in range(4):
+        now = 9.0 * attempt  # longer than any pause
+        link, _ = greeting(consumer, now)
+        consumer.received(link, frames(Err(0, "this is mesh 'x'"), 1), now)
+        consumer.take()
+    assert heard == [("memory://p", "this is mesh 'x'")] * 2
+
+
 def test_what_comes_on_an_old_link_is_ignored() -> None:
     consumer = a_consumer()
     assert consumer.received(-99, frames(Credit(), 1, 2), 0.0) is None

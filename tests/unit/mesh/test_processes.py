@@ -331,7 +331,7 @@ class Told:
     def start(self, selector: selectors.BaseSelector, nudge: Callable[[], None]) -> None:
         self.nudge = nudge
 
-    def turn(self) -> None:
+    def turn(self, leaving: bool) -> None:
         self.turns += 1
 
     def next_due(self) -> float:

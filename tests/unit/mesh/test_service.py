@@ -260,6 +260,10 @@ def test_where_a_bound_address_is_dialled(bind: str, dialled: str) -> None:
 class Reporter:
     def __init__(self) -> None:
         self.dialled: list[tuple[tuple[str, ...], bool]] = []
+        self.refusals: list[tuple[str, str, str]] = []
+
+    def refused(self, stage: str, address: str, why: str) -> None:
+        self.refusals.append((stage, address, why))
 
     def dial(self, addresses: tuple[str, ...], *, anew: bool = False) -> None:
         self.dialled.append((addresses, anew))
@@ -274,6 +278,14 @@ def test_the_reporter_is_told_where_the_gateway_is_when_it_listens() -> None:
     made.heard(GATEWAY, {"event": "ready", "bind": "tcp://127.0.0.1:7"})
     made.heard(Slot("embed", 1), {"event": "ready"})
     assert told.dialled == [(("tcp://127.0.0.1:7",), True)]
+
+
+def test_the_reporter_is_told_that_a_gateway_refuses_a_replica() -> None:
+    told = Reporter()
+    made = Service(described(), SOURCES, FOLDER, reporter=told)  # type: ignore[arg-type]
+    made.heard(Slot("embed", 1), {"event": "refused", "address": "tcp://g:1", "why": "not you"})
+    made.heard(Slot("embed", 1), {"event": "ready"})
+    assert told.refusals == [("embed", "tcp://g:1", "not you")]
 
 
 def test_the_reporter_of_replicas_alone_dials_where_they_do() -> None:

@@ -10,12 +10,12 @@ import pytest
 from mesh.errors import SettingsError
 from mesh.settings import (
     DEFAULT_BIND,
+    PAGES,
     Fault,
     GatewaySettings,
     MeshSettings,
     StageSettings,
     WorkerSource,
-    is_reserved,
     refuse_unknown,
 )
 
@@ -187,18 +187,12 @@ def test_a_stage_has_a_plain_name(name: str) -> None:
         StageSettings(name, worker="m:C")
 
 
-@pytest.mark.parametrize(
-    ("path", "reserved"),
-    [
-        ("/health", True),
-        ("/openapi.json", True),
-        ("/docs/x", True),
-        ("/v2", True),
-        ("/v2/models", True),
-        ("/mesh", True),
-        ("/meshed", False),
-        ("/v20", False),
-    ],
-)
-def test_reserved_paths(path: str, reserved: bool) -> None:
-    assert is_reserved(path) is reserved
+@pytest.mark.parametrize("path", PAGES)
+def test_a_route_cannot_be_where_the_gateway_answers(path: str) -> None:
+    with pytest.raises(Fault, match=re.escape(PAGES[path])):
+        described(routes={path: ("read",)})
+
+
+@pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/v2/models/x", "/mesh", "/pings"])
+def test_a_route_may_be_anywhere_else(path: str) -> None:
+    assert path in described(routes={path: ("read",)}).routes

@@ -148,8 +148,8 @@ def test_without_a_file_the_setting_alone_is_named() -> None:
     draft = Draft()
     table = draft.add_stage("x")
     draft.add(table, "worker", "m:C", "append_worker(C)")
-    draft.routes["/docs"] = ("x",)
-    with pytest.raises(SettingsError, match=r"^\[routes\] /docs: this path is the gateway's"):
+    draft.routes["/ping"] = ("x",)
+    with pytest.raises(SettingsError, match=r"^\[routes\] /ping: this path is the gateway's"):
         draft.build()
 
 

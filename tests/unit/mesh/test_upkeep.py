@@ -56,6 +56,19 @@ def joined(links: Links, peer: int = 2, link: int = 7) -> Session:
     return session
 
 
+def test_where_a_role_was_dialled_is_known_while_it_is_connected() -> None:
+    links = some_links()
+    links.dial(["tcp://g:1", "tcp://h:1"], 0.0)
+    links.tick(0.0)
+    dialled = {each.address: each.link for each in links.take() if isinstance(each, Dial)}
+    joined(links, 2, dialled["tcp://h:1"]).role = Role.GATEWAY
+    joined(links, 3, 7).role = Role.GATEWAY  # who dialled us
+    joined(links, 4, dialled["tcp://g:1"])
+    assert links.addresses_of(Role.GATEWAY) == ["tcp://h:1"]
+    links.closed(dialled["tcp://h:1"], 1.0)
+    assert links.addresses_of(Role.GATEWAY) == []
+
+
 def said(links: Links) -> list[tuple[int, Message]]:
     """The messages among the instructions so far."""
     return [

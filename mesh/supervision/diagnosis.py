@@ -1,0 +1,108 @@
+"""Why a gateway's address is not reached, for people: found out by connecting once more.
+
+ZeroMQ tries again in silence and never says why. A plain socket does: the kernel's error, and
+where somebody listens, the first bytes that are said there.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from mesh.discovery import is_file, resolve
+
+SHOWN: Final = 3  # addresses of which the reason is found out
+_TIMEOUT_S: Final = 0.25
+# How ZeroMQ's greeting begins (ZMTP 3): signature and version. The other then sends all of its
+# own, with its mechanism; ours is kept back, as one that does not fit would have it hang up.
+_GREETING: Final = b"\xff" + bytes(8) + b"\x7f\x03"
+_WHOLE: Final = 64  # bytes of a greeting
+_REASONS: Final = {
+    errno.ECONNREFUSED: "connection refused: nothing listens there",
+    errno.ENOENT: "there is no such socket",
+    errno.EHOSTUNREACH: "the host cannot be reached",
+    errno.ENETUNREACH: "its network cannot be reached",
+}
+
+
+def explain(addresses: Sequence[str], objections: Mapping[str, str], keyed: bool) -> str:
+    """Each address and what is wrong with it.
+
+    Args:
+        addresses: as they were configured.
+        objections: why gateways at these numeric addresses refused us.
+        keyed: whether we dial with keys.
+    """
+    shown = [f"{one}: {why(one, objections, keyed)}" for one in addresses[:SHOWN]]
+    more = len(addresses) - SHOWN
+    return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
+
+
+def why(address: str, objections: Mapping[str, str], keyed: bool) -> str:
+    """What is wrong with one address; may take a moment."""
+    if is_file(address):
+        found = sorted(resolve(address))
+        if not found:
+            return "the file cannot be read, or lists no address"
+        return f"{found[0]}: {why(found[0], objections, keyed)}"
+    if not address.startswith("tcp://"):
+        path = address.removeprefix("ipc://")
+        return objections.get(address) or _at(socket.AF_UNIX, path, keyed)
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    try:
+        found_at = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        return f"no address is known for the name {host} ({error.strerror})"
+    family, *_, where = found_at[0]
+    number, at = str(where[0]), int(where[1])
+    shown = f"[{number}]" if ":" in number else number
+    return objections.get(f"tcp://{shown}:{at}") or _at(family, (number, at), keyed)
+
+
+def _at(family: int, where: str | tuple[str, int], keyed: bool) -> str:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as asking:
+            asking.settimeout(_TIMEOUT_S)
+            asking.connect(where)
+            asking.sendall(_GREETING)
+            return judged(_first_bytes(asking), keyed)
+    except TimeoutError:
+        return f"nobody answered within {_TIMEOUT_S:g} s"
+    except OSError as error:
+        return _REASONS.get(error.errno or 0) or (error.strerror or str(error)).lower()
+
+
+def _first_bytes(asking: socket.socket) -> bytes:
+    """What the other says of itself, as far as it says anything in time."""
+    said = b""
+    try:
+        while len(said) < _WHOLE and (piece := asking.recv(64)):
+            said += piece
+    except OSError:  # it takes its time, or has hung up
+        return said
+    return said
+
+
+def judged(said: bytes, keyed: bool) -> str:
+    """What the first bytes of whoever listens tell.
+
+    Example:
+        >>> judged(b"HTTP/1.1 400 Bad Request", keyed=False)
+        "HTTP is spoken there: name the gateway's `bind` address, not its `http`"
+    """
+    if said.startswith(b"HTTP/"):
+        return "HTTP is spoken there: name the gateway's `bind` address, not its `http`"
+    if not said:
+        return "somebody listens there but says nothing"
+    if said[:1] != b"\xff":
+        return "somebody listens there who is no gateway"
+    secured = said[12:32].rstrip(b"\0") == b"CURVE"
+    if secured and not keyed:
+        return "it demands keys: copy this host's, and name their folder as `keys` in [gateway]"
+    if keyed and not secured:
+        return "it has no keys, and takes nobody who has: give it a folder of `keys`, too"
+    if keyed:
+        return "it refuses our keys: compare the folders, and see the gateway's log"
+    return "somebody listens there but does not answer as a gateway does"

@@ -1,0 +1,91 @@
+"""When to say that no gateway is reached, and that one is again. Pure.
+
+A start in which the gateway comes a moment after the replicas is ordinary, and says nothing. After
+that one line at once, and one every ten seconds, however often the link comes and goes meanwhile.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+FIRST_S: Final = 0.6  # without a gateway, before anything is said
+ANSWER_S: Final = 0.3  # that finding out why may take; the line does not wait longer
+EVERY_S: Final = 10.0  # between two lines
+_NEVER: Final = float("inf")
+
+
+class Step(Enum):
+    """What to do."""
+
+    ASK = "find out why no gateway is reached"
+    SAY = "say that none is reached"
+    MET = "say that one is reached"
+
+
+class Reach:
+    """Follows whether any gateway is connected.
+
+    Args:
+        greets: whether the first connection is worth a line, too.
+
+    Example:
+        >>> reach = Reach()
+        >>> reach.begin(0.0)
+        >>> [step and step.name for step in (reach.look(False, at) for at in (0.5, 0.6, 0.9))]
+        [None, 'ASK', 'SAY']
+    """
+
+    def __init__(self, greets: bool = False) -> None:
+        self.connected = False
+        self._begun = self._asked = False
+        self._greets = greets
+        self._due = _NEVER
+        self._quiet_until = -_NEVER
+
+    def begin(self, now: float) -> None:
+        """It is known where the gateways are."""
+        if not self._begun:
+            self._begun = True
+            self._due = now + FIRST_S
+
+    def look(self, connected: bool, now: float) -> Step | None:
+        """What to do, given whether any gateway is connected."""
+        if not self._begun:
+            return None
+        if connected is not self.connected:
+            self.connected = connected
+            self._asked = False
+            self._due = _NEVER if connected else max(now + FIRST_S, self._quiet_until)
+        if connected:
+            return self._greet()
+        return self._complain(now) if now >= self._due else None
+
+    def _greet(self) -> Step | None:
+        greets, self._greets = self._greets, False
+        return Step.MET if greets else None
+
+    def _complain(self, now: float) -> Step:
+        self._asked = not self._asked
+        if self._asked:
+            self._due = now + ANSWER_S
+            return Step.ASK
+        self._due = self._quiet_until = now + EVERY_S
+        self._greets = True
+        return Step.SAY
+
+    def answered(self) -> None:
+        """It is known why: say so now."""
+        if self._asked:
+            self._due = -_NEVER
+
+    def may_say_refused(self, now: float) -> bool:
+        """Whether to say that a gateway refuses our replicas although we are connected."""
+        if not self.connected or now < self._quiet_until:
+            return False
+        self._quiet_until = now + EVERY_S
+        return True
+
+    def next_due(self) -> float:
+        """When to look at the latest."""
+        return self._due

@@ -1,0 +1,192 @@
+"""Replicas that reach no gateway, as those see it who started them."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import threading
+from datetime import datetime
+from itertools import pairwise
+from time import monotonic
+
+import pytest
+from example_runs import MESH, environment, free_port
+from site_runs import PATIENCE, running
+
+from mesh.security import generate
+
+SERVICE = """
+from mesh import Worker
+
+
+class Echo(Worker):
+    def forward(self, item):
+        return item
+"""
+FILE = """
+name = "{name}"
+
+[gateway]
+bind = "tcp://127.0.0.1:{port}"
+{more}
+
+[stages.first]
+worker = "service:Echo"
+replicas = 2
+
+[stages.second]
+worker = "service:Echo"
+
+[routes]
+"/inference" = ["first", "second"]
+"""
+UNREACHED = "no gateway is reached"
+MET = "connected with the gateway at"
+
+
+class Place:
+    """A folder with a service, from which processes are started, and the log of each."""
+
+    def __init__(self, folder, port, name="mesh", more=""):
+        folder.mkdir(exist_ok=True)
+        (folder / "service.py").write_text(SERVICE)
+        (folder / "mesh.toml").write_text(FILE.format(name=name, port=port, more=more))
+        self.folder, self.started = folder, 0
+
+    @contextlib.contextmanager
+    def run(self, *command):
+        """Run a command of mesh; yields its log. It must end in order, when told to."""
+        self.started += 1
+        log = self.folder / f"log{self.started}"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [MESH, *command],
+                cwd=self.folder,
+                env=environment(free_port()),
+                stdout=out,
+                stderr=out,
+            )
+        try:
+            yield Log(log)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0, log.read_text()
+            assert "Traceback" not in log.read_text(), log.read_text()
+        finally:
+            process.kill()
+            process.wait()
+
+
+class Log:
+    def __init__(self, path):
+        self.path = path
+
+    def lines(self, part):
+        """Those lines that contain this, whole records of JSON."""
+        lines = self.path.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if part in line and line.endswith("\n")]
+
+    def until(self, part, count=1):
+        end = monotonic() + PATIENCE
+        while len(self.lines(part)) < count:
+            assert monotonic() < end, f"{part}\n{self.path.read_text()}"
+            threading.Event().wait(0.01)
+        return self.lines(part)
+
+
+def said(record):
+    return next(value for value in record.values() if UNREACHED in str(value))
+
+
+def test_replicas_that_come_before_their_gateway_say_so_and_when_it_is_there(tmp_path):
+    port = free_port()
+    place = Place(tmp_path, port)
+    with place.run("stage", "first") as log:
+        line = log.until(UNREACHED)[0]
+        assert f"tcp://127.0.0.1:{port}: connection refused" in said(line)
+        threading.Event().wait(2.0)
+        with place.run("gateway"):
+            log.until(f"{MET} tcp://127.0.0.1:{port}")
+            before = len(log.lines(UNREACHED))
+        log.until(UNREACHED, before + 1)
+        with place.run("gateway"):
+            log.until(MET, 2)
+    times = [datetime.fromisoformat(line["time"]) for line in log.lines(UNREACHED)]
+    gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(times)]
+    assert gaps
+    assert min(gaps) > 9.9
+
+
+def test_where_the_gateway_is_there_it_is_said_once(tmp_path):
+    place = Place(tmp_path, free_port())
+    with place.run("gateway") as gateway:
+        gateway.until("serves")
+        with place.run("stage", "first") as log:
+            log.until("every replica")
+            log.until(MET)
+            assert not log.lines(UNREACHED)
+
+
+def test_an_ordinary_start_says_nothing_of_it(tmp_path):
+    file = FILE.format(name="mesh", port=free_port(), more="")
+    with running(tmp_path, SERVICE, file) as site:
+        threading.Event().wait(1.5)
+    assert UNREACHED not in site.log()
+    assert MET not in site.log()
+
+
+def test_the_port_of_http_is_not_that_of_the_mesh(tmp_path):
+    place, http = Place(tmp_path, free_port()), free_port()
+    with place.run("gateway", "--http", f"127.0.0.1:{http}") as gateway:
+        gateway.until("serves")
+        with place.run("stage", "first", "--gateway", f"tcp://127.0.0.1:{http}") as log:
+            [line] = log.until(UNREACHED)
+            assert f"tcp://127.0.0.1:{http}: HTTP is spoken there" in said(line)
+
+
+def test_a_name_that_nobody_knows(tmp_path):
+    place = Place(tmp_path, free_port())
+    with place.run("stage", "first", "--gateway", "tcp://no-gateway.invalid:7000") as log:
+        log.until("no address is known for the name no-gateway.invalid")
+
+
+def test_another_mesh(tmp_path):
+    port = free_port()
+    with Place(tmp_path / "a", port, "ours").run("gateway") as gateway:
+        gateway.until("serves")
+        with Place(tmp_path / "b", port, "theirs").run("stage", "first") as log:
+            log.until(f"tcp://127.0.0.1:{port}: this is mesh 'ours', not 'theirs'")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "reason"),
+    [
+        ("a", "b", "it refuses our keys"),
+        ("a", "", "it demands keys"),
+        ("", "b", "it has no keys"),
+    ],
+)
+def test_keys_that_do_not_fit(tmp_path, ours, theirs, reason):
+    port = free_port()
+    for name in filter(None, (ours, theirs)):
+        generate(tmp_path / name, [])
+    more = [f'keys = "{tmp_path / name}"' if name else "" for name in (ours, theirs)]
+    with Place(tmp_path / "host", port, more=more[0]).run("gateway") as gateway:
+        gateway.until("serves")
+        with Place(tmp_path / "other", port, more=more[1]).run("stage", "first") as log:
+            [line] = log.until(UNREACHED)
+            assert f"tcp://127.0.0.1:{port}: {reason}" in said(line)
+
+
+def test_replicas_that_are_refused_although_their_host_is_let_in(tmp_path):
+    port = free_port()
+    generate(tmp_path / "keys", ["second"])
+    (tmp_path / "keys/stage-first.key").write_bytes(
+        (tmp_path / "keys/stage-second.key").read_bytes()
+    )
+    (tmp_path / "keys/stage-first.key").chmod(0o600)
+    place = Place(tmp_path, port, more=f'keys = "{tmp_path / "keys"}"')
+    with place.run("gateway") as gateway:
+        gateway.until("serves")
+        with place.run("stage", "first") as log:
+            log.until(f"the gateway at tcp://127.0.0.1:{port} refuses the replicas of first")
+            assert not log.lines(UNREACHED)
