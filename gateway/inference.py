@@ -186,6 +186,7 @@ class Desk:
             exchange.traceparent,
             (),
             _meta(exchange) if route.wants_meta else None,
+            None if exchange.request_id is None else exchange.request_id.decode("ascii"),
             (),
             0,
             exchange,
