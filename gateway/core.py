@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from gateway.book import Book, Ended, Request, onward
 from gateway.queues import Queues, emptied
-from gateway.recovery import POISON, Recovery
+from gateway.recovery import POISON, Blame, Recovery, blame_of
 from gateway.roster import RESTART_GRACE, Roster
 from gateway.trust import Trust
 from mesh.dispatch import Dispatcher
@@ -288,14 +288,15 @@ class GatewayCore:
             self._tell_peers(self.roster.fed_by(hop), now)
         # Also of one that met us anew when its version was over: others may have fed it still.
         for request in self.book.held_by(session.peer):
-            innocent = obituary is not None and request.id not in obituary.computing
             cause = "parted" if news.orderly else "lost"
-            self._retry(request, session.peer, cause, innocent=innocent)
+            self._retry(request, session.peer, cause, blame_of(request, obituary))
 
-    def _retry(self, request: Request, holder: int, cause: str, *, innocent: bool = False) -> None:
+    def _retry(
+        self, request: Request, holder: int, cause: str, blame: Blame = Blame.POSSIBLE
+    ) -> None:
         """Begin again at the first stage; nothing but a death uses up an attempt."""
         parted = cause in ("parted", "version")
-        reason = self.recovery.retry(request, holder, parted=parted, innocent=innocent)
+        reason = self.recovery.retry(request, holder, parted=parted, blame=blame)
         if reason:
             self._withdraw(request)
             self._fail(request, "lost", reason)

@@ -184,6 +184,18 @@ MUTANTS = (
         "pass",
     ),
     Mutant(
+        "a death without suspects is begun again without bound",
+        "gateway/recovery.py",
+        "if request.unexplained >= UNEXPLAINED * self._book.max_attempts:",
+        "if False:",
+    ),
+    Mutant(
+        "forget what a client calls its request",
+        "stage/results.py",
+        "task.request_id,",
+        "None,",
+    ),
+    Mutant(
         "fail the mates of what took too long",
         "stage/results.py",
         "return [task for task in batch.tasks if task.deadline > now]",
