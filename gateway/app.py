@@ -42,6 +42,9 @@ class View(Protocol):
     async def status(self) -> dict[str, Any]:
         """Routes, stages and replicas, as JSON has it; and the processes that share the port."""
 
+    def failed(self, code: str, message: str, request_id: bytes) -> None:
+        """A page could not be shown, for a fault of ours."""
+
 
 class BasePage(RequestHandler):
     """What all pages have in common: the request's id, and errors as JSON."""
@@ -78,7 +81,10 @@ class BasePage(RequestHandler):
         code = answers.code_for(status_code)
         if code == "method_not_allowed":
             self.set_header("Allow", ", ".join(self._allowed()))
-        self.fail(code, _MESSAGES.get(code, self._reason))
+        message = _MESSAGES.get(code, self._reason)
+        if status_code >= 500:
+            self.view.failed(code, message, self.page.request_id or b"")
+        self.fail(code, message)
 
     def _allowed(self) -> list[str]:
         """The methods that this page has."""

@@ -42,7 +42,8 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
     started = monotonic()
     settings = process.stage
     worker = construct(process)
-    runner = Runner(worker, batching=settings.max_batch_size > 1, log=_log, board=board)
+    batching = settings.max_batch_size > 1
+    runner = Runner(worker, batching=batching, log=_log, board=board, debug=process.debug)
     runner.warm_up()
     gc.collect()
     gc.freeze()  # model and libraries live for ever: no collection need look at them again

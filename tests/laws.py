@@ -126,6 +126,8 @@ SHELL = frozenset(
         "gateway/listener.py",
         "gateway/pages.py",
         "gateway/picture.py",
+        "gateway/requests/__init__.py",
+        "gateway/requests/failure_log.py",
         "gateway/server.py",
         "gateway/shared.py",
         "gateway/siblings.py",

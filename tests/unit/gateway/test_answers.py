@@ -226,3 +226,14 @@ def test_a_head_is_taken_apart_for_http_2() -> None:
         b"x-request-id": b"7",
         b"server-timing": b"",
     }
+
+
+def test_a_traceback_is_there_only_where_there_is_one() -> None:
+    plain = json.loads(answers.failure_body("server_error", "boom", "a", b"7"))["error"]
+    assert "traceback" not in plain
+    shown = json.loads(answers.failure_body("server_error", "boom", "a", b"7", "Traceback ..."))[
+        "error"
+    ]
+    assert shown == plain | {"traceback": "Traceback ..."}
+    whole = answers.failure("server_error", "boom", "a", b"7", traceback="Traceback ...")
+    assert json.loads(whole.partition(b"\r\n\r\n")[2])["error"] == shown
