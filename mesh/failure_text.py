@@ -8,7 +8,9 @@ where it can, survives the rest, and is bounded.
 from __future__ import annotations
 
 import os
+import sysconfig
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -20,6 +22,8 @@ LONGEST_TRACE = 16 * 1024  # characters of a traceback that a client or a log is
 UNSPEAKABLE = "its text cannot be read"
 _HOME = Path(__file__).resolve().parent.parent
 _OURS = tuple(f"{_HOME}{os.sep}{name}{os.sep}" for name in ("mesh", "gateway", "stage"))
+_STANDARD = sysconfig.get_path("stdlib")
+_LIBRARIES = (_STANDARD, sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
 # The interpreter's own answers: a class of the user's may have others.
 _trace: Any = vars(BaseException)["__traceback__"].__get__
 _qualname: Any = vars(type)["__qualname__"].__get__
@@ -90,6 +94,35 @@ def place_of(error: BaseException) -> Place:
     return (
         Place("", 0) if frame is None else Place(frame.tb_frame.f_code.co_filename, frame.tb_lineno)
     )
+
+
+def users_frame(
+    frames: Sequence[traceback.FrameSummary], folders: Sequence[str] = ()
+) -> traceback.FrameSummary | None:
+    """The innermost frame of the user's own code, as far as it can be told from libraries'.
+
+    Args:
+        frames: outermost first.
+        folders: where the user's code is known to lie.
+    """
+    others = [frame for frame in frames if not is_ours(frame.filename)]
+    own = [frame for frame in others if os.path.dirname(frame.filename) in folders]
+    own = own or [frame for frame in others if not frame.filename.startswith(_LIBRARIES)]
+    installed = [frame for frame in others if not frame.filename.startswith(_STANDARD)]
+    found = own or installed
+    return found[-1] if found else None
+
+
+def line_and_place(error: BaseException, folders: Sequence[str] = ()) -> str:
+    """What `line_of` says, and where in the user's code it was.
+
+    Example:
+        ``ModuleNotFoundError: No module named 'torch' (service.py:3)``
+    """
+    frame = users_frame(traceback.extract_tb(_trace(error)), folders)
+    if frame is None:
+        return line_of(error)
+    return f"{line_of(error)} ({os.path.basename(frame.filename)}:{frame.lineno})"
 
 
 def users_trace(error: BaseException) -> TracebackType | None:

@@ -33,6 +33,7 @@ class Lifeline:
     Attributes:
         leaving: tells whether this process was told to end before its parent did; another signal
             would then end it at once.
+        settled: set once this process has said that it is ready, or will not be.
 
     Example:
         >>> lifeline = Lifeline(ready_fd, parent_fd, run_folder)
@@ -50,6 +51,7 @@ class Lifeline:
         self._thread: threading.Thread | None = None
         self._parent = None if parent_fd is None else os.getppid()
         self.leaving: Callable[[], bool] = lambda: False
+        self.settled = threading.Event()
 
     @property
     def orphaned(self) -> bool:
@@ -65,6 +67,7 @@ class Lifeline:
 
     def ready(self, incarnation: int, http: str = "", bind: str = "") -> None:
         """Say that this process serves; a gateway also says where."""
+        self.settled.set()
         words = {"event": "ready", "incarnation": incarnation, "http": http, "bind": bind}
         self._say({key: value for key, value in words.items() if value != ""})
 

@@ -26,6 +26,7 @@ from mesh.errors import ClientError, EncodingError, ForwardTimeout, ServerError,
 from mesh.failure_text import (
     exc_info,
     isinstance_of,
+    line_and_place,
     line_of,
     name_of,
     place_of,
@@ -139,10 +140,10 @@ class Runner:
                 count = len(example) if self._batching and isinstance(example, list) else 1
                 worker.requests = [RequestFacts()] * count
                 worker.forward(example)
-            except Exception as error:
+            except BaseException as error:
                 raise StartError(
                     f"{type(worker).__qualname__} failed on example {number} of {len(examples)}: "
-                    f"{type(error).__name__}: {error}"
+                    f"{line_and_place(error)}"
                 ) from error
             finally:
                 worker.requests = ()

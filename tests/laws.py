@@ -102,6 +102,8 @@ SHELL = frozenset(
         "mesh/mixin/__init__.py",
         "mesh/node.py",
         "mesh/orphans.py",
+        "mesh/process/__init__.py",
+        "mesh/process/start_watch.py",
         "mesh/processes.py",
         "mesh/reporter.py",
         "mesh/run_folder.py",

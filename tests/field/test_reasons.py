@@ -1,22 +1,12 @@
 """Finding out why: what fails leaves a line that says which request, where and why."""
 
-import contextlib
-import json
 import re
-import signal
-import subprocess
-import threading
-import time
-import urllib.error
-import urllib.request
 
 import pytest
-from example_runs import MESH, environment, free_port, wait_ready
+from failing_runs import serving
 
 from mesh import Client
 from mesh.errors import ServerError
-
-PATIENCE = 60.0
 
 SERVICE = '''
 import asyncio
@@ -91,94 +81,9 @@ worker = "service:Names"
 """
 
 
-class Service:
-    """A service whose log may have tracebacks.
-
-    Attributes:
-        process: of `mesh up`.
-        port: of HTTP.
-    """
-
-    def __init__(self, folder, service, file, *arguments):
-        (folder / "service.py").write_text(service)
-        (folder / "mesh.toml").write_text(file)
-        self.port, self.folder = free_port(), folder
-        self._log = folder / "log"
-        with self._log.open("wb") as out:
-            self.process = subprocess.Popen(
-                [MESH, "up", *arguments],
-                cwd=folder,
-                env=environment(self.port),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-            )
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.port}"
-
-    def text(self):
-        return self._log.read_text()
-
-    def records(self):
-        """The log's lines, each as its fields."""
-        found = []
-        for line in self.text().splitlines():
-            with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
-        return found
-
-    def messages(self, containing=""):
-        return [one["message"] for one in self.records() if containing in one["message"]]
-
-    def until(self, true, what):
-        end = time.monotonic() + PATIENCE
-        while not (found := true()):
-            assert time.monotonic() < end, f"{what}\n{self.text()}"
-            threading.Event().wait(0.02)
-        return found
-
-    def ask(self, value, request_id=None, path="/inference"):
-        """Status, answer and its headers."""
-        headers = {} if request_id is None else {"X-Request-ID": request_id}
-        asked = urllib.request.Request(self.url + path, json.dumps(value).encode(), headers)
-        try:
-            with urllib.request.urlopen(asked, timeout=PATIENCE) as answer:
-                return answer.status, json.load(answer), answer.headers
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, json.load(error)["error"], error.headers
-
-
-@contextlib.contextmanager
-def serving(folder, service=SERVICE, file=FILE, *arguments):
-    running = Service(folder, service, file, *arguments)
-    try:
-        with Client(running.url, timeout=PATIENCE) as client:
-            wait_ready(client, running.process, folder / "log")
-        yield running
-        running.process.send_signal(signal.SIGTERM)
-        assert running.process.wait(PATIENCE) == 0, running.text()
-    finally:
-        running.process.kill()
-        running.process.wait()
-
-
-def refused(folder, service, file=FILE):
-    """Exit code and log of a service that cannot be started."""
-    running = Service(folder, service, file)
-    try:
-        code = running.process.wait(PATIENCE)
-    finally:
-        running.process.kill()
-        running.process.wait()
-    return code, running
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("reasons")) as service:
+    with serving(tmp_path_factory.mktemp("reasons"), SERVICE, FILE) as service:
         yield service
 
 
@@ -251,7 +156,7 @@ def test_the_same_failure_leaves_ten_lines_and_another_message_is_another(site):
 
 
 def test_what_was_left_out_is_told_at_the_end_at_the_latest(tmp_path):
-    with serving(tmp_path) as service:
+    with serving(tmp_path, SERVICE, FILE) as service:
         for number in range(15):
             assert service.ask(f"raise again {number}")[0] == 500
         messages = service.messages

@@ -210,8 +210,8 @@ MUTANTS = (
     Mutant(
         "lose the outputs that were on their way to the dead",
         "stage/replica.py",
-        "                    self._forward(task)\n",
-        "                    self._release((task,))\n",
+        "(self._hand_back if again else self._forward)(task)",
+        "self._release((task,))",
     ),
     Mutant(
         "keep what waits when draining",

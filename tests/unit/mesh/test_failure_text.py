@@ -1,19 +1,25 @@
 """What is said of exceptions."""
 
+import json
 import logging
+import sysconfig
+import traceback
 
 import pytest
 
+from mesh import failure_text
 from mesh.errors import ForwardTimeout
 from mesh.failure_text import (
     LONGEST_TRACE,
     UNSPEAKABLE,
     cut,
     exc_info,
+    line_and_place,
     line_of,
     place_of,
     text_of,
     trace_text,
+    users_frame,
     users_trace,
 )
 
@@ -101,6 +107,21 @@ def test_a_traceback_begins_with_the_first_frame_that_is_not_ours():
     assert users_trace(caught.value) is caught.value.__traceback__  # this test's own frame
     theirs = caught.value.__traceback__.tb_next
     assert users_trace(caught.value.with_traceback(theirs)) is theirs  # all of them are ours
+
+
+def test_the_users_own_frame_is_told_from_libraries_and_ours():
+    def frames(*files):
+        return [traceback.FrameSummary(file, 1, "f") for file in files]
+
+    ours, library = failure_text.__file__, json.__file__
+    installed = sysconfig.get_path("purelib") + "/torch/nn.py"
+    assert users_frame(frames("/a/app.py", installed, library, ours)).filename == "/a/app.py"
+    assert users_frame(frames("/a/app.py", "/b/more.py"), ["/a"]).filename == "/a/app.py"
+    assert users_frame(frames(installed, library)).filename == installed
+    assert users_frame(frames(library, ours)) is None
+    assert line_and_place(ValueError("never raised")) == "ValueError: never raised"
+    here = line_and_place(raised(ValueError("x")))
+    assert here.startswith("ValueError: x (test_failure_text.py:")
 
 
 def test_where_it_was_raised():
