@@ -243,8 +243,10 @@ def parted(head: bytes) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-def failure_body(code: str, message: str, stage: str | None, request_id: bytes) -> bytes:
-    """The JSON that every error answer carries, UTF-8."""
+def failure_body(
+    code: str, message: str, stage: str | None, request_id: bytes, traceback: str = ""
+) -> bytes:
+    """The JSON that every error answer carries, UTF-8; a traceback only where debugging is on."""
     error = {
         "code": code if code in TABLE else "server_error",
         "message": message,
@@ -252,33 +254,37 @@ def failure_body(code: str, message: str, stage: str | None, request_id: bytes) 
         "request_id": request_id.decode("latin-1"),
         "retryable": row(code).retryable,
     }
+    if traceback:
+        error["traceback"] = traceback
     text = json.dumps({"error": error}, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "replace")
 
 
-def failure(
+def failure(  # noqa: PLR0913 - all that an error answer may say
     code: str,
     message: str,
     stage: str | None,
     request_id: bytes,
     retry_after: int | None = None,
     headers: Headers = (),
+    traceback: str = "",
 ) -> bytes:
     """A whole error answer.
 
     Args:
         code: a word of `TABLE`.
-        message: for people; never a path, a traceback or a line number.
+        message: for people; never a path or a line number, unless debugging is on.
         stage: the stage at fault, or None.
         request_id: goes into ``X-Request-ID`` and the body.
         retry_after: seconds; where the table demands one, the default is 1.
         headers: further ones, such as ``Allow`` or ``Server-Timing``; not checked.
+        traceback: of the worker's exception, where debugging is on.
 
     Example:
         >>> failure("draining", "this gateway is stopping", None, b"7").split(b"\\r\\n")[0]
         b'HTTP/1.1 503 Service Unavailable'
     """
-    body = failure_body(code, message, stage, request_id)
+    body = failure_body(code, message, stage, request_id, traceback)
     meaning = row(code)
     lines = [
         ("Content-Type", "application/json"),

@@ -47,6 +47,9 @@ class View(Protocol):
     async def status(self) -> dict[str, Any]:
         """Routes, stages and replicas, as JSON has it; and the processes that share the port."""
 
+    def failed(self, code: str, message: str, request_id: bytes) -> None:
+        """A page could not be shown, for a fault of ours."""
+
 
 class BasePage(RequestHandler):
     """What all pages have in common: the request's id, and errors as JSON."""
@@ -83,7 +86,10 @@ class BasePage(RequestHandler):
         code = answers.code_for(status_code)
         if code == "method_not_allowed":
             self.set_header("Allow", ", ".join(self._allowed()))
-        self.fail(code, self.explained(code))
+        message = self.explained(code)
+        if status_code >= 500:
+            self.view.failed(code, message, self.page.request_id or b"")
+        self.fail(code, message)
 
     def explained(self, code: str) -> str:
         """What to say of an error that tornado found."""

@@ -27,6 +27,8 @@ class Request(Task):
         at: the hop at which it is held or waits.
         charge: bytes that it counts for at the door.
         deaths: replicas that were lost while they held it, as far as it may have caused that.
+        unexplained: replicas that died while they held it, of which is known that they computed
+            nothing.
         earlier: replicas that may still compute an earlier attempt.
     """
 
@@ -37,6 +39,7 @@ class Request(Task):
     at: int = 0
     charge: int = 0
     deaths: int = 0
+    unexplained: int = 0
     earlier: tuple[int, ...] = ()
 
 
@@ -176,9 +179,8 @@ class Book:
         """Requests that a replica holds, as far as is known here."""
         return [r for r in self.requests.values() if r.holder == holder]
 
-    def again(self, request: Request, holder: int, deaths: int) -> None:
-        """Its holder is dead, the so manieth: begin another attempt."""
-        request.deaths = deaths
+    def again(self, request: Request, holder: int) -> None:
+        """The replica that held it died: begin another attempt."""
         request.attempt += 1
         self.returned(request, holder)
 

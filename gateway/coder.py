@@ -50,10 +50,16 @@ class Coder:
         max_body: bytes that a body may have once it is unpacked.
     """
 
-    def __init__(self, inner: Inference, max_body: int) -> None:
+    def __init__(
+        self,
+        inner: Inference,
+        max_body: int,
+        failed: Callable[[str, str, bytes], None] = lambda code, message, request_id: None,
+    ) -> None:
         """Threads are started when they are first needed; `close` ends them."""
         self.routes: Mapping[bytes, Route] = inner.routes
         self._inner = inner
+        self._failed = failed
         self._max_body = max_body
         self._threads = ThreadPoolExecutor(_THREADS, "coder", _step_back)
         self._waiting = 0
@@ -147,6 +153,7 @@ class Coder:
                 what = {"message": "an HTTP body could not be worked on", "exception": error}
                 loop.call_exception_handler(what)
                 name = exchange.request_id or b"-"
+                self._failed("server_error", "the gateway failed", name)
                 exchange.respond(answers.failure("server_error", "the gateway failed", None, name))
 
         self._waiting += 1

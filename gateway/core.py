@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from gateway.book import Book, Ended, Request, onward
 from gateway.queues import Queues, emptied
-from gateway.recovery import POISON, Recovery
+from gateway.recovery import POISON, Blame, Recovery, blame_of
 from gateway.roster import RESTART_GRACE, Roster
 from gateway.trust import Trust
 from mesh.dispatch import Dispatcher
@@ -38,6 +38,7 @@ from mesh.messages import (
 from mesh.session import Session
 
 SWEEP = 0.05  # seconds between looks for passed deadlines and absent stages
+DEPARTED = 256  # replicas that are gone of which is remembered where they ran
 SATED = 0.5  # seconds for which a replica that gave tasks back gets none unless it grants more
 
 
@@ -125,6 +126,7 @@ class GatewayCore:
         self._cancels: dict[int, list[int]] = {}
         self._sated: dict[Session, float] = {}  # who gave tasks back, and until when that counts
         self._obituaries: dict[int, Obituary] = {}  # of those that are lost in this turn
+        self._departed: dict[int, str] = {}  # replicas that are gone, for people
         self._sweep_at = now + SWEEP
 
     # --- from HTTP -------------------------------------------------------------------------------
@@ -173,6 +175,9 @@ class GatewayCore:
                     self._given_back(session, outcome, now)
             for note in message.notes:
                 self._noted(note)
+            if self._failures:
+                for request, _ in self.ended[before:]:
+                    request.holder = session.peer  # for whoever asks where it failed
             if self._failures or self.trust.failing:
                 self._learn(session, len(message.outcomes) + len(message.notes))
             if message.figures:
@@ -278,6 +283,9 @@ class GatewayCore:
         hop = self.roster.left(session, now)
         if hop is not None:
             self.dispatchers[hop].leave(session)
+            self._departed[session.peer] = _described(session)
+            if len(self._departed) > DEPARTED:
+                del self._departed[next(iter(self._departed))]
             self.journal.append(Entry(session, news.orderly, news.reason))
             if not news.orderly:
                 self.counts.deaths[_cause(obituary)] += 1
@@ -288,14 +296,15 @@ class GatewayCore:
             self._tell_peers(self.roster.fed_by(hop), now)
         # Also of one that met us anew when its version was over: others may have fed it still.
         for request in self.book.held_by(session.peer):
-            innocent = obituary is not None and request.id not in obituary.computing
             cause = "parted" if news.orderly else "lost"
-            self._retry(request, session.peer, cause, innocent=innocent)
+            self._retry(request, session.peer, cause, blame_of(request, obituary))
 
-    def _retry(self, request: Request, holder: int, cause: str, *, innocent: bool = False) -> None:
+    def _retry(
+        self, request: Request, holder: int, cause: str, blame: Blame = Blame.POSSIBLE
+    ) -> None:
         """Begin again at the first stage; nothing but a death uses up an attempt."""
         parted = cause in ("parted", "version")
-        reason = self.recovery.retry(request, holder, parted=parted, innocent=innocent)
+        reason = self.recovery.retry(request, holder, parted=parted, blame=blame)
         if reason:
             self._withdraw(request)
             self._fail(request, "lost", reason)
@@ -395,6 +404,13 @@ class GatewayCore:
         """When deadlines, absences or a later version must be looked at, if there are any."""
         return self._sweep_at if self.book.requests or self.roster.is_coming else float("inf")
 
+    def whereabouts(self, holder: int) -> str:
+        """How people find the replica that held a request; "" if none did."""
+        session = self.links.sessions.get(holder)
+        if session is not None:
+            return _described(session)
+        return self._departed.get(holder, f"{holder:x}" if holder else "")
+
     def take_ended(self) -> list[Ended]:
         """The requests that are over since the last call."""
         ended, self.ended = self.ended, []
@@ -410,6 +426,11 @@ class GatewayCore:
         """The first stage of this path that has been without a replica for too long."""
         absent = self.roster.absent(now)
         return next((hop for hop in path if hop in absent), None)
+
+
+def _described(session: Session) -> str:
+    """A replica for people: its incarnation, as other log lines have it, and its process."""
+    return f"{session.peer:x} ({session.host}, pid {session.pid})"
 
 
 def _cause(obituary: Obituary | None) -> str:

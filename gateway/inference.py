@@ -15,12 +15,15 @@ from gateway.admission import Admission, Refusal, Sizes
 from gateway.book import Ended, Request
 from gateway.core import GatewayCore
 from gateway.exchange import Exchange
+from gateway.requests.failure_log import FailureLog
 from mesh.errors import EncodingError
 from mesh.log import get_logger
 from mesh.messages import Buffer, Figures, Kind, Meta, Outcome, Path
 
 _log = get_logger()
 _BROKEN = "the gateway could not write the answer"
+_CHOSEN = "the worker chose this status in a Reply"
+_SHOWN = 2  # buffers of a failure that shows what was raised: a line, and the traceback
 # Requests that end like this were not served: they say nothing about how fast others are.
 _UNSERVED = frozenset({"deadline_exceeded", "no_replica"})
 
@@ -77,6 +80,8 @@ class Desk:
         answered: how many answers of each status each endpoint gave.
         durations: seconds from arrival to answer of results, since the metrics last took them.
         draining: nothing new is admitted.
+        failures: writes a line for each answer that says that the service failed.
+        debug: show clients what their requests' workers raised.
     """
 
     def __init__(
@@ -88,6 +93,8 @@ class Desk:
         clock: Callable[[], float],
     ) -> None:
         self.core = core
+        self.failures = FailureLog(clock)
+        self.debug = False
         self.routes: Mapping[bytes, InferenceRoute] = {r.endpoint.encode(): r for r in routes}
         self.answered: Counter[tuple[int, str]] = Counter()
         self.durations: list[float] = []
@@ -186,6 +193,7 @@ class Desk:
             exchange.traceparent,
             (),
             _meta(exchange) if route.wants_meta else None,
+            None if exchange.request_id is None else exchange.request_id.decode("ascii"),
             (),
             0,
             exchange,
@@ -280,6 +288,7 @@ class Desk:
         self.answered[answers.row(code).status, route.endpoint] += 1
         request_id = exchange.request_id or self._boot + b"%d" % self.core.book.next_number()
         exchange.request_id = request_id  # the access log names it, too
+        self.failures.tell(code, message, request_id, route=route.endpoint, stage=stage)
         return answers.failure(code, message, stage, request_id, retry_after)
 
     def gone(self, exchange: Exchange) -> None:
@@ -311,9 +320,9 @@ class Desk:
                 request_id = exchange.request_id = b"%b%d" % (boot, request.number)
             try:
                 if outcome.kind is failure:
-                    status = self._fail(exchange, route, request_id, outcome)
+                    status = self._fail(request, exchange, route, request_id, outcome)
                 elif outcome.label or outcome.status or outcome.headers:
-                    status = self._special(exchange, route, request_id, outcome)
+                    status = self._special(request, exchange, route, request_id, outcome)
                 else:
                     timing = answers.server_timing(route.stages, outcome.timings)
                     body = _whole(outcome.buffers)
@@ -328,44 +337,89 @@ class Desk:
                         head = answers.result_head(request_id, mime, timing, len(body))
                         exchange.respond(head, body)
             except Exception as error:  # noqa: BLE001 - one that cannot be answered costs no other
-                status = self._break(exchange, request_id, error)
+                status = self._break(exchange, route, request_id, error)
             answered[status, route.endpoint] += 1
         for route in self.routes.values():
             route.admission.learn(self.core.queues.is_crowded(route.path), now)
 
-    def _break(self, exchange: Exchange, request_id: bytes, error: Exception) -> int:
+    def _break(
+        self, exchange: Exchange, route: InferenceRoute, request_id: bytes, error: Exception
+    ) -> int:
         """A fault of ours: say so, if its client can still be told anything."""
         _log.error("an answer could not be given: %r", error, exc_info=error)
+        self.failures.tell("server_error", _BROKEN, request_id, route=route.endpoint)
         with contextlib.suppress(Exception):
             exchange.respond(answers.failure("server_error", _BROKEN, None, request_id))
         return answers.row("server_error").status
 
     def _fail(
-        self, exchange: Exchange, route: InferenceRoute, request_id: bytes, outcome: Outcome
+        self,
+        request: Request,
+        exchange: Exchange,
+        route: InferenceRoute,
+        request_id: bytes,
+        outcome: Outcome,
     ) -> int:
+        code, text, trace = outcome.label, outcome.text, ""
         stage = route.stages[outcome.hop] if outcome.hop < len(route.stages) else None
+        status = answers.row(code).status
+        if status >= 500:
+            self._tell(request, route, request_id, code, text, stage)
+        if self.debug and len(outcome.buffers) == _SHOWN:
+            text, trace = [str(buffer, "utf-8", "replace") for buffer in outcome.buffers]
         timing = answers.server_timing(route.stages, outcome.timings).decode()
         headers = [("Server-Timing", timing)] if timing else []
         exchange.respond(
-            answers.failure(outcome.label, outcome.text, stage, request_id, headers=headers)
+            answers.failure(code, text, stage, request_id, headers=headers, traceback=trace)
         )
-        return answers.row(outcome.label).status
+        return status
+
+    def _tell(  # noqa: PLR0913 - what is known of a failed request
+        self,
+        request: Request,
+        route: InferenceRoute,
+        request_id: bytes,
+        code: str,
+        reason: str,
+        stage: str | None,
+        status: int = 0,
+    ) -> None:
+        """Have the log say which request failed, where and why."""
+        replica = self.core.whereabouts(request.holder)
+        self.failures.tell(
+            code,
+            reason,
+            request_id,
+            status=status,
+            route=route.endpoint,
+            stage=stage,
+            replica=replica,
+        )
 
     def _special(
-        self, exchange: Exchange, route: InferenceRoute, request_id: bytes, outcome: Outcome
+        self,
+        request: Request,
+        exchange: Exchange,
+        route: InferenceRoute,
+        request_id: bytes,
+        outcome: Outcome,
     ) -> int:
         """An answer whose worker chose status, content type or headers."""
         timing = answers.server_timing(route.stages, outcome.timings)
         body = _whole(outcome.buffers)
         kind = outcome.label.encode("latin-1", "replace") or route.mime
+        last = route.stages[-1]
         try:
             head = answers.special_head(
                 outcome.status, request_id, kind, outcome.headers, timing, len(body)
             )
         except EncodingError as error:
-            exchange.respond(answers.failure(error.code, str(error), route.stages[-1], request_id))
+            self._tell(request, route, request_id, error.code, str(error), last)
+            exchange.respond(answers.failure(error.code, str(error), last, request_id))
             return 500
         status = outcome.status or 200
+        if status >= 500:
+            self._tell(request, route, request_id, "", _CHOSEN, last, status)
         exchange.respond(head, body if answers.has_body(status) else None)
         return status
 

@@ -40,7 +40,7 @@ class HttpServer:
         limits: what clients may do.
         coded: whether clients may compress, which `inference` must then be able to undo.
         access_log: whether each answered request becomes a line of the logger ``mesh.access``.
-        refused: called with the code of each request that the wire itself refused, for metrics.
+        refused: called with code, message and id of each request that the wire itself refused.
 
     Example:
         ```python
@@ -60,7 +60,7 @@ class HttpServer:
         *,
         coded: bool = False,
         access_log: bool = False,
-        refused: Callable[[str], None] | None = None,
+        refused: Callable[[str, str, bytes], None] | None = None,
     ) -> None:
         """Only assigns; `start` acts."""
         if access_log:  # asked for by a flag of its own, whatever the level of other lines

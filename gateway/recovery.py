@@ -1,14 +1,18 @@
 """What becomes of a request whose replica died, fell silent, or crashed over it. Pure.
 
-Three rules keep this from doing harm. What may not run twice is not begun again. Retries and
+Four rules keep this from doing harm. What may not run twice is not begun again. Retries and
 hedges together are few beside what succeeds (`Budget`), so that a failing mesh is not given more
-to do. And a request that was being computed when a replica crashed is a suspect: it runs alone
-from then on, and if that crashes a replica, too, it is not tried a third time.
+to do. A request that was being computed when a replica crashed is a suspect: it runs alone from
+then on, and if that crashes a replica, too, it is not tried a third time. And a request that is
+held again and again by replicas that die while they compute nothing, which a fault of our own may
+cause, is given up after `UNEXPLAINED` times as many of them as of other deaths.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Final
 
 from gateway.book import Book, Request
 from gateway.roster import Roster
@@ -19,10 +23,26 @@ from mesh.session import Session
 SHARE = 0.1  # attempts beyond the first that each success pays for
 SPARE = 256.0  # attempts that are paid for at most; so many may be needed at once by a death
 MOST_BURIED = 1024  # dead incarnations that are remembered
+UNEXPLAINED: Final = 3  # deaths that nothing explains, for each of `max_attempts`
 
 NOT_TWICE = "the replica that held the request was lost, and it must not be run twice"
 NO_BUDGET = "the replica that held the request was lost, and so were too many others"
 POISON = "the request crashed two replicas, the second one while it was computed alone"
+
+
+class Blame(Enum):
+    """What is known of a request's part in the death of the replica that held it."""
+
+    POSSIBLE = "possible"  # it was being computed, or nobody knows what was
+    NONE = "none"  # others were being computed
+    UNEXPLAINED = "unexplained"  # nothing was being computed, and yet the replica died
+
+
+def blame_of(request: Request, obituary: Obituary | None) -> Blame:
+    """What an obituary, or its absence, says of a request that the dead replica held."""
+    if obituary is None or request.id in obituary.computing:
+        return Blame.POSSIBLE
+    return Blame.NONE if obituary.computing else Blame.UNEXPLAINED
 
 
 class Budget:
@@ -72,14 +92,16 @@ class Recovery:
         self._dispatchers = dispatchers
         self._buried: dict[int, None] = {}
 
-    def retry(self, request: Request, holder: int, *, parted: bool, innocent: bool = False) -> str:
+    def retry(
+        self, request: Request, holder: int, *, parted: bool, blame: Blame = Blame.POSSIBLE
+    ) -> str:
         """Its holder is gone. Make it ready to begin again at the first stage.
 
         Args:
             request: it.
             holder: who held it.
             parted: the holder went in order, which uses up nothing.
-            innocent: it is known to have died over others.
+            blame: what the request had to do with it.
 
         Returns:
             "", or why it cannot begin again.
@@ -89,12 +111,16 @@ class Recovery:
         if parted:
             self._book.returned(request, holder)
             return ""
-        deaths = request.deaths + (not innocent)
-        if deaths >= self._book.max_attempts:
-            return f"{deaths} replicas were lost while they held the request"
+        request.deaths += blame is Blame.POSSIBLE
+        request.unexplained += blame is Blame.UNEXPLAINED
+        if request.deaths >= self._book.max_attempts:
+            return f"{request.deaths} replicas were lost while they held the request"
+        if request.unexplained >= UNEXPLAINED * self._book.max_attempts:
+            dead = f"{request.unexplained} replicas died while they held the request"
+            return f"{dead} and computed nothing"
         if not self.budget.spend():
             return NO_BUDGET
-        self._book.again(request, holder, deaths)
+        self._book.again(request, holder)
         return ""
 
     def _may_run_again(self, request: Request) -> bool:

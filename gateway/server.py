@@ -10,7 +10,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -25,6 +25,7 @@ from gateway.drive import Drive
 from gateway.exchange import Limits
 from gateway.inference import Desk, InferenceRoute
 from gateway.listener import HttpServer
+from gateway.requests.failure_log import FailureLog
 from gateway.siblings import Siblings
 from gateway.union import packed, united
 from mesh.addresses import bracketed
@@ -95,9 +96,13 @@ class Gateway:
             self._drive.wake,
             monotonic,
         )
+        self._failures = self._desk.failures = FailureLog(monotonic, _later)
+        self._desk.debug = settings.debug
         self._metrics = Metrics(settings.namespace)
         self._ledger = picture.Ledger(self._metrics)
-        self._coder = Coder(self._desk, settings.max_body) if settings.compression else None
+        self._coder = None
+        if settings.compression:
+            self._coder = Coder(self._desk, settings.max_body, self.failed)
         self._http = HttpServer(
             self._coder or self._desk,
             make_app(self, settings.compression),
@@ -161,6 +166,7 @@ class Gateway:
             self._network.close()
             if self._coder is not None:
                 self._coder.close()
+            self._failures.close()
 
     def _take_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -192,6 +198,8 @@ class Gateway:
         gc.freeze()  # what lives now lives for ever: no collection need look at it again
         gc.set_threshold(_MANY_OBJECTS)
         keep_freed()
+        if settings.debug:
+            _log.warning("debug is on: clients are shown what workers raise, with tracebacks")
         shown = bracketed(host)
         _log.info("gateway %x serves http://%s:%d, replicas at %s", self.me, shown, port, bind)
         self._lifeline.ready(self.me, http=f"{shown}:{port}", bind=bind)
@@ -253,8 +261,13 @@ class Gateway:
             level, "replica %x of %s: %s (%s)", session.peer, session.stage.name, reason, where
         )
 
-    def _refused(self, code: str) -> None:
+    def _refused(self, code: str, message: str, request_id: bytes) -> None:
         self._desk.answered[row(code).status, ""] += 1
+        self.failed(code, message, request_id)
+
+    def failed(self, code: str, message: str, request_id: bytes) -> None:
+        """An answer that is of no route: the log has a line if the service is at fault."""
+        self._failures.tell(code, message, request_id)
 
     # --- what the pages show ---------------------------------------------------------------------
 
@@ -312,6 +325,10 @@ class Gateway:
             is_open=self._http.is_open,
             draining=self.draining,
         )
+
+
+def _later(seconds: float, call: Callable[[], None]) -> object:
+    return asyncio.get_running_loop().call_later(seconds, call)
 
 
 def _seat(process: GatewayProcess) -> Seat:

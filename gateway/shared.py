@@ -69,7 +69,7 @@ class Shared:
         boot: random, so that ids which the wire gives are never given again.
         coded: whether clients may compress: the inference then looks at `Exchange.codings`.
         access: called with every answered request, if there is an access log.
-        refused: called with the code of each request that the wire itself refused.
+        refused: called with code, message and id of each request that the wire itself refused.
         parted: called when a connection has gone.
         guests: the connections that are open.
         leaving: the server stops: whoever connects now is answered once.
@@ -87,7 +87,7 @@ class Shared:
     boot: str
     coded: bool = False
     access: Callable[[Turn], None] | None = None
-    refused: Callable[[str], None] | None = None
+    refused: Callable[[str, str, bytes], None] | None = None
     parted: Callable[[], None] | None = None
     guests: set[Guest] = field(default_factory=set)
     leaving: bool = False
@@ -123,10 +123,11 @@ class Shared:
     def failure(
         self, code: str, message: str, request_id: bytes | None, headers: answers.Headers = ()
     ) -> bytes:
-        """The answer to a request that the wire itself refuses; it is counted."""
+        """The answer to a request that the wire itself refuses; whoever counts them is told."""
+        name = request_id or self.name()
         if self.refused is not None:
-            self.refused(code)
-        return answers.failure(code, message, None, request_id or self.name(), headers=headers)
+            self.refused(code, message, name)
+        return answers.failure(code, message, None, name, headers=headers)
 
     def name(self) -> bytes:
         """An id for a request that has none of its client's and is in no book."""

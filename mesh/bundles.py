@@ -2,12 +2,14 @@
 
 A bundle is written in columns. The numbers of every row lie in one packed string, which one
 C call reads into tuples whose types and ranges need no further check; only what varies in form
-(payload, trace, particulars) is a msgpack value per row, and that is a plain byte string in the
-usual case of one small buffer and nothing else.
+(payload, trace, particulars, the client's own id) is a msgpack value per row, and that is a plain
+byte string in the usual case of one small buffer and nothing else. Where it is a list, whoever
+reads it skips what follows the elements that it knows: so a later version may add some.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -41,6 +43,8 @@ OUTCOME_ROW = struct.Struct("!QIHHHBB")
 MAX_BUDGET = 2**32 - 1
 MAX_HOPS = 64
 MAX_TIMINGS = 2**8 - 1
+# What a client may call its request; the gateway lets no other id pass (`gateway/heads.py`).
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _KINDS = {int(kind): kind for kind in Kind}
 # The numbers of a row, and the highest that its column holds.
 _HIGHEST = {
@@ -99,7 +103,7 @@ def pack_tasks(message: Tasks, now: float) -> tuple[bytes, list[Frame]]:
             )
         )
         buffers = task.buffers
-        if task.trace is None and task.meta is None and _plain(buffers):
+        if task.trace is None and task.request_id is None and task.meta is None and _plain(buffers):
             varied.append(buffers[0])
         else:
             varied.append(_vary_task(task, frames))
@@ -123,11 +127,14 @@ def _vary_task(task: Task, frames: list[Frame]) -> list[Any]:
     described, more = pack_buffers(task.buffers)
     frames += more
     meta = task.meta
-    if meta is None:
-        return [_read_trace(task.trace), None, described]
-    _read_meta(meta.method, meta.path, meta.query, meta.headers)  # only to have them checked
-    particulars = [meta.method, meta.path, meta.query, meta.headers]
-    return [_read_trace(task.trace), particulars, described]
+    particulars = None
+    if meta is not None:
+        _read_meta(meta.method, meta.path, meta.query, meta.headers)  # only to have them checked
+        particulars = [meta.method, meta.path, meta.query, meta.headers]
+    varied = [_read_trace(task.trace), particulars, described]
+    if task.request_id is not None:
+        varied.append(_checked_id(task.request_id))
+    return varied
 
 
 def _plain(buffers: list[Buffer]) -> bool:
@@ -188,10 +195,10 @@ def read_tasks(body: Body, frames: Sequence[Frame], now: float) -> Tasks:
     for row, item in zip(TASK_ROW.iter_unpack(fixed), varied, strict=True):
         owner, number, budget, path, hop, attempt, count, flags, priority = row
         if type(item) is bytes:
-            trace, meta, buffers, nbytes = None, None, [item], len(item)
+            trace, meta, request_id, buffers, nbytes = None, None, None, [item], len(item)
         else:
             plain = False
-            trace, meta, buffers = _read_varied(item, rest)
+            trace, meta, request_id, buffers = _read_varied(rest, *item)
             nbytes = payload_bytes(buffers)
         tasks.append(
             Task(
@@ -208,6 +215,7 @@ def read_tasks(body: Body, frames: Sequence[Frame], now: float) -> Tasks:
                 trace,
                 timings.take(count) if count else (),
                 meta,
+                request_id,
             )
         )
     if frames:
@@ -239,13 +247,26 @@ def _remember(known: dict[Any, Any], key: Any, value: Any) -> None:
     known[key] = value
 
 
-def _read_varied(item: Any, frames: Iterator[Frame]) -> tuple[str | None, Meta | None, list[Any]]:
-    trace, particulars, described = item
+def _read_varied(
+    frames: Iterator[Frame],
+    trace: Any,
+    particulars: Any,
+    described: Any,
+    request_id: Any = None,
+    *_later: Any,
+) -> tuple[str | None, Meta | None, str | None, list[Any]]:
     return (
         _read_trace(trace),
         None if particulars is None else _read_meta(*particulars),
+        None if request_id is None else _checked_id(request_id),
         unpack_buffers(described, frames),
     )
+
+
+def _checked_id(request_id: Any) -> str:
+    if type(request_id) is not str or not _REQUEST_ID.fullmatch(request_id):
+        raise ValueError("a client's request id is 1 to 128 visible ASCII characters")
+    return request_id
 
 
 def _read_trace(trace: Any) -> str | None:
@@ -364,7 +385,7 @@ def read_outcomes(body: Body, frames: Sequence[Frame], now: float) -> Outcomes:
 
 
 def _read_words(
-    frames: Iterator[Frame], label: Any, message: Any, headers: Any, described: Any
+    frames: Iterator[Frame], label: Any, message: Any, headers: Any, described: Any, *_later: Any
 ) -> tuple[str, str, tuple[tuple[str, str], ...], list[Any]]:
     headers = pairs(headers) if headers else ()
     return text(label), text(message), headers, unpack_buffers(described, frames)

@@ -26,6 +26,7 @@ class MeshError(Exception):
         status, stage, request_id: where a `Client` raises it, what the error's answer said
             besides: its HTTP status, the stage that failed, the request's id.
         retry_after: seconds after which that answer advises another try, if it does.
+        traceback: of the worker's exception, where the service runs with ``--debug``.
     """
 
     code = "server_error"
@@ -33,6 +34,7 @@ class MeshError(Exception):
     status = 0
     stage = ""
     request_id = ""
+    traceback = ""
     retry_after: float | None = None
 
 

@@ -59,6 +59,7 @@ def parse_flags(argv: Sequence[str]) -> Flags:
             flags.values[table, one.name] = (value, one.flag)
     if known.debug:
         flags.values["", "log_level"] = ("debug", "--debug")
+        flags.values["gateway", "debug"] = (True, "--debug")
     flags.warnings = [warning for one in rest if (warning := _warning(one, parser))]
     return flags
 
@@ -89,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_setting(parser, one)
     add("--wait", type=_wait, default=DEFAULT_WAIT, metavar="MS", help=_WAIT_HELP)
     add("--path", default="", metavar="FOLDER", help="where to make the private run folder")
-    add("--debug", action="store_true", help="the same as --log-level debug")
+    add("--debug", action="store_true", help="log all, and show clients what workers raise")
     return parser
 
 

@@ -35,6 +35,7 @@ class Lifeline:
     Attributes:
         leaving: tells whether this process was told to end before its parent did; another signal
             would then end it at once.
+        settled: set once this process has said that it is ready, or will not be.
 
     Example:
         >>> lifeline = Lifeline(ready_fd, parent_fd, run_folder)
@@ -53,6 +54,7 @@ class Lifeline:
         self._parent = None if parent_fd is None else os.getppid()
         self.leaving: Callable[[], bool] = lambda: False
         self._undo = in_child(self._abandon)
+        self.settled = threading.Event()
 
     @property
     def orphaned(self) -> bool:
@@ -68,6 +70,7 @@ class Lifeline:
 
     def ready(self, incarnation: int, http: str = "", bind: str = "") -> None:
         """Say that this process serves; a gateway also says where."""
+        self.settled.set()
         words = {"event": "ready", "incarnation": incarnation, "http": http, "bind": bind}
         self._say({key: value for key, value in words.items() if value != ""})
 

@@ -11,7 +11,6 @@ import importlib
 import importlib.util
 import os
 import sys
-import traceback
 from importlib.abc import InspectLoader
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -19,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mesh.errors import SettingsError, StartError
+from mesh.failure_text import line_and_place
 from mesh.schema import nearest
 from mesh.settings import WorkerSource
 
@@ -78,8 +78,7 @@ def load(source: WorkerSource) -> type[Worker]:
     Our own modules must have been imported before: the user's folders go in front of everything.
 
     Raises:
-        StartError: the module does not import (with the last line of its traceback and where in
-            the user's code that was; the whole traceback is added as a note), has no such class,
+        StartError: the module does not import (what it raised is the cause), has no such class,
             or the class is no `Worker`.
     """
     from mesh.worker import Worker
@@ -112,24 +111,8 @@ def refuse_shadows(folders: tuple[str, ...]) -> None:
 
 
 def explain(error: BaseException, source: WorkerSource) -> str:
-    """An exception of a user's code as one line: what it was, and where in that code.
-
-    Example:
-        ``ModuleNotFoundError: No module named 'torch' (service.py:3)``
-    """
-    last = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
-    mine = str(_HOME) + os.sep
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith(("<frozen ", *(mine + name + os.sep for name in OURS)))
-    ]
-    if not frames:
-        return last
-    folders = (*source.sys_path, os.path.dirname(source.file))
-    own = [frame for frame in frames if os.path.dirname(frame.filename) in folders]
-    frame = (own or frames)[-1]
-    return f"{last} ({os.path.basename(frame.filename)}:{frame.lineno})"
+    """An exception of a user's code as one line: what it was, and where in that code."""
+    return line_and_place(error, (*source.sys_path, os.path.dirname(source.file)))
 
 
 def _place(module: ModuleType, name: str) -> dict[str, Any]:
@@ -166,10 +149,8 @@ def _import(source: WorkerSource) -> ModuleType:
         return importlib.import_module(source.module)
     except StartError:
         raise
-    except (Exception, SystemExit) as error:
-        wrong = StartError(f"{source} cannot be imported: {explain(error, source)}")
-        wrong.add_note("".join(traceback.format_exception(error)))
-        raise wrong from error
+    except BaseException as error:
+        raise StartError(f"{source} cannot be imported: {explain(error, source)}") from error
     finally:
         _loading = False
 

@@ -128,6 +128,7 @@ class Task:
         trace: the client's ``traceparent``, if it sent one.
         timings: microseconds per stage behind it, flat: queue, compute, queue, compute, ...
         meta: the HTTP request's particulars, where a worker asked for them.
+        request_id: the ``X-Request-ID`` that the client chose, None where it chose none.
         tried: incarnations that it is not given to while another is free. Not on the wire.
         source: the incarnation that it came from, in the process that holds it. Not on the wire.
     """
@@ -145,6 +146,7 @@ class Task:
     trace: str | None = None
     timings: tuple[int, ...] = ()
     meta: Meta | None = None
+    request_id: str | None = None
     tried: tuple[int, ...] = ()
     source: int = 0
 

@@ -83,6 +83,7 @@ class ReplicaProcess:
         keys: folder of keys, ``""`` for plain links.
         version: see `MeshSettings.version`.
         routes_name: see `MeshSettings.routes_name`.
+        debug: failures carry what was raised, for the gateway to show it.
     """
 
     mesh: str
@@ -100,6 +101,7 @@ class ReplicaProcess:
     keys: str = ""
     version: str = ""
     routes_name: str = ""
+    debug: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As plain values for `json.dumps`."""

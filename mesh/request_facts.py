@@ -18,8 +18,8 @@ class RequestFacts:
     """One request, as a worker sees it.
 
     Attributes:
-        id: its name in the mesh, the ``X-Request-ID`` of its answer where the client chose none;
-            "" when an example is run.
+        id: the ``X-Request-ID`` of its answer, which is the client's own where it sent one; "" when
+            an example is run.
         trace: the client's ``traceparent``, "" if it sent none.
         budget: seconds left until the client is told that it took too long; never below 0.
         method: ``"POST"``, ... This and what follows is known only where the worker sets
@@ -74,7 +74,7 @@ class Requests(Sequence[RequestFacts]):
         return self._facts(self._tasks[which])
 
     def _facts(self, task: Task) -> RequestFacts:
-        name = f"{task.owner:x}-{task.number}"
+        name = name_of_request(task)
         budget = max(0.0, task.deadline - self._clock())
         meta = task.meta
         if meta is None:
@@ -82,6 +82,16 @@ class Requests(Sequence[RequestFacts]):
         return RequestFacts(
             name, task.trace or "", budget, meta.method, meta.path, meta.query, meta.headers
         )
+
+
+def name_of_request(task: Task) -> str:
+    """The ``X-Request-ID`` of the answer that a task's request will have.
+
+    Example:
+        >>> name_of_request(Task(255, 7, (("a", ""),), 0, 1, 9.0, [b""], 0))
+        'ff-7'
+    """
+    return task.request_id or f"{task.owner:x}-{task.number}"
 
 
 @dataclass(frozen=True, slots=True)

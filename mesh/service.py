@@ -161,6 +161,7 @@ class Service:
             keys=self._settings.gateway.keys,
             version=self._settings.version,
             routes_name=self._settings.routes_name,
+            debug=self._settings.gateway.debug,
         )
 
     def _gateways(self) -> tuple[str, ...]:

@@ -104,6 +104,7 @@ class GatewaySettings:
     )
     compression: bool = setting(False, Switch(), "speak gzip and zstd", "--compression")
     access_log: bool = setting(False, Switch(), "log every request", "--access-log")
+    debug: bool = setting(False, Switch(), "show clients what workers raise, with tracebacks")
     drain_grace: float | None = setting(
         None, Duration(), "how long stopping may take; by default `timeout` and 5 s"
     )

@@ -37,6 +37,7 @@ LAST_CHANCE = 1.0
 
 # Whoever is asked to stop before it can listen dies of it, in order. (No `signal`: pure.)
 _SIGTERM = 15
+_SIGKILL = 9
 
 EXIT_OK = 0
 EXIT_FORCED = 1
@@ -329,7 +330,7 @@ class Supervisor:
         life.state = State.IDLE
         if self.stopping:
             return self._ended(slot, code, signal, now)
-        how = _how(code, signal) + ("" if was_ready else " while starting")
+        how = _how(code, signal) + ("" if was_ready else f" while starting{_hint(signal)}")
         told = f"{slot}: {life.why}" if life.why else f"{slot} {how}"
         life.deaths += 1
         if _code_of(slot) not in self._proven and (life.why or life.deaths >= SILENT_DEATHS):
@@ -437,6 +438,11 @@ class Supervisor:
 
 def _how(code: int, signal: int) -> str:
     return f"was killed by signal {signal}" if signal else f"exited with code {code}"
+
+
+def _hint(signal: int) -> str:
+    """Nobody but the kernel kills what has just been started."""
+    return "; out of memory? the kernel's log (dmesg) tells" if signal == _SIGKILL else ""
 
 
 def _code_of(slot: Slot) -> str | Slot:

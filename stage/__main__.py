@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mesh.board import SIZE, Board
 from mesh.errors import MeshError
+from mesh.failure_text import exc_info
 from mesh.lifeline import Lifeline, kill_group
 from mesh.log import configure, get_logger
 from mesh.process.streams import open_missing_streams
@@ -34,8 +35,7 @@ def main() -> int:
     try:
         serve(process, lifeline, _board(arguments.board_fd))
     except MeshError as error:
-        if arguments.ready_fd is None:  # otherwise the parent says it, once
-            get_logger().error("%s", error)
+        _tell(error, alone=arguments.ready_fd is None)
         lifeline.failed(str(error))
         return 3
     finally:
@@ -43,6 +43,15 @@ def main() -> int:
         if lifeline.orphaned:
             kill_group()  # the worker's own children, whom nobody else would end
     return 0
+
+
+def _tell(error: MeshError, *, alone: bool) -> None:
+    """Say why this process cannot start: the traceback here, the reason where there is no parent
+    that says it."""
+    if error.__cause__ is not None:
+        get_logger().error("%s", error, exc_info=exc_info(error.__cause__))
+    elif alone:
+        get_logger().error("%s", error)
 
 
 def _board(descriptor: int | None) -> Board | None:

@@ -157,6 +157,8 @@ class Loop:
                     rested = self._run(batch, now)
                     continue
                 self._node.flush(now)
+            if now >= self._runner.limit.due:
+                self._runner.tell_left_out(now)
             self._poll(now)
             rested = False
         replica.part(monotonic())
@@ -209,12 +211,12 @@ class Loop:
         """What ran is done, unless a bundle of singles turned out slow: its rest waits again."""
         replica, runner, now = self._replica, self._runner, monotonic()
         unbegun = runner.give_up()
-        runner.clear()
         if unbegun:
             replica.cut_short([], 0.0, unbegun)
         batch = replica.running  # may be less than it was: see `_cut_short`
         assert batch is not None
         replica.finished(results_of(batch, items[-len(batch.tasks) :]), now - self._began)
+        runner.clear()
 
     def _take_loop(self) -> None:
         if self._lock.acquire(blocking=False):

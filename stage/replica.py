@@ -187,8 +187,10 @@ class Replica:
             if type(message) is Tasks:
                 for task in self.onward.kept(message.tasks):
                     self.held.come_back(task)
+                    again = bool(task.tried)
                     task.tried = (*task.tried[-7:], session.peer)
-                    self._forward(task)
+                    # It may be what kills whoever gets it: only the owner counts deaths.
+                    (self._hand_back if again else self._forward)(task)
 
     def _refused(self, refused: Refused) -> None:
         """What the other could not read or no message can carry fails alone."""

@@ -36,7 +36,7 @@ def results_of(batch: Batch, items: Sequence[Item]) -> list[Result]:
     for task, item in zip(batch.tasks, items, strict=True):
         timings = (*task.timings, waited, int(item.seconds * 1e6))
         if item.code:
-            results.append(_failure(task, timings, item.code, item.text))
+            results.append(_failure(task, timings, item))
         elif len(task.path) == 1:
             results.append(
                 Outcome(
@@ -87,8 +87,17 @@ def unsendable(of: Task | Outcome, hop: int, text: str) -> Outcome:
     )
 
 
-def _failure(task: Task, timings: tuple[int, ...], code: str, text: str) -> Outcome:
-    return Outcome(task.number, task.attempt, Kind.FAILURE, task.hop, timings, [], code, text)
+def _failure(task: Task, timings: tuple[int, ...], item: Item) -> Outcome:
+    return Outcome(
+        task.number,
+        task.attempt,
+        Kind.FAILURE,
+        task.hop,
+        timings,
+        item.buffers,
+        item.code,
+        item.text,
+    )
 
 
 def _onward(task: Task, timings: tuple[int, ...], buffers: list[Buffer]) -> Task:
@@ -106,4 +115,5 @@ def _onward(task: Task, timings: tuple[int, ...], buffers: list[Buffer]) -> Task
         task.trace,
         timings,
         task.meta,
+        task.request_id,
     )

@@ -3,6 +3,10 @@
 The code here is the only place that calls into a worker. What an item's own conversion raises, or
 an exception instance among the results, fails that item alone; only what `forward` itself raises
 fails the batch. Nothing of ours is kept between two runs but a note of what was logged.
+
+Whatever comes out of user code may lie: a list may be emptied, a length wrong, an exception raise
+when it is asked for its text. So nothing is counted but our own tasks, and classes are asked of the
+interpreter (`issubclass(type(x), ...)`), not of the object.
 """
 
 from __future__ import annotations
@@ -12,22 +16,38 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from mesh.board import SIZE, Board
 from mesh.errors import ClientError, EncodingError, ForwardTimeout, ServerError, StartError
+from mesh.failure_text import (
+    exc_info,
+    isinstance_of,
+    line_and_place,
+    line_of,
+    name_of,
+    place_of,
+    text_of,
+    trace_text,
+)
+from mesh.log_limit import LogLimit, fixed_part
 from mesh.messages import Buffer, Task
 from mesh.ownership import isolate
 from mesh.process.fork import Tripwire
-from mesh.request_facts import Reply, RequestFacts, Requests
+from mesh.request_facts import Reply, RequestFacts, Requests, name_of_request
 from mesh.worker import Worker
 from stage.pace import LONG
 
-_QUIET = 60.0  # seconds for which the same failure is not logged again
 _TIMED_OUT = "forward_timeout"
-_PLACES = 256  # failures told apart by the log; beyond that it starts afresh
+_FAILED = "the worker failed"
+_NAMED = 8  # requests of a batch whose ids a log line has
+_LONGEST_CODE = 64  # characters of an error's code
+# These end the process, as whoever raises them means to; everything else fails its batch.
+_ENDS = (SystemExit, KeyboardInterrupt)
+_PASSING = (ForwardTimeout, *_ENDS)
 
 
 @dataclass(slots=True)
@@ -36,7 +56,8 @@ class ItemOutcome:
 
     Attributes:
         buffers: the answer's body after the last stage, else what the next stage receives. They
-            are safe to send: nobody will change them.
+            are safe to send: nobody will change them. Of a failure with `debug` what was raised,
+            and its traceback.
         code: "" for a result, else the error's code.
         text: the error's message, fit for the client.
         seconds: what it took; for the tasks of one `forward` the time of the whole batch.
@@ -60,15 +81,17 @@ class Runner:
     Args:
         worker: the user's, constructed.
         batching: `forward` takes and gives lists (`max_batch_size` above 1).
-        log: where tracebacks of the user's code go, each at most once a minute.
+        log: where tracebacks of the user's code go, the same one at most ten times a minute.
         clock: monotonic, in seconds.
         board: where what is computed can be read after a crash.
+        debug: let failures carry what was raised, for the client.
 
     Attributes:
         interruptible: a signal may raise `ForwardTimeout` now, and at no other time: here it ends
             what runs, elsewhere it would lose what is already done.
         tasks: those that run one by one now, none otherwise. `give_up` is for them.
         done: outcomes of the first of them.
+        limit: of log lines; while its `due` has come, `tell_left_out` has something to say.
 
     Example:
         >>> class Upper(Worker):
@@ -88,13 +111,15 @@ class Runner:
         log: logging.Logger,
         clock: Callable[[], float] = time.perf_counter,
         board: Board | None = None,
+        debug: bool = False,
     ) -> None:
         self._worker = worker
         self._board: Board | Tripwire = board or Board(bytearray(SIZE))
         self._batching = batching
         self._log = log
         self._clock = clock
-        self._logged: dict[tuple[str, str, int], float] = {}
+        self._debug = debug
+        self.limit = LogLimit()
         self._todo: deque[Task] = deque()
         self.tasks: Sequence[Task] = ()
         self.done: list[ItemOutcome] = []
@@ -116,10 +141,10 @@ class Runner:
                 count = len(example) if self._batching and isinstance(example, list) else 1
                 worker.requests = [RequestFacts()] * count
                 worker.forward(example)
-            except Exception as error:
+            except BaseException as error:
                 raise StartError(
                     f"{type(worker).__qualname__} failed on example {number} of {len(examples)}: "
-                    f"{type(error).__name__}: {error}"
+                    f"{line_and_place(error)}"
                 ) from error
             finally:
                 worker.requests = ()
@@ -128,7 +153,9 @@ class Runner:
         """Compute tasks: together with batching, else one by one.
 
         A `ForwardTimeout` that a signal raises fails the batch, or the one task that is running.
-        `SystemExit` and its like pass through: they end the process, as they should.
+        `SystemExit` and `KeyboardInterrupt` pass through: they end the process, as they should.
+        From now on until `clear` the board says that these tasks are being computed: whoever dies
+        meanwhile, by whatever code, died over them.
 
         Args:
             tasks: at most `max_batch_size` of them if batching.
@@ -138,8 +165,13 @@ class Runner:
             they have taken `LONG`, the rest is left for `give_up`.
         """
         self._board.begin(tasks, time.monotonic(), singly=not self._batching)
-        outcomes = self._run_together(tasks) if self._batching else self._run_singly(tasks)
-        self._board.end()  # not if the worker ends the process: then they are suspects
+        try:
+            outcomes = self._run_together(tasks) if self._batching else self._run_singly(tasks)
+        except _ENDS as error:
+            # Its tasks stay on the board: whoever looks after this process knows what it died of.
+            dead = tasks if self._batching else tasks[len(self.done) :][:1]
+            self._say(error, "the worker ends this replica", dead, traced=True)
+            raise
         if not self._batching:
             return outcomes
         # The values are gone by now, so that what still refers to their arrays is the user's.
@@ -162,8 +194,9 @@ class Runner:
         return rest[::-1]
 
     def clear(self) -> None:
-        """Let go of what ran."""
+        """Let go of what ran: its outcomes are accounted for, and nobody is a suspect any more."""
         self.tasks, self.done = (), []
+        self._board.end()
 
     def abandon(self) -> None:
         """In a forked child: end it where `forward` returns; the board is the parent's."""
@@ -174,7 +207,13 @@ class Runner:
         try:
             self._worker.unload()
         except Exception as error:  # noqa: BLE001 - the replica is ending anyway
-            self._report(error, "unload failed")
+            self._report(error, "unload failed", ())
+        self.tell_left_out(float("inf"))
+
+    def tell_left_out(self, now: float) -> None:
+        """Log how often failures were not logged, of those whose minute is over by now."""
+        for kind, count in self.limit.take_left_out(now):
+            self._log.error("and %d more: %s", count, kind)
 
     def _run_singly(self, tasks: list[Task]) -> list[ItemOutcome]:
         """One by one, until they turn out slow or `give_up` took the rest."""
@@ -203,16 +242,16 @@ class Runner:
         started = self._clock()
         try:
             self.interruptible = True
-            outcome: ItemOutcome = self._attempt(self._one, task)
+            outcome: ItemOutcome = self._attempt(self._one, [task])
             self.interruptible = False
         except ForwardTimeout as error:
             self.interruptible = False
-            outcome = _timed_out(error)
+            outcome = self._timed_out(error, [task])
         outcome.seconds = self._clock() - started
         return outcome
 
-    def _one(self, task: Task) -> ItemOutcome:
-        return self._encode(task, self._ask([task], self._decode(task)))
+    def _one(self, tasks: list[Task]) -> ItemOutcome:
+        return self._encode(tasks[0], self._ask(tasks, self._decode(tasks[0])))
 
     def _ask(self, tasks: list[Task], given: Any) -> Any:
         """Call `forward`, telling the worker whose inputs these are."""
@@ -231,7 +270,8 @@ class Runner:
             self.interruptible = False
         except ForwardTimeout as error:
             self.interruptible = False
-            outcomes = [_timed_out(error) for _ in tasks]
+            late = self._timed_out(error, tasks)
+            outcomes = [replace(late, buffers=list(late.buffers)) for _ in tasks]
         seconds = self._clock() - started
         for outcome in outcomes:
             outcome.seconds = seconds
@@ -258,43 +298,53 @@ class Runner:
         for task in tasks:
             try:
                 items.append(decode(task))
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is one item's failure
-                items.append(self._failure(error))
+            except _PASSING:
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is one item's failure
+                items.append(self._failure(error, [task]))
         return items
 
     def _encoded(self, tasks: list[Task], results: Sequence[Any]) -> list[ItemOutcome]:
         """What became of each task, given its result."""
         encode, outcomes = self._encode, []
-        for task, result in zip(tasks, results, strict=False):  # as many, when they were counted
+        for task, result in zip(tasks, results, strict=False):  # as many: they were counted
             try:
                 outcomes.append(encode(task, result))
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is one item's failure
-                outcomes.append(self._failure(error))
+            except _PASSING:
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is one item's failure
+                outcomes.append(self._failure(error, [task]))
         return outcomes
 
     def _forward(self, tasks: list[Task], inputs: list[Any]) -> list[Any]:
         """Run the batch; its failure becomes each input's result."""
         results = self._attempt(self._checked_forward, tasks, inputs)
-        return [results] * len(inputs) if type(results) is ItemOutcome else results
+        return [results] * len(tasks) if type(results) is ItemOutcome else results
 
     def _checked_forward(self, tasks: list[Task], inputs: list[Any]) -> Any:
-        count = len(inputs)
+        """Run the batch; its results in a list that nobody else has."""
+        count = len(tasks)
         results = self._ask(tasks, inputs)
-        if not isinstance(results, list | tuple | np.ndarray):
-            kind = type(results).__name__
-            raise ServerError(f"forward returned a {kind}; with batching it must return a list")
-        if type(results) not in (list, np.ndarray):  # what it yields counts, not what it says
+        kind = type(results)
+        if not issubclass(kind, list | tuple | np.ndarray):
+            name = kind.__name__
+            raise ServerError(f"forward returned a {name}; with batching it must return a list")
+        if kind in (list, tuple, np.ndarray):
             results = list(results)
+        else:  # what it yields counts, not what it says; and it may never end
+            results = list(islice(results, count + 1))
         if len(results) != count:
             raise ServerError(f"forward returned {len(results)} results for {count} inputs")
         return results
 
-    def _attempt(self, step: Callable[..., Any], *arguments: Any) -> Any:
-        """Call into the user's code; a failure is an `ItemOutcome`."""
+    def _attempt(self, step: Callable[..., Any], tasks: list[Task], *arguments: Any) -> Any:
+        """Call into the user's code for these tasks; a failure is an `ItemOutcome`."""
         try:
-            return step(*arguments)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is one item's failure
-            return self._failure(error)
+            return step(tasks, *arguments)
+        except _PASSING:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is one item's failure
+            return self._failure(error, tasks)
 
     def _decode(self, task: Task) -> Any:
         buffers = task.buffers
@@ -305,9 +355,9 @@ class Runner:
 
     def _encode(self, task: Task, result: Any) -> ItemOutcome:
         if type(result) is ItemOutcome:
-            return replace(result, buffers=[])
-        if isinstance(result, Exception):
-            return self._failure(result)
+            return replace(result, buffers=list(result.buffers))
+        if issubclass(type(result), BaseException):
+            return self._failure(result, [task])
         if isinstance(result, Reply):
             return self._encode_reply(task, result)
         if len(task.path) == 1:
@@ -328,50 +378,80 @@ class Runner:
         outcome.content_type = reply.content_type or ""
         return outcome
 
-    def _failure(self, error: Exception) -> ItemOutcome:
+    def _failure(self, error: BaseException, tasks: Sequence[Task]) -> ItemOutcome:
         """Say what the client may know: the texts of our own errors, and nothing of others."""
-        if isinstance(error, ClientError | ServerError):
-            text = str(error) or error.code.replace("_", " ")
-            return ItemOutcome(code=error.code, text=text)
-        self._report(error, "the worker failed")
-        return ItemOutcome(code=ServerError.code, text="the worker failed")
+        is_theirs = isinstance_of(error, ClientError)
+        if not is_theirs and not isinstance_of(error, ServerError):
+            self._report(error, _FAILED, tasks)
+            return ItemOutcome(self._shown(error), ServerError.code, _FAILED)
+        code = _code_of(error, ClientError.code if is_theirs else ServerError.code)
+        if not is_theirs:
+            self._report(error, _FAILED, tasks, traced=False)
+        return ItemOutcome(self._shown(error), code, text_of(error) or code.replace("_", " "))
 
-    def _report(self, error: Exception, text: str) -> None:
-        """Log a traceback, but not the same one again within a minute."""
+    def _timed_out(self, error: ForwardTimeout, tasks: Sequence[Task]) -> ItemOutcome:
+        text = text_of(error) or "forward took longer than its timeout"
+        self._report(error, "forward was interrupted", tasks)
+        return ItemOutcome(self._shown(error), _TIMED_OUT, text)
+
+    def _shown(self, error: BaseException) -> list[Buffer]:
+        """What a client is shown of it with `debug`: a line, and the traceback."""
+        if not self._debug:
+            return []
+        return [line_of(error).encode(), trace_text(error).encode("utf-8", "replace")]
+
+    def _report(
+        self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool = True
+    ) -> None:
+        """Log it with its traceback, unless the same was logged often in the last minute.
+
+        The same is: the same class, raised at the same place, saying the same but for numbers.
+        """
         now = self._clock()
-        place = _place(error)
-        if now - self._logged.get(place, -_QUIET) < _QUIET:
-            return
-        if len(self._logged) >= _PLACES:
-            self._logged.clear()
-        self._logged[place] = now
-        self._log.error("%s: %s: %s", text, type(error).__name__, error, exc_info=error)
+        if now >= self.limit.due:
+            self.tell_left_out(now)
+        said = fixed_part(text_of(error))
+        place = ":".join(map(str, place_of(error)))
+        if self.limit.admits(f"{text}: {name_of(error)}: {said} ({place})", now):
+            self._say(error, text, tasks, traced=traced)
+
+    def _say(self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool) -> None:
+        told = f"{text}: {line_of(error)}{_whose(tasks)}"
+        self._log.error("%s", told, exc_info=exc_info(error) if traced else None)
 
 
-def _timed_out(error: ForwardTimeout) -> ItemOutcome:
-    text = str(error) or "forward took longer than its timeout"
-    return ItemOutcome(code=_TIMED_OUT, text=text)
+def _whose(tasks: Sequence[Task]) -> str:
+    """The ids of the requests that a failure concerns, as their clients know them."""
+    if not tasks:
+        return ""
+    names = ", ".join([name_of_request(task) for task in tasks[:_NAMED]])
+    more = f" and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else ""
+    return f" (request{'s' if len(tasks) > 1 else ''} {names}{more})"
+
+
+def _code_of(error: BaseException, otherwise: str) -> str:
+    """The code that an error bears, if it is one."""
+    try:
+        code = error.code  # type: ignore[attr-defined]
+    except ForwardTimeout:
+        raise
+    except BaseException:  # noqa: BLE001 - the user's own, whatever it does
+        return otherwise
+    return code if type(code) is str and 0 < len(code) <= _LONGEST_CODE else otherwise
 
 
 def _checked(buffer: object, method: str) -> Buffer:
-    """Make sure that a buffer is flat bytes."""
-    if type(buffer) is bytes:
-        return buffer
-    if isinstance(buffer, memoryview):
+    """Make sure that a buffer is flat bytes, and as long as it says."""
+    kind = type(buffer)
+    if kind is bytes:
+        return buffer  # type: ignore[return-value]
+    if kind is memoryview:
+        assert isinstance(buffer, memoryview)
         flat = buffer.format == "B" and buffer.ndim == 1 and buffer.c_contiguous
         return buffer if flat else bytes(buffer)
-    if isinstance(buffer, bytes | bytearray):
-        return buffer
-    advice = "; call .encode() on it" if isinstance(buffer, str) else ""
-    kind = type(buffer).__name__
-    raise EncodingError(f"{method} returned a {kind} where it must return bytes{advice}")
-
-
-def _place(error: Exception) -> tuple[str, str, int]:
-    """Tell failures apart: the type, and where it was raised."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(error).__qualname__, "", 0
-    return type(error).__qualname__, trace.tb_frame.f_code.co_filename, trace.tb_lineno
+    if kind is bytearray:
+        return buffer  # type: ignore[return-value]
+    if issubclass(kind, bytes | bytearray):  # a subclass may have a length of its own
+        return bytes(memoryview(buffer))  # type: ignore[arg-type]
+    advice = "; call .encode() on it" if issubclass(kind, str) else ""
+    raise EncodingError(f"{method} returned a {kind.__name__} where it must return bytes{advice}")

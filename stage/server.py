@@ -7,12 +7,14 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
+from typing import Concatenate, ParamSpec
 
 from mesh.board import Board
 from mesh.discovery import Discovery, is_numeric, local_address, resolve
-from mesh.errors import StartError
+from mesh.errors import MeshError, StartError
+from mesh.failure_text import line_and_place
 from mesh.instructions import Identity
 from mesh.lifeline import Lifeline
 from mesh.links import Links
@@ -21,6 +23,7 @@ from mesh.log import get_logger
 from mesh.memory import keep_freed
 from mesh.messages import Role, StageFacts
 from mesh.process.fork import end_if_forked
+from mesh.process.start_watch import StartWatch
 from mesh.process.streams import open_missing_streams
 from mesh.process_settings import ReplicaProcess
 from mesh.security import Keys
@@ -32,19 +35,48 @@ from stage.replica import Replica
 from stage.runner import Runner
 
 _log = get_logger()
+_More = ParamSpec("_More")
+_Serving = Callable[Concatenate[ReplicaProcess, Lifeline, _More], None]
 
 
+def _explained(serving: _Serving[_More]) -> _Serving[_More]:
+    """Whatever keeps a replica from becoming ready is a StartError, and in time: without a reason
+    its supervisor would start it again and again."""
+
+    def explained(
+        process: ReplicaProcess, lifeline: Lifeline, /, *more: _More.args, **named: _More.kwargs
+    ) -> None:
+        watch = StartWatch(process.stage.start_timeout, lifeline)
+        watch.begin()
+        try:
+            serving(process, lifeline, *more, **named)
+        except MeshError:
+            raise
+        except Exception as error:
+            if lifeline.settled.is_set():
+                raise  # it has served
+            text = f"stage {process.stage.name} cannot serve: {line_and_place(error)}"
+            raise StartError(text) from error
+        finally:
+            watch.end()
+
+    explained.__doc__ = serving.__doc__
+    return explained
+
+
+@_explained
 def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = None) -> None:
     """Run one replica until it is told to stop and has drained.
 
     Raises:
         StartError: the worker cannot be imported, constructed or warmed up, or the feed address
-            cannot be bound.
+            cannot be bound; or anything else that went wrong before it was ready.
     """
     started = monotonic()
     settings = process.stage
     worker = construct(process)
-    runner = Runner(worker, batching=settings.max_batch_size > 1, log=_log, board=board)
+    batching = settings.max_batch_size > 1
+    runner = Runner(worker, batching=batching, log=_log, board=board, debug=process.debug)
     runner.warm_up()
     _check_after_worker()
     gc.collect()
@@ -100,17 +132,19 @@ def construct(process: ReplicaProcess) -> Worker:
     """Import the user's class and make its one object.
 
     Raises:
-        StartError: with what it raised, where, and nothing of our own frames.
+        StartError: with what it raised, and where; the exception itself is the cause.
     """
     cls = load(process.worker)
+    made = cls.__qualname__
     try:
         worker: Worker = cls.__new__(cls)
         worker.worker_id = process.worker_id
         worker.stage = process.stage.name
         worker.max_batch_size = process.stage.max_batch_size
         worker.__init__()  # type: ignore[misc]  # its attributes above must be there before
-    except Exception as error:
-        raise StartError(explain(error, process.worker)) from error
+    except BaseException as error:
+        said = explain(error, process.worker)
+        raise StartError(f"{made}.__init__ failed: {said}") from error
     return worker
 
 

@@ -18,7 +18,7 @@ _SHOWN = {"duration": show_duration, "size": show_size}
 _OVERLAID = {
     "": {key: entries(MeshSettings)[key] for key in ("version", "log_level")},
     "gateway": entries(GatewaySettings),
-    "exposed": {key: entries(GatewaySettings)[key] for key in ("insecure", "keys")},
+    "exposed": {key: entries(GatewaySettings)[key] for key in ("insecure", "keys", "debug")},
     "stage": {key: one for key, one in entries(StageSettings).items() if key != "env"},
 }
 

@@ -198,6 +198,9 @@ def error_of(response: Response) -> MeshError:
     error.stage = _text(said, "stage")
     error.request_id = _text(said, "request_id") or response.request_id
     error.retryable = said.get("retryable") is True
+    error.traceback = _text(said, "traceback")
+    if error.traceback:
+        error.add_note(f"In the service, where debug is on:\n{error.traceback}")
     error.retry_after = _seconds(response.headers.get("retry-after", ""))
     return error
 

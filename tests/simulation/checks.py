@@ -8,6 +8,10 @@ from mesh.dialling import State
 from mesh.messages import Kind
 
 GENTLE = ("calm", "links", "blinks", "long")  # profiles in which nobody is lost
+# Deaths over one request of which nobody is told what was computed: for each of its attempts so
+# many that are told at all and one that is not, and two of which its owner does not know, since the
+# output had not been receipted.
+UNNAMED, UNKNOWN = 3 + 1, 2
 LATE = 1.0  # seconds after its deadline at which every request has its answer
 
 
@@ -107,6 +111,14 @@ def conduct(world):
         # A CANCEL is late where links are lost, and nowhere else.
         if check != "cancel" or world.draw.profile in GENTLE:
             raise Broken(check, text)
+
+
+def bounded(world):
+    """No request is begun again and again that kills whoever gets it, without being named."""
+    most = UNNAMED * world.draw.attempts + UNKNOWN
+    for request, deaths in world.unnamed.items():
+        if deaths > most:
+            raise Broken("bounded", f"request {request[1]} has had {deaths} deaths, over {most}")
 
 
 def orderly(world):
@@ -253,4 +265,4 @@ def _name(asked):
     return f"request {asked.number} of {asked.gateway.name} ({asked.body[:40]!r})"
 
 
-AFTERWARDS = (one_answer, right_answer, in_time, once, explained, conduct, orderly, budget)
+AFTERWARDS = (one_answer, right_answer, in_time, once, explained, conduct, bounded, orderly, budget)

@@ -28,6 +28,7 @@ PROFILES = {
     "silence": (3, ("freeze", "stall", "partition", "one_way")),
     "dozes": (2, ("doze", "doze", "blink", "kill")),
     "work": (2, ("cut", "slow")),
+    "bugs": (1, ("cut", "slow")),
     "renewals": (2, ("renew", "renew", "cut", "slow", "kill", "drain")),
     "once": (2, ("cut", "kill", "freeze", "partition", "drain")),
     "chaos": (
@@ -54,6 +55,7 @@ ALLOWED = {
     "silence": (),
     "dozes": (),
     "work": (),
+    "bugs": ("lost", "deadline_exceeded", "no_replica", "poison_request"),
     "renewals": (),
     "once": ("lost", "deadline_exceeded", "no_replica"),
     "chaos": ("lost", "deadline_exceeded", "no_replica", "poison_request", "forward_timeout"),
@@ -78,6 +80,7 @@ def _draw_mesh(draw, chance):
     draw.delay = chance.choice((0.0001, 0.0005, 0.003))
     draw.jitter = draw.delay * chance.choice((0.0, 1.0, 3.0))
     draw.timeout = 3.0
+    draw.attempts = chance.choice((1, 2)) if draw.profile == "bugs" else 3
     draw.small_parts = chance.random() < 0.15
     for name in "abc"[:depth]:
         batch = chance.choice((1, 2, 4, 8))
@@ -107,6 +110,8 @@ def _draw_requests(draw, chance):
         body = b"%d" % n
         if chance.random() < 0.08:
             body += b" raise@" + chance.choice(draw.stages).name.encode()
+        elif draw.profile == "bugs" and chance.random() < 0.2:
+            body += b" bug@" + chance.choice(draw.stages).name.encode()
         elif draw.profile in ("work", "chaos") and chance.random() < 0.06:
             kinds = (b" poison@", b" hang@", b" deaf@", b" stall@")
             body += chance.choice(kinds) + chance.choice(draw.stages).name.encode()

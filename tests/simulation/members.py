@@ -130,12 +130,14 @@ class Forward(NamedTuple):
         deaf: it cannot be interrupted.
         stalls: it holds the interpreter's lock, so that the replica does not turn meanwhile.
         crashes: it ends the process instead of returning.
+        unnamed: the process ends although it computes nothing any more, as by a fault of ours.
     """
 
     seconds: float
     deaf: bool = False
     stalls: bool = False
     crashes: bool = False
+    unnamed: bool = False
 
 
 class Rep(Member):
@@ -194,7 +196,7 @@ class Rep(Member):
         now, core = self.mesh.now, self.core
         running = self.running
         if running is not None and now >= self.ready_at:
-            if running.crashes:
+            if running.crashes or running.unnamed:
                 self.mesh.die(self, signal=11)
                 return
             self._finish([self._item(b"".join(t.buffers)) for t in core.running.tasks])
@@ -249,8 +251,8 @@ class Rep(Member):
     def _finish(self, items):
         core, batch = self.core, self.core.running
         self.running, self.ready_at = None, NEVER
-        self.board.end()
         core.finished(results_of(batch, items), self.mesh.now - core.started)
+        self.board.end()
 
     def _item(self, body):
         result = self.work(body)

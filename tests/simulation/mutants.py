@@ -184,6 +184,18 @@ MUTANTS = (
         "pass",
     ),
     Mutant(
+        "a death without suspects is begun again without bound",
+        "gateway/recovery.py",
+        "if request.unexplained >= UNEXPLAINED * self._book.max_attempts:",
+        "if False:",
+    ),
+    Mutant(
+        "forget what a client calls its request",
+        "stage/results.py",
+        "task.request_id,",
+        "None,",
+    ),
+    Mutant(
         "fail the mates of what took too long",
         "stage/results.py",
         "return [task for task in batch.tasks if task.deadline > now]",
@@ -198,8 +210,8 @@ MUTANTS = (
     Mutant(
         "lose the outputs that were on their way to the dead",
         "stage/replica.py",
-        "                    self._forward(task)\n",
-        "                    self._release((task,))\n",
+        "(self._hand_back if again else self._forward)(task)",
+        "self._release((task,))",
     ),
     Mutant(
         "keep what waits when draining",

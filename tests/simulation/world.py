@@ -65,6 +65,7 @@ class Asked:
     at: float
     deadline: float
     left_at: float = NEVER
+    request_id: str | None = None  # that the client chose
     answers: list = field(default_factory=list)
 
     @property
@@ -276,6 +277,7 @@ class World(Mesh):
         self.ended = []  # incarnations of replicas that are gone, in any way
         self.killed = Counter()
         self.crashed = defaultdict(list)  # request -> sizes of the batches that it died in
+        self.unnamed = Counter()  # request -> deaths over it whose obituary named nobody
         self.blocks = Counter()
         self.dozing = {}  # by incarnation: what wakes who sleeps until it is hedged
         self.sick = set()  # incarnations whose forwards fail, whatever they are given
@@ -366,6 +368,9 @@ class World(Mesh):
     def die(self, member, signal=9):
         if isinstance(member, Rep) and member.running is not None:
             tasks = member.core.running.tasks
+            if member.running.unnamed:
+                member.board.end()
+                self.unnamed.update([task.id for task in tasks])
             for task in tasks:
                 self.crashed[task.id].append(len(tasks))
         self.leave(member, 0, signal)
@@ -422,6 +427,8 @@ class World(Mesh):
             seconds *= 10
         if b"poison" + here in body:
             return Forward(seconds, crashes=True)
+        if b"bug" + here in body:
+            return Forward(seconds, unnamed=True)
         if b"stall" + here in body:
             return Forward(NEVER, deaf=True, stalls=True)
         if b"deaf" + here in body:
@@ -432,7 +439,7 @@ class World(Mesh):
 
     def is_slow(self, stage, task):
         """Whether this task's forward does not end, or ends the process."""
-        marks = (b"poison@", b"stall@", b"deaf@", b"hang@")
+        marks = (b"poison@", b"bug@", b"stall@", b"deaf@", b"hang@")
         body = b"".join(task.buffers[:1])[:64]
         return any(mark + stage.name.encode() in body for mark in marks)
 
@@ -510,6 +517,8 @@ class World(Mesh):
         asked = self.asked.get(task.id)
         if asked is not None and asked.left_at + FORGOTTEN < self.now:
             self.complain("cancel", f"{task.number} is computed for nobody")
+        if asked is not None and task.request_id != asked.request_id:
+            self.complain("its own name", f"{task.number} is called {task.request_id}")
         if asked is not None and asked.answers and not task.hop:
             self._look_at_late(rep, task, asked)
 
@@ -546,10 +555,11 @@ class World(Mesh):
             self.events["refused"] += 1
             return
         awake = gateway.wakes_at <= self.now
-        number = gateway.submit(body, timeout, turn=False)
+        request_id = f"asked-{len(self.asked)}" if len(self.asked) % 3 else None
+        number = gateway.submit(body, timeout, turn=False, request_id=request_id)
         if awake:
             gateway.turn()
-        asked = Asked(gateway, number, body, self.now, self.now + timeout)
+        asked = Asked(gateway, number, body, self.now, self.now + timeout, request_id=request_id)
         self.asked[asked.key] = asked
         outcome = gateway.answers.get(number)
         if outcome is not None:

@@ -245,3 +245,14 @@ def test_a_worker_may_name_another() -> None:
     head = answers.special_head(200, b"1", b"a/b", [("SERVER", "mine/2")], b"", 0)
     assert head.lower().count(b"\r\nserver: ") == 1
     assert parsed(head)[1]["server"] == "mine/2"
+
+
+def test_a_traceback_is_there_only_where_there_is_one() -> None:
+    plain = json.loads(answers.failure_body("server_error", "boom", "a", b"7"))["error"]
+    assert "traceback" not in plain
+    shown = json.loads(answers.failure_body("server_error", "boom", "a", b"7", "Traceback ..."))[
+        "error"
+    ]
+    assert shown == plain | {"traceback": "Traceback ..."}
+    whole = answers.failure("server_error", "boom", "a", b"7", traceback="Traceback ...")
+    assert json.loads(whole.partition(b"\r\n\r\n")[2])["error"] == shown

@@ -19,6 +19,7 @@ class View:
         self.absent: list[str] = []
         self.joined = True
         self.paths: dict[str, tuple[str, ...]] = {"/inference": ("detect", "recognize")}
+        self.failures: list[tuple[str, str, bytes]] = []
 
     def routes(self) -> dict[str, tuple[str, ...]]:
         return self.paths
@@ -34,6 +35,9 @@ class View:
 
     async def status(self) -> dict[str, Any]:
         return {"stages": ["detect"]}
+
+    def failed(self, code: str, message: str, request_id: bytes) -> None:
+        self.failures.append((code, message, request_id))
 
 
 def ask(
@@ -205,9 +209,11 @@ def test_a_mistake_of_ours_shows_nothing_of_itself(caplog: pytest.LogCaptureFixt
         def get(self) -> None:
             raise KeyError("a secret of ours")
 
-    app = Application([("/wrong", Wrong, {"view": View()})], log_function=lambda _page: None)
-    status, _, body = ask(View(), "/wrong", app=app)
+    view = View()
+    app = Application([("/wrong", Wrong, {"view": view})], log_function=lambda _page: None)
+    status, _, body = ask(view, "/wrong", app=app)
     assert status == 500
+    assert view.failures == [("server_error", "the gateway failed", b"boot-0")]
     assert error(body)["code"] == "server_error"
     assert b"secret" not in body
     assert "a secret of ours" in caplog.text

@@ -33,7 +33,7 @@ def test_a_result_of_any_attempt_ends_a_request():
     book = Book(7, 3)
     one = entered(book)
     book.assign([one], 11)
-    book.again(one, 11, 1)
+    book.again(one, 11)
     ended = book.settle(outcome(one.number, attempt=1))
     assert ended.request is one
     assert ended.outcome.attempt == 1
@@ -45,7 +45,7 @@ def test_a_result_of_any_attempt_ends_a_request():
 def test_a_failure_counts_only_from_the_newest_attempt():
     book = Book(7, 3)
     one = entered(book)
-    book.again(one, 11, 1)
+    book.again(one, 11)
     assert book.settle(outcome(one.number, Kind.FAILURE, attempt=1)) is None
     assert book.late == 1
     assert book.settle(outcome(one.number, Kind.FAILURE, attempt=2)).request is one
@@ -67,23 +67,23 @@ def test_what_tasks_that_wait_are_still_about():
     book = Book(7, 3)
     one, two, three = (entered(book) for _ in range(3))
     tasks = [onward(each, outcome(each.number, Kind.HANDBACK, hop=1)) for each in (one, two, three)]
-    book.again(two, 11, 1)
+    book.again(two, 11)
     book.drop(three.number)
     assert book.still(tasks) == [one]
 
 
-def test_attempts_are_used_up_by_deaths_alone():
+def test_an_attempt_begins_where_the_last_holder_is_not():
     book = Book(7, 3)
     one = entered(book)
     for attempt, holder in enumerate(HOLDERS[:2], 2):
         book.assign([one], holder)
-        book.again(one, holder, attempt - 1)
+        book.again(one, holder)
         assert (one.attempt, one.holder, one.at) == (attempt, 0, 0)
     book.returned(one, 20)
-    assert (one.attempt, one.deaths, one.tried) == (3, 2, (11, 12, 20))
+    assert (one.attempt, one.tried) == (3, (11, 12, 20))
     book.assign([one], 13)
     book.hedge(one)
-    assert (one.attempt, one.deaths, one.earlier) == (4, 2, (13,))
+    assert (one.attempt, one.earlier) == (4, (13,))
     assert one.flags & Flag.HEDGE
     assert one.number in book.requests
 
@@ -225,7 +225,8 @@ class Play:
     def lost(self, holder):
         for one in self.book.held_by(holder):
             if one.deaths + 1 < self.book.max_attempts:
-                self.book.again(one, holder, one.deaths + 1)
+                one.deaths += 1
+                self.book.again(one, holder)
             else:
                 self.end(self.book.fail(one.number, "lost", "attempts used up"))
 

@@ -8,9 +8,9 @@ from gateway.admission import Admission
 from gateway.core import GatewayCore
 from gateway.exchange import Exchange
 from gateway.inference import Desk, InferenceRoute
-from mesh.instructions import Identity, Met
+from mesh.instructions import Delivery, Identity, Lost, Met
 from mesh.links import Links
-from mesh.messages import Figures, Kind, Outcome, Role, StageFacts
+from mesh.messages import Figures, Kind, Outcome, Outcomes, Role, StageFacts
 from mesh.session import Session
 
 PATH = (("a", ""), ("b", ""))
@@ -494,3 +494,84 @@ def test_results_of_a_former_version_are_what_it_said(rig):
 def test_what_waits_when_a_version_takes_over_was_asked_what_that_wants(rig):
     rig.learn({("b", "2"): facts("b", version="2", wants_meta=True)})
     assert rig.submit().request.meta is not None
+
+
+# --- why a request failed ---------------------------------------------------------------------
+
+
+def replica(rig, incarnation=0x3F, stage="a"):
+    session = Session(0xABC, incarnation, Role.REPLICA, 1 << 20, now=NOW)
+    session.link, session.host, session.pid = incarnation, "gpu-1", 812
+    session.stage = StageFacts(stage, "", 4, 3.0, 1 << 20)
+    rig.core.links.sessions[incarnation] = session
+    rig.core.told(Met(session, False), NOW)
+    return session
+
+
+def test_what_a_replica_fails_leaves_a_line_that_names_it(rig, caplog):
+    session = replica(rig)
+    exchange = rig.exchange()
+    exchange.request_id = b"mine"
+    rig.desk.submit(exchange)
+    failure = Outcome(1, 1, Kind.FAILURE, label="server_error", text="the worker failed")
+    rig.core.delivered(Delivery(session, (), Outcomes([failure])), NOW)
+    rig.desk.answer(rig.core.take_ended())
+    assert rig.refused()[0] == 500
+    assert caplog.messages == [
+        "request mine to /inference: 500 server_error, stage a, replica 3f (gpu-1, pid 812): "
+        "the worker failed"
+    ]
+
+
+def test_a_request_that_is_lost_names_the_replica_that_is_gone(rig, caplog):
+    session = replica(rig)
+    exchange = rig.submit()
+    rig.core.book.assign([exchange.request], session.peer)
+    exchange.request.deaths = 2
+    del rig.core.links.sessions[session.peer]
+    rig.core.told(Lost(session, "its link closed"), NOW)
+    rig.desk.answer(rig.core.take_ended())
+    assert rig.refused()[1]["code"] == "lost"
+    assert "502 lost, stage a, replica 3f (gpu-1, pid 812): 3 replicas" in caplog.text
+
+
+def test_what_the_gateway_gives_up_leaves_a_line_and_what_clients_did_none(rig, caplog):
+    rig.end(rig.submit(), Kind.FAILURE, label="deadline_exceeded", text="over", hop=0)
+    rig.end(rig.submit(), Kind.FAILURE, label="bad_request", text="no", hop=0)
+    rig.end(rig.submit(), Kind.RESULT, status=503, buffers=[b"busy"])
+    rig.end(rig.submit(), Kind.RESULT, status=700)
+    rig.desk.draining = True
+    rig.submit()
+    assert rig.refused()[0] == 503
+    assert [line.partition(" to ")[2] for line in caplog.messages] == [
+        "/inference: 504 deadline_exceeded, stage a: over",
+        "/inference: 503 , stage b: the worker chose this status in a Reply",
+        "/inference: 500 encoding_error, stage b: "
+        "a worker chose the status 700; choose one from 200 to 599",
+        "/inference: 503 draining: this gateway is stopping",
+    ]
+
+
+def test_with_debug_clients_are_shown_what_was_raised_and_without_it_not(rig):
+    shown = {"label": "server_error", "text": "the worker failed", "hop": 0}
+    for debug in (False, True):
+        rig.desk.debug = debug
+        _, _, body = rig.end(
+            rig.submit(), Kind.FAILURE, buffers=[b"ValueError: boom", b"Trace\xff"], **shown
+        )
+        error = json.loads(body)["error"]
+        if debug:
+            assert (error["message"], error["traceback"]) == ("ValueError: boom", "Trace\ufffd")
+        else:
+            assert error["message"] == "the worker failed"
+            assert "traceback" not in error
+    _, _, body = rig.end(rig.submit(), Kind.FAILURE, **shown)
+    assert json.loads(body)["error"]["message"] == "the worker failed"
+
+
+def test_the_id_that_a_client_chose_goes_with_its_task(rig):
+    exchange = rig.exchange()
+    exchange.request_id = b"mine"
+    rig.desk.submit(exchange)
+    assert exchange.request.request_id == "mine"
+    assert rig.submit().request.request_id is None

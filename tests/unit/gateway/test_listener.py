@@ -88,7 +88,7 @@ class Place:
             Pages(),
             limits,
             access_log=access_log,
-            refused=self.refused.append,
+            refused=lambda code, message, name: self.refused.append(code),
         )
         self.clients: list[Client] = []
         self.port = 0

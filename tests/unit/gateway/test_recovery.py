@@ -3,7 +3,16 @@
 import pytest
 
 from gateway.book import Book, Request
-from gateway.recovery import MOST_BURIED, NO_BUDGET, NOT_TWICE, SPARE, Budget, Recovery
+from gateway.recovery import (
+    MOST_BURIED,
+    NO_BUDGET,
+    NOT_TWICE,
+    SPARE,
+    Blame,
+    Budget,
+    Recovery,
+    blame_of,
+)
 from gateway.roster import Roster
 from mesh.dispatch import Dispatcher
 from mesh.messages import Flag, Obituary, Role, StageFacts
@@ -148,5 +157,24 @@ def test_the_dead_that_are_remembered_are_few(rig):
 def test_who_died_over_others_is_no_attempt_of_those_that_waited_there(rig):
     request = rig.request()
     for attempt in range(2, 9):
-        assert rig.recovery.retry(request, 11, parted=False, innocent=True) == ""
-        assert (request.attempt, request.deaths) == (attempt, 0)
+        assert rig.recovery.retry(request, 11, parted=False, blame=Blame.NONE) == ""
+        assert (request.attempt, request.deaths, request.unexplained) == (attempt, 0, 0)
+
+
+def test_deaths_that_nothing_explains_have_a_bound_of_their_own(rig):
+    request = rig.request()
+    for deaths in range(1, 9):
+        assert rig.recovery.retry(request, 11, parted=False, blame=Blame.UNEXPLAINED) == ""
+        assert (request.attempt, request.deaths, request.unexplained) == (1 + deaths, 0, deaths)
+    assert rig.recovery.retry(request, 11, parted=False, blame=Blame.NONE) == ""
+    assert rig.recovery.retry(request, 11, parted=True) == ""
+    said = rig.recovery.retry(request, 11, parted=False, blame=Blame.UNEXPLAINED)
+    assert said == "9 replicas died while they held the request and computed nothing"
+
+
+def test_an_obituary_says_who_may_have_caused_a_death(rig):
+    one, two = rig.request(), rig.request()
+    assert blame_of(one, None) is Blame.POSSIBLE
+    assert blame_of(one, crash(11, one.number)) is Blame.POSSIBLE
+    assert blame_of(two, crash(11, one.number)) is Blame.NONE
+    assert blame_of(one, crash(11)) is Blame.UNEXPLAINED

@@ -81,6 +81,8 @@ def test_the_usual_task_is_one_byte_string() -> None:
     [
         {"trace": "00-ab-cd-01"},
         {"meta": Meta("POST", "/inference", "", ())},
+        {"request_id": "a-1"},
+        {"request_id": "~" * 128, "trace": "00-ab-cd-01"},
         {"buffers": []},
         {"buffers": [b"x", b"y"]},
         {"buffers": [bytearray(b"x")]},
@@ -94,7 +96,39 @@ def test_every_other_form_of_task_arrives_too(changes: dict[str, Any]) -> None:
     (after,) = sent_tasks([before])
     assert comparable(after.buffers) == comparable(before.buffers)
     assert (after.trace, after.meta) == (before.trace, before.meta)
+    assert after.request_id == before.request_id
     assert after.nbytes == length(before.buffers)
+
+
+def test_only_a_task_whose_client_chose_an_id_carries_one() -> None:
+    body, _ = bundles.pack_tasks(Tasks([a_task(), a_task(request_id="a-1")]), NOW)
+    plain, named = unpacked(body)[-1]
+    assert plain == b"x"
+    assert named[3:] == ("a-1",)
+    assert [task.request_id for task in sent_tasks([a_task(), a_task(request_id="a-1")])] == [
+        None,
+        "a-1",
+    ]
+
+
+def test_what_a_later_version_adds_to_a_row_is_skipped() -> None:
+    fixed, times, paths, _ = unpacked(bundles.pack_tasks(Tasks([a_task()]), NOW)[0])
+    described = unpacked(pack(bundles.pack_buffers([b"x"])[0]))
+    for row in ((None, None, described), (None, None, described, "a", 5, {"new": 1})):
+        (task,) = bundles.read_tasks((fixed, times, paths, (row,)), [], NOW).tasks
+        assert task.request_id == (row[3] if len(row) > 3 else None)
+    body = unpacked(bundles.pack_outcomes(Outcomes([an_outcome(text="t")]))[0])
+    grown = (*body[:2], ((*body[2][0], "new"),), *body[3:])
+    assert bundles.read_outcomes(grown, [], NOW).outcomes[0].text == "t"
+
+
+@pytest.mark.parametrize("request_id", ["", "a b", "é", "x" * 129, "a\n", 5, b"a"])
+def test_an_id_that_no_client_can_have_is_neither_written_nor_read(request_id: Any) -> None:
+    assert "1 to 128 visible ASCII" in refusal(a_task(request_id=request_id))
+    fixed, times, paths, _ = unpacked(bundles.pack_tasks(Tasks([a_task()]), NOW)[0])
+    row = (None, None, unpacked(pack(bundles.pack_buffers([b"x"])[0])), request_id)
+    with pytest.raises(MISFITS):
+        bundles.read_tasks((fixed, times, paths, (row,)), [], NOW)
 
 
 @pytest.mark.parametrize(

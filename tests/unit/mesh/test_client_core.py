@@ -169,6 +169,15 @@ def test_the_code_decides_the_error_and_else_the_status(status, code, kind):
     assert (error.stage, error.request_id, error.retryable) == ("detect", "r-9", False)
 
 
+def test_an_error_shows_the_traceback_that_debug_sends():
+    assert refusal(500, "server_error").body
+    error = error_of(refusal(500, "server_error", traceback="Traceback ...\nValueError: boom"))
+    assert error.traceback.endswith("ValueError: boom")
+    assert "ValueError: boom" in error.__notes__[0]
+    plain = error_of(refusal(500, "server_error"))
+    assert (plain.traceback, hasattr(plain, "__notes__")) == ("", False)
+
+
 def test_an_error_says_whether_and_when_to_try_again():
     response = refusal(429, "overloaded", retryable=True)
     again = Response(429, {"retry-after": "7"}, response.body)

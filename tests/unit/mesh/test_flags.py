@@ -25,8 +25,11 @@ def test_nothing_said_nothing_set() -> None:
     assert merge_http("127.0.0.1:8000", flags) == "127.0.0.1:8000"
 
 
-def test_debug_is_a_log_level() -> None:
-    assert parse_flags(["--debug"]).values == {("", "log_level"): ("debug", "--debug")}
+def test_debug_is_a_log_level_and_shows_clients_what_workers_raise() -> None:
+    assert parse_flags(["--debug"]).values == {
+        ("", "log_level"): ("debug", "--debug"),
+        ("gateway", "debug"): (True, "--debug"),
+    }
 
 
 def test_address_and_port_are_halves_of_one_setting() -> None:

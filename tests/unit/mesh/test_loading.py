@@ -187,7 +187,10 @@ def test_a_module_that_was_run_is_loaded_behind_its_guard(tmp_path: Path) -> Non
         (WorkerSource("X", module="nowhere", as_main=True), "No module named 'nowhere'"),
         (WorkerSource("X", module="service_two"), r"named 'torhc' \(service_two.py:2\)"),
         (WorkerSource("X", module="service_three"), r"cannot be imported: SyntaxError"),
-        (WorkerSource("X", module="service_four"), r"SystemExit: 5 \(service_four.py:2\)"),
+        (
+            WorkerSource("X", module="service_four"),
+            r"it called sys.exit\(5\) \(service_four.py:2\)",
+        ),
         (WorkerSource("X", file="/no/such.py"), "No such file or directory"),
     ],
 )
@@ -202,11 +205,11 @@ def test_what_cannot_be_loaded_says_why(source: WorkerSource, said: str, tmp_pat
     assert not is_replica()
 
 
-def test_the_whole_story_is_in_a_note(tmp_path: Path) -> None:
+def test_what_was_raised_is_the_cause(tmp_path: Path) -> None:
     script(tmp_path, "raise ValueError('no model')", "service_five.py")
     with pytest.raises(StartError) as caught:
         load(WorkerSource("X", module="service_five", sys_path=(str(tmp_path),)))
-    assert "Traceback" in caught.value.__notes__[0]
+    assert isinstance(caught.value.__cause__, ValueError)
 
 
 def test_an_error_without_a_place_of_the_users() -> None:

@@ -186,6 +186,15 @@ def test_a_worker_that_cannot_be_made_ends_the_service() -> None:
     assert acts(supervisor, Exited(GATEWAY, 0), 1.2) == [CloseHttp(), Exit(3)]
 
 
+def test_whoever_is_killed_while_it_loads_may_have_run_out_of_memory() -> None:
+    supervisor = Supervisor(Plan(ALL, grace=8.0))
+    acts(supervisor, Begin())
+    assert said(supervisor, Exited(ONE, 0, 9), 1.0) == (
+        "embed/1 was killed by signal 9 while starting; "
+        "out of memory? the kernel's log (dmesg) tells; restart in 0.1 s"
+    )
+
+
 def test_a_stage_that_was_ready_once_is_tried_again() -> None:
     supervisor = running()
     acts(supervisor, Exited(TWO, 1), 1.0)

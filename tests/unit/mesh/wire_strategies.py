@@ -68,6 +68,7 @@ payloads = one_small | buffers
 
 paths = st.lists(st.tuples(names, names), min_size=1, max_size=4).map(tuple)
 timings = st.lists(u32, max_size=6).map(tuple)
+request_ids = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=128)
 metas = st.builds(Meta, names, texts, texts, pairs)
 
 
@@ -93,6 +94,7 @@ def task(draw: st.DrawFn) -> Task:
         trace=draw(st.none() | texts),
         timings=draw(timings),
         meta=draw(st.none() | metas),
+        request_id=draw(st.none() | request_ids),
     )
 
 

@@ -229,6 +229,26 @@ def test_a_lost_consumers_tasks_go_elsewhere():
     assert rig.replica.held.tasks == 0
 
 
+def test_an_output_that_a_second_consumer_is_lost_with_goes_by_its_owner():
+    rig = Rig(follower=True)
+    facts = StageFacts(*B, 4, 3.0, POOL)
+    others = [rig.meet(peer, Role.REPLICA, facts) for peer in (NEXT + 1, NEXT + 2)]
+    for session in others:
+        session.granted_tasks, session.granted_bytes = 10, POOL
+    rig.take(1, path=(A, B))
+    rig.compute()
+    assert rig.outcomes() == []
+    left = [rig.next, *others]  # nobody has receipted it
+    for expected in ([], [(1, Kind.HANDBACK)]):
+        (holder,) = [one for one in left if any(type(m) is Tasks for m in one.pending())]
+        left.remove(holder)
+        del rig.links.sessions[holder.peer]
+        holder.link = None
+        rig.replica.told(Lost(holder, "gone"), 0.0)
+        assert kinds(rig.outcomes()) == expected
+    assert rig.replica.held.tasks == 0
+
+
 def test_a_lost_gateway_is_forgotten():
     rig = Rig(follower=True, feed_credit=0)
     rig.take(1, path=(A, B))

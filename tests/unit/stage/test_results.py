@@ -9,7 +9,8 @@ META = Meta("POST", "/x", "", ())
 
 
 def task(path=(("a", ""),), hop=0):
-    return Task(7, 3, path, hop, 2, 9.0, [b"in"], 2, 1, 1, "trace", (1, 2) * hop, META, (5,), 6)
+    timings = (1, 2) * hop
+    return Task(7, 3, path, hop, 2, 9.0, [b"in"], 2, 1, 1, "trace", timings, META, "a-1", (5,), 6)
 
 
 def batch(*tasks):
@@ -37,14 +38,15 @@ def test_an_earlier_stage_gives_the_task_for_the_next():
     assert (output.id, output.attempt, output.deadline) == (given.id, 2, 9.0)
     assert (output.flags, output.priority, output.trace, output.meta) == (1, 1, "trace", META)
     assert (output.buffers, output.timings) == ([b"ou", b"t"], (2000, 500_000))
-    assert (output.tried, output.source) == ((), 0)
+    assert (output.request_id, output.tried, output.source) == ("a-1", (), 0)
 
 
 def test_one_item_fails_alone():
-    items = [ItemOutcome([b"out"]), ItemOutcome(code="decoding_error", text="no JSON")]
+    items = [ItemOutcome([b"out"]), ItemOutcome([b"why"], code="decoding_error", text="no JSON")]
     good, bad = results_of(batch(task(), task()), items)
     assert good.kind is Kind.RESULT
     assert (bad.kind, bad.label, bad.text) == (Kind.FAILURE, "decoding_error", "no JSON")
+    assert bad.buffers == [b"why"]
     assert (bad.hop, bad.timings) == (0, (2000, 0))
 
 

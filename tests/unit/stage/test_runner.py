@@ -464,39 +464,88 @@ def test_a_failed_warm_up_says_what_was_raised() -> None:
     worker.multi_examples = [1, 0, 1]
     with pytest.raises(StartError) as caught:
         runner(worker).warm_up()
-    assert str(caught.value) == (
-        "Scripted failed on example 2 of 3: ZeroDivisionError: integer division or modulo by zero"
+    assert str(caught.value).startswith(
+        "Scripted failed on example 2 of 3: ZeroDivisionError: integer division or modulo by zero "
+        "(test_runner.py:"
     )
     assert worker.calls == 2
 
 
-def test_a_traceback_is_logged_once_a_minute_for_each_place(
+def test_the_same_failure_is_logged_ten_times_a_minute_and_then_counted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def forward(data: Any) -> Any:
-        if data == "other":
-            raise ValueError("another line")
-        raise ValueError("a line")
+        raise ValueError(data)
 
     clock = Clock()
     one = runner(Scripted(forward), batching=False, clock=clock)
-    for _ in range(5):
-        one.run(jsons("one"))
-    one.run(jsons("other"))
-    assert [record.getMessage() for record in caplog.records] == [
-        "the worker failed: ValueError: a line",
-        "the worker failed: ValueError: another line",
-    ]
+    for number in range(845):
+        one.run(jsons(f"row {number} is empty"))
+    one.run(jsons("another message of the same line"))
+    assert len(caplog.records) == 11
     assert all(record.exc_info for record in caplog.records)
+    assert caplog.records[-1].getMessage() == (
+        "the worker failed: ValueError: another message of the same line (request 1-1)"
+    )
+    assert one.limit.due < clock.now + 60.0
     clock.now += 60.0
-    one.run(jsons("one"))
-    assert len(caplog.records) == 3
+    one.run(jsons("row 846 is empty"))
+    told, again = caplog.records[11:]
+    assert told.getMessage().startswith(
+        "and 835 more: the worker failed: ValueError: row N is empty"
+    )
+    assert again.exc_info
+    one.close()
+    assert len(caplog.records) == 13
+
+
+def test_a_traceback_names_the_requests_of_its_batch_and_begins_in_the_users_code(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tasks = jsons(*range(10))
+    for number, each in enumerate(tasks):
+        each.number = number
+    tasks[1].request_id = "mine"
+    runner(Scripted(raising(KeyError("x")))).run(tasks)
+    assert caplog.records[0].getMessage() == (
+        "the worker failed: KeyError: 'x' "
+        "(requests 1-0, mine, 1-2, 1-3, 1-4, 1-5, 1-6, 1-7 and 2 more)"
+    )
+    assert "stage/runner.py" not in caplog.text
+
+
+def test_what_a_worker_says_itself_needs_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    runner(Scripted(raising(ServerError("the GPU is gone")))).run(jsons(1))
+    runner(Scripted(raising(ClientError("no such model")))).run(jsons(1))
+    (record,) = caplog.records
+    assert record.getMessage() == ("the worker failed: ServerError: the GPU is gone (request 1-1)")
+    assert not record.exc_info
+
+
+def test_where_a_forward_was_interrupted_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    runner(Scripted(raising(ForwardTimeout("3 s are over")))).run(jsons(1))
+    assert "forward was interrupted: ForwardTimeout: 3 s are over" in caplog.text
+    assert "in forward" in caplog.text
+
+
+def test_with_debug_a_failure_carries_what_was_raised(caplog: pytest.LogCaptureFixture) -> None:
+    for error in (ValueError("boom"), ServerError("mine"), ForwardTimeout("late")):
+        one = Runner(
+            Scripted(raising(error)), batching=True, log=logging.getLogger("test"), debug=True
+        )
+        outcomes = one.run(jsons(1, 2))
+        for outcome in outcomes:
+            line, trace = (bytes(buffer).decode() for buffer in outcome.buffers)
+            assert line == f"{type(error).__name__}: {error}"
+            assert trace.startswith("Traceback")
+        assert outcomes[0].buffers is not outcomes[1].buffers
 
 
 def test_an_exception_that_was_never_raised_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
     runner(Scripted(lambda items: [ValueError("a"), ValueError("b")])).run(jsons(1, 2))
     assert [record.getMessage() for record in caplog.records] == [
-        "the worker failed: ValueError: a"
+        "the worker failed: ValueError: a (request 1-1)",
+        "the worker failed: ValueError: b (request 1-1)",
     ]
 
 
@@ -506,8 +555,9 @@ def test_what_was_logged_is_not_remembered_without_bound(caplog: pytest.LogCaptu
 
     one = runner(Scripted(forward), batching=False)
     one.run(jsons(*map(str, range(300))))
-    assert len(caplog.records) == 300
-    assert len(one._logged) < 257
+    assert len(caplog.records) == 266
+    one.close()
+    assert caplog.records[-1].getMessage() == "and 34 more: failures of other kinds"
 
 
 def test_closing_lets_the_worker_unload(caplog: pytest.LogCaptureFixture) -> None:

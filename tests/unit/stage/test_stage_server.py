@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from mesh.errors import StartError
+from mesh.lifeline import Lifeline
 from mesh.process_settings import ReplicaProcess
 from mesh.settings import StageSettings, WorkerSource
 from mesh.sockets import ZmqNetwork
+from mesh.worker import Worker
 from stage import server
 from stage.server import _feed, placed
 
@@ -69,3 +71,66 @@ def test_a_name_that_is_unknown_is_no_address(
     monkeypatch.setattr(server, "resolve", lambda address: set())
     with pytest.raises(StartError, match="no address is known for tcp://here:8100"):
         _feed(process("tcp://127.0.0.1:*", "tcp://here:8100"), network)
+
+
+class Idle(Worker):
+    def forward(self, item: object) -> object:
+        return item
+
+
+class Lifelike(Lifeline):
+    def __init__(self) -> None:
+        super().__init__(None, None)
+
+
+def loaded(monkeypatch: pytest.MonkeyPatch, worker: type[Worker]) -> None:
+    monkeypatch.setattr(server, "load", lambda source: worker)
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (ValueError("no\nGPU\nhere"), r"Broken.__init__ failed: ValueError: no ... here \(test_"),
+        (SystemExit(3), r"Broken.__init__ failed: it called sys.exit\(3\) \(test_"),
+        (KeyboardInterrupt(), r"Broken.__init__ failed: KeyboardInterrupt \(test_"),
+    ],
+)
+def test_a_constructor_that_fails_says_which_and_what(
+    monkeypatch: pytest.MonkeyPatch, raised: BaseException, said: str
+) -> None:
+    class Broken(Idle):
+        def __init__(self) -> None:
+            raise raised
+
+    Broken.__qualname__ = "Broken"
+    loaded(monkeypatch, Broken)
+    with pytest.raises(StartError, match=said) as caught:
+        server.construct(process(""))
+    assert caught.value.__cause__ is raised
+
+
+def test_a_fault_before_it_is_ready_is_a_reason_not_to_start_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Odd(Idle):
+        @property
+        def example(self) -> object:  # type: ignore[override]
+            raise RuntimeError("no example")
+
+    loaded(monkeypatch, Odd)
+    lifeline = Lifelike()
+    with pytest.raises(StartError, match="stage read cannot serve: RuntimeError: no example"):
+        server.serve(process(""), lifeline)
+    lifeline.close()
+
+
+def test_a_fault_of_one_that_has_served_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def loading(source: object) -> type[Worker]:
+        lifeline.ready(7)
+        raise RuntimeError("later")
+
+    monkeypatch.setattr(server, "load", loading)
+    lifeline = Lifelike()
+    with pytest.raises(RuntimeError, match="later"):
+        server.serve(process(""), lifeline)
+    lifeline.close()

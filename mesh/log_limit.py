@@ -1,0 +1,99 @@
+"""How often the same failure may be logged: at most so many times a minute. Pure.
+
+What is left out is counted, and told when the minute is over. So a service that fails a thousand
+times a second writes eleven lines a minute for it, and nobody has to guess how often it failed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+NEVER = float("inf")
+OTHERS = "failures of other kinds"  # what those are called for which the table has no room
+_LONGEST = 200  # characters of a text that tell failures apart
+_VARIABLE = re.compile(r"\b[0-9a-fA-F-]{8,}\b|\d+")
+
+
+def fixed_part(text: str) -> str:
+    """What two texts have in common that differ only in numbers and ids.
+
+    Example:
+        >>> fixed_part("row 17 of 5d41402a-bc4b is empty")
+        'row N of N is empty'
+    """
+    return _VARIABLE.sub("N", text[:_LONGEST].partition("\n")[0])
+
+
+@dataclass(slots=True)
+class _Window:
+    """One failure's present minute."""
+
+    until: float
+    count: int = 0
+    left_out: int = 0
+
+
+class LogLimit:
+    """Decides which failures are logged.
+
+    Args:
+        most: lines of one kind in a window.
+        seconds: that a window lasts, from the first line of its kind.
+        kinds: that are told apart at a time; all others count as one.
+
+    Attributes:
+        due: when `take_left_out` has something to tell; infinity while nothing was left out.
+
+    Example:
+        >>> limit = LogLimit(most=2)
+        >>> [limit.admits("boom", now) for now in (0.0, 1.0, 2.0, 3.0)]
+        [True, True, False, False]
+        >>> limit.due, limit.take_left_out(60.0)
+        (60.0, [('boom', 2)])
+    """
+
+    __slots__ = ("_kinds", "_most", "_seconds", "_told", "_windows", "due")
+
+    def __init__(self, most: int = 10, seconds: float = 60.0, kinds: int = 256) -> None:
+        self._most, self._seconds, self._kinds = most, seconds, kinds
+        self._windows: dict[str, _Window] = {}
+        self._told: list[tuple[str, int]] = []  # of windows that are over
+        self.due = NEVER
+
+    def admits(self, kind: str, now: float) -> bool:
+        """Whether a failure of this kind is to be logged now; if not, it is counted."""
+        window = self._window(kind, now)
+        if window.count < self._most:
+            window.count += 1
+            return True
+        window.left_out += 1
+        self.due = min(self.due, window.until)
+        return False
+
+    def _window(self, kind: str, now: float) -> _Window:
+        window = self._windows.get(kind)
+        if window is not None and now < window.until:
+            return window
+        self._end_windows(now)
+        if len(self._windows) >= self._kinds:
+            kind = OTHERS
+            if kind in self._windows:
+                return self._windows[kind]
+        window = self._windows[kind] = _Window(now + self._seconds)
+        return window
+
+    def _end_windows(self, now: float) -> None:
+        for kind, window in list(self._windows.items()):
+            if now >= window.until:
+                del self._windows[kind]
+                if window.left_out:
+                    self._told.append((kind, window.left_out))
+
+    def take_left_out(self, now: float) -> list[tuple[str, int]]:
+        """What was left out in windows that are over by now: each kind and how often."""
+        self._end_windows(now)
+        told, self._told = self._told, []
+        open_ones = [one.until for one in self._windows.values() if one.left_out]
+        self.due = min(open_ones, default=NEVER)
+        return told

@@ -1,0 +1,82 @@
+"""Ends a process that does not become ready in time, and says what it was doing.
+
+Its parent would kill it, too, but sees nothing of what goes on inside. So the process itself looks,
+a little earlier: a thread takes the main thread's stack, which names the line of the user's code
+that does not return. Where that line holds the interpreter's lock, the parent's limit is left.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from mesh.failure_text import is_ours, users_frame
+from mesh.lifeline import Lifeline, kill_group
+from mesh.log import get_logger
+
+EARLIER = 0.5  # seconds before the parent's limit; half of it at most
+
+
+class StartWatch:
+    """Watches from `begin` until the lifeline said that the process is ready, or `end`.
+
+    Args:
+        limit: seconds from the process's start within which it must be ready.
+        lifeline: what the parent is told by.
+        give_up: ends the process and what it started.
+    """
+
+    def __init__(
+        self, limit: float, lifeline: Lifeline, give_up: Callable[[], None] = kill_group
+    ) -> None:
+        self._limit, self._lifeline, self._give_up = limit, lifeline, give_up
+        self._main = threading.get_ident()
+        self._thread = threading.Thread(target=self._wait, name="start-watch", daemon=True)
+
+    def begin(self) -> None:
+        """Start watching the calling thread."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop watching."""
+        self._lifeline.settled.set()
+        self._thread.join()
+
+    def _wait(self) -> None:
+        left = self._limit - process_age() - min(EARLIER, self._limit / 2)
+        if self._lifeline.settled.wait(max(0.0, left)):
+            return
+        frame = sys._current_frames().get(self._main)
+        why = f"was not ready within {self._limit:g} s (start_timeout){_doing(frame)}"
+        stack = "".join(traceback.format_list(_users_stack(frame)))
+        get_logger().error("%s; its stack:\n%s", why, stack.rstrip())
+        self._lifeline.failed(why)
+        self._give_up()
+
+
+def _users_stack(frame: FrameType | None) -> traceback.StackSummary:
+    """The stack from the first frame on that is not ours."""
+    stack = traceback.extract_stack(frame)
+    while len(stack) > 1 and is_ours(stack[0].filename):
+        del stack[0]
+    return stack
+
+
+def _doing(frame: FrameType | None) -> str:
+    found = users_frame(traceback.extract_stack(frame))
+    if found is None:
+        return ""
+    return f"; it was in {found.name} ({os.path.basename(found.filename)}:{found.lineno})"
+
+
+def process_age() -> float:
+    """Seconds since this process was started."""
+    fields = Path("/proc/self/stat").read_text().rpartition(") ")[2].split()
+    began = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - began

@@ -1,0 +1,177 @@
+"""Finding out why: what fails leaves a line that says which request, where and why."""
+
+import re
+
+import pytest
+from failing_runs import serving
+
+from mesh import Client
+from mesh.errors import ServerError
+
+SERVICE = '''
+import asyncio
+import os
+import time
+
+from mesh import ClientError, ServerError, Worker
+
+
+class Mute(ClientError):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+class Traceless(Exception):
+    @property
+    def __traceback__(self):
+        raise RuntimeError("no trace")
+
+    def __str__(self):
+        raise SystemExit(3)
+
+
+class Hostile(Worker):
+    """Does what its input says; a second worker tells who asked."""
+
+    def forward(self, items):
+        word = items[0]
+        if word == "empties":
+            items.clear()
+            raise ValueError("boom")
+        if word == "empties and returns":
+            items.clear()
+            return items
+        if word == "mute":
+            raise Mute
+        if word == "traceless":
+            raise Traceless
+        if word == "cancelled":
+            raise asyncio.CancelledError
+        if word == "huge":
+            raise ClientError("x" * 5_000_000)
+        if word == "exit":
+            raise SystemExit(3)
+        if word == "mine":
+            raise ServerError("the GPU is gone")
+        if word == "slow":
+            time.sleep(30)
+        if word.startswith("raise "):
+            raise ValueError(word)
+        return [[one, os.getpid(), asked.id] for one, asked in zip(items, self.requests)]
+
+
+class Names(Worker):
+    def forward(self, value):
+        return [*value, self.requests[0].id]
+'''
+FILE = """
+[gateway]
+timeout = "20s"
+
+[stages.hostile]
+worker = "service:Hostile"
+max_batch_size = 4
+timeout = "1s"
+
+[stages.names]
+worker = "service:Names"
+
+[routes]
+"/inference" = ["hostile", "names"]
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("reasons"), SERVICE, FILE) as service:
+        yield service
+
+
+def test_a_worker_that_empties_its_list_or_raises_what_lies_costs_its_batch_alone(site):
+    _, (_, pid, _, _), _ = site.ask("well")
+    for word, status, code in (
+        ("empties", 500, "server_error"),
+        ("empties and returns", 500, "server_error"),
+        ("mute", 400, "bad_request"),
+        ("traceless", 500, "server_error"),
+        ("cancelled", 500, "server_error"),
+    ):
+        got, error, _ = site.ask(word)
+        assert (got, error["code"]) == (status, code), word
+    _, (_, same, _, _), _ = site.ask("well")
+    assert same == pid  # nobody has died of it
+
+
+def test_a_message_of_megabytes_is_cut_and_the_client_is_told_so(site):
+    status, error, _ = site.ask("huge")
+    assert status == 400
+    assert len(error["message"].encode()) <= 4096
+    assert error["message"].endswith("(cut; it has 5,000,000 characters)")
+
+
+def test_who_ends_his_process_is_named_with_his_request(site):
+    status, error, _ = site.ask("exit", "ender")
+    assert (status, error["code"]) == (500, "poison_request")
+    (told, *_) = site.messages("the worker ends this replica")
+    assert "it called sys.exit(3) (request ender)" in told
+    assert any("500 poison_request" in line for line in site.messages("request ender"))
+    site.until(lambda: site.ask("well")[0] == 200, "it is started again")
+
+
+def test_a_worker_knows_its_requests_by_the_ids_that_clients_see(site):
+    _, (_, _, first, second), headers = site.ask("well", "trace-me_1")
+    assert (first, second, headers["X-Request-ID"]) == ("trace-me_1",) * 3
+    _, (_, _, first, second), headers = site.ask("well")
+    assert (first, second) == (headers["X-Request-ID"],) * 2
+
+
+def test_each_answer_of_5xx_leaves_a_line_with_the_clients_id_and_where_and_why(site):
+    assert site.ask("raise boom", "id-500")[0] == 500
+    assert site.ask("slow", "id-504")[0] == 504
+    assert site.ask("mine", "id-mine")[0] == 500
+    (line,) = site.until(lambda: site.messages("request id-500 to"), "the gateway's line")
+    assert re.search(
+        r"^request id-500 to /inference: 500 server_error, stage hostile, "
+        r"replica [0-9a-f]+ \(.+, pid \d+\): the worker failed$",
+        line,
+    )
+    (line,) = site.messages("request id-504 to")
+    assert "504 forward_timeout, stage hostile" in line
+    (line,) = site.messages("request id-mine to")
+    assert line.endswith(": the GPU is gone")
+    (record,) = [one for one in site.records() if "ValueError: raise boom" in one["message"]]
+    assert "(request id-500)" in record["message"]
+    assert "raise ValueError(word)" in record["traceback"]
+    assert "stage/runner.py" not in record["traceback"]
+    (record,) = [one for one in site.records() if "forward was interrupted" in one["message"]]
+    assert "time.sleep(30)" in record["traceback"]
+
+
+def test_the_same_failure_leaves_ten_lines_and_another_message_is_another(site):
+    for number in range(15):
+        assert site.ask(f"raise again {number}")[0] == 500
+    assert site.ask("raise something else")[0] == 500
+    assert len(site.messages("ValueError: raise again")) == 10
+    assert len(site.messages("ValueError: raise something else")) == 1
+
+
+def test_what_was_left_out_is_told_at_the_end_at_the_latest(tmp_path):
+    with serving(tmp_path, SERVICE, FILE) as service:
+        for number in range(15):
+            assert service.ask(f"raise again {number}")[0] == 500
+        messages = service.messages
+    assert any(one.startswith("and 5 more: the worker failed") for one in messages("and 5"))
+    assert any(one.startswith("and 5 more: 500 server_error") for one in messages("and 5"))
+
+
+def test_with_debug_a_client_is_shown_what_was_raised_and_without_it_not(site, tmp_path):
+    _, error, _ = site.ask("raise secret")
+    assert (error["message"], "traceback" in error) == ("the worker failed", False)
+    with serving(tmp_path, SERVICE, FILE, "--debug") as service:
+        _, error, _ = service.ask("raise secret")
+        assert error["message"] == "ValueError: raise secret"
+        assert "raise ValueError(word)" in error["traceback"]
+        with Client(service.url) as client, pytest.raises(ServerError, match="secret") as caught:
+            client.infer("raise secret")
+        assert "raise ValueError(word)" in caught.value.traceback
+        assert service.messages("debug is on")

@@ -1,0 +1,90 @@
+"""Each answer from 500 on leaves a line, and the same failure not without end."""
+
+import logging
+
+import pytest
+
+from gateway.requests.failure_log import FailureLog
+
+
+class Rig:
+    def __init__(self):
+        self.now = 100.0
+        self.calls = []
+        self.failures = FailureLog(
+            lambda: self.now, lambda after, call: self.calls.append((after, call))
+        )
+
+
+@pytest.fixture
+def rig():
+    return Rig()
+
+
+def lines(caplog):
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_a_line_says_which_request_failed_where_and_why(rig, caplog):
+    rig.failures.tell(
+        "server_error", "the worker failed", b"a-7", route="/inference", stage="embed", replica="3f"
+    )
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "request a-7 to /inference: 500 server_error, stage embed, replica 3f: the worker failed"
+    )
+    assert (record.levelno, record.request_id, record.status) == (logging.ERROR, "a-7", 500)
+    assert (record.route, record.stage, record.replica) == ("/inference", "embed", "3f")
+
+
+def test_what_is_not_known_is_left_out(rig, caplog):
+    rig.failures.tell("deadline_exceeded", "the request's time is over", None)
+    rig.failures.tell("", "the worker chose this status", b"x", status=503)
+    assert lines(caplog) == [
+        "request -: 504 deadline_exceeded: the request's time is over",
+        "request x: 503 : the worker chose this status",
+    ]
+    assert not hasattr(caplog.records[0], "stage")
+
+
+@pytest.mark.parametrize("code", ["overloaded", "bad_request", "validation_error", "not_found"])
+def test_what_clients_did_leaves_none(rig, caplog, code):
+    rig.failures.tell(code, "no", b"1")
+    assert lines(caplog) == []
+
+
+def test_the_same_failure_leaves_ten_and_then_a_number(rig, caplog):
+    for number in range(845):
+        rig.failures.tell("lost", f"{number} replicas were lost", b"1", stage="a")
+    rig.failures.tell("lost", "another reason", b"1", stage="a")
+    assert len(lines(caplog)) == 11
+    ((after, call),) = rig.calls
+    assert after == 60.0
+    rig.now += 60.0
+    call()
+    assert lines(caplog)[11:] == ["and 835 more: 502 lost, stage a: N replicas were lost"]
+    assert len(rig.calls) == 1
+
+
+def test_what_began_later_is_told_later(rig, caplog):
+    for stage in "ab":
+        for _ in range(11):
+            rig.failures.tell("lost", "gone", b"1", stage=stage)
+        rig.now += 30.0
+    rig.calls.pop()[1]()
+    assert rig.calls.pop()[0] == 30.0
+    rig.failures.close()
+    assert [line for line in lines(caplog) if line.startswith("and")] == [
+        "and 1 more: 502 lost, stage a: gone",
+        "and 1 more: 502 lost, stage b: gone",
+    ]
+
+
+def test_without_a_timer_it_is_told_with_the_next_line(caplog):
+    now = [0.0]
+    failures = FailureLog(lambda: now[0])
+    for _ in range(11):
+        failures.tell("lost", "gone", b"1")
+    now[0] = 60.0
+    failures.tell("lost", "gone", b"2")
+    assert lines(caplog)[10:] == ["and 1 more: 502 lost: gone", "request 2: 502 lost: gone"]

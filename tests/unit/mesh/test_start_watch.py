@@ -1,0 +1,49 @@
+"""A start that does not end is ended, and says where it was."""
+
+import threading
+import time
+
+from mesh.lifeline import Lifeline
+from mesh.process.start_watch import EARLIER, StartWatch, process_age
+
+
+class Told(Lifeline):
+    """Remembers what would have been told to a parent."""
+
+    def __init__(self):
+        super().__init__(None, None)
+        self.why = []
+
+    def failed(self, why):
+        self.why.append(why)
+
+
+def test_a_start_that_takes_too_long_is_ended_and_named(caplog):
+    lifeline, over = Told(), threading.Event()
+    watch = StartWatch(process_age() + EARLIER, lifeline, over.set)
+    watch.begin()
+    assert over.wait(60)  # as a model's constructor that does not return
+    watch.end()
+    lifeline.close()
+    (why,) = lifeline.why
+    assert "(start_timeout); it was in test_a_start_that_takes_too_long_is_ended_and_named" in why
+    assert "(test_start_watch.py:" in why
+    assert "assert over.wait(60)" in caplog.text
+
+
+def test_whoever_is_ready_or_has_failed_is_left_alone():
+    for settle in (lambda one, _: one.ready(7), lambda _, watch: watch.end()):
+        lifeline = Told()
+        watch = StartWatch(process_age() + 1000.0, lifeline, lambda: None)
+        watch.begin()
+        settle(lifeline, watch)
+        watch.end()
+        lifeline.close()
+        assert lifeline.why == []
+
+
+def test_a_processs_age_is_that_of_the_process():
+    before = process_age()
+    began = time.monotonic()
+    assert before > 0.0
+    assert process_age() - before <= time.monotonic() - began + 0.02
