@@ -18,6 +18,7 @@ from gateway.exchange import Exchange
 from mesh.errors import EncodingError
 from mesh.log import get_logger
 from mesh.messages import Buffer, Figures, Kind, Meta, Outcome, Path
+from mesh.request_facts import check_header
 
 _log = get_logger()
 _BROKEN = "the gateway could not write the answer"
@@ -346,10 +347,14 @@ class Desk:
         stage = route.stages[outcome.hop] if outcome.hop < len(route.stages) else None
         timing = answers.server_timing(route.stages, outcome.timings).decode()
         headers = [("Server-Timing", timing)] if timing else []
+        code, status = outcome.label, outcome.status
+        for name, value in outcome.headers:  # of an error of the worker's own
+            check_header(name, value)
+            headers.append((name, value))
         exchange.respond(
-            answers.failure(outcome.label, outcome.text, stage, request_id, headers=headers)
+            answers.failure(code, outcome.text, stage, request_id, None, headers, status)
         )
-        return answers.row(outcome.label).status
+        return answers.meaning(code, status)[1].status
 
     def _special(
         self, exchange: Exchange, route: InferenceRoute, request_id: bytes, outcome: Outcome

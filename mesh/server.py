@@ -114,7 +114,8 @@ class Server:
 
         Raises:
             TypeError: `worker` is not a subclass of `Worker`.
-            SettingsError: an argument's value is not possible; the text says what is.
+            SettingsError: an argument's value is not possible, or the class could serve nothing (no
+                `forward`, an ``async def``, a generator); the text says what to do.
         """
         runtime = Runtime(worker, num, max_batch_size, max_wait_time, timeout, start_method, env)
         name = self._add(runtime)
@@ -208,9 +209,13 @@ def _say_plainly(
 
 def _check_worker(runtime: Runtime) -> None:
     from mesh.worker import Worker
+    from mesh.worker_checks import class_fault
 
     if not isinstance(runtime.worker, type) or not issubclass(runtime.worker, Worker):
         raise TypeError(f"worker must be a subclass of mesh.Worker, not {runtime.worker!r}")
+    fault = class_fault(runtime.worker)
+    if fault:
+        raise SettingsError(fault)
     if runtime.start_method != "spawn":
         text = f'start_method must be "spawn", not {runtime.start_method!r}'
         raise SettingsError(

@@ -36,7 +36,7 @@ def results_of(batch: Batch, items: Sequence[Item]) -> list[Result]:
     for task, item in zip(batch.tasks, items, strict=True):
         timings = (*task.timings, waited, int(item.seconds * 1e6))
         if item.code:
-            results.append(_failure(task, timings, item.code, item.text))
+            results.append(_failure(task, timings, item))
         elif len(task.path) == 1:
             results.append(
                 Outcome(
@@ -87,8 +87,10 @@ def unsendable(of: Task | Outcome, hop: int, text: str) -> Outcome:
     )
 
 
-def _failure(task: Task, timings: tuple[int, ...], code: str, text: str) -> Outcome:
-    return Outcome(task.number, task.attempt, Kind.FAILURE, task.hop, timings, [], code, text)
+def _failure(task: Task, timings: tuple[int, ...], item: Item) -> Outcome:
+    number, attempt, status, headers = task.number, task.attempt, item.status, item.headers
+    told = item.code, item.text, status, headers
+    return Outcome(number, attempt, Kind.FAILURE, task.hop, timings, [], *told)
 
 
 def _onward(task: Task, timings: tuple[int, ...], buffers: list[Buffer]) -> Task:

@@ -12,20 +12,25 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 import numpy as np
 
 from mesh.board import SIZE, Board
 from mesh.errors import ClientError, EncodingError, ForwardTimeout, ServerError, StartError
+from mesh.json_text import write_body
 from mesh.messages import Buffer, Task
 from mesh.ownership import isolate
-from mesh.request_facts import Reply, RequestFacts, Requests
-from mesh.worker import Worker
+from mesh.request_facts import Reply, RequestFacts, Requests, check_header
+from mesh.worker import BODIES, Worker
+from mesh.worker_checks import examples_of
+from stage.error_codes import told
 from stage.pace import LONG
 
 _QUIET = 60.0  # seconds for which the same failure is not logged again
 _TIMED_OUT = "forward_timeout"
+_BODILESS = frozenset({204, 304})  # statuses of answers that have no body
 _PLACES = 256  # failures told apart by the log; beyond that it starts afresh
 
 
@@ -94,6 +99,8 @@ class Runner:
         self._log = log
         self._clock = clock
         self._logged: dict[tuple[str, str, int], float] = {}
+        self._faults: set[str] = set()  # of error classes, that were logged
+        self._writes_itself = type(worker).serialize is not Worker.serialize
         self._todo: deque[Task] = deque()
         self.tasks: Sequence[Task] = ()
         self.done: list[ItemOutcome] = []
@@ -106,15 +113,13 @@ class Runner:
             StartError: `forward` failed on one; the text has what it raised.
         """
         worker = self._worker
-        examples = worker.multi_examples
-        if examples is None:
-            examples = () if worker.example is None else (worker.example,)
+        examples = examples_of(worker)
         for number, example in enumerate(examples, 1):
             try:
                 # A batching worker's example should be a list; what else it is, `forward` judges.
                 count = len(example) if self._batching and isinstance(example, list) else 1
                 worker.requests = [RequestFacts()] * count
-                worker.forward(example)
+                _refuse_unfinished(worker.forward(example))
             except Exception as error:
                 raise StartError(
                     f"{type(worker).__qualname__} failed on example {number} of {len(examples)}: "
@@ -214,7 +219,10 @@ class Runner:
         worker = self._worker
         worker.requests = Requests(tasks, time.monotonic)
         try:
-            return worker.forward(given)
+            result = worker.forward(given)
+            if type(result) in _UNFINISHED:
+                _refuse_unfinished(result)
+            return result
         finally:
             worker.requests = ()  # or the payloads would live until the next forward
 
@@ -317,17 +325,32 @@ class Runner:
     def _encode_reply(self, task: Task, reply: Reply) -> ItemOutcome:
         if len(task.path) > 1:
             raise EncodingError("forward returned a Reply; only the last stage of a route may")
-        outcome = self._encode(task, reply.value)
+        for name, value in reply.headers.items():
+            check_header(name, value)
+        outcome = ItemOutcome([_checked(self._reply_body(reply), "serialize")])
         outcome.status = reply.status
         outcome.headers = tuple(reply.headers.items())
         outcome.content_type = reply.content_type or ""
         return outcome
 
+    def _reply_body(self, reply: Reply) -> Buffer:
+        """What a Reply's value becomes; bytes whose content type it names are the body already."""
+        value, kind = reply.value, reply.content_type
+        if value is None and reply.status in _BODILESS:
+            return b""
+        if self._writes_itself or kind is None or not isinstance(value, BODIES):
+            return self._worker.serialize(value)
+        return write_body(value, kind) if isinstance(value, str) else value
+
     def _failure(self, error: Exception) -> ItemOutcome:
         """Say what the client may know: the texts of our own errors, and nothing of others."""
         if isinstance(error, ClientError | ServerError):
-            text = str(error) or error.code.replace("_", " ")
-            return ItemOutcome(code=error.code, text=text)
+            code, status, headers, fault = told(error)
+            if fault and fault not in self._faults:
+                self._faults.add(fault)
+                self._log.warning("%s", fault)
+            text = str(error) or code.replace("_", " ")
+            return ItemOutcome(code=code, text=text, status=status, headers=headers)
         self._report(error, "the worker failed")
         return ItemOutcome(code=ServerError.code, text="the worker failed")
 
@@ -341,6 +364,22 @@ class Runner:
             self._logged.clear()
         self._logged[place] = now
         self._log.error("%s: %s: %s", text, type(error).__name__, error, exc_info=error)
+
+
+_UNFINISHED = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
+
+
+def _refuse_unfinished(result: object) -> None:
+    """What a function has not even begun to compute is no result."""
+    if type(result) not in _UNFINISHED:
+        return
+    if not isinstance(result, AsyncGeneratorType):
+        result.close()  # type: ignore[attr-defined]  # or Python warns that it was never awaited
+    kind = type(result).__name__
+    advice = "make it a list" if isinstance(result, GeneratorType) else "await it inside of forward"
+    raise ServerError(
+        f"forward returned a {kind.replace('_', ' ')}; {advice}, or return the result"
+    )
 
 
 def _timed_out(error: ForwardTimeout) -> ItemOutcome:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import secrets
 import socket
@@ -12,7 +11,8 @@ from time import monotonic
 
 from mesh.board import Board
 from mesh.discovery import Discovery, is_numeric, local_address, resolve
-from mesh.errors import StartError
+from mesh.errors import ProtocolError, StartError
+from mesh.greeting import hello_of
 from mesh.instructions import Identity
 from mesh.lifeline import Lifeline
 from mesh.links import Links
@@ -23,7 +23,9 @@ from mesh.messages import Role, StageFacts
 from mesh.process_settings import ReplicaProcess
 from mesh.security import Keys
 from mesh.sockets import ZmqNetwork
+from mesh.wire import encode
 from mesh.worker import Worker
+from mesh.worker_checks import WorkerFacts, facts_of
 from stage.batcher import Batcher
 from stage.loop import Loop
 from stage.replica import Replica
@@ -42,6 +44,7 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
     started = monotonic()
     settings = process.stage
     worker = construct(process)
+    facts = facts_of(worker, settings.name, settings.max_batch_size, process.worker_id)
     runner = Runner(worker, batching=settings.max_batch_size > 1, log=_log, board=board)
     runner.warm_up()
     gc.collect()
@@ -51,7 +54,7 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
     network = ZmqNetwork(monotonic, loop.watch, loop.unwatch, _keys(process))
     discovery = None
     try:
-        identity = _identity(process, worker)
+        identity = _identity(process, facts)
         links = Links(identity, secrets.SystemRandom().random, admits=network.objection)
         feed = _feed(process, network)
         identity.feed = placed(feed, process.gateways)
@@ -109,7 +112,7 @@ def _facts(identity: Identity) -> StageFacts:
     return identity.stage
 
 
-def _identity(process: ReplicaProcess, worker: Worker) -> Identity:
+def _identity(process: ReplicaProcess, worker: WorkerFacts) -> Identity:
     settings = process.stage
     facts = StageFacts(
         name=settings.name,
@@ -118,13 +121,13 @@ def _identity(process: ReplicaProcess, worker: Worker) -> Identity:
         timeout=process.timeout,
         pool=settings.pool,
         repeatable=settings.idempotent,
-        wants_meta=bool(worker.wants_meta),
-        mime=worker.resp_mime_type,
-        schema=_schema(worker),
+        wants_meta=worker.wants_meta,
+        mime=worker.mime,
+        schema=worker.schema,
         version=process.version,
         routes=process.routes_name,
     )
-    return Identity(
+    identity = Identity(
         incarnation=secrets.randbits(63) | 1,
         role=Role.REPLICA,
         mesh=process.mesh,
@@ -134,6 +137,8 @@ def _identity(process: ReplicaProcess, worker: Worker) -> Identity:
         parent=os.getppid(),
         pool=settings.pool,
     )
+    _refuse_unsendable(identity)
+    return identity
 
 
 def _keys(process: ReplicaProcess) -> Keys | None:
@@ -142,10 +147,13 @@ def _keys(process: ReplicaProcess) -> Keys | None:
     return Keys(process.keys, [f"stage-{process.stage.name}", "stage"], "feed")
 
 
-def _schema(worker: Worker) -> str:
-    template = "#/components/schemas/{name}"
-    schemas = [worker.get_forward_json_schema(t, template) for t in ("INPUT", "RETURN")]
-    return json.dumps(schemas) if any(schema for schema, _ in schemas) else ""
+def _refuse_unsendable(identity: Identity) -> None:
+    """Whatever a replica says of itself must be readable: it would die of saying it, for ever."""
+    try:
+        encode(hello_of(identity, 1, None, ()))
+    except ProtocolError as error:
+        text = f"what this replica says of itself cannot be sent: {error}"
+        raise StartError(f"{text}; see the settings name, version and advertise") from error
 
 
 def _feed(process: ReplicaProcess, network: ZmqNetwork) -> str:

@@ -16,11 +16,21 @@ from mesh.worker import Worker
 
 
 class Embed(Worker):
+    def forward(self, data: Any) -> Any:
+        return data
+
+
+class HTTPText2Image(Embed):
     pass
 
 
-class HTTPText2Image(Worker):
+class Missing(Worker):
     pass
+
+
+class Waiting(Worker):
+    async def forward(self, data: Any) -> Any:
+        return data
 
 
 @pytest.fixture(autouse=True)
@@ -137,6 +147,18 @@ def test_impossible_arguments_are_refused_at_once(arguments: dict[str, Any], sai
 @pytest.mark.parametrize("worker", [object(), dict, "Embed"])
 def test_a_worker_is_a_class_of_ours(worker: Any) -> None:
     with pytest.raises(TypeError, match=r"must be a subclass of mesh\.Worker"):
+        Server([]).append_worker(worker)
+
+
+@pytest.mark.parametrize(
+    ("worker", "said"),
+    [
+        (Missing, r"Missing has no forward; write"),
+        (Waiting, r"Waiting.forward \(test_mesh_server.py:\d+\) is an `async def`"),
+    ],
+)
+def test_a_class_that_could_serve_nothing_is_refused(worker: type[Worker], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
         Server([]).append_worker(worker)
 
 
