@@ -19,7 +19,7 @@ import select
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 # Told of the parent's death by this signal, the child ends as many seconds later as its number is.
@@ -63,9 +63,16 @@ class Lifeline:
         """Say that replicas can dial this gateway at `bind`."""
         self._say({"event": "bound", "bind": bind, "incarnation": incarnation})
 
-    def ready(self, incarnation: int, http: str = "", bind: str = "") -> None:
-        """Say that this process serves; a gateway also says where."""
-        words = {"event": "ready", "incarnation": incarnation, "http": http, "bind": bind}
+    def ready(
+        self,
+        incarnation: int,
+        http: str = "",
+        bind: str = "",
+        report: Mapping[str, float] | str = "",
+    ) -> None:
+        """Say that this process serves; a gateway also says where, a replica how it started."""
+        words: dict[str, Any] = {"event": "ready", "incarnation": incarnation}
+        words |= {"http": http, "bind": bind, "report": report}
         self._say({key: value for key, value in words.items() if value != ""})
 
     def closed(self) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mesh import log
 from mesh.errors import SettingsError, StartError
-from mesh.flags import Flags, merge_http, parse_flags
+from mesh.flags import ALL_STAGES, Flags, merge_http, parse_flags
 from mesh.loading import describe, is_replica
 from mesh.schema import entries
 from mesh.service import run
@@ -47,7 +47,7 @@ class Runtime:
         num: replicas, at least 1.
         max_batch_size: tasks that one ``forward`` takes; over 1 it gets and returns a list.
         max_wait_time: milliseconds that a batch may wait for more; 0 means the ``--wait`` value.
-        timeout: seconds that one ``forward`` may take; 0 means the ``--timeout`` value.
+        timeout: seconds that one ``forward`` may take; 0 means the time that a request has.
         start_method: only ``"spawn"``.
         env: environment variables, one dict per replica, set before anything is imported.
     """
@@ -109,7 +109,9 @@ class Server:
                 value, 10 unless given.
             start_method: only ``"spawn"``.
             env: environment variables, one dict per replica, set before anything is imported.
-            timeout: seconds that one ``forward`` may take; 0 means the ``--timeout`` value.
+            timeout: seconds that one ``forward`` may take; 0 means the time that a whole request
+                has. Where ``--timeout`` is not given, that is twice what a route's stages may take
+                by this, and 3 s at least.
             route: the HTTP path, or several.
 
         Raises:
@@ -149,7 +151,8 @@ class Server:
             raise StartError(_GUARD)
         log.configure("info", "server")
         try:
-            code = run(self._settings(), self._sources, base=self._flags.path)
+            flags = self._flags
+            code = run(self._settings(), self._sources, base=flags.path, dry_run=flags.dry_run)
         except (SettingsError, StartError) as error:
             log.get_logger().error("%s", error)
             code = EXIT_SETTINGS if isinstance(error, SettingsError) else EXIT_NOT_STARTED
@@ -163,14 +166,16 @@ class Server:
         draft, flags = self._draft, self._flags
         warnings = [*flags.warnings, *draft.add_environment(os.environ)]
         for (table, key), (value, flag) in flags.values.items():
-            draft.add(table, key, value, flag)
+            stages = [f"stages.{name}" for name in draft.stages]
+            for one in stages if table == ALL_STAGES else [table]:
+                draft.add(one, key, value, flag)
         if flags.address is not None or flags.port is not None:
             plain = entries(GatewaySettings)["http"].default
             http = merge_http(draft.values.get(("gateway", "http"), plain), flags)
             draft.add_text("gateway", "http", http, "--address, --port")
         settings = draft.build()
         log.configure(settings.log_level, "server")
-        warn(warnings)
+        warn([*warnings, *settings.warnings()])
         return settings
 
     def _add(self, runtime: Runtime) -> str:

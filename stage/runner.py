@@ -106,8 +106,11 @@ class Runner:
         self.done: list[ItemOutcome] = []
         self.interruptible = False
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> int:
         """Run the worker's `multi_examples`, or else its `example`, as they are.
+
+        Returns:
+            How many there were.
 
         Raises:
             StartError: `forward` failed on one; the text has what it raised.
@@ -127,6 +130,7 @@ class Runner:
                 ) from error
             finally:
                 worker.requests = ()
+        return len(examples)
 
     def run(self, tasks: list[Task]) -> list[ItemOutcome]:
         """Compute tasks: together with batching, else one by one.

@@ -46,7 +46,7 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
     worker = construct(process)
     facts = facts_of(worker, settings.name, settings.max_batch_size, process.worker_id)
     runner = Runner(worker, batching=settings.max_batch_size > 1, log=_log, board=board)
-    runner.warm_up()
+    report = _warmed(runner, monotonic() - started)
     gc.collect()
     gc.freeze()  # model and libraries live for ever: no collection need look at them again
     keep_freed()
@@ -71,7 +71,7 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
         replica = Replica(links, _facts(identity), _batcher(process), discovery.known, monotonic())
         lifeline.leaving = lambda: replica.draining
         discovery.start()
-        lifeline.ready(identity.incarnation)
+        lifeline.ready(identity.incarnation, report=report)
         _log.info(
             "replica %d of stage %s is ready after %.2f s: %x",
             process.worker_id,
@@ -87,6 +87,13 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
         loop.close()
         runner.close()
     _log.info("replica %d of stage %s has stopped", process.worker_id, settings.name)
+
+
+def _warmed(runner: Runner, loaded: float) -> dict[str, float]:
+    """Run the examples; returns what the start took, for the parent."""
+    started = monotonic()
+    examples = runner.warm_up()
+    return {"loaded": loaded, "examples": examples, "ran": monotonic() - started}
 
 
 def construct(process: ReplicaProcess) -> Worker:

@@ -111,6 +111,8 @@ SHELL = frozenset(
         "mesh/service.py",
         "mesh/settings_file.py",
         "mesh/sockets.py",
+        "mesh/supervision/__init__.py",
+        "mesh/supervision/dry_run.py",
         "mesh/testing.py",
         "gateway/__init__.py",
         "gateway/__main__.py",
