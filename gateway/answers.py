@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 from mesh.errors import EncodingError
 from mesh.messages import Buffer
 from mesh.release import VERSION
+from mesh.request_facts import check_header
 
 Headers = Iterable[tuple[str, str]]
 
@@ -101,21 +102,6 @@ _RESULT: Final = (
     b"\r\n%b"
 )
 
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")
-# What the gateway writes itself, or what would change where the answer ends.
-_RESERVED: Final = frozenset(
-    {
-        "connection",
-        "content-length",
-        "keep-alive",
-        "server-timing",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "x-request-id",
-    }
-)
 _HOP_BY_HOP: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
 )
@@ -137,6 +123,29 @@ def row(code: str) -> Row:
         429
     """
     return TABLE.get(code) or TABLE["server_error"]
+
+
+def meaning(code: str, status: int) -> tuple[str, Row]:
+    """The code that the client is told, and what it means, where a worker may have chosen them.
+
+    Args:
+        code: the outcome's, which may be a word of the worker's own.
+        status: the worker's, 0 where it left that to the table.
+
+    Example:
+        >>> meaning("quota_exceeded", 429)
+        ('quota_exceeded', Row(status=429, retryable=True, wait=True))
+        >>> meaning("quota_exceeded", 0)
+        ('server_error', Row(status=500, retryable=False, wait=False))
+    """
+    known = TABLE.get(code)
+    if not 400 <= status <= 599 or (known is not None and known.status == status):
+        return (code, known) if known else ("server_error", TABLE["server_error"])
+    return code, Row(status, retryable=status in _PASSING, wait=status in _WAITING)
+
+
+_WAITING: Final = frozenset({429, 503})
+_PASSING: Final = frozenset({408, 429, 502, 503, 504})
 
 
 def code_for(status: int) -> str:
@@ -192,7 +201,7 @@ def special_head(
     server = SERVER
     kind = content_type.decode("latin-1")
     for name, value in headers:
-        _check_header(name, value)
+        check_header(name, value)
         if name.lower() == "content-type":
             kind = value
         elif name.lower() == "server":
@@ -200,7 +209,7 @@ def special_head(
         else:
             lines.append((name, value))
     if has_body(status):
-        _check_header("Content-Type", kind)
+        check_header("Content-Type", kind)
         lines[:0] = [("Content-Type", kind), ("Content-Length", str(length))]
     lines.append(("X-Request-ID", request_id.decode("latin-1")))
     lines.append(("Server-Timing", server_timing.decode("latin-1")))
@@ -244,15 +253,21 @@ def parted(head: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def failure_body(
-    code: str, message: str, stage: str | None, request_id: bytes, traceback: str = ""
+    code: str,
+    message: str,
+    stage: str | None,
+    request_id: bytes,
+    status: int = 0,
+    traceback: str = "",
 ) -> bytes:
     """The JSON that every error answer carries, UTF-8; a traceback only where debugging is on."""
+    told, means = meaning(code, status)
     error = {
-        "code": code if code in TABLE else "server_error",
+        "code": told,
         "message": message,
         "stage": stage,
         "request_id": request_id.decode("latin-1"),
-        "retryable": row(code).retryable,
+        "retryable": means.retryable,
     }
     if traceback:
         error["traceback"] = traceback
@@ -267,25 +282,27 @@ def failure(  # noqa: PLR0913 - all that an error answer may say
     request_id: bytes,
     retry_after: int | None = None,
     headers: Headers = (),
+    status: int = 0,
     traceback: str = "",
 ) -> bytes:
     """A whole error answer.
 
     Args:
-        code: a word of `TABLE`.
+        code: a word of `TABLE`, or one of the worker's own.
         message: for people; never a path or a line number, unless debugging is on.
         stage: the stage at fault, or None.
         request_id: goes into ``X-Request-ID`` and the body.
         retry_after: seconds; where the table demands one, the default is 1.
         headers: further ones, such as ``Allow`` or ``Server-Timing``; not checked.
+        status: the worker's choice, 0 for the table's.
         traceback: of the worker's exception, where debugging is on.
 
     Example:
         >>> failure("draining", "this gateway is stopping", None, b"7").split(b"\\r\\n")[0]
         b'HTTP/1.1 503 Service Unavailable'
     """
-    body = failure_body(code, message, stage, request_id, traceback)
-    meaning = row(code)
+    body = failure_body(code, message, stage, request_id, status, traceback)
+    _, means = meaning(code, status)
     lines = [
         ("Content-Type", "application/json"),
         ("Content-Length", str(len(body))),
@@ -293,9 +310,9 @@ def failure(  # noqa: PLR0913 - all that an error answer may say
         ("Server", SERVER),
         *headers,
     ]
-    if meaning.wait:
+    if means.wait and not any(name == "Retry-After" for name, _ in lines):
         lines.append(("Retry-After", str(retry_after or 1)))
-    return head(meaning.status, lines) + body
+    return head(means.status, lines) + body
 
 
 def server_timing(stages: tuple[str, ...], timings: tuple[int, ...]) -> bytes:
@@ -338,13 +355,3 @@ def _checked_status(status: int) -> int:
     if not 200 <= status <= 599:
         raise EncodingError(f"a worker chose the status {status}; choose one from 200 to 599")
     return status
-
-
-def _check_header(name: str, value: str) -> None:
-    """Refuse what would let a worker's header split the answer or contradict its framing."""
-    if not _TOKEN.fullmatch(name):
-        raise EncodingError(f"a worker set a header with the malformed name {name!r}")
-    if not _VALUE.fullmatch(value):
-        raise EncodingError(f"a worker set the header {name} to a value with forbidden characters")
-    if name.lower() in _RESERVED:
-        raise EncodingError(f"a worker set the header {name}, which belongs to the gateway")

@@ -37,6 +37,10 @@ from mesh.messages import (
 )
 from mesh.session import Session
 
+_TOO_LATE = (
+    "the request's time is over; raise timeout in [gateway] (--timeout of a script) or, where that "
+    "is not set, those of its stages: append_worker(timeout=...), or timeout in [stages.NAME]"
+)
 SWEEP = 0.05  # seconds between looks for passed deadlines and absent stages
 DEPARTED = 256  # replicas that are gone of which is remembered where they ran
 SATED = 0.5  # seconds for which a replica that gave tasks back gets none unless it grants more
@@ -367,7 +371,7 @@ class GatewayCore:
         self._sweep_at = now + SWEEP
         for request in self.book.expired(now):
             self.counts.expired += 1
-            self._fail(request, "deadline_exceeded", "the request's time is over")
+            self._fail(request, "deadline_exceeded", _TOO_LATE)
             self._withdraw(request)
         for hop in self.roster.absent(now):
             text = f"stage {hop[0]} has no replica"

@@ -19,6 +19,7 @@ from gateway.requests.failure_log import FailureLog
 from mesh.errors import EncodingError
 from mesh.log import get_logger
 from mesh.messages import Buffer, Figures, Kind, Meta, Outcome, Path
+from mesh.request_facts import check_header
 
 _log = get_logger()
 _BROKEN = "the gateway could not write the answer"
@@ -362,15 +363,18 @@ class Desk:
     ) -> int:
         code, text, trace = outcome.label, outcome.text, ""
         stage = route.stages[outcome.hop] if outcome.hop < len(route.stages) else None
-        status = answers.row(code).status
+        status = answers.meaning(code, outcome.status)[1].status
         if status >= 500:
-            self._tell(request, route, request_id, code, text, stage)
+            self._tell(request, route, request_id, code, text, stage, status)
         if self.debug and len(outcome.buffers) == _SHOWN:
             text, trace = [str(buffer, "utf-8", "replace") for buffer in outcome.buffers]
         timing = answers.server_timing(route.stages, outcome.timings).decode()
         headers = [("Server-Timing", timing)] if timing else []
+        for name, value in outcome.headers:  # of an error of the worker's own
+            check_header(name, value)
+            headers.append((name, value))
         exchange.respond(
-            answers.failure(code, text, stage, request_id, headers=headers, traceback=trace)
+            answers.failure(code, text, stage, request_id, None, headers, outcome.status, trace)
         )
         return status
 

@@ -13,8 +13,20 @@ MeshError
 ForwardTimeout             raised inside a ``forward`` that outlives its stage's timeout
 ```
 
-The status code that a client sees is decided in one table, `gateway/answers.py`, by `code`.
+The status code that a client sees is decided in one table, `gateway/answers.py`, by `code`. A
+subclass of `ClientError` or `ServerError` may have a code and a status of its own.
 """
+
+# Every code that the table knows; `tests/unit/gateway/test_answers.py` keeps the two together.
+CODES = frozenset(
+    """
+    bad_request decoding_error not_found method_not_allowed request_timeout body_too_large
+    unsupported_encoding expectation_failed validation_error headers_too_large
+    coding_not_implemented version_not_supported overloaded cannot_meet_deadline no_replica
+    draining too_many_connections server_error encoding_error poison_request lost
+    deadline_exceeded forward_timeout client_gone
+    """.split()
+)
 
 
 class MeshError(Exception):
@@ -41,6 +53,13 @@ class MeshError(Exception):
 class ClientError(MeshError):
     """Raise it in a worker when the request itself is at fault; its sender receives 400.
 
+    A subclass may set a `code` of its own, a `status` from 400 to 499, and `retry_after`:
+
+    ```python
+    class QuotaExceeded(ClientError):
+        code, status, retry_after = "quota_exceeded", 429, 60
+    ```
+
     Example:
         >>> raise ClientError("the image is larger than 4096 × 4096")
         Traceback (most recent call last):
@@ -64,7 +83,10 @@ class ValidationError(ClientError):
 
 
 class ServerError(MeshError):
-    """Raise it in a worker when the service is at fault; the request's sender receives 500."""
+    """Raise it in a worker when the service is at fault; the request's sender receives 500.
+
+    A subclass may set a `code` of its own, a `status` from 500 to 599, and `retry_after`.
+    """
 
     code = "server_error"
 

@@ -1,32 +1,23 @@
 """JSON bodies: bytes to values and back, fast where nothing is odd. Pure.
 
 `msgspec` reads and writes what is usual, ten times as fast as the standard library, which has the
-last word on everything else: what it alone understands (NaN, UTF-16), and what to say of an error.
+last word on what is read otherwise: what it alone understands (NaN, UTF-16), and what to say of an
+error. What is written beside JSON's own types is decided in `mesh/json_values.py`.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
 from mesh.errors import DecodingError, EncodingError
+from mesh.json_values import plain, refusal
+from mesh.messages import Buffer
 
-
-class _Encoder(json.JSONEncoder):
-    """Compact JSON that says what to do about a type it does not know."""
-
-    def default(self, o: Any) -> NoReturn:
-        kind = type(o)
-        name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
-        advice = "convert it with .tolist()" if hasattr(o, "tolist") else "override `serialize`"
-        raise TypeError(f"it holds a {name}; {advice}")
-
-
-_STRICT = _Encoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _read = msgspec.json.Decoder().decode
-_write = msgspec.json.Encoder().encode
+_write = msgspec.json.Encoder(enc_hook=plain).encode
 _ODD = (TypeError, ValueError, RecursionError)
 
 
@@ -61,35 +52,64 @@ def _read_slowly(body: bytes) -> Any:
 
 
 def write_json(value: Any) -> bytes:
-    """Write a value as compact JSON.
+    """Write a value as compact JSON; `docs/values.md` says what becomes what.
 
-    Beside what JSON knows itself, dataclasses, enumerations, sets, dates, times, `UUID` and
-    `Decimal` are written, and bytes within such a value as base64.
+    NaN and infinity, for which JSON has no word, become null.
 
     Raises:
-        EncodingError: JSON cannot express it; the text says why.
+        EncodingError: JSON cannot express it; the text says which part, and what to do.
 
     Example:
-        >>> write_json({"a": (1, None)})
-        b'{"a":[1,null]}'
+        >>> write_json({"a": (1, None), "b": float("nan")})
+        b'{"a":[1,null],"b":null}'
     """
-    if isinstance(value, bytes | bytearray | memoryview):
-        return _write_slowly(value)  # a body that is not JSON: say how such a one is made
     try:
-        text: bytes = _write(value)
-        if b"null" in text:  # NaN would become one, too: the strict writer finds it
-            value = msgspec.to_builtins(value)
-    except _ODD:
-        return _write_slowly(value)
-    return _write_slowly(value) if b"null" in text else text
+        return _write(value)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a user's object may raise what it likes
+        raise refusal(value, _write, error) from None
 
 
-def _write_slowly(value: Any) -> bytes:
+def write_body(value: str | Buffer, content_type: str) -> Buffer:
+    """A body made of a text or of bytes, as its content type demands.
+
+    JSON is written where the type is JSON's. Under any other, a text is UTF-8, and bytes are what
+    they are.
+
+    Raises:
+        EncodingError: bytes, and the content type is JSON's; or a text that is not Unicode.
+
+    Example:
+        >>> write_body("gr\u00fcn", "text/plain"), write_body("gr\u00fcn", "application/json")
+        (b'gr\xc3\xbcn', b'"gr\xc3\xbcn"')
+    """
+    if is_json(content_type):
+        if isinstance(value, str):
+            return write_json(value)
+        raise EncodingError(_NO_JSON)
+    return _as_text(value) if isinstance(value, str) else value
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a body of this type is JSON.
+
+    Example:
+        >>> is_json("application/json; charset=utf-8"), is_json("image/png")
+        (True, False)
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
+
+
+_NO_JSON = (
+    "the result is bytes, which are no JSON; say what they are with resp_mime_type or "
+    "Reply(..., content_type=...), or put them into a dict or list to have them sent as base64"
+)
+
+
+def _as_text(value: str) -> bytes:
     try:
-        return _STRICT.encode(value).encode()
+        return value.encode()
     except UnicodeEncodeError:
-        raise EncodingError("the result holds text that is not valid Unicode") from None
-    except RecursionError:
-        raise EncodingError("the result is nested too deeply") from None
-    except (TypeError, ValueError) as error:
-        raise EncodingError(f"the result cannot be written as JSON: {error}") from None
+        raise EncodingError("the result is text that is not valid Unicode") from None

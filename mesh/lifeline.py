@@ -19,7 +19,7 @@ import select
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from mesh.process.fork import end_if_forked, in_child
@@ -68,10 +68,17 @@ class Lifeline:
         """Say that replicas can dial this gateway at `bind`."""
         self._say({"event": "bound", "bind": bind, "incarnation": incarnation})
 
-    def ready(self, incarnation: int, http: str = "", bind: str = "") -> None:
-        """Say that this process serves; a gateway also says where."""
+    def ready(
+        self,
+        incarnation: int,
+        http: str = "",
+        bind: str = "",
+        report: Mapping[str, float] | str = "",
+    ) -> None:
+        """Say that this process serves; a gateway also says where, a replica how it started."""
         self.settled.set()
-        words = {"event": "ready", "incarnation": incarnation, "http": http, "bind": bind}
+        words: dict[str, Any] = {"event": "ready", "incarnation": incarnation}
+        words |= {"http": http, "bind": bind, "report": report}
         self._say({key: value for key, value in words.items() if value != ""})
 
     def closed(self) -> None:

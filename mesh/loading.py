@@ -79,9 +79,10 @@ def load(source: WorkerSource) -> type[Worker]:
 
     Raises:
         StartError: the module does not import (what it raised is the cause), has no such class,
-            or the class is no `Worker`.
+            or the class is no `Worker`, or one that could serve nothing.
     """
     from mesh.worker import Worker
+    from mesh.worker_checks import class_fault
 
     _enter(source)
     module = _import(source)
@@ -93,6 +94,9 @@ def load(source: WorkerSource) -> type[Worker]:
         raise StartError(f"{source}: there is no class {source.qualname}{hint}")
     if not isinstance(found, type) or not issubclass(found, Worker):
         raise StartError(f"{source} is not a Worker; write class {source.qualname}(mesh.Worker)")
+    fault = class_fault(found)
+    if fault:
+        raise StartError(fault)
     return found
 
 

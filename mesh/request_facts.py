@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, overload
+from numbers import Integral
+from typing import Any, Final, overload
 
 from mesh.errors import EncodingError
 from mesh.messages import Task
@@ -99,9 +102,11 @@ class Reply:
     """A result that also says how its HTTP answer shall look: for the last stage of a route.
 
     Attributes:
-        value: what `serialize` turns into the body.
-        status: from 200 to 599.
-        headers: further headers. Those that the gateway itself writes are refused.
+        value: what `serialize` turns into the body. Where `content_type` is given and `serialize`
+            is not overridden, bytes are the body as they are; a text is, too, unless that is JSON.
+        status: from 200 to 599; a `http.HTTPStatus` or another whole number will do.
+        headers: further headers; a whole number as a value becomes text. Those that the gateway
+            itself writes are refused.
         content_type: of the body; None means the worker's `resp_mime_type`.
 
     Raises:
@@ -119,9 +124,66 @@ class Reply:
 
     def __post_init__(self) -> None:
         """Refuse what no message could carry, where it was written."""
-        if type(self.status) is not int or not 200 <= self.status <= 599:
+        if type(self.status) is not int:
+            object.__setattr__(self, "status", _whole_number(self.status))
+        if not 200 <= self.status <= 599:
             raise EncodingError(f"a Reply's status is from 200 to 599, not {self.status!r}")
-        texts = [text for pair in self.headers.items() for text in pair]
-        for text in (*texts, self.content_type or ""):
-            if not isinstance(text, str):
-                raise EncodingError(f"a Reply's headers and content type are texts, not {text!r}")
+        if self.headers:
+            object.__setattr__(self, "headers", _texts(self.headers))
+        if not isinstance(self.content_type, str | None):
+            raise _no_text(self.content_type)
+
+
+def check_header(name: str, value: str) -> None:
+    """Refuse what would let a worker's header split the answer or contradict its framing.
+
+    Raises:
+        EncodingError: says which header, and what is wrong with it.
+    """
+    if not _TOKEN.fullmatch(name):
+        raise EncodingError(f"a worker set a header with the malformed name {name!r}")
+    if not _VALUE.fullmatch(value):
+        raise EncodingError(f"a worker set the header {name} to a value with forbidden characters")
+    if name.lower() in _RESERVED:
+        raise EncodingError(f"a worker set the header {name}, which belongs to the gateway")
+
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")
+# What the gateway writes itself, or what would change where the answer ends.
+_RESERVED: Final = frozenset(
+    {
+        "connection",
+        "content-length",
+        "keep-alive",
+        "server-timing",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-request-id",
+    }
+)
+
+
+def _whole_number(status: object) -> int:
+    """An `HTTPStatus` or one of numpy's numbers as an int; a bool is none."""
+    try:
+        if not isinstance(status, bool):
+            return operator.index(status)  # type: ignore[arg-type]
+    except TypeError:
+        pass
+    raise EncodingError(f"a Reply's status is from 200 to 599, not {status!r}")
+
+
+def _texts(headers: object) -> dict[str, str]:
+    if not isinstance(headers, Mapping):
+        raise EncodingError(f"a Reply's headers are a dict of texts, not {headers!r:.80}")
+    for name, value in headers.items():
+        is_number = isinstance(value, Integral) and not isinstance(value, bool)
+        if not isinstance(name, str) or not (is_number or isinstance(value, str)):
+            raise _no_text(value if isinstance(name, str) else name)
+    return {str(name): str(value) for name, value in headers.items()}
+
+
+def _no_text(part: object) -> EncodingError:
+    return EncodingError(f"a Reply's headers and content type are texts, not {part!r:.80}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mesh import log
 from mesh.errors import SettingsError, StartError
-from mesh.flags import Flags, merge_http, parse_flags
+from mesh.flags import ALL_STAGES, Flags, merge_http, parse_flags
 from mesh.loading import describe, is_replica
 from mesh.process.streams import open_missing_streams
 from mesh.schema import entries
@@ -48,7 +48,7 @@ class Runtime:
         num: replicas, at least 1.
         max_batch_size: tasks that one ``forward`` takes; over 1 it gets and returns a list.
         max_wait_time: milliseconds that a batch may wait for more; 0 means the ``--wait`` value.
-        timeout: seconds that one ``forward`` may take; 0 means the ``--timeout`` value.
+        timeout: seconds that one ``forward`` may take; 0 means the time that a request has.
         start_method: only ``"spawn"``.
         env: environment variables, one dict per replica, set before anything is imported.
     """
@@ -111,12 +111,15 @@ class Server:
                 value, 10 unless given.
             start_method: only ``"spawn"``.
             env: environment variables, one dict per replica, set before anything is imported.
-            timeout: seconds that one ``forward`` may take; 0 means the ``--timeout`` value.
+            timeout: seconds that one ``forward`` may take; 0 means the time that a whole request
+                has. Where ``--timeout`` is not given, that is twice what a route's stages may take
+                by this, and 3 s at least.
             route: the HTTP path, or several.
 
         Raises:
             TypeError: `worker` is not a subclass of `Worker`.
-            SettingsError: an argument's value is not possible; the text says what is.
+            SettingsError: an argument's value is not possible, or the class could serve nothing (no
+                `forward`, an ``async def``, a generator); the text says what to do.
         """
         runtime = Runtime(worker, num, max_batch_size, max_wait_time, timeout, start_method, env)
         name = self._add(runtime)
@@ -151,7 +154,8 @@ class Server:
         open_missing_streams()  # the script may have closed some since
         log.configure("info", "server")
         try:
-            code = run(self._settings(), self._sources, base=self._flags.path)
+            flags = self._flags
+            code = run(self._settings(), self._sources, base=flags.path, dry_run=flags.dry_run)
         except (SettingsError, StartError) as error:
             log.get_logger().error("%s", error)
             code = EXIT_SETTINGS if isinstance(error, SettingsError) else EXIT_NOT_STARTED
@@ -165,14 +169,16 @@ class Server:
         draft, flags = self._draft, self._flags
         warnings = [*flags.warnings, *draft.add_environment(os.environ)]
         for (table, key), (value, flag) in flags.values.items():
-            draft.add(table, key, value, flag)
+            stages = [f"stages.{name}" for name in draft.stages]
+            for one in stages if table == ALL_STAGES else [table]:
+                draft.add(one, key, value, flag)
         if flags.address is not None or flags.port is not None:
             plain = entries(GatewaySettings)["http"].default
             http = merge_http(draft.values.get(("gateway", "http"), plain), flags)
             draft.add_text("gateway", "http", http, "--address, --port")
         settings = draft.build()
         log.configure(settings.log_level, "server")
-        warn(warnings)
+        warn([*warnings, *settings.warnings()])
         return settings
 
     def _add(self, runtime: Runtime) -> str:
@@ -211,9 +217,13 @@ def _say_plainly(
 
 def _check_worker(runtime: Runtime) -> None:
     from mesh.worker import Worker
+    from mesh.worker_checks import class_fault
 
     if not isinstance(runtime.worker, type) or not issubclass(runtime.worker, Worker):
         raise TypeError(f"worker must be a subclass of mesh.Worker, not {runtime.worker!r}")
+    fault = class_fault(runtime.worker)
+    if fault:
+        raise SettingsError(fault)
     if runtime.start_method != "spawn":
         text = f'start_method must be "spawn", not {runtime.start_method!r}'
         raise SettingsError(

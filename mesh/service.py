@@ -31,7 +31,8 @@ from mesh.settings import (
     StageSettings,
     WorkerSource,
 )
-from mesh.supervisor import Plan, Slot, Supervisor
+from mesh.supervision.dry_run import DryRun, apart
+from mesh.supervisor import EXIT_NOT_STARTED, Plan, Slot, Supervisor
 
 # Longer than opening two ports can take, also on a machine that is busy importing models.
 GATEWAY_START = 60.0
@@ -189,6 +190,7 @@ def run(
     sources: Mapping[str, WorkerSource],
     with_gateway: bool = True,
     base: str = "",
+    dry_run: bool = False,
 ) -> int:
     """Run a service until it ends; returns the exit code for this process.
 
@@ -197,10 +199,12 @@ def run(
         sources: where each stage's class is found; also which stages to run, if any.
         with_gateway: whether its gateways run here too.
         base: where to make the run folder, if not at the usual place.
+        dry_run: end it as soon as everything is ready, and print how each replica started.
 
     Raises:
         StartError: the HTTP port cannot be bound, or no run folder be made.
     """
+    settings = apart(settings) if dry_run else settings
     gateway = settings.gateway
     with ExitStack() as held:
         folder = held.enter_context(RunFolder(base))
@@ -216,7 +220,14 @@ def run(
         service = Service(
             settings, sources, folder.path, with_gateway, reporter=reporter, front=front
         )
-        return Processes(Supervisor(service.plan()), service, folder, reporter).run()
+        supervisor = Supervisor(service.plan())
+        if not dry_run:
+            return Processes(supervisor, service, folder, reporter).run()
+        trial = DryRun(service, print)
+        processes = Processes(supervisor, trial, folder, reporter)
+        trial.stop = processes.stop
+        code = processes.run()
+        return code if code or trial.complete else EXIT_NOT_STARTED
 
 
 def gateway_process(settings: MeshSettings, bind: str) -> GatewayProcess:

@@ -35,7 +35,7 @@ from mesh.schema import (
     split_http,
     split_tcp,
 )
-from mesh.units import show_size
+from mesh.units import show_duration, show_size
 
 LEVELS = ("debug", "info", "warning", "error")
 STAGE_NAME = r"[A-Za-z][A-Za-z0-9_-]{0,62}"
@@ -53,6 +53,7 @@ PAGES = {
 
 # Where a gateway is found when nobody says anything: one on this machine.
 DEFAULT_BIND = "tcp://127.0.0.1:7000"
+DEFAULT_TIMEOUT = 3.0  # seconds of a request whose stages name no timeouts
 MOST_PORT = 65535
 
 
@@ -87,15 +88,23 @@ class GatewaySettings:
         "--processes",
     )
     timeout: float = setting(
-        3.0, Duration(0.001), "how long a whole request may take", "--timeout", "ms"
+        DEFAULT_TIMEOUT,
+        Duration(0.001),
+        "how long a whole request may take; more by default where stages have long timeouts",
+        "--timeout",
+        "ms",
     )
     capacity: int = setting(1024, Whole(1), "in flight on one route", "--capacity", "requests")
-    capacity_bytes: int = setting(2**30, Size(), "bytes in flight on one route")
-    restart_grace: float = setting(2.0, Duration(), "how long a stage may be gone before 503")
+    capacity_bytes: int = setting(2**30, Size(), "bytes in flight on one route", "--capacity-bytes")
+    restart_grace: float = setting(
+        2.0, Duration(), "how long a stage may be gone before 503", "--restart-grace"
+    )
     max_body: int = setting(
         10 * 2**20, Size(), "the largest request body", "--max-request-size", "bytes"
     )
-    max_attempts: int = setting(3, Whole(1), "replica deaths that a request may survive")
+    max_attempts: int = setting(
+        3, Whole(1), "replica deaths that a request may survive", "--max-attempts"
+    )
     namespace: str = setting(
         "mesh",
         Text(r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and _"),
@@ -106,7 +115,10 @@ class GatewaySettings:
     access_log: bool = setting(False, Switch(), "log every request", "--access-log")
     debug: bool = setting(False, Switch(), "show clients what workers raise, with tracebacks")
     drain_grace: float | None = setting(
-        None, Duration(), "how long stopping may take; by default `timeout` and 5 s"
+        None,
+        Duration(),
+        "how long stopping may take; by default `timeout` and 5 s",
+        "--drain-grace",
     )
     insecure: bool = setting(
         False, Switch(), "let other machines reach mesh ports although nothing authenticates them"
@@ -152,7 +164,9 @@ class StageSettings:
     timeout: float | None = setting(
         None, Duration(0.001), "how long one forward may take; by default the gateway's `timeout`"
     )
-    start_timeout: float = setting(120.0, Duration(0.001), "how long construction may take")
+    start_timeout: float = setting(
+        120.0, Duration(0.001), "how long construction may take", "--start-timeout"
+    )
     kill_grace: float = setting(
         1.0, Duration(), "how long a forward over its limit may ignore that before it is killed"
     )
@@ -268,10 +282,45 @@ class MeshSettings:
         own = self.stages[stage].timeout
         return self.gateway.timeout if own is None else own
 
+    def warnings(self) -> list[str]:
+        """Settings that are possible, and most likely not what was meant."""
+        whole = self.gateway.timeout
+        shown = f"[gateway] timeout = {show_duration(whole)}, in which a whole request must end"
+        found = []
+        for stage in self.stages.values():
+            if stage.timeout is not None and stage.timeout > whole:
+                own = f"[stages.{stage.name}] timeout = {show_duration(stage.timeout)}"
+                found.append(f"{own} is more than {shown}; raise that (--timeout), too")
+            if stage.max_batch_size > 1 and stage.max_wait_time >= whole:
+                own = f"[stages.{stage.name}] max_wait_time = {show_duration(stage.max_wait_time)}"
+                text = "; a batch that does not fill ends in 504: lower the one or raise the other"
+                found.append(f"{own} reaches {shown}{text}")
+        return found
+
     def dialled(self) -> tuple[str, ...]:
         """Where replicas in other processes find the gateways, all processes of each."""
         named = self.gateways or (self.gateway.bind or DEFAULT_BIND,)
         return tuple(one for name in named for one in addresses(name, self.gateway.processes))
+
+
+def fitting_timeout(
+    stages: Mapping[str, StageSettings], routes: Mapping[str, tuple[str, ...]]
+) -> float:
+    """Seconds for a whole request where nobody says: enough for the stages of every route.
+
+    A request that comes when a forward has just begun waits for that one before its own: so it is
+    twice what the timeouts of a route's stages add up to, and `DEFAULT_TIMEOUT` at least.
+
+    Example:
+        >>> slow = StageSettings("slow", worker="m:Slow", timeout=30.0)
+        >>> fitting_timeout({"slow": slow}, {"/inference": ("slow",)})
+        60.0
+    """
+    sums = [
+        sum(stages[name].timeout or 0.0 for name in names if name in stages)
+        for names in routes.values()
+    ]
+    return max(DEFAULT_TIMEOUT, 2 * max(sums, default=0.0))
 
 
 def _named(plain: object) -> str:

@@ -39,7 +39,9 @@ def load_settings(path: str, overrides: Iterable[Override] = (), stage: str = ""
     warn(draft.add_environment(os.environ))
     for table, key, text, flag in overrides:
         draft.add_text(table, key, text, flag)
-    return draft.build()
+    settings = draft.build()
+    warn(settings.warnings())
+    return settings
 
 
 def warn(warnings: Iterable[str]) -> None:

@@ -20,6 +20,7 @@ from mesh.settings import (
     GatewaySettings,
     MeshSettings,
     StageSettings,
+    fitting_timeout,
     refuse_unknown,
 )
 
@@ -32,6 +33,20 @@ _INJECTED = re.compile(r"_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_(TCP|UDP|S
 _KEY_PART = r"""\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*"""
 _KEY = re.compile(rf"{_KEY_PART}(?:\.{_KEY_PART})*")
 _PARTS = re.compile(_KEY_PART)
+
+_MOSEC = "MOSEC_"
+_OURS = {
+    "ADDRESS": "MESH_GATEWAY_HTTP, such as 0.0.0.0:8000",
+    "CAPACITY": "MESH_GATEWAY_CAPACITY",
+    "DEBUG": "MESH_LOG_LEVEL=debug",
+    "DRY_RUN": "the flag --dry-run",
+    "LOG_LEVEL": "MESH_LOG_LEVEL",
+    "MAX_REQUEST_SIZE": "MESH_GATEWAY_MAX_BODY, such as 10MiB",
+    "NAMESPACE": "MESH_GATEWAY_NAMESPACE",
+    "PATH": "the flag --path",
+    "PORT": "MESH_GATEWAY_HTTP, such as 0.0.0.0:8000",
+    "TIMEOUT": "MESH_GATEWAY_TIMEOUT, such as 3000ms",
+}
 
 TablePath = tuple[str, ...]
 
@@ -87,6 +102,7 @@ class Draft:
             else:
                 table, key = known[name]
                 self.add_text(table, key, environ[name], name)
+        warnings += _foreign(environ)
         if injected:
             warnings.append(f"ignored, as Kubernetes put them there: {', '.join(injected)}")
         return warnings
@@ -112,13 +128,15 @@ class Draft:
     def build(self) -> MeshSettings:
         """The settings, complete and checked; SettingsError names the place of what is wrong."""
         try:
+            stages = {
+                name: StageSettings(name=name, **self._table(f"stages.{name}"))
+                for name in self.stages
+            }
+            plain = {"timeout": fitting_timeout(stages, self.routes)}
             return MeshSettings(
                 **self._table(""),
-                gateway=GatewaySettings(**self._table("gateway")),
-                stages={
-                    name: StageSettings(name=name, **self._table(f"stages.{name}"))
-                    for name in self.stages
-                },
+                gateway=GatewaySettings(**plain | self._table("gateway")),
+                stages=stages,
                 routes=dict(self.routes),
             )
         except Fault as fault:
@@ -175,6 +193,14 @@ class Draft:
 
     def _table(self, table: str) -> dict[str, Any]:
         return {key: value for (place, key), value in self.values.items() if place == table}
+
+
+def _foreign(environ: Mapping[str, str]) -> Iterator[str]:
+    """What to say of mosec's variables: whoever set them means us."""
+    for name in sorted(one for one in environ if one.startswith(_MOSEC)):
+        ours = _OURS.get(name.removeprefix(_MOSEC))
+        text = f"; set {ours}" if ours else ""
+        yield f"the variable {name} is mosec's and is not read here{text}"
 
 
 def find_line(text: str, path: TablePath) -> int | None:

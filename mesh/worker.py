@@ -17,9 +17,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from mesh import codec
-from mesh.json_text import read_json, write_json
+from mesh.json_text import read_json, write_body, write_json
 from mesh.messages import Buffer
 from mesh.request_facts import RequestFacts
+
+_NESTED = frozenset({dict, list})  # nearly all results: the cheaper of the two questions
+BODIES = (str, bytes, bytearray, memoryview)  # what need not be JSON
 
 
 class Worker(ABC):
@@ -89,15 +92,18 @@ class Worker(ABC):
         """
         return read_json(payload) if payload else {}
 
-    def serialize(self, obj: Any) -> bytes:
+    def serialize(self, obj: Any) -> Buffer:
         """Turn a result of `forward` into the body of the answer; compact JSON unless overridden.
 
-        `docs/values.md` lists what can be written as JSON.
+        `docs/values.md` lists what can be written as JSON. Where `resp_mime_type` is another type,
+        bytes are sent as they are, and a text as UTF-8.
 
         Raises:
             EncodingError: JSON cannot express it; the client receives 500.
         """
-        return write_json(obj)
+        if type(obj) in _NESTED or not isinstance(obj, BODIES):
+            return write_json(obj)
+        return write_body(obj, self.resp_mime_type)
 
     def serialize_ipc(self, obj: Any) -> Buffer | list[Buffer]:
         """Turn a result of `forward` into what travels to the next stage.

@@ -42,6 +42,10 @@ DEEP_SLEEP = 1.0  # seconds without a forward after which the stand-in waits wit
 LONGEST_POLL = 1.0
 LOOK = 0.1  # seconds between looks at a long forward's age
 STALL = 0.1  # seconds that a wait may end late; if more, the process stood still meanwhile
+_TOO_LONG = (
+    "forward took longer than {:g} s; raise the stage's timeout: append_worker(timeout=...), or "
+    "timeout in [stages.{}]; and where it is set the request's: --timeout, or timeout in [gateway]"
+)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -382,7 +386,7 @@ class Loop:
         if not self._computing or monotonic() - self._began < self._limit:
             return  # what was meant ended just then
         if self._runner.interruptible:
-            raise ForwardTimeout(f"forward took longer than {self._limit:g} s")
+            raise ForwardTimeout(_TOO_LONG.format(self._limit, self._replica.facts.name))
 
 
 def _noticed_by_descriptor(number: int, frame: object) -> None:

@@ -88,16 +88,9 @@ def unsendable(of: Task | Outcome, hop: int, text: str) -> Outcome:
 
 
 def _failure(task: Task, timings: tuple[int, ...], item: Item) -> Outcome:
-    return Outcome(
-        task.number,
-        task.attempt,
-        Kind.FAILURE,
-        task.hop,
-        timings,
-        item.buffers,
-        item.code,
-        item.text,
-    )
+    number, attempt, status, headers = task.number, task.attempt, item.status, item.headers
+    told = item.code, item.text, status, headers
+    return Outcome(number, attempt, Kind.FAILURE, task.hop, timings, item.buffers, *told)
 
 
 def _onward(task: Task, timings: tuple[int, ...], buffers: list[Buffer]) -> Task:

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 import numpy as np
@@ -33,18 +34,21 @@ from mesh.failure_text import (
     text_of,
     trace_text,
 )
+from mesh.json_text import write_body
 from mesh.log_limit import LogLimit, fixed_part
 from mesh.messages import Buffer, Task
 from mesh.ownership import isolate
 from mesh.process.fork import Tripwire
-from mesh.request_facts import Reply, RequestFacts, Requests, name_of_request
-from mesh.worker import Worker
+from mesh.request_facts import Reply, RequestFacts, Requests, check_header, name_of_request
+from mesh.worker import BODIES, Worker
+from mesh.worker_checks import examples_of
+from stage.error_codes import Told, told
 from stage.pace import LONG
 
 _TIMED_OUT = "forward_timeout"
 _FAILED = "the worker failed"
 _NAMED = 8  # requests of a batch whose ids a log line has
-_LONGEST_CODE = 64  # characters of an error's code
+_BODILESS = frozenset({204, 304})  # statuses of answers that have no body
 # These end the process, as whoever raises them means to; everything else fails its batch.
 _ENDS = (SystemExit, KeyboardInterrupt)
 _PASSING = (ForwardTimeout, *_ENDS)
@@ -120,27 +124,30 @@ class Runner:
         self._clock = clock
         self._debug = debug
         self.limit = LogLimit()
+        self._faults: set[str] = set()  # of error classes, that were logged
+        self._writes_itself = type(worker).serialize is not Worker.serialize
         self._todo: deque[Task] = deque()
         self.tasks: Sequence[Task] = ()
         self.done: list[ItemOutcome] = []
         self.interruptible = False
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> int:
         """Run the worker's `multi_examples`, or else its `example`, as they are.
+
+        Returns:
+            How many there were.
 
         Raises:
             StartError: `forward` failed on one; the text has what it raised.
         """
         worker = self._worker
-        examples = worker.multi_examples
-        if examples is None:
-            examples = () if worker.example is None else (worker.example,)
+        examples = examples_of(worker)
         for number, example in enumerate(examples, 1):
             try:
                 # A batching worker's example should be a list; what else it is, `forward` judges.
                 count = len(example) if self._batching and isinstance(example, list) else 1
                 worker.requests = [RequestFacts()] * count
-                worker.forward(example)
+                _refuse_unfinished(worker.forward(example))
             except BaseException as error:
                 raise StartError(
                     f"{type(worker).__qualname__} failed on example {number} of {len(examples)}: "
@@ -148,6 +155,7 @@ class Runner:
                 ) from error
             finally:
                 worker.requests = ()
+        return len(examples)
 
     def run(self, tasks: list[Task]) -> list[ItemOutcome]:
         """Compute tasks: together with batching, else one by one.
@@ -258,7 +266,10 @@ class Runner:
         worker = self._worker
         worker.requests = Requests(tasks, time.monotonic)
         try:
-            return worker.forward(given)
+            result = worker.forward(given)
+            if type(result) in _UNFINISHED:
+                _refuse_unfinished(result)
+            return result
         finally:
             worker.requests = ()  # or the payloads would live until the next forward
 
@@ -372,11 +383,22 @@ class Runner:
     def _encode_reply(self, task: Task, reply: Reply) -> ItemOutcome:
         if len(task.path) > 1:
             raise EncodingError("forward returned a Reply; only the last stage of a route may")
-        outcome = self._encode(task, reply.value)
+        for name, value in reply.headers.items():
+            check_header(name, value)
+        outcome = ItemOutcome([_checked(self._reply_body(reply), "serialize")])
         outcome.status = reply.status
         outcome.headers = tuple(reply.headers.items())
         outcome.content_type = reply.content_type or ""
         return outcome
+
+    def _reply_body(self, reply: Reply) -> Buffer:
+        """What a Reply's value becomes; bytes whose content type it names are the body already."""
+        value, kind = reply.value, reply.content_type
+        if value is None and reply.status in _BODILESS:
+            return b""
+        if self._writes_itself or kind is None or not isinstance(value, BODIES):
+            return self._worker.serialize(value)
+        return write_body(value, kind) if isinstance(value, str) else value
 
     def _failure(self, error: BaseException, tasks: Sequence[Task]) -> ItemOutcome:
         """Say what the client may know: the texts of our own errors, and nothing of others."""
@@ -384,10 +406,14 @@ class Runner:
         if not is_theirs and not isinstance_of(error, ServerError):
             self._report(error, _FAILED, tasks)
             return ItemOutcome(self._shown(error), ServerError.code, _FAILED)
-        code = _code_of(error, ClientError.code if is_theirs else ServerError.code)
+        code, status, headers, fault = _told(error, ClientError if is_theirs else ServerError)
+        if fault and fault not in self._faults:
+            self._faults.add(fault)
+            self._log.warning("%s", fault)
         if not is_theirs:
             self._report(error, _FAILED, tasks, traced=False)
-        return ItemOutcome(self._shown(error), code, text_of(error) or code.replace("_", " "))
+        text = text_of(error) or code.replace("_", " ")
+        return ItemOutcome(self._shown(error), code, text, status=status, headers=headers)
 
     def _timed_out(self, error: ForwardTimeout, tasks: Sequence[Task]) -> ItemOutcome:
         text = text_of(error) or "forward took longer than its timeout"
@@ -429,15 +455,30 @@ def _whose(tasks: Sequence[Task]) -> str:
     return f" (request{'s' if len(tasks) > 1 else ''} {names}{more})"
 
 
-def _code_of(error: BaseException, otherwise: str) -> str:
-    """The code that an error bears, if it is one."""
+def _told(error: Any, base: type[ClientError | ServerError]) -> Told:
+    """What the client is told of an error, whose attributes are the user's and may raise."""
     try:
-        code = error.code  # type: ignore[attr-defined]
+        return told(error)
     except ForwardTimeout:
         raise
     except BaseException:  # noqa: BLE001 - the user's own, whatever it does
-        return otherwise
-    return code if type(code) is str and 0 < len(code) <= _LONGEST_CODE else otherwise
+        return Told(base.code, fault=f"{name_of(error)}: its code or status cannot be read")
+
+
+_UNFINISHED = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
+
+
+def _refuse_unfinished(result: object) -> None:
+    """What a function has not even begun to compute is no result."""
+    if type(result) not in _UNFINISHED:
+        return
+    if not isinstance(result, AsyncGeneratorType):
+        result.close()  # type: ignore[attr-defined]  # or Python warns that it was never awaited
+    kind = type(result).__name__
+    advice = "make it a list" if isinstance(result, GeneratorType) else "await it inside of forward"
+    raise ServerError(
+        f"forward returned a {kind.replace('_', ' ')}; {advice}, or return the result"
+    )
 
 
 def _checked(buffer: object, method: str) -> Buffer:

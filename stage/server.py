@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import os
 import secrets
 import socket
@@ -13,8 +12,9 @@ from typing import Concatenate, ParamSpec
 
 from mesh.board import Board
 from mesh.discovery import Discovery, is_numeric, local_address, resolve
-from mesh.errors import MeshError, StartError
+from mesh.errors import MeshError, ProtocolError, StartError
 from mesh.failure_text import line_and_place
+from mesh.greeting import hello_of
 from mesh.instructions import Identity
 from mesh.lifeline import Lifeline
 from mesh.links import Links
@@ -28,7 +28,9 @@ from mesh.process.streams import open_missing_streams
 from mesh.process_settings import ReplicaProcess
 from mesh.security import Keys
 from mesh.sockets import ZmqNetwork
+from mesh.wire import encode
 from mesh.worker import Worker
+from mesh.worker_checks import WorkerFacts, facts_of
 from stage.batcher import Batcher
 from stage.loop import Loop
 from stage.replica import Replica
@@ -75,18 +77,16 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
     started = monotonic()
     settings = process.stage
     worker = construct(process)
+    facts = facts_of(worker, settings.name, settings.max_batch_size, process.worker_id)
     batching = settings.max_batch_size > 1
     runner = Runner(worker, batching=batching, log=_log, board=board, debug=process.debug)
-    runner.warm_up()
-    _check_after_worker()
-    gc.collect()
-    gc.freeze()  # model and libraries live for ever: no collection need look at them again
-    keep_freed()
+    report = _warmed(runner, monotonic() - started)
+    _settle_after_worker()
     loop = Loop(runner, _log, process.timeout, settings.kill_grace)
     network = ZmqNetwork(monotonic, loop.watch, loop.unwatch, _keys(process))
     discovery = None
     try:
-        identity = _identity(process, worker)
+        identity = _identity(process, facts)
         links = Links(identity, secrets.SystemRandom().random, admits=network.objection)
         links.objected = lifeline.refused
         feed = _feed(process, network)
@@ -104,7 +104,7 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
         replica = Replica(links, _facts(identity), _batcher(process), discovery.known, monotonic())
         lifeline.leaving = lambda: replica.draining
         discovery.start()
-        lifeline.ready(identity.incarnation)
+        lifeline.ready(identity.incarnation, report=report)
         _log.info(
             "replica %d of stage %s is ready after %.2f s: %x",
             process.worker_id,
@@ -122,10 +122,20 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
     _log.info("replica %d of stage %s has stopped", process.worker_id, settings.name)
 
 
-def _check_after_worker() -> None:
-    """Look at what the worker's own code may have done to this process, before it listens."""
+def _settle_after_worker() -> None:
+    """See to what the worker's own code has done to this process, before it listens."""
     end_if_forked()  # it would take its parent's place
     open_missing_streams()
+    gc.collect()
+    gc.freeze()  # model and libraries live for ever: no collection need look at them again
+    keep_freed()
+
+
+def _warmed(runner: Runner, loaded: float) -> dict[str, float]:
+    """Run the examples; returns what the start took, for the parent."""
+    started = monotonic()
+    examples = runner.warm_up()
+    return {"loaded": loaded, "examples": examples, "ran": monotonic() - started}
 
 
 def construct(process: ReplicaProcess) -> Worker:
@@ -153,7 +163,7 @@ def _facts(identity: Identity) -> StageFacts:
     return identity.stage
 
 
-def _identity(process: ReplicaProcess, worker: Worker) -> Identity:
+def _identity(process: ReplicaProcess, worker: WorkerFacts) -> Identity:
     settings = process.stage
     facts = StageFacts(
         name=settings.name,
@@ -162,13 +172,13 @@ def _identity(process: ReplicaProcess, worker: Worker) -> Identity:
         timeout=process.timeout,
         pool=settings.pool,
         repeatable=settings.idempotent,
-        wants_meta=bool(worker.wants_meta),
-        mime=worker.resp_mime_type,
-        schema=_schema(worker),
+        wants_meta=worker.wants_meta,
+        mime=worker.mime,
+        schema=worker.schema,
         version=process.version,
         routes=process.routes_name,
     )
-    return Identity(
+    identity = Identity(
         incarnation=secrets.randbits(63) | 1,
         role=Role.REPLICA,
         mesh=process.mesh,
@@ -178,6 +188,8 @@ def _identity(process: ReplicaProcess, worker: Worker) -> Identity:
         parent=os.getppid(),
         pool=settings.pool,
     )
+    _refuse_unsendable(identity)
+    return identity
 
 
 def _keys(process: ReplicaProcess) -> Keys | None:
@@ -186,10 +198,13 @@ def _keys(process: ReplicaProcess) -> Keys | None:
     return Keys(process.keys, [f"stage-{process.stage.name}", "stage"], "feed")
 
 
-def _schema(worker: Worker) -> str:
-    template = "#/components/schemas/{name}"
-    schemas = [worker.get_forward_json_schema(t, template) for t in ("INPUT", "RETURN")]
-    return json.dumps(schemas) if any(schema for schema, _ in schemas) else ""
+def _refuse_unsendable(identity: Identity) -> None:
+    """Whatever a replica says of itself must be readable: it would die of saying it, for ever."""
+    try:
+        encode(hello_of(identity, 1, None, ()))
+    except ProtocolError as error:
+        text = f"what this replica says of itself cannot be sent: {error}"
+        raise StartError(f"{text}; see the settings name, version and advertise") from error
 
 
 def _feed(process: ReplicaProcess, network: ZmqNetwork) -> str:

@@ -16,11 +16,12 @@ from mesh.settings_file import Override, load_settings
 
 @click.command()
 @config
+@click.option("--dry-run", is_flag=True, help="start everything, run the examples, and end")
 @overlaid("", "gateway")
-def up(config: str, **given: str | None) -> None:
+def up(config: str, dry_run: bool, **given: str | None) -> None:
     """Run everything that the file describes on this host."""
     settings = _settings(config, overrides(given, {"": "", "gateway": "gateway"}), "mesh up")
-    raise SystemExit(run(settings, _sources(settings, config)))
+    raise SystemExit(run(settings, _sources(settings, config), dry_run=dry_run))
 
 
 @click.command()

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import msgpack
+import msgspec
 
-from mesh.errors import DecodingError, EncodingError
+from mesh.errors import DecodingError
+from mesh.json_values import plain, refusal
 
 _TRUSTED = 4096  # a shorter body cannot make msgpack reserve more than a few MiB
 
+_write = msgspec.msgpack.Encoder(enc_hook=plain).encode
 _NOT_MSGPACK = (
     ValueError,
     TypeError,
@@ -51,17 +54,17 @@ class MsgpackMixin:
             raise DecodingError("the body is not msgpack") from None
 
     def serialize(self, obj: Any) -> bytes:
-        """Write a body.
+        """Write a body; what becomes what is the same as with JSON, but NaN and bytes are kept.
 
         Raises:
             EncodingError: msgpack cannot express the value; the client receives 500.
         """
         try:
-            packed: bytes = msgpack.packb(obj)
-        except (ValueError, TypeError, OverflowError) as error:
-            text = f"the result cannot be written as msgpack: {error}"
-            raise EncodingError(text) from None
-        return packed
+            return _write(obj)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a user's object may raise what it likes
+            raise refusal(obj, _write, error, "msgpack") from None
 
 
 def _check_lengths(payload: bytes) -> None:

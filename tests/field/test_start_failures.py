@@ -117,7 +117,8 @@ def test_an_import_that_never_returns_is_named(tmp_path):
     file = FILE.replace("20s", "2s")
     why, _, service = failed(tmp_path, ["pass"], head=head, file=file)
     assert re.fullmatch(
-        r"embed/1: was not ready within 2 s \(start_timeout\); it was in <module> \(service.py:\d+\)",
+        r"embed/1: was not ready within 2 s \(start_timeout\); "
+        r"it was in <module> \(service.py:\d+\)",
         why,
     )
     (stack,) = service.messages("its stack:")

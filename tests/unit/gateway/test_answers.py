@@ -2,6 +2,7 @@ import json
 from email.parser import BytesParser
 from http import HTTPStatus
 from importlib.metadata import version
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -50,6 +51,38 @@ def test_only_what_may_succeed_later_says_when() -> None:
     waits = {code for code, row in answers.TABLE.items() if row.wait}
     assert all(answers.TABLE[code].retryable for code in waits)
     assert {answers.TABLE[code].status for code in waits} == {429, 503}
+
+
+def test_the_words_of_the_table_are_known_to_everybody() -> None:
+    assert set(answers.TABLE) == errors.CODES
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "means"),
+    [
+        ("quota", 429, ("quota", answers.Row(429, True, True))),
+        ("quota", 402, ("quota", answers.Row(402))),
+        ("down", 503, ("down", answers.Row(503, True, True))),
+        ("gone", 504, ("gone", answers.Row(504, True))),
+        ("overloaded", 0, ("overloaded", answers.TABLE["overloaded"])),
+        ("bad_request", 400, ("bad_request", answers.TABLE["bad_request"])),
+        ("bad_request", 404, ("bad_request", answers.Row(404))),
+        ("quota", 200, ("server_error", answers.TABLE["server_error"])),
+    ],
+)
+def test_a_worker_may_choose_code_and_status(code: str, status: int, means: Any) -> None:
+    assert answers.meaning(code, status) == means
+
+
+def test_an_answer_that_waits_says_when_once() -> None:
+    own = answers.failure("quota", "no", None, b"1", None, [("Retry-After", "60")], 429)
+    status, headers, body = parsed(own)
+    assert (status, headers["retry-after"]) == (429, "60")
+    assert own.lower().count(b"retry-after") == 1
+    assert json.loads(body)["error"] | {"message": ""} == {
+        **{"code": "quota", "message": "", "stage": None, "request_id": "1", "retryable": True}
+    }
+    assert parsed(answers.failure("quota", "no", None, b"1", status=429))[1]["retry-after"] == "1"
 
 
 def test_an_unknown_code_is_an_error_of_the_server() -> None:
@@ -250,9 +283,9 @@ def test_a_worker_may_name_another() -> None:
 def test_a_traceback_is_there_only_where_there_is_one() -> None:
     plain = json.loads(answers.failure_body("server_error", "boom", "a", b"7"))["error"]
     assert "traceback" not in plain
-    shown = json.loads(answers.failure_body("server_error", "boom", "a", b"7", "Traceback ..."))[
-        "error"
-    ]
+    shown = json.loads(
+        answers.failure_body("server_error", "boom", "a", b"7", traceback="Traceback ...")
+    )["error"]
     assert shown == plain | {"traceback": "Traceback ..."}
     whole = answers.failure("server_error", "boom", "a", b"7", traceback="Traceback ...")
     assert json.loads(whole.partition(b"\r\n\r\n")[2])["error"] == shown

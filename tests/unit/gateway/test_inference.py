@@ -160,6 +160,18 @@ def test_a_failure_names_its_stage(rig):
     assert "Server-Timing" not in headers
 
 
+def test_a_failure_may_have_a_code_and_status_of_the_workers_own(rig):
+    own = {"label": "quota_exceeded", "text": "no", "status": 429}
+    later = (("Retry-After", "60"),)
+    status, headers, body = rig.end(rig.submit(), Kind.FAILURE, headers=later, **own)
+    error = json.loads(body)["error"]
+    assert (status, error["code"], error["retryable"]) == (429, "quota_exceeded", True)
+    assert headers["Retry-After"] == "60"
+    assert rig.desk.answered[429, "/inference"] == 1
+    status, _, body = rig.end(rig.submit(), Kind.FAILURE, headers=(("X\r\nY", "3"),), **own)
+    assert (status, json.loads(body)["error"]["code"]) == (500, "server_error")
+
+
 # --- who may enter --------------------------------------------------------------------------------
 
 

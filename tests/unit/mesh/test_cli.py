@@ -68,9 +68,16 @@ class Ran:
         self.stages: list[str] = []
         self.folders: set[tuple[str, ...]] = set()
         self.with_gateway = True
+        self.dry_run = False
 
-    def __call__(self, settings: MeshSettings, sources: Any, with_gateway: bool = True) -> int:
-        self.settings, self.with_gateway = settings, with_gateway
+    def __call__(
+        self,
+        settings: MeshSettings,
+        sources: Any,
+        with_gateway: bool = True,
+        dry_run: bool = False,
+    ) -> int:
+        self.settings, self.with_gateway, self.dry_run = settings, with_gateway, dry_run
         self.stages = list(sources)
         self.folders = {source.sys_path for source in sources.values()}
         return 0
@@ -98,7 +105,9 @@ def test_up(monkeypatch: pytest.MonkeyPatch, ran: Ran, folder: Path) -> None:
     assert (gateway.capacity, gateway.port, ran.settings.log_level) == (9, 8123, "error")
     assert ran.stages == ["read", "spare"]
     assert ran.folders == {(str(folder),)}
-    assert ran.with_gateway
+    assert (ran.with_gateway, ran.dry_run) == (True, False)
+    assert mesh(monkeypatch, "up", "--dry-run") == 0
+    assert ran.dry_run
 
 
 def test_gateway(monkeypatch: pytest.MonkeyPatch, ran: Ran) -> None:

@@ -2,13 +2,16 @@
 
 import pytest
 
-from mesh.flags import merge_http, parse_flags
+from mesh import flags
+from mesh.flags import ALL_STAGES, merge_http, parse_flags
+from mesh.schema import entries
+from mesh.settings import GatewaySettings, MeshSettings, StageSettings
 
 
 def test_units_are_those_of_mosec() -> None:
     line = "--timeout 5000 --capacity 9 --max-request-size 2048 --wait 2.5 --namespace shop"
-    flags = parse_flags([*line.split(), "--log-level=error", "--access-log", "--path", "/x"])
-    assert flags.values == {
+    read = parse_flags([*line.split(), "--log-level=error", "--access-log", "--path", "/x"])
+    assert read.values == {
         ("gateway", "timeout"): (5.0, "--timeout"),
         ("gateway", "capacity"): (9, "--capacity"),
         ("gateway", "max_body"): (2048, "--max-request-size"),
@@ -16,13 +19,13 @@ def test_units_are_those_of_mosec() -> None:
         ("gateway", "access_log"): (True, "--access-log"),
         ("", "log_level"): ("error", "--log-level"),
     }
-    assert (flags.wait, flags.path) == (2.5, "/x")
+    assert (read.wait, read.path) == (2.5, "/x")
 
 
 def test_nothing_said_nothing_set() -> None:
-    flags = parse_flags([])
-    assert (flags.values, flags.wait, flags.warnings) == ({}, 10.0, [])
-    assert merge_http("127.0.0.1:8000", flags) == "127.0.0.1:8000"
+    read = parse_flags([])
+    assert (read.values, read.wait, read.warnings) == ({}, 10.0, [])
+    assert merge_http("127.0.0.1:8000", read) == "127.0.0.1:8000"
 
 
 def test_debug_is_a_log_level_and_shows_clients_what_workers_raise() -> None:
@@ -39,9 +42,9 @@ def test_address_and_port_are_halves_of_one_setting() -> None:
 
 
 def test_the_users_own_arguments_are_left_alone() -> None:
-    flags = parse_flags(["train", "-h", "--epochs", "3", "--tim", "1", "--prot=80", "-c"])
-    assert flags.values == {}
-    assert flags.warnings == ["--prot is none of ours and is left alone; did you mean --port?"]
+    read = parse_flags(["train", "-h", "--epochs", "3", "--tim", "1", "--prot=80", "-c"])
+    assert read.values == {}
+    assert read.warnings == ["--prot is none of ours and is left alone; did you mean --port?"]
 
 
 @pytest.mark.parametrize(
@@ -49,9 +52,16 @@ def test_the_users_own_arguments_are_left_alone() -> None:
     [
         (["--port", "http"], "must be a port, 0 to 65535"),
         (["--port", "70000"], "must be a port"),
-        (["--timeout", "3s"], "could not convert"),
-        (["--timeout", "0"], "must be at least 1ms"),
+        (["--timeout", "3s"], "argument --timeout: must be a number of ms, not '3s'"),
+        (["--timeout", "0"], "must be at least 1ms, not '0'"),
+        (["--timeout", "-1"], "must be at least 1ms, not '-1'"),
+        (["--timeout", "nan"], "must be at least 1ms, not 'nan'"),
+        (["--timeout"], "expected one argument"),
         (["--capacity", "0"], "must be at least 1"),
+        (["--capacity", "1.5"], "must be a whole number of requests, not '1.5'"),
+        (["--capacity", "inf"], "must be a whole number of requests"),
+        (["--drain-grace", "5"], "'5' needs a unit, such as '10ms'"),
+        (["--start-timeout", "0s"], "must be at least 1ms"),
         (["--wait", "-1"], "must be a number of milliseconds"),
         (["--wait", "soon"], "must be a number of milliseconds"),
         (["--log-level", "loud"], "must be one of debug, info"),
@@ -63,7 +73,77 @@ def test_wrong_values_end_the_script(
     with pytest.raises(SystemExit) as caught:
         parse_flags(arguments)
     assert caught.value.code == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert shown.count("\n") == 1
+
+
+SETTINGS = [
+    *((f"--{key}".replace("_", "-"), key) for key in entries(StageSettings)),
+    *((f"--{key}".replace("_", "-"), key) for key in entries(GatewaySettings)),
+    *((f"--{key}".replace("_", "-"), key) for key in entries(MeshSettings)),
+]
+
+
+@pytest.mark.parametrize(("flag", "key"), SETTINGS)
+def test_a_flag_with_a_settings_name_works_or_is_refused_or_is_anybodys(
+    flag: str, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """None of them is passed over in silence."""
+    if flag.removeprefix("--") in flags._ANYBODYS:
+        assert parse_flags([f"{flag}=x"]).values == {}
+        return
+    if flag in {one.flag for _, one in flags._flagged()}:
+        return
+    with pytest.raises(SystemExit) as caught:
+        parse_flags([f"{flag}=x"])
+    assert caught.value.code == 2
+    assert f"{flag} sets nothing; " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("--replicas", "--replicas sets nothing; give it to append_worker, as num"),
+        ("--max_batch_size=8", "--max_batch_size sets nothing; give it to append_worker"),
+        ("--kill-grace", "set the variable MESH_STAGES_NAME_KILL_GRACE"),
+        ("--keys", "set the variable MESH_GATEWAY_KEYS"),
+        ("--gateways", "set the variable MESH_GATEWAYS"),
+        ("--max-body", "use --max-request-size, in bytes"),
+        ("--log_level", "--log_level is written --log-level"),
+    ],
+)
+def test_what_is_meant_for_us_and_would_do_nothing_is_refused(
+    argument: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_flags([argument])
     assert said in capsys.readouterr().err
+    assert parse_flags(["--", argument]).values == {}
+
+
+def test_every_flag_of_mosec_is_known() -> None:
+    line = (
+        "--path /x --capacity 9 --timeout 5000 --wait 3 --address ::1 --port 80 --namespace shop "
+        "--debug --log-level info --dry-run --compression --max-request-size 2048"
+    )
+    read = parse_flags(line.split())
+    assert (read.dry_run, read.path, read.wait, read.address, read.port) == (
+        *(True, "/x", 3.0, "::1", 80),
+    )
+    assert ("gateway", "compression") in read.values
+    assert read.warnings == []
+
+
+def test_what_holds_for_every_stage_is_no_table() -> None:
+    line = "--start-timeout 5min --drain-grace 20s --restart-grace 1s --max-attempts 2"
+    assert parse_flags([*line.split(), "--capacity-bytes", "1GiB"]).values == {
+        (ALL_STAGES, "start_timeout"): (300.0, "--start-timeout"),
+        ("gateway", "drain_grace"): (20.0, "--drain-grace"),
+        ("gateway", "restart_grace"): (1.0, "--restart-grace"),
+        ("gateway", "max_attempts"): (2, "--max-attempts"),
+        ("gateway", "capacity_bytes"): (2**30, "--capacity-bytes"),
+    }
 
 
 def test_help_lists_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,3 +156,5 @@ def test_help_lists_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     for flag in "namespace processes wait path access-log help".split():
         assert f"--{flag}" in shown
     assert "in ms (default 3000)" in shown
+    assert "construction may take (default 120s)" in shown
+    assert "(default None)" not in shown

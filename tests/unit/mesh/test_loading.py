@@ -34,7 +34,8 @@ class Embed(Worker):
         return value
 class Plain:
     class Inner(Worker):
-        pass
+        def forward(self, value):
+            return value
 if __name__ == "__main__":
     raise SystemExit("the guard did not hold")
 """
@@ -225,7 +226,7 @@ def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
 
 def test_python_c_is_refused() -> None:
     code = (
-        "from mesh import Server, Worker\nclass A(Worker): pass\n"
+        "from mesh import Server, Worker\nclass A(Worker):\n def forward(self, data): pass\n"
         "try: Server().append_worker(A)\nexcept Exception as error: print(error)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

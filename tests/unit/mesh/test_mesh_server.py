@@ -16,11 +16,21 @@ from mesh.worker import Worker
 
 
 class Embed(Worker):
+    def forward(self, data: Any) -> Any:
+        return data
+
+
+class HTTPText2Image(Embed):
     pass
 
 
-class HTTPText2Image(Worker):
+class Missing(Worker):
     pass
+
+
+class Waiting(Worker):
+    async def forward(self, data: Any) -> Any:
+        return data
 
 
 @pytest.fixture(autouse=True)
@@ -38,14 +48,20 @@ class Ran:
 
     def __init__(self) -> None:
         self.code = 0
+        self.dry_run = False
         self.settings = MeshSettings()
         self.sources: Mapping[str, WorkerSource] = {}
         self.base = ""
 
     def __call__(
-        self, settings: MeshSettings, sources: Mapping[str, WorkerSource], base: str
+        self,
+        settings: MeshSettings,
+        sources: Mapping[str, WorkerSource],
+        base: str,
+        dry_run: bool,
     ) -> int:
         self.settings, self.sources, self.base = settings, sources, base
+        self.dry_run = dry_run
         return self.code
 
 
@@ -77,6 +93,29 @@ def test_a_script_becomes_settings(ran: Ran) -> None:
     assert (second.timeout, second.max_wait_time) == (None, 0.01)
     assert list(ran.sources) == ["embed", "http_text2_image", "embed-2"]
     assert ran.base == "/tmp/x"
+
+
+def test_a_flag_for_all_stages_is_set_for_each(ran: Ran) -> None:
+    made = Server(["--start-timeout", "5s", "--dry-run"])
+    made.append_worker(Embed)
+    made.append_worker(HTTPText2Image)
+    made.run()
+    assert [one.start_timeout for one in ran.settings.stages.values()] == [5.0, 5.0]
+    assert ran.dry_run
+
+
+def test_a_request_has_time_for_its_stages(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Server([])
+    made.append_worker(Embed, timeout=30)
+    made.run()
+    assert ran.settings.gateway.timeout == 60.0
+    assert capsys.readouterr().err == ""
+    made = Server(["--timeout", "3000"])
+    made.append_worker(Embed, timeout=30)
+    made.run()
+    assert ran.settings.gateway.timeout == 3.0
+    said = capsys.readouterr().err
+    assert "[stages.embed] timeout = 30s is more than [gateway] timeout = 3s" in said
 
 
 def test_the_default_wait_is_a_flag(ran: Ran) -> None:
@@ -137,6 +176,18 @@ def test_impossible_arguments_are_refused_at_once(arguments: dict[str, Any], sai
 @pytest.mark.parametrize("worker", [object(), dict, "Embed"])
 def test_a_worker_is_a_class_of_ours(worker: Any) -> None:
     with pytest.raises(TypeError, match=r"must be a subclass of mesh\.Worker"):
+        Server([]).append_worker(worker)
+
+
+@pytest.mark.parametrize(
+    ("worker", "said"),
+    [
+        (Missing, r"Missing has no forward; write"),
+        (Waiting, r"Waiting.forward \(test_mesh_server.py:\d+\) is an `async def`"),
+    ],
+)
+def test_a_class_that_could_serve_nothing_is_refused(worker: type[Worker], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
         Server([]).append_worker(worker)
 
 

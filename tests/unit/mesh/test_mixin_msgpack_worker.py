@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,7 +49,24 @@ def test_nested_claims_are_refused_before_they_take_memory() -> None:
         Echo().deserialize(body)
 
 
-@pytest.mark.parametrize("value", [{1, 2}, 2**70, "\ud800"])
-def test_what_msgpack_can_not_express_is_an_encoding_error(value: object) -> None:
-    with pytest.raises(EncodingError, match="written as msgpack"):
+class Greedy:
+    def model_dump(self, mode: str) -> Any:
+        raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [([2**70], r"value\[0\] is"), ({"a": "\ud800"}, r'value\["a"\] is text'), (1j, "a complex")],
+)
+def test_what_msgpack_can_not_express_is_an_encoding_error(value: object, said: str) -> None:
+    with pytest.raises(EncodingError, match=f"written as msgpack: .*{said}"):
         Echo().serialize(value)
+
+
+def test_everyday_values_are_written_as_with_json_but_nan_is_kept() -> None:
+    worker = Echo()
+    body = worker.serialize({"a": np.arange(2), "b": np.float32(0.5), "c": {3}, "d": Path("/x")})
+    assert worker.deserialize(body) == {"a": (0, 1), "b": 0.5, "c": (3,), "d": "/x"}
+    with pytest.raises(MemoryError):
+        worker.serialize(Greedy())
+    assert math.isnan(worker.deserialize(worker.serialize(math.nan)))

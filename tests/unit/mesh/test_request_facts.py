@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mesh.errors import EncodingError
 from mesh.messages import Meta, Task
-from mesh.request_facts import Reply, RequestFacts, Requests
+from mesh.request_facts import Reply, RequestFacts, Requests, check_header
 
 META = Meta("PUT", "/infer", "a=1", (("Accept", "text/plain"), ("X-A", "b")))
 
@@ -40,11 +42,45 @@ def test_a_status_that_cannot_be_is_refused(status: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"headers": {"A": 1}}, {"headers": {1: "a"}}, {"content_type": 5}]
+    "wrong",
+    [
+        {"headers": {"A": True}},
+        {"headers": {"A": b"x"}},
+        {"headers": {1: "a"}},
+        {"headers": [("A", "b")]},
+        {"content_type": 5},
+    ],
 )
 def test_headers_and_content_type_are_texts(wrong: dict[str, Any]) -> None:
-    with pytest.raises(EncodingError, match="are texts, not"):
+    with pytest.raises(EncodingError, match="texts, not"):
         Reply(1, **wrong)
+
+
+@pytest.mark.parametrize("status", [HTTPStatus.CREATED, np.int64(201), np.uint8(201)])
+def test_any_whole_number_is_a_status(status: Any) -> None:
+    reply = Reply(1, status=status)
+    assert (type(reply.status), reply.status) == (int, 201)
+
+
+def test_numbers_in_headers_become_text() -> None:
+    reply = Reply(1, headers={"X-Count": 3, "X-Rows": np.int32(4), "X-Name": np.str_("a")})  # type: ignore[dict-item]
+    assert reply.headers == {"X-Count": "3", "X-Rows": "4", "X-Name": "a"}
+    assert {type(value) for value in reply.headers.values()} == {str}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("X Y", "a", "malformed name"),
+        ("X", "a\r\nB: c", "forbidden characters"),
+        ("X", "\u20ac", "forbidden characters"),
+        ("Content-Length", "5", "belongs to the gateway"),
+    ],
+)
+def test_a_header_that_would_break_the_answer_is_refused(name: str, value: str, said: str) -> None:
+    check_header("X-Fine", "a")
+    with pytest.raises(EncodingError, match=said):
+        check_header(name, value)
 
 
 def test_a_reply_keeps_what_it_was_given() -> None:

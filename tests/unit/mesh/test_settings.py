@@ -10,12 +10,14 @@ import pytest
 from mesh.errors import SettingsError
 from mesh.settings import (
     DEFAULT_BIND,
+    DEFAULT_TIMEOUT,
     PAGES,
     Fault,
     GatewaySettings,
     MeshSettings,
     StageSettings,
     WorkerSource,
+    fitting_timeout,
     refuse_unknown,
 )
 
@@ -90,6 +92,38 @@ def test_who_feeds_whom() -> None:
 def test_forward_limits() -> None:
     mesh = described(stages={"read": replace(READ, timeout=0.5), "embed": EMBED})
     assert (mesh.forward_limit("read"), mesh.forward_limit("embed")) == (0.5, 3.0)
+
+
+def stage_of(name: str, timeout: float | None) -> StageSettings:
+    return StageSettings(name, worker="m:C", timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    ("timeouts", "routes", "fitting"),
+    [
+        ({"a": None}, {"/x": ("a",)}, DEFAULT_TIMEOUT),
+        ({"a": 1.0}, {"/x": ("a",)}, DEFAULT_TIMEOUT),
+        ({"a": 30.0}, {"/x": ("a",)}, 60.0),
+        ({"a": 30.0, "b": 10.0, "c": None}, {"/x": ("a", "c"), "/y": ("b", "a")}, 80.0),
+        ({"a": 30.0}, {}, DEFAULT_TIMEOUT),
+        ({"a": 30.0}, {"/x": ("wrong",)}, DEFAULT_TIMEOUT),
+    ],
+)
+def test_a_request_has_time_for_the_stages_of_the_longest_route(
+    timeouts: dict[str, float | None], routes: dict[str, tuple[str, ...]], fitting: float
+) -> None:
+    stages = {name: stage_of(name, seconds) for name, seconds in timeouts.items()}
+    assert fitting_timeout(stages, routes) == fitting
+
+
+def test_timeouts_that_contradict_each_other_are_a_warning() -> None:
+    slow = StageSettings("slow", worker="m:C", timeout=30.0, max_batch_size=4, max_wait_time=3.0)
+    made = MeshSettings(stages={"slow": slow}, routes={"/x": ("slow",)})
+    first, second = made.warnings()
+    assert first.startswith("[stages.slow] timeout = 30s is more than [gateway] timeout = 3s")
+    assert second.startswith("[stages.slow] max_wait_time = 3s reaches [gateway] timeout = 3s")
+    fine = StageSettings("fine", worker="m:C", timeout=3.0, max_wait_time=5.0)
+    assert MeshSettings(stages={"fine": fine}, routes={"/x": ("fine",)}).warnings() == []
 
 
 def test_where_gateways_are_found() -> None:

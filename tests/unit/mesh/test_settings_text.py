@@ -91,6 +91,24 @@ def test_files_that_say_too_little(text: str, said: str) -> None:
         read(text)
 
 
+def test_a_request_has_time_for_its_stages_unless_somebody_says_how_long() -> None:
+    text = '[stages.a]\nworker = "m:A"\ntimeout = "20s"\n[routes]\n"/x" = ["a"]\n'
+    draft = Draft("mesh.toml")
+    draft.add_toml(text)
+    assert draft.build().gateway.timeout == 40.0
+    draft.add_environment({"MESH_GATEWAY_TIMEOUT": "25s"})
+    assert draft.build().gateway.timeout == 25.0
+
+
+def test_variables_of_mosec_are_answered_with_ours() -> None:
+    said = Draft().add_environment({"MOSEC_TIMEOUT": "5000", "MOSEC_X": "1", "MOSEC": "1"})
+    assert said == [
+        "the variable MOSEC_TIMEOUT is mosec's and is not read here; set MESH_GATEWAY_TIMEOUT, "
+        "such as 3000ms",
+        "the variable MOSEC_X is mosec's and is not read here",
+    ]
+
+
 def test_the_environment_wins_over_the_file() -> None:
     draft = drafted(WHOLE)
     environment = {

@@ -75,8 +75,30 @@ def test_answers_are_compact_json() -> None:
 
 
 def test_what_json_can_not_express_is_an_encoding_error() -> None:
-    with pytest.raises(EncodingError, match=r"it holds a numpy.ndarray; convert it"):
-        Echo().serialize(np.zeros(2))
+    with pytest.raises(EncodingError, match=r"value\[1\] is a complex; send"):
+        Echo().serialize([1, 1j])
+
+
+class Page(Echo):
+    resp_mime_type = "text/html; charset=utf-8"
+
+
+class Picture(Echo):
+    resp_mime_type = "image/png"
+
+
+def test_the_content_type_says_what_texts_and_bytes_become() -> None:
+    assert Page().serialize("gr\u00fcn") == "gr\u00fcn".encode()
+    assert Page().serialize(np.str_("a")) == b"a"
+    assert Picture().serialize(b"\x89PNG") == b"\x89PNG"
+    assert Picture().serialize(bytearray(b"\x89")) == b"\x89"
+    assert bytes(Picture().serialize(memoryview(b"\x89"))) == b"\x89"
+    assert Page().serialize({"a": 1}) == b'{"a":1}'
+    assert Echo().serialize("a") == b'"a"'
+    with pytest.raises(EncodingError, match=r"bytes, which are no JSON; say what they are with"):
+        Echo().serialize(b"a")
+    with pytest.raises(EncodingError, match="not valid Unicode"):
+        Page().serialize("\ud800")
 
 
 def test_values_travel_between_stages() -> None:

@@ -1,0 +1,86 @@
+"""A service that is started to see that it can be: every replica loads, runs its examples, ends."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from mesh.child import Command
+from mesh.processes import Callbacks
+from mesh.schema import split_http
+from mesh.settings import MeshSettings
+from mesh.supervisor import Slot
+
+_HEAD = ("stage", "replica", "loaded in", "examples", "which took")
+
+
+class DryRun:
+    """The `Callbacks` of a service, and what its replicas say of their start.
+
+    Args:
+        service: whose callbacks these are.
+        show: prints a line.
+
+    Attributes:
+        stop: asks the loop for the end; set before it runs.
+        complete: every process was ready.
+    """
+
+    def __init__(self, service: Callbacks, show: Callable[[str], None]) -> None:
+        self._service, self._show = service, show
+        self._reports: dict[Slot, Mapping[str, Any]] = {}
+        self.stop: Callable[[], None] = lambda: None
+        self.complete = False
+
+    def command(self, slot: Slot) -> Command:
+        """As the service has it."""
+        return self._service.command(slot)
+
+    def heard(self, slot: Slot, words: dict[str, Any]) -> None:
+        """Keep what a replica says of its start."""
+        if words.get("event") == "ready" and not slot.is_gateway:
+            self._reports[slot] = words.get("report", {})
+        self._service.heard(slot, words)
+
+    def exited(self, slot: Slot, pid: int, code: int, signal: int) -> None:
+        """As the service has it."""
+        self._service.exited(slot, pid, code, signal)
+
+    def announce(self) -> None:
+        """Everything works: say so, and end it."""
+        self.complete = True
+        for line in report_lines(self._reports):
+            self._show(line)
+        self.stop()
+
+    def close_http(self) -> None:
+        """As the service has it."""
+        self._service.close_http()
+
+
+def apart(settings: MeshSettings) -> MeshSettings:
+    """The same service beside one that runs already: with none of its addresses."""
+    host, _ = split_http(settings.gateway.http)
+    shown = f"[{host}]" if ":" in host else host
+    stages = {
+        name: dataclasses.replace(one, feed="", advertise="")
+        for name, one in settings.stages.items()
+    }
+    gateway = dataclasses.replace(settings.gateway, http=f"{shown}:0", bind="", processes=1)
+    return dataclasses.replace(settings, gateway=gateway, stages=stages, gateways=())
+
+
+def report_lines(reports: Mapping[Slot, Mapping[str, Any]]) -> Iterable[str]:
+    """A table of how each replica started, for people."""
+    rows = [_HEAD, *(_row(slot, reports[slot]) for slot in sorted(reports))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _row(slot: Slot, report: Mapping[str, Any]) -> Sequence[str]:
+    count = report.get("examples", 0)
+    took = f"{report.get('ran', 0.0):.2f} s" if count else "-"
+    loaded = f"{report.get('loaded', 0.0):.2f} s"
+    return slot.stage, str(slot.number), loaded, str(count) if count else "none", took
