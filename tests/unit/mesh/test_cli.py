@@ -246,6 +246,7 @@ class Output(io.StringIO):
 
 class Input:
     buffer = io.BytesIO(b'"piped"')
+    closed = False
 
 
 def test_call(monkeypatch: pytest.MonkeyPatch, url: str, folder: Path) -> None:

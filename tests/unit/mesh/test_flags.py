@@ -93,7 +93,7 @@ def test_a_flag_with_a_settings_name_works_or_is_refused_or_is_anybodys(
     if flag.removeprefix("--") in flags._ANYBODYS:
         assert parse_flags([f"{flag}=x"]).values == {}
         return
-    if flag in {one.flag for _, one in flags._flagged()}:
+    if flag in flags._parser().format_usage():
         return
     with pytest.raises(SystemExit) as caught:
         parse_flags([f"{flag}=x"])
