@@ -135,14 +135,14 @@ class Absent(BasePage):
         page = self.page
         path = heads.path_of(page.target).decode("latin-1")
         if page.method == b"OPTIONS" and (page.allow or path == "*"):
-            self.tell_methods([*([] if page.allow else ["GET", "HEAD"]), "POST", "OPTIONS"])
+            own = [] if page.allow else ["GET", "HEAD"]  # of the server as a whole
+            self.tell_methods([*own, "POST", "OPTIONS"])
         elif page.allow:
             self.set_header("Allow", f"{page.allow}, OPTIONS")
             how = directions.call(self.request.host, path)
             self.fail("method_not_allowed", f"inference takes {page.allow}, for example: {how}")
         else:
-            text = directions.not_found(path, self.view.routes(), PAGES)
-            self.fail("not_found", text)
+            self.fail("not_found", directions.not_found(path, self.view.routes(), PAGES))
 
 
 class Root(BasePage):

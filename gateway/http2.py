@@ -105,11 +105,7 @@ class Http2Connection(Intake):
         self.shared.leave(self)
 
     def eof_received(self) -> bool:
-        """The client will send nothing more; what it has asked for is answered, then it is over.
-
-        Returns:
-            Whether the transport stays open, for those answers.
-        """
+        """The client sends nothing more: answer what it asked for; says whether it stays open."""
         for stream in list(self.streams.values()):
             if stream.reading or stream.over:
                 self._drop(stream)
