@@ -20,7 +20,7 @@ from mesh.failure_text import is_ours, users_frame
 from mesh.lifeline import Lifeline, kill_group
 from mesh.log import get_logger
 
-EARLIER = 0.5  # seconds before the parent's limit; half of it at most
+EARLIER = 1.0  # seconds before the parent's limit; a quarter of it at most
 
 
 class StartWatch:
@@ -49,7 +49,7 @@ class StartWatch:
         self._thread.join()
 
     def _wait(self) -> None:
-        left = self._limit - process_age() - min(EARLIER, self._limit / 2)
+        left = self._limit - process_age() - min(EARLIER, self._limit / 4)
         if self._lifeline.settled.wait(max(0.0, left)):
             return
         frame = sys._current_frames().get(self._main)

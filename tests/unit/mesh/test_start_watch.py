@@ -4,7 +4,7 @@ import threading
 import time
 
 from mesh.lifeline import Lifeline
-from mesh.process.start_watch import EARLIER, StartWatch, process_age
+from mesh.process.start_watch import StartWatch, process_age
 
 
 class Told(Lifeline):
@@ -20,7 +20,7 @@ class Told(Lifeline):
 
 def test_a_start_that_takes_too_long_is_ended_and_named(caplog):
     lifeline, over = Told(), threading.Event()
-    watch = StartWatch(process_age() + EARLIER, lifeline, over.set)
+    watch = StartWatch(process_age() + 0.1, lifeline, over.set)
     watch.begin()
     assert over.wait(60)  # as a model's constructor that does not return
     watch.end()
