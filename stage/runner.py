@@ -474,11 +474,10 @@ def _refuse_unfinished(result: object) -> None:
         return
     if not isinstance(result, AsyncGeneratorType):
         result.close()  # type: ignore[attr-defined]  # or Python warns that it was never awaited
-    kind = type(result).__name__
-    advice = "make it a list" if isinstance(result, GeneratorType) else "await it inside of forward"
-    raise ServerError(
-        f"forward returned a {kind.replace('_', ' ')}; {advice}, or return the result"
-    )
+    kind = type(result).__name__.replace("_", " ")
+    article = "an" if kind[0] == "a" else "a"
+    advice = "await it" if isinstance(result, CoroutineType) else "make a list of it"
+    raise ServerError(f"forward returned {article} {kind}; {advice} inside of forward")
 
 
 def _checked(buffer: object, method: str) -> Buffer:

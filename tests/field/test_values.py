@@ -177,7 +177,7 @@ def test_nan_and_infinity_are_null(client):
         ("deep", "nested too deeply"),
         ("bytes", "the result is bytes, which are no JSON; say what they are with resp_mime_type"),
         ("coroutine", "forward returned a coroutine; await it inside of forward"),
-        ("generator", "forward returned a generator; make a list of it"),
+        ("generator", "forward returned a generator; make a list of it inside"),
         ("split", "a worker set the header Location to a value with forbidden characters"),
     ],
 )
