@@ -26,19 +26,21 @@ from gateway.inference import Desk, InferenceRoute
 from gateway.listener import HttpServer
 from gateway.siblings import Siblings
 from gateway.union import packed, united
+from gateway.web.access_log import AccessLog
 from mesh.addresses import bracketed
 from mesh.crowd import Seat
 from mesh.front import cannot_listen, inherited, shared_crowd
 from mesh.instructions import Identity
 from mesh.lifeline import Lifeline
 from mesh.links import Links
-from mesh.log import get_logger
+from mesh.log import get_logger, get_output
 from mesh.memory import keep_freed
 from mesh.messages import Role
 from mesh.metrics import Levels, Metrics
 from mesh.node import Node
 from mesh.process_settings import GatewayProcess
 from mesh.security import Keys
+from mesh.settings import GatewaySettings
 from mesh.sockets import ZmqNetwork
 
 _log = get_logger()
@@ -102,7 +104,7 @@ class Gateway:
             make_app(self, settings.compression),
             Limits(max_body=settings.max_body),
             coded=settings.compression,
-            access_log=settings.access_log,
+            access=_access_log(settings),
             refused=self._refused,
         )
         self._siblings = self._among_siblings() if settings.processes > 1 else None
@@ -307,6 +309,14 @@ class Gateway:
             is_open=self._http.is_open,
             draining=self.draining,
         )
+
+
+def _access_log(settings: GatewaySettings) -> AccessLog | None:
+    if not settings.access_log:
+        return None
+    return AccessLog(
+        get_output(), health=settings.access_log_health, query=settings.access_log_query
+    )
 
 
 def _seat(process: GatewayProcess) -> Seat:

@@ -9,10 +9,10 @@ import os
 import sys
 from pathlib import Path
 
+from mesh import log
 from mesh.board import SIZE, Board
 from mesh.errors import MeshError
 from mesh.lifeline import Lifeline, kill_group
-from mesh.log import configure, get_logger
 from mesh.process_settings import ReplicaProcess
 from stage.server import serve
 
@@ -26,14 +26,17 @@ def main() -> int:
     parser.add_argument("--board-fd", type=int)
     arguments = parser.parse_args()
     process = ReplicaProcess.from_json(json.loads(arguments.settings.read_text()))
-    configure(process.log_level, f"{process.stage.name}/{process.worker_id}")
+    source = f"{process.stage.name}/{process.worker_id}"
+    log.configure(process.log_level, source, form=process.log_format)
+    log.take_over()
+    log.serve_worker()
     lifeline = Lifeline(arguments.ready_fd, arguments.parent_fd, process.run_folder)
     lifeline.watch(process.grace)
     try:
         serve(process, lifeline, _board(arguments.board_fd))
     except MeshError as error:
         if arguments.ready_fd is None:  # otherwise the parent says it, once
-            get_logger().error("%s", error)
+            log.get_logger().error("%s", error)
         lifeline.failed(str(error))
         return 3
     finally:

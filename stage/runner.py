@@ -98,6 +98,14 @@ class Runner:
         self.tasks: Sequence[Task] = ()
         self.done: list[ItemOutcome] = []
         self.interruptible = False
+        self._current: Sequence[Task] = ()  # what is computed
+
+    def in_hand(self) -> list[str]:
+        """Ids of the requests that are computed now, none between batches; from any thread."""
+        batch, done = self._current, len(self.done)
+        if not self._batching:  # one by one
+            batch = batch[done : done + 1]
+        return [facts.id for facts in Requests(batch, time.monotonic)]
 
     def warm_up(self) -> None:
         """Run the worker's `multi_examples`, or else its `example`, as they are.
@@ -137,7 +145,9 @@ class Runner:
             they have taken `LONG`, the rest is left for `give_up`.
         """
         self._board.begin(tasks, time.monotonic(), singly=not self._batching)
+        self._current = tasks
         outcomes = self._run_together(tasks) if self._batching else self._run_singly(tasks)
+        self._current = ()
         self._board.end()  # not if the worker ends the process: then they are suspects
         if not self._batching:
             return outcomes

@@ -17,7 +17,7 @@ from mesh.instructions import Identity
 from mesh.lifeline import Lifeline
 from mesh.links import Links
 from mesh.loading import explain, load
-from mesh.log import get_logger
+from mesh.log import get_logger, tell_requests
 from mesh.memory import keep_freed
 from mesh.messages import Role, StageFacts
 from mesh.process_settings import ReplicaProcess
@@ -43,6 +43,7 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
     settings = process.stage
     worker = construct(process)
     runner = Runner(worker, batching=settings.max_batch_size > 1, log=_log, board=board)
+    tell_requests(runner.in_hand)
     runner.warm_up()
     gc.collect()
     gc.freeze()  # model and libraries live for ever: no collection need look at them again
