@@ -188,6 +188,7 @@ FOREIGN_NAMES = {
     "deserialize_ipc.data": "the same",
     "gateway/pages.py:context": "tornado's HTTPConnection",
     "mesh/sockets.py:_context": "ZeroMQ",
+    "handlers": "logging.Logger",
 }
 
 

@@ -54,8 +54,10 @@ def json_line(line: Line) -> bytes:
         "source": line.source,
         "message": line.message,
     }
-    for key, value in line.fields.items():
-        record[f"{key}_" if key in _OURS else key] = value
+    fields = line.fields
+    if not _OURS.isdisjoint(fields):
+        fields = {f"{key}_" if key in _OURS else key: value for key, value in fields.items()}
+    record.update(fields)
     if line.trace:
         record["traceback"] = line.trace
     return _encoded(record) + b"\n"

