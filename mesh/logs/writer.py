@@ -99,9 +99,9 @@ class Writer:
                 self._full = True
                 self._drop("nobody read the log")
                 return
-            rest: Buffer | None = line
             if self._dropped or self._torn:
-                rest = line = self._announced(line)
+                line = self._announced(line)
+            rest: Buffer | None = line
             if self._thread is None and not self._kept and self._send is not None:
                 rest = self._attempt(line, self._send)
             if rest is not None:
@@ -112,7 +112,6 @@ class Writer:
         lead = b"\n" if self._torn else b""
         if self._dropped:
             lead += self._notice(self._dropped, self._why)
-        self._dropped, self._torn = 0, False
         return lead + line
 
     def _attempt(self, line: bytes, send: Callable[[Buffer], int]) -> Buffer | None:
@@ -128,6 +127,8 @@ class Writer:
                 self._send = None
                 return line
             self._fail(error, torn=sent > 0)
+        else:
+            self._dropped, self._torn = 0, False
         return None
 
     def _fail(self, error: OSError, *, torn: bool) -> None:
@@ -140,6 +141,7 @@ class Writer:
         self._why = why
 
     def _keep(self, line: Buffer) -> None:
+        self._dropped, self._torn = 0, False  # what there was to say of them is in it
         self._kept.append(line)
         self._size += len(line)
         if self._thread is None:
@@ -170,8 +172,7 @@ class Writer:
         with self._lock:
             if self._full and self._size <= self._limit // 2:
                 self._full = False
-                self._kept.append(self._announced(b""))
-                self._size += len(self._kept[-1])
+                self._keep(self._announced(b""))
             if self._kept:
                 return self._kept.popleft()
             self._thread = None

@@ -418,7 +418,9 @@ def test_refusals_are_logged_for_what_they_refuse() -> None:
     }
     for request, expected in requests.items():
         inference = Inference(at_once=True)
-        common = shared(inference, access=lambda t, _: logged.append((t.method, t.target, t.status)))
+        common = shared(
+            inference, access=lambda t, _: logged.append((t.method, t.target, t.status))
+        )
         connection, _ = connect(common)
         connection.data_received(request[:40])
         connection.data_received(request[40:])
