@@ -12,9 +12,9 @@ from pathlib import Path
 import uvloop
 
 from gateway.server import Gateway
+from mesh import log
 from mesh.errors import MeshError
 from mesh.lifeline import Lifeline
-from mesh.log import configure, get_logger
 from mesh.orphans import FIRST
 from mesh.process.streams import open_missing_streams
 from mesh.process_settings import GatewayProcess
@@ -30,7 +30,9 @@ def main() -> int:
     arguments = parser.parse_args()
     process = GatewayProcess.from_json(json.loads(arguments.settings.read_text()))
     several = process.gateway.processes > 1
-    configure(process.log_level, f"gateway/{process.number}" if several else "gateway")
+    source = f"gateway/{process.number}" if several else "gateway"
+    log.configure(process.log_level, source, form=process.log_format)
+    log.take_over()
     if os.getpid() == FIRST:  # it has no children of its own: the kernel shall take in others' ends
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     lifeline = Lifeline(arguments.ready_fd, arguments.parent_fd, process.run_folder)
@@ -39,7 +41,7 @@ def main() -> int:
         uvloop.run(_serve(process, lifeline))
     except MeshError as error:
         if arguments.ready_fd is None:  # otherwise the parent says it, once
-            get_logger().error("%s", error)
+            log.get_logger().error("%s", error)
         lifeline.failed(str(error))
         return 3
     finally:

@@ -46,6 +46,10 @@ class Route(Protocol):
     """What the wire needs to know of an HTTP path that leads to stages."""
 
     @property
+    def endpoint(self) -> str:
+        """The path itself, as metrics and the access log name it."""
+
+    @property
     def wants_meta(self) -> bool:
         """Whether a worker of the route asked for the request's method, query and headers."""
 
@@ -102,12 +106,20 @@ class Turn(Protocol):
         """Such as ``b"POST"``."""
 
     @property
+    def route(self) -> Route | None:
+        """What the path led to, if that is inference."""
+
+    @property
     def status(self) -> int:
         """Of the answer, 0 before there is one."""
 
     @property
     def sent(self) -> int:
         """Bytes of the answer."""
+
+    @property
+    def timing(self) -> bytes:
+        """The answer's ``Server-Timing``, empty where it has none."""
 
     def admit(self, nbytes: int) -> bytes | None:
         """Find room for a body of `nbytes` bytes that is still to come, or say why there is none.
@@ -259,6 +271,13 @@ class Exchange:
         """Bytes of the answer, its head included."""
         answer, rest = self._answer or (b"", None)
         return len(answer) + len(rest or b"")
+
+    @property
+    def timing(self) -> bytes:
+        """The answer's ``Server-Timing``, empty where it has none."""
+        answer = self._answer[0] if self._answer else b""
+        head = answer[: answer.find(b"\r\n\r\n")]
+        return head.partition(b"\r\nServer-Timing: ")[2].partition(b"\r\n")[0]
 
     def writable(self) -> None:
         """An exchange writes all at once: nothing waits for room."""

@@ -28,7 +28,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 
 from gateway.exchange import CLOSE, Turn
 from gateway.pages import Origin, Page
-from gateway.shared import Room, Shared
+from gateway.shared import CLIENT_GONE, Room, Shared
 from gateway.tunnel import Tunnel
 from gateway.web.half_close import HalfClosed
 from mesh.messages import Buffer
@@ -152,7 +152,7 @@ class Lane(asyncio.Protocol):
         while pending and not self.choked and pending[0].flush(self.transport):
             turn = pending.pop(0)
             if self._shared.access is not None:
-                self._shared.access(turn)
+                self._shared.access(turn, self.origin.remote_ip)
             if turn.connection is CLOSE:
                 self._farewell()
                 return
@@ -183,6 +183,8 @@ class Lane(asyncio.Protocol):
         self._drop()
         pending, self.pending = self.pending, []
         for turn in pending:
+            if self._shared.access is not None:
+                self._shared.access(turn, self.origin.remote_ip, CLIENT_GONE)
             turn.lost()
 
     def _drop(self) -> None:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import resource
 import secrets
 import socket
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from time import monotonic
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from gateway.acceptor import Acceptor
 from gateway.doorway import Doorway
-from gateway.exchange import Inference, Limits, Turn
-from gateway.shared import Shared
+from gateway.exchange import Inference, Limits
+from gateway.shared import Access, Shared
 from mesh.crowd import Seat
 from mesh.log import get_logger
 
-_access = logging.getLogger("mesh.access")
 _log = get_logger()
 NOTICE = 0.1  # seconds for which a server that has nothing left to do can still be asked
 _LOOK = 0.02  # seconds between looks whether those that were here are gone
@@ -39,7 +36,7 @@ class HttpServer:
         application: answers all others, in tornado's terms.
         limits: what clients may do.
         coded: whether clients may compress, which `inference` must then be able to undo.
-        access_log: whether each answered request becomes a line of the logger ``mesh.access``.
+        access: writes the access log, if there is one.
         refused: called with code, message and id of each request that the wire itself refused.
 
     Example:
@@ -59,19 +56,17 @@ class HttpServer:
         limits: Limits | None = None,
         *,
         coded: bool = False,
-        access_log: bool = False,
+        access: Access | None = None,
         refused: Callable[[str, str, bytes], None] | None = None,
     ) -> None:
         """Only assigns; `start` acts."""
-        if access_log:  # asked for by a flag of its own, whatever the level of other lines
-            _access.setLevel(logging.INFO)
         self._shared = Shared(
             inference=inference,
             application=application,
             limits=limits or Limits(),
             boot=secrets.token_hex(4),
             coded=coded,
-            access=_log_answer if access_log else None,
+            access=access,
             refused=refused,
             parted=self._parted,
         )
@@ -208,16 +203,3 @@ def fitted(limits: Limits, descriptors: int) -> Limits:
         why = "a process may have %d open files (ulimit -n)"
         _log.warning("only %d client connections are taken: " + why, room, descriptors)
     return replace(limits, connections=room)
-
-
-def _log_answer(turn: Turn) -> None:
-    """One line of the access log."""
-    _access.info(
-        "%s %s %d %d bytes %.2f ms %s",
-        turn.method.decode("latin-1") or "-",
-        turn.target.decode("latin-1") or "-",
-        turn.status,
-        turn.sent,
-        (monotonic() - turn.arrived) * 1000,
-        (turn.request_id or b"-").decode("latin-1"),
-    )

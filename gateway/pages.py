@@ -80,8 +80,9 @@ class Page(httputil.HTTPConnection):
         sent: bytes of the answer, its head included.
     """
 
-    # Not an inference request, and nobody's route.
+    # Not an inference request, and nobody's route; no stage computed anything.
     route: Final = None
+    timing: Final = b""
 
     def __init__(self, link: PageLink, method: bytes, target: bytes, connection: bytes) -> None:
         """Made when a head is complete; `describe` tells the rest."""

@@ -28,19 +28,21 @@ from gateway.listener import HttpServer
 from gateway.requests.failure_log import FailureLog
 from gateway.siblings import Siblings
 from gateway.union import packed, united
+from gateway.web.access_log import AccessLog
 from mesh.addresses import bracketed
 from mesh.crowd import Seat
 from mesh.front import cannot_listen, inherited, shared_crowd
 from mesh.instructions import Identity
 from mesh.lifeline import Lifeline
 from mesh.links import Links
-from mesh.log import get_logger
+from mesh.log import get_logger, get_output
 from mesh.memory import keep_freed
 from mesh.messages import Role
 from mesh.metrics import Levels, Metrics
 from mesh.node import Node
 from mesh.process_settings import GatewayProcess
 from mesh.security import Keys
+from mesh.settings import GatewaySettings
 from mesh.sockets import ZmqNetwork
 
 _log = get_logger()
@@ -108,7 +110,7 @@ class Gateway:
             make_app(self, settings.compression),
             Limits(max_body=settings.max_body),
             coded=settings.compression,
-            access_log=settings.access_log,
+            access=_access_log(settings),
             refused=self._refused,
         )
         self._siblings = self._among_siblings() if settings.processes > 1 else None
@@ -329,6 +331,14 @@ class Gateway:
 
 def _later(seconds: float, call: Callable[[], None]) -> object:
     return asyncio.get_running_loop().call_later(seconds, call)
+
+
+def _access_log(settings: GatewaySettings) -> AccessLog | None:
+    if not settings.access_log:
+        return None
+    return AccessLog(
+        get_output(), health=settings.access_log_health, query=settings.access_log_query
+    )
 
 
 def _seat(process: GatewayProcess) -> Seat:

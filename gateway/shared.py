@@ -15,6 +15,7 @@ from gateway.exchange import Inference, Limits, Turn
 # Heads remembered at most, and bytes of each: 2 MB in all.
 _MOST: Final = 1024
 _LONGEST: Final = 2048
+CLIENT_GONE: Final = answers.row("client_gone").status
 # A body that is declared to be at least this long needs room before any of it is looked at.
 LARGE: Final = 64 * 1024
 
@@ -58,6 +59,13 @@ class Guest(Protocol):
         """Close at once."""
 
 
+class Access(Protocol):
+    """Writes the access log."""
+
+    def __call__(self, turn: Turn, client: str, status: int = 0) -> None:
+        """A request is over."""
+
+
 @dataclass(slots=True)
 class Shared:
     """One object for all connections of a server, so that each of them stays small.
@@ -68,7 +76,8 @@ class Shared:
         limits: what clients may do.
         boot: random, so that ids which the wire gives are never given again.
         coded: whether clients may compress: the inference then looks at `Exchange.codings`.
-        access: called with every answered request, if there is an access log.
+        access: called with every request that was answered or lost, its client's address and the
+            status if it is not the answer's, if there is an access log.
         refused: called with code, message and id of each request that the wire itself refused.
         parted: called when a connection has gone.
         guests: the connections that are open.
@@ -86,7 +95,7 @@ class Shared:
     limits: Limits
     boot: str
     coded: bool = False
-    access: Callable[[Turn], None] | None = None
+    access: Access | None = None
     refused: Callable[[str, str, bytes], None] | None = None
     parted: Callable[[], None] | None = None
     guests: set[Guest] = field(default_factory=set)

@@ -18,7 +18,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from gateway import answers, heads
 from gateway.exchange import Exchange, Refusal, Turn, Writer
 from gateway.pages import Origin, Page, turn_for
-from gateway.shared import Room, Shared
+from gateway.shared import CLIENT_GONE, Room, Shared
 from gateway.tunnel import Tunnel
 from mesh.messages import Buffer
 
@@ -285,7 +285,7 @@ class Stream:
         if self.pending and self.pending[0].flush(self):
             turn = self.pending.pop()
             if self._shared.access is not None:
-                self._shared.access(turn)
+                self._shared.access(turn, self.origin.remote_ip)
             self._finished = True
             self._carrier.due(self)
 
@@ -365,6 +365,8 @@ class Stream:
         self._unsent = 0
         pending, self.pending = self.pending, []
         for turn in pending:
+            if self._shared.access is not None:
+                self._shared.access(turn, self.origin.remote_ip, CLIENT_GONE)
             turn.lost()
 
     def _drop(self) -> None:

@@ -1,95 +1,221 @@
 """Logging to stderr: text for people on a terminal, one JSON object per line for machines.
 
-One line per event in a process's life; none per request. Users' workers log through the same
-`get_logger`, so that their lines look like ours.
+One line per event in a process's life; none per request unless the access log is on. Users' workers
+log through `logging` as anywhere, or through the same `get_logger` as we do; what they print goes
+the same way. Nothing here ever waits for whoever reads the log. What docs/logging.md promises is
+kept by the modules of `mesh.logs`.
 """
 
 from __future__ import annotations
 
-import json
+import atexit
+import functools
+import io
 import logging
+import os
 import sys
-import time
-from typing import TextIO
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TextIO
 
-_OTHERS = ("asyncio", "tornado")
-_NAME = "mesh"
-_COLOURS = {"warning": "\033[33m", "error": "\033[31m", "critical": "\033[31m"}
+from mesh.logs.loggers import Output, Sink, colour_wanted, get_logger
+from mesh.logs.streams import Printed, printed
+from mesh.logs.writer import Target, Writer, flush
+
+__all__ = ["configure", "flush", "get_logger", "get_output", "reset", "take_over", "tell_requests"]
+
+AUTO: Final = "auto"
+TEXT: Final = "text"
+JSON: Final = "json"
+FORMATS: Final = (AUTO, TEXT, JSON)
+_OTHERS: Final = ("asyncio", "tornado")
+_STDOUT: Final = 1
 
 
-def get_logger() -> logging.Logger:
-    """The logger of this process, for our lines and for those of a user's worker.
+class _Stream:
+    """Lines for a stream that is no descriptor: a notebook's, a test's."""
 
-    Example:
-        >>> get_logger().info("loaded %d labels", 1000)
-    """
-    return logging.getLogger(_NAME)
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, line: bytes, /) -> None:
+        try:
+            self._stream.write(line.decode("utf-8", "replace"))
+            self._stream.flush()
+        except (OSError, ValueError):
+            return  # closed, or its reader is gone
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
-def configure(level: str, source: str = "", stream: TextIO | None = None) -> None:
+class _Log:
+    """What this process's log is made of."""
+
+    def __init__(self) -> None:
+        self.output: Output | None = None
+        self.level = "info"
+        self.targets: list[Target] = []
+        self.streams: dict[str, Printed] = {}
+        self.before: dict[str, Any] = {}  # the streams that ours stand for; they own 1 and 2
+
+
+_log: Final = _Log()
+
+
+def configure(level: str, source: str = "", stream: TextIO | None = None, form: str = AUTO) -> None:
     """Send this process's log lines to a stream; calling it again replaces what was set.
 
     Args:
-        level: ``debug``, ``info``, ``warning`` or ``error``.
+        level: ``debug``, ``info``, ``warning``, ``error`` or ``critical``.
         source: who speaks, e.g. ``gateway`` or ``embed/1``; stands in every line.
-        stream: where to, stderr if not given. A terminal gets text, anything else JSON lines.
+        stream: where to, stderr if not given.
+        form: ``text``, ``json``, or ``auto``: text on a terminal, else JSON.
     """
+    reset()
     target = sys.stderr if stream is None else stream
-    output = logging.StreamHandler(target)
-    formatter = TextLines if target.isatty() else JsonLines
-    output.setFormatter(formatter(source))
-    _direct(get_logger(), output, level.upper())
+    terminal = target is not None and target.isatty()
+    as_json = form == JSON or (form == AUTO and not terminal)
+    _log.level = level
+    _log.output = Output(_target(target), source, as_json=as_json, coloured=colour_wanted(terminal))
+    sink = Sink(_log.output, ours=True)
+    _direct(get_logger(), sink, level.upper())
     for name in _OTHERS:  # what our own event loop and pages complain of has the same form
-        _direct(logging.getLogger(name), output, "WARNING")
+        _direct(logging.getLogger(name), sink, "WARNING")
 
 
-def _direct(logger: logging.Logger, output: logging.Handler, level: str) -> None:
-    for old in list(logger.handlers):
-        logger.removeHandler(old)
-    logger.addHandler(output)
+def get_output() -> Output:
+    """Where this process's records go, for those who write many; after `configure`."""
+    if _log.output is None:
+        configure(_log.level)
+    assert _log.output is not None
+    return _log.output
+
+
+def reset() -> None:
+    """Undo `configure`: our records go where those of any other logger go."""
+    for name in (None, *_OTHERS):
+        logger = logging.getLogger(name) if name else get_logger()
+        logger.handlers = [one for one in logger.handlers if not isinstance(one, Sink)]
+        logger.propagate = True
+        logger.setLevel(logging.NOTSET)
+    _log.output = None
+    for target in _log.targets:
+        target.close()
+    _log.targets.clear()
+
+
+def take_over() -> None:
+    """Put streams of ours in the place of `sys.stdout` and `sys.stderr`, for good.
+
+    In gateways and replicas, after `configure`: what is printed there leaves line by line, and
+    waits for nobody.
+    """
+    output = get_output()
+    shared = _is_same(_STDOUT, 2)
+    for fd, name in ((_STDOUT, "stdout"), (2, "stderr")):
+        old = getattr(sys, name)
+        if old is None:
+            continue  # there is no such descriptor, or it is somebody else's file by now
+        old.flush()
+        target = output.target if shared or fd == 2 else _target(old)
+        stream = printed(fd, name, output, target)
+        _log.before[name] = old
+        _log.streams[name] = stream
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)  # often put back after a redirection
+
+
+def serve_worker() -> None:
+    """Have the loggers of a user's worker write as ours do, unless he configures them himself.
+
+    In replicas, after `take_over`. Whatever he configures, `get_logger` and its like stay ours.
+    """
+    root = logging.getLogger()
+    root.handlers = [Sink(get_output(), ours=False)]
+    root.setLevel(_log.level.upper())
+    for name in _OTHERS:
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    logging.basicConfig = _giving_way(logging.basicConfig)
+
+
+def _giving_way(basic: Callable[..., None]) -> Callable[..., None]:
+    """`logging.basicConfig` does nothing where the root logger has a handler, as ours has: whoever
+    calls it means that what he says shall be so."""
+
+    @functools.wraps(basic)
+    def configured(**given: Any) -> None:
+        root = logging.getLogger()
+        if given.keys() == {"level"}:  # nothing is said of the form
+            root.setLevel(given["level"])
+            return
+        if given:
+            root.handlers = [one for one in root.handlers if not isinstance(one, Sink)]
+        basic(**given)
+
+    return configured
+
+
+def tell_requests(in_hand: Callable[[], Sequence[str]]) -> None:
+    """From now on records tell which requests are computed: `in_hand` is asked for their ids, from
+    any thread, whenever a record is written."""
+    get_output().requests = in_hand
+
+
+@atexit.register
+def _end() -> None:
+    """Write what has been begun and kept."""
+    for stream in _log.streams.values():
+        stream.lines.end()
+    flush()
+
+
+def _after_fork() -> None:
+    for stream in _log.streams.values():
+        stream.lines.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _target(stream: TextIO | None) -> Target:
+    """How to write to a stream without waiting."""
+    if stream is None:
+        return _Nowhere()
+    try:
+        target: Target = Writer(stream.fileno(), _notice)
+    except (AttributeError, OSError, ValueError, io.UnsupportedOperation):
+        target = _Stream(stream)
+    _log.targets.append(target)
+    return target
+
+
+class _Nowhere:
+    """There is no stream at all."""
+
+    def write(self, line: bytes, /) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def _notice(count: int, why: str) -> bytes:
+    """The line that tells how many were dropped."""
+    lines = "1 log line was" if count == 1 else f"{count} log lines were"
+    return get_output().notice(f"{lines} dropped while {why}")
+
+
+def _is_same(one: int, other: int) -> bool:
+    """Whether two descriptors are of one pipe, terminal or socket."""
+    try:
+        first, second = os.fstat(one), os.fstat(other)
+    except OSError:
+        return False
+    return (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)
+
+
+def _direct(logger: logging.Logger, sink: logging.Handler, level: str) -> None:
+    logger.handlers = [sink]
     logger.setLevel(level)
     logger.propagate = False
-
-
-class TextLines(logging.Formatter):
-    """``12:00:01 info    gateway  listening on …``, coloured from warnings up."""
-
-    def __init__(self, source: str) -> None:
-        """Speak as `source`."""
-        super().__init__(datefmt="%H:%M:%S")
-        self._source = source
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One record as a line, followed by its traceback if it has one."""
-        level = record.levelname.lower()
-        colour = _COLOURS.get(level, "")
-        word = f"{colour}{level:7}\033[0m" if colour else f"{level:7}"
-        line = f"{self.formatTime(record, self.datefmt)} {word} {self._source:10} "
-        return "\n".join(filter(None, (line + record.getMessage(), _trace(self, record))))
-
-
-class JsonLines(logging.Formatter):
-    """``{"time": …, "level": …, "source": …, "message": …}``, plus a traceback if there is one."""
-
-    def __init__(self, source: str) -> None:
-        """Speak as `source`."""
-        super().__init__()
-        self.converter = time.gmtime  # lines of several hosts are compared
-        self._source = source
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One record as one line of JSON."""
-        seconds = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
-        fields = {
-            "time": f"{seconds}.{int(record.msecs):03d}Z",
-            "level": record.levelname.lower(),
-            "source": self._source,
-            "message": record.getMessage(),
-            "traceback": _trace(self, record),
-        }
-        present = {key: value for key, value in fields.items() if value is not None}
-        return json.dumps(present, ensure_ascii=False)
-
-
-def _trace(formatter: logging.Formatter, record: logging.LogRecord) -> str | None:
-    return formatter.formatException(record.exc_info) if record.exc_info else None

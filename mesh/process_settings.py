@@ -23,6 +23,7 @@ class GatewayProcess:
         open_when_ready: open HTTP only when every stage of every route has a replica.
         run_folder: private folder of this run, ``""`` where there is none.
         log_level: one of `LEVELS`.
+        log_format: one of `LOG_FORMATS`.
         version: see `MeshSettings.version`.
         routes_name: see `MeshSettings.routes_name`.
         number: 1 for the host's first gateway process, and so on.
@@ -39,6 +40,7 @@ class GatewayProcess:
     open_when_ready: bool = False
     run_folder: str = ""
     log_level: str = "info"
+    log_format: str = "auto"
     version: str = ""
     routes_name: str = ""
     number: int = 1
@@ -80,6 +82,7 @@ class ReplicaProcess:
         grace: seconds that stopping may take before what is left is killed.
         run_folder: private folder of this run, ``""`` where there is none.
         log_level: one of `LEVELS`.
+        log_format: one of `LOG_FORMATS`.
         keys: folder of keys, ``""`` for plain links.
         version: see `MeshSettings.version`.
         routes_name: see `MeshSettings.routes_name`.
@@ -98,6 +101,7 @@ class ReplicaProcess:
     grace: float = 8.0
     run_folder: str = ""
     log_level: str = "info"
+    log_format: str = "auto"
     keys: str = ""
     version: str = ""
     routes_name: str = ""

@@ -214,6 +214,29 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """One of some words, in upper or lower case; `others` are further words for some of them."""
+
+    words: tuple[str, ...]
+    noun: str
+    others: Mapping[str, str] = field(default_factory=dict)
+
+    def read(self, value: object) -> str:
+        """The word, as it stands in `words`."""
+        text = value.strip().lower() if isinstance(value, str) else ""
+        word = self.others.get(text, text)
+        if word not in self.words:
+            raise ValueError(f"must be one of {', '.join(self.words)}, not {value!r}")
+        return word
+
+    def parse(self, text: str) -> str:
+        """The word, as it stands in `words`."""
+        return self.read(text)
+
+    check = read
+
+
+@dataclass(frozen=True)
 class HttpAddress:
     """``host:port`` to listen on, kept as written; `split_http` takes it apart."""
 

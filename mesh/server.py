@@ -177,7 +177,7 @@ class Server:
             http = merge_http(draft.values.get(("gateway", "http"), plain), flags)
             draft.add_text("gateway", "http", http, "--address, --port")
         settings = draft.build()
-        log.configure(settings.log_level, "server")
+        log.configure(settings.log_level, "server", form=settings.log_format)
         warn([*warnings, *settings.warnings()])
         return settings
 

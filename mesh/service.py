@@ -159,6 +159,7 @@ class Service:
             grace=self._settings.gateway.grace,
             run_folder=str(self._folder),
             log_level=self._settings.log_level,
+            log_format=self._settings.log_format,
             keys=self._settings.gateway.keys,
             version=self._settings.version,
             routes_name=self._settings.routes_name,
@@ -240,6 +241,7 @@ def gateway_process(settings: MeshSettings, bind: str) -> GatewayProcess:
         routes=settings.routes,
         stages=settings.stages,
         log_level=settings.log_level,
+        log_format=settings.log_format,
         version=settings.version,
         routes_name=settings.routes_name,
     )

@@ -19,6 +19,7 @@ from typing import Any, NoReturn, Self
 from mesh.addresses import addresses, last_port
 from mesh.errors import SettingsError
 from mesh.schema import (
+    Choice,
     Duration,
     Endpoint,
     Endpoints,
@@ -37,7 +38,10 @@ from mesh.schema import (
 )
 from mesh.units import show_duration, show_size
 
-LEVELS = ("debug", "info", "warning", "error")
+LEVELS = ("debug", "info", "warning", "error", "critical")
+# What people also write for them, in upper or lower case.
+_LEVELS_TOO = {"trace": "debug", "warn": "warning", "err": "error", "fatal": "critical"}
+LOG_FORMATS = ("auto", "text", "json")
 STAGE_NAME = r"[A-Za-z][A-Za-z0-9_-]{0,62}"
 ROUTE = re.compile(r"(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+")
 # The paths that the gateway answers itself, and what with: no route can be there.
@@ -114,6 +118,10 @@ class GatewaySettings:
     compression: bool = setting(False, Switch(), "speak gzip and zstd", "--compression")
     access_log: bool = setting(False, Switch(), "log every request", "--access-log")
     debug: bool = setting(False, Switch(), "show clients what workers raise, with tracebacks")
+    access_log_health: bool = setting(
+        False, Switch(), "also those for /, /health, /livez, /readyz, /metrics and /ping"
+    )
+    access_log_query: bool = setting(False, Switch(), "also what follows the ? of a URL")
     drain_grace: float | None = setting(
         None,
         Duration(),
@@ -235,9 +243,15 @@ class MeshSettings:
     )
     log_level: str = setting(
         "info",
-        Text("|".join(LEVELS), "one of " + ", ".join(LEVELS)),
-        "what is logged",
+        Choice(LEVELS, "level", _LEVELS_TOO),
+        f"what is logged, from this on: {', '.join(LEVELS)}",
         "--log-level",
+    )
+    log_format: str = setting(
+        "auto",
+        Choice(LOG_FORMATS, "format"),
+        "how: text, json (an object per line), or auto: text on a terminal, else json",
+        "--log-format",
     )
     gateways: tuple[str, ...] = setting(
         (), Endpoints(), "where the gateways are; by default the gateway's `bind`"

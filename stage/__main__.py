@@ -9,11 +9,11 @@ import os
 import sys
 from pathlib import Path
 
+from mesh import log
 from mesh.board import SIZE, Board
 from mesh.errors import MeshError
 from mesh.failure_text import exc_info
 from mesh.lifeline import Lifeline, kill_group
-from mesh.log import configure, get_logger
 from mesh.process.streams import open_missing_streams
 from mesh.process_settings import ReplicaProcess
 from stage.server import serve
@@ -29,7 +29,10 @@ def main() -> int:
     parser.add_argument("--board-fd", type=int)
     arguments = parser.parse_args()
     process = ReplicaProcess.from_json(json.loads(arguments.settings.read_text()))
-    configure(process.log_level, f"{process.stage.name}/{process.worker_id}")
+    source = f"{process.stage.name}/{process.worker_id}"
+    log.configure(process.log_level, source, form=process.log_format)
+    log.take_over()
+    log.serve_worker()
     lifeline = Lifeline(arguments.ready_fd, arguments.parent_fd, process.run_folder)
     lifeline.watch(process.grace)
     try:
@@ -49,9 +52,9 @@ def _tell(error: MeshError, *, alone: bool) -> None:
     """Say why this process cannot start: the traceback here, the reason where there is no parent
     that says it."""
     if error.__cause__ is not None:
-        get_logger().error("%s", error, exc_info=exc_info(error.__cause__))
+        log.get_logger().error("%s", error, exc_info=exc_info(error.__cause__))
     elif alone:
-        get_logger().error("%s", error)
+        log.get_logger().error("%s", error)
 
 
 def _board(descriptor: int | None) -> Board | None:

@@ -130,6 +130,14 @@ class Runner:
         self.tasks: Sequence[Task] = ()
         self.done: list[ItemOutcome] = []
         self.interruptible = False
+        self._current: Sequence[Task] = ()  # what is computed
+
+    def in_hand(self) -> list[str]:
+        """Ids of the requests that are computed now, none between batches; from any thread."""
+        batch, done = self._current, len(self.done)
+        if not self._batching:  # one by one
+            batch = batch[done : done + 1]
+        return [facts.id for facts in Requests(batch, time.monotonic)]
 
     def warm_up(self) -> int:
         """Run the worker's `multi_examples`, or else its `example`, as they are.
@@ -173,6 +181,7 @@ class Runner:
             they have taken `LONG`, the rest is left for `give_up`.
         """
         self._board.begin(tasks, time.monotonic(), singly=not self._batching)
+        self._current = tasks
         try:
             outcomes = self._run_together(tasks) if self._batching else self._run_singly(tasks)
         except _ENDS as error:
@@ -180,6 +189,7 @@ class Runner:
             dead = tasks if self._batching else tasks[len(self.done) :][:1]
             self._say(error, "the worker ends this replica", dead, traced=True)
             raise
+        self._current = ()
         if not self._batching:
             return outcomes
         # The values are gone by now, so that what still refers to their arrays is the user's.

@@ -19,7 +19,7 @@ from mesh.instructions import Identity
 from mesh.lifeline import Lifeline
 from mesh.links import Links
 from mesh.loading import explain, load
-from mesh.log import get_logger
+from mesh.log import get_logger, tell_requests
 from mesh.memory import keep_freed
 from mesh.messages import Role, StageFacts
 from mesh.process.fork import end_if_forked
@@ -78,8 +78,7 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
     settings = process.stage
     worker = construct(process)
     facts = facts_of(worker, settings.name, settings.max_batch_size, process.worker_id)
-    batching = settings.max_batch_size > 1
-    runner = Runner(worker, batching=batching, log=_log, board=board, debug=process.debug)
+    runner = _runner(process, worker, board)
     report = _warmed(runner, monotonic() - started)
     _settle_after_worker()
     loop = Loop(runner, _log, process.timeout, settings.kill_grace)
@@ -120,6 +119,13 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
         loop.close()
         runner.close()
     _log.info("replica %d of stage %s has stopped", process.worker_id, settings.name)
+
+
+def _runner(process: ReplicaProcess, worker: Worker, board: Board | None) -> Runner:
+    batching = process.stage.max_batch_size > 1
+    runner = Runner(worker, batching=batching, log=_log, board=board, debug=process.debug)
+    tell_requests(runner.in_hand)
+    return runner
 
 
 def _settle_after_worker() -> None:

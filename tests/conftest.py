@@ -23,6 +23,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from mesh import log
+
 # How many examples a property is tried with; chosen by `--hypothesis-profile`. The same ones every
 # time where a verdict must not depend on luck. Machines differ: nothing fails by its time.
 _thorough = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -84,6 +86,7 @@ def nothing_left_over(request: pytest.FixtureRequest, session_leaves: None) -> I
         return
     before = _held()
     yield
+    log.reset()  # or the next test's lines go where this one wanted its own
     _demand_none(lambda: _held() - before, UNIT_PATIENCE)
 
 

@@ -45,6 +45,7 @@ PURE = frozenset(
         "mesh/json_values.py",
         "mesh/links.py",
         "mesh/log_limit.py",
+        "mesh/logs/lines.py",
         "mesh/messages.py",
         "mesh/mixin/msgpack_worker.py",
         "mesh/outbox.py",
@@ -104,6 +105,10 @@ SHELL = frozenset(
         "mesh/lifeline.py",
         "mesh/loading.py",
         "mesh/log.py",
+        "mesh/logs/__init__.py",
+        "mesh/logs/loggers.py",
+        "mesh/logs/streams.py",
+        "mesh/logs/writer.py",
         "mesh/memory.py",
         "mesh/metrics.py",
         "mesh/mixin/__init__.py",
@@ -152,6 +157,7 @@ SHELL = frozenset(
         "gateway/vetting.py",
         "gateway/web/__init__.py",
         "gateway/web/half_close.py",
+        "gateway/web/access_log.py",
         "stage/__init__.py",
         "stage/__main__.py",
         "stage/loop.py",
@@ -202,6 +208,7 @@ FOREIGN_NAMES = {
     "deserialize_ipc.data": "the same",
     "gateway/pages.py:context": "tornado's HTTPConnection",
     "mesh/sockets.py:_context": "ZeroMQ",
+    "handlers": "logging.Logger",
 }
 
 

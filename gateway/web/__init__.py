@@ -1,1 +1,1 @@
-"""What clients meet: the HTTP wire."""
+"""HTTP as the gateway speaks it."""

@@ -50,7 +50,7 @@ def stage(name: str, config: str, dial: tuple[str, ...], **given: str | None) ->
         wanted.append(("", "gateways", ",".join(dial), "--gateway"))
     log.configure("info", f"mesh stage {name}")
     settings = load_settings(config, wanted, stage=name)
-    log.configure(settings.log_level, f"mesh stage {name}")
+    log.configure(settings.log_level, f"mesh stage {name}", form=settings.log_format)
     sources = {name: _sources(settings, config)[name]}
     raise SystemExit(run(settings, sources, with_gateway=False))
 
@@ -75,7 +75,7 @@ def check(config: str, imports: bool) -> None:
 def _settings(config: str, wanted: list[Override], source: str) -> MeshSettings:
     log.configure("info", source)
     settings = load_settings(config, wanted)
-    log.configure(settings.log_level, source)
+    log.configure(settings.log_level, source, form=settings.log_format)
     return settings
 
 

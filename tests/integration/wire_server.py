@@ -24,6 +24,7 @@ MAX_BODY = 1_000_000
 
 
 class Way:
+    endpoint = "/echo"
     wants_meta = False
 
 

@@ -85,6 +85,8 @@ class FakeTransport(asyncio.Transport):
 class Way:
     """A route."""
 
+    endpoint = "/inference"
+
     def __init__(self, wants_meta: bool = False) -> None:
         self.wants_meta = wants_meta
 

@@ -14,6 +14,7 @@ from mesh.messages import Buffer
 
 
 class Way:
+    endpoint = "/echo"
     wants_meta = False
 
 

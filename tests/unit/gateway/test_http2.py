@@ -601,7 +601,7 @@ async def test_headers_that_are_always_being_sent_are_no_slow_ones() -> None:
 @turned
 async def test_a_refusal_is_logged_for_what_it_refuses() -> None:
     logged: list[tuple[bytes, bytes, int]] = []
-    common = shared(access=lambda turn: logged.append((turn.method, turn.target, turn.status)))
+    common = shared(access=lambda turn, _: logged.append((turn.method, turn.target, turn.status)))
     peer = Peer(common)
     peer.ask(None, "/page", "PUT", (("content-length", "99999999"),))
     await peer.settle()

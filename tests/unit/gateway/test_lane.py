@@ -356,8 +356,9 @@ def test_a_closing_transport_is_left_alone() -> None:
 def test_every_answer_is_logged_in_order() -> None:
     logged: list[tuple[bytes, bytes, int]] = []
 
-    def access(turn: Turn) -> None:
-        logged.append((turn.method, turn.target, turn.status))
+    def access(turn: Turn, client: str, status: int = 0) -> None:
+        assert client == "192.0.2.7"
+        logged.append((turn.method, turn.target, status or turn.status))
 
     async def run() -> None:
         inference = Inference(at_once=True)
@@ -372,6 +373,18 @@ def test_every_answer_is_logged_in_order() -> None:
         (b"POST", b"/inference", 200),
         (b"POST", b"/inference", 200),
     ]
+
+
+def test_what_its_client_gave_up_is_logged_as_such() -> None:
+    logged: list[tuple[bytes, int]] = []
+
+    def access(turn: Turn, client: str, status: int = 0) -> None:
+        logged.append((turn.target, status or turn.status))
+
+    connection, _ = connect(shared(Inference(), access=access))
+    connection.data_received(post(b"1") + post(b"2"))
+    connection.connection_lost(None)
+    assert logged == [(b"/inference", 499), (b"/inference", 499)]
 
 
 @pytest.mark.parametrize("peer", [("192.0.2.7", 1), "", None])
@@ -405,7 +418,9 @@ def test_refusals_are_logged_for_what_they_refuse() -> None:
     }
     for request, expected in requests.items():
         inference = Inference(at_once=True)
-        common = shared(inference, access=lambda t: logged.append((t.method, t.target, t.status)))
+        common = shared(
+            inference, access=lambda t, _: logged.append((t.method, t.target, t.status))
+        )
         connection, _ = connect(common)
         connection.data_received(request[:40])
         connection.data_received(request[40:])

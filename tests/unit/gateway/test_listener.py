@@ -1,7 +1,6 @@
 """Real sockets on loopback, on both event loops."""
 
 import asyncio
-import logging
 import resource
 import socket
 from collections.abc import Awaitable, Callable
@@ -11,8 +10,9 @@ import uvloop
 from http_fakes import Inference, Pages, echo, post, statuses
 
 from gateway import listener
-from gateway.exchange import Exchange, Limits
+from gateway.exchange import Exchange, Limits, Turn
 from gateway.listener import HttpServer, fitted, raise_descriptor_limit
+from gateway.shared import Access
 from mesh.crowd import Crowd, Seat
 from mesh.front import bound, look_up
 
@@ -80,14 +80,14 @@ class Client:
 class Place:
     """A server of a test, and its clients."""
 
-    def __init__(self, limits: Limits | None = None, access_log: bool = False) -> None:
+    def __init__(self, limits: Limits | None = None, access: Access | None = None) -> None:
         self.inference = Later()
         self.refused: list[str] = []
         self.server = HttpServer(
             self.inference,
             Pages(),
             limits,
-            access_log=access_log,
+            access=access,
             refused=lambda code, message, name: self.refused.append(code),
         )
         self.clients: list[Client] = []
@@ -108,10 +108,10 @@ def run(
     loop: Callable[[], asyncio.AbstractEventLoop],
     test: Callable[[Place], Awaitable[None]],
     limits: Limits | None = None,
-    access_log: bool = False,
+    access: Access | None = None,
 ) -> None:
     async def inside() -> None:
-        place = Place(limits, access_log)
+        place = Place(limits, access)
         host, place.port = await place.server.start("127.0.0.1", 0)
         assert host == "127.0.0.1"
         try:
@@ -267,16 +267,17 @@ def test_the_sweep_ends_what_takes_too_long(loop: Callable[[], asyncio.AbstractE
     run(loop, test, Limits(idle_timeout=0.1, body_timeout=0.1))
 
 
-def test_answers_are_logged_if_so_wanted(caplog: pytest.LogCaptureFixture) -> None:
+def test_answers_are_logged_if_so_wanted() -> None:
+    logged: list[tuple[int, str]] = []
+
+    def access(turn: Turn, client: str, status: int = 0) -> None:
+        logged.append((turn.status, client))
+
     async def test(place: Place) -> None:
         await place.post(b"hello")
 
-    with caplog.at_level(logging.INFO, "mesh.access"):
-        run(asyncio.new_event_loop, test)
-        assert caplog.messages == []
-        run(asyncio.new_event_loop, test, access_log=True)
-    [line] = caplog.messages
-    assert line.startswith("POST /inference 200 ")
+    run(asyncio.new_event_loop, test, access=access)
+    assert logged == [(200, "127.0.0.1")]
 
 
 def test_an_address_in_use_is_an_error() -> None:

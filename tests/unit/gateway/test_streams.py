@@ -138,10 +138,25 @@ async def test_a_request_that_raises_costs_nobody_else_anything() -> None:
 @turned
 async def test_the_access_log_hears_of_every_answer() -> None:
     log: list[Turn] = []
-    peer = Peer(shared(Inference(at_once=True), access=log.append))
+    peer = Peer(shared(Inference(at_once=True), access=lambda turn, _: log.append(turn)))
     await peer.answer(peer.ask(b"hello"))
     await peer.answer(peer.ask(b"", "/page", "GET"))
     assert [(turn.status, turn.target) for turn in log] == [(200, b"/inference"), (200, b"/page")]
+
+
+@turned
+async def test_the_access_log_hears_of_requests_that_their_client_gave_up() -> None:
+    logged: list[tuple[bytes, int]] = []
+
+    def access(turn: Turn, client: str, status: int = 0) -> None:
+        logged.append((turn.target, status or turn.status))
+
+    peer = Peer(shared(Inference(), access=access))
+    number = peer.ask(b"hello")
+    await peer.settle()
+    peer.wire.reset_stream(number)
+    await peer.settle()
+    assert logged == [(b"/inference", 499)]
 
 
 # ---- refusals

@@ -35,12 +35,11 @@ worker = "service:Read"
 
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
-    """The logger and the import path as they were, for other tests."""
-    logger = log.get_logger()
-    before, path = (logger.level, logger.propagate, list(logger.handlers)), list(sys.path)
+    """The log and the import path as they were, for other tests."""
+    path = list(sys.path)
     yield
     sys.path[:] = path
-    logger.level, logger.propagate, logger.handlers = before
+    log.reset()
 
 
 @pytest.fixture(autouse=True)

@@ -146,6 +146,38 @@ def test_what_holds_for_every_stage_is_no_table() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("written", "level"),
+    [
+        ("INFO", "info"),
+        ("Warning", "warning"),
+        ("WARN", "warning"),
+        ("err", "error"),
+        ("CRITICAL", "critical"),
+        ("fatal", "critical"),
+        ("trace", "debug"),
+    ],
+)
+def test_levels_are_taken_as_people_write_them(written: str, level: str) -> None:
+    assert parse_flags(["--log-level", written]).values["", "log_level"][0] == level
+
+
+def test_help_lists_levels_and_formats(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse_flags(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "debug, info, warning, error, critical (default info)" in shown
+    assert "--log-format" in shown
+    assert "text on a terminal, else json (default auto)" in shown
+
+
+def test_a_wrong_format_is_told_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_flags(["--log-format", "xml"])
+    assert caught.value.code == 2
+    assert "must be one of auto, text, json, not 'xml'" in capsys.readouterr().err
+
+
 def test_help_lists_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse_flags(["--help"])

@@ -35,12 +35,10 @@ class Waiting(Worker):
 
 @pytest.fixture(autouse=True)
 def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The logger and the hook as they were, for other tests."""
+    """The log and the hook as they were, for other tests."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    logger = log.get_logger()
-    before = (logger.level, logger.propagate, list(logger.handlers))
     yield
-    logger.level, logger.propagate, logger.handlers = before
+    log.reset()
 
 
 class Ran:

@@ -25,6 +25,7 @@ def test_a_gateway_gets_its_settings_through_json() -> None:
         open_when_ready=True,
         run_folder="/run",
         log_level="debug",
+        log_format="json",
         number=2,
         doors=(7, 8),
         crowd=9,
@@ -42,5 +43,6 @@ def test_a_replica_gets_its_settings_through_json() -> None:
         worker_id=2,
         gateways=("tcp://a:1", "tcp://b:1"),
         timeout=3.0,
+        log_format="text",
     )
     assert ReplicaProcess.from_json(through_json(process.to_json())) == process

@@ -7,6 +7,7 @@ import pytest
 
 from mesh import schema
 from mesh.schema import (
+    Choice,
     Duration,
     Endpoint,
     Endpoints,
@@ -20,6 +21,7 @@ from mesh.schema import (
 )
 
 NAMES = Text(r"[a-z]+", "small letters")
+WORDS = Choice(("warning", "error"), "level", {"warn": "warning"})
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,8 @@ NAMES = Text(r"[a-z]+", "small letters")
         (Whole(1, most=64), 64, 64),
         (Switch(), True, True),
         (NAMES, "abc", "abc"),
+        (WORDS, "error", "error"),
+        (WORDS, " WARN ", "warning"),
         (HttpAddress(), "[::1]:80", "[::1]:80"),
         (Endpoint(), "tcp://*:0", "tcp://*:0"),
         (Endpoint(), "tcp://*:*", "tcp://*:*"),
@@ -59,6 +63,8 @@ def test_values_in_a_file(kind: Kind, value: object, kept: object) -> None:
         (Switch(), "yes", "true or false"),
         (NAMES, "Abc", "must be small letters, not 'Abc'"),
         (NAMES, 1, "must be small letters"),
+        (WORDS, "loud", "must be one of warning, error, not 'loud'"),
+        (WORDS, 1, "must be one of warning, error, not 1"),
         (HttpAddress(), 8000, 'such as "127.0.0.1:8000"'),
         (HttpAddress(), "8000", "must look like"),
         (HttpAddress(), "host:http", "must look like"),
@@ -89,6 +95,7 @@ def test_wrong_values_in_a_file(kind: Kind, value: object, said: str) -> None:
         (Size(), "10MiB", 10 * 2**20),
         (Whole(), " 12 ", 12),
         (Switch(), "Yes", True),
+        (WORDS, "Error", "error"),
         (Switch(), "0", False),
         (NAMES, "abc", "abc"),
         (HttpAddress(), "0.0.0.0:80", "0.0.0.0:80"),

@@ -1,0 +1,105 @@
+"""The access log: one record for each request that was answered, or that its client gave up."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any, Final
+
+from gateway import heads
+from gateway.exchange import Turn
+from gateway.pages import Page
+from mesh.logs.loggers import Output
+
+# What orchestrators and monitoring ask for all the time.
+HEALTH: Final = frozenset({b"/", b"/health", b"/livez", b"/readyz", b"/metrics", b"/ping"})
+_IS: Final = ";dur="
+_NOT_FOUND: Final = 404
+
+
+class AccessLog:
+    """Writes the access log, whatever the level of other lines.
+
+    A record has no `logging.LogRecord` on its way: there may be tens of thousands a second.
+
+    Args:
+        output: where to.
+        health: whether requests for health and metrics are logged, too.
+        query: whether what follows the ``?`` is: it may hold what no log should.
+
+    Example:
+        >>> AccessLog(get_output())(exchange, "127.0.0.1")
+    """
+
+    def __init__(self, output: Output, *, health: bool = False, query: bool = False) -> None:
+        self._output, self._health, self._query = output, health, query
+
+    def __call__(self, turn: Turn, client: str, status: int = 0) -> None:
+        """A request is over: log it.
+
+        Args:
+            turn: the request, with its answer.
+            client: the address that it came from.
+            status: instead of the answer's.
+        """
+        path, _, query = heads.origin_form(turn.target).partition(b"?")
+        if not self._health and path in HEALTH and isinstance(turn, Page):
+            return
+        fields = self._fields(turn, path, status or turn.status, client)
+        if query and self._query:
+            fields["query"] = query.decode("latin-1")
+        output = self._output
+        shown = fields.get("path", fields["route"])
+        message = f"{fields['method']} {shown} {fields['status']}"
+        if output.as_json:
+            output.say("info", message, fields)
+        else:
+            output.say("info", f"{message} {_as_text(fields)}", {})
+
+    def _fields(self, turn: Turn, path: bytes, status: int, client: str) -> dict[str, Any]:
+        shown = path.decode("latin-1") or "-"
+        route = _route(turn, shown, status)
+        fields: dict[str, Any] = {
+            "method": turn.method.decode("latin-1") or "-",
+            "route": route,
+            "status": status,
+            "bytes": turn.sent,
+            "ms": round((monotonic() - turn.arrived) * 1000, 2),
+            "id": (turn.request_id or b"-").decode("latin-1"),
+            "client": client,
+        }
+        timing = turn.timing
+        if timing:
+            fields["stages"] = stages_of(timing)
+        if shown != route:
+            fields["path"] = shown
+        return fields
+
+
+def _route(turn: Turn, path: str, status: int) -> str:
+    """What the request was matched to; "-" where it was nothing."""
+    if turn.route is not None:
+        return turn.route.endpoint
+    return path if isinstance(turn, Page) and status != _NOT_FOUND else "-"
+
+
+def stages_of(timing: bytes) -> dict[str, dict[str, float]]:
+    """The milliseconds that a ``Server-Timing`` of `gateway.answers` names, by stage.
+
+    Example:
+        >>> stages_of(b"embed-queue;dur=0.10, embed;dur=12.30")
+        {'embed': {'queue_ms': 0.1, 'compute_ms': 12.3}}
+    """
+    parts = timing.decode("latin-1").replace(", ", _IS).split(_IS)
+    # Two figures for each stage: first what it waited, then what it computed.
+    return {
+        parts[at + 2]: {"queue_ms": float(parts[at + 1]), "compute_ms": float(parts[at + 3])}
+        for at in range(0, len(parts) - 3, 4)
+    }
+
+
+def _as_text(fields: dict[str, Any]) -> str:
+    """What follows method, path and status in a line for people."""
+    text = f"{fields['bytes']} bytes {fields['ms']:.2f} ms {fields['id']} {fields['client']}"
+    for stage, took in fields.get("stages", {}).items():
+        text += f" {stage} {took['queue_ms']:.2f}+{took['compute_ms']:.2f} ms"
+    return f"{text} ?{fields['query']}" if "query" in fields else text

@@ -1,0 +1,282 @@
+"""Writes log lines to a descriptor, and never waits for whoever reads them.
+
+A pipe that nobody reads, a terminal stopped by Ctrl-S and a slow log driver all make an ordinary
+`write` wait, and with it everything that the process serves. Here a line that cannot be written at
+once is kept, up to a limit, and a thread writes it when the reader goes on. That thread exists only
+while something is kept: as long as somebody reads, a line costs its caller one system call.
+
+``O_NONBLOCK`` belongs to the open file, which other processes share: to set it would make *their*
+writes fail. So pipes and terminals are opened anew, and sockets are told per call.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import stat
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Final, NamedTuple, Protocol
+
+Buffer = bytes | memoryview
+
+LIMIT: Final = 1024 * 1024  # bytes kept while nobody reads; the line that goes beyond is the last
+_PIECE: Final = 4096  # bytes for which there is room in a pipe that polls as writable
+_PAUSE: Final = 0.005  # seconds between two tries at what polls as writable and is not
+_LOOK_MS: Final = 200  # milliseconds after which the thread looks whether the writer was closed
+_LONGEST_FLUSH: Final = 2.0  # seconds for which a slow reader may delay the end of a process
+# Nobody will ever read this: not worth a word, which nobody could hear either.
+_PARTED: Final = frozenset({errno.EPIPE, errno.EIO, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF})
+# This kernel, or this kind of file, does not know how to write without waiting.
+_UNKNOWN: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ESPIPE})
+
+
+class Target(Protocol):
+    """Where lines go."""
+
+    def write(self, line: bytes, /) -> None:
+        """Take a whole line, with its newline. Never waits, never raises."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+class _Port(NamedTuple):
+    """A descriptor of our own, and how to write to it without waiting."""
+
+    fd: int
+    send: Callable[[Buffer], int] | None  # None: there is no way; the thread alone writes
+    close: Callable[[], None]
+
+
+class Writer:
+    """Writes lines to a descriptor, from any thread.
+
+    Args:
+        fd: where to. It is not used any more afterwards, so that whoever closes or replaces it
+            does not get our lines into a file of his own.
+        notice: makes the line that tells how many lines were dropped, and why.
+        limit: bytes kept while nobody reads.
+
+    Example:
+        >>> read, write = os.pipe()
+        >>> writer = Writer(write, lambda count, why: b"%d lines dropped\\n" % count)
+        >>> writer.write(b"hello\\n")
+        >>> os.read(read, 100)
+        b'hello\\n'
+        >>> writer.close(); os.close(read); os.close(write)
+    """
+
+    def __init__(self, fd: int, notice: Callable[[int, str], bytes], limit: int = LIMIT) -> None:
+        """Open the same file anew, or duplicate the descriptor. OSError if it is not open."""
+        self._notice = notice
+        self._limit = limit
+        self._fd, self._send, self._close = _opened(fd)
+        self._closed = False
+        self._begin()
+        _writers.add(self)
+
+    def _begin(self) -> None:
+        """Nothing is kept. So in a forked child, too: what its parent keeps, its parent writes."""
+        self._lock = threading.RLock()  # a signal's handler may log while its thread is in here
+        self._kept: deque[Buffer] = deque()
+        self._size = 0  # bytes of it, and of what the thread writes at the moment
+        self._thread: threading.Thread | None = None
+        self._dropped = 0
+        self._why = ""
+        self._full = False  # drop everything, until half of what is kept has been read
+        self._torn = False  # the last line was not written to its end
+
+    def write(self, line: bytes, /) -> None:
+        """Write a line now if the reader takes it, else keep it; never waits, never raises."""
+        with self._lock:
+            if self._full or self._size >= self._limit:
+                self._full = True
+                self._drop("nobody read the log")
+                return
+            if self._dropped or self._torn:
+                line = self._announced(line)
+            rest: Buffer | None = line
+            if self._thread is None and not self._kept and self._send is not None:
+                rest = self._attempt(line, self._send)
+            if rest is not None:
+                self._keep(rest)
+
+    def _announced(self, line: bytes) -> bytes:
+        """The line, after what must be said before it."""
+        lead = b"\n" if self._torn else b""
+        if self._dropped:
+            lead += self._notice(self._dropped, self._why)
+        return lead + line
+
+    def _attempt(self, line: bytes, send: Callable[[Buffer], int]) -> Buffer | None:
+        """Write what can be written without waiting; returns what is to be kept, None if none."""
+        sent = 0
+        try:
+            while sent < len(line):
+                sent += send(memoryview(line)[sent:] if sent else line)
+        except BlockingIOError:
+            return memoryview(line)[sent:] if sent else line
+        except OSError as error:
+            if error.errno in _UNKNOWN and not sent:
+                self._send = None
+                return line
+            self._fail(error, torn=sent > 0)
+        else:
+            self._dropped, self._torn = 0, False
+        return None
+
+    def _fail(self, error: OSError, *, torn: bool) -> None:
+        self._torn = self._torn or torn
+        if error.errno not in _PARTED:
+            self._drop(f"the log could not be written ({error.strerror})")
+
+    def _drop(self, why: str) -> None:
+        self._dropped += 1
+        self._why = why
+
+    def _keep(self, line: Buffer) -> None:
+        self._dropped, self._torn = 0, False  # what there was to say of them is in it
+        self._kept.append(line)
+        self._size += len(line)
+        if self._thread is None:
+            thread = threading.Thread(target=self._drain, name="log", daemon=True)
+            self._thread = thread
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is ending; `flush` writes it
+                self._thread = None
+
+    # --- the thread ------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Write what is kept, in order, as the reader takes it; end when nothing is left."""
+        waiting = select.poll()
+        waiting.register(self._fd, select.POLLOUT)
+        while not self._closed:
+            if not waiting.poll(_LOOK_MS):
+                continue
+            line = self._next()
+            if line is None:
+                return
+            if not self._write_kept(line):
+                _nap()
+
+    def _next(self) -> Buffer | None:
+        """What to write next; None when all is written, and the thread must end."""
+        with self._lock:
+            if self._full and self._size <= self._limit // 2:
+                self._full = False
+                self._keep(self._announced(b""))
+            if self._kept:
+                return self._kept.popleft()
+            self._thread = None
+            return None
+
+    def _write_kept(self, line: Buffer) -> bool:
+        """Write some of a line that was kept, outside the lock; False if nothing went.
+
+        All others keep what they have to say while this thread lives, so the order stays.
+        """
+        sent, failure = 0, None
+        try:
+            send = self._send
+            sent = os.write(self._fd, line[:_PIECE]) if send is None else send(line)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            failure = error
+        with self._lock:
+            if failure is not None and failure.errno in _UNKNOWN and self._send is not None:
+                self._send = failure = None
+            if failure is not None:
+                self._size -= len(line)
+                self._fail(failure, torn=isinstance(line, memoryview))
+                return True
+            self._size -= sent
+            if sent < len(line):
+                self._kept.appendleft(memoryview(line)[sent:])
+        return sent > 0
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def flush(self, patience: float = 0.5) -> None:
+        """Wait until what is kept is written, but not if the reader takes none for so many s."""
+        size, now = self._size, monotonic()
+        end, last = now + patience, now + max(patience, _LONGEST_FLUSH)
+        while (self._kept or self._thread is not None) and monotonic() < min(end, last):
+            line = self._next() if self._thread is None else None
+            if line is None or not self._write_kept(line):
+                _nap()
+            if self._size < size:
+                size, end = self._size, monotonic() + patience
+
+    def close(self) -> None:
+        """Give the descriptor back; what is kept is lost."""
+        self._closed = True
+        _writers.discard(self)
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+        self._close()
+
+
+_writers: weakref.WeakSet[Writer] = weakref.WeakSet()
+
+
+def _nap() -> None:
+    threading.Event().wait(_PAUSE)
+
+
+def flush() -> None:
+    """Wait a little for what the writers of this process keep."""
+    for writer in list(_writers):
+        writer.flush()
+
+
+def _after_fork() -> None:
+    for writer in list(_writers):
+        writer._begin()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _opened(fd: int) -> _Port:
+    """The same file under a descriptor of our own."""
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        try:
+            own = os.open(f"/proc/self/fd/{fd}", flags)
+        except OSError:  # another user's, or there is no /proc
+            return _duplicate(fd)
+        return _Port(own, lambda line: os.write(own, line), lambda: os.close(own))
+    if stat.S_ISSOCK(mode):
+        return _socket(os.dup(fd))
+    own = os.dup(fd)
+    return _Port(own, lambda line: os.write(own, line), lambda: os.close(own))
+
+
+def _duplicate(fd: int) -> _Port:
+    """Where nothing can be opened anew, newer kernels can be asked for each write of a pipe."""
+    own = os.dup(fd)
+    nowait = getattr(os, "RWF_NOWAIT", None)
+    send = None if nowait is None else lambda line: os.pwritev(own, [line], -1, nowait)
+    return _Port(own, send, lambda: os.close(own))
+
+
+def _socket(own: int) -> _Port:
+    default = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(None)  # one that the user set would set O_NONBLOCK here
+    try:
+        made = socket.socket(fileno=own)
+    finally:
+        socket.setdefaulttimeout(default)
+    flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+    return _Port(own, lambda line: made.send(line, flags), made.close)
