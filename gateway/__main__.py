@@ -16,11 +16,13 @@ from mesh.errors import MeshError
 from mesh.lifeline import Lifeline
 from mesh.log import configure, get_logger
 from mesh.orphans import FIRST
+from mesh.process.signals import prepare
 from mesh.process_settings import GatewayProcess
 
 
 def main() -> int:
     """Read the settings file, serve, and say honestly how it ended."""
+    prepare()
     parser = argparse.ArgumentParser(prog="python -m gateway")
     parser.add_argument("--settings", type=Path, required=True)
     parser.add_argument("--ready-fd", type=int)

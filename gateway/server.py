@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import secrets
-import signal
 import socket
 from pathlib import Path
 from time import monotonic
@@ -37,6 +36,7 @@ from mesh.memory import keep_freed
 from mesh.messages import Role
 from mesh.metrics import Levels, Metrics
 from mesh.node import Node
+from mesh.process.signals import ONE_STOP, wanted_stops
 from mesh.process_settings import GatewayProcess
 from mesh.security import Keys
 from mesh.sockets import ZmqNetwork
@@ -63,7 +63,7 @@ class Gateway:
         self._process = process
         self._lifeline = lifeline
         self._stopping = asyncio.Event()
-        lifeline.leaving = self._stopping.is_set
+        self._signalled_at: float | None = None
         routes = {
             path: tuple((stage, process.revision) for stage in stages)
             for path, stages in process.routes.items()
@@ -137,12 +137,12 @@ class Gateway:
     # --- life ------------------------------------------------------------------------------------
 
     async def serve(self) -> None:
-        """Serve until SIGTERM or SIGINT, then end in order.
+        """Serve until a stop signal or the parent's order, then end in order.
 
         Raises:
             StartError: an address cannot be bound.
         """
-        self._take_signals()
+        self._listen_for_the_end()
         try:
             bind = self._network.listen(self._process.bind)
             self._lifeline.bound(bind, self._links.me)
@@ -154,6 +154,7 @@ class Gateway:
                 await self._stopping.wait()
                 await self._drain()
         finally:
+            self._lifeline.obey(lambda: None)
             if self._siblings is not None:
                 await self._siblings.close()
             self._drive.stop()
@@ -161,14 +162,19 @@ class Gateway:
             if self._coder is not None:
                 self._coder.close()
 
-    def _take_signals(self) -> None:
+    def _listen_for_the_end(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled)
+        for number in wanted_stops():
+            loop.add_signal_handler(number, self._signalled, number)
+        self._lifeline.obey(lambda: loop.call_soon_threadsafe(self._stopping.set))
 
-    def _signalled(self) -> None:
-        if self._stopping.is_set():
-            os._exit(128 + signal.SIGTERM)  # the second one: at once
+    def _signalled(self, number: int) -> None:
+        """A signal and the parent's order are one stop; so are signals that come together."""
+        now = monotonic()
+        if self._signalled_at is None:
+            self._signalled_at = now
+        elif now >= self._signalled_at + ONE_STOP:
+            os._exit(128 + number)  # somebody means it: at once
         self._stopping.set()
 
     async def _may_open(self) -> bool:

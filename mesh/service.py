@@ -31,7 +31,11 @@ from mesh.settings import (
     StageSettings,
     WorkerSource,
 )
-from mesh.supervisor import Plan, Slot, Supervisor
+from mesh.supervision.events import (
+    Plan,
+    Slot,
+)
+from mesh.supervisor import Supervisor
 
 # Longer than opening two ports can take, also on a machine that is busy importing models.
 GATEWAY_START = 60.0
@@ -111,7 +115,7 @@ class Service:
             if self._reporter is not None and words.get("event") == "bound":
                 self._reporter.dial(self._gateways(), anew=True)
 
-    def exited(self, slot: Slot, pid: int, code: int, signal: int) -> None:
+    def exited(self, slot: Slot, pid: int, code: int | None, signal: int) -> None:
         """Count a gateway that is gone no more among those that take connections."""
         if self._front is not None and slot.is_gateway:
             self._front.crowd.away(slot.number)

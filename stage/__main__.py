@@ -11,14 +11,17 @@ from pathlib import Path
 
 from mesh.board import SIZE, Board
 from mesh.errors import MeshError
-from mesh.lifeline import Lifeline, kill_group
+from mesh.lifeline import Lifeline
 from mesh.log import configure, get_logger
+from mesh.process.exit_watchdog import end_soon
+from mesh.process.signals import prepare
 from mesh.process_settings import ReplicaProcess
 from stage.server import serve
 
 
 def main() -> int:
     """Read the settings file, serve, and say honestly how it ended."""
+    stops = prepare()
     parser = argparse.ArgumentParser(prog="python -m stage")
     parser.add_argument("--settings", type=Path, required=True)
     parser.add_argument("--ready-fd", type=int)
@@ -29,18 +32,29 @@ def main() -> int:
     configure(process.log_level, f"{process.stage.name}/{process.worker_id}")
     lifeline = Lifeline(arguments.ready_fd, arguments.parent_fd, process.run_folder)
     lifeline.watch(process.grace)
+    code = 1  # as Python has it for an exception that nobody catches
     try:
-        serve(process, lifeline, _board(arguments.board_fd))
+        serve(process, lifeline, _board(arguments.board_fd), stops)
+        code = 0
     except MeshError as error:
         if arguments.ready_fd is None:  # otherwise the parent says it, once
             get_logger().error("%s", error)
         lifeline.failed(str(error))
-        return 3
+        code = 3
+    except SystemExit as ended:
+        code = _code(ended)
+        raise
     finally:
-        lifeline.close()
-        if lifeline.orphaned:
-            kill_group()  # the worker's own children, whom nobody else would end
-    return 0
+        lifeline.end()  # it is not closed: it watches until the process is gone
+        end_soon(code)
+    return code
+
+
+def _code(ended: SystemExit) -> int:
+    """The exit code that Python makes of what was given to `sys.exit`."""
+    if ended.code is None:
+        return 0
+    return ended.code if isinstance(ended.code, int) else 1
 
 
 def _board(descriptor: int | None) -> Board | None:

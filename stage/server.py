@@ -6,8 +6,9 @@ import gc
 import json
 import os
 import secrets
+import signal
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from time import monotonic
 
 from mesh.board import Board
@@ -20,6 +21,8 @@ from mesh.loading import explain, load
 from mesh.log import get_logger
 from mesh.memory import keep_freed
 from mesh.messages import Role, StageFacts
+from mesh.process.exit_watchdog import ExitWatchdog
+from mesh.process.signals import STOP_SIGNALS
 from mesh.process_settings import ReplicaProcess
 from mesh.security import Keys
 from mesh.sockets import ZmqNetwork
@@ -30,9 +33,15 @@ from stage.replica import Replica
 from stage.runner import Runner
 
 _log = get_logger()
+_ENOUGH = 1.0  # seconds of the grace that are left when `unload` is given up
 
 
-def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = None) -> None:
+def serve(
+    process: ReplicaProcess,
+    lifeline: Lifeline,
+    board: Board | None = None,
+    stops: Sequence[signal.Signals] = STOP_SIGNALS,
+) -> None:
     """Run one replica until it is told to stop and has drained.
 
     Raises:
@@ -47,7 +56,7 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
     gc.collect()
     gc.freeze()  # model and libraries live for ever: no collection need look at them again
     keep_freed()
-    loop = Loop(runner, _log, process.timeout, settings.kill_grace)
+    loop = Loop(runner, _log, process.timeout, settings.kill_grace, stops, lifeline.asked)
     network = ZmqNetwork(monotonic, loop.watch, loop.unwatch, _keys(process))
     discovery = None
     try:
@@ -66,7 +75,7 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
         discovery = Discovery(process.gateways, lambda new: loop.post(lambda now: found(new, now)))
         network.gateways = discovery.known
         replica = Replica(links, _facts(identity), _batcher(process), discovery.known, monotonic())
-        lifeline.leaving = lambda: replica.draining
+        lifeline.obey(loop.stop)
         discovery.start()
         lifeline.ready(identity.incarnation)
         _log.info(
@@ -78,12 +87,19 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
         )
         loop.run(replica, network, process.grace)
     finally:
+        lifeline.obey(lambda: None)
         if discovery is not None:
             discovery.stop()
         network.close()
         loop.close()
-        runner.close()
+        _unload(runner, loop.left(process.grace) - _ENOUGH)
     _log.info("replica %d of stage %s has stopped", process.worker_id, settings.name)
+
+
+def _unload(runner: Runner, seconds: float) -> None:
+    """Let the worker unload, in so many seconds at most."""
+    with ExitWatchdog(max(seconds, _ENOUGH), 0, "its unload()"):
+        runner.close()
 
 
 def construct(process: ReplicaProcess) -> Worker:

@@ -1,0 +1,1 @@
+"""What every process of ours needs: its signals, its parent, its end."""

@@ -1,0 +1,1 @@
+"""Keeping the processes of a service running."""
