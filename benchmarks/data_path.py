@@ -25,6 +25,7 @@ from gateway.admission import Admission
 from gateway.core import GatewayCore
 from gateway.exchange import Exchange, Inference, Turn
 from gateway.inference import Desk, InferenceRoute
+from gateway.requests.failure_log import FailureLog
 from mesh import Worker
 from mesh.fields import Frame
 from mesh.instructions import Identity
@@ -150,7 +151,9 @@ class Bench:
         self.core = GatewayCore(links, {"/inference": PATH}, 3, now)
         self.gateway = Node(self.core, here)
         self.route = InferenceRoute("/inference", PATH, Admission(4096, 1 << 28))
-        self.desk = Desk(self.core, [self.route], 3.0, lambda: None, monotonic)
+        self.desk = Desk(
+            self.core, [self.route], 3.0, lambda: None, monotonic, FailureLog(monotonic)
+        )
         facts = StageFacts("echo", "", batch, 3.0, POOL)
         dialling = Links(Identity(12, Role.REPLICA, stage=facts), random.random)
         self.core_there = Replica(dialling, facts, Batcher(batch, 0.0, POOL), ["tcp://g:1"], now)

@@ -16,6 +16,7 @@ from mesh import log
 from mesh.errors import MeshError
 from mesh.lifeline import Lifeline
 from mesh.orphans import FIRST
+from mesh.process.signals import prepare
 from mesh.process.streams import open_missing_streams
 from mesh.process_settings import GatewayProcess
 
@@ -23,6 +24,7 @@ from mesh.process_settings import GatewayProcess
 def main() -> int:
     """Read the settings file, serve, and say honestly how it ended."""
     open_missing_streams()
+    prepare()
     parser = argparse.ArgumentParser(prog="python -m gateway")
     parser.add_argument("--settings", type=Path, required=True)
     parser.add_argument("--ready-fd", type=int)

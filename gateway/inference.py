@@ -9,19 +9,17 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 from gateway import answers
 from gateway.admission import Admission, Refusal, Sizes
 from gateway.book import Ended, Request
 from gateway.core import GatewayCore
 from gateway.exchange import Exchange
-from gateway.requests.failure_log import FailureLog
 from mesh.errors import EncodingError
-from mesh.log import get_logger
 from mesh.messages import Buffer, Figures, Kind, Meta, Outcome, Path
 from mesh.request_facts import check_header
 
-_log = get_logger()
 _BROKEN = "the gateway could not write the answer"
 _CHOSEN = "the worker chose this status in a Reply"
 _SHOWN = 2  # buffers of a failure that shows what was raised: a line, and the traceback
@@ -67,6 +65,24 @@ class Place:
         self.charge = charge
 
 
+class Failures(Protocol):
+    """Writes a line for each answer that says that the service failed."""
+
+    def tell(  # noqa: PLR0913 - all that is known of a failed request
+        self,
+        code: str,
+        reason: str,
+        request_id: bytes | None,
+        *,
+        status: int = 0,
+        route: str = "",
+        stage: str | None = None,
+        replica: str = "",
+        error: Exception | None = None,
+    ) -> None:
+        """See `gateway.requests.failure_log.FailureLog`."""
+
+
 class Desk:
     """Takes exchanges in, answers them when they have ended.
 
@@ -76,12 +92,12 @@ class Desk:
         timeout: seconds that a request lives, unless its client asks for fewer.
         wake: asks for a turn before the loop sleeps again.
         clock: local monotonic time in seconds.
+        failures: writes a line for each answer that says that the service failed.
 
     Attributes:
         answered: how many answers of each status each endpoint gave.
         durations: seconds from arrival to answer of results, since the metrics last took them.
         draining: nothing new is admitted.
-        failures: writes a line for each answer that says that the service failed.
         debug: show clients what their requests' workers raised.
     """
 
@@ -92,9 +108,10 @@ class Desk:
         timeout: float,
         wake: Callable[[], None],
         clock: Callable[[], float],
+        failures: Failures,
     ) -> None:
         self.core = core
-        self.failures = FailureLog(clock)
+        self._failures = failures
         self.debug = False
         self.routes: Mapping[bytes, InferenceRoute] = {r.endpoint.encode(): r for r in routes}
         self.answered: Counter[tuple[int, str]] = Counter()
@@ -289,7 +306,7 @@ class Desk:
         self.answered[answers.row(code).status, route.endpoint] += 1
         request_id = exchange.request_id or self._boot + b"%d" % self.core.book.next_number()
         exchange.request_id = request_id  # the access log names it, too
-        self.failures.tell(code, message, request_id, route=route.endpoint, stage=stage)
+        self._failures.tell(code, message, request_id, route=route.endpoint, stage=stage)
         return answers.failure(code, message, stage, request_id, retry_after)
 
     def gone(self, exchange: Exchange) -> None:
@@ -347,8 +364,7 @@ class Desk:
         self, exchange: Exchange, route: InferenceRoute, request_id: bytes, error: Exception
     ) -> int:
         """A fault of ours: say so, if its client can still be told anything."""
-        _log.error("an answer could not be given: %r", error, exc_info=error)
-        self.failures.tell("server_error", _BROKEN, request_id, route=route.endpoint)
+        self._failures.tell("server_error", _BROKEN, request_id, route=route.endpoint, error=error)
         with contextlib.suppress(Exception):
             exchange.respond(answers.failure("server_error", _BROKEN, None, request_id))
         return answers.row("server_error").status
@@ -390,7 +406,7 @@ class Desk:
     ) -> None:
         """Have the log say which request failed, where and why."""
         replica = self.core.whereabouts(request.holder)
-        self.failures.tell(
+        self._failures.tell(
             code,
             reason,
             request_id,

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import secrets
-import signal
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -40,6 +39,7 @@ from mesh.memory import keep_freed
 from mesh.messages import Role
 from mesh.metrics import Levels, Metrics
 from mesh.node import Node
+from mesh.process.signals import ONE_STOP, wanted_stops
 from mesh.process_settings import GatewayProcess
 from mesh.security import Keys
 from mesh.settings import GatewaySettings
@@ -67,7 +67,7 @@ class Gateway:
         self._process = process
         self._lifeline = lifeline
         self._stopping = asyncio.Event()
-        lifeline.leaving = self._stopping.is_set
+        self._signalled_at: float | None = None
         routes = {
             path: tuple((stage, process.revision) for stage in stages)
             for path, stages in process.routes.items()
@@ -86,6 +86,7 @@ class Gateway:
         self._network = ZmqNetwork(monotonic, self._watch, self._unwatch, keys)
         self._links.admits = self._network.objection
         self._drive = Drive(Node(self._core, self._network), self._answer, lambda: self._core.calm)
+        self._failures = FailureLog(monotonic, _later)
         self._desk = Desk(
             self._core,
             [
@@ -97,8 +98,8 @@ class Gateway:
             settings.timeout,
             self._drive.wake,
             monotonic,
+            self._failures,
         )
-        self._failures = self._desk.failures = FailureLog(monotonic, _later)
         self._desk.debug = settings.debug
         self._metrics = Metrics(settings.namespace)
         self._ledger = picture.Ledger(self._metrics)
@@ -145,12 +146,12 @@ class Gateway:
     # --- life ------------------------------------------------------------------------------------
 
     async def serve(self) -> None:
-        """Serve until SIGTERM or SIGINT, then end in order.
+        """Serve until a stop signal or the parent's order, then end in order.
 
         Raises:
             StartError: an address cannot be bound.
         """
-        self._take_signals()
+        self._listen_for_the_end()
         try:
             bind = self._network.listen(self._process.bind)
             self._lifeline.bound(bind, self._links.me)
@@ -162,6 +163,7 @@ class Gateway:
                 await self._stopping.wait()
                 await self._drain()
         finally:
+            self._lifeline.obey(lambda: None)
             if self._siblings is not None:
                 await self._siblings.close()
             self._drive.stop()
@@ -170,14 +172,19 @@ class Gateway:
                 self._coder.close()
             self._failures.close()
 
-    def _take_signals(self) -> None:
+    def _listen_for_the_end(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled)
+        for number in wanted_stops():
+            loop.add_signal_handler(number, self._signalled, number)
+        self._lifeline.obey(lambda: loop.call_soon_threadsafe(self._stopping.set))
 
-    def _signalled(self) -> None:
-        if self._stopping.is_set():
-            os._exit(128 + signal.SIGTERM)  # the second one: at once
+    def _signalled(self, number: int) -> None:
+        """A signal and the parent's order are one stop; so are signals that come together."""
+        now = monotonic()
+        if self._signalled_at is None:
+            self._signalled_at = now
+        elif now >= self._signalled_at + ONE_STOP:
+            os._exit(128 + number)  # somebody means it: at once
         self._stopping.set()
 
     async def _may_open(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from mesh.board import SIZE, Board, Running
 
 _CHUNK = 65536
+_ORDER = b"s"  # to stop in order
 
 
 class Command(NamedTuple):
@@ -34,16 +35,20 @@ class Command(NamedTuple):
 
 
 class Child:
-    """One running process: its pipe, its pidfd, and what it has said of a line so far."""
+    """One running process: its pipes, its pidfd, and what it has said of a line so far.
 
-    def __init__(
-        self, command: Command, settings: str, parent_fd: int, *, computes: bool = False
-    ) -> None:
+    Attributes:
+        listens: whether it hears orders; until then it is still loading.
+    """
+
+    def __init__(self, command: Command, settings: str, *, computes: bool = False) -> None:
         """Start it in a group of its own, with a board if it `computes`; OSError if that fails."""
         self.incarnation = 0
         self.board: Board | None = None
         self.ready_fd, child_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        own = [child_end]
+        # Its end tells the child that this process is gone, whatever is written is an order.
+        parent_fd, self._order_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        own = [child_end, parent_fd]
         flags = [f"--settings={settings}", f"--ready-fd={child_end}", f"--parent-fd={parent_fd}"]
         if computes:
             own.append(self._share_board())
@@ -55,17 +60,18 @@ class Child:
                 [*command.argv, *flags],
                 env=command.environment,
                 stdin=subprocess.DEVNULL,
-                pass_fds=(*own, parent_fd, *command.descriptors),
+                pass_fds=(*own, *command.descriptors),
                 process_group=0,
             )
+            self.pidfd = os.pidfd_open(self.process.pid)
         except BaseException:
             os.close(self.ready_fd)
+            os.close(self._order_fd)
             raise
         finally:
             for descriptor in own:
                 os.close(descriptor)
-        self.pidfd = os.pidfd_open(self.process.pid)
-        self.hung_up = False
+        self.hung_up = self.listens = False
         self._batch = self._seen = 0.0  # since when it computes, how long it was seen to
         self._unfinished = b""
 
@@ -101,25 +107,54 @@ class Child:
         *lines, self._unfinished = (self._unfinished + self._read()).split(b"\n")
         for line in lines:
             if (words := _object(line)) is not None:
+                self.listens = self.listens or words.get("event") in ("bound", "ready")
                 yield words
 
     def terminate(self) -> None:
-        """Ask it to end."""
-        signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
+        """Order it to end in order. One that is still loading is ended by a signal.
+
+        Not by the signal alone, which anybody may send, and a worker may have replaced.
+        """
+        with contextlib.suppress(OSError):
+            os.write(self._order_fd, _ORDER)
+        if not self.listens:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
 
     def kill(self) -> None:
         """End it and its whole group, which the not yet reaped leader's id still names."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
-    def reap(self) -> tuple[int, int]:
-        """Exit code and signal of a process that is gone; whatever it started goes with it."""
-        os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
-        self.kill()
-        status = self.process.wait()
-        os.close(self.pidfd)
-        os.close(self.ready_fd)
-        return max(status, 0), max(-status, 0)
+    def reap(self) -> tuple[int | None, int]:
+        """Exit code and signal of a process that is gone; whatever it started goes with it.
+
+        The code is None where a user's own code has waited for every child of this process, or the
+        system does, as SIGCHLD is ignored.
+        """
+        try:
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
+            self.kill()
+            status = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        except ChildProcessError:
+            status = None
+            if not Path(f"/proc/{self.process.pid}").exists():  # or its id is somebody else's now
+                self.kill()
+        self.close()
+        return self._how_it_ended(status)
+
+    def close(self) -> None:
+        """Give the descriptors back: it is gone, or is somebody else's child."""
+        for descriptor in (self.pidfd, self.ready_fd, self._order_fd):
+            os.close(descriptor)
+
+    def _how_it_ended(self, status: os.waitid_result | None) -> tuple[int | None, int]:
+        exited = status is None or status.si_code == os.CLD_EXITED
+        number = 0 if status is None else status.si_status
+        self.process.returncode = number if exited else -number  # nobody need wait for it again
+        if status is None:
+            return None, 0
+        return (number, 0) if exited else (0, number)
 
     def _read(self) -> bytes:
         parts = []

@@ -1,8 +1,11 @@
-"""A started process's two pipes to its parent: what it says, and whether the parent still lives.
+"""A started process's two pipes to its parent: what it says, and what it is told.
 
-Over the first (``--ready-fd``) the child writes JSON lines: that it is bound, that it is ready, or
-why it cannot start. The second (``--parent-fd``) is never written: its end means that the parent is
-gone, however it died, and the child leaves. Both are optional; a process started by hand has none.
+Over the first (``--ready-fd``) the child writes JSON lines: that it is bound, that it is ready,
+that somebody sent it a stop signal, or why it cannot start. Over the second (``--parent-fd``) the
+parent orders it to stop, by a byte; the pipe's end means that the parent is gone, however it died,
+and the child leaves. Both are optional; a process started by hand has none.
+
+The order is no signal: anybody may send one, to all processes of a service at once, too.
 
 A worker that keeps the interpreter's lock keeps the thread that watches, too. So the kernel is
 asked to tell of the parent's death by a signal, which ends the child with no Python run.
@@ -27,19 +30,19 @@ from mesh.process.fork import end_if_forked, in_child
 # Told of the parent's death by this signal, the child ends as many seconds later as its number is.
 PARENT_DIED = 16  # SIGSTKFLT, which nobody uses
 _PR_SET_PDEATHSIG = 1
+_ORDERS = 64  # bytes, one for each order; more than one says nothing more
 
 
 class Lifeline:
     """The child's side. `watch` starts a thread, which `close` ends.
 
     Attributes:
-        leaving: tells whether this process was told to end before its parent did; another signal
-            would then end it at once.
         settled: set once this process has said that it is ready, or will not be.
 
     Example:
         >>> lifeline = Lifeline(ready_fd, parent_fd, run_folder)
         >>> lifeline.watch(grace=8.0)
+        >>> lifeline.obey(server.stop)
         >>> lifeline.ready(incarnation, http="127.0.0.1:8000", bind="ipc:///run/gateway.sock")
     """
 
@@ -52,7 +55,9 @@ class Lifeline:
         self._closing = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread: threading.Thread | None = None
         self._parent = None if parent_fd is None else os.getppid()
-        self.leaving: Callable[[], bool] = lambda: False
+        self._obeying = threading.Lock()
+        self._stop: Callable[[], object] | None = None
+        self._ending = False
         self._undo = in_child(self._abandon)
         self.settled = threading.Event()
 
@@ -89,12 +94,32 @@ class Lifeline:
         """Say that the gateway at an address does not let this replica in."""
         self._say({"event": "refused", "address": address, "why": why})
 
+    def asked(self) -> bool:
+        """Say that a stop signal came, unless nobody is there who would answer by an order."""
+        return not self.orphaned and self._say({"event": "asked"})
+
     def failed(self, why: str) -> None:
         """Say why this process cannot start; it should then exit with code 3."""
         self._say({"event": "failed", "why": why})
 
+    def obey(self, stop: Callable[[], object]) -> None:
+        """From now on an order to stop, or the parent's death, calls this, in another thread.
+
+        Whatever was called before is over when this returns. Until the first time, the order ends
+        this process: there is nothing yet that it could finish.
+        """
+        with self._obeying:
+            self._stop = stop
+
+    def end(self) -> None:
+        """This process has finished: obey no more; its parent's death ends it at once."""
+        self.obey(lambda: None)
+        self._ending = True
+        if self.orphaned:
+            kill_group()  # the worker's own children, whom nobody else would end
+
     def watch(self, grace: float) -> None:
-        """From now on: when the parent is gone, leave as on SIGTERM, within `grace` seconds."""
+        """From now on: obey; when the parent is gone, leave within `grace` seconds."""
         if self._parent_fd is None:
             return
         _set_alarm_of_death(PARENT_DIED)
@@ -129,14 +154,16 @@ class Lifeline:
         self._ready_fd = self._parent_fd = None
         self._closing = -1
 
-    def _say(self, words: dict[str, Any]) -> None:
+    def _say(self, words: dict[str, Any]) -> bool:
+        """Write it; False if nobody is left to hear it, which the other pipe says, too."""
         end_if_forked()
         if self._ready_fd is None:
-            return
+            return False
         try:
             os.write(self._ready_fd, json.dumps(words).encode() + b"\n")
         except BrokenPipeError:
-            return  # nobody is left to hear it; the other pipe says so
+            return False
+        return True
 
     def _wait(self, parent_fd: int, grace: float) -> None:
         poll = select.poll()
@@ -145,15 +172,31 @@ class Lifeline:
         with _parent() as process:
             if process is not None:
                 poll.register(process, select.POLLIN)
-            if any(descriptor == self._closing for descriptor, _ in poll.poll()):
-                return
+            while (ready := {descriptor for descriptor, _ in poll.poll()}) != {process}:
+                if self._closing in ready:
+                    return
+                if not os.read(parent_fd, _ORDERS):
+                    break
+                self._follow()
+        self._leave(grace)
+
+    def _follow(self) -> None:
+        """The parent orders this process to stop."""
+        with self._obeying:
+            if self._stop is None:
+                os._exit(0)  # the parent sees to what this process started
+            self._stop()
+
+    def _leave(self, grace: float) -> None:
+        """The parent is gone."""
         signal.alarm(math.ceil(grace) + 2)  # in case this thread does not run when that is over
         if self._run_folder:
             shutil.rmtree(self._run_folder, ignore_errors=True)
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            kill_group()  # still loading: it would die of the signal, but not what it started
-        if not self.leaving():  # a second one would cut the draining short
-            os.kill(os.getpid(), signal.SIGTERM)
+        with self._obeying:
+            if self._stop is not None and not self._ending:
+                self._stop()
+            else:
+                kill_group()
         poll = select.poll()
         poll.register(self._closing, select.POLLIN)
         if not poll.poll(grace * 1000):

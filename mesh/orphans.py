@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Container
 
@@ -22,8 +23,9 @@ def reap_orphans(ours: Container[int]) -> list[int]:
     """
     taken = []
     while (ended := _first_ended()) and ended not in ours:
-        os.waitpid(ended, os.WNOHANG)
-        taken.append(ended)
+        with contextlib.suppress(ChildProcessError):  # somebody else has just waited for it
+            os.waitpid(ended, os.WNOHANG)
+            taken.append(ended)
     return taken
 
 

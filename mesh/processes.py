@@ -12,7 +12,6 @@ import json
 import os
 import selectors
 import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from time import monotonic
@@ -23,10 +22,12 @@ from mesh.log import get_logger
 from mesh.messages import Obituary
 from mesh.orphans import FIRST, reap_orphans
 from mesh.process.fork import in_child
+from mesh.process.signals import STOP_SIGNALS, in_main_thread, waitable_children, wanted_stops
 from mesh.reporter import Reporter
 from mesh.run_folder import RunFolder
-from mesh.supervisor import (
+from mesh.supervision.events import (
     Announce,
+    Asked,
     Begin,
     Bound,
     Closed,
@@ -43,12 +44,11 @@ from mesh.supervisor import (
     Slot,
     Start,
     Stop,
-    Supervisor,
     Terminate,
     Tick,
 )
+from mesh.supervisor import Supervisor
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CHUNK = 65536
 LOOK = 1.0  # seconds between two looks at the boards
 _NUDGED = 255
@@ -66,8 +66,8 @@ class Callbacks(Protocol):
         """A process said something over its pipe, such as where it listens."""
         ...
 
-    def exited(self, slot: Slot, pid: int, code: int, signal: int) -> None:
-        """A process is gone; the supervisor hears of it afterwards."""
+    def exited(self, slot: Slot, pid: int, code: int | None, signal: int) -> None:
+        """A process is gone, its code perhaps unknown; the supervisor hears of it afterwards."""
         ...
 
     def announce(self) -> None:
@@ -107,8 +107,6 @@ class Processes:
         self._inherits = os.getpid() == FIRST
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        # Never written: its end tells every child that this process is gone.
-        self._life_read, self._life_write = os.pipe2(os.O_CLOEXEC)
         self._undo = in_child(self._abandon)
 
     def run(self) -> int:
@@ -117,7 +115,7 @@ class Processes:
         try:
             if self._reporter is not None:
                 self._reporter.start(self._selector, self._nudge)
-            with self._signals():
+            with waitable_children(), self._signals():
                 self._feed(Begin())
                 while self._exit_code is None:
                     self._turn()
@@ -188,7 +186,7 @@ class Processes:
         name = str(slot).replace("/", "-")
         settings = self._folder.write(f"{name}.json", json.dumps(command.settings))
         try:
-            child = Child(command, str(settings), self._life_read, computes=not slot.is_gateway)
+            child = Child(command, str(settings), computes=not slot.is_gateway)
         except OSError as error:
             self._feed(Failed(slot, f"cannot start a process: {error.strerror}"))
             self._feed(Exited(slot, 1))
@@ -216,6 +214,8 @@ class Processes:
                 self._feed(Closed(slot))
             case {"event": "ready"}:
                 self._feed(Ready(slot))
+            case {"event": "asked"}:
+                self._feed(Asked(slot))
             case {"event": "failed", "why": why}:
                 self._feed(Failed(slot, str(why)))
 
@@ -231,13 +231,13 @@ class Processes:
         self._callbacks.exited(slot, pid, code, signum)
         self._feed(Exited(slot, code, signum))
 
-    def _report(self, slot: Slot, child: Child, code: int, signum: int) -> None:
+    def _report(self, slot: Slot, child: Child, code: int | None, signum: int) -> None:
         """Tell the gateways of a replica's death."""
         if self._reporter is None or slot.is_gateway or not child.incarnation:
             return
         running = child.computing()
         ids = [] if running is None else running.ids
-        self._reporter.died(Obituary(child.incarnation, slot.stage, signum, code, ids))
+        self._reporter.died(Obituary(child.incarnation, slot.stage, signum, code or 0, ids))
 
     def _look_at_boards(self, now: float) -> None:
         """Nobody says that a replica hangs whose worker holds the interpreter's lock."""
@@ -257,12 +257,14 @@ class Processes:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         """Signals do nothing but wake the loop. Only a process's main thread may ask for them."""
-        if threading.current_thread() is not threading.main_thread():
+        if not in_main_thread():
             yield
             return
-        wanted = [one for one in STOP_SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
-        if self._inherits:
-            wanted.append(signal.SIGCHLD)
+        wanted = [*wanted_stops(), *([signal.SIGCHLD] if self._inherits else [])]
+        if signal.SIGINT not in wanted:
+            text = "Ctrl-C (SIGINT) is ignored, as whoever started this wanted; stop it: kill %d"
+            get_logger().info(text, os.getpid())
+        mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, wanted)
         before = {one: signal.signal(one, lambda *_: None) for one in wanted}
         wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         try:
@@ -271,6 +273,7 @@ class Processes:
             signal.set_wakeup_fd(wakeup)
             for one, old in before.items():
                 signal.signal(one, old)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _close(self) -> None:
         """Whatever happened, leave no process behind."""
@@ -286,11 +289,10 @@ class Processes:
     def _abandon(self) -> None:
         """In a forked child: the processes are its parent's, and must see the parent's end."""
         for child in self._children.values():
-            os.close(child.ready_fd)
-            os.close(child.pidfd)
+            child.close()
         self._close_descriptors()
 
     def _close_descriptors(self) -> None:
         self._selector.close()
-        for descriptor in (self._wake_read, self._wake_write, self._life_read, self._life_write):
+        for descriptor in (self._wake_read, self._wake_write):
             os.close(descriptor)

@@ -32,7 +32,8 @@ from mesh.settings import (
     WorkerSource,
 )
 from mesh.supervision.dry_run import DryRun, apart
-from mesh.supervisor import EXIT_NOT_STARTED, Plan, Slot, Supervisor
+from mesh.supervision.events import Plan, Slot
+from mesh.supervisor import EXIT_NOT_STARTED, Supervisor
 
 # Longer than opening two ports can take, also on a machine that is busy importing models.
 GATEWAY_START = 60.0
@@ -115,7 +116,7 @@ class Service:
         elif self._reporter is not None and words.get("event") == "refused":
             self._reporter.refused(slot.stage, str(words["address"]), str(words["why"]))
 
-    def exited(self, slot: Slot, pid: int, code: int, signal: int) -> None:
+    def exited(self, slot: Slot, pid: int, code: int | None, signal: int) -> None:
         """Count a gateway that is gone no more among those that take connections."""
         if self._front is not None and slot.is_gateway:
             self._front.crowd.away(slot.number)

@@ -14,6 +14,10 @@ The life of a slot:
     └──────── WAITING ◄───────┴───────────────────────┘
 ```
 
+A replica that is sent a stop signal by somebody else asks before it drains (`Asked`). Where the
+signal went to every process of the service, the supervisor has it, too, and the replica's turn
+comes in order; where it went to that replica alone, the replica drains after a moment.
+
 Stopping goes in order: the gateways are asked to finish; the HTTP port that they share is closed
 when none of them takes connections any more; when they are gone, or their grace has ended, the
 replicas are asked to drain; whoever is left after the grace is killed with its whole group.
@@ -21,10 +25,31 @@ replicas are asked to drain; whoever is left after the grace is killed with its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+
+from mesh.supervision.events import (
+    Announce,
+    Asked,
+    Begin,
+    Bound,
+    Closed,
+    CloseHttp,
+    Computes,
+    Event,
+    Exit,
+    Exited,
+    Failed,
+    Instruction,
+    Kill,
+    Plan,
+    Ready,
+    Say,
+    Slot,
+    Start,
+    Stop,
+    Terminate,
+)
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 10.0
@@ -35,153 +60,20 @@ SILENT_DEATHS = 3
 # What replicas get to drain where the gateway has used up the grace.
 LAST_CHANCE = 1.0
 
-# Whoever is asked to stop before it can listen dies of it, in order. (No `signal`: pure.)
-_SIGTERM = 15
+# Who is sent a stop signal before it can listen dies of it, in order: SIGHUP, SIGINT, SIGTERM; 0 is
+# none. (No `signal`: pure.)
+_STOP_SIGNALS = (0, 1, 2, 15)
+# Stop signals within so many seconds are one: whoever stops a service may tell all its processes,
+# or the same one twice.
+ONE_STOP = 1.0
+# How long a replica that was sent a stop signal waits for the same one to come here.
+SAME_SIGNAL = 0.2
 _SIGKILL = 9
 
 EXIT_OK = 0
 EXIT_FORCED = 1
 EXIT_SETTINGS = 2
 EXIT_NOT_STARTED = 3
-
-
-class Slot(NamedTuple):
-    """A place for one process. `stage` is "" for a gateway; `number` counts from 1."""
-
-    stage: str
-    number: int
-
-    @property
-    def is_gateway(self) -> bool:
-        """Whether a gateway belongs here."""
-        return not self.stage
-
-    def __str__(self) -> str:
-        """As in a log line: ``gateway``, ``embed/1``."""
-        if self.is_gateway and self.number == 1:
-            return "gateway"
-        return f"{self.stage or 'gateway'}/{self.number}"
-
-
-GATEWAY = Slot("", 1)
-
-
-class Plan(NamedTuple):
-    """What is to be kept running.
-
-    Attributes:
-        slots: every slot with the seconds its process may take until it is ready.
-        grace: seconds that stopping may take before what is left is killed.
-        gateway_first: start replicas only when every gateway has said where it listens.
-        limits: seconds that a batch of a slot's replica may be computed before it is killed.
-    """
-
-    slots: dict[Slot, float]
-    grace: float
-    gateway_first: bool = False
-    limits: Mapping[Slot, float] | None = None
-
-
-# -- what happens ------------------------------------------------------------------------------
-
-
-class Begin(NamedTuple):
-    """The service is to start."""
-
-
-class Bound(NamedTuple):
-    """A gateway says that replicas can dial it."""
-
-    slot: Slot
-
-
-class Closed(NamedTuple):
-    """A gateway says that it takes no more connections."""
-
-    slot: Slot
-
-
-class Ready(NamedTuple):
-    """A process says that it serves."""
-
-    slot: Slot
-
-
-class Failed(NamedTuple):
-    """A process says why it cannot start, before it exits."""
-
-    slot: Slot
-    why: str
-
-
-class Exited(NamedTuple):
-    """A process is gone: with this exit code, or by this signal (else 0)."""
-
-    slot: Slot
-    code: int
-    signal: int = 0
-
-
-class Stop(NamedTuple):
-    """Somebody asked for the end: by Ctrl-C, SIGTERM or a hang-up."""
-
-
-class Computes(NamedTuple):
-    """A replica was seen to compute one batch for so many seconds."""
-
-    slot: Slot
-    seconds: float
-
-
-class Tick(NamedTuple):
-    """Time has passed; see `Supervisor.next_due`."""
-
-
-Event = Begin | Bound | Closed | Ready | Failed | Exited | Stop | Computes | Tick
-
-# -- what to do --------------------------------------------------------------------------------
-
-
-class Start(NamedTuple):
-    """Start a process for this slot."""
-
-    slot: Slot
-
-
-class Terminate(NamedTuple):
-    """Ask the process to end in order (SIGTERM to it alone)."""
-
-    slot: Slot
-
-
-class Kill(NamedTuple):
-    """End the process and everything that it started (SIGKILL to its group)."""
-
-    slot: Slot
-
-
-class CloseHttp(NamedTuple):
-    """No gateway takes connections any more: who connects from now on shall be refused."""
-
-
-class Say(NamedTuple):
-    """Log a line; `level` is debug, info, warning or error."""
-
-    level: str
-    text: str
-
-
-class Announce(NamedTuple):
-    """Every process is ready for the first time: say where the service is."""
-
-
-class Exit(NamedTuple):
-    """Everything is over: leave with this exit code."""
-
-    code: int
-
-
-Instruction = Start | Terminate | Kill | CloseHttp | Say | Announce | Exit
 
 
 class State(Enum):
@@ -203,6 +95,7 @@ class _Life:
     until: float = 0.0
     deaths: int = 0
     why: str = ""
+    drain_at: float = float("inf")  # it asked, and drains then if the service does not stop
     killed: bool = False
     closed: bool = False
 
@@ -230,6 +123,7 @@ class Supervisor:
     _exit_code: int | None = None
     _draining: bool = False
     _forced: bool = False
+    _stop_began: float = float("inf")
     _grace_end: float = float("inf")
     _deadline: float = float("inf")
 
@@ -255,6 +149,8 @@ class Supervisor:
                 return self._close_http()
             case Ready(slot):
                 return self._ready(slot, now)
+            case Asked(slot):
+                return self._asked(slot, now)
             case Failed(slot, why):
                 self._lives[slot].why = why
                 return []
@@ -270,8 +166,10 @@ class Supervisor:
     def next_due(self) -> float:
         """When `Tick` is to be handed in next: monotonic seconds, infinity if nothing is due."""
         timed = (State.STARTING, State.WAITING)
+        if self.stopping:
+            return self._deadline
         dues = [life.until for life in self._lives.values() if life.state in timed]
-        return self._deadline if self.stopping else min(dues, default=float("inf"))
+        return min(dues + [life.drain_at for life in self._lives.values()], default=float("inf"))
 
     def states(self) -> dict[Slot, State]:
         """Where each slot is in its life, for people."""
@@ -322,12 +220,12 @@ class Supervisor:
 
     # -- deaths --------------------------------------------------------------------------------
 
-    def _exited(self, slot: Slot, code: int, signal: int, now: float) -> list[Instruction]:
+    def _exited(self, slot: Slot, code: int | None, signal: int, now: float) -> list[Instruction]:
         life = self._lives[slot]
         was_ready = life.state is State.READY
         if was_ready and now - life.since >= HEALTHY_LIFE:
             life.deaths = 0
-        life.state = State.IDLE
+        life.state, life.drain_at = State.IDLE, float("inf")
         if self.stopping:
             return self._ended(slot, code, signal, now)
         how = _how(code, signal) + ("" if was_ready else f" while starting{_hint(signal)}")
@@ -358,6 +256,9 @@ class Supervisor:
                 life.until = float("inf")
                 life.why = f"was not ready within {life.start_timeout:g} s (start_timeout)"
                 done.append(Kill(slot))
+            elif now >= life.drain_at:
+                life.drain_at = float("inf")
+                done.append(Terminate(slot))
         return done
 
     def _judge(self, slot: Slot, seconds: float) -> list[Instruction]:
@@ -370,16 +271,24 @@ class Supervisor:
 
     # -- stopping ------------------------------------------------------------------------------
 
+    def _asked(self, slot: Slot, now: float) -> list[Instruction]:
+        life = self._lives[slot]
+        if life.state is State.READY and life.drain_at == float("inf"):
+            life.drain_at = now + SAME_SIGNAL
+        return []  # while stopping its turn comes anyway
+
     def _stop_asked(self, now: float) -> list[Instruction]:
         if not self.stopping:
             return [Say("info", "stopping; once more to stop at once"), *self._stop(EXIT_OK, now)]
+        if now < self._stop_began + ONE_STOP:
+            return []
         self._forced = True
         left = [slot for slot in self._running() if not self._lives[slot].killed]
         return [Say("warning", "stopping at once"), *self._kill(left)]
 
     def _stop(self, code: int, now: float) -> list[Instruction]:
         """Begin the end: the gateway first, so that it can still finish what it has accepted."""
-        self._exit_code = code
+        self._exit_code, self._stop_began = code, now
         self._grace_end = self._deadline = now + self.plan.grace
         for life in self._lives.values():
             if life.state is State.WAITING:
@@ -388,11 +297,11 @@ class Supervisor:
         asked: list[Instruction] = [Terminate(slot) for slot in gateways]
         return asked + self._close_http() + ([] if gateways else self._drain(now))
 
-    def _ended(self, slot: Slot, code: int, signal: int, now: float) -> list[Instruction]:
+    def _ended(self, slot: Slot, code: int | None, signal: int, now: float) -> list[Instruction]:
         """A process is gone while stopping; see what is next."""
         said: list[Instruction] = []
         expected = self._lives[slot].killed or self._lives[slot].why
-        if (code or signal not in (0, _SIGTERM)) and not expected:
+        if (code or signal not in _STOP_SIGNALS) and not expected:
             said.append(Say("warning", f"{slot} {_how(code, signal)} while it was stopping"))
         said += self._close_http()
         if any(one.is_gateway for one in self._running()) or (self._draining and self._running()):
@@ -436,7 +345,9 @@ class Supervisor:
         return [slot for slot, life in self._lives.items() if life.state in alive]
 
 
-def _how(code: int, signal: int) -> str:
+def _how(code: int | None, signal: int) -> str:
+    if code is None:
+        return "is gone, its exit code is unknown"
     return f"was killed by signal {signal}" if signal else f"exited with code {code}"
 
 

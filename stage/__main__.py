@@ -13,7 +13,9 @@ from mesh import log
 from mesh.board import SIZE, Board
 from mesh.errors import MeshError
 from mesh.failure_text import exc_info
-from mesh.lifeline import Lifeline, kill_group
+from mesh.lifeline import Lifeline
+from mesh.process.exit_watchdog import end_soon
+from mesh.process.signals import prepare
 from mesh.process.streams import open_missing_streams
 from mesh.process_settings import ReplicaProcess
 from stage.server import serve
@@ -22,6 +24,7 @@ from stage.server import serve
 def main() -> int:
     """Read the settings file, serve, and say honestly how it ended."""
     open_missing_streams()
+    stops = prepare()
     parser = argparse.ArgumentParser(prog="python -m stage")
     parser.add_argument("--settings", type=Path, required=True)
     parser.add_argument("--ready-fd", type=int)
@@ -35,17 +38,28 @@ def main() -> int:
     log.serve_worker()
     lifeline = Lifeline(arguments.ready_fd, arguments.parent_fd, process.run_folder)
     lifeline.watch(process.grace)
+    code = 1  # as Python has it for an exception that nobody catches
     try:
-        serve(process, lifeline, _board(arguments.board_fd))
+        serve(process, lifeline, _board(arguments.board_fd), stops)
+        code = 0
     except MeshError as error:
         _tell(error, alone=arguments.ready_fd is None)
         lifeline.failed(str(error))
-        return 3
+        code = 3
+    except SystemExit as ended:
+        code = _code(ended)
+        raise
     finally:
-        lifeline.close()
-        if lifeline.orphaned:
-            kill_group()  # the worker's own children, whom nobody else would end
-    return 0
+        lifeline.end()  # it is not closed: it watches until the process is gone
+        end_soon(code)
+    return code
+
+
+def _code(ended: SystemExit) -> int:
+    """The exit code that Python makes of what was given to `sys.exit`."""
+    if ended.code is None:
+        return 0
+    return ended.code if isinstance(ended.code, int) else 1
 
 
 def _tell(error: MeshError, *, alone: bool) -> None:

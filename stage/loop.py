@@ -3,7 +3,7 @@
 User code runs on the main thread only. While nothing computes the main thread also turns the
 node: a lone request then wakes one thread, not two. While a forward lasts, the *stand-in*, a
 second thread, turns it now and then: it receives the next batch, renews credit, answers heartbeats,
-drops what was cancelled, and notices SIGTERM.
+drops what was cancelled, and notices stop signals and its parent's order to stop.
 Waking it for each message that comes would cost more than what the messages ask for, and none of
 that is wanted before the forward ends. Only while something is pressing (`Replica.is_pressed`) does
 it see to each at once.
@@ -20,13 +20,14 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from mesh.errors import ForwardTimeout
 from mesh.lifeline import kill_group
 from mesh.node import Node
 from mesh.process.fork import Tripwire, in_child
+from mesh.process.signals import ONE_STOP, STOP_SIGNALS, HeldSignals
 from mesh.sockets import ZmqNetwork
 from stage.batcher import Batch
 from stage.pace import LONG
@@ -46,17 +47,22 @@ _TOO_LONG = (
     "forward took longer than {:g} s; raise the stage's timeout: append_worker(timeout=...), or "
     "timeout in [stages.{}]; and where it is set the request's: --timeout, or timeout in [gateway]"
 )
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS_AGAIN = 1.0  # seconds after which it is looked whether the worker took the signals
 
 
 class Loop:
     """Turns a replica until it is told to stop and has drained.
+
+    A stop signal that somebody sent may have gone to every process of the service. So the
+    supervisor is asked, which orders this replica to drain when it is its turn (`stop`).
 
     Args:
         runner: computes.
         log: for lifecycle events.
         limit: seconds that one forward may take.
         kill_grace: seconds that a forward over its limit may ignore that.
+        stops: the stop signals to be taken.
+        ask: tells the supervisor of one; False if there is none that would order us to drain.
     """
 
     def __init__(
@@ -65,17 +71,26 @@ class Loop:
         log: logging.Logger,
         limit: float,
         kill_grace: float,
+        stops: Sequence[signal.Signals] = STOP_SIGNALS,
+        ask: Callable[[], bool] = lambda: False,
     ) -> None:
         self._runner = runner
         self._log = log
         self._limit = limit
         self._kill_grace = kill_grace
+        self._ask = ask
         self._lock: threading.Lock | Tripwire = threading.Lock()
         self._wanted = False
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._nudge = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._signals, self._signals_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        reactions = {signal.SIGUSR1: self._interrupt}
+        self._held = HeldSignals(stops, reactions, self._signals_in)
+        self._signals_due = 0.0  # when to look whether they are still ours
+        self._stops = frozenset(stops)
+        self._first_stop: float | None = None  # when the first stop signal came
+        self._drain_until = float("inf")
         self._epoll.register(self._wake, select.EPOLLIN)
         self._epoll.register(self._signals, select.EPOLLIN)
         self._ready: list[int] = []
@@ -105,10 +120,15 @@ class Loop:
         self._posted.append(call)
         os.eventfd_write(self._wake, 1)
 
+    def stop(self) -> None:
+        """Drain, as the parent orders or because it is gone; from any thread."""
+        self.post(self._drain)
+        os.eventfd_write(self._nudge, 1)
+
     # --- the main thread -------------------------------------------------------------------------
 
     def run(self, replica: Replica, network: ZmqNetwork, grace: float) -> None:
-        """Serve until SIGTERM or SIGINT, then drain.
+        """Serve until `stop`, or a stop signal where nobody is asked, then drain.
 
         Args:
             replica: decides.
@@ -119,8 +139,7 @@ class Loop:
         self._network = network
         self._node = Node(replica, network)
         self._grace = grace
-        self._drain_until = float("inf")
-        self._take_signals()
+        self._held.take()
         stand_in = threading.Thread(target=self._guarded_stand_in, name="stand-in", daemon=True)
         stand_in.start()
         try:
@@ -131,10 +150,14 @@ class Loop:
             os.eventfd_write(self._nudge, 1)
             stand_in.join()
 
+    def left(self, grace: float) -> float:
+        """Seconds of the grace that draining has not used up."""
+        return max(0.0, min(grace, self._drain_until - monotonic()))
+
     def close(self) -> None:
         """Give the descriptors back."""
         self._undo()
-        signal.set_wakeup_fd(-1)
+        self._held.release()
         self._close_descriptors()
 
     def _abandon(self) -> None:
@@ -153,6 +176,9 @@ class Loop:
         rested = False  # nothing waits, and since the node was flushed nothing has come
         while not self._is_over():
             now = monotonic()
+            if now >= self._signals_due:
+                self._signals_due = now + SIGNALS_AGAIN
+                self._held.retake()
             if self._receive(now) or not rested:
                 batch = replica.next_batch(now)
                 if batch is not None:
@@ -214,6 +240,8 @@ class Loop:
     def _finish(self, items: list[ItemOutcome]) -> None:
         """What ran is done, unless a bundle of singles turned out slow: its rest waits again."""
         replica, runner, now = self._replica, self._runner, monotonic()
+        if now - self._began >= LOOK_IN:
+            self._signals_due = now  # a look costs little beside it
         unbegun = runner.give_up()
         if unbegun:
             replica.cut_short([], 0.0, unbegun)
@@ -258,22 +286,25 @@ class Loop:
             else:
                 self._ready.append(fd)
 
-    def _take_signals(self) -> None:
-        signal.set_wakeup_fd(self._signals_in, warn_on_full_buffer=False)
-        for number in STOP_SIGNALS:
-            signal.signal(number, _noticed_by_descriptor)
-        signal.signal(signal.SIGUSR1, self._interrupt)
-
     def _read_signals(self) -> None:
         for number in os.read(self._signals, 64):
-            if number not in STOP_SIGNALS:
-                continue
-            if self._replica.draining:
-                os._exit(128 + number)  # the second one: at once
-            now = monotonic()
-            self._drain_until = now + self._grace
-            self._log.info("draining, %d tasks waiting", len(self._replica.batcher))
-            self._replica.drain(now)
+            if number in self._stops:
+                self._stop_signal(number, monotonic())
+
+    def _stop_signal(self, number: int, now: float) -> None:
+        if self._first_stop is None:
+            self._first_stop = now
+            if not self._ask():
+                self._drain(now)
+        elif now >= self._first_stop + ONE_STOP:
+            os._exit(128 + number)  # somebody means it: at once
+
+    def _drain(self, now: float) -> None:
+        if self._replica.draining:
+            return
+        self._drain_until = now + self._grace
+        self._log.info("draining, %d tasks waiting", len(self._replica.batcher))
+        self._replica.drain(now)
 
     # --- the second thread -----------------------------------------------------------------------
 
@@ -376,10 +407,16 @@ class Loop:
         if age < self._limit + self._kill_grace:
             if not self._interrupted:
                 self._interrupted = True
-                signal.pthread_kill(self._main, signal.SIGUSR1)
+                self._send_interrupt()
             return
         self._log.error("forward ignores its timeout of %g s: this replica ends", self._limit)
         kill_group()
+
+    def _send_interrupt(self) -> None:
+        if self._held.holds(signal.SIGUSR1):
+            signal.pthread_kill(self._main, signal.SIGUSR1)
+        else:  # by somebody else's handler, or by none, it would end who knows what
+            self._log.warning("forward cannot be interrupted: it replaced what SIGUSR1 does")
 
     def _interrupt(self, number: int, frame: object) -> None:
         """On the main thread, between two of its instructions."""
@@ -387,7 +424,3 @@ class Loop:
             return  # what was meant ended just then
         if self._runner.interruptible:
             raise ForwardTimeout(_TOO_LONG.format(self._limit, self._replica.facts.name))
-
-
-def _noticed_by_descriptor(number: int, frame: object) -> None:
-    """Without a handler there would be no byte in the pipe."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import secrets
+import signal
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Concatenate, ParamSpec
 
@@ -22,7 +23,9 @@ from mesh.loading import explain, load
 from mesh.log import get_logger, tell_requests
 from mesh.memory import keep_freed
 from mesh.messages import Role, StageFacts
+from mesh.process.exit_watchdog import ExitWatchdog
 from mesh.process.fork import end_if_forked
+from mesh.process.signals import STOP_SIGNALS
 from mesh.process.start_watch import StartWatch
 from mesh.process.streams import open_missing_streams
 from mesh.process_settings import ReplicaProcess
@@ -37,6 +40,7 @@ from stage.replica import Replica
 from stage.runner import Runner
 
 _log = get_logger()
+_ENOUGH = 1.0  # seconds of the grace that are left when `unload` is given up
 _More = ParamSpec("_More")
 _Serving = Callable[Concatenate[ReplicaProcess, Lifeline, _More], None]
 
@@ -67,7 +71,12 @@ def _explained(serving: _Serving[_More]) -> _Serving[_More]:
 
 
 @_explained
-def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = None) -> None:
+def serve(
+    process: ReplicaProcess,
+    lifeline: Lifeline,
+    board: Board | None = None,
+    stops: Sequence[signal.Signals] = STOP_SIGNALS,
+) -> None:
     """Run one replica until it is told to stop and has drained.
 
     Raises:
@@ -81,7 +90,7 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
     runner = _runner(process, worker, board)
     report = _warmed(runner, monotonic() - started)
     _settle_after_worker()
-    loop = Loop(runner, _log, process.timeout, settings.kill_grace)
+    loop = Loop(runner, _log, process.timeout, settings.kill_grace, stops, lifeline.asked)
     network = ZmqNetwork(monotonic, loop.watch, loop.unwatch, _keys(process))
     discovery = None
     try:
@@ -101,7 +110,7 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
         discovery = Discovery(process.gateways, lambda new: loop.post(lambda now: found(new, now)))
         network.gateways = discovery.known
         replica = Replica(links, _facts(identity), _batcher(process), discovery.known, monotonic())
-        lifeline.leaving = lambda: replica.draining
+        lifeline.obey(loop.stop)
         discovery.start()
         lifeline.ready(identity.incarnation, report=report)
         _log.info(
@@ -113,11 +122,12 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
         )
         loop.run(replica, network, process.grace)
     finally:
+        lifeline.obey(lambda: None)
         if discovery is not None:
             discovery.stop()
         network.close()
         loop.close()
-        runner.close()
+        _unload(runner, loop.left(process.grace) - _ENOUGH)
     _log.info("replica %d of stage %s has stopped", process.worker_id, settings.name)
 
 
@@ -142,6 +152,12 @@ def _warmed(runner: Runner, loaded: float) -> dict[str, float]:
     started = monotonic()
     examples = runner.warm_up()
     return {"loaded": loaded, "examples": examples, "ran": monotonic() - started}
+
+
+def _unload(runner: Runner, seconds: float) -> None:
+    """Let the worker unload, in so many seconds at most."""
+    with ExitWatchdog(max(seconds, _ENOUGH), 0, "its unload()"):
+        runner.close()
 
 
 def construct(process: ReplicaProcess) -> Worker:

@@ -53,6 +53,7 @@ class FailureLog:
         route: str = "",
         stage: str | None = None,
         replica: str = "",
+        error: Exception | None = None,
     ) -> None:
         """A request was answered with this code.
 
@@ -64,6 +65,7 @@ class FailureLog:
             route: the HTTP path.
             stage: where it failed, if it did in one.
             replica: which of its replicas had it.
+            error: a fault of the gateway's own, whose traceback follows.
         """
         status = status or answers.row(code).status
         if status < 500:
@@ -87,7 +89,8 @@ class FailureLog:
         to, by = (f" to {route}" if route else ""), (f", replica {replica}" if replica else "")
         told = f"request {name}{to}: {status} {code}{_at(stage)}{by}: {reason}"
         level = logging.WARNING if status in _STATES else logging.ERROR
-        self._log.log(level, "%s", told, extra={k: v for k, v in fields.items() if v != ""})
+        known = {key: value for key, value in fields.items() if value != ""}
+        self._log.log(level, "%s", told, extra=known, exc_info=error)
 
     def close(self) -> None:
         """Tell what was left out, also of what is not over yet."""

@@ -13,7 +13,6 @@ what is registered takes no lock. It never calls ZeroMQ either.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -22,7 +21,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Final, NoReturn
 
-from mesh.log import get_logger
+from mesh.log import flush, get_output
 
 STRAY: Final = 70  # exit code of a child that came back to us; EX_SOFTWARE
 _OURS: Final = frozenset({"mesh", "gateway", "stage"})
@@ -149,9 +148,6 @@ def _exit_code(error: SystemExit) -> int:
 
 
 def _say(text: str) -> None:
-    """Write one line in the log's form, but by ourselves: its threads are the parent's."""
-    record = logging.LogRecord("mesh", logging.ERROR, __file__, 0, text, (), None)
-    outputs = get_logger().handlers
-    line = outputs[0].format(record) if outputs else text
-    with contextlib.suppress(OSError):
-        os.write(2, f"{line}\n".encode(errors="replace"))
+    """Write one line of the log, at once: whoever else would write it is a thread of the parent."""
+    get_output().say("error", text, {})
+    flush()

@@ -10,7 +10,7 @@ from mesh.child import Command
 from mesh.processes import Callbacks
 from mesh.schema import split_http
 from mesh.settings import MeshSettings
-from mesh.supervisor import Slot
+from mesh.supervision.events import Slot
 
 _HEAD = ("stage", "replica", "loaded in", "examples", "which took")
 
@@ -43,7 +43,7 @@ class DryRun:
             self._reports[slot] = words.get("report", {})
         self._service.heard(slot, words)
 
-    def exited(self, slot: Slot, pid: int, code: int, signal: int) -> None:
+    def exited(self, slot: Slot, pid: int, code: int | None, signal: int) -> None:
         """As the service has it."""
         self._service.exited(slot, pid, code, signal)
 

@@ -24,16 +24,23 @@ def rss(pid):
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def gateway_of(runs):
-    """The process id of the gateway that keeps its run folder there."""
-    mark = f"XDG_RUNTIME_DIR={runs}".encode()
+def processes_of(runs):
+    """Every process of the service that keeps its run folder there: its arguments by its id."""
+    mark, found = f"XDG_RUNTIME_DIR={runs}".encode(), {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            command = (path / "cmdline").read_bytes().split(b"\0")
-            if b"gateway" in command and mark in (path / "environ").read_bytes().split(b"\0"):
-                return int(path.name)
+            if mark in (path / "environ").read_bytes().split(b"\0"):
+                found[int(path.name)] = (path / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
+    return found
+
+
+def gateway_of(runs):
+    """The process id of the gateway that keeps its run folder there."""
+    for pid, command in processes_of(runs).items():
+        if b"gateway" in command:
+            return pid
     raise AssertionError("there is no gateway")
 
 
@@ -44,17 +51,25 @@ class Site:
         port: of HTTP.
         pid: of the gateway.
         folder: that it runs in.
+        runs: where it keeps its run folder.
+        service: the process that was started.
+        told: whether it was asked to end.
     """
 
-    def __init__(self, port, pid, folder, service):
-        self.port, self.pid, self.folder = port, pid, folder
-        self._service, self._told = service, False
+    def __init__(self, port, pid, folder, service, runs):
+        self.port, self.pid, self.folder, self.runs = port, pid, folder, runs
+        self.service, self.told = service, False
 
     def stop(self):
         """Ask it to end in order, once."""
-        if not self._told:
-            self._told = True
-            self._service.send_signal(signal.SIGTERM)
+        if not self.told:
+            self.told = True
+            self.service.send_signal(signal.SIGTERM)
+
+    def replicas(self):
+        """The process ids of its replicas."""
+        found = processes_of(self.runs).items()
+        return [pid for pid, command in found if command[2:4] == [b"-m", b"stage"]]
 
     @property
     def url(self):
@@ -81,14 +96,14 @@ class Site:
 
 
 @contextlib.contextmanager
-def running(folder, service, file):
-    """Run what these two texts describe; it must end in order, and without a traceback."""
+def running(folder, service, file, command=(MESH, "up"), ends=0):
+    """Run what these two texts describe; it must end so, in order, and without a traceback."""
     runs, port, log = tempfile.mkdtemp(prefix="r"), free_port(), folder / "log"
     (folder / "service.py").write_text(service)
     (folder / "mesh.toml").write_text(file)
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [MESH, "up"],
+            command,
             cwd=folder,
             env=environment(port) | {"XDG_RUNTIME_DIR": runs},
             stdout=out,
@@ -97,10 +112,10 @@ def running(folder, service, file):
     try:
         with Client(f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
             wait_ready(client, process, log)
-        site = Site(port, gateway_of(runs), folder, process)
+        site = Site(port, gateway_of(runs), folder, process, runs)
         yield site
         site.stop()
-        assert process.wait(PATIENCE) == 0, log.read_text()
+        assert process.wait(PATIENCE) == ends, log.read_text()
         assert "Traceback" not in log.read_text(), log.read_text()
     finally:
         process.kill()

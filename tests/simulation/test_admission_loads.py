@@ -9,6 +9,7 @@ from small_mesh import Gateway, SmallMesh
 from gateway.admission import Admission
 from gateway.exchange import Exchange
 from gateway.inference import Desk, InferenceRoute
+from gateway.requests.failure_log import FailureLog
 
 WARM = 4.0  # seconds until the door knows the pace, and those inside are in balance
 
@@ -59,7 +60,14 @@ class Door(Gateway):
     def equip(self, capacity, timeout):
         self.desk = None
         self.route = InferenceRoute("/inference", self.mesh.path, Admission(capacity, 1 << 30))
-        self.desk = Desk(self.core, [self.route], timeout, lambda: None, lambda: self.mesh.now)
+        self.desk = Desk(
+            self.core,
+            [self.route],
+            timeout,
+            lambda: None,
+            lambda: self.mesh.now,
+            FailureLog(lambda: self.mesh.now),
+        )
         return self
 
     def turn(self):

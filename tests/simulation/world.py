@@ -16,7 +16,7 @@ from gateway.book import Book
 from mesh.dispatch import _is_free
 from mesh.instructions import Lost, Silent
 from mesh.messages import Kind, Obituary, Role
-from mesh.supervisor import (
+from mesh.supervision.events import (
     Begin,
     Computes,
     Exit,
@@ -27,10 +27,10 @@ from mesh.supervisor import (
     Slot,
     Start,
     Stop,
-    Supervisor,
     Terminate,
     Tick,
 )
+from mesh.supervisor import Supervisor
 from mesh.testing import FakeClock, MemoryNetwork
 from stage.runner import ItemOutcome
 

@@ -8,6 +8,7 @@ from gateway.admission import Admission
 from gateway.core import GatewayCore
 from gateway.exchange import Exchange
 from gateway.inference import Desk, InferenceRoute
+from gateway.requests.failure_log import FailureLog
 from mesh.instructions import Delivery, Identity, Lost, Met
 from mesh.links import Links
 from mesh.messages import Figures, Kind, Outcome, Outcomes, Role, StageFacts
@@ -55,7 +56,9 @@ class Rig:
         self.admission = Admission(capacity, 1 << 20)
         self.route = InferenceRoute("/inference", PATH, self.admission)
         self.woken = 0
-        self.desk = Desk(self.core, [self.route], 3.0, self.wake, lambda: NOW + 1)
+        self.desk = Desk(
+            self.core, [self.route], 3.0, self.wake, lambda: NOW + 1, FailureLog(lambda: NOW + 1)
+        )
         self.wire = Wire()
 
     def wake(self):
@@ -199,7 +202,9 @@ def test_each_route_has_room_of_its_own():
     rig = Rig(capacity=1)
     other = InferenceRoute("/other", PATH[:1], Admission(1, 1 << 20))
     rig.core = GatewayCore(rig.core.links, {"/inference": PATH, "/other": PATH[:1]}, 3, NOW)
-    rig.desk = Desk(rig.core, [rig.route, other], 3.0, rig.wake, lambda: NOW + 1)
+    rig.desk = Desk(
+        rig.core, [rig.route, other], 3.0, rig.wake, lambda: NOW + 1, FailureLog(lambda: NOW + 1)
+    )
     rig.submit()
     exchange = rig.exchange()
     exchange.route = other

@@ -16,17 +16,20 @@ import pytest
 
 from mesh.lifeline import Lifeline
 
-ORPHAN = """
-import signal, sys
+CHILD = """
+import os, sys, time
 from mesh.lifeline import Lifeline
 lifeline = Lifeline(None, int(sys.argv[1]), sys.argv[2])
-code = sys.argv[3]
-signal.signal(signal.SIGTERM, lambda *_: code != "stays" and sys.exit(7))
-lifeline.leaving = lambda: code == "was leaving"
-lifeline.watch(grace=0.1)
+how = sys.argv[3]
+if how == "leaves":
+    lifeline.obey(lambda: os._exit(7))
+elif how == "stays":
+    lifeline.obey(lambda: print("told", flush=True))
+elif how == "ending":
+    lifeline.end()
+lifeline.watch(grace=0.1 if how != "ending" else 60.0)
 print("watching", flush=True)
-while True:
-    signal.pause()
+time.sleep(60)
 """
 
 
@@ -97,25 +100,80 @@ def test_closing_ends_the_watch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "code"), [("leaves", 7), ("stays", -signal.SIGKILL), ("was leaving", -signal.SIGKILL)]
+    ("what", "code"), [("leaves", 7), ("stays", -signal.SIGKILL), ("ending", -signal.SIGKILL)]
 )
 def test_an_orphan_leaves_and_takes_the_folder_along(what: str, code: int, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
+    child, life = watching(what, str(folder))
+    os.close(life)
+    assert child.wait(10) == code
+    assert not folder.exists()
+    child.__exit__(None, None, None)
+
+
+def watching(what: str, folder: str = "") -> tuple[subprocess.Popen[bytes], int]:
+    """A child that watches, and the end of its pipe that is ours."""
     parent, life = os.pipe()
     child = subprocess.Popen(
-        [sys.executable, "-c", ORPHAN, str(parent), str(folder), what],
+        [sys.executable, "-c", CHILD, str(parent), folder, what],
         pass_fds=(parent,),
         stdout=subprocess.PIPE,
         process_group=0,
     )
     os.close(parent)
     assert child.stdout is not None
-    with child.stdout:
-        assert child.stdout.readline() == b"watching\n"
+    assert child.stdout.readline() == b"watching\n"
+    return child, life
+
+
+@pytest.mark.parametrize(("what", "code"), [("leaves", 7), ("loads", 0)])
+def test_an_order_ends_it_by_what_it_obeys(what: str, code: int) -> None:
+    child, life = watching(what)
+    with child:
+        os.write(life, b"s")
+        assert child.wait(10) == code
     os.close(life)
-    assert child.wait(10) == code
-    assert not folder.exists()
+
+
+def test_orders_are_heard_until_the_parent_is_gone() -> None:
+    child, life = watching("stays")
+    with child:
+        assert child.stdout is not None
+        for _ in range(2):
+            os.write(life, b"s")
+            assert child.stdout.readline() == b"told\n"
+        os.close(life)
+        assert child.wait(10) == -signal.SIGKILL
+
+
+def test_one_that_ends_obeys_no_more() -> None:
+    parent, life = os.pipe()
+    lifeline = Lifeline(None, parent)
+    lifeline.watch(grace=1.0)
+    lifeline.end()
+    os.write(life, b"s")
+    while select.select([parent], [], [], 0)[0]:
+        threading.Event().wait(0.001)
+    lifeline.close()
+    os.close(life)
+
+
+def test_a_signal_is_told_to_a_parent_that_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard, ready = os.pipe()
+    parent, life = os.pipe()
+    lifeline, alone = Lifeline(ready, parent), Lifeline(None, None)
+    assert lifeline.asked()
+    assert os.read(heard, 64) == b'{"event": "asked"}\n'
+    assert not alone.asked()
+    alone.close()
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert not lifeline.asked()
+    monkeypatch.undo()
+    os.close(heard)
+    assert not lifeline.asked()
+    lifeline.close()
+    os.close(life)
 
 
 def test_an_orphan_that_is_still_loading_takes_what_it_started_along() -> None:
@@ -187,13 +245,12 @@ def test_without_a_descriptor_of_the_parent_the_pipe_tells(monkeypatch: pytest.M
 
     monkeypatch.setattr(os, "pidfd_open", refuse)
     told = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
     parent, life = os.pipe()
     lifeline = Lifeline(None, parent)
+    lifeline.obey(told.set)
     try:
         lifeline.watch(grace=60.0)
         os.close(life)
         assert told.wait(10)
     finally:
         lifeline.close()
-        signal.signal(signal.SIGTERM, before)

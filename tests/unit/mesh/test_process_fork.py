@@ -136,7 +136,7 @@ log.configure("info", "embed/1")
 fork.in_child(lambda: None)
 child(lambda: fork.Tripwire().acquire)
 """
-    assert '"source": "embed/1", "message": "a forked child came back' in ran(code).stderr
+    assert '"source":"embed/1","message":"a forked child came back' in ran(code).stderr
 
 
 @pytest.mark.parametrize(("given", "code"), [("", 0), ("5", 5), ("-1", 255), ("'why'", 1)])

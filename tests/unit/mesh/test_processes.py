@@ -20,24 +20,31 @@ from mesh.child import Child, Command
 from mesh.messages import Obituary
 from mesh.processes import Processes
 from mesh.run_folder import RunFolder
-from mesh.supervisor import GATEWAY, Plan, Slot, Supervisor
+from mesh.supervision.events import (
+    GATEWAY,
+    Plan,
+    Slot,
+)
+from mesh.supervisor import Supervisor
 
 ONE, TWO = Slot("embed", 1), Slot("embed", 2)
 
 # What each stand-in begins with; the settings it is handed say how it goes on.
 BEGIN = """
-import json, os, signal, sys
+import json, os, select, signal, sys
 flags = dict(one[2:].split("=") for one in sys.argv[1:])
 settings = json.load(open(flags["settings"]))
 def say(**words):
     os.write(int(flags["ready-fd"]), json.dumps(words).encode() + b"\\n")
-def leave(*_):
+def leave():
     sys.exit(0)
 def serve(stop=leave):
-    signal.signal(signal.SIGTERM, stop)
     say(event="ready", incarnation=1, life=settings["life"])
     while True:
-        signal.pause()
+        select.select([int(flags["parent-fd"])], [], [])
+        if not os.read(int(flags["parent-fd"]), 1):
+            leave()
+        stop()
 exec(settings["play"])
 """
 
@@ -54,7 +61,7 @@ class Stage:
         self.plays, self._announced = plays, announced
         self.lives = dict.fromkeys(plays, 0)
         self.heards: list[tuple[Slot, dict[str, Any]]] = []
-        self.exits: list[tuple[Slot, int, int]] = []
+        self.exits: list[tuple[Slot, int | None, int]] = []
         self.closings: list[int] = []  # how many had ended when the port was to be closed
         self.descriptors: tuple[int, ...] = ()
 
@@ -67,7 +74,7 @@ class Stage:
     def heard(self, slot: Slot, words: dict[str, Any]) -> None:
         self.heards.append((slot, words))
 
-    def exited(self, slot: Slot, pid: int, code: int, signal: int) -> None:
+    def exited(self, slot: Slot, pid: int, code: int | None, signal: int) -> None:
         assert pid > 0
         self.exits.append((slot, code, signal))
 
@@ -134,8 +141,9 @@ def test_signals_that_are_not_ours_change_nothing(folder: RunFolder) -> None:
     assert seen == [signal.SIGUSR1]
 
 
-def test_a_second_request_kills(folder: RunFolder) -> None:
-    loop, stage = prepared(folder, {ONE: "serve(signal.SIG_IGN)"})
+def test_a_second_request_kills(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.supervisor.ONE_STOP", 0.0)
+    loop, stage = prepared(folder, {ONE: "serve(lambda: None)"})
     stage._announced = lambda: (loop.stop(), loop.stop())[0]
     assert loop.run() == 1
     assert stage.exits == [(ONE, 0, signal.SIGKILL)]
@@ -143,7 +151,7 @@ def test_a_second_request_kills(folder: RunFolder) -> None:
 
 def test_who_does_not_leave_within_the_grace_is_killed(folder: RunFolder) -> None:
     plan = Plan({ONE: 30.0}, grace=0.05)
-    loop, stage = prepared(folder, {ONE: "serve(signal.SIG_IGN)"}, plan)
+    loop, stage = prepared(folder, {ONE: "serve(lambda: None)"}, plan)
     assert loop.run() == 1
     assert stage.exits == [(ONE, 0, signal.SIGKILL)]
 
@@ -170,7 +178,7 @@ def test_a_crashed_process_is_started_again(folder: RunFolder) -> None:
 def test_a_gateway_that_takes_no_more_connections_says_so_before_it_ends(
     folder: RunFolder,
 ) -> None:
-    loop, stage = prepared(folder, {GATEWAY: "serve(lambda *_: (say(event='closed'), leave()))"})
+    loop, stage = prepared(folder, {GATEWAY: "serve(lambda: (say(event='closed'), leave()))"})
     assert loop.run() == 0
     assert stage.closings == [0]
 
@@ -213,10 +221,74 @@ def test_nonsense_and_half_lines_are_no_trouble(folder: RunFolder) -> None:
 
 
 def test_a_child_may_close_its_pipe(folder: RunFolder) -> None:
-    play = "say(event='ready'); os.close(int(flags['ready-fd'])); signal.pause()"
+    play = "say(event='ready'); os.close(int(flags['ready-fd'])); serve.__globals__.update("
+    play += "say=lambda **_: None); serve()"
     loop, stage = prepared(folder, {ONE: play})
     assert loop.run() == 0
-    assert stage.exits == [(ONE, 0, signal.SIGTERM)]
+    assert stage.exits == [(ONE, 0, 0)]
+
+
+def test_one_that_is_still_loading_is_ended_by_a_signal(folder: RunFolder) -> None:
+    loop, stage = prepared(folder, {GATEWAY: "serve()", ONE: "say(event='loads'); signal.pause()"})
+    stage.heard = lambda slot, words: words["event"] == "loads" and loop.stop()  # type: ignore[method-assign]
+    assert loop.run() == 0
+    assert (ONE, 0, signal.SIGTERM) in stage.exits
+
+
+def test_one_that_asks_is_ordered_to_stop_and_comes_back(folder: RunFolder) -> None:
+    play = "if settings['life'] == 1: say(event='ready'); say(event='asked')\nserve()"
+    loop, stage = prepared(folder, {ONE: play, TWO: "serve()"})
+    stage._announced = lambda: None
+    stage.heard = lambda slot, words: words.get("life") == 2 and loop.stop()  # type: ignore[method-assign]
+    assert loop.run() == 0
+    assert stage.exits[0] == (ONE, 0, 0)
+    assert stage.lives == {ONE: 2, TWO: 1}
+
+
+def test_an_end_that_somebody_else_took_in_has_no_code(
+    folder: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop, stage = prepared(folder, {ONE: "serve()"})
+    thief = signal.signal(signal.SIGCHLD, lambda *_: os.waitpid(-1, 0))
+
+    def heard(slot: Slot, words: dict[str, Any]) -> None:
+        if words["life"] == 2:
+            signal.signal(signal.SIGCHLD, thief)
+            loop.stop()
+
+    stage._announced = lambda: os.kill(loop.pids()[ONE], signal.SIGKILL)
+    stage.heard = heard  # type: ignore[method-assign]
+    assert loop.run() == 0
+    assert stage.exits[0] == (ONE, None, 0)
+    assert "embed/1 is gone, its exit code is unknown; restart in" in said(caplog)
+
+
+def test_children_leave_a_code_although_sigchld_was_ignored(folder: RunFolder) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    loop, stage = prepared(folder, {ONE: "serve()"})
+    try:
+        assert loop.run() == 0
+        assert signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert stage.exits == [(ONE, 0, 0)]
+
+
+def test_where_the_interrupt_is_ignored_it_says_how_it_is_stopped(
+    folder: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    loop, stage = prepared(folder, {ONE: "serve()"})
+    stage._announced = lambda: (
+        os.kill(os.getpid(), signal.SIGINT),
+        os.kill(os.getpid(), signal.SIGTERM),
+    )[0]
+    try:
+        assert loop.run() == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert f"stop it: kill {os.getpid()}" in said(caplog)
 
 
 def test_a_gateway_whose_address_is_awaited(folder: RunFolder) -> None:

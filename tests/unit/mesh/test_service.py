@@ -22,7 +22,10 @@ from mesh.settings import (
     StageSettings,
     WorkerSource,
 )
-from mesh.supervisor import GATEWAY, Slot
+from mesh.supervision.events import (
+    GATEWAY,
+    Slot,
+)
 
 READ = StageSettings("read", worker="m:Read", start_timeout=5.0)
 SIBLING = Slot("", 2)

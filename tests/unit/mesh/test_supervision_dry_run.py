@@ -7,7 +7,7 @@ from typing import Any
 from mesh.child import Command
 from mesh.settings import GatewaySettings, MeshSettings, StageSettings
 from mesh.supervision.dry_run import DryRun, apart, report_lines
-from mesh.supervisor import GATEWAY, Slot
+from mesh.supervision.events import GATEWAY, Slot
 
 
 class Heard:

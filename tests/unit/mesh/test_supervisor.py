@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.supervisor import (
+from mesh.supervision.events import (
     GATEWAY,
     Announce,
+    Asked,
     Begin,
     Bound,
     Closed,
@@ -25,12 +26,11 @@ from mesh.supervisor import (
     Say,
     Slot,
     Start,
-    State,
     Stop,
-    Supervisor,
     Terminate,
     Tick,
 )
+from mesh.supervisor import State, Supervisor
 
 ONE, TWO = Slot("embed", 1), Slot("embed", 2)
 SIBLING = Slot("", 2)
@@ -275,11 +275,63 @@ def test_whoever_does_not_stop_is_killed() -> None:
 def test_a_second_signal_ends_all_at_once() -> None:
     supervisor = running()
     acts(supervisor, Stop(), 10.0)
-    assert acts(supervisor, Stop(), 10.1) == [Kill(GATEWAY), Kill(ONE), Kill(TWO)]
-    assert acts(supervisor, Stop(), 10.2) == []
-    acts(supervisor, Exited(ONE, 0, 9), 10.3)
-    acts(supervisor, Exited(GATEWAY, 0, 9), 10.3)
-    assert acts(supervisor, Exited(TWO, 0, 9), 10.3) == [Exit(1)]
+    assert acts(supervisor, Stop(), 11.0) == [Kill(GATEWAY), Kill(ONE), Kill(TWO)]
+    assert acts(supervisor, Stop(), 11.2) == []
+    acts(supervisor, Exited(ONE, 0, 9), 11.3)
+    acts(supervisor, Exited(GATEWAY, 0, 9), 11.3)
+    assert acts(supervisor, Exited(TWO, 0, 9), 11.3) == [Exit(1)]
+
+
+def test_signals_that_come_together_are_one() -> None:
+    supervisor = running()
+    acts(supervisor, Stop(), 10.0)
+    assert supervisor.handle(Stop(), 10.9) == []
+    assert acts(supervisor, Exited(GATEWAY, 0), 12.0) == [
+        CloseHttp(),
+        Terminate(ONE),
+        Terminate(TWO),
+    ]
+
+
+def test_a_replica_that_was_sent_a_signal_alone_drains_after_a_moment() -> None:
+    supervisor = running()
+    assert acts(supervisor, Asked(ONE), 10.0) == []
+    assert supervisor.next_due() == 10.2
+    assert acts(supervisor, Asked(ONE), 10.1) == []
+    assert acts(supervisor, Tick(), 10.1) == []
+    assert acts(supervisor, Tick(), 10.2) == [Terminate(ONE)]
+    assert supervisor.next_due() == float("inf")
+    assert said(supervisor, Exited(ONE, 0), 11.0) == "embed/1 exited with code 0; restart in 0.1 s"
+
+
+def test_a_replica_that_was_sent_a_signal_and_ends_by_itself_is_started_again() -> None:
+    supervisor = running()
+    acts(supervisor, Asked(ONE), 10.0)
+    assert acts(supervisor, Exited(ONE, 0, 15), 10.05) == []
+    assert acts(supervisor, Tick(), 10.2) == [Start(ONE)]
+    assert acts(supervisor, Asked(ONE), 10.3) == []  # it is not ready: the signal itself ends it
+    assert supervisor.next_due() == 70.2
+
+
+def test_a_signal_to_all_is_one_stop_in_order_whoever_has_it_first() -> None:
+    supervisor = running()
+    acts(supervisor, Asked(ONE), 10.0)
+    assert acts(supervisor, Stop(), 10.1) == [Terminate(GATEWAY)]
+    assert acts(supervisor, Asked(TWO), 10.1) == []
+    assert acts(supervisor, Tick(), 10.4) == []
+    assert acts(supervisor, Exited(GATEWAY, 0), 11.0) == [
+        CloseHttp(),
+        Terminate(ONE),
+        Terminate(TWO),
+    ]
+
+
+def test_a_death_without_a_code() -> None:
+    supervisor = running()
+    gone = "embed/1 is gone, its exit code is unknown; restart in 0.1 s"
+    assert said(supervisor, Exited(ONE, None), 1.0) == gone
+    acts(supervisor, Stop(), 2.0)
+    assert said(supervisor, Exited(TWO, None), 2.5) == ""  # in order, for all that is known
 
 
 def test_what_waits_for_its_restart_is_not_started_any_more() -> None:
@@ -337,10 +389,11 @@ class MadeUp:
         elif what in ("stop", "tick"):
             self.feed(Stop() if what == "stop" else Tick())
         elif slot in self.alive:
-            self.feed(Ready(slot) if what == "ready" else Failed(slot, "why"))
+            self.feed(TOLD[what](slot))
 
 
-HAPPENINGS = st.sampled_from(["ready", "failed", "crash", "kill", "stop", "tick"])
+TOLD = {"ready": Ready, "asked": Asked, "failed": lambda slot: Failed(slot, "why")}
+HAPPENINGS = st.sampled_from([*TOLD, "crash", "kill", "stop", "tick"])
 
 
 @given(st.lists(st.tuples(st.sampled_from(list(ALL)), HAPPENINGS, st.floats(0, 30))))

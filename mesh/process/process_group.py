@@ -1,0 +1,20 @@
+"""The processes of this process's group: what a worker has started, and what that has."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+
+def kill_others() -> None:
+    """Kill what this process started, if it leads a group, but not the process itself."""
+    me = os.getpid()
+    if os.getpgrp() != me:
+        return
+    for path in Path("/proc").glob("[0-9]*"):
+        pid = int(path.name)
+        with contextlib.suppress(OSError):
+            if pid != me and os.getpgid(pid) == me:
+                os.kill(pid, signal.SIGKILL)
