@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 import secrets
 import socket
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from time import monotonic
@@ -20,6 +18,7 @@ from gateway.exchange import Inference, Limits, Turn
 from gateway.shared import Shared
 from mesh.crowd import Seat
 from mesh.log import get_logger
+from mesh.process.limits import raise_descriptor_limit
 
 _access = logging.getLogger("mesh.access")
 _log = get_logger()
@@ -185,14 +184,6 @@ class HttpServer:
         for guest in list(self._shared.guests):
             guest.tick(step)
         self._schedule(loop)
-
-
-def raise_descriptor_limit() -> int:
-    """Let this process open as many descriptors as the hard limit allows; returns how many."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
 def fitted(limits: Limits, descriptors: int) -> Limits:

@@ -13,6 +13,7 @@ from mesh.board import SIZE, Board
 from mesh.errors import MeshError
 from mesh.lifeline import Lifeline, kill_group
 from mesh.log import configure, get_logger
+from mesh.process.limits import shortage_told
 from mesh.process.streams import open_missing_streams
 from mesh.process_settings import ReplicaProcess
 from stage.server import serve
@@ -32,7 +33,8 @@ def main() -> int:
     lifeline = Lifeline(arguments.ready_fd, arguments.parent_fd, process.run_folder)
     lifeline.watch(process.grace)
     try:
-        serve(process, lifeline, _board(arguments.board_fd))
+        with shortage_told():
+            serve(process, lifeline, _board(arguments.board_fd))
     except MeshError as error:
         if arguments.ready_fd is None:  # otherwise the parent says it, once
             get_logger().error("%s", error)

@@ -20,7 +20,9 @@ from mesh.loading import explain, load
 from mesh.log import get_logger
 from mesh.memory import keep_freed
 from mesh.messages import Role, StageFacts
+from mesh.process import open_files
 from mesh.process.fork import end_if_forked
+from mesh.process.limits import demand_free_files
 from mesh.process.streams import open_missing_streams
 from mesh.process_settings import ReplicaProcess
 from mesh.security import Keys
@@ -46,7 +48,7 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
     worker = construct(process)
     runner = Runner(worker, batching=settings.max_batch_size > 1, log=_log, board=board)
     runner.warm_up()
-    _check_after_worker()
+    _check_after_worker(process)
     gc.collect()
     gc.freeze()  # model and libraries live for ever: no collection need look at them again
     keep_freed()
@@ -89,10 +91,11 @@ def serve(process: ReplicaProcess, lifeline: Lifeline, board: Board | None = Non
     _log.info("replica %d of stage %s has stopped", process.worker_id, settings.name)
 
 
-def _check_after_worker() -> None:
+def _check_after_worker(process: ReplicaProcess) -> None:
     """Look at what the worker's own code may have done to this process, before it listens."""
     end_if_forked()  # it would take its parent's place
     open_missing_streams()
+    demand_free_files(open_files.links(len(process.gateways), bool(process.feed)), "the worker")
 
 
 def construct(process: ReplicaProcess) -> Worker:
