@@ -81,7 +81,7 @@ def _made_at(base: str) -> tuple[Path, int]:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path, _make_locked(path)
     except OSError as error:
-        text = f"cannot make a folder for sockets in {base}: {error.strerror}"
+        text = f"cannot make the folder for sockets in {base}: {error.strerror}"
         raise StartError(f"{text}; name another with --path") from None
 
 

@@ -100,7 +100,9 @@ def test_there_must_be_room_for_sockets(base: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_an_error(base: Path) -> None:
     (base / "file").touch()
-    with pytest.raises(StartError, match=r"cannot make a folder .+ File exists; name another with"):
+    with pytest.raises(
+        StartError, match=r"cannot make the folder .+ File exists; name another with"
+    ):
         RunFolder(str(base / "file"))
     (base / "file").unlink()
     base.rmdir()
