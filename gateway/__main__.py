@@ -16,6 +16,7 @@ from mesh import log
 from mesh.errors import MeshError
 from mesh.lifeline import Lifeline
 from mesh.orphans import FIRST
+from mesh.process.limits import shortage_told
 from mesh.process.signals import prepare
 from mesh.process.streams import open_missing_streams
 from mesh.process_settings import GatewayProcess
@@ -40,7 +41,8 @@ def main() -> int:
     lifeline = Lifeline(arguments.ready_fd, arguments.parent_fd, process.run_folder)
     lifeline.watch(process.gateway.grace)
     try:
-        uvloop.run(_serve(process, lifeline))
+        with shortage_told():
+            uvloop.run(_serve(process, lifeline))
     except MeshError as error:
         if arguments.ready_fd is None:  # otherwise the parent says it, once
             log.get_logger().error("%s", error)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import secrets
 import socket
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -18,6 +16,7 @@ from gateway.exchange import Inference, Limits
 from gateway.shared import Access, Shared
 from mesh.crowd import Seat
 from mesh.log import get_logger
+from mesh.process.limits import raise_descriptor_limit
 
 _log = get_logger()
 NOTICE = 0.1  # seconds for which a server that has nothing left to do can still be asked
@@ -180,14 +179,6 @@ class HttpServer:
         for guest in list(self._shared.guests):
             guest.tick(step)
         self._schedule(loop)
-
-
-def raise_descriptor_limit() -> int:
-    """Let this process open as many descriptors as the hard limit allows; returns how many."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
 def fitted(limits: Limits, descriptors: int) -> Limits:

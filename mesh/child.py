@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mesh.board import SIZE, Board, Running
+from mesh.process.shared_memory import shared_memory
 
 _CHUNK = 65536
 _ORDER = b"s"  # to stop in order
@@ -93,8 +94,7 @@ class Child:
 
     def _share_board(self) -> int:
         """Make the memory for its board; returns the descriptor that it inherits."""
-        descriptor = os.memfd_create("mesh-board", os.MFD_CLOEXEC)
-        os.truncate(descriptor, SIZE)
+        descriptor = shared_memory("mesh-board", SIZE)
         self.board = Board(memoryview(mmap.mmap(descriptor, SIZE)))
         return descriptor
 

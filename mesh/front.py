@@ -19,6 +19,7 @@ from mesh.addresses import bracketed
 from mesh.crowd import Crowd
 from mesh.errors import StartError
 from mesh.process.fork import in_child
+from mesh.process.shared_memory import shared_memory
 
 BACKLOG: Final = 1024  # connections that the kernel holds for us
 
@@ -39,7 +40,7 @@ class Front:
         crowd_fd: the descriptor of their memory.
 
     Raises:
-        StartError: the address is in use, not ours, or the name unknown.
+        StartError: the address is in use, not ours, or the name unknown; or memory is refused.
 
     Example:
         >>> with Front("127.0.0.1", 0, processes=2) as front:
@@ -52,9 +53,11 @@ class Front:
         except OSError as error:
             raise cannot_listen(host, port, error) from error
         self.doors = tuple(one.fileno() for one in self._sockets)
-        size = Crowd.size(processes)
-        self.crowd_fd = os.memfd_create("mesh-crowd", os.MFD_CLOEXEC)
-        os.truncate(self.crowd_fd, size)
+        try:
+            self.crowd_fd = shared_memory("mesh-crowd", Crowd.size(processes))
+        except OSError as error:
+            self.close()
+            raise StartError(error.strerror) from error
         self.crowd = shared_crowd(self.crowd_fd)
         self._undo = in_child(self._let_go)
 

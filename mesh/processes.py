@@ -184,8 +184,8 @@ class Processes:
     def _start(self, slot: Slot) -> None:
         command = self._callbacks.command(slot)
         name = str(slot).replace("/", "-")
-        settings = self._folder.write(f"{name}.json", json.dumps(command.settings))
         try:
+            settings = self._folder.write(f"{name}.json", json.dumps(command.settings))
             child = Child(command, str(settings), computes=not slot.is_gateway)
         except OSError as error:
             self._feed(Failed(slot, f"cannot start a process: {error.strerror}"))

@@ -6,12 +6,14 @@ folder left behind by a run that was killed is found and removed at the next sta
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import re
 import secrets
 import shutil
-import tempfile
+import socket
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -34,18 +36,7 @@ class RunFolder:
 
     def __init__(self, base: str = "") -> None:
         """Make the folder inside `base`, or where such things belong; StartError if impossible."""
-        parent = Path(base or default_base())
-        remove_stale(parent)
-        name = f"meshline-{os.getuid()}-{os.getpid()}-{secrets.token_hex(2)}"
-        self.path = parent.absolute() / name
-        if len(os.fsencode(self.path)) > LONGEST_PATH:
-            text = f"the folder {parent} is too deep for sockets; name a shorter one with --path"
-            raise StartError(text)
-        try:
-            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = _make_locked(self.path)
-        except OSError as error:
-            raise StartError(f"cannot make the folder {self.path}: {error.strerror}") from None
+        self.path, self._lock = _made_at(base) if base else _made_somewhere(candidates())
         self._undo = in_child(self._abandon)
 
     def __enter__(self) -> Self:
@@ -83,23 +74,75 @@ class RunFolder:
         return path
 
 
+def _made_at(base: str) -> tuple[Path, int]:
+    """Make the folder, and this one above it; returns it, and its lock."""
+    try:
+        path = _name(Path(base))
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return path, _make_locked(path)
+    except OSError as error:
+        text = f"cannot make the folder for sockets in {base}: {error.strerror}"
+        raise StartError(f"{text}; name another with --path") from None
+
+
+def _made_somewhere(bases: list[str]) -> tuple[Path, int]:
+    """Make the folder where it can be made first; returns it, and its lock."""
+    tried = []
+    for base in bases:
+        try:
+            path = _name(Path(base))
+            return path, _make_locked(path)
+        except OSError as error:
+            tried.append(f"{base} ({error.strerror})")
+    raise StartError(
+        f"nowhere can a folder for sockets be made: tried {', '.join(tried)}; "
+        "mount a tmpfs at /tmp, or name a writable folder in TMPDIR"
+    )
+
+
+def _name(parent: Path) -> Path:
+    """A new folder's path; OSError where it would be too long for sockets."""
+    name = f"meshline-{os.getuid()}-{os.getpid()}-{secrets.token_hex(2)}"
+    path = parent.absolute() / name
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        raise OSError(errno.ENAMETOOLONG, "it is too deep for sockets")
+    return path
+
+
 def _make_locked(path: Path) -> int:
     """Make a folder that is locked as soon as it bears its name; returns the lock.
 
     Somebody who starts at the same moment must not find it without, and take it for a dead one's.
     """
+    remove_stale(path.parent)
     new = path.with_name(f".{path.name}")
     new.mkdir(mode=0o700)
-    lock = os.open(new / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    new.rename(path)
+    with contextlib.ExitStack() as undoing:
+        undoing.callback(shutil.rmtree, new, ignore_errors=True)
+        lock = os.open(new / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        undoing.callback(os.close, lock)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _try_socket(new / "try")
+        new.rename(path)
+        undoing.pop_all()
     return lock
 
 
-def default_base() -> str:
-    """Where run folders belong: the user's runtime folder if there is one, else the temporary."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    return runtime if runtime and os.access(runtime, os.W_OK) else tempfile.gettempdir()
+def _try_socket(path: Path) -> None:
+    """OSError where the file system has no sockets, as some that are shared with a host."""
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(os.fsencode(path))
+    path.unlink()
+
+
+def candidates() -> list[str]:
+    """Where run folders belong, the best place first: what is named, what is temporary, the rest.
+
+    A container that may write to nothing else often has one of the last.
+    """
+    named = [os.environ.get(name, "") for name in ("XDG_RUNTIME_DIR", "TMPDIR", "TEMP", "TMP")]
+    usual = ["/tmp", "/var/tmp", f"/run/user/{os.getuid()}", "/run", "/dev/shm", os.curdir]
+    return list(dict.fromkeys([one for one in named if one] + usual))
 
 
 def remove_stale(parent: Path) -> list[Path]:

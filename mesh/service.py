@@ -18,8 +18,12 @@ from typing import Any, NoReturn
 
 from mesh.addresses import address, bracketed, following
 from mesh.child import Command
+from mesh.errors import StartError
 from mesh.front import Front
 from mesh.log import get_logger
+from mesh.process import open_files
+from mesh.process.limits import demand_open_files, shortage_told
+from mesh.process.shared_memory import shared_memory
 from mesh.process_settings import GatewayProcess, ReplicaProcess
 from mesh.processes import Processes
 from mesh.reporter import Reporter
@@ -204,11 +208,13 @@ def run(
         dry_run: end it as soon as everything is ready, and print how each replica started.
 
     Raises:
-        StartError: the HTTP port cannot be bound, or no run folder be made.
+        StartError: the HTTP port cannot be bound, no run folder be made, or too few files opened.
     """
+    demand_open_files(open_files.needs(settings, sources, with_gateway))
     settings = apart(settings) if dry_run else settings
     gateway = settings.gateway
     with ExitStack() as held:
+        held.enter_context(shortage_told())
         folder = held.enter_context(RunFolder(base))
         front = Front(gateway.host, gateway.port, gateway.processes) if with_gateway else None
         if front is not None:
@@ -254,7 +260,12 @@ def become_gateway(settings: MeshSettings) -> NoReturn:
     Its settings travel in memory, as there is no parent who could remove a file afterwards.
     """
     shell = gateway_process(settings, settings.gateway.bind or DEFAULT_BIND)
-    memory = os.memfd_create("mesh-settings", 0)
+    replicas = sum(stage.replicas for stage in settings.stages.values())
+    demand_open_files({"the gateway": open_files.gateway(replicas, 1)})
+    try:
+        memory = shared_memory("mesh-settings", inheritable=True)
+    except OSError as error:
+        raise StartError(error.strerror) from error
     os.write(memory, json.dumps(shell.to_json()).encode())
     flag = f"--settings=/proc/self/fd/{memory}"
     os.execv(sys.executable, [sys.executable, "-P", "-m", "gateway", flag])

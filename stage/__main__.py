@@ -15,6 +15,7 @@ from mesh.errors import MeshError
 from mesh.failure_text import exc_info
 from mesh.lifeline import Lifeline
 from mesh.process.exit_watchdog import end_soon
+from mesh.process.limits import shortage_told
 from mesh.process.signals import prepare
 from mesh.process.streams import open_missing_streams
 from mesh.process_settings import ReplicaProcess
@@ -40,7 +41,8 @@ def main() -> int:
     lifeline.watch(process.grace)
     code = 1  # as Python has it for an exception that nobody catches
     try:
-        serve(process, lifeline, _board(arguments.board_fd), stops)
+        with shortage_told():
+            serve(process, lifeline, _board(arguments.board_fd), stops)
         code = 0
     except MeshError as error:
         _tell(error, alone=arguments.ready_fd is None)

@@ -23,8 +23,10 @@ from mesh.loading import explain, load
 from mesh.log import get_logger, tell_requests
 from mesh.memory import keep_freed
 from mesh.messages import Role, StageFacts
+from mesh.process import open_files
 from mesh.process.exit_watchdog import ExitWatchdog
 from mesh.process.fork import end_if_forked
+from mesh.process.limits import demand_free_files
 from mesh.process.signals import STOP_SIGNALS
 from mesh.process.start_watch import StartWatch
 from mesh.process.streams import open_missing_streams
@@ -89,7 +91,7 @@ def serve(
     facts = facts_of(worker, settings.name, settings.max_batch_size, process.worker_id)
     runner = _runner(process, worker, board)
     report = _warmed(runner, monotonic() - started)
-    _settle_after_worker()
+    _settle_after_worker(process)
     loop = Loop(runner, _log, process.timeout, settings.kill_grace, stops, lifeline.asked)
     network = ZmqNetwork(monotonic, loop.watch, loop.unwatch, _keys(process))
     discovery = None
@@ -138,10 +140,11 @@ def _runner(process: ReplicaProcess, worker: Worker, board: Board | None) -> Run
     return runner
 
 
-def _settle_after_worker() -> None:
+def _settle_after_worker(process: ReplicaProcess) -> None:
     """See to what the worker's own code has done to this process, before it listens."""
     end_if_forked()  # it would take its parent's place
     open_missing_streams()
+    demand_free_files(open_files.links(len(process.gateways), bool(process.feed)), "the worker")
     gc.collect()
     gc.freeze()  # model and libraries live for ever: no collection need look at them again
     keep_freed()

@@ -50,7 +50,7 @@ def _open_nothing(number: int) -> None:
 
 
 def _is_usable(stream: IO[str] | None) -> bool:
-    return stream is not None and not stream.closed
+    return stream is not None and not getattr(stream, "closed", False)  # it may be anybody's
 
 
 def _nothing(number: int, free: bool) -> IO[str]:

@@ -1,7 +1,6 @@
 """Real sockets on loopback, on both event loops."""
 
 import asyncio
-import resource
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -11,7 +10,7 @@ from http_fakes import Inference, Pages, echo, post, statuses
 
 from gateway import listener
 from gateway.exchange import Exchange, Limits, Turn
-from gateway.listener import HttpServer, fitted, raise_descriptor_limit
+from gateway.listener import HttpServer, fitted
 from gateway.shared import Access
 from mesh.crowd import Crowd, Seat
 from mesh.front import bound, look_up
@@ -369,18 +368,6 @@ def test_the_last_of_those_who_share_a_port_tells_newcomers_that_it_leaves(
 
 def test_a_server_that_never_started_can_be_drained() -> None:
     asyncio.run(HttpServer(Inference(), Pages()).drain(1.0))
-
-
-def test_the_soft_limit_of_descriptors_is_raised_to_the_hard_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    told: list[tuple[int, int]] = []
-    monkeypatch.setattr(resource, "getrlimit", lambda _which: (1024, 4096))
-    monkeypatch.setattr(resource, "setrlimit", lambda _which, limits: told.append(limits))
-    raise_descriptor_limit()
-    monkeypatch.setattr(resource, "getrlimit", lambda _which: (4096, 4096))
-    raise_descriptor_limit()
-    assert told == [(4096, 4096)]
 
 
 def test_there_are_no_more_connections_than_descriptors_for_them(

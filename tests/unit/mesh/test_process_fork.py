@@ -159,3 +159,15 @@ print(child(leaves))
 
 def test_the_parent_is_no_child() -> None:
     assert said("fork.in_child(lambda: None); child(lambda: None); fork.end_if_forked()") == ""
+
+
+def test_a_block_that_takes_what_was_the_parents_ends_it() -> None:
+    code = """
+def enters():
+    with fork.Tripwire():
+        os._exit(1)
+
+fork.in_child(lambda: None)
+print(child(enters))
+"""
+    assert ran(code).stdout == "70\n"

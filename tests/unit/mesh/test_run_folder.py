@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mesh.errors import StartError
-from mesh.run_folder import LONGEST_PATH, RunFolder, default_base, remove_stale
+from mesh.run_folder import LONGEST_PATH, RunFolder, candidates, remove_stale
 
 
 @pytest.fixture
@@ -100,7 +100,9 @@ def test_there_must_be_room_for_sockets(base: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_an_error(base: Path) -> None:
     (base / "file").touch()
-    with pytest.raises(StartError, match="cannot make the folder"):
+    with pytest.raises(
+        StartError, match=r"cannot make the folder .+ File exists; name another with"
+    ):
         RunFolder(str(base / "file"))
     (base / "file").unlink()
     base.rmdir()
@@ -108,7 +110,46 @@ def test_a_folder_that_cannot_be_made_is_an_error(base: Path) -> None:
 
 def test_the_usual_place(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
-    assert default_base() == str(base)
+    monkeypatch.setenv("TMPDIR", "/var/tmp")
+    assert candidates()[:3] == [str(base), "/var/tmp", "/tmp"]
+    assert len(set(candidates())) == len(candidates())
+    with RunFolder() as folder:
+        assert folder.path.parent == base
     base.rmdir()
-    monkeypatch.setenv("TMPDIR", "")
-    assert default_base() != str(base)
+
+
+def test_the_next_best_place(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = base / ("x" * LONGEST_PATH)
+    deep.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(base / "nowhere"))
+    monkeypatch.setenv("TMPDIR", str(deep))
+    monkeypatch.setenv("TEMP", str(base))
+    with RunFolder() as folder:
+        assert folder.path.parent == base
+    deep.rmdir()
+    base.rmdir()
+
+
+def test_nowhere(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bases = [str(base / "nowhere"), str(base / ("x" * LONGEST_PATH))]
+    monkeypatch.setattr("mesh.run_folder.candidates", lambda: bases)
+    with pytest.raises(StartError) as raised:
+        RunFolder()
+    assert str(raised.value) == (
+        f"nowhere can a folder for sockets be made: tried {bases[0]} (No such file or directory), "
+        f"{bases[1]} (it is too deep for sockets); "
+        "mount a tmpfs at /tmp, or name a writable folder in TMPDIR"
+    )
+    base.rmdir()
+
+
+def test_where_no_socket_can_be_nothing_is_left(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("mesh.run_folder._try_socket", refuse)
+    with pytest.raises(StartError, match="Operation not permitted"):
+        RunFolder(str(base))
+    base.rmdir()

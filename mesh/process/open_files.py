@@ -1,0 +1,83 @@
+"""How many files the processes of a service have open at once, about, and whether they may. Pure.
+
+Counted on running services: ``/proc/PID/fd`` of each kind of process, by what it has of each sort.
+Requests and a worker's own files come on top, hence `SPARE`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from mesh.settings import MeshSettings
+
+SPARE = 12  # what is open for a moment: starting a process, a redial, a knock; and a few clients
+# Of all: streams, and a Context of ZeroMQ with its two epolls and three wake-ups.
+_STREAMS, _ZEROMQ = 3, 5
+
+
+def supervisor(gateways: int, dialled: int, replicas: int) -> int:
+    """Of the process that starts so many, and reports deaths to the gateways that it dials."""
+    own = 8  # a lock, the HTTP port, shared counts, its loop, wake-up pipes
+    return _STREAMS + _ZEROMQ + own + 4 * gateways + 2 * dialled + 5 * replicas + SPARE
+
+
+def gateway(peers: int, processes: int) -> int:
+    """Of a gateway that so many replicas and supervisors dial, among so many on its port."""
+    own = 20  # pipes to the parent, the event loop, the HTTP port, the mesh's listener and monitor
+    return _STREAMS + _ZEROMQ + own + peers + (2 if processes > 1 else 0) + SPARE
+
+
+def replica(gateways: int, before: int = 0, after: int = 0) -> int:
+    """Of a replica; `before` and `after` count those of the neighbouring stages."""
+    own = 6  # pipes to the parent, the board
+    return _STREAMS + own + links(gateways, after > 0) + 2 * before + after + SPARE
+
+
+def links(gateways: int, feeds: bool) -> int:
+    """What of that a replica opens when its worker is there: its loop and its first links."""
+    loop = 5
+    return _ZEROMQ + loop + 2 * gateways + (5 if feeds else 0)
+
+
+def needs(
+    settings: MeshSettings, names: Collection[str], with_gateway: bool = True
+) -> dict[str, int]:
+    """By kind of process, what running these stages here takes, beside a gateway or without."""
+    here = sum(settings.stages[name].replicas for name in names)
+    everywhere = sum(stage.replicas for stage in settings.stages.values())
+    processes = settings.gateway.processes
+    dialled = processes if with_gateway else len(settings.dialled())
+    found = {"the supervisor": supervisor(processes if with_gateway else 0, dialled, here)}
+    if with_gateway:
+        found["the gateway"] = gateway(everywhere + 1, processes)
+    for name in names:
+        before, after = _neighbours(settings, name)
+        found[f"a replica of {name}"] = replica(dialled, before, after)
+    return found
+
+
+def _neighbours(settings: MeshSettings, name: str) -> tuple[int, int]:
+    """How many replicas stand before and after a stage, on all routes."""
+    before: set[str] = set()
+    after: set[str] = set()
+    for path in settings.routes.values():
+        for at, stage in enumerate(path):
+            if stage == name:
+                before.update(path[max(0, at - 1) : at])
+                after.update(path[at + 1 : at + 2])
+    count = {one: stage.replicas for one, stage in settings.stages.items()}
+    return sum(count[one] for one in before), sum(count[one] for one in after)
+
+
+def refusal(found: Mapping[str, int], allowed: int) -> str:
+    """Why so many open files are not enough, "" where they are."""
+    who = max(found, key=lambda one: found[one])
+    if found[who] <= allowed:
+        return ""
+    return f"a process may have {allowed} open files, and {who} needs about {found[who]}; {ADVICE}"
+
+
+ADVICE = (
+    "allow more: `ulimit -n 4096`, LimitNOFILE= in a systemd unit, "
+    "or --ulimit nofile=4096 for a container"
+)
