@@ -64,10 +64,11 @@ class AccessLog:
             "status": status,
             "bytes": turn.sent,
             "ms": round((monotonic() - turn.arrived) * 1000, 2),
-            "id": (turn.request_id or b"-").decode("latin-1"),
+            # One that the wire refused has its id in the answer only.
+            "id": (turn.request_id or turn.told(b"X-Request-ID") or b"-").decode("latin-1"),
             "client": client,
         }
-        timing = turn.timing
+        timing = turn.told(b"Server-Timing")
         if timing:
             fields["stages"] = stages_of(timing)
         if shown != route:
