@@ -46,7 +46,7 @@ class AccessLog:
             return
         fields = self._fields(turn, path, status or turn.status, client)
         if query and self._query:
-            fields["query"] = query.decode("latin-1")
+            fields["query"] = _shown(query)
         output = self._output
         shown = fields.get("path", fields["route"])
         message = f"{fields['method']} {shown} {fields['status']}"
@@ -56,10 +56,10 @@ class AccessLog:
             output.say("info", f"{message} {_as_text(fields)}", {})
 
     def _fields(self, turn: Turn, path: bytes, status: int, client: str) -> dict[str, Any]:
-        shown = path.decode("latin-1") or "-"
+        shown = _shown(path) or "-"
         route = _route(turn, shown, status)
         fields: dict[str, Any] = {
-            "method": turn.method.decode("latin-1") or "-",
+            "method": _shown(turn.method) or "-",
             "route": route,
             "status": status,
             "bytes": turn.sent,
@@ -81,6 +81,12 @@ def _route(turn: Turn, path: str, status: int) -> str:
     if turn.route is not None:
         return turn.route.endpoint
     return path if isinstance(turn, Page) and status != _NOT_FOUND else "-"
+
+
+def _shown(text: bytes) -> str:
+    """What a client sent, without anything that a terminal would obey."""
+    shown = text.decode("ascii", "backslashreplace")
+    return shown if shown.isprintable() else shown.encode("unicode_escape").decode("ascii")
 
 
 def stages_of(timing: bytes) -> dict[str, dict[str, float]]:
