@@ -117,9 +117,8 @@ class Turn(Protocol):
     def sent(self) -> int:
         """Bytes of the answer."""
 
-    @property
-    def timing(self) -> bytes:
-        """The answer's ``Server-Timing``, empty where it has none."""
+    def told(self, name: bytes) -> bytes:
+        """The value of a header of an answer by `gateway.answers`, empty where it has none."""
 
     def admit(self, nbytes: int) -> bytes | None:
         """Find room for a body of `nbytes` bytes that is still to come, or say why there is none.
@@ -272,12 +271,11 @@ class Exchange:
         answer, rest = self._answer or (b"", None)
         return len(answer) + len(rest or b"")
 
-    @property
-    def timing(self) -> bytes:
-        """The answer's ``Server-Timing``, empty where it has none."""
+    def told(self, name: bytes) -> bytes:
+        """The value of a header of the answer, written as `gateway.answers` does; empty if none."""
         answer = self._answer[0] if self._answer else b""
         head = answer[: answer.find(b"\r\n\r\n")]
-        return head.partition(b"\r\nServer-Timing: ")[2].partition(b"\r\n")[0]
+        return head.partition(b"\r\n" + name + b": ")[2].partition(b"\r\n")[0]
 
     def writable(self) -> None:
         """An exchange writes all at once: nothing waits for room."""

@@ -80,9 +80,8 @@ class Page(httputil.HTTPConnection):
         sent: bytes of the answer, its head included.
     """
 
-    # Not an inference request, and nobody's route; no stage computed anything.
+    # Not an inference request, and nobody's route.
     route: Final = None
-    timing: Final = b""
 
     def __init__(self, link: PageLink, method: bytes, target: bytes, connection: bytes) -> None:
         """Made when a head is complete; `describe` tells the rest."""
@@ -122,6 +121,10 @@ class Page(httputil.HTTPConnection):
         """Take in a header line of one of the kinds of `gateway.heads`."""
         if kind == heads.REQUEST_ID:
             self.request_id = heads.sane_request_id(value)
+
+    def told(self, name: bytes) -> bytes:
+        """Nothing: tornado wrote the answer, and no stage computed it."""
+        return b""
 
     def admit(self, nbytes: int) -> bytes | None:
         """Take room for a body of so many bytes, or say that there is none."""

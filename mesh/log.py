@@ -14,6 +14,7 @@ import io
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TextIO
 
@@ -137,6 +138,17 @@ def serve_worker() -> None:
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True
     logging.basicConfig = _giving_way(logging.basicConfig)
+    threading.excepthook = _thread_failed
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """A thread of the worker has ended by an exception: one record, not a line for each frame."""
+    kind, error, trace, thread = failure
+    if kind is SystemExit:
+        return
+    name = "a thread" if thread is None else f"the thread {thread.name}"
+    info = None if error is None else (kind, error, trace)
+    get_logger().error("%s failed: %s", name, kind.__name__, exc_info=info)
 
 
 def _giving_way(basic: Callable[..., None]) -> Callable[..., None]:

@@ -244,13 +244,13 @@ class MeshSettings:
     log_level: str = setting(
         "info",
         Choice(LEVELS, "level", _LEVELS_TOO),
-        f"what is logged, from this on: {', '.join(LEVELS)}",
+        f"the lowest level that is logged: {', '.join(LEVELS)}",
         "--log-level",
     )
     log_format: str = setting(
         "auto",
         Choice(LOG_FORMATS, "format"),
-        "how: text, json (an object per line), or auto: text on a terminal, else json",
+        "how it is logged: text, json, or auto: text on a terminal, else json",
         "--log-format",
     )
     gateways: tuple[str, ...] = setting(

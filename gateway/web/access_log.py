@@ -46,7 +46,7 @@ class AccessLog:
             return
         fields = self._fields(turn, path, status or turn.status, client)
         if query and self._query:
-            fields["query"] = query.decode("latin-1")
+            fields["query"] = _shown(query)
         output = self._output
         shown = fields.get("path", fields["route"])
         message = f"{fields['method']} {shown} {fields['status']}"
@@ -56,18 +56,19 @@ class AccessLog:
             output.say("info", f"{message} {_as_text(fields)}", {})
 
     def _fields(self, turn: Turn, path: bytes, status: int, client: str) -> dict[str, Any]:
-        shown = path.decode("latin-1") or "-"
+        shown = _shown(path) or "-"
         route = _route(turn, shown, status)
         fields: dict[str, Any] = {
-            "method": turn.method.decode("latin-1") or "-",
+            "method": _shown(turn.method) or "-",
             "route": route,
             "status": status,
             "bytes": turn.sent,
             "ms": round((monotonic() - turn.arrived) * 1000, 2),
-            "id": (turn.request_id or b"-").decode("latin-1"),
+            # One that the wire refused has its id in the answer only.
+            "id": (turn.request_id or turn.told(b"X-Request-ID") or b"-").decode("latin-1"),
             "client": client,
         }
-        timing = turn.timing
+        timing = turn.told(b"Server-Timing")
         if timing:
             fields["stages"] = stages_of(timing)
         if shown != route:
@@ -80,6 +81,12 @@ def _route(turn: Turn, path: str, status: int) -> str:
     if turn.route is not None:
         return turn.route.endpoint
     return path if isinstance(turn, Page) and status != _NOT_FOUND else "-"
+
+
+def _shown(text: bytes) -> str:
+    """What a client sent, without anything that a terminal would obey."""
+    shown = text.decode("ascii", "backslashreplace")
+    return shown if shown.isprintable() else shown.encode("unicode_escape").decode("ascii")
 
 
 def stages_of(timing: bytes) -> dict[str, dict[str, float]]:

@@ -150,7 +150,10 @@ class Writer:
             try:
                 thread.start()
             except RuntimeError:  # the interpreter is ending; `flush` writes it
-                self._thread = None
+                return
+            finally:
+                if not thread.is_alive():  # a signal's handler may have raised before it was
+                    self._thread = None
 
     # --- the thread ------------------------------------------------------------------------------
 

@@ -224,3 +224,13 @@ def test_a_refusal_is_of_whatever_was_asked() -> None:
     refusal = Refusal(link, b"PUT", b"/b", 2.0, CLOSE)
     assert (refusal.method, refusal.target, refusal.arrived) == (b"PUT", b"/b", 2.0)
     assert not refusal.keep_alive
+
+
+def test_headers_of_the_answer_can_be_looked_up() -> None:
+    link = OneLink()
+    link.special = True
+    exchange = link.exchange()
+    assert exchange.told(b"X-Request-ID") == b""
+    exchange.respond(b"HTTP/1.1 202 Accepted\r\nX-Request-ID: a-1\r\n\r\n\r\nX-Body: 5\r\n")
+    assert exchange.told(b"X-Request-ID") == b"a-1"
+    assert exchange.told(b"X-Body") == b""

@@ -110,6 +110,13 @@ def test_a_request_that_the_wire_refuses() -> None:
     assert (unknown["message"], unknown["route"]) == ("- - 400", "-")
 
 
+def test_a_client_writes_no_escapes_into_the_log() -> None:
+    connection, _ = connect(shared())
+    rude = logged(Refusal(connection, b"GET", b"/\x1b[2J\x9b", monotonic(), b""), 400)
+    assert rude is not None
+    assert rude["path"] == "/\\x1b[2J\\\\x9b"
+
+
 def test_pages() -> None:
     status, absent = logged(page(b"/mesh/status")), logged(page(b"/nothing", 404))
     assert status is not None

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root = logging.getLogger()
     before = root.level, list(root.handlers)
     monkeypatch.setattr(logging, "basicConfig", logging.basicConfig)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     monkeypatch.setattr(log, "_log", log._Log())
     yield
     log.reset()
@@ -234,6 +236,22 @@ def test_basic_config_does_what_it_says(files: Files) -> None:
     said = [json.loads(line)["message"] for line in files.err.read_text().splitlines()]
     assert said == ["in our form", "ours"]
     assert stream.getvalue() == "MINE in his form\n"
+
+
+def test_a_thread_that_fails_is_one_record(files: Files) -> None:
+    def fail(kind: type[BaseException]) -> None:
+        raise kind("no")
+
+    with files:
+        log.configure("info", "embed/1")
+        log.serve_worker()
+        for kind in (ValueError, SystemExit):
+            thread = threading.Thread(target=fail, args=(kind,), name="loader")
+            thread.start()
+            thread.join()
+    (line,) = [json.loads(line) for line in files.err.read_text().splitlines()]
+    assert (line["level"], line["message"]) == ("error", "the thread loader failed: ValueError")
+    assert line["traceback"].endswith("ValueError: no")
 
 
 def test_what_was_dropped_is_a_warning(files: Files) -> None:
