@@ -617,6 +617,91 @@ def test_a_reply_of_the_last_stage_sets_the_answers_head() -> None:
     assert (plain.buffers, plain.status, plain.content_type) == ([b"5"], 200, "")
 
 
+class Shouting(Scripted):
+    """Has a `serialize` of its own, which cannot write None."""
+
+    def serialize(self, obj: Any) -> bytes:
+        result: bytes = obj.upper().encode()
+        return result
+
+
+def one_reply(worker: type[Scripted], reply: Reply) -> ItemOutcome:
+    (item,) = runner(worker(lambda items: [reply])).run(jsons(1))
+    return item
+
+
+def test_what_a_reply_names_the_type_of_is_the_body() -> None:
+    for value in (b"\x00", bytearray(b"\x00"), memoryview(b"\x00")):
+        item = one_reply(Scripted, Reply(value, content_type="application/json"))
+        assert [bytes(buffer) for buffer in item.buffers] == [b"\x00"]
+    assert one_reply(Scripted, Reply("a", content_type="text/html")).buffers == [b"a"]
+    assert one_reply(Scripted, Reply("a", content_type="application/json")).buffers == [b'"a"']
+    assert one_reply(Scripted, Reply({"a": 1}, content_type="text/html")).buffers == [b'{"a":1}']
+    assert one_reply(Scripted, Reply(b"a")).code == "encoding_error"
+
+
+def test_a_workers_own_serialize_has_the_last_word() -> None:
+    assert one_reply(Shouting, Reply("a", content_type="text/html")).buffers == [b"A"]
+    assert one_reply(Shouting, Reply(None, status=204)).buffers == [b""]
+    assert one_reply(Shouting, Reply(None)).code == "server_error"
+
+
+def test_a_header_that_would_break_the_answer_fails_its_own_request() -> None:
+    replies = [Reply(1, headers={"A": "b\r\nC: d"}), Reply(2)]
+    items = runner(Scripted(lambda given: replies)).run(jsons(1, 2))
+    assert bodies(items) == ["encoding_error", 2]
+
+
+def test_an_error_may_have_a_code_and_status_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    class Quota(ClientError):
+        code, status, retry_after = "quota_exceeded", 429, 60
+
+    class Loud(ClientError):
+        code = "NO WORD"
+
+    items = runner(Scripted(lambda given: [Quota("no"), Quota(), Loud("a"), Loud("b")])).run(
+        jsons(1, 2, 3, 4)
+    )
+    told = [(item.code, item.status, item.text) for item in items]
+    assert told[:2] == [("quota_exceeded", 429, "no"), ("quota_exceeded", 429, "quota exceeded")]
+    assert told[2:] == [("bad_request", 0, "a"), ("bad_request", 0, "b")]
+    assert items[0].headers == (("Retry-After", "60"),)
+    assert caplog.text.count("its code must be a word") == 1
+
+
+async def waits() -> None:
+    return None
+
+
+async def streams() -> Any:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (waits, "forward returned a coroutine; await it inside of forward"),
+        (lambda: (one for one in ()), "forward returned a generator; make a list of it inside"),
+        (streams, "forward returned an async generator; make a list of it inside of forward"),
+    ],
+)
+def test_what_has_not_begun_is_no_result(made: Any, said: str) -> None:
+    worker = Scripted(lambda given: made())
+    for batching in (True, False):
+        (item,) = runner(worker, batching=batching).run(jsons(1))
+        assert item.text.startswith(said)
+    worker.example = [1]
+    with pytest.raises(StartError, match=said):
+        runner(worker).warm_up()
+
+
+def test_examples_are_counted() -> None:
+    worker = Scripted()
+    assert runner(worker).warm_up() == 0
+    worker.multi_examples = [[1], [2]]
+    assert runner(worker).warm_up() == 2
+
+
 def test_a_reply_of_an_inner_stage_is_an_error() -> None:
     (item,) = runner(Scripted(lambda items: [Reply(5)])).run([task(b"1", path=FIRST)])
     assert (item.code, item.buffers) == ("encoding_error", [])
