@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mesh.board import SIZE, Board
 from mesh.errors import MeshError
-from mesh.failure_text import exc_info
+from mesh.failure_text import exc_info, is_worth_a_trace
 from mesh.lifeline import Lifeline, kill_group
 from mesh.log import configure, get_logger
 from mesh.process_settings import ReplicaProcess
@@ -46,8 +46,9 @@ def main() -> int:
 def _tell(error: MeshError, *, alone: bool) -> None:
     """Say why this process cannot start: the traceback here, the reason where there is no parent
     that says it."""
-    if error.__cause__ is not None:
-        get_logger().error("%s", error, exc_info=exc_info(error.__cause__))
+    cause = error.__cause__
+    if cause is not None and is_worth_a_trace(cause):
+        get_logger().error("%s", error, exc_info=exc_info(cause))
     elif alone:
         get_logger().error("%s", error)
 
