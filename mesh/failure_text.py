@@ -154,6 +154,17 @@ def trace_text(error: BaseException) -> str:
     return f"{text[:half]}\n  ... ({len(text):,} characters in all)\n{text[-half:]}"
 
 
+def stack_text(error: BaseException) -> str:
+    """Where it was raised: the user's frames alone, one below the other."""
+    return "".join(traceback.format_tb(users_trace(error))).rstrip()
+
+
+def is_worth_a_trace(error: BaseException) -> bool:
+    """Whether its traceback has anything of the user's: that a module is missing has not."""
+    own = users_frame(traceback.extract_tb(_trace(error))) is not None
+    return own or isinstance_of(error, SyntaxError)
+
+
 def exc_info(
     error: BaseException,
 ) -> tuple[type[BaseException], BaseException, TracebackType | None]:

@@ -31,6 +31,7 @@ from mesh.failure_text import (
     line_of,
     name_of,
     place_of,
+    stack_text,
     text_of,
     trace_text,
 )
@@ -427,7 +428,7 @@ class Runner:
 
     def _timed_out(self, error: ForwardTimeout, tasks: Sequence[Task]) -> ItemOutcome:
         text = text_of(error) or "forward took longer than its timeout"
-        self._report(error, "forward was interrupted", tasks)
+        self._report(error, "forward was interrupted", tasks, traced=False)
         return ItemOutcome(self._shown(error), _TIMED_OUT, text)
 
     def _shown(self, error: BaseException) -> list[Buffer]:
@@ -453,6 +454,8 @@ class Runner:
 
     def _say(self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool) -> None:
         told = f"{text}: {line_of(error)}{_whose(tasks)}"
+        if isinstance_of(error, ForwardTimeout):  # nobody's mistake: where it was, and no more
+            told += f"; it was here:\n{stack_text(error)}"
         self._log.error("%s", told, exc_info=exc_info(error) if traced else None)
 
 

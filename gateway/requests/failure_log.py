@@ -19,6 +19,7 @@ from mesh.log_limit import LogLimit, fixed_part
 
 # A stage that is gone, or too slow, is a state of the service; the rest is a fault of somebody's.
 _STATES: Final = frozenset({503, 504})
+_ORDERLY: Final = "draining"  # nor is there anything to be looked into where somebody stops it
 
 
 class FailureLog:
@@ -89,6 +90,7 @@ class FailureLog:
         to, by = (f" to {route}" if route else ""), (f", replica {replica}" if replica else "")
         told = f"request {name}{to}: {status} {code}{_at(stage)}{by}: {reason}"
         level = logging.WARNING if status in _STATES else logging.ERROR
+        level = logging.INFO if code == _ORDERLY else level
         known = {key: value for key, value in fields.items() if value != ""}
         self._log.log(level, "%s", told, extra=known, exc_info=error)
 
@@ -110,7 +112,7 @@ class FailureLog:
     def _tell_left_out(self, *, end: bool = False) -> None:
         now = float("inf") if end else self._clock()
         for kind, count in self._limit.take_left_out(now):
-            self._log.error("and %d more: %s", count, kind)
+            self._log.warning("and %d more: %s", count, kind)
 
 
 def _at(stage: str | None) -> str:

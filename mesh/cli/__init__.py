@@ -13,7 +13,7 @@ from mesh.cli.asking import call, status
 from mesh.cli.keys import keygen
 from mesh.cli.running import check, gateway, stage, up
 from mesh.errors import MeshError, SettingsError, StartError
-from mesh.failure_text import trace_text
+from mesh.failure_text import is_worth_a_trace, trace_text
 from mesh.process.streams import open_missing_streams
 from mesh.release import VERSION
 from mesh.supervisor import EXIT_NOT_STARTED, EXIT_SETTINGS
@@ -35,8 +35,9 @@ def main() -> None:
     try:
         commands(prog_name="mesh")
     except MeshError as error:
-        if isinstance(error, StartError) and error.__cause__ is not None:
-            print(trace_text(error.__cause__), end="", file=sys.stderr)
+        cause = error.__cause__
+        if isinstance(error, StartError) and cause is not None and is_worth_a_trace(cause):
+            print(trace_text(cause), end="", file=sys.stderr)
         print(f"mesh: {error}", file=sys.stderr)
         raise SystemExit(_exit_code(error)) from None
 

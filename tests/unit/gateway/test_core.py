@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.book import Request
-from gateway.core import SATED, SWEEP, GatewayCore, Turnover
+from gateway.core import DEPARTED, SATED, SWEEP, GatewayCore, Turnover
 from gateway.roster import RESTART_GRACE
 from mesh.instructions import Delivery, Heard, Identity, Lost, Met, Refused, Silent
 from mesh.links import Links
@@ -671,3 +671,25 @@ def test_what_a_replica_of_a_former_version_holds_is_not_lost_with_it(rig):
     assert request.holder == 13
     rig.lose(stranger, 6.0)
     assert rig.tasks(rig.core.links.sessions[21], 7.0) == [request]
+
+
+def test_where_a_request_failed_can_be_told_for_people_also_of_those_that_are_gone(rig):
+    rig.first.host, rig.first.pid = "gpu-1", 812
+    assert rig.core.whereabouts(0) == ""
+    assert rig.core.whereabouts(11) == "b (gpu-1, pid 812)"
+    assert rig.core.whereabouts(0xFF) == "ff"
+    rig.lose(rig.first)
+    assert rig.core.whereabouts(11) == "b (gpu-1, pid 812)"
+    for peer in range(100, 100 + DEPARTED):
+        rig.lose(rig.meet(peer, A))
+    assert rig.core.whereabouts(11) == "b"
+    assert len(rig.core._departed) == DEPARTED
+
+
+def test_a_failure_is_of_whoever_sent_it(rig):
+    request = rig.submit()
+    rig.core.advance(0.0)
+    failure = Outcome(request.number, 1, Kind.FAILURE, 1, label="server_error")
+    rig.core.delivered(Delivery(rig.second, (), Outcomes([failure])), 0.0)
+    ((ended, _),) = rig.core.take_ended()
+    assert ended.holder == rig.second.peer

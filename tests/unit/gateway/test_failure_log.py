@@ -37,6 +37,16 @@ def test_a_line_says_which_request_failed_where_and_why(rig, caplog):
     assert (record.route, record.stage, record.replica) == ("/inference", "embed", "3f")
 
 
+@pytest.mark.parametrize(
+    ("code", "level"),
+    [("lost", logging.ERROR), ("no_replica", logging.WARNING), ("draining", logging.INFO)],
+)
+def test_a_line_is_as_loud_as_what_it_says(rig, caplog, code, level):
+    with caplog.at_level(logging.INFO):
+        rig.failures.tell(code, "why", b"1")
+    assert [record.levelno for record in caplog.records] == [level]
+
+
 def test_what_is_not_known_is_left_out(rig, caplog):
     rig.failures.tell("deadline_exceeded", "the request's time is over", None)
     rig.failures.tell("", "the worker chose this status", b"x", status=503)

@@ -14,9 +14,11 @@ from mesh.failure_text import (
     UNSPEAKABLE,
     cut,
     exc_info,
+    is_worth_a_trace,
     line_and_place,
     line_of,
     place_of,
+    stack_text,
     text_of,
     trace_text,
     users_frame,
@@ -120,6 +122,10 @@ def test_the_users_own_frame_is_told_from_libraries_and_ours():
     assert users_frame(frames(installed, library)).filename == installed
     assert users_frame(frames(library, ours)) is None
     assert line_and_place(ValueError("never raised")) == "ValueError: never raised"
+    assert not is_worth_a_trace(ValueError("never raised"))
+    assert is_worth_a_trace(raised(ValueError("x")))
+    assert is_worth_a_trace(SyntaxError("x"))
+    assert "in raised" in stack_text(raised(ForwardTimeout("x")))
     here = line_and_place(raised(ValueError("x")))
     assert here.startswith("ValueError: x (test_failure_text.py:")
 
