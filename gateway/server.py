@@ -176,7 +176,7 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for number in wanted_stops():
             loop.add_signal_handler(number, self._signalled, number)
-        self._lifeline.obey(lambda: loop.call_soon_threadsafe(self._stopping.set))
+        self._lifeline.obey(lambda: loop.call_soon_threadsafe(self._stop))
 
     def _signalled(self, number: int) -> None:
         """A signal and the parent's order are one stop; so are signals that come together."""
@@ -185,6 +185,11 @@ class Gateway:
             self._signalled_at = now
         elif now >= self._signalled_at + ONE_STOP:
             os._exit(128 + number)  # somebody means it: at once
+        self._stop()
+
+    def _stop(self) -> None:
+        """Whoever saw that this gateway is not ready must not find that it takes a request."""
+        self._desk.draining = True
         self._stopping.set()
 
     async def _may_open(self) -> bool:
@@ -223,7 +228,6 @@ class Gateway:
     async def _drain(self) -> None:
         settings = self._process.gateway
         _log.info("gateway %x stops, %d requests in flight", self.me, len(self._core.book))
-        self._desk.draining = True
         await self._http.drain(settings.grace)
         self._drive.wake()
         for session in list(self._links.sessions.values()):

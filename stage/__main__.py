@@ -12,18 +12,12 @@ from pathlib import Path
 from mesh import log
 from mesh.board import SIZE, Board
 from mesh.errors import MeshError
-<<<<<<< HEAD
-from mesh.failure_text import exc_info
+from mesh.failure_text import exc_info, is_worth_a_trace
 from mesh.lifeline import Lifeline
 from mesh.process.exit_watchdog import end_soon
 from mesh.process.limits import shortage_told
 from mesh.process.signals import prepare
 from mesh.process.streams import open_missing_streams
-=======
-from mesh.failure_text import exc_info, is_worth_a_trace
-from mesh.lifeline import Lifeline, kill_group
-from mesh.log import configure, get_logger
->>>>>>> w-why
 from mesh.process_settings import ReplicaProcess
 from stage.server import serve
 
@@ -73,14 +67,9 @@ def _code(ended: SystemExit) -> int:
 def _tell(error: MeshError, *, alone: bool) -> None:
     """Say why this process cannot start: the traceback here, the reason where there is no parent
     that says it."""
-<<<<<<< HEAD
-    if error.__cause__ is not None:
-        log.get_logger().error("%s", error, exc_info=exc_info(error.__cause__))
-=======
     cause = error.__cause__
     if cause is not None and is_worth_a_trace(cause):
-        get_logger().error("%s", error, exc_info=exc_info(cause))
->>>>>>> w-why
+        log.get_logger().error("%s", error, exc_info=exc_info(cause))
     elif alone:
         log.get_logger().error("%s", error)
 
