@@ -22,7 +22,8 @@ from mesh.request_facts import check_header
 
 _BROKEN = "the gateway could not write the answer"
 _CHOSEN = "the worker chose this status in a Reply"
-_SHOWN = 2  # buffers of a failure that shows what was raised: a line, and the traceback
+_SHOWN = 2  # buffers of a failure that clients may be shown: what was raised, and the traceback
+_LONGEST = 64 * 1024  # bytes that are read of each of them
 # Requests that end like this were not served: they say nothing about how fast others are.
 _UNSERVED = frozenset({"deadline_exceeded", "no_replica"})
 
@@ -380,10 +381,11 @@ class Desk:
         code, text, trace = outcome.label, outcome.text, ""
         stage = route.stages[outcome.hop] if outcome.hop < len(route.stages) else None
         status = answers.meaning(code, outcome.status)[1].status
+        raised = [str(buffer[:_LONGEST], "utf-8", "replace") for buffer in outcome.buffers[:_SHOWN]]
         if status >= 500:
-            self._tell(request, route, request_id, code, text, stage, status)
-        if self.debug and len(outcome.buffers) == _SHOWN:
-            text, trace = [str(buffer, "utf-8", "replace") for buffer in outcome.buffers]
+            self._tell(request, route, request_id, code, _reason(text, raised), stage, status)
+        if self.debug and len(raised) == _SHOWN:
+            text, trace = raised
         timing = answers.server_timing(route.stages, outcome.timings).decode()
         headers = [("Server-Timing", timing)] if timing else []
         for name, value in outcome.headers:  # of an error of the worker's own
@@ -442,6 +444,13 @@ class Desk:
             self._tell(request, route, request_id, "", _CHOSEN, last, status)
         exchange.respond(head, body if answers.has_body(status) else None)
         return status
+
+
+def _reason(text: str, raised: list[str]) -> str:
+    """What the log says of a failure: what the client is told, and what was raised."""
+    if not raised or not raised[0]:
+        return text
+    return raised[0] if text in raised[0] else f"{text}: {raised[0]}"
 
 
 def _whole(buffers: list[Buffer]) -> Buffer:

@@ -416,7 +416,7 @@ class Runner:
         is_theirs = isinstance_of(error, ClientError)
         if not is_theirs and not isinstance_of(error, ServerError):
             self._report(error, _FAILED, tasks)
-            return ItemOutcome(self._shown(error), ServerError.code, _FAILED)
+            return ItemOutcome(self._raised(error), ServerError.code, _FAILED)
         code, status, headers, fault = _told(error, ClientError if is_theirs else ServerError)
         if fault and fault not in self._faults:
             self._faults.add(fault)
@@ -424,18 +424,19 @@ class Runner:
         if not is_theirs:
             self._report(error, _FAILED, tasks, traced=False)
         text = text_of(error) or code.replace("_", " ")
-        return ItemOutcome(self._shown(error), code, text, status=status, headers=headers)
+        raised = [] if is_theirs and not self._debug else self._raised(error)
+        return ItemOutcome(raised, code, text, status=status, headers=headers)
 
     def _timed_out(self, error: ForwardTimeout, tasks: Sequence[Task]) -> ItemOutcome:
         text = text_of(error) or "forward took longer than its timeout"
         self._report(error, "forward was interrupted", tasks, traced=False)
-        return ItemOutcome(self._shown(error), _TIMED_OUT, text)
+        return ItemOutcome(self._raised(error), _TIMED_OUT, text)
 
-    def _shown(self, error: BaseException) -> list[Buffer]:
-        """What a client is shown of it with `debug`: a line, and the traceback."""
-        if not self._debug:
-            return []
-        return [line_of(error).encode(), trace_text(error).encode("utf-8", "replace")]
+    def _raised(self, error: BaseException) -> list[Buffer]:
+        """What the gateway is told of it: a line for its log and, with `debug`, the traceback, both
+        of which it then shows to the client."""
+        line = line_of(error).encode("utf-8", "replace")
+        return [line, trace_text(error).encode("utf-8", "replace")] if self._debug else [line]
 
     def _report(
         self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool = True

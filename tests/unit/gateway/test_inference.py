@@ -570,6 +570,20 @@ def test_what_the_gateway_gives_up_leaves_a_line_and_what_clients_did_none(rig, 
     ]
 
 
+def test_the_line_of_a_failure_says_what_was_raised(rig, caplog):
+    for text, raised in (
+        ("the worker failed", [b"ValueError: boom"]),
+        ("out of memory", [b"ServerError: out of memory", b"Traceback"]),
+        ("over", [b""]),
+    ):
+        rig.end(rig.submit(), Kind.FAILURE, label="server_error", text=text, buffers=raised, hop=0)
+    assert [line.partition(": ")[2] for line in caplog.messages] == [
+        "500 server_error, stage a: the worker failed: ValueError: boom",
+        "500 server_error, stage a: ServerError: out of memory",
+        "500 server_error, stage a: over",
+    ]
+
+
 def test_with_debug_clients_are_shown_what_was_raised_and_without_it_not(rig):
     shown = {"label": "server_error", "text": "the worker failed", "hop": 0}
     for debug in (False, True):
