@@ -177,9 +177,19 @@ class Writer:
                 self._full = False
                 self._keep(self._announced(b""))
             if self._kept:
-                return self._kept.popleft()
+                return self._gathered()
             self._thread = None
             return None
+
+    def _gathered(self) -> Buffer:
+        """As many whole lines as go in one piece: each write makes two threads take turns."""
+        kept = self._kept
+        first = kept.popleft()
+        size, lines = len(first), [first]
+        while kept and size + len(kept[0]) <= _PIECE:
+            lines.append(kept.popleft())
+            size += len(lines[-1])
+        return b"".join(lines) if len(lines) > 1 else first
 
     def _write_kept(self, line: Buffer) -> bool:
         """Write some of a line that was kept, outside the lock; False if nothing went.
