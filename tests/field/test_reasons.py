@@ -132,7 +132,7 @@ def test_each_answer_of_5xx_leaves_a_line_with_the_clients_id_and_where_and_why(
     (line,) = site.until(lambda: site.messages("request id-500 to"), "the gateway's line")
     assert re.search(
         r"^request id-500 to /inference: 500 server_error, stage hostile, "
-        r"replica [0-9a-f]+ \(.+, pid \d+\): the worker failed$",
+        r"replica [0-9a-f]+ \(.+, pid \d+\): the worker failed: .+$",
         line,
     )
     (line,) = site.messages("request id-504 to")
