@@ -156,7 +156,10 @@ def trace_text(error: BaseException) -> str:
 
 def stack_text(error: BaseException) -> str:
     """Where it was raised: the user's frames alone, one below the other."""
-    return "".join(traceback.format_tb(users_trace(error))).rstrip()
+    frames = list(traceback.extract_tb(users_trace(error)))
+    while len(frames) > 1 and is_ours(frames[-1].filename):  # whoever interrupted it
+        del frames[-1]
+    return "".join(traceback.format_list(frames)).rstrip()
 
 
 def is_worth_a_trace(error: BaseException) -> bool:

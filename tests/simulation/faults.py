@@ -329,7 +329,8 @@ def _renew(world, chance):
 
 
 def _drain_host(world, chance):
-    hosts = world.hosts[1:]
+    # To be told a second time means "at once", and is no orderly end.
+    hosts = [host for host in world.hosts[1:] if not host.supervisor.stopping]
     if hosts:
         host = chance.choice(hosts)
         world.tell(f"stop host {host.number}")

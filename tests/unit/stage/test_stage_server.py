@@ -17,7 +17,7 @@ from mesh.worker import Worker
 from stage import server
 from stage.server import _feed, placed
 
-STAGE = StageSettings("read", worker="m:Read")
+STAGE = StageSettings("read", worker="m:Read", start_timeout=1e6)  # the tests may take long
 
 
 @pytest.fixture
