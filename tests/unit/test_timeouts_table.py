@@ -13,7 +13,7 @@ from mesh.settings import GatewaySettings, StageSettings
 from mesh.units import show_duration
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "workers.md"
-SECTION = PAGE.read_text().partition("## Timeouts")[2]
+SECTION = PAGE.read_text().partition("## Timeouts")[2].partition("\n## ")[0]
 ROWS = {
     cells[1].strip(): cells
     for line in SECTION.splitlines()
