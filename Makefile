@@ -43,7 +43,8 @@ demo: $(VENV)/examples.stamp
 test: $(VENV)/dev.stamp $(VENV)/examples.stamp $(VENV)/benchmarks.stamp
 	$(BIN)/python tests/coverage_gate.py
 	$(BIN)/python -m pytest -q --hypothesis-profile=thorough -n 2 $(UNIT)
-	$(BIN)/python -m pytest -q --hypothesis-profile=thorough tests $(UNIT:%=--ignore=%) --ignore=tests/compose
+	$(BIN)/python -m pytest -q --dist loadfile -n 2 tests/field
+	$(BIN)/python -m pytest -q --hypothesis-profile=thorough tests $(UNIT:%=--ignore=%) --ignore=tests/compose --ignore=tests/field
 
 chaos: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -q -m "" -o faulthandler_timeout=0 tests/faults

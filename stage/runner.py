@@ -39,7 +39,7 @@ from mesh.json_text import write_body
 from mesh.log_limit import LogLimit, fixed_part
 from mesh.messages import Buffer, Task
 from mesh.ownership import isolate
-from mesh.process.fork import Tripwire
+from mesh.process.fork import Tripwire, end_if_forked
 from mesh.request_facts import Reply, RequestFacts, Requests, check_header, name_of_request
 from mesh.worker import BODIES, Worker
 from mesh.worker_checks import examples_of
@@ -186,6 +186,7 @@ class Runner:
         try:
             outcomes = self._run_together(tasks) if self._batching else self._run_singly(tasks)
         except _ENDS as error:
+            end_if_forked()
             # Its tasks stay on the board: whoever looks after this process knows what it died of.
             dead = tasks if self._batching else tasks[len(self.done) :][:1]
             self._say(error, "the worker ends this replica", dead, traced=True)

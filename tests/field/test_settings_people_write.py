@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 from example_runs import MESH, environment, free_port
+from site_runs import shows_our_code
 
 from mesh import Client
 
@@ -129,7 +130,7 @@ def run(folder, *command, **variables):
         timeout=PATIENCE,
         check=False,
     )
-    assert "Traceback" not in ran.stderr, ran.stderr
+    assert not shows_our_code(ran.stderr), ran.stderr
     return ran.returncode, ran.stdout, ran.stderr
 
 

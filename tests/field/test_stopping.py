@@ -209,9 +209,9 @@ kill_grace = "20s"
 HOWS = ["handled", "ignored", "default", "wakeup", "asyncio", "blocked"]
 
 
-@pytest.fixture(scope="module")
-def odd(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("odd"), REPLACED, ODD) as site:
+@pytest.fixture
+def odd(tmp_path):
+    with running(tmp_path, REPLACED, ODD) as site:  # for each: a slot that dies often waits longer
         yield site
 
 
