@@ -33,9 +33,10 @@ from mesh.links import Links
 from mesh.messages import Buffer, Path, Role, StageFacts
 from mesh.node import Event, Happened, Node
 from stage.batcher import Batcher
+from stage.item_outcome import ItemOutcome
 from stage.replica import Replica
 from stage.results import results_of
-from stage.runner import ItemOutcome, Runner
+from stage.runner import Runner
 
 BODY = b'{"text": "the quick brown fox", "numbers": [1, 2, 3, 4]}'
 PATH: Path = (("echo", ""),)

@@ -30,10 +30,11 @@ from mesh.process.fork import Tripwire, in_child
 from mesh.process.signals import ONE_STOP, STOP_SIGNALS, HeldSignals
 from mesh.sockets import ZmqNetwork
 from stage.batcher import Batch
+from stage.item_outcome import ItemOutcome
 from stage.pace import LONG
 from stage.replica import Replica
 from stage.results import results_of
-from stage.runner import ItemOutcome, Runner
+from stage.runner import Runner
 
 LOOK_IN = 0.020  # seconds of a forward after which the stand-in looks in for the first time
 AGAIN = 0.050  # seconds from one look to the next; it delays PING, and so what is known of a link
@@ -187,8 +188,8 @@ class Loop:
                     rested = self._run(batch, now)
                     continue
                 self._node.flush(now)
-            if now >= self._runner.limit.due:
-                self._runner.tell_left_out(now)
+            if now >= self._runner.failures.limit.due:
+                self._runner.failures.tell_left_out(now)
             self._poll(now)
             rested = False
         replica.part(monotonic())

@@ -13,7 +13,7 @@ TIMED_OUT = "forward_timeout"
 
 
 class Item(Protocol):
-    """What the runner says of one task; see `stage.runner.ItemOutcome`."""
+    """What the runner says of one task; see `stage.item_outcome.ItemOutcome`."""
 
     buffers: list[Buffer]
     code: str

@@ -15,7 +15,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
@@ -23,61 +23,26 @@ from typing import Any
 import numpy as np
 
 from mesh.board import SIZE, Board
-from mesh.errors import ClientError, EncodingError, ForwardTimeout, ServerError, StartError
+from mesh.errors import EncodingError, ForwardTimeout, ServerError, StartError
 from mesh.failure_text import (
-    exc_info,
-    isinstance_of,
     line_and_place,
-    line_of,
-    name_of,
-    place_of,
-    stack_text,
-    text_of,
-    trace_text,
 )
 from mesh.json_text import write_body
-from mesh.log_limit import LogLimit, fixed_part
 from mesh.messages import Buffer, Task
 from mesh.ownership import isolate
 from mesh.process.fork import Tripwire, end_if_forked
-from mesh.request_facts import Reply, RequestFacts, Requests, check_header, name_of_request
+from mesh.request_facts import Reply, RequestFacts, Requests, check_header
 from mesh.worker import BODIES, Worker
 from mesh.worker_checks import examples_of
-from stage.error_codes import Told, told
+from stage.failures import Failures
+from stage.item_outcome import ItemOutcome
 from stage.pace import LONG
+from stage.results import TIMED_OUT
 
-_TIMED_OUT = "forward_timeout"
-_FAILED = "the worker failed"
-_NAMED = 8  # requests of a batch whose ids a log line has
 _BODILESS = frozenset({204, 304})  # statuses of answers that have no body
 # These end the process, as whoever raises them means to; everything else fails its batch.
 _ENDS = (SystemExit, KeyboardInterrupt)
 _PASSING = (ForwardTimeout, *_ENDS)
-
-
-@dataclass(slots=True)
-class ItemOutcome:
-    """What became of one task of a batch.
-
-    Attributes:
-        buffers: the answer's body after the last stage, else what the next stage receives. They
-            are safe to send: nobody will change them. Of a failure with `debug` what was raised,
-            and its traceback.
-        code: "" for a result, else the error's code.
-        text: the error's message, fit for the client.
-        seconds: what it took; for the tasks of one `forward` the time of the whole batch.
-        status: HTTP status that the worker chose, 0 for the usual.
-        headers: further HTTP headers that it set.
-        content_type: the one that it chose, "" for the usual.
-    """
-
-    buffers: list[Buffer] = field(default_factory=list)
-    code: str = ""
-    text: str = ""
-    seconds: float = 0.0
-    status: int = 0
-    headers: tuple[tuple[str, str], ...] = ()
-    content_type: str = ""
 
 
 class Runner:
@@ -96,7 +61,7 @@ class Runner:
             what runs, elsewhere it would lose what is already done.
         tasks: those that run one by one now, none otherwise. `give_up` is for them.
         done: outcomes of the first of them.
-        limit: of log lines; while its `due` has come, `tell_left_out` has something to say.
+        failures: judges and logs what the worker raises.
 
     Example:
         >>> class Upper(Worker):
@@ -121,11 +86,8 @@ class Runner:
         self._worker = worker
         self._board: Board | Tripwire = board or Board(bytearray(SIZE))
         self._batching = batching
-        self._log = log
         self._clock = clock
-        self._debug = debug
-        self.limit = LogLimit()
-        self._faults: set[str] = set()  # of error classes, that were logged
+        self.failures = Failures(log, clock, debug=debug)
         self._writes_itself = type(worker).serialize is not Worker.serialize
         self._todo: deque[Task] = deque()
         self.tasks: Sequence[Task] = ()
@@ -189,7 +151,7 @@ class Runner:
             end_if_forked()
             # Its tasks stay on the board: whoever looks after this process knows what it died of.
             dead = tasks if self._batching else tasks[len(self.done) :][:1]
-            self._say(error, "the worker ends this replica", dead, traced=True)
+            self.failures.say(error, "the worker ends this replica", dead, traced=True)
             raise
         self._current = ()
         if not self._batching:
@@ -227,13 +189,8 @@ class Runner:
         try:
             self._worker.unload()
         except Exception as error:  # noqa: BLE001 - the replica is ending anyway
-            self._report(error, "unload failed", ())
-        self.tell_left_out(float("inf"))
-
-    def tell_left_out(self, now: float) -> None:
-        """Log how often failures were not logged, of those whose minute is over by now."""
-        for kind, count in self.limit.take_left_out(now):
-            self._log.error("and %d more: %s", count, kind)
+            self.failures.report(error, "unload failed", ())
+        self.failures.tell_left_out(float("inf"))
 
     def _run_singly(self, tasks: list[Task]) -> list[ItemOutcome]:
         """One by one, until they turn out slow or `give_up` took the rest."""
@@ -248,7 +205,7 @@ class Runner:
                 isolate([buffers])  # before the next one may write to the same memory
             done.append(outcome)
             spent += outcome.seconds
-            if spent >= LONG or outcome.code is _TIMED_OUT:
+            if spent >= LONG or outcome.code is TIMED_OUT:
                 return done
             if not todo:  # nearly always how it ends; to raise is slow
                 return done
@@ -266,7 +223,7 @@ class Runner:
             self.interruptible = False
         except ForwardTimeout as error:
             self.interruptible = False
-            outcome = self._timed_out(error, [task])
+            outcome = self.failures.timed_out(error, [task])
         outcome.seconds = self._clock() - started
         return outcome
 
@@ -293,7 +250,7 @@ class Runner:
             self.interruptible = False
         except ForwardTimeout as error:
             self.interruptible = False
-            late = self._timed_out(error, tasks)
+            late = self.failures.timed_out(error, tasks)
             outcomes = [replace(late, buffers=list(late.buffers)) for _ in tasks]
         seconds = self._clock() - started
         for outcome in outcomes:
@@ -324,7 +281,7 @@ class Runner:
             except _PASSING:
                 raise
             except BaseException as error:  # noqa: BLE001 - whatever it is, it is one item's failure
-                items.append(self._failure(error, [task]))
+                items.append(self.failures.outcome(error, [task]))
         return items
 
     def _encoded(self, tasks: list[Task], results: Sequence[Any]) -> list[ItemOutcome]:
@@ -336,7 +293,7 @@ class Runner:
             except _PASSING:
                 raise
             except BaseException as error:  # noqa: BLE001 - whatever it is, it is one item's failure
-                outcomes.append(self._failure(error, [task]))
+                outcomes.append(self.failures.outcome(error, [task]))
         return outcomes
 
     def _forward(self, tasks: list[Task], inputs: list[Any]) -> list[Any]:
@@ -367,7 +324,7 @@ class Runner:
         except _PASSING:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is one item's failure
-            return self._failure(error, tasks)
+            return self.failures.outcome(error, tasks)
 
     def _decode(self, task: Task) -> Any:
         buffers = task.buffers
@@ -380,7 +337,7 @@ class Runner:
         if type(result) is ItemOutcome:
             return replace(result, buffers=list(result.buffers))
         if issubclass(type(result), BaseException):
-            return self._failure(result, [task])
+            return self.failures.outcome(result, [task])
         if isinstance(result, Reply):
             return self._encode_reply(task, result)
         if len(task.path) == 1:
@@ -411,73 +368,6 @@ class Runner:
         if self._writes_itself or kind is None or not isinstance(value, BODIES):
             return self._worker.serialize(value)
         return write_body(value, kind) if isinstance(value, str) else value
-
-    def _failure(self, error: BaseException, tasks: Sequence[Task]) -> ItemOutcome:
-        """Say what the client may know: the texts of our own errors, and nothing of others."""
-        is_theirs = isinstance_of(error, ClientError)
-        if not is_theirs and not isinstance_of(error, ServerError):
-            self._report(error, _FAILED, tasks)
-            return ItemOutcome(self._raised(error), ServerError.code, _FAILED)
-        code, status, headers, fault = _told(error, ClientError if is_theirs else ServerError)
-        if fault and fault not in self._faults:
-            self._faults.add(fault)
-            self._log.warning("%s", fault)
-        if not is_theirs:
-            self._report(error, _FAILED, tasks, traced=False)
-        text = text_of(error) or code.replace("_", " ")
-        raised = [] if is_theirs and not self._debug else self._raised(error)
-        return ItemOutcome(raised, code, text, status=status, headers=headers)
-
-    def _timed_out(self, error: ForwardTimeout, tasks: Sequence[Task]) -> ItemOutcome:
-        text = text_of(error) or "forward took longer than its timeout"
-        self._report(error, "forward was interrupted", tasks, traced=False)
-        return ItemOutcome(self._raised(error), _TIMED_OUT, text)
-
-    def _raised(self, error: BaseException) -> list[Buffer]:
-        """What the gateway is told of it: a line for its log and, with `debug`, the traceback, both
-        of which it then shows to the client."""
-        line = line_of(error).encode("utf-8", "replace")
-        return [line, trace_text(error).encode("utf-8", "replace")] if self._debug else [line]
-
-    def _report(
-        self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool = True
-    ) -> None:
-        """Log it with its traceback, unless the same was logged often in the last minute.
-
-        The same is: the same class, raised at the same place, saying the same but for numbers.
-        """
-        now = self._clock()
-        if now >= self.limit.due:
-            self.tell_left_out(now)
-        said = fixed_part(text_of(error))
-        place = ":".join(map(str, place_of(error)))
-        if self.limit.admits(f"{text}: {name_of(error)}: {said} ({place})", now):
-            self._say(error, text, tasks, traced=traced)
-
-    def _say(self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool) -> None:
-        told = f"{text}: {line_of(error)}{_whose(tasks)}"
-        if isinstance_of(error, ForwardTimeout):  # nobody's mistake: where it was, and no more
-            told += f"; it was here:\n{stack_text(error)}"
-        self._log.error("%s", told, exc_info=exc_info(error) if traced else None)
-
-
-def _whose(tasks: Sequence[Task]) -> str:
-    """The ids of the requests that a failure concerns, as their clients know them."""
-    if not tasks:
-        return ""
-    names = ", ".join([name_of_request(task) for task in tasks[:_NAMED]])
-    more = f" and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else ""
-    return f" (request{'s' if len(tasks) > 1 else ''} {names}{more})"
-
-
-def _told(error: Any, base: type[ClientError | ServerError]) -> Told:
-    """What the client is told of an error, whose attributes are the user's and may raise."""
-    try:
-        return told(error)
-    except ForwardTimeout:
-        raise
-    except BaseException:  # noqa: BLE001 - the user's own, whatever it does
-        return Told(base.code, fault=f"{name_of(error)}: its code or status cannot be read")
 
 
 _UNFINISHED = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})

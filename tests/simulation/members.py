@@ -18,10 +18,10 @@ from mesh.links import Links
 from mesh.messages import Role, StageFacts
 from mesh.node import Node
 from stage.batcher import Batcher
+from stage.item_outcome import ItemOutcome
 from stage.pace import LONG
 from stage.replica import Replica
 from stage.results import results_of
-from stage.runner import ItemOutcome
 
 NEVER = float("inf")
 KILL_GRACE = 0.2  # seconds that a forward over its limit may ignore that

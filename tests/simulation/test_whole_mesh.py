@@ -6,7 +6,7 @@ import pytest
 from small_mesh import SmallMesh
 
 from mesh.messages import Cancel, Kind, Meta, Obituary, Outcomes
-from stage.runner import ItemOutcome
+from stage.item_outcome import ItemOutcome
 
 MIB = 1 << 20
 

@@ -32,7 +32,7 @@ from mesh.supervision.events import (
 )
 from mesh.supervisor import Supervisor
 from mesh.testing import FakeClock, MemoryNetwork
-from stage.runner import ItemOutcome
+from stage.item_outcome import ItemOutcome
 
 LOOK = 1.0  # seconds between two looks at the boards
 NOTICED = 0.008  # seconds after a replica's links are closed that its supervisor sees it end

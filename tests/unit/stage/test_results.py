@@ -2,8 +2,8 @@
 
 from mesh.messages import Kind, Meta, Task
 from stage.batcher import Batch
+from stage.item_outcome import ItemOutcome
 from stage.results import handed_back, results_of, run_again, unsendable
-from stage.runner import ItemOutcome
 
 META = Meta("POST", "/x", "", ())
 

@@ -25,8 +25,9 @@ from mesh.failure_text import line_of
 from mesh.messages import Buffer, Task
 from mesh.request_facts import Reply, RequestFacts
 from mesh.worker import Worker
+from stage.item_outcome import ItemOutcome
 from stage.pace import LONG
-from stage.runner import ItemOutcome, Runner
+from stage.runner import Runner
 
 ONLY = (("s", ""),)
 FIRST = (("s", ""), ("t", ""))
@@ -491,7 +492,7 @@ def test_the_same_failure_is_logged_ten_times_a_minute_and_then_counted(
     assert caplog.records[-1].getMessage() == (
         "the worker failed: ValueError: another message of the same line (request 1-1)"
     )
-    assert one.limit.due < clock.now + 60.0
+    assert one.failures.limit.due < clock.now + 60.0
     clock.now += 60.0
     one.run(jsons("row 846 is empty"))
     told, again = caplog.records[11:]

@@ -1,0 +1,120 @@
+"""What becomes of an exception of the user's code: an outcome for the client, a line in the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mesh.errors import ClientError, ForwardTimeout, ServerError
+from mesh.failure_text import (
+    exc_info,
+    isinstance_of,
+    line_of,
+    name_of,
+    place_of,
+    stack_text,
+    text_of,
+    trace_text,
+)
+from mesh.log_limit import LogLimit, fixed_part
+from mesh.messages import Buffer, Task
+from mesh.request_facts import name_of_request
+from stage.error_codes import Told, told
+from stage.item_outcome import ItemOutcome
+from stage.results import TIMED_OUT
+
+_FAILED = "the worker failed"
+_NAMED = 8  # requests of a batch whose ids a log line has
+
+
+class Failures:
+    """Judges and logs the exceptions of one worker.
+
+    Args:
+        log: where tracebacks go, the same one at most ten times a minute.
+        clock: monotonic, in seconds.
+        debug: let outcomes carry the traceback, for the client.
+
+    Attributes:
+        limit: of log lines; while its `due` has come, `tell_left_out` has something to say.
+    """
+
+    def __init__(self, log: logging.Logger, clock: Callable[[], float], *, debug: bool) -> None:
+        self._log, self._clock, self._debug = log, clock, debug
+        self.limit = LogLimit()
+        self._faults: set[str] = set()  # of error classes, that were logged
+
+    def outcome(self, error: BaseException, tasks: Sequence[Task]) -> ItemOutcome:
+        """What the client may know of it: the texts of our own errors, and nothing of others."""
+        is_theirs = isinstance_of(error, ClientError)
+        if not is_theirs and not isinstance_of(error, ServerError):
+            self.report(error, _FAILED, tasks)
+            return ItemOutcome(self._raised(error), ServerError.code, _FAILED)
+        code, status, headers, fault = _told(error, ClientError if is_theirs else ServerError)
+        if fault and fault not in self._faults:
+            self._faults.add(fault)
+            self._log.warning("%s", fault)
+        if not is_theirs:
+            self.report(error, _FAILED, tasks, traced=False)
+        text = text_of(error) or code.replace("_", " ")
+        raised = [] if is_theirs and not self._debug else self._raised(error)
+        return ItemOutcome(raised, code, text, status=status, headers=headers)
+
+    def timed_out(self, error: ForwardTimeout, tasks: Sequence[Task]) -> ItemOutcome:
+        """The outcome of a forward that was interrupted; where it was is logged."""
+        text = text_of(error) or "forward took longer than its timeout"
+        self.report(error, "forward was interrupted", tasks, traced=False)
+        return ItemOutcome(self._raised(error), TIMED_OUT, text)
+
+    def _raised(self, error: BaseException) -> list[Buffer]:
+        """What the gateway is told of it: a line for its log and, with `debug`, the traceback, both
+        of which it then shows to the client."""
+        line = line_of(error).encode("utf-8", "replace")
+        return [line, trace_text(error).encode("utf-8", "replace")] if self._debug else [line]
+
+    def report(
+        self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool = True
+    ) -> None:
+        """Log it with its traceback, unless the same was logged often in the last minute.
+
+        The same is: the same class, raised at the same place, saying the same but for numbers.
+        """
+        now = self._clock()
+        if now >= self.limit.due:
+            self.tell_left_out(now)
+        said = fixed_part(text_of(error))
+        place = ":".join(map(str, place_of(error)))
+        if self.limit.admits(f"{text}: {name_of(error)}: {said} ({place})", now):
+            self.say(error, text, tasks, traced=traced)
+
+    def say(self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool) -> None:
+        """Log it in any case."""
+        told = f"{text}: {line_of(error)}{_whose(tasks)}"
+        if isinstance_of(error, ForwardTimeout):  # nobody's mistake: where it was, and no more
+            told += f"; it was here:\n{stack_text(error)}"
+        self._log.error("%s", told, exc_info=exc_info(error) if traced else None)
+
+    def tell_left_out(self, now: float) -> None:
+        """Log how often failures were not logged, of those whose minute is over by now."""
+        for kind, count in self.limit.take_left_out(now):
+            self._log.error("and %d more: %s", count, kind)
+
+
+def _whose(tasks: Sequence[Task]) -> str:
+    """The ids of the requests that a failure concerns, as their clients know them."""
+    if not tasks:
+        return ""
+    names = ", ".join([name_of_request(task) for task in tasks[:_NAMED]])
+    more = f" and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else ""
+    return f" (request{'s' if len(tasks) > 1 else ''} {names}{more})"
+
+
+def _told(error: Any, base: type[ClientError | ServerError]) -> Told:
+    """What the client is told of an error, whose attributes are the user's and may raise."""
+    try:
+        return told(error)
+    except ForwardTimeout:
+        raise
+    except BaseException:  # noqa: BLE001 - the user's own, whatever it does
+        return Told(base.code, fault=f"{name_of(error)}: its code or status cannot be read")
