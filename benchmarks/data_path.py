@@ -24,8 +24,9 @@ import numpy as np
 from gateway.admission import Admission
 from gateway.core import GatewayCore
 from gateway.exchange import Exchange, Inference, Turn
-from gateway.inference import Desk, InferenceRoute
+from gateway.inference import Desk
 from gateway.requests.failure_log import FailureLog
+from gateway.requests.route import InferenceRoute
 from mesh import Worker
 from mesh.fields import Frame
 from mesh.instructions import Identity

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from gateway import answers
-from gateway.admission import Admission, Refusal, Sizes
+from gateway.admission import Refusal, Sizes
 from gateway.book import Ended, Request
 from gateway.core import GatewayCore
 from gateway.exchange import Exchange
+from gateway.requests.route import InferenceRoute, Reservation
 from mesh.errors import EncodingError
 from mesh.messages import Buffer, Figures, Kind, Meta, Outcome, Path
 from mesh.request_facts import check_header
@@ -26,44 +27,6 @@ _SHOWN = 2  # buffers of a failure that clients may be shown: what was raised, a
 _LONGEST = 64 * 1024  # bytes that are read of each of them
 # Requests that end like this were not served: they say nothing about how fast others are.
 _UNSERVED = frozenset({"deadline_exceeded", "no_replica"})
-
-
-class InferenceRoute:
-    """An HTTP path and the stages that its requests visit.
-
-    Attributes:
-        endpoint: the path, as metrics name it.
-        path: the hops.
-        admission: says who may enter.
-        stages: their names.
-        grown: bytes that a stage of the path lately made of a request, on average; the largest.
-        mime: content type of the last stage's results.
-        wants_meta: whether a worker asked for the request's method, query and headers.
-    """
-
-    __slots__ = ("admission", "endpoint", "grown", "mime", "path", "stages", "wants_meta")
-
-    def __init__(self, endpoint: str, path: Path, admission: Admission) -> None:
-        self.endpoint = endpoint
-        self.path = path
-        self.admission = admission
-        self.grown = 0
-        self.stages = tuple(stage for stage, _ in path)
-        self.mime = b"application/json"
-        self.wants_meta = False
-
-
-class Place:
-    """The place of a request that was let in before its body was whole.
-
-    Attributes:
-        charge: bytes that it counts for at the door.
-    """
-
-    __slots__ = ("charge",)
-
-    def __init__(self, charge: int) -> None:
-        self.charge = charge
 
 
 class Failures(Protocol):
@@ -153,7 +116,7 @@ class Desk:
     def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
         """Let a request in whose body is still to come, or more of it than was said."""
         place = exchange.request
-        if isinstance(place, Place):
+        if isinstance(place, Reservation):
             refusal = self._grow(exchange, place, nbytes)
         else:
             refusal = self._objection(exchange, nbytes, self._budget(exchange))
@@ -161,10 +124,10 @@ class Desk:
                 route: InferenceRoute = exchange.route  # type: ignore[assignment]
                 charge = max(nbytes, route.grown)
                 route.admission.enter(charge)
-                exchange.request = Place(charge)
+                exchange.request = Reservation(charge)
         return None if refusal is None else self._refusal(exchange, refusal)
 
-    def _grow(self, exchange: Exchange, place: Place, nbytes: int) -> Refusal | None:
+    def _grow(self, exchange: Exchange, place: Reservation, nbytes: int) -> Refusal | None:
         """Have the place hold `nbytes` at least; without room for them, it is given up."""
         route: InferenceRoute = exchange.route  # type: ignore[assignment]
         more = max(nbytes, route.grown) - place.charge
@@ -177,7 +140,7 @@ class Desk:
             place.charge += more
         return None
 
-    def _leave(self, exchange: Exchange, place: Place) -> None:
+    def _leave(self, exchange: Exchange, place: Reservation) -> None:
         route: InferenceRoute = exchange.route  # type: ignore[assignment]
         exchange.request = None
         route.admission.leave(place.charge, served=False)
@@ -269,7 +232,7 @@ class Desk:
         Reading it has taken time, in which its budget became less and stages may have gone.
         """
         core, place, now = self.core, exchange.request, self._clock()
-        assert isinstance(place, Place)
+        assert isinstance(place, Reservation)
         route: InferenceRoute = exchange.route  # type: ignore[assignment]
         refusal = None
         absent = core.queues.missing and core.absent(route.path, now)
@@ -287,7 +250,7 @@ class Desk:
     def _settle(self, exchange: Exchange, charge: int) -> None:
         """It counts for this from now on: no more room than it needs."""
         place = exchange.request
-        assert isinstance(place, Place)
+        assert isinstance(place, Reservation)
         route: InferenceRoute = exchange.route  # type: ignore[assignment]
         route.admission.grow(charge - place.charge)
 
@@ -313,7 +276,7 @@ class Desk:
     def gone(self, exchange: Exchange) -> None:
         """It will not be whole, or its client hung up: forget it everywhere."""
         request = exchange.request
-        if isinstance(request, Place):
+        if isinstance(request, Reservation):
             self._leave(exchange, request)
         elif isinstance(request, Request) and self.core.gone(request.number) is not None:
             route: InferenceRoute = request.route  # type: ignore[assignment]

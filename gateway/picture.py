@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.book import Request
 from gateway.core import GatewayCore
-from gateway.inference import InferenceRoute
+from gateway.requests.route import InferenceRoute
 from mesh.messages import Hop
 from mesh.metrics import Levels, Metrics
 from mesh.session import Session

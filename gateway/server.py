@@ -22,9 +22,10 @@ from gateway.coder import Coder
 from gateway.core import Entry, GatewayCore, Turnover
 from gateway.drive import Drive
 from gateway.exchange import Limits
-from gateway.inference import Desk, InferenceRoute
+from gateway.inference import Desk
 from gateway.listener import HttpServer
 from gateway.requests.failure_log import FailureLog
+from gateway.requests.route import InferenceRoute
 from gateway.siblings import Siblings
 from gateway.union import packed, united
 from gateway.web.access_log import AccessLog

@@ -79,6 +79,7 @@ PURE = frozenset(
         "gateway/inference.py",
         "gateway/queues.py",
         "gateway/recovery.py",
+        "gateway/requests/route.py",
         "gateway/roster.py",
         "gateway/trust.py",
         "gateway/web/directions.py",

@@ -8,8 +8,9 @@ from small_mesh import Gateway, SmallMesh
 
 from gateway.admission import Admission
 from gateway.exchange import Exchange
-from gateway.inference import Desk, InferenceRoute
+from gateway.inference import Desk
 from gateway.requests.failure_log import FailureLog
+from gateway.requests.route import InferenceRoute
 
 WARM = 4.0  # seconds until the door knows the pace, and those inside are in balance
 

@@ -7,8 +7,9 @@ import pytest
 from gateway.admission import Admission
 from gateway.core import GatewayCore
 from gateway.exchange import Exchange
-from gateway.inference import Desk, InferenceRoute
+from gateway.inference import Desk
 from gateway.requests.failure_log import FailureLog
+from gateway.requests.route import InferenceRoute
 from mesh.instructions import Delivery, Identity, Lost, Met
 from mesh.links import Links
 from mesh.messages import Figures, Kind, Outcome, Outcomes, Role, StageFacts

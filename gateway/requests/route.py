@@ -1,0 +1,44 @@
+"""HTTP paths that lead to stages, and what a request reserves there before it is whole. Pure."""
+
+from __future__ import annotations
+
+from gateway.admission import Admission
+from mesh.messages import Path
+
+
+class InferenceRoute:
+    """An HTTP path and the stages that its requests visit.
+
+    Attributes:
+        endpoint: the path, as metrics name it.
+        path: the hops.
+        admission: says who may enter.
+        stages: their names.
+        grown: bytes that a stage of the path lately made of a request, on average; the largest.
+        mime: content type of the last stage's results.
+        wants_meta: whether a worker asked for the request's method, query and headers.
+    """
+
+    __slots__ = ("admission", "endpoint", "grown", "mime", "path", "stages", "wants_meta")
+
+    def __init__(self, endpoint: str, path: Path, admission: Admission) -> None:
+        self.endpoint = endpoint
+        self.path = path
+        self.admission = admission
+        self.grown = 0
+        self.stages = tuple(stage for stage, _ in path)
+        self.mime = b"application/json"
+        self.wants_meta = False
+
+
+class Reservation:
+    """The room of a request that was let in before its body was whole.
+
+    Attributes:
+        charge: bytes that it counts for at the door.
+    """
+
+    __slots__ = ("charge",)
+
+    def __init__(self, charge: int) -> None:
+        self.charge = charge

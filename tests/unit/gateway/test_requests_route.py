@@ -1,0 +1,14 @@
+"""HTTP paths that lead to stages, and what a request reserves there."""
+
+from gateway.admission import Admission
+from gateway.requests.route import InferenceRoute, Reservation
+
+
+def test_a_route_knows_its_stages_by_name() -> None:
+    route = InferenceRoute("/inference", (("a", "1"), ("b", "1")), Admission(1, 1))
+    assert route.stages == ("a", "b")
+    assert (route.mime, route.grown, route.wants_meta) == (b"application/json", 0, False)
+
+
+def test_a_reservation_counts_for_what_it_says() -> None:
+    assert Reservation(7).charge == 7
