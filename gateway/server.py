@@ -35,7 +35,7 @@ from mesh.front import cannot_listen, inherited, shared_crowd
 from mesh.instructions import Identity
 from mesh.lifeline import Lifeline
 from mesh.links import Links
-from mesh.log import get_logger, get_output
+from mesh.log import flush, get_logger, get_output
 from mesh.memory import keep_freed
 from mesh.messages import Role
 from mesh.metrics import Levels, Metrics
@@ -185,6 +185,7 @@ class Gateway:
         if self._signalled_at is None:
             self._signalled_at = now
         elif now >= self._signalled_at + ONE_STOP:
+            flush()
             os._exit(128 + number)  # somebody means it: at once
         self._stop()
 

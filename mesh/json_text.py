@@ -78,12 +78,15 @@ def write_body(value: str | Buffer, content_type: str) -> Buffer:
     they are.
 
     Raises:
-        EncodingError: bytes, and the content type is JSON's; or a text that is not Unicode.
+        EncodingError: bytes, and the content type is JSON's; a text that is not Unicode; or a
+            content type that is no text.
 
     Example:
         >>> write_body("gr\u00fcn", "text/plain"), write_body("gr\u00fcn", "application/json")
         (b'gr\xc3\xbcn', b'"gr\xc3\xbcn"')
     """
+    if not isinstance(content_type, str):  # a worker may set it to anything at any time
+        raise EncodingError(f"resp_mime_type is {content_type!r:.80}; it must be a text")
     if is_json(content_type):
         if isinstance(value, str):
             return write_json(value)

@@ -25,6 +25,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from mesh.log import flush
 from mesh.process.fork import end_if_forked, in_child
 
 # Told of the parent's death by this signal, the child ends as many seconds later as its number is.
@@ -184,6 +185,7 @@ class Lifeline:
         """The parent orders this process to stop."""
         with self._obeying:
             if self._stop is None:
+                flush()
                 os._exit(0)  # the parent sees to what this process started
             self._stop()
 
@@ -231,7 +233,8 @@ def _set_alarm_of_death(number: int) -> None:
 
 
 def kill_group() -> None:
-    """Kill this process and, if it leads a group, everything that it started."""
+    """Kill this process and, if it leads a group, everything that it started; its log first."""
+    flush()
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -33,10 +33,6 @@ _SET = {
     "max_batch_size": "how many inputs forward may get",
     "requests": "what is known of the requests that forward computes",
 }
-# Names in a wrapper's code that say that it runs what it wraps to its end.
-_RUNS = frozenset(
-    "run run_until_complete run_coroutine_threadsafe run_sync send list tuple next".split()
-)
 _TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+([ \t]*;[\t -~]*)?")
 LONGEST_TYPE = 255
 LONGEST_SCHEMA = 1 << 20
@@ -107,6 +103,8 @@ def _class_faults(cls: type[Worker]) -> Iterator[str]:
         yield _missing(cls, missing)
     for name, count in _CALLED.items():
         yield _method_fault(cls, name, count)
+    if inspect.iscoroutinefunction(cls.__init__):
+        yield f"{cls.__qualname__}.__init__{_place(cls.__init__)} is an `async def`: {_AWAIT}"
     for name, meaning in _SET.items():
         value = inspect.getattr_static(cls, name)
         if callable(value) or hasattr(type(value), "__get__"):
@@ -158,40 +156,23 @@ def _method_fault(owner: Any, name: str, count: int) -> str:
     what = f"{_name_of(owner)}.{name}{_place(static)}"
     if not callable(static) and not hasattr(type(static), "__get__"):
         return f"{what} is {static!r:.80}, which cannot be called; make it a method"
-    for function in _layers(static):
-        kind = _unfinished(function)
-        if kind:
-            what = f"{_name_of(owner)}.{name}{_place(function)}"
-            return f"{what} is {kind}, {_HOW[name == 'forward']}"
+    # Of what a decorator wraps nothing is asked: whether it runs that to its end, only it knows.
+    kind = _unfinished(_bare(static))
+    if kind:
+        advice = _COLLECT if "generator" in kind else _AWAIT
+        return f"{what} is {kind}, which is not served: {advice}"
     return _signature_fault(owner, name, static, count, what)
 
 
-_HOW = {
-    True: "which is not served: make it an ordinary function that returns its result; what has to "
-    "be awaited can be run inside, with asyncio.run(...)",
-    False: "and a stage calls it as an ordinary function: write   def   without async and yield",
-}
+_AWAIT = (
+    "write an ordinary `def` that returns the result; what has to be awaited can be run inside, "
+    "with asyncio.run(...)"
+)
+_COLLECT = "write an ordinary `def` that returns the whole result, such as a list"
 
 
 def _name_of(owner: Any) -> str:
     return owner.__qualname__ if isinstance(owner, type) else type(owner).__qualname__
-
-
-def _layers(static: Any) -> Iterator[Any]:
-    """A function and what it wraps, from the outside in, unless a wrapper runs what it wraps."""
-    for _ in range(100):  # a chain of wrappers might lead back to its beginning
-        static = _bare(static)
-        yield static
-        inner = getattr(static, "__wrapped__", None)
-        code = getattr(static, "__code__", None) or getattr(_call_of(static), "__code__", None)
-        if inner is None or (code is not None and _names(code) & _RUNS):
-            return
-        static = inner
-
-
-def _names(code: Any) -> set[str]:
-    inner = (one for one in code.co_consts if inspect.iscode(one))
-    return set(code.co_names).union(*map(_names, inner))
 
 
 def _bare(static: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from mesh.errors import ClientError, ForwardTimeout, ServerError
 from mesh.failure_text import (
     exc_info,
+    is_worth_a_trace,
     isinstance_of,
     line_of,
     name_of,
@@ -18,6 +19,7 @@ from mesh.failure_text import (
     trace_text,
 )
 from mesh.log_limit import LogLimit, fixed_part
+from mesh.logs.loggers import SAID
 from mesh.messages import Buffer, Task
 from mesh.request_facts import name_of_request
 from stage.error_codes import Told, told
@@ -25,6 +27,7 @@ from stage.item_outcome import ItemOutcome
 from stage.results import TIMED_OUT
 
 _FAILED = "the worker failed"
+_MOST_FAULTY = 256
 _NAMED = 8  # requests of a batch whose ids a log line has
 
 
@@ -43,7 +46,7 @@ class Failures:
     def __init__(self, log: logging.Logger, clock: Callable[[], float], *, debug: bool) -> None:
         self._log, self._clock, self._debug = log, clock, debug
         self.limit = LogLimit()
-        self._faults: set[str] = set()  # of error classes, that were logged
+        self._faulty: set[str] = set()  # classes whose code or status cannot be, as was logged
 
     def outcome(self, error: BaseException, tasks: Sequence[Task]) -> ItemOutcome:
         """What the client may know of it: the texts of our own errors, and nothing of others."""
@@ -52,8 +55,8 @@ class Failures:
             self.report(error, _FAILED, tasks)
             return ItemOutcome(self._raised(error), ServerError.code, _FAILED)
         code, status, headers, fault = _told(error, ClientError if is_theirs else ServerError)
-        if fault and fault not in self._faults:
-            self._faults.add(fault)
+        if fault and name_of(error) not in self._faulty and len(self._faulty) < _MOST_FAULTY:
+            self._faulty.add(name_of(error))
             self._log.warning("%s", fault)
         if not is_theirs:
             self.report(error, _FAILED, tasks, traced=False)
@@ -93,7 +96,8 @@ class Failures:
         told = f"{text}: {line_of(error)}{_whose(tasks)}"
         if isinstance_of(error, ForwardTimeout):  # nobody's mistake: where it was, and no more
             told += f"; it was here:\n{stack_text(error)}"
-        self._log.error("%s", told, exc_info=exc_info(error) if traced else None)
+        trace = exc_info(error) if traced and is_worth_a_trace(error) else None
+        self._log.error("%s", told, exc_info=trace, extra={SAID: True})
 
     def tell_left_out(self, now: float) -> None:
         """Log how often failures were not logged, of those whose minute is over by now."""

@@ -25,6 +25,7 @@ from time import monotonic
 
 from mesh.errors import ForwardTimeout
 from mesh.lifeline import kill_group
+from mesh.log import flush
 from mesh.node import Node
 from mesh.process.fork import Tripwire, in_child
 from mesh.process.signals import ONE_STOP, STOP_SIGNALS, HeldSignals
@@ -298,6 +299,7 @@ class Loop:
             if not self._ask():
                 self._drain(now)
         elif now >= self._first_stop + ONE_STOP:
+            flush()
             os._exit(128 + number)  # somebody means it: at once
 
     def _drain(self, now: float) -> None:

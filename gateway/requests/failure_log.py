@@ -16,6 +16,7 @@ from typing import Final
 from gateway import answers
 from mesh.log import get_logger
 from mesh.log_limit import LogLimit, fixed_part
+from mesh.logs.loggers import SAID
 
 # A stage that is gone, or too slow, is a state of the service; the rest is a fault of somebody's.
 _STATES: Final = frozenset({503, 504})
@@ -92,7 +93,7 @@ class FailureLog:
         level = logging.WARNING if status in _STATES else logging.ERROR
         level = logging.INFO if code == _ORDERLY else level
         known = {key: value for key, value in fields.items() if value != ""}
-        self._log.log(level, "%s", told, extra=known, exc_info=error)
+        self._log.log(level, "%s", told, extra=known | {SAID: True}, exc_info=error)
 
     def close(self) -> None:
         """Tell what was left out, also of what is not over yet."""

@@ -16,6 +16,10 @@ _IS: Final = ";dur="
 _NOT_FOUND: Final = 404
 
 
+def _is_health(method: bytes, path: bytes) -> bool:
+    return method in (b"GET", b"HEAD") and (path.rstrip(b"/") or b"/") in HEALTH
+
+
 class AccessLog:
     """Writes the access log, whatever the level of other lines.
 
@@ -42,7 +46,7 @@ class AccessLog:
             status: instead of the answer's.
         """
         path, _, query = heads.origin_form(turn.target).partition(b"?")
-        if not self._health and path in HEALTH and isinstance(turn, Page):
+        if not self._health and isinstance(turn, Page) and _is_health(turn.method, path):
             return
         fields = self._fields(turn, path, status or turn.status, client)
         if query and self._query:

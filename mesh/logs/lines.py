@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -81,7 +81,7 @@ def text_line(line: Line, *, coloured: bool = False) -> bytes:
     when, level, source, message, fields, trace = line
     colour = _COLOURS.get(level, "") if coloured else ""
     word = f"{colour}{level:7}\033[0m" if colour else f"{level:7}"
-    logger = f"{fields['logger']}: " if "logger" in fields else ""
+    logger = f"{_shown(fields['logger'])}: " if "logger" in fields else ""
     text = f"{when} {word} {source:10} {logger}{message}{_told(fields)}\n"
     if trace:
         text += f"{trace}\n"
@@ -95,9 +95,12 @@ def _told(fields: Fields) -> str:
     return pairs + _listed(fields["ids"]) if "ids" in fields else pairs
 
 
-def _listed(ids: Sequence[str]) -> str:
+def _listed(ids: object) -> str:
+    """Ids of requests; a user's own field of that name may hold anything."""
+    if not isinstance(ids, list | tuple):
+        return f" ids={_shown(ids)}"
     more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-    return f" [{', '.join(ids[:_SHOWN])}{more}]"
+    return f" [{', '.join(map(_shown, ids[:_SHOWN]))}{more}]"
 
 
 def _shown(value: object) -> str:

@@ -19,6 +19,8 @@ from mesh.logs.lines import Line, json_line, text_line
 from mesh.logs.writer import Target
 
 NAME: Final = "mesh"
+# A field of our own records whose message says all the other fields: text does not repeat them.
+SAID: Final = "said"
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _main: Final = threading.main_thread()
 
@@ -151,7 +153,9 @@ class Sink(logging.Handler):
         if len(record.__dict__) > len(_STANDARD) - _ABSENT:
             extra = record.__dict__.items()
             fields |= {key: value for key, value in extra if key not in _STANDARD}
-        if "ids" not in fields and (not self._ours or record.thread == _main.ident):
+        if fields.pop(SAID, False) and not output.as_json:
+            fields = {}
+        elif "ids" not in fields and (not self._ours or record.thread == _main.ident):
             fields |= output.in_hand()
         trace = _trace(record)
         level = record.levelname.lower()

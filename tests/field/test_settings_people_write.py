@@ -213,8 +213,7 @@ def mesh(folder, name, *command):
 CLASS_FAULTS = [
     ("Async", r"Async.forward (service.py:12) is an `async def`, which is not served"),
     ("Yields", r"Yields.forward (service.py:16) is a generator (it has a `yield`)"),
-    ("Wrapped", r"Wrapped.forward (service.py:20) is an `async def`"),
-    ("Reads", r"Reads.deserialize (service.py:25) is an `async def`, and a stage calls it as"),
+    ("Reads", r"Reads.deserialize (service.py:25) is an `async def`, which is not served"),
     ("Alone", r"Alone.forward (service.py:31) takes (self): too many positional arguments"),
     ("Called", r"Called.__call__ (service.py:35) is not what a stage calls; rename it to forward"),
 ]

@@ -35,9 +35,9 @@ def exchange(target: bytes = b"/inference", answer: bytes = b"") -> Exchange:
     return made
 
 
-def page(target: bytes, status: int = 200) -> Page:
+def page(target: bytes, status: int = 200, method: bytes = b"GET") -> Page:
     connection, _ = connect(shared())
-    made = Page(connection, b"GET", target, b"")
+    made = Page(connection, method, target, b"")
     made.describe("1.1", [], monotonic())
     made.status, made.sent, made.request_id = status, 100, b"p-1"
     return made
@@ -127,11 +127,16 @@ def test_pages() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [b"/", b"/health", b"/livez", b"/readyz", b"/metrics", b"/ping", b"/readyz?x"]
+    "path",
+    [b"/", b"/health", b"/livez", b"/readyz", b"/metrics", b"/ping", b"/readyz?x", b"/health/"],
 )
 def test_health_is_left_out_unless_it_is_wanted(path: bytes) -> None:
     assert logged(page(path)) is None
     assert logged(page(path), health=True)
+
+
+def test_what_nobody_asks_a_health_page_is_logged() -> None:
+    assert logged(page(b"/", 405, b"POST"))
 
 
 def test_text_is_one_line() -> None:

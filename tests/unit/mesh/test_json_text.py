@@ -137,6 +137,8 @@ def test_the_content_type_decides_what_a_body_is() -> None:
         write_body(b"\x00", "Application/JSON; charset=utf-8")
     with pytest.raises(EncodingError, match="not valid Unicode"):
         write_body("\ud800", "text/plain")
+    with pytest.raises(EncodingError, match="resp_mime_type is None; it must be a text"):
+        write_body("a", None)  # type: ignore[arg-type]  # as a worker may have set it
 
 
 class Greedy:

@@ -254,3 +254,24 @@ def test_without_a_descriptor_of_the_parent_the_pipe_tells(monkeypatch: pytest.M
         assert told.wait(10)
     finally:
         lifeline.close()
+
+
+LAST_WORDS = """
+import sys
+from mesh import log
+from mesh.lifeline import kill_group
+log.configure("info", "embed/1")
+for number in range(3000):
+    log.get_logger().info("line %d %s", number, "x" * 200)
+log.get_logger().error("last words")
+kill_group()
+"""
+
+
+def test_what_was_logged_before_it_kills_itself_is_not_lost() -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", LAST_WORDS], stderr=subprocess.PIPE, process_group=0
+    )
+    _, written = child.communicate(timeout=30)
+    assert child.returncode == -signal.SIGKILL
+    assert b"last words" in written

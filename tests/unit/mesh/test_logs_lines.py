@@ -80,6 +80,14 @@ def test_text_names_three_of_many_requests() -> None:
     assert text_line(line).endswith(b"loaded [1, 2, 3 and 2 more]\n")
 
 
+@pytest.mark.parametrize(
+    ("ids", "shown"), [([1, 2], b"[1, 2]"), (5, b"ids=5"), (None, b"ids=None"), ((), b"[]")]
+)
+def test_a_users_own_field_may_hold_anything(ids: object, shown: bytes) -> None:
+    line = Line("12:00:01", "info", "embed/1", "m", {"ids": ids, "logger": 7})
+    assert text_line(line) == b"12:00:01 info    embed/1    7: m " + shown + b"\n"
+
+
 def test_text_shows_a_traceback_below() -> None:
     line = Line("12:00:01", "error", "embed/1", "no \ud800", {}, "Traceback\n  x")
     plain, coloured = text_line(line), text_line(line, coloured=True)

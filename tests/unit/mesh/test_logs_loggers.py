@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mesh.logs.loggers import Output, OwnLogger, Sink, colour_wanted, get_logger
+from mesh.logs.loggers import SAID, Output, OwnLogger, Sink, colour_wanted, get_logger
 
 
 class Kept:
@@ -175,6 +175,19 @@ def test_text_has_no_milliseconds(kept: Kept) -> None:
         b" info    embed/1    hello\n",
         b" warning embed/1    lines were dropped\n",
     ]
+
+
+def test_text_does_not_repeat_what_a_message_says(kept: Kept) -> None:
+    for as_json in (False, True):
+        logger = OwnLogger("mesh", logging.INFO)
+        output = Output(kept, "gateway", as_json=as_json, coloured=False)
+        output.requests = lambda: ["a-7"]
+        logger.handlers = [Sink(output, ours=True)]
+        logger.error("request a-7: 500", extra={"status": 500, SAID: True})
+    text, record = kept.lines
+    assert text.endswith(b"request a-7: 500\n")
+    shown = json.loads(record)
+    assert (shown["status"], SAID in shown) == (500, False)
 
 
 def test_colours_are_for_terminals_and_for_who_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
