@@ -119,9 +119,11 @@ class GatewaySettings:
     access_log: bool = setting(False, Switch(), "log every request", "--access-log")
     debug: bool = setting(False, Switch(), "show clients what workers raise, with tracebacks")
     access_log_health: bool = setting(
-        False, Switch(), "also those for /, /health, /livez, /readyz, /metrics and /ping"
+        False, Switch(), "in the access log: also who asks for health pages and metrics"
     )
-    access_log_query: bool = setting(False, Switch(), "also what follows the ? of a URL")
+    access_log_query: bool = setting(
+        False, Switch(), "in the access log: also what follows the ? of a URL"
+    )
     drain_grace: float | None = setting(
         None,
         Duration(),
