@@ -14,6 +14,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MODELS := $(wildcard examples/*/requirements*.txt)
 UNIT := tests/unit tests/test_architecture.py
+# What measures rates and delays, or fills both processors, runs by itself; the rest two at a time.
+ALONE := tests/faults $(addprefix tests/integration/test_,admission_service.py benchmarks.py cancel.py gateway_processes.py obituaries.py overload.py pressure.py)
 QUICK = $(BIN)/python -m pytest -q --no-header --hypothesis-profile=quick -p no:xdist
 
 .PHONY: help demo test test-compose check bench bench-scale pictures overload package clean
@@ -43,8 +45,8 @@ demo: $(VENV)/examples.stamp
 test: $(VENV)/dev.stamp $(VENV)/examples.stamp $(VENV)/benchmarks.stamp
 	$(BIN)/python tests/coverage_gate.py
 	$(BIN)/python -m pytest -q --hypothesis-profile=thorough -n 2 $(UNIT)
-	$(BIN)/python -m pytest -q --dist loadfile -n 2 tests/field
-	$(BIN)/python -m pytest -q --hypothesis-profile=thorough tests $(UNIT:%=--ignore=%) --ignore=tests/compose --ignore=tests/field
+	$(BIN)/python -m pytest -q --hypothesis-profile=thorough --dist loadfile -n 2 tests/conformance tests/field tests/integration tests/simulation $(ALONE:%=--ignore=%)
+	$(BIN)/python -m pytest -q --hypothesis-profile=thorough tests/test_conftest.py tests/test_coverage_gate.py $(ALONE)
 
 chaos: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -q -m "" -o faulthandler_timeout=0 tests/faults
