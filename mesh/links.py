@@ -32,6 +32,7 @@ from mesh.messages import (
     Welcome,
     Who,
 )
+from mesh.protocol.permissions import Breach, hello_objection, permitted
 from mesh.session import Gap, Session
 from mesh.upkeep import Upkeep
 from mesh.wire import decode, encode, open_header, seal
@@ -109,13 +110,22 @@ class Links(Upkeep):
         try:
             header, message = decode(frames, now)
             if session is not None and header.sender == session.peer and header.type > Type.WELCOME:
+                if header.type not in session.may_say:
+                    raise Breach(f"it may not say {header.type.name}")
                 return self._deliver(session, header, message, now)
             return self._greeted(link, header, message, now)
         except Gap:
             self._drop(link, now)
+        except Breach as error:
+            self.expel(self._by_link[link], str(error))
         except ProtocolError as error:
             self._refuse(link, session, frames, error, now)
         return None
+
+    def expel(self, session: Session, reason: str) -> None:
+        """It broke a rule: that costs it its session, and nobody else anything."""
+        self.breaches += 1
+        self.lose(session, reason)
 
     def _deliver(self, session: Session, header: Header, message: Message, now: float) -> Delivery:
         if type(message) is Err:
@@ -188,7 +198,12 @@ class Links(Upkeep):
         if session is not None and session.link == link and resumed:
             self._send(link, session.say(welcome_of(self.identity, session, True), now))
             return None
-        reason = objection(self.identity, peer, hello) or self.admits(link, hello)
+        reason = (
+            objection(self.identity, peer, hello)
+            or hello_objection(self.identity.role, hello)
+            or self.admits(link, hello)
+            or _imposture(session, hello)
+        )
         if session is not None and session.link is not None and not resumed:
             reason = "you are connected already, by another link"
             self._ping(session, now)  # unless that one is gone and nobody has noticed
@@ -199,7 +214,7 @@ class Links(Upkeep):
         if session is not None and not resumed:
             self.lose(session, "it began anew")
         if session is None or not resumed:
-            session = self._begin(peer, hello.role, hello.nonce, now)
+            session = self._begin(peer, hello.role, hello.nonce, now, dialled=True)
             if hello.feed:
                 self.out.append(Knock(peer, hello.feed))
         session.stage, session.feed, session.owners = hello.stage, hello.feed, hello.owners
@@ -213,6 +228,9 @@ class Links(Upkeep):
             self._give_up_duplicate(line, peer, now)
             return None
         mine = session is not None and session.nonce == line.nonce
+        if not permitted(welcome.role, self.identity.role, dialled=False):
+            self._drop(link, now)  # it is no producer of ours, whatever its address was listed as
+            return None
         if welcome.resumed and not mine:  # ours was lost while we were greeting
             self._drop(link, now)
             return None
@@ -226,7 +244,7 @@ class Links(Upkeep):
             left = session.unreceipted()
             self.lose(session, "it has forgotten us")
         if session is None or not welcome.resumed:
-            session = self._begin(peer, welcome.role, line.nonce, now)
+            session = self._begin(peer, welcome.role, line.nonce, now, dialled=False)
         for message in left:
             session.post(message)
         return self._attach(session, link, welcome.received, welcome.resumed, now)
@@ -235,8 +253,9 @@ class Links(Upkeep):
         self.out.append(HangUp(line.link))
         self._lines.duplicate(line, peer, now)
 
-    def _begin(self, peer: int, role: Role, nonce: int, now: float) -> Session:
+    def _begin(self, peer: int, role: Role, nonce: int, now: float, *, dialled: bool) -> Session:
         session = Session(self.me, peer, role, self.identity.pool, nonce, now)
+        session.may_say = permitted(role, self.identity.role, dialled=dialled)
         self.sessions[peer] = session
         return session
 
@@ -283,6 +302,18 @@ class Links(Upkeep):
         session.busy_until = now + min(left, 2 * self.silence)
         if ping.echo:
             session.round_trip = max(0.0, now - (ping.echo + ping.held) / 1e6)
+
+
+def _imposture(session: Session | None, hello: Hello) -> str:
+    """Why HELLO may not bear the number of a process that is known; "" if it may.
+
+    Numbers are no secret: a peer of another kind must not end that process's session with it.
+    """
+    if session is None:
+        return ""
+    known = (session.role, session.stage and session.stage[:2], session.host, session.pid)
+    said = (hello.role, hello.stage and hello.stage[:2], hello.host, hello.pid)
+    return "" if known == said else "another process bears this number"
 
 
 # What the cores above handle; the rest is this module's own business.

@@ -80,6 +80,7 @@ class Session:
         owes_drain: the other waits for our DRAIN, which goes when all that was posted is sent.
         last: the last sequence number that the other will send, None while it has not said so.
         parting: until when our BYE may remain unanswered.
+        may_say: the message types that the other may send us.
         refusals: messages that the other could not read or that cannot be sent, with the reason;
             `Links` makes news of them.
         received: the last sequence number received.
@@ -119,6 +120,7 @@ class Session:
     owes_drain: bool = field(default=False, init=False)
     last: int | None = field(default=None, init=False)
     parting: float = field(default=_NEVER, init=False)
+    may_say: frozenset[Type] = field(default=frozenset(), init=False)
     refusals: list[tuple[Message, str]] = field(default_factory=list, init=False)
     received: int = field(default=0, init=False)
     granted_tasks: int = field(default=0, init=False)

@@ -21,6 +21,7 @@ from mesh.node import Event, Happened
 from mesh.process.connections import close_inherited
 from mesh.process.fork import in_child
 from mesh.security import Check, Keys
+from mesh.transport.dialable import is_dialable
 
 # Past the sugar's keyword and enum handling, which costs 1 µs per call.
 _send: Callable[..., object] = zmq.backend.Socket.send
@@ -163,24 +164,32 @@ class ZmqNetwork:
         return self._bound
 
     def dial(self, link: int, address: str) -> None:
-        """Begin to connect a new socket."""
-        socket = self._socket(zmq.DEALER, address)
-        socket.setsockopt(zmq.IMMEDIATE, 1)
-        socket.setsockopt(zmq.RECONNECT_IVL, -1)
-        socket.setsockopt(zmq.CONNECT_TIMEOUT, 3000)
-        if self._keys is not None and address.startswith("tcp://"):
-            is_gateway = self.gateways is None or address in self.gateways
-            self._keys.secure_dialling(socket, "gateway" if is_gateway else "feed")
+        """Begin to connect a new socket; where that cannot be, the attempt runs out like any."""
+        is_gateway = self.gateways is None or address in self.gateways
+        if not is_gateway and not is_dialable(address):
+            return
         try:
-            socket.connect(address)
-        except zmq.ZMQError:  # no such address: the attempt runs out like any other
+            socket = self._socket(zmq.DEALER, address)
+        except zmq.ZMQError:  # no descriptor is left
+            return
+        try:
+            self._connect(socket, address, "gateway" if is_gateway else "feed")
+            dialled = _Dialled(link, address, socket)
+        except zmq.ZMQError:  # no such address, or again no descriptor
             socket.close(0)
             return
-        dialled = _Dialled(link, address, socket)
         self._dialled[link] = dialled
         self._by_fd[dialled.fd] = dialled
         self._touched.add(dialled)
         self._watch(dialled.fd)
+
+    def _connect(self, socket: zmq.Socket[bytes], address: str, listener: str) -> None:
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+        socket.setsockopt(zmq.RECONNECT_IVL, -1)
+        socket.setsockopt(zmq.CONNECT_TIMEOUT, 3000)
+        if self._keys is not None and address.startswith("tcp://"):
+            self._keys.secure_dialling(socket, listener)
+        socket.connect(address)
 
     def _socket(self, kind: int, address: str) -> zmq.Socket[bytes]:
         socket = self._context.socket(kind)

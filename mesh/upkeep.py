@@ -74,6 +74,7 @@ class Upkeep:
         news: sessions met and lost, and messages refused, oldest first.
         protocol_errors: messages that could not be read.
         resumes: connections that carried a session on.
+        breaches: sessions that ended because the other said what it may not say.
     """
 
     identity: Identity
@@ -86,6 +87,7 @@ class Upkeep:
     news: deque[News] = field(default_factory=deque)
     protocol_errors: int = 0
     resumes: int = 0
+    breaches: int = 0
     _lines: Lines = field(init=False)
     _by_link: dict[int, Session] = field(default_factory=dict)
     # Ordered, so that a history is the same each time it is played.

@@ -427,7 +427,7 @@ def test_peers_and_pings_are_delivered_and_credit_is_not() -> None:
 def test_a_gap_gives_the_link_up_and_asks_for_a_hello() -> None:
     producer = a_producer()
     greeted(producer)
-    assert producer.received(7, frames(Cancel(1, [1]), 2, 1, sequence=2), 0.0) is None
+    assert producer.received(7, frames(Outcomes(), 2, 1, sequence=2), 0.0) is None
     assert told(producer) == [(7, Who()), HangUp(7)]
     assert producer.sessions[2].link is None
     assert producer.protocol_errors == 0
@@ -446,9 +446,9 @@ def test_an_illegible_message_is_refused_by_its_number_and_the_next_is_read() ->
     assert (link, err.sequence) == (7, 1)
     assert "msgpack" in err.reason
     assert producer.protocol_errors == 1
-    delivery = producer.received(7, frames(Cancel(1, [1]), 2, 1, sequence=2), 0.0)
+    delivery = producer.received(7, frames(Outcomes(), 2, 1, sequence=2), 0.0)
     assert delivery is not None
-    assert delivery.message == Cancel(1, [1])
+    assert delivery.message == Outcomes()
 
 
 def test_an_illegible_message_beyond_a_gap_gives_the_link_up() -> None:
@@ -699,3 +699,41 @@ def test_one_of_them_that_slices_is_enough() -> None:
     (session,) = producer.sessions.values()
     session.post(Tasks([a_task(1, 1 << 22)]), 1 << 22)
     assert producer.is_slicing()
+
+
+# --- what may be said ------------------------------------------------------------------------
+
+
+def test_who_says_what_it_may_not_say_loses_its_session_and_nobody_else_theirs() -> None:
+    producer = a_producer()
+    greeted(producer)
+    greeted(producer, link=8, peer=3)
+    assert producer.received(7, frames(Cancel(1, [1]), 2, 1, sequence=1), 0.0) is None
+    assert list(producer.sessions) == [3]
+    assert [news.reason for news in producer.news if isinstance(news, Lost)] == [
+        "it may not say CANCEL"
+    ]
+    assert producer.breaches == 1
+    assert HangUp(7) in producer.take()
+
+
+def test_another_kind_of_process_cannot_take_a_number_over() -> None:
+    producer = a_producer()
+    greeted(producer)
+    session = producer.sessions[2]
+    producer.closed(7, 1.0)
+    thief = hello(6, role=Role.CLIENT, stage=None)
+    assert producer.received(8, thief, 1.0) is None
+    assert producer.sessions == {2: session}
+    producer.received(9, hello(6), 1.0)
+    assert producer.sessions[2] is not session
+
+
+def test_a_welcome_of_one_who_is_no_producer_is_dropped() -> None:
+    consumer = Links(Identity(2, Role.SUPERVISOR), half)
+    consumer.dial(["memory://p"], 0.0)
+    consumer.tick(0.0)
+    consumer.opened(-1, 0.0)
+    (_, said) = [each for each in told(consumer) if isinstance(each, tuple)][-1]
+    consumer.received(-1, frames(Welcome(said.nonce, VERSION, Role.REPLICA, 0, False, 3.0), 1), 0.0)
+    assert consumer.sessions == {}

@@ -1,0 +1,1 @@
+"""The bytes on a link, and who may say what with them."""

@@ -1,0 +1,140 @@
+"""Who may say what on a link: one table, asked before any core sees a message. Pure.
+
+Keys say who may connect (`mesh/allowance.py`); this table says what each may say once it is in. It
+has a row for each pair of roles that speak to each other, and for each direction: the *consumer*
+dialled, the *producer* was dialled. What a row does not list costs the speaker its session.
+
+What a peer says of itself in HELLO, and the addresses that a gateway names, have ranges here, too:
+other processes plan by them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from mesh.errors import ProtocolError
+from mesh.messages import Hello, Peers, Role, StageFacts, Type
+
+_ALWAYS: Final = frozenset({Type.CREDIT, Type.PING, Type.DRAIN, Type.BYE, Type.WHO, Type.ERR})
+_NOTHING: Final[frozenset[Type]] = frozenset()
+
+# Speaker, listener, whether the speaker is the consumer of the link (it dialled) -> what it may say
+# beyond `_ALWAYS`. HELLO and WELCOME open a link: whoever has a row as consumer may say HELLO to
+# that listener, whoever has one as producer may say WELCOME.
+MAY_SAY: Final[Mapping[tuple[Role, Role, bool], frozenset[Type]]] = {
+    (Role.GATEWAY, Role.REPLICA, False): frozenset(
+        {Type.TASKS, Type.PART, Type.CANCEL, Type.PEERS}
+    ),
+    (Role.REPLICA, Role.GATEWAY, True): frozenset({Type.OUTCOMES, Type.PART}),
+    (Role.REPLICA, Role.REPLICA, False): frozenset({Type.TASKS, Type.PART}),
+    (Role.REPLICA, Role.REPLICA, True): _NOTHING,
+    (Role.SUPERVISOR, Role.GATEWAY, True): frozenset({Type.OBITUARY}),
+    (Role.GATEWAY, Role.SUPERVISOR, False): _NOTHING,
+    (Role.CLIENT, Role.GATEWAY, True): frozenset({Type.SUBMIT, Type.PART, Type.CANCEL}),
+    (Role.GATEWAY, Role.CLIENT, False): frozenset({Type.ANSWER, Type.PART}),
+}
+_ALLOWED: Final = {row: types | _ALWAYS for row, types in MAY_SAY.items()}
+
+MOST_PEERS: Final = 512  # addresses that one gateway may name
+MOST_OWNERS: Final = 4096  # producers that one process may say it reaches
+MOST_BATCH: Final = 65_536
+_LONGEST_TIMEOUT: Final = 31 * 86_400.0  # seconds
+_WORD: Final = re.compile(r"[!-~]([ -~]{0,126}[!-~])?")
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+_CONTENT_TYPE: Final = re.compile(r"[ -~]{1,256}")
+_HOST: Final = re.compile(r"[!-~]{0,255}")
+_LONGEST_ADDRESS: Final = 256
+
+
+class Breach(ProtocolError):
+    """A peer said something that it may not say. It costs that peer its session."""
+
+
+def permitted(speaker: Role, listener: Role, *, dialled: bool) -> frozenset[Type]:
+    """What `speaker` may say to `listener` on a link that the speaker dialled, or not.
+
+    Example:
+        >>> Type.OBITUARY in permitted(Role.SUPERVISOR, Role.GATEWAY, dialled=True)
+        True
+        >>> permitted(Role.CLIENT, Role.REPLICA, dialled=True)
+        frozenset()
+    """
+    return _ALLOWED.get((speaker, listener, dialled), _NOTHING)
+
+
+def hello_objection(listener: Role, hello: Hello) -> str:
+    """Why HELLO may not come from such a peer, or may not say what it says; "" if it may.
+
+    Example:
+        >>> hello_objection(Role.REPLICA, Hello(Role.CLIENT, 1, "mesh", (1,)))
+        'a client has nothing to say to a replica'
+    """
+    if (hello.role, listener, True) not in MAY_SAY:
+        return f"a {hello.role.name.lower()} has nothing to say to a {listener.name.lower()}"
+    if (hello.stage is not None) is not (hello.role is Role.REPLICA):
+        return "a replica names its stage, and nobody else does"
+    if len(hello.owners) > MOST_OWNERS:
+        return f"{len(hello.owners)} producers are more than {MOST_OWNERS}"
+    if not _HOST.fullmatch(hello.host):
+        return "the name of the host is no short printable word"
+    if len(hello.feed) > _LONGEST_ADDRESS or not hello.feed.isprintable():
+        return "the feed address is too long or not printable"
+    return "" if hello.stage is None else stage_objection(hello.stage)
+
+
+def stage_objection(facts: StageFacts) -> str:
+    """What of a replica's facts is out of range; "" if nothing is.
+
+    Example:
+        >>> stage_objection(StageFacts("embed", "1", batch=0, timeout=3.0, pool=1))
+        'batch is 0, not within 1 to 65536'
+    """
+    if not _NAME.fullmatch(facts.name):
+        return "the stage's name is not letters, digits, _ and -"
+    if not 1 <= facts.batch <= MOST_BATCH:
+        return f"batch is {facts.batch}, not within 1 to {MOST_BATCH}"
+    if facts.pool < 1:
+        return "pool is 0 bytes: no task fits into it"
+    if not 0.0 < facts.timeout <= _LONGEST_TIMEOUT:
+        return f"timeout is {facts.timeout:g} s, not above 0 and at most {_LONGEST_TIMEOUT:g}"
+    if not _CONTENT_TYPE.fullmatch(facts.mime):
+        return "the content type is not printable ASCII of at most 256 characters"
+    words = {"revision": facts.revision, "version": facts.version, "routes": facts.routes}
+    for name, word in words.items():
+        if word and not _WORD.fullmatch(word):
+            return f"{name} is not a printable word of at most 128 characters"
+    return ""
+
+
+def peers_objection(peers: Peers) -> str:
+    """Why a list of addresses to dial is refused as a whole; "" if it is not."""
+    if len(peers.peers) > MOST_PEERS:
+        return f"{len(peers.peers)} addresses are more than {MOST_PEERS}"
+    if any(len(peer.address) > _LONGEST_ADDRESS for peer in peers.peers):
+        return f"an address is longer than {_LONGEST_ADDRESS} characters"
+    return ""
+
+
+def is_numeric_tcp(address: str) -> bool:
+    """Whether this is ``tcp://`` with a numeric host and a port: nothing is left to resolve.
+
+    libzmq looks names up on its only thread, which stops every link of the process meanwhile.
+
+    Example:
+        >>> is_numeric_tcp("tcp://10.0.0.7:7000"), is_numeric_tcp("tcp://slow.example:7000")
+        (True, False)
+    """
+    if not address.startswith("tcp://"):
+        return False
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    if not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) <= 65_535):
+        return False
+    bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        number = ipaddress.ip_address(host[1:-1] if bracketed else host)
+    except ValueError:
+        return False
+    return bracketed == (number.version == 6)
