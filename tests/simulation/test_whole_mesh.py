@@ -229,7 +229,7 @@ def test_a_result_of_the_attempt_that_was_given_up_still_counts():
     second = mesh.replica("a", takes=lambda size: 2.0)
     mesh.run(0.2)
     request = mesh.gateway.core.book.requests[number]
-    mesh.gateway.core.book.again(request, first.me, 1)  # a false alarm
+    mesh.gateway.core.book.again(request, first.me)  # a false alarm
     mesh.gateway.core.dispatchers[request.path[0]].push(request)
     mesh.gateway.turn()
     assert bodies(mesh.answered(number, within=0.5)) == [b"xa"]
