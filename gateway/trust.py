@@ -52,7 +52,8 @@ class Trust:
             outcomes: the failures in it.
             count: outcomes and notes in all, at least 1.
         """
-        failures = sum(outcome.label in _ITS_OWN for outcome in outcomes)
+        # A worker's own code is known by its status alone.
+        failures = sum(one.label in _ITS_OWN or one.status >= 500 for one in outcomes)
         share = self._shares.get(session.peer, 0.0)
         if not failures and not share:
             return

@@ -31,8 +31,8 @@ class Rig:
         self.dispatcher.join(session)
         return session
 
-    def fail(self, peer, count=LATELY, code="server_error"):
-        failures = [Outcome(n, 1, Kind.FAILURE, label=code) for n in range(count)]
+    def fail(self, peer, count=LATELY, code="server_error", status=0):
+        failures = [Outcome(n, 1, Kind.FAILURE, label=code, status=status) for n in range(count)]
         self.trust.learn(self.sessions[peer], failures, count)
 
     def succeed(self, peer, count=LATELY):
@@ -66,7 +66,13 @@ def test_one_that_fails_leaves_and_comes_back_when_it_succeeds(rig):
 def test_a_few_failures_or_such_of_the_clients_are_no_reason(rig):
     rig.fail(11, LATELY // 4)
     rig.fail(12, code="validation_error")
+    rig.fail(12, code="quota_exceeded", status=429)
     assert rig.takers() == [11, 12]
+
+
+def test_a_workers_own_code_counts_by_its_status(rig):
+    rig.fail(11, code="model_is_down", status=503)
+    assert rig.takers() == [12]
 
 
 def test_how_long_batches_take_is_learnt_from_those_that_do_not_fail(rig):
