@@ -148,9 +148,9 @@ class Lines:
         """The address whose present attempt this link is."""
         return self._by_link.get(link)
 
-    def leads_to(self, peer: int) -> bool:
-        """Whether one of the addresses led to this incarnation."""
-        return any(line.peer == peer for line in self._lines.values())
+    def leads_to(self, peer: int) -> str:
+        """The address that led to this incarnation, "" if none did."""
+        return next((line.address for line in self._lines.values() if line.peer == peer), "")
 
     def overdue(self, now: float) -> Iterator[Line]:
         """The lines whose time to act has come: to dial if they are idle, else to give up."""

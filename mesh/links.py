@@ -89,6 +89,15 @@ class Links(Upkeep):
         elif session.answers and session.link is None and not self._is_watched(session):
             self.lose(session, "its link closed, and nobody listens at its address any more")
 
+    def need_not_wait(self, session: Session) -> None:
+        """When this producer's link closes, ask its kernel whether it lives, as with consumers.
+
+        For a process that stops: it would keep what it owes for as long as a producer has to come
+        back, although that one is gone.
+        """
+        session.feed = self._lines.leads_to(session.peer)
+        session.answers = bool(session.feed)
+
     def _is_watched(self, session: Session) -> bool:
         watcher = (Role.SUPERVISOR, session.host, session.parent)
         return any(

@@ -445,6 +445,7 @@ class Replica:
     def _ask_to_stop(self, session: Session) -> None:
         """Only who sends us tasks: our outputs still go to the others."""
         session.drain()
+        self.links.need_not_wait(session)
         self.links.touch(session)
 
     def is_done(self) -> bool:

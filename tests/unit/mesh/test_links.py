@@ -737,3 +737,23 @@ def test_a_welcome_of_one_who_is_no_producer_is_dropped() -> None:
     (_, said) = [each for each in told(consumer) if isinstance(each, tuple)][-1]
     consumer.received(-1, frames(Welcome(said.nonce, VERSION, Role.REPLICA, 0, False, 3.0), 1), 0.0)
     assert consumer.sessions == {}
+
+
+def test_who_stops_waits_for_no_producer_at_whose_address_nobody_listens() -> None:
+    consumer = a_consumer(address="tcp://10.0.0.7:1")
+    link = welcomed(consumer)
+    (session,) = consumer.sessions.values()
+    consumer.need_not_wait(session)
+    consumer.closed(link, 1.0)
+    consumer.tick(1.0)
+    assert Knock(session.peer, "tcp://10.0.0.7:1") in consumer.take()
+    consumer.knocked(session.peer, False, 1.01)
+    assert consumer.sessions == {}
+
+
+def test_a_producer_that_was_never_dialled_is_not_asked_for() -> None:
+    producer = a_producer()
+    greeted(producer)
+    session = producer.sessions[2]
+    producer.need_not_wait(session)
+    assert (session.feed, session.answers) == ("", False)

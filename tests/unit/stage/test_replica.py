@@ -587,3 +587,20 @@ def test_the_output_of_what_was_cancelled_while_it_was_computed_does_not_go_on()
     rig.replica.advance(0.1)
     assert [task.number for message in rig.next.unreceipted() for task in message.tasks] == [2]
     assert (rig.replica.held.tasks, len(rig.replica.held)) == (0, 1)
+
+
+def test_one_that_drains_ends_when_its_gateway_is_gone():
+    """What libzmq had received of a goodbye is lost when the connection ends before it is read."""
+    rig = Rig()
+    rig.links.tick(0.0)
+    (dialled,) = [one for one in rig.links.take() if isinstance(one, Dial)]
+    rig.links._lines.of(dialled.link).up(OWNER)
+    rig.take(1)
+    rig.replica.drain(1.0)
+    rig.replica.advance(1.0)
+    assert not rig.replica.is_done()
+    rig.gateway.detach(1.0)
+    rig.links.knocked(OWNER, False, 1.02)
+    assert rig.links.sessions == {}
+    rig.replica.told(rig.links.news.pop(), 1.02)
+    assert rig.replica.is_done()
