@@ -26,13 +26,14 @@ from mesh.messages import (
     Header,
     Hello,
     Message,
+    Peers,
     Ping,
     Role,
     Type,
     Welcome,
     Who,
 )
-from mesh.protocol.permissions import Breach, hello_objection, permitted
+from mesh.protocol.permissions import Breach, hello_objection, peers_objection, permitted
 from mesh.session import Gap, Session
 from mesh.upkeep import Upkeep
 from mesh.wire import decode, encode, open_header, seal
@@ -121,6 +122,8 @@ class Links(Upkeep):
             if session is not None and header.sender == session.peer and header.type > Type.WELCOME:
                 if header.type not in session.may_say:
                     raise Breach(f"it may not say {header.type.name}")
+                if type(message) is Peers and (objection := peers_objection(message)):
+                    raise Breach(objection)
                 return self._deliver(session, header, message, now)
             return self._greeted(link, header, message, now)
         except Gap:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from mesh.errors import SettingsError, StartError
 from mesh.failure_text import line_and_place
+from mesh.process.worker_source import WorkerSource
 from mesh.schema import nearest
-from mesh.settings import WorkerSource
 
 if TYPE_CHECKING:
     from mesh.worker import Worker

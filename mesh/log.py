@@ -25,9 +25,7 @@ from mesh.logs.writer import Target, Writer, flush
 __all__ = ["configure", "flush", "get_logger", "get_output", "reset", "take_over", "tell_requests"]
 
 AUTO: Final = "auto"
-TEXT: Final = "text"
 JSON: Final = "json"
-FORMATS: Final = (AUTO, TEXT, JSON)
 _OTHERS: Final = ("asyncio", "tornado")
 _STDOUT: Final = 1
 

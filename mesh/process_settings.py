@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from mesh.settings import GatewaySettings, StageSettings, WorkerSource
+from mesh.process.worker_source import WorkerSource
+from mesh.settings import GatewaySettings, StageSettings
 
 
 @dataclass(frozen=True)

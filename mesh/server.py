@@ -18,9 +18,10 @@ from mesh.errors import SettingsError, StartError
 from mesh.flags import ALL_STAGES, Flags, merge_http, parse_flags
 from mesh.loading import describe, is_replica
 from mesh.process.streams import open_missing_streams
+from mesh.process.worker_source import WorkerSource
 from mesh.schema import entries
 from mesh.service import run
-from mesh.settings import GatewaySettings, MeshSettings, StageSettings, WorkerSource
+from mesh.settings import GatewaySettings, MeshSettings, StageSettings
 from mesh.settings_file import warn
 from mesh.settings_text import Draft
 from mesh.supervisor import EXIT_NOT_STARTED, EXIT_SETTINGS

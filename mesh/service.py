@@ -24,6 +24,7 @@ from mesh.log import get_logger
 from mesh.process import open_files
 from mesh.process.limits import demand_open_files, shortage_told
 from mesh.process.shared_memory import shared_memory
+from mesh.process.worker_source import WorkerSource
 from mesh.process_settings import GatewayProcess, ReplicaProcess
 from mesh.processes import Processes
 from mesh.reporter import Reporter
@@ -33,7 +34,6 @@ from mesh.settings import (
     DEFAULT_BIND,
     MeshSettings,
     StageSettings,
-    WorkerSource,
 )
 from mesh.supervision.dry_run import DryRun, apart
 from mesh.supervision.events import Plan, Slot

@@ -52,6 +52,7 @@ PURE = frozenset(
         "mesh/ownership.py",
         "mesh/release.py",
         "mesh/process/open_files.py",
+        "mesh/process/worker_source.py",
         "mesh/request_facts.py",
         "mesh/riders.py",
         "mesh/schema.py",

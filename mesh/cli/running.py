@@ -9,8 +9,9 @@ import click
 from mesh import log
 from mesh.cli.options import config, overlaid, overrides
 from mesh.loading import from_text, load, refuse_shadows
+from mesh.process.worker_source import WorkerSource
 from mesh.service import become_gateway, run
-from mesh.settings import MeshSettings, WorkerSource
+from mesh.settings import MeshSettings
 from mesh.settings_file import Override, load_settings
 
 

@@ -25,8 +25,9 @@ from mesh.instructions import Identity
 from mesh.links import Links
 from mesh.messages import Figures, Kind, Ping, Role
 from mesh.node import Node
+from mesh.process.worker_source import WorkerSource
 from mesh.process_settings import ReplicaProcess
-from mesh.settings import StageSettings, WorkerSource
+from mesh.settings import StageSettings
 from mesh.sockets import ZmqNetwork
 
 WORKER = """

@@ -22,6 +22,7 @@ from mesh.messages import (
     Message,
     Outcome,
     Outcomes,
+    Peer,
     Peers,
     Ping,
     Role,
@@ -30,6 +31,7 @@ from mesh.messages import (
     Welcome,
     Who,
 )
+from mesh.protocol.permissions import MOST_PEERS
 from mesh.wire import VERSION, decode, encode, seal
 
 
@@ -715,6 +717,18 @@ def test_who_says_what_it_may_not_say_loses_its_session_and_nobody_else_theirs()
     ]
     assert producer.breaches == 1
     assert HangUp(7) in producer.take()
+
+
+def test_a_gateway_that_names_more_addresses_than_it_may_loses_its_session() -> None:
+    consumer = a_consumer()
+    link = welcomed(consumer)
+    feed = Peer("tcp://10.0.0.7:1", 9, Role.REPLICA, "embed", "r1")
+    named = Peers(1, [feed] * (MOST_PEERS + 1))
+    assert consumer.received(link, frames(named, 1, 2, sequence=1), 0.0) is None
+    assert consumer.sessions == {}
+    assert [news.reason for news in consumer.news if isinstance(news, Lost)] == [
+        "513 addresses are more than 512"
+    ]
 
 
 def test_another_kind_of_process_cannot_take_a_number_over() -> None:

@@ -21,7 +21,7 @@ from mesh.loading import (
     load,
     refuse_shadows,
 )
-from mesh.settings import WorkerSource
+from mesh.process.worker_source import WorkerSource
 from mesh.worker import Worker
 
 SCRIPT = """

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from mesh import log
-from mesh.settings import LOG_FORMATS
 
 
 class Terminal(io.StringIO):
@@ -71,10 +70,6 @@ def test_a_format_may_be_asked_for(stream: io.StringIO) -> None:
     first, second = stream.getvalue().splitlines()
     assert json.loads(first)["message"] == "hello"
     assert second[8:] == " info    gateway    hello"
-
-
-def test_the_formats_are_those_of_the_settings() -> None:
-    assert log.FORMATS == LOG_FORMATS
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])

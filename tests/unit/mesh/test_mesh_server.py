@@ -10,8 +10,9 @@ import pytest
 
 from mesh import log, server
 from mesh.errors import SettingsError, StartError
+from mesh.process.worker_source import WorkerSource
 from mesh.server import Runtime, Server
-from mesh.settings import MeshSettings, WorkerSource
+from mesh.settings import MeshSettings
 from mesh.worker import Worker
 
 

@@ -14,13 +14,13 @@ import pytest
 from mesh import service
 from mesh.child import Command
 from mesh.front import Front
+from mesh.process.worker_source import WorkerSource
 from mesh.process_settings import GatewayProcess, ReplicaProcess
 from mesh.service import Service, become_gateway, dialled_at, gateway_process
 from mesh.settings import (
     GatewaySettings,
     MeshSettings,
     StageSettings,
-    WorkerSource,
 )
 from mesh.supervision.events import (
     GATEWAY,

@@ -16,7 +16,6 @@ from mesh.settings import (
     GatewaySettings,
     MeshSettings,
     StageSettings,
-    WorkerSource,
     fitting_timeout,
     refuse_unknown,
 )
@@ -54,14 +53,7 @@ def test_settings_from_elsewhere_are_checked_again() -> None:
         refuse_unknown("stages.x", "replica", ("replicas",))
 
 
-def test_a_source_is_shown_as_people_write_it() -> None:
-    assert str(WorkerSource("Embed", module="a.b")) == "a.b:Embed"
-    assert str(WorkerSource("Embed", file="/a/b.py")) == "/a/b.py:Embed"
-
-
 def test_settings_travel_as_json() -> None:
-    source = WorkerSource("Embed", file="/a/service.py", sys_path=("/a",), argv=("x", "--y"))
-    assert WorkerSource.from_json(through_json(asdict(source))) == source
     assert StageSettings.from_json(through_json(asdict(EMBED))) == EMBED
     gateway = GatewaySettings(drain_grace=2.0)
     assert GatewaySettings.from_json(through_json(asdict(gateway))) == gateway

@@ -10,8 +10,9 @@ import pytest
 
 from mesh.errors import StartError
 from mesh.lifeline import Lifeline
+from mesh.process.worker_source import WorkerSource
 from mesh.process_settings import ReplicaProcess
-from mesh.settings import StageSettings, WorkerSource
+from mesh.settings import StageSettings
 from mesh.sockets import ZmqNetwork
 from mesh.worker import Worker
 from stage import server
