@@ -30,6 +30,7 @@ help:
 	@echo "make bench         measure beside other servers; ROUNDS=3 PEERS=mosec|all ROWS=echo-1,array-8"
 	@echo "make bench-scale   tails, batches, costs, arrays, starts, memory; ONLY=starts,memory"
 	@echo "make calls         how many of our functions one request calls; FUNCTIONS=1 names them"
+	@echo "make docs          the pages of settings and metrics, from what the code declares"
 	@echo "make pictures      draw the last result of bench into docs/pictures"
 	@echo "make overload      five times too much load for a minute: what is served, refused, used"
 	@echo "make simulate      whole meshes under faults on a fake clock; N=2000 FIRST=0, or one: SEED=4711"
@@ -81,9 +82,12 @@ bench: $(VENV)/benchmarks.stamp
 bench-scale: $(VENV)/benchmarks.stamp
 	@$(BIN)/python -m benchmarks.scale $(if $(ONLY),--only "$(ONLY)")
 
-.PHONY: calls
+.PHONY: calls docs
 calls: $(VENV)/dev.stamp
 	@$(BIN)/python -m benchmarks.calls $(if $(FUNCTIONS),--functions)
+
+docs: $(VENV)/dev.stamp
+	@$(BIN)/python docs/generate.py
 
 pictures: $(VENV)/benchmarks.stamp
 	@$(BIN)/python -m benchmarks.pictures "$(RESULT)" docs/pictures
