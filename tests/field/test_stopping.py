@@ -60,7 +60,7 @@ def asked(site, count=MANY):
                 return client.post("/inference", [number])
 
         futures = [pool.submit(ask, number) for number in range(count)]
-        site.until(lambda: inside(site) >= count / 2, "they do not come in")
+        site.until(lambda: site.taken_in() == count, "they do not come in")
         yield futures
 
 

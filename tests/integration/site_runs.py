@@ -14,7 +14,7 @@ from time import monotonic
 
 from example_runs import MESH, ROOT, environment, free_port, metric, wait_ready
 
-from mesh import Client
+from mesh import Client, MeshError
 
 PATIENCE = 40.0
 
@@ -86,14 +86,24 @@ class Site:
         with self.client() as client:
             return metric(client, name, **labels)
 
+    def taken_in(self):
+        """How many inference requests have come in since the start, answered or not."""
+        with self.client() as client:
+            lines = client.get("/metrics").body.decode().splitlines()
+        ours = ("mesh_remaining_task", "mesh_throughput_total{")
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(ours))
+
     def log(self):
         return (self.folder / "log").read_text()
 
     def until(self, true, what):
         end = monotonic() + PATIENCE
-        while not true():
-            assert monotonic() < end, f"{what}\n{self.log()}"
-            threading.Event().wait(0.01)
+        try:
+            while not true():
+                assert monotonic() < end, f"{what}\n{self.log()}"
+                threading.Event().wait(0.01)
+        except MeshError as error:
+            raise AssertionError(f"{what}: {error}\n{self.log()}") from error
 
 
 def shows_our_code(log):
