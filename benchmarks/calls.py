@@ -95,16 +95,18 @@ class Tally:
 
     Attributes:
         process: who is at work now.
+        resting: whether nothing is counted: what this page itself asks costs no request anything.
         calls: (process, module, function) -> calls.
     """
 
     process: str = "gateway"
+    resting: bool = True
     calls: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     _known: dict[Any, tuple[str, str] | None] = field(default_factory=dict)
 
     def __call__(self, frame: FrameType, event: str, argument: object) -> None:
         """What `sys.setprofile` calls."""
-        if event != "call":
+        if event != "call" or self.resting:
             return
         code = frame.f_code
         if code not in self._known:
@@ -155,8 +157,9 @@ class SteppedLoop(Loop):
             batch = self._replica.next_batch(now)
             if batch is None:
                 self._node.flush(now)
-                return
+                break
             rested = self._run(batch, now)
+        self._node.next_due()  # as `_poll` asks it
 
 
 class Stage:
@@ -237,7 +240,7 @@ class Service:
         """Each client asks once, and has its answer."""
         self.clock.advance(_STEP)
         wanted = sum(wire.answers for wire in self.wires) + len(self.wires)
-        self.tally.process = "gateway"
+        self.tally.process, self.tally.resting = "gateway", False
         for connection in self.connections:
             connection.data_received(REQUEST)
         for _ in range(100):
@@ -247,16 +250,16 @@ class Service:
         raise RuntimeError("a request was not answered within 100 turns")
 
     async def _turn(self) -> None:
-        self.tally.process = "gateway"
+        self.tally.process, self.tally.resting = "gateway", False
         await asyncio.sleep(0)
         if self.port.next_due() <= self.clock():
             self.drive.wake()
             await asyncio.sleep(0)
         for stage in self.stages:
+            self.tally.resting = True
             if stage.loop.is_due(self.clock()):
-                self.tally.process = stage.name
+                self.tally.process, self.tally.resting = stage.name, False
                 stage.loop.step(self.clock())
-        self.tally.process = "gateway"
 
     def close(self) -> None:
         """Give back what the loops hold."""
