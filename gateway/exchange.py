@@ -53,6 +53,9 @@ class Route(Protocol):
     def wants_meta(self) -> bool:
         """Whether a worker of the route asked for the request's method, query and headers."""
 
+    def hold(self, nbytes: int) -> None:
+        """Charge so many bytes of answers that clients have not taken yet; less where negative."""
+
 
 class Inference(Protocol):
     """Whoever takes the inference requests: the gateway's book, or a stand-in in a test."""
@@ -177,6 +180,8 @@ class Limits:
         linger: for reading on after an early refusal, so that the client can read the answer:
             as long without anything coming, and `linger_most` altogether.
         page_bytes: of the bodies of all requests together that are not inference.
+        unread_bytes: of answers that clients have not taken, all connections together; a quarter
+            of it on one.
     """
 
     max_body: int = 10 * 1024 * 1024
@@ -191,6 +196,7 @@ class Limits:
     linger: float = 2.0
     linger_most: float = 30.0
     page_bytes: int = 64 * 1024 * 1024
+    unread_bytes: int = 256 * 1024 * 1024
 
 
 class Exchange:

@@ -19,6 +19,8 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+from gateway.web.patience import TINY_BYTES, TINY_COST
+
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 _BODY: Final = 0
@@ -33,9 +35,6 @@ _RUN: Final = 32  # frames that are passed on at once
 # HEADERS, PUSH_PROMISE (an error) and CONTINUATION; DATA and WINDOW_UPDATE are looked at.
 _WELCOME: Final = frozenset({1, 5, 9})
 _WINDOW: Final = 8
-# A piece of a body that has fewer bytes, and how unwelcome it is.
-_TINY: Final = 64
-_A_LITTLE: Final = 0.05
 _GOAWAY_FRAME: Final = struct.Struct(">3sBBIII")
 
 
@@ -150,6 +149,6 @@ class Sieve:
 
     def _unwelcome_body(self, is_last: bool) -> float:
         self.bodies += 1
-        if is_last or self._left >= _TINY:
+        if is_last or self._left >= TINY_BYTES:
             return 0.0
-        return _A_LITTLE if self._left else 1.0
+        return TINY_COST if self._left else 1.0

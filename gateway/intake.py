@@ -19,10 +19,9 @@ from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
 from gateway.frames import Sieve
+from gateway.web.patience import PATIENCE
 
-# Frames that ask for nothing: so many at once, and so many more each second and each answer.
-PATIENCE: Final = 200.0
-PER_SECOND: Final = 50.0
+# Patience that comes back with each answer.
 _PER_ANSWER: Final = 2.0
 # Window updates that cost no patience: so many at once, so many more with every answer, and one
 # with so many bytes that are sent; so many are saved up.

@@ -20,6 +20,7 @@ from gateway.exchange import Exchange, Refusal, Turn, Writer
 from gateway.pages import Origin, Page, turn_for
 from gateway.shared import CLIENT_GONE, Room, Shared
 from gateway.tunnel import Tunnel
+from gateway.web.unread import Charged
 from mesh.messages import Buffer
 
 # Bytes by which the room for a body of unknown length grows.
@@ -28,6 +29,7 @@ _STEP: Final = 64 * 1024
 _HIGH: Final = 64 * 1024
 # Bytes that a stream sends before others have their turn.
 _SHARE: Final = 64 * 1024
+_HEAD_BYTES: Final = 512  # what the head of an answer counts as while it is not sent
 _BYTES_PER_SECOND: Final = 16 * 1024
 _END: Final = b"\r\n\r\n"
 
@@ -42,6 +44,10 @@ class Carrier(Protocol):
     @property
     def origin(self) -> Origin:
         """Who asks."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the client has left so much unread that it may ask for nothing more."""
 
     def due(self, stream: Stream) -> None:
         """The stream has something to send."""
@@ -65,6 +71,7 @@ class Stream:
         owed: bytes of its window that the client has used and was not given again.
         whole: the client has sent everything.
         over: the answer has been sent to its end.
+        charged: the route that the answer is of, if it is inference.
     """
 
     special: bool = True
@@ -84,6 +91,7 @@ class Stream:
         "_told",
         "_turn",
         "_unsent",
+        "charged",
         "inference",
         "number",
         "over",
@@ -104,6 +112,7 @@ class Stream:
         self.owed = 0
         self.whole = False
         self.over = False
+        self.charged: Charged | None = None
         self._age = 0.0  # seconds without progress, as the sweep counts them
         self._lingered = 0.0  # seconds for which its body has been thrown away
         self._turn: Exchange | Page | None = None  # whose body is being read
@@ -124,7 +133,9 @@ class Stream:
         self.whole = ended
         self._asked = (head.method, head.target)
         plan = heads.plan_for(head.names, self._shared.coded)
-        if heads.size_of(head.target, head.names, head.values) > self._shared.limits.max_header:
+        if self._carrier.is_behind:
+            self._refuse("overloaded", "too much of former answers is unread on this connection")
+        elif heads.size_of(head.target, head.names, head.values) > self._shared.limits.max_header:
             self._refuse("headers_too_large", "the headers are too long")
         elif plan.hosts != 1 or not heads.sane_host(head.values[plan.host]):
             self._refuse("bad_request", "a request needs exactly one :authority or Host")
@@ -284,6 +295,7 @@ class Stream:
         """Take what the answer has ready."""
         if self.pending and self.pending[0].flush(self):
             turn = self.pending.pop()
+            self.charged = turn.route
             if self._shared.access is not None:
                 self._shared.access(turn, self.origin.remote_ip)
             self._finished = True
@@ -323,7 +335,7 @@ class Stream:
             room = wire.local_flow_control_window(self.number)
             if room <= 0:
                 break
-            sent += self._send_part(wire, min(room, wire.max_outbound_frame_size))
+            sent += self._send_part(wire, min(room, wire.max_outbound_frame_size, _SHARE))
         if self._finished and self._told and not (self._parts or self.over):
             wire.end_stream(self.number)
             self.over = True
@@ -351,6 +363,11 @@ class Stream:
         self.over = self._finished and not self._parts
         wire.send_data(self.number, part, end_stream=self.over)
         return len(part)
+
+    @property
+    def unsent(self) -> int:
+        """About how many bytes of the answer are left to be sent."""
+        return self._unsent if self._head is None else self._unsent + _HEAD_BYTES
 
     @property
     def waits(self) -> bool:

@@ -20,6 +20,8 @@ from mesh.messages import Buffer
 
 # Bytes by which the room for a body of unknown length grows.
 STEP: Final = 64 * 1024
+MOST_LINES: Final = 256  # of a head, and of trailers
+TOO_MANY: Final = f"there are more than {MOST_LINES} header lines"
 TOO_LONG: Final = "request line and headers are too long"
 
 
@@ -63,6 +65,12 @@ class Vetting(Lane):
         self._head = 0
         if heads.size_of(target, names, values) > self._shared.limits.max_header:
             raise Refused(self._failure("headers_too_large", TOO_LONG))
+
+    def _plan_for(self, names: list[bytes]) -> heads.Plan:
+        """What header lines of these names mean. It is kept as long as the connection."""
+        if len(names) > MOST_LINES:
+            raise Refused(self._failure("headers_too_large", TOO_MANY))
+        return heads.plan_for(names, self._shared.coded)
 
     def _check_host(self, host: bytes) -> None:
         """Refuse a Host that is none, and remember one that is."""

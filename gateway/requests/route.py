@@ -30,6 +30,10 @@ class InferenceRoute:
         self.mime = b"application/json"
         self.wants_meta = False
 
+    def hold(self, nbytes: int) -> None:
+        """Charge so many bytes of answers that clients have not taken yet; less where negative."""
+        self.admission.grow(nbytes)
+
 
 class Reservation:
     """The room of a request that was let in before its body was whole.

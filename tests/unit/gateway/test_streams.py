@@ -293,6 +293,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
 @turned
 async def test_an_answer_that_is_not_taken_is_given_up() -> None:
     peer, inference = meet(Inference(), limits=Limits(write_timeout=5.0), window=10)
+    peer.connection.shared.unread.patience = 1000.0  # one stream, not the connection
     number = peer.ask(b"x")
     for _ in range(3):
         peer.connection.tick(4.0)  # the inference takes its time
