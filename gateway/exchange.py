@@ -182,6 +182,7 @@ class Limits:
         page_bytes: of the bodies of all requests together that are not inference.
         unread_bytes: of answers that clients have not taken, all connections together; a quarter
             of it on one.
+        uploads_per_address: unfinished bodies that one client address may have.
     """
 
     max_body: int = 10 * 1024 * 1024
@@ -197,6 +198,7 @@ class Limits:
     linger_most: float = 30.0
     page_bytes: int = 64 * 1024 * 1024
     unread_bytes: int = 256 * 1024 * 1024
+    uploads_per_address: int = 256
 
 
 class Exchange:

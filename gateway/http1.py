@@ -341,6 +341,8 @@ class Connection(Vetting):
         self._said = b""
         self._phase = LAST if exchange.connection is CLOSE else IDLE
         self._head = 0
+        if self._uploading:
+            self._end_upload()
         if self._pieces is not None:
             exchange.body = b"".join(self._pieces)
             self._pieces = None

@@ -33,6 +33,7 @@ from gateway.web.half_close import HalfClosed
 from gateway.web.hpack import SmallEncoder
 from gateway.web.patience import PATIENCE, PER_SECOND
 from gateway.web.unread import Account, Charged
+from gateway.web.uploads import client_of
 
 # Bytes that a client may send on one stream, and on all together, before it hears of us.
 _STREAM_WINDOW: Final = 128 * 1024
@@ -55,6 +56,7 @@ class Http2Connection(Intake):
         "_age",
         "_block",
         "_called",
+        "_client",
         "_consumed",
         "_due",
         "_half_closed",
@@ -73,6 +75,7 @@ class Http2Connection(Intake):
         self.streams: dict[int, Stream] = {}
         self._pages: deque[Stream] = deque()  # that tornado is to answer, one in a turn
         self._due: dict[int, Stream] = {}  # that have something to send, first come first served
+        self._client = ""
         self._called = False  # `_flush` is going to be called
         self._consumed = 0  # bytes of the connection's window that were not given back
         self._retiring = False
@@ -353,6 +356,12 @@ class Http2Connection(Intake):
         """Who asks."""
         peer = self.transport.get_extra_info("peername")
         return Origin(peer[0] if isinstance(peer, tuple) else "0.0.0.0", "http")
+
+    @property
+    def client(self) -> str:
+        """Who asks, as far as unfinished bodies are counted."""
+        self._client = self._client or client_of(self.origin.remote_ip)
+        return self._client
 
     def tick(self, step: float) -> None:
         """`step` seconds have passed: end what takes too long. Called by the server's sweep."""

@@ -354,7 +354,11 @@ class Gateway:
 def _limits(settings: GatewaySettings) -> Limits:
     """What the wire allows; answers that nobody reads never fill a route of the usual size."""
     unread = max(settings.capacity_bytes // _UNREAD_PART, _UNREAD_LEAST_BYTES)
-    return Limits(max_body=settings.max_body, unread_bytes=unread)
+    return Limits(
+        max_body=settings.max_body,
+        unread_bytes=unread,
+        uploads_per_address=settings.uploads_per_address,
+    )
 
 
 def _later(seconds: float, call: Callable[[], None]) -> object:

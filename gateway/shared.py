@@ -12,6 +12,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from gateway import answers
 from gateway.exchange import Inference, Limits, Turn
 from gateway.web.unread import Unread
+from gateway.web.uploads import Uploads
 
 # Heads remembered at most, and bytes of each: 2 MB in all.
 _MOST: Final = 1024
@@ -91,6 +92,7 @@ class Shared:
         small: bytes that a body may have without being worth a look before it comes.
         room: for the bodies of pages' requests.
         unread: answers that clients have not taken.
+        uploads: whose bodies are unfinished.
     """
 
     inference: Inference
@@ -110,11 +112,13 @@ class Shared:
     host: bytes = b""
     room: Room = field(init=False)
     unread: Unread = field(init=False)
+    uploads: Uploads = field(init=False)
 
     def __post_init__(self) -> None:
-        """Derive `small`, `room` and `unread` from the limits."""
+        """Derive the rest from the limits."""
         self.room = Room(max(self.limits.page_bytes, self.limits.max_body))
         self.small = min(LARGE - 1, self.limits.max_body)
+        self.uploads = Uploads(self.limits.uploads_per_address)
         self.unread = Unread(self.limits.unread_bytes, self.limits.write_timeout)
 
     @property

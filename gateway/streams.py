@@ -20,6 +20,7 @@ from gateway.exchange import Exchange, Refusal, Turn, Writer
 from gateway.pages import Origin, Page, turn_for
 from gateway.shared import CLIENT_GONE, Room, Shared
 from gateway.tunnel import Tunnel
+from gateway.web import uploads
 from gateway.web.unread import Charged
 from mesh.messages import Buffer
 
@@ -44,6 +45,10 @@ class Carrier(Protocol):
     @property
     def origin(self) -> Origin:
         """Who asks."""
+
+    @property
+    def client(self) -> str:
+        """Who asks, as far as unfinished bodies are counted."""
 
     @property
     def is_behind(self) -> bool:
@@ -91,6 +96,7 @@ class Stream:
         "_told",
         "_turn",
         "_unsent",
+        "_uploading",
         "charged",
         "inference",
         "number",
@@ -116,6 +122,7 @@ class Stream:
         self._age = 0.0  # seconds without progress, as the sweep counts them
         self._lingered = 0.0  # seconds for which its body has been thrown away
         self._turn: Exchange | Page | None = None  # whose body is being read
+        self._uploading = False  # it is counted as unfinished
         self._admitted = -1  # bytes of it for which there is room
         self._asked = (b"", b"")  # method and target
         self._body = bytearray()
@@ -164,11 +171,25 @@ class Stream:
 
     def _admit(self, turn: Exchange | Page, nbytes: int) -> None:
         """Find room for the body, or refuse it."""
+        if not (self._uploading or self._begin_upload()):
+            self._refuse("overloaded", uploads.TOO_MANY)
+            return
         answer = turn.admit(nbytes)
         if answer is None:
             self._admitted = nbytes
         else:
             self._answer_early(answer)
+
+    def _begin_upload(self) -> bool:
+        """Count an unfinished body; False if its client has too many."""
+        self._uploading = self._shared.uploads.begin(self._carrier.client)
+        return self._uploading
+
+    def _end_upload(self) -> None:
+        """The body is whole, or given up."""
+        if self._uploading:
+            self._uploading = False
+            self._shared.uploads.end(self._carrier.client)
 
     def _expect(self, expectation: bytes) -> None:
         """The client waits for our word before it sends the body."""
@@ -196,6 +217,7 @@ class Stream:
         """The request is whole: set it off."""
         self.whole = True
         turn, self._turn = self._turn, None
+        self._end_upload()
         if turn is None:
             return
         self._age = 0.0
@@ -388,6 +410,7 @@ class Stream:
 
     def _drop(self) -> None:
         """Read no more of the request: it will not be whole."""
+        self._end_upload()
         turn, self._turn = self._turn, None
         if turn is not None and self._admitted >= 0:
             turn.lost()

@@ -16,6 +16,8 @@ from gateway.lane import Lane, Refused
 from gateway.pages import Page, turn_for
 from gateway.shared import LARGE, Shared
 from gateway.tunnel import Tunnel
+from gateway.web import uploads
+from gateway.web.uploads import client_of
 from mesh.messages import Buffer
 
 # Bytes by which the room for a body of unknown length grows.
@@ -30,12 +32,14 @@ class Vetting(Lane):
 
     __slots__ = (
         "_admitted",
+        "_client",
         "_declared",
         "_exchange",
         "_head",
         "_parser",
         "_pieces",
         "_retiring",
+        "_uploading",
     )
 
     def __init__(self, shared: Shared) -> None:
@@ -43,6 +47,8 @@ class Vetting(Lane):
         super().__init__(shared)
         self._parser: Any = httptools.HttpRequestParser(self)
         self._exchange: Exchange | Page | None = None  # whose body is being read
+        self._client = ""  # who asks, as far as unfinished bodies are counted
+        self._uploading = False  # one of them is counted
         self._admitted = -1  # bytes of its body for which there is room
         self._declared = 0  # bytes of its body, as its head says
         self._pieces: list[Buffer] | None = None  # of a body that came in several
@@ -124,14 +130,30 @@ class Vetting(Lane):
     def _admit(self, nbytes: int) -> None:
         """Find room for a body of so many bytes. Raises where there is none."""
         assert self._exchange is not None
+        if not self._uploading:
+            self._begin_upload()
         answer = self._exchange.admit(nbytes)
         if answer is not None:
             self._admitted = -1
             raise Refused(answer)
         self._admitted = nbytes
 
+    def _begin_upload(self) -> None:
+        """Count an unfinished body. Raises where its client has too many."""
+        self._client = self._client or client_of(self.origin.remote_ip)
+        if not self._shared.uploads.begin(self._client):
+            raise Refused(self._failure("overloaded", uploads.TOO_MANY))
+        self._uploading = True
+
+    def _end_upload(self) -> None:
+        """The body is whole, or given up."""
+        if self._uploading:
+            self._uploading = False
+            self._shared.uploads.end(self._client)
+
     def _drop(self) -> None:
         """Read no more of the request that is being read: it will not be whole."""
+        self._end_upload()
         exchange, self._exchange = self._exchange, None
         self._pieces = None
         self._received = 0

@@ -106,6 +106,11 @@ class GatewaySettings:
     max_body: int = setting(
         10 * 2**20, Size(), "the largest request body", "--max-request-size", "bytes"
     )
+    uploads_per_address: int = setting(
+        256,
+        Whole(1),
+        "unfinished bodies that one client address may have; behind a proxy that is all of them",
+    )
     max_attempts: int = setting(
         3, Whole(1), "replica deaths that a request may survive", "--max-attempts"
     )

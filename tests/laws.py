@@ -87,6 +87,7 @@ PURE = frozenset(
         "gateway/web/directions.py",
         "gateway/web/patience.py",
         "gateway/web/unread.py",
+        "gateway/web/uploads.py",
         "stage/batcher.py",
         "stage/error_codes.py",
         "stage/grants.py",
