@@ -58,6 +58,7 @@ PURE = frozenset(
         "mesh/schema.py",
         "mesh/session.py",
         "mesh/process_settings.py",
+        "mesh/protocol/array_memory.py",
         "mesh/protocol/permissions.py",
         "mesh/settings.py",
         "mesh/settings_text.py",
