@@ -170,6 +170,7 @@ class Limits:
     Attributes:
         max_body: of one request's body.
         max_header: of request line and header lines together.
+        head_bytes: of heads that are not complete, on all connections together.
         pipelined: requests of one HTTP/1.1 connection in flight before no more is read from it.
         streams: requests of one HTTP/2 connection in flight; one more is refused.
         connections: open at a time; one more is answered 503.
@@ -187,6 +188,7 @@ class Limits:
 
     max_body: int = 10 * 1024 * 1024
     max_header: int = 64 * 1024
+    head_bytes: int = 64 * 1024 * 1024
     pipelined: int = 16
     streams: int = 100
     connections: int = 20_000

@@ -182,6 +182,8 @@ class Connection(Vetting):
         self._head += nbytes
         if self._head > self._shared.limits.max_header or len(self._names) > MOST_LINES:
             self._check_growth()
+        elif self._phase == HEAD and not self._find_room_for_head(nbytes):
+            self._refuse("overloaded", "too many requests whose headers are not complete")
         if self._tiny:
             self._pay()
         if self._calls >= _CALLS:
@@ -422,6 +424,7 @@ class Connection(Vetting):
         self._tail = b""
         method, target = self._asked()
         self._drop()
+        self._names, self._values = [], []
         self._owes_continue = False
         exchange = Refusal(self, method, target, monotonic(), CLOSE)
         self.pending.append(exchange)

@@ -61,6 +61,7 @@ class Http2Connection(Intake):
         "_due",
         "_half_closed",
         "_heading",
+        "_heading_bytes",
         "_pages",
         "_retiring",
         "_unsent",
@@ -70,7 +71,7 @@ class Http2Connection(Intake):
 
     def __init__(self, shared: Shared) -> None:
         """Nothing is connected yet; asyncio calls `connection_made` next."""
-        super().__init__(_wire(shared.limits.max_header))
+        super().__init__(_wire(shared.limits.max_header), shared.limits)
         self.shared = shared
         self.streams: dict[int, Stream] = {}
         self._pages: deque[Stream] = deque()  # that tornado is to answer, one in a turn
@@ -81,6 +82,7 @@ class Http2Connection(Intake):
         self._retiring = False
         self._half_closed: HalfClosed | None = None  # the client sends nothing more
         self._block = 0  # of headers, that was not complete when the sweep last looked
+        self._heading_bytes = 0  # of them that have taken room
         self._heading = 0.0  # seconds for which it has not been
         self._age = 0.0  # seconds without any stream, as the sweep counts them
         self._unsent = 0
@@ -107,6 +109,7 @@ class Http2Connection(Intake):
         """The connection is no more; whoever works for it is told."""
         self._closing = True
         self._forsake()
+        self._count_head(0)
         if self._half_closed is not None:
             self._half_closed.stop()
             self._half_closed = None
@@ -145,6 +148,19 @@ class Http2Connection(Intake):
         action = _ACTIONS.get(type(event))
         if action is not None:
             action(self, event)
+
+    def _count_head(self, pending: int) -> None:
+        """Take room for headers that are not complete; without any left, the connection ends."""
+        if pending == self._heading_bytes:
+            return
+        heads_of_all = self.shared.heads
+        heads_of_all.give_back(self._heading_bytes)
+        self._heading_bytes = 0
+        if heads_of_all.take(pending):
+            self._heading_bytes = pending
+        else:
+            self.shared.drop("heads")
+            self._dismiss(ErrorCodes.ENHANCE_YOUR_CALM)
 
     def _is_idle(self) -> bool:
         return not self.streams

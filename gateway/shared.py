@@ -91,6 +91,7 @@ class Shared:
         host: the last Host that was found to be one: clients repeat it.
         small: bytes that a body may have without being worth a look before it comes.
         room: for the bodies of pages' requests.
+        heads: room for heads that are not complete.
         unread: answers that clients have not taken.
         uploads: whose bodies are unfinished.
     """
@@ -111,12 +112,14 @@ class Shared:
     small: int = 0
     host: bytes = b""
     room: Room = field(init=False)
+    heads: Room = field(init=False)
     unread: Unread = field(init=False)
     uploads: Uploads = field(init=False)
 
     def __post_init__(self) -> None:
         """Derive the rest from the limits."""
         self.room = Room(max(self.limits.page_bytes, self.limits.max_body))
+        self.heads = Room(self.limits.head_bytes)
         self.small = min(LARGE - 1, self.limits.max_body)
         self.uploads = Uploads(self.limits.uploads_per_address)
         self.unread = Unread(self.limits.unread_bytes, self.limits.write_timeout)

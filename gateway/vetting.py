@@ -36,6 +36,7 @@ class Vetting(Lane):
         "_declared",
         "_exchange",
         "_head",
+        "_heading",
         "_parser",
         "_pieces",
         "_retiring",
@@ -52,6 +53,7 @@ class Vetting(Lane):
         self._admitted = -1  # bytes of its body for which there is room
         self._declared = 0  # bytes of its body, as its head says
         self._pieces: list[Buffer] | None = None  # of a body that came in several
+        self._heading = 0  # bytes of an incomplete head that have taken room
         self._head = 0  # bytes of later segments since the phase began, or since the last piece
         self._retiring = shared.leaving
 
@@ -69,6 +71,7 @@ class Vetting(Lane):
     def _check_head(self, target: bytes, names: list[bytes], values: list[bytes]) -> None:
         """Measure a head that may be too large: it came in several segments, or in a long one."""
         self._head = 0
+        self._end_head()
         if heads.size_of(target, names, values) > self._shared.limits.max_header:
             raise Refused(self._failure("headers_too_large", TOO_LONG))
 
@@ -77,6 +80,19 @@ class Vetting(Lane):
         if len(names) > MOST_LINES:
             raise Refused(self._failure("headers_too_large", TOO_MANY))
         return heads.plan_for(names, self._shared.coded)
+
+    def _find_room_for_head(self, nbytes: int) -> bool:
+        """Count so much more of a head that is not complete; False if all of them are too much."""
+        if not self._shared.heads.take(nbytes):
+            return False
+        self._heading += nbytes
+        return True
+
+    def _end_head(self) -> None:
+        """It is complete, or given up."""
+        if self._heading:
+            self._shared.heads.give_back(self._heading)
+            self._heading = 0
 
     def _check_host(self, host: bytes) -> None:
         """Refuse a Host that is none, and remember one that is."""
@@ -154,6 +170,7 @@ class Vetting(Lane):
     def _drop(self) -> None:
         """Read no more of the request that is being read: it will not be whole."""
         self._end_upload()
+        self._end_head()
         exchange, self._exchange = self._exchange, None
         self._pieces = None
         self._received = 0

@@ -813,7 +813,7 @@ def test_a_long_head_in_one_segment_is_not_parsed_to_its_end() -> None:
     connection, transport, _ = serve()
     connection.data_received(b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 60_000)
     assert refused(transport) == (431, "headers_too_large")
-    assert len(connection._names) < 4_200
+    assert connection._names == []
 
 
 @pytest.mark.parametrize("asked", [0, 1])

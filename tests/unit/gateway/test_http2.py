@@ -443,6 +443,35 @@ async def test_the_table_of_headers_stays_small_whatever_the_client_allows() -> 
     assert encoder.header_table_size == 100
 
 
+def begun_headers(nbytes: int) -> bytes:
+    """A HEADERS frame of stream 1 that goes on in another."""
+    return nbytes.to_bytes(3, "big") + b"\1\0\0\0\0\1" + bytes(nbytes)
+
+
+@turned
+async def test_headers_that_are_not_complete_have_so_much_room_together() -> None:
+    common = shared(Inference(), Limits(head_bytes=1000))
+    first, second = Peer(common), Peer(common)
+    first.tell(begun_headers(600))
+    second.tell(begun_headers(600))
+    second.hear()
+    assert (first.goodbye, second.goodbye) == (None, ErrorCodes.ENHANCE_YOUR_CALM)
+    first.connection.connection_lost(None)
+    assert common.heads.take(1000)
+
+
+@turned
+async def test_headers_are_not_gathered_beyond_what_they_may_be() -> None:
+    peer, _ = meet(limits=Limits(max_header=8192))
+    peer.tell(begun_headers(16_000))
+    peer.hear()
+    assert peer.goodbye is None
+    more = (400).to_bytes(3, "big") + b"\x09\0\0\0\0\1" + bytes(400)
+    peer.tell(more)
+    peer.hear()
+    assert peer.goodbye == ErrorCodes.ENHANCE_YOUR_CALM
+
+
 @turned
 async def test_aborting_is_at_once() -> None:
     peer, _ = meet()

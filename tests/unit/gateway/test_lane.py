@@ -210,6 +210,18 @@ def test_a_client_that_trickles_its_answer_away_is_cut_off() -> None:
     assert (transport.aborted, dropped) == (True, ["slow_reader"])
 
 
+def test_heads_that_are_not_complete_have_so_much_room_together() -> None:
+    common = shared(Inference(), Limits(head_bytes=1000))
+    half = b"POST /inference HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 361  # 400 bytes
+    first, second, third = (connect(common) for _ in range(3))
+    for connection, _ in (first, second, third):
+        connection.data_received(half)
+    assert code(third[1].take()) == "overloaded"
+    first[0].connection_lost(None)
+    second[0].data_received(b"\r\nContent-Length: 0\r\n\r\n")
+    assert common.heads.take(1000)
+
+
 # ---- how much is read
 
 
