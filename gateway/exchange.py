@@ -183,7 +183,7 @@ class Limits:
         page_bytes: of the bodies of all requests together that are not inference.
         unread_bytes: of answers that clients have not taken, all connections together; a quarter
             of it on one.
-        uploads_per_address: unfinished bodies that one client address may have.
+        uploads_per_address: bodies that one client address may have which come slowly.
     """
 
     max_body: int = 10 * 1024 * 1024

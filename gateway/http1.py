@@ -37,6 +37,8 @@ from gateway.pages import Page
 from gateway.shared import Shared
 from gateway.vetting import MOST_LINES, STEP, TOO_LONG, TOO_MANY, Vetting
 from gateway.web.patience import TINY_BYTES, Patience
+from gateway.web.uploads import SLOW_S
+from gateway.web.uploads import TOO_MANY as TOO_MANY_SLOW
 from mesh.messages import Buffer
 
 _END: Final = b"\r\n\r\n"
@@ -436,6 +438,11 @@ class Connection(Vetting):
             return self._exchange.method, self._exchange.target
         target = self._target or self._said
         return (self._parser.get_method() if target else b""), target
+
+    def _watch_body(self) -> None:
+        """The body is not whole yet: how many such may its client have?"""
+        if self._age >= SLOW_S and not (self._uploading or self._begin_upload()):
+            self._refuse("overloaded", TOO_MANY_SLOW)
 
     def _expire(self) -> None:
         if self._phase == IDLE:

@@ -375,7 +375,7 @@ class Http2Connection(Intake):
 
     @property
     def client(self) -> str:
-        """Who asks, as far as unfinished bodies are counted."""
+        """Who asks, as far as slow bodies are counted."""
         self._client = self._client or client_of(self.origin.remote_ip)
         return self._client
 

@@ -378,6 +378,8 @@ class Lane(asyncio.Protocol):
             self._age += step
             if self._phase == LINGERING:
                 self._lingered += step
+            elif self._phase == BODY:
+                self._watch_body()
             most = self._shared.limits.linger_most
             if self._age >= self._allowed() or self._lingered >= most:
                 self._expire()
@@ -402,6 +404,10 @@ class Lane(asyncio.Protocol):
             HEAD: limits.header_timeout,
             LINGERING: limits.linger,
         }.get(self._phase, limits.idle_timeout)
+
+    def _watch_body(self) -> None:
+        """A body is not whole; the reading half knows how long that may be."""
+        raise NotImplementedError
 
     def _expire(self) -> None:
         """The phase has lasted too long; the reading half knows what to say where it matters."""

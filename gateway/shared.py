@@ -93,7 +93,7 @@ class Shared:
         room: for the bodies of pages' requests.
         heads: room for heads that are not complete.
         unread: answers that clients have not taken.
-        uploads: whose bodies are unfinished.
+        uploads: whose bodies come slowly.
     """
 
     inference: Inference

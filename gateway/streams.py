@@ -48,7 +48,7 @@ class Carrier(Protocol):
 
     @property
     def client(self) -> str:
-        """Who asks, as far as unfinished bodies are counted."""
+        """Who asks, as far as slow bodies are counted."""
 
     @property
     def is_behind(self) -> bool:
@@ -122,7 +122,7 @@ class Stream:
         self._age = 0.0  # seconds without progress, as the sweep counts them
         self._lingered = 0.0  # seconds for which its body has been thrown away
         self._turn: Exchange | Page | None = None  # whose body is being read
-        self._uploading = False  # it is counted as unfinished
+        self._uploading = False  # it is counted as slow
         self._admitted = -1  # bytes of it for which there is room
         self._asked = (b"", b"")  # method and target
         self._body = bytearray()
@@ -171,9 +171,6 @@ class Stream:
 
     def _admit(self, turn: Exchange | Page, nbytes: int) -> None:
         """Find room for the body, or refuse it."""
-        if not (self._uploading or self._begin_upload()):
-            self._refuse("overloaded", uploads.TOO_MANY)
-            return
         answer = turn.admit(nbytes)
         if answer is None:
             self._admitted = nbytes
@@ -181,7 +178,7 @@ class Stream:
             self._answer_early(answer)
 
     def _begin_upload(self) -> bool:
-        """Count an unfinished body; False if its client has too many."""
+        """Count a slow body; False if its client has too many."""
         self._uploading = self._shared.uploads.begin(self._carrier.client)
         return self._uploading
 
@@ -424,6 +421,8 @@ class Stream:
         if self._turn is not None:
             if self._age >= limits.body_timeout + self.received / _BYTES_PER_SECOND:
                 self._refuse("request_timeout", "the request did not arrive in time")
+            elif self._age >= uploads.SLOW_S and not (self._uploading or self._begin_upload()):
+                self._refuse("overloaded", uploads.TOO_MANY)
         elif self.over:
             self._lingered += step
             if self._age >= limits.linger:

@@ -16,7 +16,6 @@ from gateway.lane import Lane, Refused
 from gateway.pages import Page, turn_for
 from gateway.shared import LARGE, Shared
 from gateway.tunnel import Tunnel
-from gateway.web import uploads
 from gateway.web.uploads import client_of
 from mesh.messages import Buffer
 
@@ -48,7 +47,7 @@ class Vetting(Lane):
         super().__init__(shared)
         self._parser: Any = httptools.HttpRequestParser(self)
         self._exchange: Exchange | Page | None = None  # whose body is being read
-        self._client = ""  # who asks, as far as unfinished bodies are counted
+        self._client = ""  # who asks, as far as slow bodies are counted
         self._uploading = False  # one of them is counted
         self._admitted = -1  # bytes of its body for which there is room
         self._declared = 0  # bytes of its body, as its head says
@@ -146,20 +145,17 @@ class Vetting(Lane):
     def _admit(self, nbytes: int) -> None:
         """Find room for a body of so many bytes. Raises where there is none."""
         assert self._exchange is not None
-        if not self._uploading:
-            self._begin_upload()
         answer = self._exchange.admit(nbytes)
         if answer is not None:
             self._admitted = -1
             raise Refused(answer)
         self._admitted = nbytes
 
-    def _begin_upload(self) -> None:
-        """Count an unfinished body. Raises where its client has too many."""
+    def _begin_upload(self) -> bool:
+        """Count a slow body; False if its client has too many."""
         self._client = self._client or client_of(self.origin.remote_ip)
-        if not self._shared.uploads.begin(self._client):
-            raise Refused(self._failure("overloaded", uploads.TOO_MANY))
-        self._uploading = True
+        self._uploading = self._shared.uploads.begin(self._client)
+        return self._uploading
 
     def _end_upload(self) -> None:
         """The body is whole, or given up."""

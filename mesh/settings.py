@@ -109,7 +109,7 @@ class GatewaySettings:
     uploads_per_address: int = setting(
         256,
         Whole(1),
-        "unfinished bodies that one client address may have; behind a proxy that is all of them",
+        "bodies not whole after 1 s that a client address may have; a proxy has all its clients'",
     )
     max_attempts: int = setting(
         3, Whole(1), "replica deaths that a request may survive", "--max-attempts"

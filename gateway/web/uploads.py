@@ -1,6 +1,8 @@
-"""How many unfinished bodies one client address may have. Pure.
+"""How many slow bodies one client address may have. Pure.
 
 A body that does not come costs its client nothing and us a connection, and room that others need.
+One is slow when it is not whole a second after its head: the sweep notices, so that a body which
+comes at an ordinary pace costs nothing here, however many come at once.
 """
 
 from __future__ import annotations
@@ -8,7 +10,8 @@ from __future__ import annotations
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
-TOO_MANY: Final = "too many bodies from this address are unfinished"
+SLOW_S: Final = 1.0  # seconds after its head in which a body is not slow yet
+TOO_MANY: Final = "too many bodies from this address come slowly"
 _IPV6_HOST_BITS: Final = 64  # whoever has one IPv6 address nearly always has all of its network
 
 
@@ -31,7 +34,7 @@ def client_of(address: str) -> str:
 
 
 class Uploads:
-    """Counts the unfinished bodies of each client.
+    """Counts the slow bodies of each client.
 
     Args:
         most: that one may have.
@@ -52,7 +55,7 @@ class Uploads:
         self._counts: dict[str, int] = {}
 
     def begin(self, client: str) -> bool:
-        """One more body of this client is coming; False if it has too many already."""
+        """One more body of this client is slow; False if it has too many already."""
         count = self._counts.get(client, 0)
         if count >= self._most:
             return False

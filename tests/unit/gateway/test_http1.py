@@ -828,17 +828,22 @@ def test_without_room_a_body_is_refused_where_it_stands(asked: int) -> None:
     assert inference.taken == []
 
 
-def test_an_address_has_so_many_unfinished_bodies_and_no_more() -> None:
+def test_an_address_has_so_many_slow_bodies_and_no_more() -> None:
     common = shared(inference := Inference(at_once=True), Limits(uploads_per_address=2))
     clients = [connect(common) for _ in range(3)]
     for client, _ in clients:
         client.data_received(post(b"12")[:-1])
+        client.tick(0.5)
+    assert clients[2][1].written == b""
+    for client, _ in clients:
+        client.tick(0.5)
     assert refused(clients[2][1]) == (429, "overloaded")
     clients[0][0].data_received(b"2")
     clients[1][0].connection_lost(None)
     for _ in range(2):
         client, transport = connect(common)
         client.data_received(post(b"34")[:-1])
+        client.tick(1.0)
         assert transport.written == b""
     assert inference.bodies == [b"12"]
     client, transport = connect(common)
