@@ -5,6 +5,9 @@ wherever along the route it is meanwhile. How long a request will take is what i
 by the rate at which requests leave: that holds for a pipeline of any length, and says both whom
 not to let in any more and when it is worth coming back.
 
+Whose body is still coming must not keep out those that are here: all unfinished ones together have
+half of the places and half of the bytes at most, and a small one has no place before it is whole.
+
 Only the rate under load says what the pipeline can do. It is learnt while requests wait for a
 replica's credit or are refused; at all other times requests leave as slowly as they come.
 """
@@ -23,6 +26,8 @@ _WINDOW: Final = 0.5
 _SHORTEST: Final = 0.1
 # How much the newest window weighs in the rate.
 _WEIGHT: Final = 0.5
+# A body of at most so many bytes takes no place while it is unfinished.
+SMALL_BODY_BYTES: Final = 64 * 1024
 _LONGEST_WAIT: Final = 60
 # The part of its budget that a request may be predicted to need: the prediction is no better.
 _SURE: Final = 0.8
@@ -49,15 +54,18 @@ class Refusal(NamedTuple):
 class Admission:
     """Counts what is inside a route and refuses what does not fit, or would be too late.
 
-    Every `enter` is matched by exactly one `leave` with the same charge, `grow` included.
+    Every `enter` is matched by exactly one `leave` with the same charge, and every `reserve` by one
+    `let_go`.
 
     Args:
         capacity: requests that may be inside.
         capacity_bytes: bytes that they may be charged with.
 
     Attributes:
-        inside: requests that are.
-        nbytes: what they were charged with.
+        inside: requests that have a place.
+        nbytes: what is charged, to them and to others.
+        unfinished: requests whose bodies are still coming; `reserved` of them have a place.
+        unfinished_bytes: what these are charged with.
         rate: requests per second that left while there was as much to do as could be done; 0.0
             while nothing is known.
 
@@ -80,6 +88,9 @@ class Admission:
         "inside",
         "nbytes",
         "rate",
+        "reserved",
+        "unfinished",
+        "unfinished_bytes",
     )
 
     def __init__(self, capacity: int, capacity_bytes: int) -> None:
@@ -87,6 +98,7 @@ class Admission:
         self.capacity_bytes = capacity_bytes
         self.inside = 0
         self.nbytes = 0
+        self.unfinished = self.reserved = self.unfinished_bytes = 0
         self.rate = 0.0
         self._fresh = 0  # left since `learn` was last called
         self._counted = 0  # left in the open window
@@ -119,14 +131,39 @@ class Admission:
             return True
         return False
 
-    def growth_objection(self, more: int, now: float) -> Refusal | None:
-        """Why one that is inside finds no room for `more` bytes at the time `now`, or None.
+    def reservation_objection(self, charge: int, seated: bool, now: float) -> Refusal | None:
+        """Why one whose body is still to come finds no room at the time `now`, or None.
 
-        As for `objection`, one that is alone inside may grow beyond all room.
+        As for `objection`, one that is alone finds room beyond all limits.
+
+        Args:
+            charge: bytes.
+            seated: whether it takes a place already.
+            now: local monotonic time in seconds.
         """
-        if self.nbytes + more > self.capacity_bytes and self.inside > 1:
-            return self._full("bytes of requests", now)
-        return None
+        if seated and self.reserved >= max(1, self.capacity // 2):
+            return self._full("unfinished requests", now)
+        if self.unfinished and self.unfinished_bytes + charge > self.capacity_bytes // 2:
+            return self._full("bytes of unfinished requests", now)
+        return self.objection(charge, now)
+
+    def reserve(self, charge: int, seated: bool) -> None:
+        """A request is let in whose body is still to come; see `reservation_objection`."""
+        self.unfinished += 1
+        self.unfinished_bytes += charge
+        self.nbytes += charge
+        if seated:
+            self.reserved += 1
+            self.inside += 1
+
+    def let_go(self, charge: int, seated: bool) -> None:
+        """It is unfinished no more: whole, and about to `enter`, or given up."""
+        self.unfinished -= 1
+        self.unfinished_bytes -= charge
+        self.nbytes -= charge
+        if seated:
+            self.reserved -= 1
+            self.inside -= 1
 
     def _full(self, what: str, now: float) -> Refusal:
         self._refused_at = now
@@ -153,7 +190,7 @@ class Admission:
         self.nbytes += charge
 
     def grow(self, more: int) -> None:
-        """The charge of one that is inside becomes greater, or less."""
+        """Bytes are charged beside what requests are, or no more: of answers that are unread."""
         self.nbytes += more
 
     def leave(self, charge: int, served: bool) -> None:

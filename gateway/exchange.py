@@ -53,6 +53,9 @@ class Route(Protocol):
     def wants_meta(self) -> bool:
         """Whether a worker of the route asked for the request's method, query and headers."""
 
+    def hold(self, nbytes: int) -> None:
+        """Charge so many bytes of answers that clients have not taken yet; less where negative."""
+
 
 class Inference(Protocol):
     """Whoever takes the inference requests: the gateway's book, or a stand-in in a test."""
@@ -167,6 +170,7 @@ class Limits:
     Attributes:
         max_body: of one request's body.
         max_header: of request line and header lines together.
+        head_bytes: of heads that are not complete, on all connections together.
         pipelined: requests of one HTTP/1.1 connection in flight before no more is read from it.
         streams: requests of one HTTP/2 connection in flight; one more is refused.
         connections: open at a time; one more is answered 503.
@@ -177,10 +181,14 @@ class Limits:
         linger: for reading on after an early refusal, so that the client can read the answer:
             as long without anything coming, and `linger_most` altogether.
         page_bytes: of the bodies of all requests together that are not inference.
+        unread_bytes: of answers that clients have not taken, all connections together; a quarter
+            of it on one.
+        uploads_per_address: bodies that one client address may have which come slowly.
     """
 
     max_body: int = 10 * 1024 * 1024
     max_header: int = 64 * 1024
+    head_bytes: int = 64 * 1024 * 1024
     pipelined: int = 16
     streams: int = 100
     connections: int = 20_000
@@ -191,6 +199,8 @@ class Limits:
     linger: float = 2.0
     linger_most: float = 30.0
     page_bytes: int = 64 * 1024 * 1024
+    unread_bytes: int = 256 * 1024 * 1024
+    uploads_per_address: int = 256
 
 
 class Exchange:

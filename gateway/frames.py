@@ -19,6 +19,8 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+from gateway.web.patience import TINY_BYTES, TINY_COST
+
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 _BODY: Final = 0
@@ -33,9 +35,6 @@ _RUN: Final = 32  # frames that are passed on at once
 # HEADERS, PUSH_PROMISE (an error) and CONTINUATION; DATA and WINDOW_UPDATE are looked at.
 _WELCOME: Final = frozenset({1, 5, 9})
 _WINDOW: Final = 8
-# A piece of a body that has fewer bytes, and how unwelcome it is.
-_TINY: Final = 64
-_A_LITTLE: Final = 0.05
 _GOAWAY_FRAME: Final = struct.Struct(">3sBBIII")
 
 
@@ -55,6 +54,10 @@ class Sieve:
         bodies: pieces of bodies that have come, or begun to.
         departed: the client has sent GOAWAY: it will ask for nothing more.
         overlong: it has sent a frame that is too long, of which nothing is passed on.
+        excessive: the same of headers, in whatever frames.
+
+    Args:
+        most: bytes that the frames of one request's headers may have.
 
     Example:
         >>> sieve = Sieve()
@@ -64,27 +67,32 @@ class Sieve:
     """
 
     __slots__ = (
+        "_block_bytes",
         "_blocks",
         "_header",
         "_in_headers",
         "_kept_back",
         "_left",
+        "_most",
         "_open",
         "bodies",
         "departed",
+        "excessive",
         "overlong",
         "updates",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 128 * 1024) -> None:
         """A connection begins with the preface, which is passed on as it is."""
+        self._most = most
+        self._block_bytes = 0  # of the headers that began last
         self.updates = 0
         self.bodies = 0
         self._blocks = 0  # of headers that have begun
         self._in_headers = False  # the present frame belongs to one
         self._open = False  # the present one goes on in another frame
         self.departed = False
-        self.overlong = False
+        self.overlong = self.excessive = False
         self._left = len(PREFACE)  # bytes of the present frame that are still to come
         self._kept_back = False  # the present frame is not passed on
         self._header = b""  # the first bytes of a frame whose header is not complete
@@ -126,9 +134,12 @@ class Sieve:
         self._left = int.from_bytes(header[:3], "big")
         if kind == _GOAWAY:
             self.departed = True
+        if kind in _HEADER_KINDS:
+            self._block_bytes = self._left + (self._block_bytes if self._open else 0)
+            self.excessive = self.excessive or self._block_bytes > self._most
         if self._left > _LONGEST:
             self.overlong = True
-        self._kept_back = kind == _GOAWAY or self._left > _LONGEST
+        self._kept_back = kind == _GOAWAY or self.overlong or self.excessive
         if not self._kept_back:
             parts.append(header)
         if kind == _HEADERS:
@@ -148,8 +159,13 @@ class Sieve:
         """The number of the headers that have begun and are not complete, 0 if there are none."""
         return self._blocks if self._open or (self._in_headers and self._left) else 0
 
+    @property
+    def pending(self) -> int:
+        """Bytes of the headers that have begun and are not complete."""
+        return self._block_bytes if self.block else 0
+
     def _unwelcome_body(self, is_last: bool) -> float:
         self.bodies += 1
-        if is_last or self._left >= _TINY:
+        if is_last or self._left >= TINY_BYTES:
             return 0.0
-        return _A_LITTLE if self._left else 1.0
+        return TINY_COST if self._left else 1.0

@@ -35,12 +35,19 @@ from gateway.lane import (
 )
 from gateway.pages import Page
 from gateway.shared import Shared
-from gateway.vetting import STEP, TOO_LONG, Vetting
+from gateway.vetting import MOST_LINES, STEP, TOO_LONG, TOO_MANY, Vetting
+from gateway.web.patience import TINY_BYTES, Patience
+from gateway.web.uploads import SLOW_S
+from gateway.web.uploads import TOO_MANY as TOO_MANY_SLOW
 from mesh.messages import Buffer
 
 _END: Final = b"\r\n\r\n"
 # Cuts of a segment that are parsed before the loop turns again.
 _TURN: Final = 32
+# Bytes of a head or of chunks that are parsed in one go, and pieces of bodies after which the loop
+# turns: some milliseconds at most.
+_SLICE: Final = 16 * 1024
+_CALLS: Final = 2048
 # A cut of more bytes than this is not copied out of its segment.
 _UNCOPIED: Final = 16 * 1024
 
@@ -55,10 +62,12 @@ class Connection(Vetting):
         "_left",
         "_lesson",
         "_names",
+        "_patience",
         "_plan",
         "_replay",
         "_said",
         "_target",
+        "_tiny",
         "_values",
     )
 
@@ -73,6 +82,8 @@ class Connection(Vetting):
         self._values: list[bytes] = []
         self._left = 0  # bytes of the body that is being read which have not come, if declared
         self._cuts = 0  # that may still be parsed in this turn
+        self._tiny = 0  # those among them that are tiny, and not paid for yet
+        self._patience: Patience | None = None  # with them
         self._chunk = 0  # bytes of the cut that is being parsed
         self._lesson: tuple[bytes, bytes] | None = None  # target and length of the head just parsed
         self._replay: bytes | None = None  # a head to be read again, without its upgrade
@@ -94,6 +105,9 @@ class Connection(Vetting):
             self._half_closed.stop()
             self._half_closed = None  # it refers to us, as the parser does: no cycle may stay
         self._parser = None
+        if self._account is not None:
+            self._account.close()
+            self._account = None
         self._shared.leave(self)
 
     def data_received(self, data: bytes) -> None:
@@ -116,10 +130,7 @@ class Connection(Vetting):
             if self._lesson is not None:
                 self._learn(data, start, self._lesson)
         elif self._phase < LAST:
-            self._head += len(data)
             self._read(data)
-            if self._head:
-                self._check_growth()
         elif self._tunnel is not None:
             self._tunnel.data_received(data)  # not opened yet
         elif self._phase == LAST:
@@ -131,7 +142,8 @@ class Connection(Vetting):
         """Parse what came, cut by cut, until it is more than may be pending, or takes long.
 
         httptools cannot be stopped once it has been given something, hence the cuts: none of them
-        holds the end of more than one request. The rest is kept, and read on when answers have
+        holds the end of more than one request, or makes it call back more than some thousand times.
+        The rest is kept, and read on when answers have
         left; meanwhile nothing more is read from the client.
         """
         at = 0
@@ -141,6 +153,8 @@ class Connection(Vetting):
             end = self._cut(segment, at)
             long = at and end - at > _UNCOPIED
             self._parse(memoryview(segment)[at:end] if long else segment[at:end])
+            if self._phase == HEAD or (self._phase == BODY and not self._declared):
+                self._measure(end - at)
             at = end
             if self._phase >= LAST:
                 self._ignore(segment[at:])
@@ -148,17 +162,45 @@ class Connection(Vetting):
             if at == len(segment):
                 if self._phase == BODY and self._admitted < 0:
                     self._await_body()
-                return
+                if self._calls < _CALLS:
+                    return
+                break
             if self._phase == IDLE and self._is_full():
                 break
         self._keep(segment[at:])
 
     def _cut(self, segment: bytes, at: int) -> int:
-        """Where the piece that begins at `at` ends: the next empty line, or the declared body."""
+        """Where the piece that begins at `at` ends: the next empty line, or the declared body.
+
+        It ends earlier where that is far: of lines and chunks a few bytes may mean a callback each.
+        """
         if self._phase == BODY and self._left > 0:
             return min(at + self._left, len(segment))
-        end = segment.find(_END, at) + 4
-        return end if end > 3 else len(segment)
+        end = segment.find(_END, at, at + _SLICE + 3) + 4
+        return end if end > 3 else min(at + _SLICE, len(segment))
+
+    def _measure(self, nbytes: int) -> None:
+        """Of a head or a chunked body so many bytes more were parsed, and it is not whole."""
+        self._head += nbytes
+        if self._head > self._shared.limits.max_header or len(self._names) > MOST_LINES:
+            self._check_growth()
+        elif self._phase == HEAD and not self._find_room_for_head(nbytes):
+            self._refuse("overloaded", "too many requests whose headers are not complete")
+        if self._tiny:
+            self._pay()
+        if self._calls >= _CALLS:
+            self._cuts = 0
+
+    def _pay(self) -> None:
+        """Lose patience with a body that comes in a great many tiny pieces."""
+        tiny, self._tiny = self._tiny, 0
+        now = monotonic()
+        if self._patience is None:
+            self._patience = Patience(now)
+        if not self._patience.bears(tiny, now) and self._phase < LAST:
+            self._shared.drop("tiny_pieces")
+            text = f"the body comes in too many pieces of less than {TINY_BYTES} bytes"
+            self._refuse("bad_request", f"{text}; send larger chunks")
 
     def _ignore(self, rest: bytes) -> None:
         """This follows a request that was the last one."""
@@ -241,7 +283,7 @@ class Connection(Vetting):
             self._check_head(target, names, values)
         plan = self._plan
         if names != plan.names:
-            plan = self._plan = heads.plan_for(names, self._shared.coded)
+            plan = self._plan = self._plan_for(names)
         connection = b""
         parser = self._parser
         if plan.host >= 0 and values[plan.host] != self._shared.host:
@@ -284,6 +326,8 @@ class Connection(Vetting):
             self._received = len(exchange.body)
         self._pieces.append(piece)
         self._received += len(piece)
+        self._calls += 1
+        self._tiny += len(piece) < TINY_BYTES
         self._head = 0
         if len(self._pieces) >= MANY:
             fold(self._pieces)
@@ -301,6 +345,8 @@ class Connection(Vetting):
         self._said = b""
         self._phase = LAST if exchange.connection is CLOSE else IDLE
         self._head = 0
+        if self._uploading:
+            self._end_upload()
         if self._pieces is not None:
             exchange.body = b"".join(self._pieces)
             self._pieces = None
@@ -317,11 +363,11 @@ class Connection(Vetting):
     # ---- what goes wrong
 
     def _check_growth(self) -> None:
-        """After a later segment of a head or body: bound what the parser keeps to itself."""
-        limit = self._shared.limits.max_header
-        if self._phase == HEAD and self._head > limit:
-            self._refuse("headers_too_large", TOO_LONG)
-        elif self._phase == BODY and self._head > limit:
+        """Bound what the parser keeps to itself of a head or body, and what we keep of lines."""
+        if self._phase == HEAD:
+            many = len(self._names) > MOST_LINES
+            self._refuse("headers_too_large", TOO_MANY if many else TOO_LONG)
+        else:
             self._refuse("headers_too_large", "the body's framing or trailers are too long")
 
     def _parse_again(self, rest: bytes) -> None:
@@ -380,6 +426,7 @@ class Connection(Vetting):
         self._tail = b""
         method, target = self._asked()
         self._drop()
+        self._names, self._values = [], []
         self._owes_continue = False
         exchange = Refusal(self, method, target, monotonic(), CLOSE)
         self.pending.append(exchange)
@@ -391,6 +438,11 @@ class Connection(Vetting):
             return self._exchange.method, self._exchange.target
         target = self._target or self._said
         return (self._parser.get_method() if target else b""), target
+
+    def _watch_body(self) -> None:
+        """The body is not whole yet: how many such may its client have?"""
+        if self._age >= SLOW_S and not (self._uploading or self._begin_upload()):
+            self._refuse("overloaded", TOO_MANY_SLOW)
 
     def _expire(self) -> None:
         if self._phase == IDLE:

@@ -25,11 +25,15 @@ from h2.settings import SettingCodes, Settings
 
 from gateway import heads
 from gateway.frames import goaway
-from gateway.intake import PATIENCE, PER_SECOND, Intake
+from gateway.intake import Intake
 from gateway.pages import Origin
 from gateway.shared import Shared
 from gateway.streams import Stream
 from gateway.web.half_close import HalfClosed
+from gateway.web.hpack import SmallEncoder
+from gateway.web.patience import PATIENCE, PER_SECOND
+from gateway.web.unread import Account, Charged
+from gateway.web.uploads import client_of
 
 # Bytes that a client may send on one stream, and on all together, before it hears of us.
 _STREAM_WINDOW: Final = 128 * 1024
@@ -48,13 +52,16 @@ class Http2Connection(Intake):
     """
 
     __slots__ = (
+        "_account",
         "_age",
         "_block",
         "_called",
+        "_client",
         "_consumed",
         "_due",
         "_half_closed",
         "_heading",
+        "_heading_bytes",
         "_pages",
         "_retiring",
         "_unsent",
@@ -64,19 +71,22 @@ class Http2Connection(Intake):
 
     def __init__(self, shared: Shared) -> None:
         """Nothing is connected yet; asyncio calls `connection_made` next."""
-        super().__init__(_wire(shared.limits.max_header))
+        super().__init__(_wire(shared.limits.max_header), shared.limits)
         self.shared = shared
         self.streams: dict[int, Stream] = {}
         self._pages: deque[Stream] = deque()  # that tornado is to answer, one in a turn
         self._due: dict[int, Stream] = {}  # that have something to send, first come first served
+        self._client = ""
         self._called = False  # `_flush` is going to be called
         self._consumed = 0  # bytes of the connection's window that were not given back
         self._retiring = False
         self._half_closed: HalfClosed | None = None  # the client sends nothing more
         self._block = 0  # of headers, that was not complete when the sweep last looked
+        self._heading_bytes = 0  # of them that have taken room
         self._heading = 0.0  # seconds for which it has not been
         self._age = 0.0  # seconds without any stream, as the sweep counts them
         self._unsent = 0
+        self._account: Account | None = None  # of answers that the client has not taken
 
     # ---- the transport's side
 
@@ -99,9 +109,13 @@ class Http2Connection(Intake):
         """The connection is no more; whoever works for it is told."""
         self._closing = True
         self._forsake()
+        self._count_head(0)
         if self._half_closed is not None:
             self._half_closed.stop()
             self._half_closed = None
+        if self._account is not None:
+            self._account.close()
+            self._account = None
         self.shared.leave(self)
 
     def eof_received(self) -> bool:
@@ -135,6 +149,19 @@ class Http2Connection(Intake):
         if action is not None:
             action(self, event)
 
+    def _count_head(self, pending: int) -> None:
+        """Take room for headers that are not complete; without any left, the connection ends."""
+        if pending == self._heading_bytes:
+            return
+        heads_of_all = self.shared.heads
+        heads_of_all.give_back(self._heading_bytes)
+        self._heading_bytes = 0
+        if heads_of_all.take(pending):
+            self._heading_bytes = pending
+        else:
+            self.shared.drop("heads")
+            self._dismiss(ErrorCodes.ENHANCE_YOUR_CALM)
+
     def _is_idle(self) -> bool:
         return not self.streams
 
@@ -144,6 +171,8 @@ class Http2Connection(Intake):
             self._reset(number, ErrorCodes.REFUSED_STREAM)
             self._pay(1.0)
             return
+        if self.is_behind:
+            self._pay(1.0)
         stream = self.streams[number] = Stream(self, number)
         self._age = 0.0
         stream.begin(heads.from_http2(event.headers), event.stream_ended is not None)
@@ -248,10 +277,43 @@ class Http2Connection(Intake):
     def _flush(self) -> None:
         """Send what the streams have, in turns, as far as windows and socket take it."""
         self._called = False
-        moved = 1
+        written, moved = 0, 1
         while moved and self._due and not (self.choked or self._closing):
             moved = self._round()
+            written += moved
         self._write()
+        if self._due or self._account is not None:
+            self._reckon(written)
+
+    def _reckon(self, written: int) -> None:
+        """Account for what the client has not taken, after so many bytes were written."""
+        kept: list[tuple[Charged | None, int]] = [
+            (stream.charged, unsent)
+            for stream in self.streams.values()
+            if (unsent := stream.unsent)
+        ]
+        before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+        if self.choked:
+            kept.append((None, self._unsent))
+        account = self._account
+        if account is None:
+            if not kept:
+                return
+            account = self._account = Account(self.shared.unread, self._cut_off)
+        account.settle(kept, max(0, written + before - self._unsent))
+        if not kept:
+            self._account = None
+
+    def _cut_off(self, cause: str) -> None:
+        """The client costs too much: no answer would reach it."""
+        self.shared.drop(cause)
+        self._closing = True
+        self.transport.abort()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so much is unread that nothing more should be asked for."""
+        return self._account is not None and self._account.is_full
 
     def _round(self) -> int:
         """Let each stream send its share once."""
@@ -311,12 +373,22 @@ class Http2Connection(Intake):
         peer = self.transport.get_extra_info("peername")
         return Origin(peer[0] if isinstance(peer, tuple) else "0.0.0.0", "http")
 
+    @property
+    def client(self) -> str:
+        """Who asks, as far as slow bodies are counted."""
+        self._client = self._client or client_of(self.origin.remote_ip)
+        return self._client
+
     def tick(self, step: float) -> None:
         """`step` seconds have passed: end what takes too long. Called by the server's sweep."""
         limits = self.shared.limits
         self._patience = min(PATIENCE, self._patience + PER_SECOND * step)
         if self.choked:
             self._watch_writing(step)
+        elif self._account is not None:
+            self._reckon(0)
+        if self._account is not None:
+            self._account.tick(step)
         if self._half_closed is not None and self._half_closed.look():
             return
         self._watch_head(step)
@@ -341,9 +413,9 @@ class Http2Connection(Intake):
 
     def _watch_writing(self, step: float) -> None:
         """The client does not take its answer: give up once not a byte has gone for long."""
-        unsent = self.transport.get_write_buffer_size()
-        self._stuck = self._stuck + step if unsent == self._unsent else 0.0
-        self._unsent = unsent
+        before = self._unsent
+        self._reckon(0)
+        self._stuck = self._stuck + step if self._unsent == before else 0.0
         if self._stuck >= self.shared.limits.write_timeout:
             self.transport.abort()
 
@@ -392,5 +464,6 @@ def _wire(max_header: int) -> H2Connection:
         SettingCodes.MAX_HEADER_LIST_SIZE: 2 * max_header,
     }
     wire.local_settings = Settings(client=False, initial_values=own)
+    wire.encoder = SmallEncoder()
     wire.decoder.max_header_list_size = 2 * max_header
     return wire

@@ -115,35 +115,29 @@ class Desk:
 
     def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
         """Let a request in whose body is still to come, or more of it than was said."""
-        place = exchange.request
-        if isinstance(place, Reservation):
-            refusal = self._grow(exchange, place, nbytes)
-        else:
-            refusal = self._objection(exchange, nbytes, self._budget(exchange))
-            if refusal is None:
-                route: InferenceRoute = exchange.route  # type: ignore[assignment]
-                charge = max(nbytes, route.grown)
-                route.admission.enter(charge)
-                exchange.request = Reservation(charge)
-        return None if refusal is None else self._refusal(exchange, refusal)
-
-    def _grow(self, exchange: Exchange, place: Reservation, nbytes: int) -> Refusal | None:
-        """Have the place hold `nbytes` at least; without room for them, it is given up."""
+        former = exchange.request
         route: InferenceRoute = exchange.route  # type: ignore[assignment]
-        more = max(nbytes, route.grown) - place.charge
-        if more > 0:
-            full = route.admission.growth_objection(more, self._clock())
-            if full is not None:
-                self._leave(exchange, place)
-                return full
-            route.admission.grow(more)
-            place.charge += more
-        return None
+        place = Reservation(nbytes, route.grown)
+        if isinstance(former, Reservation):
+            if nbytes <= former.charge:
+                return None
+            self._leave(exchange, former)
+            refusal = self._room_for(route, place, self._clock())
+        else:
+            refusal = self._objection(exchange, nbytes, self._budget(exchange), place)
+        if refusal is None:
+            route.admission.reserve(place.charge, place.seated)
+            exchange.request = place
+            return None
+        return self._refusal(exchange, refusal)
+
+    def _room_for(self, route: InferenceRoute, place: Reservation, now: float) -> Refusal | None:
+        return route.admission.reservation_objection(place.charge, place.seated, now)
 
     def _leave(self, exchange: Exchange, place: Reservation) -> None:
         route: InferenceRoute = exchange.route  # type: ignore[assignment]
         exchange.request = None
-        route.admission.leave(place.charge, served=False)
+        route.admission.let_go(place.charge, place.seated)
 
     def submit(self, exchange: Exchange) -> None:
         """Own a complete request, or refuse it."""
@@ -196,12 +190,10 @@ class Desk:
         route: InferenceRoute = exchange.route  # type: ignore[assignment]
         if exchange.request is None:
             refusal = self._objection(exchange, nbytes, budget)
-            if refusal is None:
-                route.admission.enter(charge)
         else:
-            refusal = self._second_objection(exchange, nbytes, budget)
-            if refusal is None:
-                self._settle(exchange, charge)
+            refusal = self._second_objection(exchange, charge, budget)
+        if refusal is None:
+            route.admission.enter(charge)
         return refusal
 
     def _budget(self, exchange: Exchange) -> float:
@@ -209,8 +201,13 @@ class Desk:
         asked = exchange.timeout
         return self._timeout if asked is None or asked > self._timeout else asked
 
-    def _objection(self, exchange: Exchange, nbytes: int, budget: float) -> Refusal | None:
-        """Why a request of `nbytes` and with `budget` seconds may not enter, or None."""
+    def _objection(
+        self, exchange: Exchange, nbytes: int, budget: float, place: Reservation | None = None
+    ) -> Refusal | None:
+        """Why a request of `nbytes` and with `budget` seconds may not enter, or None.
+
+        Where its body is still to come, it asks for `place`.
+        """
         now = exchange.arrived
         core = self.core
         route: InferenceRoute = exchange.route  # type: ignore[assignment]
@@ -221,19 +218,23 @@ class Desk:
         absent = core.queues.missing and core.absent(route.path, now)
         if absent:
             return Refusal("no_replica", f"stage {absent[0]} has no replica", 1, absent[0])
-        full = route.admission.objection(max(nbytes, route.grown), now)
+        if place is not None:
+            full = self._room_for(route, place, now)
+        else:
+            full = route.admission.objection(max(nbytes, route.grown), now)
         if full is not None or not core.queues.is_crowded(route.path):
             return full
         return self._lateness(exchange, route, budget)
 
-    def _second_objection(self, exchange: Exchange, nbytes: int, budget: float) -> Refusal | None:
-        """Why one that was let in, and is whole now, may not stay; then its place is given up.
+    def _second_objection(self, exchange: Exchange, charge: int, budget: float) -> Refusal | None:
+        """Why one that was let in, and is whole now, may not stay; its reservation is given up.
 
         Reading it has taken time, in which its budget became less and stages may have gone.
         """
         core, place, now = self.core, exchange.request, self._clock()
         assert isinstance(place, Reservation)
         route: InferenceRoute = exchange.route  # type: ignore[assignment]
+        self._leave(exchange, place)
         refusal = None
         absent = core.queues.missing and core.absent(route.path, now)
         if exchange.fault is not None:
@@ -242,17 +243,7 @@ class Desk:
             refusal = Refusal("no_replica", f"stage {absent[0]} has no replica", 1, absent[0])
         elif core.queues.is_crowded(route.path):
             refusal = self._lateness(exchange, route, exchange.arrived + budget - now)
-        if refusal is not None:
-            self._leave(exchange, place)
-            return refusal
-        return self._grow(exchange, place, nbytes)
-
-    def _settle(self, exchange: Exchange, charge: int) -> None:
-        """It counts for this from now on: no more room than it needs."""
-        place = exchange.request
-        assert isinstance(place, Reservation)
-        route: InferenceRoute = exchange.route  # type: ignore[assignment]
-        route.admission.grow(charge - place.charge)
+        return refusal or route.admission.objection(charge, now)
 
     def _lateness(self, exchange: Exchange, route: InferenceRoute, left: float) -> Refusal | None:
         """Why it would be too late with `left` seconds, although there is room, or None."""

@@ -18,11 +18,11 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
+from gateway.exchange import Limits
 from gateway.frames import Sieve
+from gateway.web.patience import PATIENCE
 
-# Frames that ask for nothing: so many at once, and so many more each second and each answer.
-PATIENCE: Final = 200.0
-PER_SECOND: Final = 50.0
+# Patience that comes back with each answer.
 _PER_ANSWER: Final = 2.0
 # Window updates that cost no patience: so many at once, so many more with every answer, and one
 # with so many bytes that are sent; so many are saved up.
@@ -55,14 +55,14 @@ class Intake(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, wire: H2Connection) -> None:
+    def __init__(self, wire: H2Connection, limits: Limits) -> None:
         """Nothing is connected yet."""
         self.transport: asyncio.Transport
         self.choked = False
         self._wire = wire
         self._closing = False
         self._stuck = 0.0  # seconds without the client taking anything
-        self._sieve = Sieve()
+        self._sieve = Sieve(2 * limits.max_header)
         self._sieve.updates = _UPDATES
         self._runs: Iterator[tuple[bytes, float]] = iter(())  # of what came, not looked at yet
         self._ahead: tuple[bytes, float] | None = None  # the first of them
@@ -103,8 +103,11 @@ class Intake(asyncio.Protocol):
                 self._pay(wasted)
 
     def _all_read(self) -> None:
+        self._count_head(self._sieve.pending)
         if self._sieve.overlong:
             self._dismiss(ErrorCodes.FRAME_SIZE_ERROR)
+        elif self._sieve.excessive:
+            self._dismiss(ErrorCodes.ENHANCE_YOUR_CALM)
         if self._departed and self._is_idle():
             self._end()
         self._flush()
@@ -167,6 +170,10 @@ class Intake(asyncio.Protocol):
 
     def _heed(self, event: events.Event) -> None:
         """Do what an event of h2 asks for."""
+        raise NotImplementedError
+
+    def _count_head(self, pending: int) -> None:
+        """So many bytes of headers have come that are not complete."""
         raise NotImplementedError
 
     def _flush(self) -> None:

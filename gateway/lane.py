@@ -31,6 +31,7 @@ from gateway.pages import Origin, Page
 from gateway.shared import CLIENT_GONE, Room, Shared
 from gateway.tunnel import Tunnel
 from gateway.web.half_close import HalfClosed
+from gateway.web.unread import Account, Charged
 from mesh.messages import Buffer
 
 IDLE: Final = 0
@@ -71,9 +72,12 @@ class Lane(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_account",
         "_age",
         "_called",
+        "_calls",
         "_half_closed",
+        "_leaving",
         "_lingered",
         "_owes_continue",
         "_paused",
@@ -104,8 +108,11 @@ class Lane(asyncio.Protocol):
         self._received = 0  # bytes of a body that comes in pieces
         self._owes_continue = False
         self._paused = False
-        self._unsent = 0
+        self._unsent = 0  # bytes that the transport had not sent when that was last looked at
+        self._leaving: Charged | None = None  # the route of the answer that was written last
+        self._account: Account | None = None  # of answers that the client has not taken
         self._tail = b""  # what came and is not parsed yet; reading is paused while there is any
+        self._calls = 0  # pieces of bodies that were taken since others had their turn
         self._called = False  # `_go_on` is going to be called
         self._half_closed: HalfClosed | None = None  # the client sends nothing more
         self._tunnel: Tunnel | None = None  # where the connection goes after an upgrade
@@ -148,9 +155,15 @@ class Lane(asyncio.Protocol):
 
     def release(self) -> None:
         """Write what the oldest of `pending` have ready, in order, as far as the client reads."""
+        self._send()
+        if self.choked or self.pending or self._account is not None:
+            self._reckon()
+
+    def _send(self) -> None:
         pending = self.pending
         while pending and not self.choked and pending[0].flush(self.transport):
             turn = pending.pop(0)
+            self._leaving = turn.route
             if self._shared.access is not None:
                 self._shared.access(turn, self.origin.remote_ip)
             if turn.connection is CLOSE:
@@ -160,6 +173,30 @@ class Lane(asyncio.Protocol):
                 self._call_on()
         self._continue()
         self._resume()
+
+    def _reckon(self) -> None:
+        """Account for what the client has not taken: answers in their turn, and what is written."""
+        kept: list[tuple[Charged | None, int]] = [
+            (turn.route, turn.sent) for turn in self.pending if turn.route is not None and turn.sent
+        ]
+        unsent = self.transport.get_write_buffer_size() if self.choked else 0
+        if unsent:
+            kept.append((self._leaving, unsent))
+        taken, self._unsent = max(0, self._unsent - unsent), unsent
+        account = self._account
+        if account is None:
+            if not kept:
+                return
+            account = self._account = Account(self._shared.unread, self._cut_off)
+        account.settle(kept, taken)
+        if not kept:
+            self._account = None
+
+    def _cut_off(self, cause: str) -> None:
+        """The client costs too much: no answer would reach it."""
+        self._shared.drop(cause)
+        self._phase = CLOSING
+        self.transport.abort()
 
     def _farewell(self) -> None:
         """The last answer is written: close, so that the client can still read it."""
@@ -277,6 +314,7 @@ class Lane(asyncio.Protocol):
     def _go_on(self) -> None:
         """Set off the page whose turn it is; parse on."""
         self._called = False
+        self._calls = 0
         pending = self.pending
         if pending and isinstance(pending[0], Page) and not pending[0].started:
             self._set_off(pending[0])
@@ -285,6 +323,8 @@ class Lane(asyncio.Protocol):
             self._read(tail)
             if not self._tail:
                 self._resume()
+        elif not self._tail:
+            self._resume()
 
     def _set_off(self, page: Page) -> None:
         try:
@@ -328,6 +368,8 @@ class Lane(asyncio.Protocol):
         """`step` seconds have passed: end what takes too long. Called by the server's sweep."""
         if self.choked:
             self._watch_writing(step)
+            if self._account is not None:
+                self._account.tick(step)
         elif self.pending:
             self._age = 0.0
             if self._half_closed is not None:
@@ -336,15 +378,17 @@ class Lane(asyncio.Protocol):
             self._age += step
             if self._phase == LINGERING:
                 self._lingered += step
+            elif self._phase == BODY:
+                self._watch_body()
             most = self._shared.limits.linger_most
             if self._age >= self._allowed() or self._lingered >= most:
                 self._expire()
 
     def _watch_writing(self, step: float) -> None:
         """The client does not take its answer: give up once not a byte has gone for long."""
-        unsent = self.transport.get_write_buffer_size()
-        self._age = self._age + step if unsent == self._unsent else 0.0
-        self._unsent = unsent
+        before = self._unsent
+        self._reckon()
+        self._age = self._age + step if self._unsent == before else 0.0
         if self._age >= self._shared.limits.write_timeout:
             self.transport.abort()
 
@@ -360,6 +404,10 @@ class Lane(asyncio.Protocol):
             HEAD: limits.header_timeout,
             LINGERING: limits.linger,
         }.get(self._phase, limits.idle_timeout)
+
+    def _watch_body(self) -> None:
+        """A body is not whole; the reading half knows how long that may be."""
+        raise NotImplementedError
 
     def _expire(self) -> None:
         """The phase has lasted too long; the reading half knows what to say where it matters."""

@@ -37,6 +37,7 @@ class HttpServer:
         coded: whether clients may compress, which `inference` must then be able to undo.
         access: writes the access log, if there is one.
         refused: called with code, message and id of each request that the wire itself refused.
+        dropped: called with the cause for each connection that is closed because it costs too much.
 
     Example:
         ```python
@@ -48,7 +49,7 @@ class HttpServer:
         ```
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one place where the server's neighbours are named
         self,
         inference: Inference,
         application: HTTPServerConnectionDelegate,
@@ -57,6 +58,7 @@ class HttpServer:
         coded: bool = False,
         access: Access | None = None,
         refused: Callable[[str, str, bytes], None] | None = None,
+        dropped: Callable[[str], None] | None = None,
     ) -> None:
         """Only assigns; `start` acts."""
         self._shared = Shared(
@@ -67,6 +69,7 @@ class HttpServer:
             coded=coded,
             access=access,
             refused=refused,
+            dropped=dropped,
             parted=self._parted,
         )
         self._closed: Callable[[], None] = lambda: None
@@ -78,6 +81,11 @@ class HttpServer:
     def connections(self) -> int:
         """How many client connections are open."""
         return len(self._shared.guests)
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes of answers that clients have not taken."""
+        return self._shared.unread.nbytes
 
     @property
     def is_open(self) -> bool:

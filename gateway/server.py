@@ -51,6 +51,9 @@ _log = get_logger()
 # ten objects and no cycle: with Python's 700, looking at them again and again took a twentieth of
 # the gateway's time.
 _MANY_OBJECTS = 50_000
+# The part of a route's bytes that unread answers may be, all together, and what they always may be.
+_UNREAD_PART = 4
+_UNREAD_LEAST_BYTES = 64 * 2**20
 _GOODBYES = 0.5  # seconds for which those that are told BYE are awaited
 _READY_CHECK = 0.02  # seconds between looks whether every stage is there, while HTTP waits for it
 
@@ -110,10 +113,11 @@ class Gateway:
         self._http = HttpServer(
             self._coder or self._desk,
             make_app(self, settings.compression),
-            Limits(max_body=settings.max_body),
+            _limits(settings),
             coded=settings.compression,
             access=_access_log(settings),
             refused=self._refused,
+            dropped=self._dropped,
         )
         self._siblings = self._among_siblings() if settings.processes > 1 else None
 
@@ -280,6 +284,9 @@ class Gateway:
         self._desk.answered[row(code).status, ""] += 1
         self.failed(code, message, request_id)
 
+    def _dropped(self, cause: str) -> None:
+        self._metrics.count("connections_dropped", (cause,))
+
     def failed(self, code: str, message: str, request_id: bytes) -> None:
         """An answer that is of no route: the log has a line if the service is at fault."""
         self._failures.tell(code, message, request_id)
@@ -321,7 +328,9 @@ class Gateway:
         self._ledger.settle(self._core)
         self._metrics.count_answers(self._desk.answered)
         self._desk.answered.clear()
-        return picture.levels(self._core)
+        levels = picture.levels(self._core)
+        levels.unread_bytes = self._http.unread_bytes
+        return levels
 
     async def status(self) -> dict[str, Any]:
         """Routes, stages and replicas, for ``mesh status``; the processes, if there are several."""
@@ -340,6 +349,16 @@ class Gateway:
             is_open=self._http.is_open,
             draining=self.draining,
         )
+
+
+def _limits(settings: GatewaySettings) -> Limits:
+    """What the wire allows; answers that nobody reads never fill a route of the usual size."""
+    unread = max(settings.capacity_bytes // _UNREAD_PART, _UNREAD_LEAST_BYTES)
+    return Limits(
+        max_body=settings.max_body,
+        unread_bytes=unread,
+        uploads_per_address=settings.uploads_per_address,
+    )
 
 
 def _later(seconds: float, call: Callable[[], None]) -> object:

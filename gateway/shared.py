@@ -11,6 +11,8 @@ from tornado.httputil import HTTPServerConnectionDelegate
 
 from gateway import answers
 from gateway.exchange import Inference, Limits, Turn
+from gateway.web.unread import Unread
+from gateway.web.uploads import Uploads
 
 # Heads remembered at most, and bytes of each: 2 MB in all.
 _MOST: Final = 1024
@@ -80,6 +82,7 @@ class Shared:
             status if it is not the answer's, if there is an access log.
         refused: called with code, message and id of each request that the wire itself refused.
         parted: called when a connection has gone.
+        dropped: called with a word for why a connection is closed on a client that costs too much.
         guests: the connections that are open.
         leaving: the server stops: whoever connects now is answered once.
         numbers: counts those ids.
@@ -88,6 +91,9 @@ class Shared:
         host: the last Host that was found to be one: clients repeat it.
         small: bytes that a body may have without being worth a look before it comes.
         room: for the bodies of pages' requests.
+        heads: room for heads that are not complete.
+        unread: answers that clients have not taken.
+        uploads: whose bodies come slowly.
     """
 
     inference: Inference
@@ -98,6 +104,7 @@ class Shared:
     access: Access | None = None
     refused: Callable[[str, str, bytes], None] | None = None
     parted: Callable[[], None] | None = None
+    dropped: Callable[[str], None] | None = None
     guests: set[Guest] = field(default_factory=set)
     leaving: bool = False
     numbers: count[int] = field(default_factory=count)
@@ -105,11 +112,17 @@ class Shared:
     small: int = 0
     host: bytes = b""
     room: Room = field(init=False)
+    heads: Room = field(init=False)
+    unread: Unread = field(init=False)
+    uploads: Uploads = field(init=False)
 
     def __post_init__(self) -> None:
-        """Derive `small` and `room` from the limits."""
+        """Derive the rest from the limits."""
         self.room = Room(max(self.limits.page_bytes, self.limits.max_body))
+        self.heads = Room(self.limits.head_bytes)
         self.small = min(LARGE - 1, self.limits.max_body)
+        self.uploads = Uploads(self.limits.uploads_per_address)
+        self.unread = Unread(self.limits.unread_bytes, self.limits.write_timeout)
 
     @property
     def excess(self) -> int:
@@ -122,6 +135,11 @@ class Shared:
             if len(self.known) >= _MOST:
                 self.known.clear()
             self.known[head] = meaning
+
+    def drop(self, cause: str) -> None:
+        """A connection is being closed because its client costs too much: have it counted."""
+        if self.dropped is not None:
+            self.dropped(cause)
 
     def leave(self, guest: Guest) -> None:
         """A connection is no more."""

@@ -20,6 +20,8 @@ from gateway.exchange import Exchange, Refusal, Turn, Writer
 from gateway.pages import Origin, Page, turn_for
 from gateway.shared import CLIENT_GONE, Room, Shared
 from gateway.tunnel import Tunnel
+from gateway.web import uploads
+from gateway.web.unread import Charged
 from mesh.messages import Buffer
 
 # Bytes by which the room for a body of unknown length grows.
@@ -28,6 +30,7 @@ _STEP: Final = 64 * 1024
 _HIGH: Final = 64 * 1024
 # Bytes that a stream sends before others have their turn.
 _SHARE: Final = 64 * 1024
+_HEAD_BYTES: Final = 512  # what the head of an answer counts as while it is not sent
 _BYTES_PER_SECOND: Final = 16 * 1024
 _END: Final = b"\r\n\r\n"
 
@@ -42,6 +45,14 @@ class Carrier(Protocol):
     @property
     def origin(self) -> Origin:
         """Who asks."""
+
+    @property
+    def client(self) -> str:
+        """Who asks, as far as slow bodies are counted."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the client has left so much unread that it may ask for nothing more."""
 
     def due(self, stream: Stream) -> None:
         """The stream has something to send."""
@@ -65,6 +76,7 @@ class Stream:
         owed: bytes of its window that the client has used and was not given again.
         whole: the client has sent everything.
         over: the answer has been sent to its end.
+        charged: the route that the answer is of, if it is inference.
     """
 
     special: bool = True
@@ -84,6 +96,8 @@ class Stream:
         "_told",
         "_turn",
         "_unsent",
+        "_uploading",
+        "charged",
         "inference",
         "number",
         "over",
@@ -104,9 +118,11 @@ class Stream:
         self.owed = 0
         self.whole = False
         self.over = False
+        self.charged: Charged | None = None
         self._age = 0.0  # seconds without progress, as the sweep counts them
         self._lingered = 0.0  # seconds for which its body has been thrown away
         self._turn: Exchange | Page | None = None  # whose body is being read
+        self._uploading = False  # it is counted as slow
         self._admitted = -1  # bytes of it for which there is room
         self._asked = (b"", b"")  # method and target
         self._body = bytearray()
@@ -124,7 +140,9 @@ class Stream:
         self.whole = ended
         self._asked = (head.method, head.target)
         plan = heads.plan_for(head.names, self._shared.coded)
-        if heads.size_of(head.target, head.names, head.values) > self._shared.limits.max_header:
+        if self._carrier.is_behind:
+            self._refuse("overloaded", "too much of former answers is unread on this connection")
+        elif heads.size_of(head.target, head.names, head.values) > self._shared.limits.max_header:
             self._refuse("headers_too_large", "the headers are too long")
         elif plan.hosts != 1 or not heads.sane_host(head.values[plan.host]):
             self._refuse("bad_request", "a request needs exactly one :authority or Host")
@@ -159,6 +177,17 @@ class Stream:
         else:
             self._answer_early(answer)
 
+    def _begin_upload(self) -> bool:
+        """Count a slow body; False if its client has too many."""
+        self._uploading = self._shared.uploads.begin(self._carrier.client)
+        return self._uploading
+
+    def _end_upload(self) -> None:
+        """The body is whole, or given up."""
+        if self._uploading:
+            self._uploading = False
+            self._shared.uploads.end(self._carrier.client)
+
     def _expect(self, expectation: bytes) -> None:
         """The client waits for our word before it sends the body."""
         if expectation.lower() != b"100-continue":
@@ -185,6 +214,7 @@ class Stream:
         """The request is whole: set it off."""
         self.whole = True
         turn, self._turn = self._turn, None
+        self._end_upload()
         if turn is None:
             return
         self._age = 0.0
@@ -284,6 +314,7 @@ class Stream:
         """Take what the answer has ready."""
         if self.pending and self.pending[0].flush(self):
             turn = self.pending.pop()
+            self.charged = turn.route
             if self._shared.access is not None:
                 self._shared.access(turn, self.origin.remote_ip)
             self._finished = True
@@ -323,7 +354,7 @@ class Stream:
             room = wire.local_flow_control_window(self.number)
             if room <= 0:
                 break
-            sent += self._send_part(wire, min(room, wire.max_outbound_frame_size))
+            sent += self._send_part(wire, min(room, wire.max_outbound_frame_size, _SHARE))
         if self._finished and self._told and not (self._parts or self.over):
             wire.end_stream(self.number)
             self.over = True
@@ -353,6 +384,11 @@ class Stream:
         return len(part)
 
     @property
+    def unsent(self) -> int:
+        """About how many bytes of the answer are left to be sent."""
+        return self._unsent if self._head is None else self._unsent + _HEAD_BYTES
+
+    @property
     def waits(self) -> bool:
         """Whether something is left to be sent as soon as there is room."""
         return bool(self._parts)
@@ -371,6 +407,7 @@ class Stream:
 
     def _drop(self) -> None:
         """Read no more of the request: it will not be whole."""
+        self._end_upload()
         turn, self._turn = self._turn, None
         if turn is not None and self._admitted >= 0:
             turn.lost()
@@ -384,6 +421,8 @@ class Stream:
         if self._turn is not None:
             if self._age >= limits.body_timeout + self.received / _BYTES_PER_SECOND:
                 self._refuse("request_timeout", "the request did not arrive in time")
+            elif self._age >= uploads.SLOW_S and not (self._uploading or self._begin_upload()):
+                self._refuse("overloaded", uploads.TOO_MANY)
         elif self.over:
             self._lingered += step
             if self._age >= limits.linger:

@@ -16,10 +16,13 @@ from gateway.lane import Lane, Refused
 from gateway.pages import Page, turn_for
 from gateway.shared import LARGE, Shared
 from gateway.tunnel import Tunnel
+from gateway.web.uploads import client_of
 from mesh.messages import Buffer
 
 # Bytes by which the room for a body of unknown length grows.
 STEP: Final = 64 * 1024
+MOST_LINES: Final = 256  # of a head, and of trailers
+TOO_MANY: Final = f"there are more than {MOST_LINES} header lines"
 TOO_LONG: Final = "request line and headers are too long"
 
 
@@ -28,12 +31,15 @@ class Vetting(Lane):
 
     __slots__ = (
         "_admitted",
+        "_client",
         "_declared",
         "_exchange",
         "_head",
+        "_heading",
         "_parser",
         "_pieces",
         "_retiring",
+        "_uploading",
     )
 
     def __init__(self, shared: Shared) -> None:
@@ -41,9 +47,12 @@ class Vetting(Lane):
         super().__init__(shared)
         self._parser: Any = httptools.HttpRequestParser(self)
         self._exchange: Exchange | Page | None = None  # whose body is being read
+        self._client = ""  # who asks, as far as slow bodies are counted
+        self._uploading = False  # one of them is counted
         self._admitted = -1  # bytes of its body for which there is room
         self._declared = 0  # bytes of its body, as its head says
         self._pieces: list[Buffer] | None = None  # of a body that came in several
+        self._heading = 0  # bytes of an incomplete head that have taken room
         self._head = 0  # bytes of later segments since the phase began, or since the last piece
         self._retiring = shared.leaving
 
@@ -61,8 +70,28 @@ class Vetting(Lane):
     def _check_head(self, target: bytes, names: list[bytes], values: list[bytes]) -> None:
         """Measure a head that may be too large: it came in several segments, or in a long one."""
         self._head = 0
+        self._end_head()
         if heads.size_of(target, names, values) > self._shared.limits.max_header:
             raise Refused(self._failure("headers_too_large", TOO_LONG))
+
+    def _plan_for(self, names: list[bytes]) -> heads.Plan:
+        """What header lines of these names mean. It is kept as long as the connection."""
+        if len(names) > MOST_LINES:
+            raise Refused(self._failure("headers_too_large", TOO_MANY))
+        return heads.plan_for(names, self._shared.coded)
+
+    def _find_room_for_head(self, nbytes: int) -> bool:
+        """Count so much more of a head that is not complete; False if all of them are too much."""
+        if not self._shared.heads.take(nbytes):
+            return False
+        self._heading += nbytes
+        return True
+
+    def _end_head(self) -> None:
+        """It is complete, or given up."""
+        if self._heading:
+            self._shared.heads.give_back(self._heading)
+            self._heading = 0
 
     def _check_host(self, host: bytes) -> None:
         """Refuse a Host that is none, and remember one that is."""
@@ -122,8 +151,22 @@ class Vetting(Lane):
             raise Refused(answer)
         self._admitted = nbytes
 
+    def _begin_upload(self) -> bool:
+        """Count a slow body; False if its client has too many."""
+        self._client = self._client or client_of(self.origin.remote_ip)
+        self._uploading = self._shared.uploads.begin(self._client)
+        return self._uploading
+
+    def _end_upload(self) -> None:
+        """The body is whole, or given up."""
+        if self._uploading:
+            self._uploading = False
+            self._shared.uploads.end(self._client)
+
     def _drop(self) -> None:
         """Read no more of the request that is being read: it will not be whole."""
+        self._end_upload()
+        self._end_head()
         exchange, self._exchange = self._exchange, None
         self._pieces = None
         self._received = 0

@@ -10,7 +10,7 @@ connection; so the two ends never disagree about which numbers they are counting
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mesh.dialling import Line, State
@@ -35,12 +35,15 @@ from mesh.messages import (
 )
 from mesh.protocol.permissions import Breach, hello_objection, peers_objection, permitted
 from mesh.session import Gap, Session
+from mesh.transfers import Gathering, Growing, Unfinished
 from mesh.upkeep import Upkeep
 from mesh.wire import decode, encode, open_header, seal
 
 # Attempts that fail before a refusal is told to people: the first may come from one who has not
 # noticed yet that our last connection is gone.
 _REFUSALS = 2
+# Bytes of large buffers that may be unfinished on all sessions together, unless the pool is larger.
+_UNFINISHED_BYTES = 1 << 30
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +54,10 @@ class Links(Upkeep):
         identity: what it says of itself.
         chance: draws from 0 to 1.
         load, admits, objected: see `Upkeep`, also for the attributes.
+        memory: makes the buffers for what comes in slices.
     """
+
+    memory: Callable[[int], Gathering] = Growing
 
     # --- what the network reports ----------------------------------------------------------------
 
@@ -266,10 +272,16 @@ class Links(Upkeep):
         self._lines.duplicate(line, peer, now)
 
     def _begin(self, peer: int, role: Role, nonce: int, now: float, *, dialled: bool) -> Session:
-        session = Session(self.me, peer, role, self.identity.pool, nonce, now)
+        unfinished = Unfinished(self._room, self.memory)
+        session = Session(self.me, peer, role, self.identity.pool, nonce, now, unfinished)
         session.may_say = permitted(role, self.identity.role, dialled=dialled)
         self.sessions[peer] = session
         return session
+
+    def _room(self) -> int:
+        """Bytes that may still come of unfinished large buffers, of whomever."""
+        arrived = sum([session.arrived for session in self.sessions.values()])
+        return max(_UNFINISHED_BYTES, 2 * self.identity.pool) - arrived
 
     def _attach(
         self, session: Session, link: int, received: int, resumed: bool, now: float

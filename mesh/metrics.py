@@ -52,6 +52,7 @@ _COUNTERS: Final[dict[str, tuple[str, Labels]]] = {
     "expired": ("Tasks dropped because their deadline had passed", ("where",)),
     "protocol_errors": ("Messages from peers that meant nothing", ()),
     "link_resumes": ("Sessions that went on over a new connection", ()),
+    "connections_dropped": ("Client connections closed because they cost too much", ("cause",)),
     "deaths": ("Processes of the mesh that died", ("cause",)),
 }
 _HISTOGRAMS: Final[dict[str, tuple[str, tuple[float, ...]]]] = {
@@ -72,6 +73,7 @@ class Levels:
         inflight_bytes: bytes of their bodies, by route.
         queue_depth: tasks waiting at the gateway, by stage.
         replica_up: ready replicas, by stage.
+        unread_bytes: bytes of answers that clients have not taken.
     """
 
     remaining: int = 0
@@ -79,6 +81,7 @@ class Levels:
     inflight_bytes: Mapping[str, int] = field(default_factory=dict)
     queue_depth: Mapping[str, int] = field(default_factory=dict)
     replica_up: Mapping[str, int] = field(default_factory=dict)
+    unread_bytes: int = 0
 
 
 class _Histogram:
@@ -218,6 +221,11 @@ class Metrics(Collector):
             self._prefix + "remaining_task",
             "Inference requests accepted and not answered",
             value=levels.remaining,
+        )
+        yield GaugeMetricFamily(
+            self._prefix + "unread_bytes",
+            "Bytes of answers that clients have not taken",
+            value=levels.unread_bytes,
         )
         gauges = (
             ("inflight", "Inference requests in flight", "route", levels.inflight),

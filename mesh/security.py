@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final, NamedTuple
 
 import zmq
@@ -25,12 +26,14 @@ from mesh.allowance import Allowance, check_key, read_allowance
 from mesh.errors import SettingsError, StartError
 from mesh.lifeline import kill_group
 from mesh.log import get_logger
+from mesh.log_limit import NEVER, LogLimit
 from mesh.messages import Hello
 
 LIST: Final = "allowed.toml"
 _ZAP: Final = "inproc://zeromq.zap.01"
 _DOMAIN: Final = b"mesh"
 _PATIENCE: Final = 3000  # milliseconds that a refusal may take, in the trial with a wrong key
+_REFUSED: Final = "refused for keys that are not allowed"
 _PRIVATE: Final = 0o077  # permission bits that a secret key's file must not have
 _log = get_logger()
 
@@ -139,6 +142,7 @@ class Check:
     def __init__(self, sockets: zmq.Context[zmq.Socket[bytes]], keys: Keys) -> None:
         self._sockets, self._keys = sockets, keys
         self._over = self._trying = False
+        self._refusals = LogLimit()
         self._socket = sockets.socket(zmq.REP)
         self._socket.linger = 0
         self._socket.bind(_ZAP)
@@ -176,7 +180,7 @@ class Check:
         self._over = True
         last = self._sockets.socket(zmq.REQ)
         last.connect(_ZAP)
-        last.send(b"")  # wakes it
+        last.send_multipart([b"1.0", b"", b"", b"", b"", b""])  # wakes it
         self._thread.join()
         last.close(0)
         self._socket.close(0)
@@ -184,10 +188,10 @@ class Check:
     def _guarded(self) -> None:
         """Without an answer nobody gets in any more: better none of us at all."""
         try:
-            while request := self._socket.recv_multipart():
-                if self._over:
-                    return
-                self._socket.send_multipart(self._answer(request))
+            while not self._over:
+                if self._socket.poll(self._pause_ms()):
+                    self._socket.send_multipart(self._answer(self._socket.recv_multipart()))
+                self._tell_left_out()
         except BaseException:  # noqa: BLE001 - whatever it is, nobody else sees it
             _log.critical("a fault of ours: keys are not checked any more", exc_info=True)
             kill_group()
@@ -198,9 +202,26 @@ class Check:
         key = z85.encode(credentials[0]).decode() if mechanism == b"CURVE" else ""
         if domain == _DOMAIN and key in self._keys.allowance:
             return [version, number, b"200", b"", key.encode(), b""]
-        if domain == _DOMAIN and not self._trying:
-            _log.warning("refused: %s has the key %r, which is not allowed", address.decode(), key)
+        if domain == _DOMAIN and not (self._trying or self._over):
+            self._tell(address.decode("latin-1"), key)
         return [version, number, b"400", b"not allowed", b"", b""]
+
+    # Anybody may try keys as fast as the network goes: the log has ten of them a minute.
+
+    def _tell(self, address: str, key: str) -> None:
+        if self._refusals.admits(_REFUSED, monotonic()):
+            _log.warning("refused: %s has the key %r, which is not allowed", address, key)
+
+    def _tell_left_out(self) -> None:
+        now = monotonic()
+        if now >= self._refusals.due:
+            for kind, count in self._refusals.take_left_out(now):
+                _log.warning("and %d more: %s", count, kind)
+
+    def _pause_ms(self) -> int | None:
+        """How long nothing need be told; None while nothing was left out."""
+        due = self._refusals.due
+        return None if due == NEVER else max(0, int((due - monotonic()) * 1000) + 1)
 
 
 def _is_refused(monitor: zmq.Socket[bytes]) -> bool:

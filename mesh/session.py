@@ -31,7 +31,7 @@ from mesh.messages import (
     Type,
 )
 from mesh.outbox import UNKNOWN, Outbox, Retained, singly
-from mesh.transfers import Incoming
+from mesh.transfers import Incoming, Unfinished
 from mesh.wire import HeaderFields, encode, seal
 
 LAZY = 0.050  # seconds that a receipt or grant may wait for something to ride on
@@ -56,6 +56,7 @@ class Session:
         limit: bytes of large buffers that the other may have under way to us.
         nonce: of the HELLO that began it. The same nonce resumes it, another one begins anew.
         now: local monotonic time in seconds.
+        unfinished: what large buffers that are coming have in common, on all sessions.
 
     Attributes:
         link: the connection that carries the pair now, None while there is none.
@@ -98,6 +99,7 @@ class Session:
     limit: InitVar[int]
     nonce: int = 0
     now: InitVar[float] = 0.0
+    unfinished: InitVar[Unfinished | None] = None
     link: int | None = field(default=None, init=False)
     stage: StageFacts | None = field(default=None, init=False)
     feed: str = field(default="", init=False)
@@ -140,9 +142,9 @@ class Session:
     _unreceipted_in: int = field(default=0, init=False)
     _owed_since: float | None = field(default=None, init=False)
 
-    def __post_init__(self, limit: int, now: float) -> None:
+    def __post_init__(self, limit: int, now: float, unfinished: Unfinished | None) -> None:
         """Nothing was said yet, but it has just begun."""
-        self._incoming = Incoming(limit)
+        self._incoming = Incoming(limit, unfinished)
         self.since = self.heard = self.said = self.progress = now
 
     def __repr__(self) -> str:
@@ -408,6 +410,11 @@ class Session:
     def is_drained(self) -> bool:
         """The other sends nothing new, and all that it sent has come."""
         return self.last is not None and self.received >= self.last
+
+    @property
+    def arrived(self) -> int:
+        """Bytes that have come of buffers which are not whole, or not named yet."""
+        return self._incoming.arrived
 
     def is_slicing(self) -> bool:
         """Whether something large is under way, in either direction."""

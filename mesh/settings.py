@@ -106,6 +106,11 @@ class GatewaySettings:
     max_body: int = setting(
         10 * 2**20, Size(), "the largest request body", "--max-request-size", "bytes"
     )
+    uploads_per_address: int = setting(
+        256,
+        Whole(1),
+        "bodies not whole after 1 s that a client address may have; a proxy has all its clients'",
+    )
     max_attempts: int = setting(
         3, Whole(1), "replica deaths that a request may survive", "--max-attempts"
     )

@@ -2,20 +2,23 @@
 
 A buffer over `PART_SIZE` does not travel with its task: 256 MB in one multipart would hold up
 every heartbeat behind it for seconds. It goes ahead in slices, a few unreceipted at a time, into
-one buffer that the receiver allocates at the first slice. So do smaller buffers that are too much
-together.
+one buffer of the receiver's. So do smaller buffers that are too much together.
+
+What a first slice announces costs nothing: memory is taken as slices come. That is what counts,
+together for all sessions of a process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
 from mesh.errors import ProtocolError
 from mesh.fields import INLINE, PART_SIZE, Transfer
 from mesh.messages import Answer, Buffer, Message, Outcome, Outcomes, Part, Submit, Task, Tasks
 
+LEAST_BYTES = 64 * 1024  # what an unfinished transfer counts as, however little of it has come
 MAX_TOGETHER = 3 * PART_SIZE  # bytes of payload in one multipart; 4 MiB is the limit for it all
 
 
@@ -90,22 +93,79 @@ class Outgoing:
         yield Step(self._last, self.whole)
 
 
+class Gathering(Protocol):
+    """A buffer that grows as its slices come."""
+
+    @property
+    def whole(self) -> bytearray | memoryview:
+        """All of it, once the last slice has come."""
+
+    def put(self, offset: int, piece: Buffer) -> None:
+        """Take the next slice, which begins at `offset`."""
+
+
+class Growing:
+    """A buffer that takes memory with each slice. `mesh.protocol.array_memory` has a faster one.
+
+    Args:
+        total: bytes that it will have; nothing is made of that.
+    """
+
+    __slots__ = ("whole",)
+
+    def __init__(self, total: int) -> None:
+        self.whole = bytearray()
+
+    def put(self, offset: int, piece: Buffer) -> None:
+        """Take the next slice."""
+        self.whole += piece
+
+
+@dataclass(slots=True)
+class Unfinished:
+    """What the incoming buffers of all sessions of a process have in common.
+
+    Attributes:
+        room: bytes that may still come of them. Asked for every slice.
+        memory: makes the buffer for so many bytes.
+    """
+
+    room: Callable[[], int]
+    memory: Callable[[int], Gathering] = Growing
+
+
+class _Transfer:
+    """One buffer, and how much of it has come."""
+
+    __slots__ = ("buffer", "filled", "total")
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.filled = 0
+        self.buffer: Gathering | None = None
+
+    @property
+    def charge(self) -> int:
+        """Bytes that it counts as."""
+        return max(self.filled, LEAST_BYTES) if self.filled else 0
+
+
 class Incoming:
     """Puts slices together.
 
     Args:
         limit: how many bytes may be under way at once; more is a breach of credit.
+        unfinished: what all sessions have in common; without it there is room for everything.
+
+    Attributes:
+        held: bytes of the buffers that were announced and are not yet claimed.
+        arrived: bytes that have come of them; each counts as `LEAST_BYTES` at least.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._open: dict[int, tuple[bytearray, int]] = {}
-        self._held = 0
-
-    @property
-    def held(self) -> int:
-        """Bytes of the buffers that are allocated and not yet claimed."""
-        return self._held
+    def __init__(self, limit: int, unfinished: Unfinished | None = None) -> None:
+        self._limit, self._unfinished = limit, unfinished or Unfinished(lambda: limit + LEAST_BYTES)
+        self._open: dict[int, _Transfer] = {}
+        self.held = self.arrived = 0
 
     def add(self, part: Part) -> None:
         """Copy one slice to its place.
@@ -113,20 +173,31 @@ class Incoming:
         Raises:
             ProtocolError: it is not the next one of its transfer, or there is no room.
         """
-        buffer, filled = self._open.get(part.transfer, (bytearray(), 0))
-        if part.offset != filled or (filled and part.total != len(buffer)):
-            raise ProtocolError(f"a slice at {part.offset} of {part.total} where {filled} is next")
-        if not filled:
-            buffer = self._allocate(part)
-        filled += len(part.slice)
-        buffer[part.offset : filled] = part.slice
-        self._open[part.transfer] = buffer, filled
-
-    def _allocate(self, part: Part) -> bytearray:
-        if self._held + part.total > self._limit:
+        known = self._open.get(part.transfer)
+        transfer = known or _Transfer(part.total)
+        if part.offset != transfer.filled or part.total != transfer.total:
+            where = f"{part.offset} of {part.total} where {transfer.filled} is next"
+            raise ProtocolError(f"a slice at {where}")
+        if known is None and self.held + part.total > self._limit:
             raise ProtocolError(f"a transfer of {part.total} bytes is over what was granted")
-        self._held += part.total
-        return bytearray(part.total)
+        if len(part.slice) > self._unfinished.room():
+            raise ProtocolError("unfinished transfers are all that there is memory for")
+        self._put(transfer, part)
+        if known is None:
+            self._open[part.transfer] = transfer
+            self.held += part.total
+
+    def _put(self, transfer: _Transfer, part: Part) -> None:
+        before = transfer.charge
+        try:
+            if transfer.buffer is None:
+                transfer.buffer = self._unfinished.memory(part.total)
+            transfer.buffer.put(part.offset, part.slice)
+        except MemoryError:
+            text = f"there is no memory for a transfer of {part.total} bytes"
+            raise ProtocolError(text) from None
+        transfer.filled += len(part.slice)
+        self.arrived += transfer.charge - before
 
     def claim(self, message: Message) -> None:
         """Replace every `Transfer` in the message by its buffer.
@@ -156,14 +227,18 @@ class Incoming:
                 raise ProtocolError(f"transfer {transfer.number} is named but is not complete")
             buffers[at] = buffer
 
-    def _take(self, transfer: Transfer) -> Buffer | None:
-        buffer, filled = self._drop(transfer.number)
-        return buffer if filled == transfer.total else None
+    def _take(self, named: Transfer) -> Buffer | None:
+        transfer = self._drop(named.number)
+        if transfer is None or transfer.buffer is None or transfer.filled != named.total:
+            return None
+        return transfer.buffer.whole
 
-    def _drop(self, number: int) -> tuple[bytearray, int]:
-        buffer, filled = self._open.pop(number, (bytearray(), -1))
-        self._held -= len(buffer)
-        return buffer, filled
+    def _drop(self, number: int) -> _Transfer | None:
+        transfer = self._open.pop(number, None)
+        if transfer is not None:
+            self.held -= transfer.total
+            self.arrived -= transfer.charge
+        return transfer
 
 
 def _buffer_lists(message: Message) -> list[list[Any]]:

@@ -31,6 +31,7 @@ from mesh.process.signals import STOP_SIGNALS
 from mesh.process.start_watch import StartWatch
 from mesh.process.streams import open_missing_streams
 from mesh.process_settings import ReplicaProcess
+from mesh.protocol.array_memory import SetAside
 from mesh.security import Keys
 from mesh.sockets import ZmqNetwork
 from mesh.wire import encode
@@ -97,7 +98,9 @@ def serve(
     discovery = None
     try:
         identity = _identity(process, facts)
-        links = Links(identity, secrets.SystemRandom().random, admits=network.objection)
+        links = Links(
+            identity, secrets.SystemRandom().random, admits=network.objection, memory=SetAside
+        )
         links.objected = lifeline.refused
         feed = _feed(process, network)
         identity.feed = placed(feed, process.gateways)

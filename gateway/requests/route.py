@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.admission import Admission
+from gateway.admission import SMALL_BODY_BYTES, Admission
 from mesh.messages import Path
 
 
@@ -30,15 +30,29 @@ class InferenceRoute:
         self.mime = b"application/json"
         self.wants_meta = False
 
+    def hold(self, nbytes: int) -> None:
+        """Charge so many bytes of answers that clients have not taken yet; less where negative."""
+        self.admission.grow(nbytes)
+
 
 class Reservation:
     """The room of a request that was let in before its body was whole.
 
+    Args:
+        nbytes: of its body, as far as that is known.
+        grown: see `InferenceRoute`.
+
     Attributes:
         charge: bytes that it counts for at the door.
+        seated: whether it takes a place before it is whole; a small one does not.
+
+    Example:
+        >>> Reservation(100, grown=5000).charge, Reservation(100_000, grown=200_000).charge
+        (100, 200000)
     """
 
-    __slots__ = ("charge",)
+    __slots__ = ("charge", "seated")
 
-    def __init__(self, charge: int) -> None:
-        self.charge = charge
+    def __init__(self, nbytes: int, grown: int) -> None:
+        self.seated = nbytes > SMALL_BODY_BYTES
+        self.charge = max(nbytes, grown) if self.seated else nbytes

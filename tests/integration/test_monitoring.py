@@ -26,7 +26,8 @@ def exposed():
     """Names of the series that gateways show when everything has happened to them."""
     metrics = Metrics("mesh")
     metrics.record_figures([Figures("a", 1, 0, 1, "full", expired=1, cancelled=1)])
-    for name, labels in (("retries", 1), ("deaths", 1), ("cancelled", 1), ("throughput", 2)):
+    once = ("retries", "deaths", "cancelled", "connections_dropped")
+    for name, labels in (*((name, 1) for name in once), ("throughput", 2)):
         metrics.count(name, ("x",) * labels)
     levels = Levels(1, {"/": 1}, {"/": 1}, {"a": 1}, {"a": 1})
     text = united("mesh", {1: packed(metrics.families(levels)), 2: None}).decode()

@@ -63,9 +63,9 @@ def stalled(number):
 
 
 def fits(site, size):
-    """Whether bodies of that size, ten at once, are let in."""
+    """Whether bodies of that size, five at once, are let in."""
     with contextlib.ExitStack() as stack:
-        for _ in range(10):
+        for _ in range(5):
             client = stack.enter_context(site.connect())
             client.sendall(HEAD + b"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n" % size)
             if client.recv(12) != b"HTTP/1.1 100":
@@ -89,7 +89,7 @@ def test_bodies_that_never_become_whole_take_no_more_than_the_room_there_is(site
         with site.client() as client:
             assert client.get("/livez").status == 200
     assert set(told) == {b"", b"HTTP/1.1 429"}
-    assert 8 <= told.count(b"") <= 12
+    assert 4 <= told.count(b"") <= 6  # half of it: the rest is for requests that are whole
     site.until(lambda: fits(site, 9 * MIB), "their room was not given back")
 
 

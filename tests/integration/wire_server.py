@@ -27,6 +27,9 @@ class Way:
     endpoint = "/echo"
     wants_meta = False
 
+    def hold(self, nbytes: int) -> None:
+        """Nobody is charged."""
+
 
 class Echo:
     """Answers with the body, a loop turn later."""

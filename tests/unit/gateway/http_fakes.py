@@ -89,6 +89,10 @@ class Way:
 
     def __init__(self, wants_meta: bool = False) -> None:
         self.wants_meta = wants_meta
+        self.held = 0
+
+    def hold(self, nbytes: int) -> None:
+        self.held += nbytes
 
 
 class Inference:

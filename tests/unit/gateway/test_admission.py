@@ -215,22 +215,54 @@ def test_what_was_long_ago_is_forgotten() -> None:
     assert sizes.largest(["a"]) < 2 * KIB
 
 
-# --- growing --------------------------------------------------------------------------------------
+# --- bodies that are still to come ----------------------------------------------------------------
 
 
-def test_one_that_is_inside_may_grow_into_the_room_that_is_left() -> None:
-    admission = Admission(capacity=2, capacity_bytes=100)
-    admission.enter(40)
-    assert admission.growth_objection(1000, 0.0) is None  # alone
-    admission.enter(40)
-    assert admission.growth_objection(20, 0.0) is None
-    refusal = admission.growth_objection(21, 0.0)
-    assert refusal is not None
-    assert (refusal.code, "bytes" in refusal.message) == ("overloaded", True)
-    admission.grow(20)
-    assert (admission.inside, admission.nbytes) == (2, 100)
-    admission.leave(60, served=True)
-    assert admission.nbytes == 40
+def reason(admission: Admission, charge: int, seated: bool) -> str:
+    refusal = admission.reservation_objection(charge, seated, 0.0)
+    return "" if refusal is None else refusal.message
+
+
+def test_unfinished_bodies_have_half_of_all_bytes() -> None:
+    admission = Admission(capacity=4, capacity_bytes=100)
+    assert reason(admission, 1000, seated=False) == ""  # alone
+    admission.reserve(30, seated=False)
+    assert reason(admission, 20, seated=False) == ""
+    assert (
+        reason(admission, 21, seated=False) == "too many bytes of unfinished requests are in flight"
+    )
+    assert admission.objection(70, 0.0) is None
+    admission.let_go(30, seated=False)
+    assert (admission.unfinished, admission.unfinished_bytes, admission.nbytes) == (0, 0, 0)
+
+
+def test_large_unfinished_bodies_have_half_of_all_places_and_small_ones_none() -> None:
+    admission = Admission(capacity=4, capacity_bytes=1000)
+    for _ in range(2):
+        assert reason(admission, 1, seated=True) == ""
+        admission.reserve(1, seated=True)
+    assert reason(admission, 1, seated=True) == "too many unfinished requests are in flight"
+    admission.reserve(1, seated=False)
+    assert (admission.inside, admission.reserved, admission.unfinished) == (2, 2, 3)
+    admission.enter(1)
+    admission.enter(1)
+    assert reason(admission, 1, seated=False) == "too many requests are in flight"
+    admission.let_go(1, seated=True)
+    assert (admission.inside, admission.reserved) == (3, 1)
+
+
+def test_a_route_with_one_place_takes_a_large_body() -> None:
+    admission = Admission(capacity=1, capacity_bytes=1000)
+    assert reason(admission, 1, seated=True) == ""
+
+
+def test_what_clients_have_not_taken_leaves_less_room() -> None:
+    admission = Admission(capacity=4, capacity_bytes=100)
+    admission.enter(10)
+    admission.grow(80)
+    assert admission.objection(11, 0.0) is not None
+    admission.grow(-80)
+    assert admission.objection(11, 0.0) is None
 
 
 @given(st.lists(st.integers(0, 12), max_size=30), st.integers(0, 5), st.integers(0, 30))

@@ -129,3 +129,19 @@ def test_headers_that_are_not_complete_are_known_by_their_number() -> None:
         list(sieve.runs(piece))
         seen.append(sieve.block)
     assert seen == [0, 0, 2, 2, 0, 3, 0]
+
+
+def header_frame(kind: int, nbytes: int, flags: int = 0) -> bytes:
+    return nbytes.to_bytes(3, "big") + bytes([kind, flags]) + b"\0\0\0\1" + bytes(nbytes)
+
+
+def test_headers_in_many_frames_are_counted_together_until_they_are_complete() -> None:
+    sieve = frames.Sieve(most=1000)
+    list(sieve.runs(frames.PREFACE + header_frame(1, 400) + header_frame(9, 400)))
+    assert (sieve.pending, sieve.excessive) == (800, False)
+    list(sieve.runs(header_frame(9, 100, flags=4)))
+    assert (sieve.pending, sieve.excessive) == (0, False)
+    list(sieve.runs(header_frame(1, 900)))
+    assert (sieve.pending, sieve.excessive) == (900, False)
+    assert b"".join(run for run, _ in sieve.runs(header_frame(9, 200))) == b""
+    assert sieve.excessive

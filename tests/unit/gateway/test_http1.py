@@ -1,5 +1,6 @@
 import asyncio
 import json
+from itertools import pairwise
 
 import pytest
 from http_fakes import (
@@ -13,6 +14,7 @@ from http_fakes import (
     post,
     shared,
     statuses,
+    turned,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,8 +105,8 @@ def test_a_chunked_body_is_joined_and_its_trailers_are_dropped() -> None:
 
 def test_a_body_in_a_great_many_chunks_is_not_kept_in_as_many_pieces() -> None:
     connection, _, inference = serve()
-    body = b"%06d" * 10_000 % tuple(range(10_000))
-    pieces = [body[at : at + 6] for at in range(0, len(body), 6)]
+    body = b"%064d" * 2_000 % tuple(range(2_000))
+    pieces = [body[at : at + 64] for at in range(0, len(body), 64)]
     whole = chunked(*pieces)
     connection.data_received(whole[:-5])
     assert len(connection._pieces or ()) <= 1024
@@ -737,9 +739,81 @@ def test_room_is_asked_for_before_a_body_comes_and_as_it_grows() -> None:
     assert inference.asked == [100, 80_000]
     inference.asked.clear()
     connection.data_received(chunked(b"x" * 60_000, b"x" * 60_000, b"x" * 60_000, b"x" * 60_000))
-    assert inference.asked == [65_536, 185_536, 305_536]
+    assert inference.asked[0] == 65_536
+    steps = [after - before for before, after in pairwise(inference.asked)]
+    assert 2 <= len(steps) <= 3
+    assert all(65_536 <= step <= 65_536 + 32_768 for step in steps)
+    assert inference.asked[-1] >= 240_000
     assert [len(body) for body in inference.bodies] == [100, 80_000, 240_000]
     assert inference.left == []
+
+
+TINY = b"1\r\nx\r\n"
+CHUNKED = b"POST /inference HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@turned
+async def test_a_segment_of_tiny_chunks_is_refused_after_a_few_thousand_of_them() -> None:
+    connection, transport, inference = serve()
+    dropped: list[str] = []
+    connection._shared.dropped = dropped.append
+    connection.data_received(CHUNKED)
+    connection.data_received(TINY * 40_000)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert refused(transport) == (400, "bad_request")
+    assert (dropped, inference.taken) == (["tiny_pieces"], [])
+
+
+@turned
+async def test_some_thousand_tiny_chunks_are_no_offence() -> None:
+    connection, _, inference = serve()
+    connection.data_received(CHUNKED + TINY * 3_900 + b"0\r\n\r\n")
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert inference.bodies == [b"x" * 3_900]
+
+
+@turned
+async def test_others_have_their_turn_between_a_few_thousand_pieces() -> None:
+    connection, transport, _ = serve()
+    piece = b"40\r\n" + b"x" * 64 + b"\r\n"
+    connection.data_received(CHUNKED)
+    connection.data_received(piece * 4_000)
+    assert (connection._calls < 2 * 2_048, transport.reading) == (True, False)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert (connection._received, transport.reading) == (64 * 4_000, True)
+    connection.data_received(piece * 48)
+    assert connection._received == 64 * 4_048
+    # All that is read in one turn counts together, although it comes in many segments.
+    for _ in range(40):
+        if transport.reading:
+            connection.data_received(piece * 64)
+    assert not transport.reading
+    await asyncio.sleep(0)
+    assert transport.reading
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_a_head_of_a_great_many_lines_is_refused(split: bool) -> None:
+    connection, transport, _ = serve()
+    head = b"POST /inference HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n" + b"a:\r\n" * 254
+    if split:
+        connection.data_received(head)
+        connection.data_received(b"a:\r\n" * 2)
+    else:
+        connection.data_received(head + b"\r\n")
+        assert statuses(transport.take()) == [200]
+        connection.data_received(head + b"a:\r\n\r\n")
+    assert refused(transport) == (431, "headers_too_large")
+
+
+def test_a_long_head_in_one_segment_is_not_parsed_to_its_end() -> None:
+    connection, transport, _ = serve()
+    connection.data_received(b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 60_000)
+    assert refused(transport) == (431, "headers_too_large")
+    assert connection._names == []
 
 
 @pytest.mark.parametrize("asked", [0, 1])
@@ -752,6 +826,29 @@ def test_without_room_a_body_is_refused_where_it_stands(asked: int) -> None:
     assert inference.taken == []
     connection.data_received(post(b"y"))
     assert inference.taken == []
+
+
+def test_an_address_has_so_many_slow_bodies_and_no_more() -> None:
+    common = shared(inference := Inference(at_once=True), Limits(uploads_per_address=2))
+    clients = [connect(common) for _ in range(3)]
+    for client, _ in clients:
+        client.data_received(post(b"12")[:-1])
+        client.tick(0.5)
+    assert clients[2][1].written == b""
+    for client, _ in clients:
+        client.tick(0.5)
+    assert refused(clients[2][1]) == (429, "overloaded")
+    clients[0][0].data_received(b"2")
+    clients[1][0].connection_lost(None)
+    for _ in range(2):
+        client, transport = connect(common)
+        client.data_received(post(b"34")[:-1])
+        client.tick(1.0)
+        assert transport.written == b""
+    assert inference.bodies == [b"12"]
+    client, transport = connect(common)
+    client.data_received(post(b"whole"))
+    assert statuses(transport.take()) == [200]
 
 
 ENDS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
 from http2_fakes import Peer
 from http_fakes import (
     FakeTransport,
@@ -365,11 +366,110 @@ async def test_a_client_that_takes_nothing_is_given_up() -> None:
     peer.connection.pause_writing()
     for unsent in (5, 4, 3):
         peer.transport.unsent = unsent
-        peer.connection.tick(6.0)
+        peer.connection.tick(3.0)
     assert not peer.transport.aborted
     peer.connection.tick(6.0)
     peer.connection.tick(6.0)
     assert peer.transport.aborted
+
+
+@turned
+async def test_answers_that_are_not_taken_are_charged_to_their_route_until_they_are() -> None:
+    peer, inference = meet(Inference(), window=1000)
+    way = inference.routes[b"/inference"]
+    numbers = [peer.ask(b"x") for _ in range(3)]
+    for exchange in inference.taken:
+        exchange.respond(answers.result(b"id", b"a/b", b"", bytes(5000)))
+    await peer.settle()
+    assert way.held == peer.connection.shared.unread.nbytes == 12_000
+    peer.wire.increment_flow_control_window(5000, numbers[0])
+    peer.tell()
+    await peer.settle()
+    assert (way.held, peer.answers[numbers[0]].ended) == (8000, True)
+    peer.wire.reset_stream(numbers[1])
+    peer.tell()
+    peer.connection.tick(0.5)
+    assert way.held == 4000
+    peer.connection.connection_lost(None)
+    assert (way.held, peer.connection.shared.unread.nbytes) == (0, 0)
+
+
+@turned
+async def test_heads_that_a_choked_client_does_not_take_count_as_well() -> None:
+    peer, inference = meet(Inference())
+    for _ in range(3):
+        peer.ask(b"x")
+    peer.transport.unsent = 70_000
+    peer.connection.pause_writing()
+    for exchange in inference.taken:
+        exchange.respond(answers.result(b"id", b"a/b", b"", b""))
+    await asyncio.sleep(0)
+    assert peer.connection.shared.unread.nbytes == 70_000 + 3 * 512
+    peer.transport.unsent = 0
+    peer.connection.resume_writing()
+    assert peer.connection.shared.unread.nbytes == 0
+
+
+@turned
+async def test_a_connection_with_much_that_is_unread_gets_nothing_more() -> None:
+    peer, inference = meet(Inference(), Limits(unread_bytes=20_000), window=1000)
+    dropped: list[str] = []
+    peer.connection.shared.dropped = dropped.append
+    peer.ask(b"x")
+    inference.taken[0].respond(answers.result(b"id", b"a/b", b"", bytes(9000)))
+    await peer.settle()
+    refused = await peer.answer(peer.ask(b"y"))
+    assert (refused.status, len(inference.taken)) == (429, 1)
+    for _ in range(3):
+        peer.connection.tick(0.5)
+    assert not peer.transport.aborted
+    for _ in range(5):
+        peer.connection.tick(0.5)
+    assert (peer.transport.aborted, dropped) == (True, ["unread"])
+
+
+@turned
+async def test_the_table_of_headers_stays_small_whatever_the_client_allows() -> None:
+    peer, _ = meet()
+    peer.wire.update_settings({SettingCodes.HEADER_TABLE_SIZE: 2**32 - 1})
+    peer.tell()
+    for at in range(200):
+        assert (await peer.answer(peer.ask(b"%d" % at))).body == b"%d" % at
+    encoder = peer.connection._wire.encoder
+    assert encoder.header_table_size == 4096
+    peer.wire.update_settings({SettingCodes.HEADER_TABLE_SIZE: 100})
+    peer.tell()
+    assert (await peer.answer(peer.ask(b"small"))).body == b"small"
+    assert encoder.header_table_size == 100
+
+
+def begun_headers(nbytes: int) -> bytes:
+    """A HEADERS frame of stream 1 that goes on in another."""
+    return nbytes.to_bytes(3, "big") + b"\1\0\0\0\0\1" + bytes(nbytes)
+
+
+@turned
+async def test_headers_that_are_not_complete_have_so_much_room_together() -> None:
+    common = shared(Inference(), Limits(head_bytes=1000))
+    first, second = Peer(common), Peer(common)
+    first.tell(begun_headers(600))
+    second.tell(begun_headers(600))
+    second.hear()
+    assert (first.goodbye, second.goodbye) == (None, ErrorCodes.ENHANCE_YOUR_CALM)
+    first.connection.connection_lost(None)
+    assert common.heads.take(1000)
+
+
+@turned
+async def test_headers_are_not_gathered_beyond_what_they_may_be() -> None:
+    peer, _ = meet(limits=Limits(max_header=8192))
+    peer.tell(begun_headers(16_000))
+    peer.hear()
+    assert peer.goodbye is None
+    more = (400).to_bytes(3, "big") + b"\x09\0\0\0\0\1" + bytes(400)
+    peer.tell(more)
+    peer.hear()
+    assert peer.goodbye == ErrorCodes.ENHANCE_YOUR_CALM
 
 
 @turned

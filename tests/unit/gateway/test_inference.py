@@ -15,6 +15,7 @@ from mesh.links import Links
 from mesh.messages import Figures, Kind, Outcome, Outcomes, Role, StageFacts
 from mesh.session import Session
 
+LARGE = (1 << 16) + 1
 PATH = (("a", ""), ("b", ""))
 NOW = 50.0
 
@@ -194,7 +195,8 @@ def test_too_many_are_refused():
 def test_a_large_body_may_be_refused_unread():
     rig = Rig(capacity=1)
     exchange = rig.exchange()
-    assert rig.desk.admit(exchange, 10) is None
+    assert rig.desk.admit(exchange, LARGE) is None
+    assert b" 429 " in rig.desk.admit(rig.exchange(), 0)
     rig.desk.submit(exchange)
     assert b" 429 " in rig.desk.admit(rig.exchange(), 0)
 
@@ -401,19 +403,55 @@ def test_a_body_that_never_becomes_whole_gives_its_place_back(rig):
 def test_bodies_that_are_still_to_come_fill_the_room():
     rig = Rig(capacity=100)
     coming = [rig.exchange() for _ in range(8)]
-    assert all(rig.desk.admit(each, 1 << 17) is None for each in coming)  # a MiB: all there is
-    assert b" 429 " in rig.desk.admit(rig.exchange(), 1 << 17)
-    assert b" 429 " in rig.desk.admit(coming[0], (1 << 17) + 1)  # and it has lost its place
-    assert (rig.admission.inside, rig.admission.nbytes) == (7, 7 << 17)
+    assert all(rig.desk.admit(each, 1 << 16) is None for each in coming)  # half of a MiB
+    assert b" 429 " in rig.desk.admit(rig.exchange(), 1 << 16)
+    assert b" 429 " in rig.desk.admit(coming[0], (1 << 16) + 1)  # and it has lost its room
+    assert (rig.admission.unfinished, rig.admission.nbytes) == (7, 7 << 16)
     rig.desk.gone(coming[0])
-    assert rig.admission.inside == 7
+    assert rig.admission.unfinished == 7
+
+
+def test_bodies_that_never_come_leave_room_for_whole_requests():
+    rig = Rig(capacity=100)
+    for _ in range(1_030):
+        rig.desk.admit(rig.exchange(), 10)
+    assert rig.admission.inside == 0
+    rig.wire.pending.clear()
+    assert [rig.submit().request is not None for _ in range(100)] == [True] * 100
+
+
+def test_large_bodies_that_never_come_take_half_of_the_places():
+    rig = Rig(capacity=6)
+    admitted = [rig.desk.admit(rig.exchange(), LARGE) is None for _ in range(6)]
+    assert admitted == [True] * 3 + [False] * 3
+    rig.wire.pending.clear()
+    assert all(rig.submit(b"1").request is not None for _ in range(3))
+    assert (rig.admission.inside, rig.admission.reserved) == (6, 3)
+
+
+def test_a_body_that_grows_takes_a_place_when_it_is_large(rig):
+    exchange = rig.exchange()
+    rig.desk.admit(exchange, 10)
+    rig.desk.admit(exchange, 9)
+    assert (rig.admission.inside, rig.admission.nbytes) == (0, 10)
+    rig.desk.admit(exchange, LARGE)
+    assert (rig.admission.inside, rig.admission.nbytes, rig.admission.unfinished) == (1, LARGE, 1)
+    exchange.body = b"12345"
+    rig.desk.submit(exchange)
+    assert (rig.admission.inside, rig.admission.nbytes, rig.admission.unfinished) == (1, 5, 0)
 
 
 def test_a_place_counts_for_what_stages_make_of_the_request(rig):
     rig.desk.measure([Figures("a", 1, 0, 0, "idle", nbytes=4000)])
     exchange = rig.exchange(b"12345")
     rig.desk.admit(exchange, 5)
-    assert rig.admission.nbytes == 4000
+    assert rig.admission.nbytes == 5
+    rig.desk.measure([Figures("a", 1, 0, 0, "idle", nbytes=2 * LARGE)])
+    other = rig.exchange()
+    rig.desk.admit(other, LARGE)
+    assert rig.admission.nbytes > 5 + LARGE
+    rig.desk.gone(other)
+    rig.route.grown = 4000
     rig.desk.submit(exchange)
     assert (exchange.request.charge, rig.admission.nbytes) == (4000, 4000)
 
@@ -421,7 +459,7 @@ def test_a_place_counts_for_what_stages_make_of_the_request(rig):
 def test_a_place_is_kept_however_full_it_is_by_then():
     rig = Rig(capacity=1)
     exchange = rig.exchange()
-    rig.desk.admit(exchange, 2)
+    rig.desk.admit(exchange, LARGE)
     rig.desk.draining = True  # it has begun
     rig.desk.submit(exchange)
     assert rig.admission.inside == 1

@@ -15,6 +15,7 @@ from http_fakes import (
     turned,
 )
 
+from gateway import answers
 from gateway.exchange import Limits, Turn
 from gateway.http1 import Connection
 from mesh.errors import ServerError
@@ -143,12 +144,82 @@ def test_a_client_that_takes_nothing_is_cut_off() -> None:
     connection.data_received(post(b"1"))
     connection.pause_writing()
     echo(inference.taken[0])
-    for unsent in (300_000, 200_000, 100_000):
+    for unsent in (3_000_000, 2_500_000, 2_000_000):
         transport.unsent = unsent
-        wait(connection, 29.5)
+        wait(connection, 25)
         assert not transport.aborted
     wait(connection, 30)
     assert transport.aborted
+
+
+def hold(connection: Connection, transport: FakeTransport, unsent: int) -> None:
+    """The client does not take so much of what was written."""
+    transport.unsent = unsent
+    connection.pause_writing()
+
+
+def test_answers_that_are_not_taken_are_charged_to_their_route_until_they_are() -> None:
+    connection, transport, inference = serve()
+    way = inference.routes[b"/inference"]
+    connection.data_received(post(b"1") * 3)
+    inference.taken[0].respond(answers.result(b"id", b"a/b", b"", bytes(100)), None)
+    assert way.held == 0
+    hold(connection, transport, 70_000)
+    echo(inference.taken[2])
+    echo(inference.taken[1])
+    waiting = sum(turn.sent for turn in connection.pending)
+    assert way.held == connection._shared.unread.nbytes == 70_000 + waiting
+    transport.unsent = 30_000
+    wait(connection, 0.5)
+    assert way.held == 30_000 + waiting
+    transport.unsent = 0
+    connection.resume_writing()
+    assert (way.held, connection._shared.unread.nbytes) == (0, 0)
+    assert statuses(transport.take()) == [200, 200, 200]
+
+
+def test_an_answer_behind_one_that_is_not_ready_is_charged_and_nobody_is_blamed() -> None:
+    connection, transport, inference = serve()
+    connection.data_received(post(b"1") * 2)
+    echo(inference.taken[1])
+    assert inference.routes[b"/inference"].held == connection.pending[1].sent
+    wait(connection, 120)
+    assert not transport.aborted
+    echo(inference.taken[0])
+    assert inference.routes[b"/inference"].held == 0
+
+
+def test_what_a_connection_holds_is_let_go_of_when_it_ends() -> None:
+    connection, transport, inference = serve()
+    connection.data_received(post(b"1") * 2)
+    hold(connection, transport, 70_000)
+    echo(inference.taken[0])
+    assert inference.routes[b"/inference"].held > 0
+    connection.connection_lost(None)
+    assert (inference.routes[b"/inference"].held, connection._shared.unread.nbytes) == (0, 0)
+
+
+def test_a_client_that_trickles_its_answer_away_is_cut_off() -> None:
+    connection, transport, _ = serve()
+    dropped: list[str] = []
+    connection._shared.dropped = dropped.append
+    hold(connection, transport, 1_000_000)
+    for _ in range(61):
+        transport.unsent -= 100
+        wait(connection, 0.5)
+    assert (transport.aborted, dropped) == (True, ["slow_reader"])
+
+
+def test_heads_that_are_not_complete_have_so_much_room_together() -> None:
+    common = shared(Inference(), Limits(head_bytes=1000))
+    half = b"POST /inference HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 361  # 400 bytes
+    first, second, third = (connect(common) for _ in range(3))
+    for connection, _ in (first, second, third):
+        connection.data_received(half)
+    assert code(third[1].take()) == "overloaded"
+    first[0].connection_lost(None)
+    second[0].data_received(b"\r\nContent-Length: 0\r\n\r\n")
+    assert common.heads.take(1000)
 
 
 # ---- how much is read

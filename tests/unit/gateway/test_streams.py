@@ -291,8 +291,27 @@ async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
 
 
 @turned
+async def test_an_address_has_so_many_slow_bodies_and_no_more() -> None:
+    peer, inference = meet(Inference(at_once=True), limits=Limits(uploads_per_address=2))
+    first, second, third = (peer.ask(None) for _ in range(3))
+    assert (await peer.answer(third)).status == 0
+    peer.connection.tick(1.0)
+    assert code(await peer.answer(third)) == "overloaded"
+    peer.send(first, b"1", end=True)
+    peer.wire.reset_stream(second)
+    assert (await peer.answer(first)).status == 200
+    peer.ask(None)
+    peer.connection.tick(1.0)
+    assert (await peer.answer(peer.ask(b"whole"))).status == 200
+    peer.connection.connection_lost(None)
+    assert not peer.connection.shared.uploads._counts
+    assert inference.bodies == [b"1", b"whole"]
+
+
+@turned
 async def test_an_answer_that_is_not_taken_is_given_up() -> None:
     peer, inference = meet(Inference(), limits=Limits(write_timeout=5.0), window=10)
+    peer.connection.shared.unread.patience = 1000.0  # one stream, not the connection
     number = peer.ask(b"x")
     for _ in range(3):
         peer.connection.tick(4.0)  # the inference takes its time

@@ -22,6 +22,7 @@ from mesh.messages import (
     Message,
     Outcome,
     Outcomes,
+    Part,
     Peer,
     Peers,
     Ping,
@@ -771,3 +772,16 @@ def test_a_producer_that_was_never_dialled_is_not_asked_for() -> None:
     session = producer.sessions[2]
     producer.need_not_wait(session)
     assert (session.feed, session.answers) == ("", False)
+
+
+def test_what_comes_in_slices_counts_for_all_sessions_together() -> None:
+    producer = a_producer()
+    greeted(producer, link=7, nonce=5, peer=2)
+    greeted(producer, link=8, nonce=6, peer=3)
+    before = producer._room()
+    for link, peer in ((7, 2), (8, 3)):
+        part = Part(0, 1 << 20, 0, bytes(100_000))
+        producer.received(link, frames(part, peer, producer.me, 1), 1.0)
+    assert before - producer._room() == 200_000
+    producer.lose(producer.sessions[3], "gone")
+    assert before - producer._room() == 100_000

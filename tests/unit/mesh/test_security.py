@@ -126,3 +126,36 @@ def test_a_process_whose_check_ends_does_not_go_on(
     asking.close(0)
     check.close()
     context.term()
+
+
+def _try_keys(check: Check, times: int) -> None:
+    for number in range(times):
+        key = number.to_bytes(32, "big")
+        request = [b"1.0", b"1", b"mesh", b"10.0.0.7", b"", b"CURVE", key]
+        assert check._answer(request)[2] == b"400"
+
+
+def test_wrong_keys_are_logged_ten_times_a_minute_and_counted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(
+        security._log, "warning", lambda text, *values: told.append(text % values), raising=False
+    )
+    clock = [100.0]
+    monkeypatch.setattr(security, "monotonic", lambda: clock[0])
+    sockets: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    check = Check(sockets, Keys(str(folder), (), "gateway"))
+    try:
+        assert check._pause_ms() is None
+        _try_keys(check, 1_000)
+        assert len(told) == 10
+        assert "10.0.0.7 has the key" in told[0]
+        assert check._pause_ms() == 60_001
+        clock[0] = 161.0
+        check._tell_left_out()
+        assert told[10:] == ["and 990 more: refused for keys that are not allowed"]
+        assert check._pause_ms() is None
+    finally:
+        check.close()
+        sockets.term()

@@ -148,6 +148,50 @@ def test_more_than_was_granted_is_refused() -> None:
     assert incoming.held == 100
 
 
+def crowd(sessions: int, limit: int, memory: Any = transfers.Growing) -> list[Incoming]:
+    """So many sessions of one process, which may have `limit` bytes unfinished together."""
+    made: list[Incoming] = []
+    unfinished = transfers.Unfinished(lambda: limit - sum(one.arrived for one in made), memory)
+    made += [Incoming(1 << 30, unfinished) for _ in range(sessions)]
+    return made
+
+
+def test_what_comes_counts_for_all_sessions_together() -> None:
+    size = 1 << 20
+    one, other = crowd(2, 3 * size)
+    one.add(Part(0, 8 * size, 0, bytes(size)))
+    one.add(Part(0, 8 * size, size, bytes(size)))
+    other.add(Part(0, 8 * size, 0, bytes(size)))
+    with pytest.raises(ProtocolError, match="unfinished transfers are all that there is memory"):
+        other.add(Part(0, 8 * size, size, bytes(size)))
+    assert (one.arrived, other.arrived) == (2 * size, size)
+    message: Any = Tasks([a_task(b"")])
+    message.tasks[0].buffers = [Transfer(0, 8 * size)]
+    with pytest.raises(ProtocolError, match="is not complete"):
+        one.claim(message)
+    assert one.arrived == 0
+    other.add(Part(0, 8 * size, size, bytes(size)))
+
+
+def test_each_unfinished_transfer_costs_something_however_little_came_of_it() -> None:
+    (incoming,) = crowd(1, 10 * transfers.LEAST_BYTES)
+    for number in range(10):
+        incoming.add(Part(number, 1000, 0, b"x"))
+    assert incoming.arrived == 10 * transfers.LEAST_BYTES
+    with pytest.raises(ProtocolError, match="unfinished"):
+        incoming.add(Part(10, 1000, 0, b"x"))
+
+
+def test_a_transfer_for_which_there_is_no_memory_is_refused() -> None:
+    def memory(total: int) -> transfers.Growing:
+        raise MemoryError
+
+    (incoming,) = crowd(1, 1000, memory)
+    with pytest.raises(ProtocolError, match="there is no memory for a transfer of 100 bytes"):
+        incoming.add(Part(0, 100, 0, b"x"))
+    assert (incoming.held, incoming.arrived) == (0, 0)
+
+
 @pytest.mark.parametrize("part", [Part(0, 60, 10, b"x"), Part(0, 61, 30, b"x"), Part(9, 5, 1, b"")])
 def test_a_slice_out_of_its_place_is_refused_and_costs_no_room(part: Part) -> None:
     incoming = Incoming(1000)
