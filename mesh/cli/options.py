@@ -18,7 +18,9 @@ _SHOWN = {"duration": show_duration, "size": show_size}
 _OVERLAID = {
     "": {key: entries(MeshSettings)[key] for key in ("version", "log_level", "log_format")},
     "gateway": entries(GatewaySettings),
-    "exposed": {key: entries(GatewaySettings)[key] for key in ("insecure", "keys", "debug")},
+    "exposed": {
+        key: entries(GatewaySettings)[key] for key in ("http", "insecure", "keys", "debug")
+    },
     "stage": {key: one for key, one in entries(StageSettings).items() if key != "env"},
 }
 

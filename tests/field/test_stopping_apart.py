@@ -31,6 +31,7 @@ FILE = """
 timeout = "30s"
 processes = 2
 bind = "tcp://127.0.0.1:{port}"
+insecure = true
 
 [stages.slow]
 worker = "service:Slow"

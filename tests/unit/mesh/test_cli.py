@@ -110,7 +110,9 @@ def test_up(monkeypatch: pytest.MonkeyPatch, ran: Ran, folder: Path) -> None:
 
 
 def test_gateway(monkeypatch: pytest.MonkeyPatch, ran: Ran) -> None:
-    assert mesh(monkeypatch, "gateway", "--bind", "tcp://127.0.0.1:0") == 0
+    bind = ("gateway", "--bind", "tcp://127.0.0.1:0")
+    assert mesh(monkeypatch, *bind) == 2
+    assert mesh(monkeypatch, *bind, "--insecure") == 0
     assert ran.settings.gateway.bind == "tcp://127.0.0.1:0"
 
 
@@ -131,7 +133,7 @@ def test_how_many_processes_there_may_be(
 
 
 def test_stage(monkeypatch: pytest.MonkeyPatch, ran: Ran) -> None:
-    dialled = ["--gateway", "tcp://a:1", "--gateway", "tcp://b:1"]
+    dialled = ["--gateway", "tcp://a:1", "--gateway", "tcp://b:1", "--insecure"]
     assert mesh(monkeypatch, "stage", "read", "--replicas", "3", *dialled) == 0
     assert ran.settings.stages["read"].replicas == 3
     assert ran.settings.gateways == ("tcp://a:1", "tcp://b:1")
