@@ -271,19 +271,29 @@ def generate(folder: Path, stages: Iterable[str]) -> list[Path]:
         for role, stage in pairs:
             pair = draw_pair()
             path = folder / f"{role}{f'-{stage}' if stage else ''}.key"
-            _write(path, f'public = "{pair.public}"\nsecret = "{pair.secret}"\n', 0o600)
-            written.append(path)
-            only = f'stage = "{stage}"\n' if stage else ""
-            tables.append(f'[[allowed]]\nrole = "{role}"\n{only}public = "{pair.public}"\n')
-        _write(folder / LIST, "\n".join(tables), 0o644)
+            written.append(write_pair(path, pair))
+            tables.append(table_of(role, pair, stage))
+        written.append(write_new(folder / LIST, "\n".join(tables), 0o644))
     except OSError as error:
         where = error.filename or folder
         raise SettingsError(f"cannot write {where}: {error.strerror}") from None
-    return [*written, folder / LIST]
+    return written
 
 
-def _write(path: Path, text: str, mode: int) -> None:
-    """A new file; one that is there is somebody's key."""
+def table_of(role: str, pair: Pair, stage: str = "") -> str:
+    """What the list says of a pair."""
+    only = f'stage = "{stage}"\n' if stage else ""
+    return f'[[allowed]]\nrole = "{role}"\n{only}public = "{pair.public}"\n'
+
+
+def write_pair(path: Path, pair: Pair) -> Path:
+    """Write a pair to a new file, for its owner alone; returns where it is."""
+    return write_new(path, f'public = "{pair.public}"\nsecret = "{pair.secret}"\n', 0o600)
+
+
+def write_new(path: Path, text: str, mode: int) -> Path:
+    """Write a new file, as one that is there is somebody's; returns where it is."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
+    return path

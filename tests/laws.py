@@ -150,6 +150,7 @@ SHELL = frozenset(
         "mesh/testing.py",
         "mesh/transport/__init__.py",
         "mesh/transport/dialable.py",
+        "mesh/transport/key_folders.py",
         "mesh/transport/trusted_files.py",
         "gateway/__init__.py",
         "gateway/__main__.py",

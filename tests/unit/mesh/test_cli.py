@@ -292,3 +292,20 @@ def test_a_picture_for_people() -> None:
         "  read   1",
         '  embed      2.5  {"a": 1}',
     ]
+
+
+def test_keys_for_each_part(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mesh(monkeypatch, "keygen", "new", "--apart") == 0
+    made = {str(one.relative_to(folder)) for one in folder.rglob("*.key")}
+    parts = [f"new/stage-{name}" for name in ("read", "spare")]
+    wanted = [f"{part}/{part[4:]}.key" for part in parts] + [f"{p}/supervisor.key" for p in parts]
+    assert made == {"new/gateway/gateway.key", *wanted}
+    assert set(capsys.readouterr().out.split()) >= made
+    assert mesh(monkeypatch, "keygen", "new", "--apart") == 2
+
+
+def test_keys_for_each_part_are_those_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert mesh(monkeypatch, "keygen", "new", "--apart", "--stage", "read") == 2
+    assert mesh(monkeypatch, "keygen", "new", "--apart", "-c", "none.toml") == 2
