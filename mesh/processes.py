@@ -22,7 +22,13 @@ from mesh.log import get_logger
 from mesh.messages import Obituary
 from mesh.orphans import FIRST, reap_orphans
 from mesh.process.fork import in_child
-from mesh.process.signals import STOP_SIGNALS, in_main_thread, waitable_children, wanted_stops
+from mesh.process.signals import (
+    STOP_SIGNALS,
+    in_main_thread,
+    tell_ignored,
+    waitable_children,
+    wanted_stops,
+)
 from mesh.reporter import Reporter
 from mesh.run_folder import RunFolder
 from mesh.supervision.events import (
@@ -261,9 +267,7 @@ class Processes:
             yield
             return
         wanted = [*wanted_stops(), *([signal.SIGCHLD] if self._inherits else [])]
-        if signal.SIGINT not in wanted:
-            text = "Ctrl-C (SIGINT) is ignored, as whoever started this wanted; stop it: kill %d"
-            get_logger().info(text, os.getpid())
+        tell_ignored(wanted)
         mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, wanted)
         before = {one: signal.signal(one, lambda *_: None) for one in wanted}
         wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)

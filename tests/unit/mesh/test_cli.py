@@ -309,3 +309,14 @@ def test_keys_for_each_part(
 def test_keys_for_each_part_are_those_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     assert mesh(monkeypatch, "keygen", "new", "--apart", "--stage", "read") == 2
     assert mesh(monkeypatch, "keygen", "new", "--apart", "-c", "none.toml") == 2
+
+
+@pytest.mark.parametrize("command", [["up"], ["gateway"], ["stage", "read"]])
+def test_debug_is_a_log_level_too(
+    monkeypatch: pytest.MonkeyPatch, ran: Ran, command: list[str]
+) -> None:
+    """As a script's flag is."""
+    assert mesh(monkeypatch, *command, "--debug", "--log-level", "error") == 0
+    assert (ran.settings.gateway.debug, ran.settings.log_level) == (True, "debug")
+    assert mesh(monkeypatch, *command, "--no-debug") == 0
+    assert (ran.settings.gateway.debug, ran.settings.log_level) == (False, "info")
