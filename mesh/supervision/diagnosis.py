@@ -23,7 +23,7 @@ _GREETING: Final = b"\xff" + bytes(8) + b"\x7f\x03"
 _WHOLE: Final = 64  # bytes of a greeting
 _REASONS: Final = {
     errno.ECONNREFUSED: "connection refused: nothing listens there",
-    errno.ENOENT: "there is no such socket",
+    errno.ENOENT: "there is no such socket: does a gateway run, with the same name and HTTP port?",
     errno.EHOSTUNREACH: "the host cannot be reached",
     errno.ENETUNREACH: "its network cannot be reached",
 }
