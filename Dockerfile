@@ -25,8 +25,11 @@ COPY stage stage
 RUN pip install --no-deps . && rm -rf /build
 
 COPY examples/ocr /service
-# A volume that is mounted there belongs to that user, too.
-RUN useradd --system --create-home mesh && install --directory --mode=700 --owner=mesh /keys
+# Volumes that are mounted there belong to that user, too: /keys of whoever runs, and below /made one of
+# each part for the process that makes the keys of all.
+ARG PARTS="gateway stage-decode stage-detect stage-recognize"
+RUN useradd --system --create-home mesh && install --directory --mode=700 --owner=mesh /keys \
+    && for part in $PARTS; do install --directory --mode=700 --owner=mesh "/made/$part"; done
 USER mesh
 WORKDIR /service
 EXPOSE 8000 7000

@@ -35,5 +35,6 @@ def keys(ours: Peer, rows: Sequence[Row], seconds: float) -> list[Finding]:
 
 def _figures(ours: Peer, row: Row, seconds: float, folder: str) -> closed_loop.Figures:
     tcp = {"MESH_GATEWAY_BIND": "tcp://127.0.0.1:0", "MESH_GATEWAY_KEYS": folder}
+    tcp["MESH_GATEWAY_INSECURE"] = "false" if folder else "true"
     with running.running(ours, row.service, tcp) as server:
         return closed_loop.load(server, row.connections, seconds)

@@ -17,7 +17,7 @@ from mesh.errors import MeshError
 from mesh.lifeline import Lifeline
 from mesh.orphans import FIRST
 from mesh.process.limits import shortage_told
-from mesh.process.signals import prepare
+from mesh.process.signals import prepare, tell_ignored
 from mesh.process.streams import open_missing_streams
 from mesh.process_settings import GatewayProcess
 
@@ -25,7 +25,7 @@ from mesh.process_settings import GatewayProcess
 def main() -> int:
     """Read the settings file, serve, and say honestly how it ended."""
     open_missing_streams()
-    prepare()
+    wanted = prepare()
     parser = argparse.ArgumentParser(prog="python -m gateway")
     parser.add_argument("--settings", type=Path, required=True)
     parser.add_argument("--ready-fd", type=int)
@@ -36,6 +36,8 @@ def main() -> int:
     source = f"gateway/{process.number}" if several else "gateway"
     log.configure(process.log_level, source, form=process.log_format)
     log.take_over()
+    if arguments.parent_fd is None:  # otherwise the parent says it, once
+        tell_ignored(wanted)
     if os.getpid() == FIRST:  # it has no children of its own: the kernel shall take in others' ends
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     lifeline = Lifeline(arguments.ready_fd, arguments.parent_fd, process.run_folder)

@@ -17,12 +17,18 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any, Protocol
 
-from mesh.child import Child, Command
+from mesh.child import LONGEST_END, Child, Command
 from mesh.log import get_logger
 from mesh.messages import Obituary
 from mesh.orphans import FIRST, reap_orphans
 from mesh.process.fork import in_child
-from mesh.process.signals import STOP_SIGNALS, in_main_thread, waitable_children, wanted_stops
+from mesh.process.signals import (
+    STOP_SIGNALS,
+    in_main_thread,
+    tell_ignored,
+    waitable_children,
+    wanted_stops,
+)
 from mesh.reporter import Reporter
 from mesh.run_folder import RunFolder
 from mesh.supervision.events import (
@@ -261,9 +267,7 @@ class Processes:
             yield
             return
         wanted = [*wanted_stops(), *([signal.SIGCHLD] if self._inherits else [])]
-        if signal.SIGINT not in wanted:
-            text = "Ctrl-C (SIGINT) is ignored, as whoever started this wanted; stop it: kill %d"
-            get_logger().info(text, os.getpid())
+        tell_ignored(wanted)
         mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, wanted)
         before = {one: signal.signal(one, lambda *_: None) for one in wanted}
         wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
@@ -282,9 +286,20 @@ class Processes:
             self._reporter.close()
         for child in self._children.values():
             child.kill()
-            child.reap()
+        for slot, child in self._children.items():
+            self._see_off(slot, child)
         self._children.clear()
         self._close_descriptors()
+
+    def _see_off(self, slot: Slot, child: Child) -> None:
+        """Take in the end of one that was killed."""
+        if child.ends_within(LONGEST_END):
+            child.reap()
+            return
+        text = "process %d of %s does not end although it was killed: it is left behind"
+        get_logger().error(text, child.process.pid, slot)
+        child.process.returncode = 0  # or Python would say that nobody has waited for it
+        child.close()
 
     def _abandon(self) -> None:
         """In a forked child: the processes are its parent's, and must see the parent's end."""

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import secrets
-import shutil
-import socket
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from mesh.errors import StartError
+from mesh.log import get_logger
+from mesh.process import private_folder
 from mesh.process.fork import in_child
 
 # A unix socket's path ends at 107 bytes; libzmq needs some of them, and names in here have 20.
 LONGEST_PATH = 75
-_LOCK = "lock"
+_VARIABLES = ("XDG_RUNTIME_DIR", "TMPDIR", "TEMP", "TMP")
 
 
 class RunFolder:
@@ -36,7 +35,8 @@ class RunFolder:
 
     def __init__(self, base: str = "") -> None:
         """Make the folder inside `base`, or where such things belong; StartError if impossible."""
-        self.path, self._lock = _made_at(base) if base else _made_somewhere(candidates())
+        made = _made_at(base) if base else _made_somewhere(candidates())
+        self.path, self._folder, self._lock = made
         self._undo = in_child(self._abandon)
 
     def __enter__(self) -> Self:
@@ -57,47 +57,68 @@ class RunFolder:
         if self._lock < 0:
             return
         self._undo()
-        shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError), private_folder.opened(str(self.path.parent)) as above:
+            private_folder.remove(above, self.path.name)
         self._abandon()
 
     def _abandon(self) -> None:
         """Let go of the lock; in a forked child the folder stays its parent's."""
         os.close(self._lock)
-        self._lock = -1
+        os.close(self._folder)
+        self._lock = self._folder = -1
 
     def write(self, name: str, text: str) -> Path:
         """Write a file that only this user can read; returns where it is."""
-        path = self.path / name
-        descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(name, flags, 0o600, dir_fd=self._folder)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        return path
+        return self.path / name
 
 
-def _made_at(base: str) -> tuple[Path, int]:
-    """Make the folder, and this one above it; returns it, and its lock."""
+def _made_at(base: str) -> tuple[Path, int, int]:
+    """Make the folder, and this one above it; returns it, its descriptor, and its lock's."""
     try:
         path = _name(Path(base))
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return path, _make_locked(path)
+        return path, *_make_locked(path)
     except OSError as error:
         text = f"cannot make the folder for sockets in {base}: {error.strerror}"
         raise StartError(f"{text}; name another with --path") from None
 
 
-def _made_somewhere(bases: list[str]) -> tuple[Path, int]:
-    """Make the folder where it can be made first; returns it, and its lock."""
+def _made_somewhere(bases: list[str]) -> tuple[Path, int, int]:
+    """Make the folder where it can be made first; returns it, its descriptor, and its lock's."""
     tried = []
     for base in bases:
         try:
             path = _name(Path(base))
-            return path, _make_locked(path)
+            return path, *_make_locked(path)
         except OSError as error:
+            tell_distrust(base, error)
             tried.append(f"{base} ({error.strerror})")
-    raise StartError(
+    raise nowhere(tried)
+
+
+def tell_distrust(base: str, error: OSError) -> None:
+    """Say so where a folder is not used because somebody else has power over it."""
+    if isinstance(error, private_folder.Untrusted):
+        named = [name for name in _VARIABLES if os.environ.get(name) == base]
+        shown = f"{named[0]}={base}" if named else base
+        get_logger().warning("%s is not used for sockets: %s", shown, error.strerror)
+
+
+def nowhere(tried: list[str]) -> StartError:
+    """What is raised where no folder could be made; `tried` names each, and why not."""
+    return StartError(
         f"nowhere can a folder for sockets be made: tried {', '.join(tried)}; "
         "mount a tmpfs at /tmp, or name a writable folder in TMPDIR"
     )
+
+
+def too_deep() -> OSError:
+    """What is raised for a path that is too long for a socket."""
+    return OSError(errno.ENAMETOOLONG, "it is too deep for sockets")
 
 
 def _name(parent: Path) -> Path:
@@ -105,34 +126,28 @@ def _name(parent: Path) -> Path:
     name = f"meshline-{os.getuid()}-{os.getpid()}-{secrets.token_hex(2)}"
     path = parent.absolute() / name
     if len(os.fsencode(path)) > LONGEST_PATH:
-        raise OSError(errno.ENAMETOOLONG, "it is too deep for sockets")
+        raise too_deep()
     return path
 
 
-def _make_locked(path: Path) -> int:
-    """Make a folder that is locked as soon as it bears its name; returns the lock.
+def _make_locked(path: Path) -> tuple[int, int]:
+    """Make a folder that is locked as soon as it bears its name; returns it and the lock.
 
     Somebody who starts at the same moment must not find it without, and take it for a dead one's.
     """
-    remove_stale(path.parent)
-    new = path.with_name(f".{path.name}")
-    new.mkdir(mode=0o700)
-    with contextlib.ExitStack() as undoing:
-        undoing.callback(shutil.rmtree, new, ignore_errors=True)
-        lock = os.open(new / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    new = f".{path.name}"
+    with private_folder.opened(str(path.parent)) as above, contextlib.ExitStack() as undoing:
+        _remove_stale(above, path.parent)
+        private_folder.make(above, new)
+        undoing.callback(private_folder.remove, above, new)
+        folder = private_folder.enter(above, new)
+        undoing.callback(os.close, folder)
+        lock = private_folder.take_lock(folder)
         undoing.callback(os.close, lock)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _try_socket(new / "try")
-        new.rename(path)
+        private_folder.try_socket(folder)
+        os.rename(new, path.name, src_dir_fd=above, dst_dir_fd=above)
         undoing.pop_all()
-    return lock
-
-
-def _try_socket(path: Path) -> None:
-    """OSError where the file system has no sockets, as some that are shared with a host."""
-    with socket.socket(socket.AF_UNIX) as one:
-        one.bind(os.fsencode(path))
-    path.unlink()
+    return folder, lock
 
 
 def candidates() -> list[str]:
@@ -140,44 +155,44 @@ def candidates() -> list[str]:
 
     A container that may write to nothing else often has one of the last.
     """
-    named = [os.environ.get(name, "") for name in ("XDG_RUNTIME_DIR", "TMPDIR", "TEMP", "TMP")]
+    named = [os.environ.get(name, "") for name in _VARIABLES]
     usual = ["/tmp", "/var/tmp", f"/run/user/{os.getuid()}", "/run", "/dev/shm", os.curdir]
     return list(dict.fromkeys([one for one in named if one] + usual))
 
 
 def remove_stale(parent: Path) -> list[Path]:
     """Remove this user's run folders in `parent` that nobody lives in; returns those it removed."""
+    try:
+        with private_folder.opened(str(parent)) as above:
+            return _remove_stale(above, parent)
+    except OSError:
+        return []
+
+
+def _remove_stale(above: int, parent: Path) -> list[Path]:
     mine = re.compile(rf"\.?meshline-{os.getuid()}-(\d+)-[0-9a-f]+")
     removed = []
-    for path in parent.glob("*meshline-*") if parent.is_dir() else ():
-        found = mine.fullmatch(path.name)
-        if found and _is_own_folder(path) and not _is_alive(path, int(found[1])):
-            shutil.rmtree(path, ignore_errors=True)
-            removed.append(path)
+    for name in os.listdir(above):
+        found = mine.fullmatch(name)
+        if found and _is_left(above, name, int(found[1])):
+            private_folder.remove(above, name)
+            removed.append(parent / name)
     return removed
 
 
-def _is_own_folder(path: Path) -> bool:
+def _is_left(above: int, name: str, pid: int) -> bool:
+    """Whether it is ours, and nobody holds its lock; while it is being made, its maker is gone."""
     try:
-        facts = path.lstat()
+        folder = private_folder.enter(above, name)
     except OSError:
         return False
-    return path.is_dir() and not path.is_symlink() and facts.st_uid == os.getuid()
-
-
-def _is_alive(path: Path, pid: int) -> bool:
-    """Whether somebody holds the lock; while it is being made, whether its maker runs."""
     try:
-        if path.name.startswith("."):
-            return Path(f"/proc/{pid}").exists()
-        lock = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        if name.startswith(".") or not private_folder.has_lock(folder):
+            return not Path(f"/proc/{pid}").exists()
+        os.close(private_folder.take_lock(folder))
     except OSError:
-        return Path(f"/proc/{pid}").exists()
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        return False
     else:
-        return False
+        return True
     finally:
-        os.close(lock)
+        os.close(folder)

@@ -9,7 +9,6 @@ wrong key before anything is bound, and a process whose check ends does not go o
 from __future__ import annotations
 
 import os
-import stat
 import threading
 import tomllib
 from collections.abc import Iterable
@@ -28,14 +27,15 @@ from mesh.lifeline import kill_group
 from mesh.log import get_logger
 from mesh.log_limit import NEVER, LogLimit
 from mesh.messages import Hello
+from mesh.transport import trusted_files
 
 LIST: Final = "allowed.toml"
 _ZAP: Final = "inproc://zeromq.zap.01"
 _DOMAIN: Final = b"mesh"
 _PATIENCE: Final = 3000  # milliseconds that a refusal may take, in the trial with a wrong key
 _REFUSED: Final = "refused for keys that are not allowed"
-_PRIVATE: Final = 0o077  # permission bits that a secret key's file must not have
 _log = get_logger()
+_Stamp = tuple[int, int, int]
 
 
 class Pair(NamedTuple):
@@ -65,12 +65,12 @@ class Keys:
         serves_as: the name of its pair for listening, "" if it does not.
 
     Raises:
-        SettingsError: a file is missing, wrong, or can be read by others.
+        SettingsError: a file is missing or wrong, or others can change it, or read a secret.
     """
 
     def __init__(self, folder: str, dials_as: Iterable[str], serves_as: str = "") -> None:
         self._list = Path(folder) / LIST
-        self._stamp = 0
+        self._stamp: _Stamp | None = None
         self._allowance = self._read()
         self._own = _first_pair(Path(folder), list(dials_as))
         self._server = read_pair(Path(folder) / f"{serves_as}.key") if serves_as else None
@@ -81,21 +81,23 @@ class Keys:
 
     def _read(self) -> Allowance:
         try:
-            self._stamp = self._list.stat().st_mtime_ns
-            text = self._list.read_text()
+            self._stamp = _stamp(self._list.stat())
+            trusted_files.check_folder(self._list.parent)
+            text, facts = trusted_files.read(self._list)
         except OSError as error:
             raise SettingsError(f"cannot read {self._list}: {error.strerror}") from None
+        self._stamp = _stamp(facts)
         return read_allowance(text, str(self._list))
 
     @property
     def allowance(self) -> Allowance:
         """The list as it is now; as it last was, if what is there now cannot be read."""
         try:
-            if self._list.stat().st_mtime_ns != self._stamp:
+            if _stamp(self._list.stat()) != self._stamp:
                 self._allowance = self._read()
                 _log.info("%s has changed and is in force", self._list)
         except (OSError, SettingsError) as error:
-            self._stamp = -1 if isinstance(error, OSError) else self._stamp
+            self._stamp = None if isinstance(error, OSError) else self._stamp
             _log.error("the former list of keys stays in force: %s", error)
         return self._allowance
 
@@ -245,18 +247,20 @@ def read_pair(path: Path) -> Pair:
         SettingsError: naming the file and the way out.
     """
     try:
-        mode, text = path.stat().st_mode, path.read_text()
+        text, _ = trusted_files.read(path, secret=True)
     except OSError as error:
         hint = "make keys with `mesh keygen`, and copy this host's"
         raise SettingsError(f"cannot read {path}: {error.strerror}; {hint}") from None
-    if mode & _PRIVATE:
-        shown = f"{stat.S_IMODE(mode):o}"
-        raise SettingsError(f"others can read {path} (mode {shown}): run `chmod 600 {path}`")
     try:
         plain = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: {error}") from None
     return Pair(*(check_key(plain.get(name), f"{path}: {name}") for name in Pair._fields))
+
+
+def _stamp(facts: os.stat_result) -> _Stamp:
+    """What differs once a file, or who may write to it, has changed."""
+    return facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns
 
 
 def _first_pair(folder: Path, names: list[str]) -> Pair | None:
@@ -288,19 +292,29 @@ def generate(folder: Path, stages: Iterable[str]) -> list[Path]:
         for role, stage in pairs:
             pair = draw_pair()
             path = folder / f"{role}{f'-{stage}' if stage else ''}.key"
-            _write(path, f'public = "{pair.public}"\nsecret = "{pair.secret}"\n', 0o600)
-            written.append(path)
-            only = f'stage = "{stage}"\n' if stage else ""
-            tables.append(f'[[allowed]]\nrole = "{role}"\n{only}public = "{pair.public}"\n')
-        _write(folder / LIST, "\n".join(tables), 0o644)
+            written.append(write_pair(path, pair))
+            tables.append(table_of(role, pair, stage))
+        written.append(write_new(folder / LIST, "\n".join(tables), 0o644))
     except OSError as error:
         where = error.filename or folder
         raise SettingsError(f"cannot write {where}: {error.strerror}") from None
-    return [*written, folder / LIST]
+    return written
 
 
-def _write(path: Path, text: str, mode: int) -> None:
-    """A new file; one that is there is somebody's key."""
+def table_of(role: str, pair: Pair, stage: str = "") -> str:
+    """What the list says of a pair."""
+    only = f'stage = "{stage}"\n' if stage else ""
+    return f'[[allowed]]\nrole = "{role}"\n{only}public = "{pair.public}"\n'
+
+
+def write_pair(path: Path, pair: Pair) -> Path:
+    """Write a pair to a new file, for its owner alone; returns where it is."""
+    return write_new(path, f'public = "{pair.public}"\nsecret = "{pair.secret}"\n', 0o600)
+
+
+def write_new(path: Path, text: str, mode: int) -> Path:
+    """Write a new file, as one that is there is somebody's; returns where it is."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
+    return path

@@ -30,11 +30,8 @@ from mesh.processes import Processes
 from mesh.reporter import Reporter
 from mesh.run_folder import RunFolder
 from mesh.schema import is_loopback, split_tcp
-from mesh.settings import (
-    DEFAULT_BIND,
-    MeshSettings,
-    StageSettings,
-)
+from mesh.settings import MeshSettings, StageSettings
+from mesh.supervision import meeting
 from mesh.supervision.dry_run import DryRun, apart
 from mesh.supervision.events import Plan, Slot
 from mesh.supervisor import EXIT_NOT_STARTED, Supervisor
@@ -69,10 +66,7 @@ class Service:
         """Decide the addresses that can be decided before anything runs."""
         self._settings, self._sources, self._folder = settings, sources, folder
         self._with_gateway, self._reporter, self._front = with_gateway, reporter, front
-        # Stages elsewhere can only dial what they can know; those of here are told.
-        first = settings.gateway.bind or (
-            f"ipc://{folder}/gateway.sock" if sources else DEFAULT_BIND
-        )
+        first = settings.gateway.bind or f"ipc://{folder}/gateway.sock"
         gateways = range(1, settings.gateway.processes + 1) if with_gateway else ()
         self._binds = {Slot("", number): address(first, number) for number in gateways}
         self._http = settings.gateway.http
@@ -183,11 +177,12 @@ class Service:
             return ""
         if stage.feed:
             return _numbered(stage.feed, number)
-        if any(bind.startswith("ipc://") for bind in self._binds.values()):
+        gateways = self._binds.values() if self._with_gateway else self._gateways()
+        if any(one.startswith("ipc://") for one in gateways):
             # A new path for each life: nobody takes a successor for the one that died.
             self._feeds += 1
             return f"ipc://{self._folder}/feed-{self._feeds}.sock"
-        near = all(map(_is_near, self._gateways()))
+        near = gateways and all(map(_is_near, self._gateways()))
         return "tcp://127.0.0.1:0" if near else ""
 
 
@@ -215,6 +210,7 @@ def run(
     gateway = settings.gateway
     with ExitStack() as held:
         held.enter_context(shortage_told())
+        settings = _placed(settings, sources, with_gateway, held)
         folder = held.enter_context(RunFolder(base))
         front = Front(gateway.host, gateway.port, gateway.processes) if with_gateway else None
         if front is not None:
@@ -238,6 +234,25 @@ def run(
         return code if code or trial.complete else EXIT_NOT_STARTED
 
 
+def _placed(
+    settings: MeshSettings, sources: Mapping[str, object], with_gateway: bool, held: ExitStack
+) -> MeshSettings:
+    """With the place where the parts of a service meet, if they are apart and nothing names one."""
+    gateway = settings.gateway
+    if gateway.bind or (sources and (with_gateway or settings.gateways)):
+        return settings
+    if with_gateway:
+        bind, _ = held.enter_context(meeting.held(settings.name, gateway.port))
+    else:
+        bind = meeting.where(settings.name, gateway.port)
+    return bound_at(settings, bind)
+
+
+def bound_at(settings: MeshSettings, bind: str) -> MeshSettings:
+    """The same service whose gateway listens there."""
+    return dataclasses.replace(settings, gateway=dataclasses.replace(settings.gateway, bind=bind))
+
+
 def gateway_process(settings: MeshSettings, bind: str) -> GatewayProcess:
     """What a gateway is handed that runs by itself: HTTP opens at once."""
     return GatewayProcess(
@@ -259,9 +274,23 @@ def become_gateway(settings: MeshSettings) -> NoReturn:
 
     Its settings travel in memory, as there is no parent who could remove a file afterwards.
     """
-    shell = gateway_process(settings, settings.gateway.bind or DEFAULT_BIND)
     replicas = sum(stage.replicas for stage in settings.stages.values())
     demand_open_files({"the gateway": open_files.gateway(replicas, 1)})
+    held = ExitStack()
+    try:
+        _exec_gateway(gateway_process(settings, settings.gateway.bind or _kept(settings, held)))
+    finally:
+        held.close()
+
+
+def _kept(settings: MeshSettings, held: ExitStack) -> str:
+    """The place where stages find it; its lock stays with whatever this process becomes."""
+    bind, lock = held.enter_context(meeting.held(settings.name, settings.gateway.port))
+    os.set_inheritable(lock, True)
+    return bind
+
+
+def _exec_gateway(shell: GatewayProcess) -> NoReturn:
     try:
         memory = shared_memory("mesh-settings", inheritable=True)
     except OSError as error:

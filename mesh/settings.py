@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, Self
 
 from mesh.addresses import addresses, last_port
+from mesh.config.exposure import of_dialler, of_listener
 from mesh.errors import SettingsError
 from mesh.schema import (
     Choice,
@@ -30,11 +31,9 @@ from mesh.schema import (
     Text,
     Whole,
     entries,
-    is_loopback,
     nearest,
     setting,
     split_http,
-    split_tcp,
 )
 from mesh.units import show_duration, show_size
 
@@ -55,8 +54,6 @@ PAGES = {
     "/mesh/status": "routes, stages and replicas",
 }
 
-# Where a gateway is found when nobody says anything: one on this machine.
-DEFAULT_BIND = "tcp://127.0.0.1:7000"
 DEFAULT_TIMEOUT = 3.0  # seconds of a request whose stages name no timeouts
 MOST_PORT = 65535
 
@@ -83,7 +80,7 @@ class GatewaySettings:
 
     http: str = setting("127.0.0.1:8000", HttpAddress(), "where HTTP listens; port 0: any free one")
     bind: str = setting(
-        "", Endpoint(), "where replicas dial; without it a private socket, or tcp://127.0.0.1:7000"
+        "", Endpoint(), "where replicas dial; without it a socket for this user's processes alone"
     )
     processes: int = setting(
         1,
@@ -136,7 +133,7 @@ class GatewaySettings:
         "--drain-grace",
     )
     insecure: bool = setting(
-        False, Switch(), "let other machines reach mesh ports although nothing authenticates them"
+        False, Switch(), "mesh addresses over tcp although nothing authenticates who is there"
     )
     keys: str = setting(
         "", Text(r".*", "a folder"), "folder of keys, see `mesh keygen`; tcp ports then demand them"
@@ -241,7 +238,9 @@ class MeshSettings:
         _check_routes(self.routes, self.stages)
         for stage in self.stages.values():
             _check_stage(stage, self.gateway)
-        _check_exposed("gateway", "bind", self.gateway.bind, self.gateway)
+        _check_exposed("gateway", "bind", of_listener(self.gateway.bind), self.gateway)
+        for one in self.gateways:
+            _check_exposed("", "gateways", of_dialler(one), self.gateway)
         _check_ports("gateway", "bind", (self.gateway.bind,), self.gateway.processes)
         _check_ports("", "gateways", self.gateways, self.gateway.processes)
 
@@ -288,8 +287,11 @@ class MeshSettings:
         return found
 
     def dialled(self) -> tuple[str, ...]:
-        """Where replicas in other processes find the gateways, all processes of each."""
-        named = self.gateways or (self.gateway.bind or DEFAULT_BIND,)
+        """Where replicas in other processes find the gateways, all processes of each.
+
+        Empty where no address is named: they meet on this host then (`mesh.supervision.meeting`).
+        """
+        named = self.gateways or tuple(filter(None, [self.gateway.bind]))
         return tuple(one for name in named for one in addresses(name, self.gateway.processes))
 
 
@@ -374,21 +376,13 @@ def _check_stage(stage: StageSettings, gateway: GatewaySettings) -> None:
     if gateway.max_body > stage.pool:
         text = f"{show_size(stage.pool)} cannot hold one request of [gateway] max_body = "
         raise Fault(table, "pool", text + f"{show_size(gateway.max_body)}; raise it to that")
-    _check_exposed(table, "feed", stage.feed, gateway)
+    _check_exposed(table, "feed", of_listener(stage.feed), gateway)
 
 
-def _check_exposed(table: str, key: str, address: str, gateway: GatewaySettings) -> None:
-    """Refuse a port that strangers can reach, unless somebody said that this is meant."""
-    if gateway.insecure or gateway.keys or not address.startswith("tcp://"):
-        return
-    if is_loopback(split_tcp(address)[0]):
-        return
-    text = f"{address} can be reached from other machines, and nothing authenticates them; "
-    way_out = (
-        "run `mesh keygen` and name its folder as keys in [gateway], listen on 127.0.0.1, or set "
-        "insecure = true there if that network is trusted"
-    )
-    raise Fault(table, key, text + way_out)
+def _check_exposed(table: str, key: str, objection: str, gateway: GatewaySettings) -> None:
+    """Refuse an address that is open to strangers, unless somebody said that this is meant."""
+    if objection and not gateway.insecure and not gateway.keys:
+        raise Fault(table, key, objection)
 
 
 def _check_ports(table: str, key: str, named: tuple[str, ...], processes: int) -> None:

@@ -21,7 +21,7 @@ from mesh.node import Event, Happened
 from mesh.process.connections import close_inherited
 from mesh.process.fork import in_child
 from mesh.security import Check, Keys
-from mesh.transport.dialable import is_dialable
+from mesh.transport.dialable import bindable, is_dialable
 
 # Past the sugar's keyword and enum handling, which costs 1 µs per call.
 _send: Callable[..., object] = zmq.backend.Socket.send
@@ -147,7 +147,11 @@ class ZmqNetwork:
             self._keys.secure_listening(socket)
         monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         try:
-            socket.bind(address)
+            with bindable(address):
+                socket.bind(address)
+        except StartError:
+            _close_watched(socket, monitor)
+            raise
         except zmq.ZMQError as error:
             _close_watched(socket, monitor)
             raise StartError(f"cannot listen at {address}: {error.strerror}") from error
@@ -166,7 +170,8 @@ class ZmqNetwork:
     def dial(self, link: int, address: str) -> None:
         """Begin to connect a new socket; where that cannot be, the attempt runs out like any."""
         is_gateway = self.gateways is None or address in self.gateways
-        if not is_gateway and not is_dialable(address):
+        checked = not is_gateway or address.startswith("ipc://")
+        if checked and not is_dialable(address):
             return
         try:
             socket = self._socket(zmq.DEALER, address)

@@ -223,7 +223,8 @@ def _identity(process: ReplicaProcess, worker: WorkerFacts) -> Identity:
 def _keys(process: ReplicaProcess) -> Keys | None:
     if not process.keys:
         return None
-    return Keys(process.keys, [f"stage-{process.stage.name}", "stage"], "feed")
+    serves_as = "feed" if process.feed else ""
+    return Keys(process.keys, [f"stage-{process.stage.name}", "stage"], serves_as)
 
 
 def _refuse_unsendable(identity: Identity) -> None:

@@ -45,6 +45,7 @@ FILE = """
 [gateway]
 http = "127.0.0.1:{http}"
 bind = "tcp://127.0.0.1:{bind}"
+insecure = true
 
 [stages.echo]
 worker = "service:Echo"

@@ -18,7 +18,9 @@ _SHOWN = {"duration": show_duration, "size": show_size}
 _OVERLAID = {
     "": {key: entries(MeshSettings)[key] for key in ("version", "log_level", "log_format")},
     "gateway": entries(GatewaySettings),
-    "exposed": {key: entries(GatewaySettings)[key] for key in ("insecure", "keys", "debug")},
+    "exposed": {
+        key: entries(GatewaySettings)[key] for key in ("http", "insecure", "keys", "debug")
+    },
     "stage": {key: one for key, one in entries(StageSettings).items() if key != "env"},
 }
 
@@ -46,12 +48,15 @@ def overrides(given: Mapping[str, str | None], tables: Mapping[str, str]) -> lis
         given: the keywords, None where the option was not used.
         tables: for each table that `overlaid` was told, the table of the settings it means.
     """
-    return [
+    found = [
         (target, key, text, _flag(key))
         for table, target in tables.items()
         for key in _OVERLAID[table]
         if (text := given.get(key)) is not None
     ]
+    if given.get("debug") == "true":  # as a script's flag of that name
+        found.append(("", "log_level", "debug", "--debug"))
+    return found
 
 
 def _option(one: Entry) -> Callable[[Command], Command]:

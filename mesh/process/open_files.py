@@ -46,7 +46,7 @@ def needs(
     here = sum(settings.stages[name].replicas for name in names)
     everywhere = sum(stage.replicas for stage in settings.stages.values())
     processes = settings.gateway.processes
-    dialled = processes if with_gateway else len(settings.dialled())
+    dialled = processes if with_gateway else len(settings.dialled()) or processes
     found = {"the supervisor": supervisor(processes if with_gateway else 0, dialled, here)}
     if with_gateway:
         found["the gateway"] = gateway(everywhere + 1, processes)

@@ -58,6 +58,13 @@ def wanted_stops() -> tuple[signal.Signals, ...]:
     )
 
 
+def tell_ignored(wanted: Iterable[signal.Signals]) -> None:
+    """Say so where Ctrl-C is none of the stop signals that are to be taken."""
+    if signal.SIGINT not in wanted:
+        text = "Ctrl-C (SIGINT) is ignored, as whoever started this wanted; stop it: kill %d"
+        get_logger().info(text, os.getpid())
+
+
 class HeldSignals:
     """Signals that this process keeps for itself. All of it belongs to the main thread.
 

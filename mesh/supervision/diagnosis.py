@@ -7,11 +7,13 @@ where somebody listens, the first bytes that are said there.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mesh.discovery import is_file, resolve
+from mesh.transport.dialable import SHARED, folder_of, is_private
 
 SHOWN: Final = 3  # addresses of which the reason is found out
 _TIMEOUT_S: Final = 0.25
@@ -21,7 +23,7 @@ _GREETING: Final = b"\xff" + bytes(8) + b"\x7f\x03"
 _WHOLE: Final = 64  # bytes of a greeting
 _REASONS: Final = {
     errno.ECONNREFUSED: "connection refused: nothing listens there",
-    errno.ENOENT: "there is no such socket",
+    errno.ENOENT: "there is no such socket: does a gateway run, with the same name and HTTP port?",
     errno.EHOSTUNREACH: "the host cannot be reached",
     errno.ENETUNREACH: "its network cannot be reached",
 }
@@ -48,7 +50,9 @@ def why(address: str, objections: Mapping[str, str], keyed: bool) -> str:
             return "the file cannot be read, or lists no address"
         return f"{found[0]}: {why(found[0], objections, keyed)}"
     if not address.startswith("tcp://"):
-        path = address.removeprefix("ipc://")
+        path, folder = address.removeprefix("ipc://"), folder_of(address)
+        if os.path.isdir(folder) and not is_private(folder):
+            return SHARED.format(folder)
         return objections.get(address) or _at(socket.AF_UNIX, path, keyed)
     host, _, port = address.removeprefix("tcp://").rpartition(":")
     try:

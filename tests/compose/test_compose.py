@@ -1,6 +1,8 @@
 """docker-compose.yml: the OCR service in containers, asked from outside them."""
 
 import contextlib
+import json
+import re
 import subprocess
 import sys
 import threading
@@ -317,3 +319,79 @@ def test_who_has_no_key_is_not_let_in(service, pair):
         assert [one["stage"] for one in replicas] == sorted(2 * STAGES)
         threading.Event().wait(0.2)
     assert "is ready" in stranger.communicate()[0].decode()  # it did try
+
+
+# --- what each container has, and may do ---------------------------------------------------------
+
+MADE = {
+    "gateway": {"gateway.key"},
+    "decode": {"stage-decode.key", "supervisor.key", "feed.key"},
+    "detect": {"stage-detect.key", "supervisor.key", "feed.key"},
+    "recognize": {"stage-recognize.key", "supervisor.key"},
+}
+
+
+def inside(run, part, *command):
+    """What a command says in the first container of a part, and whether it succeeded."""
+    done = subprocess.run(
+        ["docker", "exec", ids(run, part)[0], *command], capture_output=True, text=True, check=False
+    )
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("part", MADE)
+def test_a_container_has_the_keys_of_its_part_and_no_other(service, part):
+    _, run = service
+    _, found = inside(run, part, "find", "/", "-xdev", "-name", "*.key", "-path", "/keys/*")
+    mounted = inside(run, part, "ls", "/keys")[1].split()
+    assert set(mounted) == MADE[part] | {"allowed.toml"}
+    assert "gateway.key" not in found or part == "gateway"
+
+
+def test_no_two_parts_have_the_same_secret_but_that_of_feeds(service):
+    _, run = service
+    secrets = [
+        inside(run, part, "cat", f"/keys/{name}")[1]
+        for part, names in MADE.items()
+        for name in names - {"feed.key"}
+    ]
+    assert len(set(secrets)) == len(secrets)
+    assert all("secret = " in one for one in secrets)
+
+
+@pytest.mark.parametrize("part", MADE)
+def test_a_container_writes_nowhere_but_to_its_own_tmp(service, part):
+    _, run = service
+    for path in ("/", "/service", "/home/mesh", "/keys", "/usr/local/lib", "/var/tmp"):
+        done, said = inside(run, part, "touch", f"{path}/written")
+        assert not done, path
+        assert "Read-only file system" in said or "Permission denied" in said, said
+    assert inside(run, part, "touch", "/tmp/written")[0]
+
+
+@pytest.mark.parametrize("part", MADE)
+def test_no_process_of_a_container_has_or_gains_a_capability(service, part):
+    _, run = service
+    statuses = inside(run, part, "sh", "-c", "cat /proc/[0-9]*/status")[1]
+    held = re.findall(r"^Cap(Inh|Prm|Eff|Bnd|Amb):\s*(\w+)", statuses, re.MULTILINE)
+    assert held
+    assert {int(mask, 16) for _, mask in held} == {0}
+    assert set(re.findall(r"^NoNewPrivs:\s*(\d)", statuses, re.MULTILINE)) == {"1"}
+    assert "0" not in re.findall(r"^Uid:\s*(\d+)", statuses, re.MULTILINE)
+
+
+def test_ports_are_published_on_loopback_alone(service):
+    _, run = service
+    published = {}
+    for part in MADE:
+        told = docker("inspect", "--format", "{{json .NetworkSettings.Ports}}", *ids(run, part))
+        bound = [one for row in told.splitlines() for one in json.loads(row).values() if one]
+        published[part] = {place["HostIp"] for places in bound for place in places}
+    assert published == {"gateway": {"127.0.0.1"}, **{stage: set() for stage in STAGES}}
+
+
+def test_a_port_is_published_elsewhere_where_that_is_said(service):
+    _, run = service
+    told = run("--profile", "two", "config", ADDRESS="0.0.0.0")
+    assert told.count("0.0.0.0") >= 2
+    assert "127.0.0.1" not in told.replace("http://127.0.0.1", "")

@@ -110,6 +110,7 @@ FILE = """
 timeout = "{timeout}"
 capacity = 20000
 drain_grace = "10s"
+insecure = true
 
 [stages.first]
 worker = "service:First"

@@ -203,9 +203,11 @@ def test_keys_are_changed_while_it_serves(tmp_path, unharmed):
         made.stop()
 
 
-def test_another_machine_may_not_reach_a_port_without_keys(tmp_path):
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+def test_nobody_may_reach_a_port_without_keys(tmp_path, host):
     made = Fleet(tmp_path)
     with contextlib.closing(made):
-        process = made.start("gateway", "--bind", f"tcp://0.0.0.0:{free_port()}")
+        bind = f"tcp://{host}:{free_port()}"
+        process = made.start("gateway", "--bind", bind, "--no-insecure")
         assert process.wait(20.0) == 2
         assert "run `mesh keygen`" in made.log()

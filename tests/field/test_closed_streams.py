@@ -38,6 +38,7 @@ gateways = ["tcp://127.0.0.1:{port}"]
 
 [gateway]
 bind = "tcp://127.0.0.1:{port}"
+insecure = true
 
 [stages.echo]
 worker = "service:Echo"

@@ -181,6 +181,7 @@ worker = "service:Second"
 
 [gateway]
 bind = "tcp://127.0.0.1:{bind}"
+insecure = true
 timeout = "60s"
 restart_grace = "60s"
 

@@ -28,6 +28,7 @@ name = "{name}"
 
 [gateway]
 bind = "tcp://127.0.0.1:{port}"
+insecure = true
 {more}
 
 [stages.first]

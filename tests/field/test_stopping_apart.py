@@ -31,6 +31,7 @@ FILE = """
 timeout = "30s"
 processes = 2
 bind = "tcp://127.0.0.1:{port}"
+insecure = true
 
 [stages.slow]
 worker = "service:Slow"
@@ -96,3 +97,33 @@ def test_a_signal_to_all_processes_of_each_part_in_turn_loses_nothing(parts):
             assert not processes_of(part.runs)
     assert '"error"' not in gateway.log()
     assert "Traceback" not in gateway.log()
+
+
+@pytest.mark.parametrize(
+    "command", [["gateway"], ["gateway", "--processes", "2"], ["stage", "slow"]], ids=" ".join
+)
+def test_a_part_that_was_started_with_the_interrupt_ignored_says_so(tmp_path, command):
+    (tmp_path / "service.py").write_text(SERVICE)
+    file = FILE.format(port=free_ports(2)).replace("processes = 2", "processes = 1")
+    (tmp_path / "mesh.toml").write_text(file)
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            ["env", "--ignore-signal=INT", MESH, *command],
+            cwd=tmp_path,
+            env=environment(free_port()),
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        site = Site(0, 0, tmp_path, process, "")
+        wanted = "Ctrl-C (SIGINT) is ignored, as whoever started this wanted; stop it: kill {}"
+        site.until(lambda: wanted.format(process.pid) in site.log(), "it does not say so")
+        assert site.log().count("Ctrl-C") == 1
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.terminate()
+        assert process.wait(PATIENCE) == 0, site.log()
+    finally:
+        process.kill()
+        process.wait()

@@ -166,7 +166,7 @@ def test_a_full_route_tells_every_client_that_still_sends(site):
 
 
 def test_a_stage_that_is_gone_is_named_to_every_client_that_still_sends(site):
-    site.describe(f'bind = "tcp://127.0.0.1:{free_port()}"')
+    site.describe(f'bind = "tcp://127.0.0.1:{free_port()}"\ninsecure = true')
     with site.running("gateway") as gateway:
         until(lambda: is_open(site), gateway, site)
         threading.Event().wait(0.2)
@@ -207,7 +207,7 @@ def test_a_port_that_somebody_has_is_named(site, which):
         if which == "http":
             site.port = taken
         else:
-            site.describe(f'bind = "tcp://127.0.0.1:{taken}"')
+            site.describe(f'bind = "tcp://127.0.0.1:{taken}"\ninsecure = true')
         with site.running("up") as service:
             assert service.wait(PATIENCE) == 3, site.log()
     assert f"127.0.0.1:{taken}" in site.log()

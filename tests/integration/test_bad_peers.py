@@ -46,6 +46,7 @@ class Echo(Worker):
 FILE = """
 [gateway]
 bind = "tcp://127.0.0.1:{port}"
+insecure = true
 timeout = "5s"
 
 [stages.echo]

@@ -23,6 +23,7 @@ class Same(Worker):
 FILE = """
 [gateway]
 bind = "tcp://127.0.0.1:{bind}"
+insecure = true
 [stages.same]
 worker = "service:Same"
 [routes]

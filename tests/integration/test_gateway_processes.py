@@ -289,7 +289,8 @@ def parts(folder, *commands):
     """A service whose parts are started one by one, and its processes."""
     port, first, log = free_port(), free_ports(2), folder / "log"
     (folder / "service.py").write_text(SERVICE)
-    (folder / "mesh.toml").write_text(described(1, f'bind = "tcp://127.0.0.1:{first}"'))
+    bind = f'bind = "tcp://127.0.0.1:{first}"\ninsecure = true'
+    (folder / "mesh.toml").write_text(described(1, bind))
     runs = tempfile.mkdtemp(prefix="r")
     variables = environment(port) | {"XDG_RUNTIME_DIR": runs, "MESH_GATEWAY_PROCESSES": "2"}
     with log.open("wb") as out:

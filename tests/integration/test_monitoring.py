@@ -161,14 +161,18 @@ def composed(*files):
     return pytest.skip("no container engine: neither `docker compose` nor `docker-compose` works")
 
 
+CONFINED = ("read_only: true", "cap_drop:", "no-new-privileges:true", "tmpfs:")
+
+
 def test_compose_pins_replicas_to_gpus():
     text = composed("docker-compose.yml", "docker-compose.gpu.yml")
     devices = re.findall(r"device_ids:\s*- '?\"?(\d)", text)
     assert sorted(devices) == ["0", "0", "1"]
     # What one file gives each of its services the other repeats for its own.
     ours = text.count("image: meshline-ocr")
-    for common in ("init: true", "mem_limit:", "stop_grace_period:", "/keys"):
+    for common in ("init: true", "mem_limit:", "stop_grace_period:", *CONFINED):
         assert text.count(common) >= ours, common
+    assert len(re.findall(r"/keys\b(?!-)", text)) >= ours - 1  # all but the maker of the keys
 
 
 def test_compose_adds_what_watches():

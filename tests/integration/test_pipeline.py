@@ -102,6 +102,7 @@ FILE = """
 [gateway]
 http = "127.0.0.1:{port}"
 bind = "{bind}"
+insecure = true
 timeout = "3s"
 max_body = "64MiB"
 

@@ -188,7 +188,7 @@ def asking(site: Site, value: str) -> Iterator[Future[Response]]:
 
 
 def test_the_parts_as_processes_of_their_own_over_tcp(site: Site) -> None:
-    site.describe(f'bind = "{site.bind}"')
+    site.describe(f'bind = "{site.bind}"\ninsecure = true')
     stages = [site.start(MESH, "stage", name) for name in ("double", "wrap")]
     gateway = site.start(MESH, "gateway")
     with site.client() as client:
@@ -258,7 +258,7 @@ def test_a_killed_parent_leaves_nothing_behind(
 
 
 def test_a_killed_supervisor_of_one_stage_leaves_nothing_behind(site: Site) -> None:
-    site.describe(f'bind = "{site.bind}"')
+    site.describe(f'bind = "{site.bind}"\ninsecure = true')
     service = site.start(MESH, "stage", "double")
     eventually(lambda: "every replica of double is ready" in site.log(), "not ready")
     service.kill()

@@ -33,7 +33,17 @@ def test_each_stage_of_the_containers_file_has_its_container() -> None:
     assert started == list(described["stages"]) == described["routes"]["/inference"]
     assert "command: mesh gateway -c compose.toml" in composed
     port = described["gateway"]["http"].rpartition(":")[2]
-    assert f'"${{PORT:-8000}}:{port}"' in composed
+    assert f'"${{ADDRESS:-127.0.0.1}}:${{PORT:-8000}}:{port}"' in composed
+
+
+def test_each_part_of_the_containers_file_has_its_keys() -> None:
+    stages = tomllib.loads((OCR / "compose.toml").read_text())["stages"]
+    composed = (ROOT / "docker-compose.yml").read_text()
+    parts = {"gateway": "gateway", **{stage: f"stage-{stage}" for stage in stages}}
+    for part, folder in parts.items():
+        assert f"- keys-{part}:/made/{folder}\n" in composed
+        assert composed.count(f"- keys-{part}:/keys:ro\n") == 1
+    assert f'ARG PARTS="{" ".join(parts.values())}"' in (ROOT / "Dockerfile").read_text()
 
 
 def test_the_containers_serve_the_same_pipeline_as_the_file_for_one_host() -> None:

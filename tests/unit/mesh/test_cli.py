@@ -110,7 +110,9 @@ def test_up(monkeypatch: pytest.MonkeyPatch, ran: Ran, folder: Path) -> None:
 
 
 def test_gateway(monkeypatch: pytest.MonkeyPatch, ran: Ran) -> None:
-    assert mesh(monkeypatch, "gateway", "--bind", "tcp://127.0.0.1:0") == 0
+    bind = ("gateway", "--bind", "tcp://127.0.0.1:0")
+    assert mesh(monkeypatch, *bind) == 2
+    assert mesh(monkeypatch, *bind, "--insecure") == 0
     assert ran.settings.gateway.bind == "tcp://127.0.0.1:0"
 
 
@@ -131,7 +133,7 @@ def test_how_many_processes_there_may_be(
 
 
 def test_stage(monkeypatch: pytest.MonkeyPatch, ran: Ran) -> None:
-    dialled = ["--gateway", "tcp://a:1", "--gateway", "tcp://b:1"]
+    dialled = ["--gateway", "tcp://a:1", "--gateway", "tcp://b:1", "--insecure"]
     assert mesh(monkeypatch, "stage", "read", "--replicas", "3", *dialled) == 0
     assert ran.settings.stages["read"].replicas == 3
     assert ran.settings.gateways == ("tcp://a:1", "tcp://b:1")
@@ -290,3 +292,31 @@ def test_a_picture_for_people() -> None:
         "  read   1",
         '  embed      2.5  {"a": 1}',
     ]
+
+
+def test_keys_for_each_part(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mesh(monkeypatch, "keygen", "new", "--apart") == 0
+    made = {str(one.relative_to(folder)) for one in folder.rglob("*.key")}
+    parts = [f"new/stage-{name}" for name in ("read", "spare")]
+    wanted = [f"{part}/{part[4:]}.key" for part in parts] + [f"{p}/supervisor.key" for p in parts]
+    assert made == {"new/gateway/gateway.key", *wanted}
+    assert set(capsys.readouterr().out.split()) >= made
+    assert mesh(monkeypatch, "keygen", "new", "--apart") == 2
+
+
+def test_keys_for_each_part_are_those_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert mesh(monkeypatch, "keygen", "new", "--apart", "--stage", "read") == 2
+    assert mesh(monkeypatch, "keygen", "new", "--apart", "-c", "none.toml") == 2
+
+
+@pytest.mark.parametrize("command", [["up"], ["gateway"], ["stage", "read"]])
+def test_debug_is_a_log_level_too(
+    monkeypatch: pytest.MonkeyPatch, ran: Ran, command: list[str]
+) -> None:
+    """As a script's flag is."""
+    assert mesh(monkeypatch, *command, "--debug", "--log-level", "error") == 0
+    assert (ran.settings.gateway.debug, ran.settings.log_level) == (True, "debug")
+    assert mesh(monkeypatch, *command, "--no-debug") == 0
+    assert (ran.settings.gateway.debug, ran.settings.log_level) == (False, "info")

@@ -80,13 +80,15 @@ def test_folders_without_a_lock_belong_to_who_made_them(base: Path) -> None:
     foreign = base / "meshline-notes"
     link = base / f"meshline-{os.getuid()}-4194999-cd"
     half = base / f".meshline-{os.getuid()}-4194999-ef"
+    open_to_all = base / f"meshline-{os.getuid()}-4194999-01"
     for path in (mine, other, elses, foreign, half):
-        path.mkdir()
+        path.mkdir(0o700)
+    open_to_all.mkdir(0o755)
     link.symlink_to(foreign)
     assert sorted(remove_stale(base)) == [half, other]
-    assert sorted(base.iterdir()) == sorted([mine, elses, foreign, link])
+    assert sorted(base.iterdir()) == sorted([mine, elses, foreign, link, open_to_all])
     link.unlink()
-    for path in (mine, elses, foreign, base):
+    for path in (mine, elses, foreign, open_to_all, base):
         path.rmdir()
 
 
@@ -146,10 +148,67 @@ def test_nowhere(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_no_socket_can_be_nothing_is_left(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path) -> None:
+    def refuse(folder: int) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr("mesh.run_folder._try_socket", refuse)
+    monkeypatch.setattr("mesh.process.private_folder.try_socket", refuse)
     with pytest.raises(StartError, match="Operation not permitted"):
         RunFolder(str(base))
+    base.rmdir()
+
+
+NOBODY = 65534
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+
+
+@only_root
+def test_another_users_runtime_folder_is_not_used_and_that_is_said(
+    base: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after `su` or `sudo -E`: the variable is still the other's."""
+    theirs = base / "theirs"
+    theirs.mkdir(0o700)
+    os.chown(theirs, NOBODY, NOBODY)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(theirs))
+    monkeypatch.setenv("TMPDIR", str(base))
+    with RunFolder() as folder:
+        assert folder.path.parent == base
+        assert list(theirs.iterdir()) == []
+    assert caplog.messages == [
+        f"XDG_RUNTIME_DIR={theirs} is not used for sockets: "
+        f"it belongs to the user {NOBODY}, not to {os.getuid()}"
+    ]
+    theirs.rmdir()
+    base.rmdir()
+
+
+def test_a_place_where_others_could_exchange_it_is_refused(base: Path) -> None:
+    base.chmod(0o777)
+    with pytest.raises(StartError, match=r"others may rename what is in it \(mode 777\)"):
+        RunFolder(str(base))
+    base.chmod(0o1777)
+    with RunFolder(str(base)):
+        pass
+    base.rmdir()
+
+
+@only_root
+def test_what_another_user_left_under_our_name_is_not_touched(base: Path) -> None:
+    planted = base / f"meshline-{os.getuid()}-4194999-ab"
+    planted.mkdir(0o700)
+    os.chown(planted, NOBODY, NOBODY)
+    assert remove_stale(base) == []
+    planted.rmdir()
+    base.rmdir()
+
+
+def test_a_link_in_the_folder_is_not_written_through(base: Path) -> None:
+    victim = base / "victim"
+    victim.write_text("kept")
+    with RunFolder(str(base)) as folder:
+        (folder.path / "gateway.json").symlink_to(victim)
+        with pytest.raises(OSError, match="symbolic links"):
+            folder.write("gateway.json", "{}")
+    assert victim.read_text() == "kept"
+    victim.unlink()
     base.rmdir()

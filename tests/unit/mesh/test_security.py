@@ -159,3 +159,49 @@ def test_wrong_keys_are_logged_ten_times_a_minute_and_counted(
     finally:
         check.close()
         sockets.term()
+
+
+@pytest.mark.parametrize("name", ["", "allowed.toml"])
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777])
+def test_a_list_that_others_can_change_is_refused_with_the_remedy(
+    folder: Path, name: str, mode: int
+) -> None:
+    (folder / name).chmod(mode)
+    with pytest.raises(SettingsError) as refused:
+        Keys(str(folder), (), "gateway")
+    assert str(refused.value) == (
+        f"others can change {folder / name} (mode {mode:o}): run `chmod go-w {folder / name}`"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+@pytest.mark.parametrize("name", ["", "allowed.toml", "gateway.key"])
+def test_files_of_another_user_are_refused_with_the_remedy(folder: Path, name: str) -> None:
+    os.chown(folder / name, 65534, 65534)
+    with pytest.raises(SettingsError) as refused:
+        Keys(str(folder), (), "gateway")
+    assert str(refused.value) == (
+        f"{folder / name} belongs to the user 65534, who can change it: "
+        f"run `chown {os.getuid()} {folder / name}`"
+    )
+
+
+def test_a_folder_in_which_others_can_only_add_is_possible(folder: Path) -> None:
+    """Such are those that Kubernetes mounts."""
+    folder.chmod(0o1777)
+    Keys(str(folder), (), "gateway")
+
+
+def test_a_list_that_others_come_to_be_able_to_change_is_not_read_again(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = Keys(str(folder), (), "gateway")
+    path = folder / "allowed.toml"
+    path.write_text(path.read_text() + f'\n[[allowed]]\nrole = "client"\npublic = "{"n" * 40}"\n')
+    os.utime(path, ns=(1, 1))
+    path.chmod(0o666)
+    assert "n" * 40 not in keys.allowance
+    assert "the former list of keys stays in force: others can change" in caplog.text
+    caplog.clear()
+    path.chmod(0o644)
+    assert "n" * 40 in keys.allowance

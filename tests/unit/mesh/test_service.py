@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,17 @@ import pytest
 
 from mesh import service
 from mesh.child import Command
+from mesh.errors import StartError
 from mesh.front import Front
 from mesh.process.worker_source import WorkerSource
 from mesh.process_settings import GatewayProcess, ReplicaProcess
-from mesh.service import Service, become_gateway, dialled_at, gateway_process
+from mesh.service import Service, _placed, become_gateway, dialled_at, gateway_process
 from mesh.settings import (
     GatewaySettings,
     MeshSettings,
     StageSettings,
 )
+from mesh.supervision import meeting
 from mesh.supervision.events import (
     GATEWAY,
     Slot,
@@ -109,7 +112,9 @@ def test_several_gateways_each_have_an_address() -> None:
 
 
 def test_ports_that_are_given_count_on() -> None:
-    settings = described(gateway=GatewaySettings(bind="tcp://127.0.0.1:7100", processes=3))
+    settings = described(
+        gateway=GatewaySettings(bind="tcp://127.0.0.1:7100", processes=3, insecure=True)
+    )
     made = Service(settings, SOURCES, FOLDER)
     third = gateway(made.command(Slot("", 3)))
     assert third.bind == "tcp://127.0.0.1:7102"
@@ -122,7 +127,9 @@ def test_ports_that_are_given_count_on() -> None:
 
 def test_replicas_are_told_each_free_port_that_a_gateway_has_found() -> None:
     told = Reporter()
-    settings = described(gateway=GatewaySettings(bind="tcp://127.0.0.1:0", processes=2))
+    settings = described(
+        gateway=GatewaySettings(bind="tcp://127.0.0.1:0", processes=2, insecure=True)
+    )
     made = Service(settings, SOURCES, FOLDER, reporter=told)  # type: ignore[arg-type]
     assert made.plan().gateway_first
     made.heard(SIBLING, {"event": "bound", "bind": "tcp://127.0.0.1:42"})
@@ -134,12 +141,42 @@ def test_replicas_are_told_each_free_port_that_a_gateway_has_found() -> None:
 
 
 def test_gateways_alone_listen_where_stages_elsewhere_look() -> None:
-    settings = described(gateway=GatewaySettings(processes=2))
+    settings = described(gateway=GatewaySettings(bind="ipc:///run/y", processes=2))
     made = Service(settings, {}, FOLDER)
     assert list(made.plan().slots) == [GATEWAY, SIBLING]
     handed = [gateway(made.command(slot)) for slot in (GATEWAY, SIBLING)]
     assert tuple(one.bind for one in handed) == settings.dialled()
     assert not any(one.open_when_ready for one in handed)
+
+
+NEAR = GatewaySettings(bind="tcp://127.0.0.1:7000", insecure=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "stages", "with_gateway"),
+    [
+        ({}, SOURCES, True),  # all of it is here, and meets in the run folder
+        ({"gateway": NEAR}, {}, True),
+        ({"gateway": NEAR}, SOURCES, False),
+        ({"gateways": ("ipc:///run/y",)}, SOURCES, False),
+    ],
+)
+def test_those_who_know_an_address_need_no_place_to_meet(
+    changes: dict[str, Any], stages: dict[str, WorkerSource], with_gateway: bool
+) -> None:
+    settings = described(**changes)
+    with ExitStack() as held:
+        assert _placed(settings, stages, with_gateway, held) is settings
+
+
+def test_gateways_and_stages_that_are_apart_meet() -> None:
+    settings = described(name="apart", gateways=())
+    with ExitStack() as held:
+        gateways = _placed(settings, {}, True, held)
+        stages = _placed(settings, SOURCES, False, held)
+    assert gateways == stages
+    assert stages.dialled() == (meeting.where("apart", 8000),)
+    assert stages.revision == settings.revision
 
 
 def test_gateways_inherit_the_port_and_replicas_do_not() -> None:
@@ -184,8 +221,11 @@ def test_one_stage_alone_dials_the_gateways_it_is_told() -> None:
 @pytest.mark.parametrize(
     ("feed", "gateways", "fed"),
     [
-        ("", (), "tcp://127.0.0.1:0"),
+        ("", (), ""),
+        ("", ("ipc:///run/gateway.sock",), "ipc:///run/x/feed-1.sock"),
+        ("", ("tcp://127.0.0.1:7000",), "tcp://127.0.0.1:0"),
         ("", ("tcp://10.0.0.1:7000",), ""),
+        ("", ("file:///gateways",), ""),
         ("tcp://127.0.0.1:7100", (), "tcp://127.0.0.1:7102"),
         ("tcp://[::1]:7100", (), "tcp://[::1]:7102"),
         ("tcp://127.0.0.1:0", ("tcp://10.0.0.1:7000",), "tcp://127.0.0.1:0"),
@@ -194,14 +234,20 @@ def test_one_stage_alone_dials_the_gateways_it_is_told() -> None:
 )
 def test_where_a_stage_alone_feeds_the_next(feed: str, gateways: tuple[str, ...], fed: str) -> None:
     read = replace(READ, feed=feed, replicas=3)
-    settings = described(stages={"read": read, "embed": EMBED}, gateways=gateways)
+    settings = described(
+        stages={"read": read, "embed": EMBED},
+        gateways=gateways,
+        gateway=GatewaySettings(insecure=True),
+    )
     made = Service(settings, {"read": SOURCES["read"]}, FOLDER, with_gateway=False)
     assert replica(made.command(Slot("read", 3))).feed == fed
 
 
 def test_replicas_advertise_ports_of_their_own_like_their_feeds() -> None:
     read = replace(READ, feed="tcp://127.0.0.1:7100", advertise="tcp://here:8100", replicas=2)
-    made = Service(described(stages={"read": read, "embed": EMBED}), SOURCES, FOLDER)
+    insecure = GatewaySettings(insecure=True)
+    settings = described(stages={"read": read, "embed": EMBED}, gateway=insecure)
+    made = Service(settings, SOURCES, FOLDER)
     handed = [replica(made.command(Slot("read", number))) for number in (1, 2)]
     assert [one.advertise for one in handed] == ["tcp://here:8100", "tcp://here:8101"]
     assert replica(made.command(Slot("embed", 1))).advertise == ""
@@ -237,12 +283,15 @@ def test_becoming_a_gateway_leaves_no_file_behind(monkeypatch: pytest.MonkeyPatc
         descriptor = int(Path(file).name)
         assert os.get_inheritable(descriptor)
         os.close(descriptor)
+        with pytest.raises(StartError, match="is running here"), meeting.held("becoming", 8000):
+            pass
         raise Replaced
 
     monkeypatch.setattr(service.os, "execv", execv)  # type: ignore[attr-defined]
     with pytest.raises(Replaced):
-        become_gateway(described())
-    assert seen == [gateway_process(described(), "tcp://127.0.0.1:7000")]
+        become_gateway(described(name="becoming"))
+    bind = meeting.where("becoming", 8000)
+    assert seen == [gateway_process(described(name="becoming"), bind)]
     assert not seen[0].open_when_ready
 
 
@@ -293,7 +342,7 @@ def test_the_reporter_is_told_that_a_gateway_refuses_a_replica() -> None:
 
 def test_the_reporter_of_replicas_alone_dials_where_they_do() -> None:
     told = Reporter()
-    settings = described(gateways=("tcp://g:7000",))
+    settings = described(gateways=("tcp://g:7000",), gateway=GatewaySettings(insecure=True))
     made = Service(settings, SOURCES, FOLDER, with_gateway=False, reporter=told)  # type: ignore[arg-type]
     made.command(Slot("embed", 1))
     assert told.dialled == [(("tcp://g:7000",), False)]

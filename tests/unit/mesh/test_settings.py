@@ -9,7 +9,6 @@ import pytest
 
 from mesh.errors import SettingsError
 from mesh.settings import (
-    DEFAULT_BIND,
     DEFAULT_TIMEOUT,
     PAGES,
     Fault,
@@ -119,17 +118,17 @@ def test_timeouts_that_contradict_each_other_are_a_warning() -> None:
 
 
 def test_where_gateways_are_found() -> None:
-    near = GatewaySettings(bind="tcp://127.0.0.1:9")
-    assert described().dialled() == (DEFAULT_BIND,)
+    near = GatewaySettings(bind="tcp://127.0.0.1:9", insecure=True)
+    assert described().dialled() == ()
     assert described(gateway=near).dialled() == ("tcp://127.0.0.1:9",)
     assert described(gateway=near, gateways=("tcp://g:1",)).dialled() == ("tcp://g:1",)
 
 
 def test_where_all_processes_of_the_gateways_are_found() -> None:
-    three = GatewaySettings(processes=3)
-    own = ("tcp://127.0.0.1:7000", "tcp://127.0.0.1:7001", "tcp://127.0.0.1:7002")
+    three = GatewaySettings(bind="ipc:///run/x", processes=3)
+    own = ("ipc:///run/x", "ipc:///run/x-2", "ipc:///run/x-3")
     assert described(gateway=three).dialled() == own
-    two = GatewaySettings(processes=2)
+    two = GatewaySettings(processes=2, insecure=True)
     named = ("tcp://g:1", "tcp://h:5", "file:///g")
     every = ("tcp://g:1", "tcp://g:2", "tcp://h:5", "tcp://h:6", "file:///g")
     assert described(gateway=two, gateways=named).dialled() == every
@@ -143,11 +142,14 @@ def test_how_many_processes_there_are_is_no_part_of_the_revision() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"gateway": GatewaySettings(bind="tcp://127.0.0.1:65535", processes=2)}, "[gateway] bind"),
+        (
+            {"gateway": GatewaySettings(bind="tcp://127.0.0.1:65535", processes=2, insecure=True)},
+            "[gateway] bind",
+        ),
         (
             {
                 "gateways": ("tcp://g:7000", "tcp://h:65534"),
-                "gateway": GatewaySettings(processes=3),
+                "gateway": GatewaySettings(processes=3, insecure=True),
             },
             "gateways: tcp://h:65534 leaves no ports for processes = 3",
         ),
@@ -185,6 +187,16 @@ def test_every_process_must_have_a_port(settings: dict[str, Any], said: str) -> 
             {"gateway": GatewaySettings(bind="tcp://*:7000")},
             ("gateway", "bind"),
             "insecure = true",
+        ),
+        (
+            {"gateway": GatewaySettings(bind="tcp://[::1]:7000")},
+            ("gateway", "bind"),
+            "open to every user of this machine",
+        ),
+        (
+            {"gateways": ("ipc:///run/x", "tcp://127.0.0.1:7000")},
+            ("", "gateways"),
+            "whoever answers at tcp://127.0.0.1:7000",
         ),
         (
             {"stages": {"x": replace(READ, name="x", feed="tcp://10.0.0.1:0")}, "routes": {}},

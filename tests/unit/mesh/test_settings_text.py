@@ -17,7 +17,7 @@ gateways = ["tcp://g:7000"]
 [gateway]  # the door
 http = "127.0.0.1:9000"
 timeout = "500ms"
-
+insecure = true
 [stages.read]
 worker = "service:Read"
 
@@ -157,6 +157,7 @@ def test_mistakes_elsewhere_name_the_variable_or_flag() -> None:
     with pytest.raises(SettingsError, match="MESH_GATEWAY_CAPACITY: must be a whole number"):
         drafted(WHOLE).add_environment({"MESH_GATEWAY_CAPACITY": "many"})
     draft = drafted(WHOLE)
+    draft.add_text("gateway", "insecure", "false", "--no-insecure")
     draft.add_text("gateway", "bind", "tcp://*:1", "--bind")
     with pytest.raises(SettingsError, match=r"^--bind: \[gateway\] bind: tcp://\*:1 can be"):
         draft.build()

@@ -63,7 +63,9 @@ def test_nothing_that_is_ready_makes_an_empty_table() -> None:
 
 
 def test_it_takes_no_address_of_a_service_that_runs() -> None:
-    gateway = GatewaySettings(http="[::1]:8000", bind="tcp://127.0.0.1:7000", processes=2)
+    gateway = GatewaySettings(
+        http="[::1]:8000", bind="tcp://127.0.0.1:7000", processes=2, insecure=True
+    )
     stage = StageSettings("a", worker="m:C", feed="tcp://127.0.0.1:7100", advertise="tcp://h:7100")
     made = apart(
         MeshSettings(

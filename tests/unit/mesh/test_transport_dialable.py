@@ -1,9 +1,15 @@
 """Which of the addresses that peers name are dialled."""
 
+import os
+import stat
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
+from mesh.errors import StartError
+from mesh.sockets import ZmqNetwork
+from mesh.supervision.diagnosis import why
 from mesh.transport.dialable import is_dialable
 
 
@@ -21,3 +27,29 @@ def test_an_ipc_path_is_dialled_where_nobody_else_can_put_a_socket(
 )
 def test_what_is_no_address_of_a_feed(address: str) -> None:
     assert not is_dialable(address)
+
+
+def test_a_socket_is_for_this_user_alone_whatever_the_umask(tmp_path: Path) -> None:
+    network, before = ZmqNetwork(monotonic), os.umask(0)
+    try:
+        network.listen(f"ipc://{tmp_path}/g.sock")
+        mode = (tmp_path / "g.sock").stat().st_mode
+    finally:
+        assert os.umask(before) == 0
+        network.close()
+    assert stat.S_IMODE(mode) & 0o077 == 0
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o1777])
+def test_no_socket_where_others_can_put_theirs(tmp_path: Path, mode: int) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(mode)
+    network = ZmqNetwork(monotonic)
+    with pytest.raises(StartError, match=r"other users can put sockets of theirs into .*mode 700"):
+        network.listen(f"ipc://{shared}/g.sock")
+    network.dial(1, f"ipc://{shared}/g.sock")  # it is a gateway's: nobody has said otherwise
+    assert network._dialled == {}
+    network.close()
+    assert why(f"ipc://{shared}/g.sock", {}, False).startswith("other users can put")
+    assert list(shared.iterdir()) == []

@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from mesh.errors import StartError
+from mesh.errors import SettingsError, StartError
 from mesh.lifeline import Lifeline
 from mesh.process.worker_source import WorkerSource
 from mesh.process_settings import ReplicaProcess
 from mesh.settings import StageSettings
 from mesh.sockets import ZmqNetwork
+from mesh.transport.key_folders import generate_apart
 from mesh.worker import Worker
 from stage import server
-from stage.server import _feed, placed
+from stage.server import _feed, _keys, placed
 
 STAGE = StageSettings("read", worker="m:Read", start_timeout=1e6)  # the tests may take long
 
@@ -37,6 +40,14 @@ def process(feed: str, advertise: str = "") -> ReplicaProcess:
 
 def test_nobody_dials_a_replica_without_a_feed(network: ZmqNetwork) -> None:
     assert _feed(process(""), network) == ""
+
+
+def test_only_a_replica_with_a_feed_needs_the_key_of_feeds(tmp_path: Path) -> None:
+    generate_apart(tmp_path, {"read": False})
+    alone = replace(process(""), keys=str(tmp_path / "stage-read"))
+    assert _keys(alone) is not None
+    with pytest.raises(SettingsError, match=r"cannot read .*feed\.key"):
+        _keys(replace(alone, feed="tcp://127.0.0.1:0"))
 
 
 def test_without_more_it_is_where_it_listens(network: ZmqNetwork) -> None:

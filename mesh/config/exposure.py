@@ -1,0 +1,56 @@
+"""Who could come in at a mesh address, or answer there, where no keys are. Pure.
+
+Over tcp nothing but keys tells the processes of a service from others: whoever reaches a port may
+say that he is a replica and be given requests, and whoever holds a gateway's address is believed.
+That is so at the loopback address, too, which all users of a machine share. Only a socket in a
+folder of one user is for that user's processes alone.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mesh.schema import is_loopback, split_tcp
+
+_KEYS: Final = "run `mesh keygen` and name its folder as keys in [gateway]"
+_MEET: Final = (
+    "leave it out, so that the parts of a service on this machine meet at a socket that is for "
+    "this user alone"
+)
+
+
+def of_listener(address: str) -> str:
+    """Why nobody should listen there without keys, and what to do; "" if there is no reason.
+
+    Example:
+        >>> of_listener("ipc:///run/mine/gateway.sock")
+        ''
+        >>> of_listener("tcp://127.0.0.1:7000").partition(";")[0]
+        'tcp://127.0.0.1:7000 is open to every user of this machine, and nothing authenticates them'
+    """
+    if not address.startswith("tcp://"):
+        return ""
+    if is_loopback(split_tcp(address)[0]):
+        text = f"{address} is open to every user of this machine, and nothing authenticates them"
+        return f"{text}; {_MEET}, {_KEYS}, or {_insecure('every user of this machine')}"
+    text = f"{address} can be reached from other machines, and nothing authenticates them"
+    return f"{text}; {_KEYS}, or {_insecure('that network')}"
+
+
+def of_dialler(address: str) -> str:
+    """Why nobody should dial there without keys, and what to do; "" if there is no reason.
+
+    Example:
+        >>> of_dialler("file:///etc/mesh/gateways").partition(";")[0]
+        'whoever answers at file:///etc/mesh/gateways is taken for a gateway without proof'
+    """
+    if address.startswith("ipc://"):
+        return ""
+    text = f"whoever answers at {address} is taken for a gateway without proof"
+    near = address.startswith("tcp://") and is_loopback(split_tcp(address)[0])
+    trusted = _insecure("every user of this machine" if near else "that network")
+    return f"{text}; {_MEET + ', ' if near else ''}{_KEYS}, or {trusted}"
+
+
+def _insecure(trusted: str) -> str:
+    return f"set insecure = true in [gateway] if {trusted} is trusted"

@@ -1,0 +1,164 @@
+"""Where a gateway and the stages of one user meet on this host, when nobody names an address.
+
+A port of the loopback address is open to every user of the machine; a socket in a folder that only
+one user can enter is not. So both sides look for the same folder: the first of `places` where it
+can be had, named after the user, the mesh and its HTTP port, which tell the services of one host
+apart. Variables come last, as one that differs between two shells would keep the two apart. The
+gateway locks the folder, as ZeroMQ would take the socket of a second one over without a word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic, time  # noqa: TID251 - files know no other clock
+from typing import Final
+
+from mesh.errors import StartError
+from mesh.process import private_folder
+from mesh.run_folder import nowhere, tell_distrust, too_deep
+
+_SOCKET: Final = "gateway.sock"
+_LONGEST_PATH: Final = 104  # bytes; a unix socket's may have 107, and the 64th process adds 3
+# How long somebody may take who found the folder unused, and removes it just now.
+_REMOVAL_S: Final = 0.5
+_RETRY_S: Final = 0.01
+_TRIES: Final = 20
+_UNUSED_S: Final = 60.0  # a folder that was made just now has a reason
+
+
+def places() -> list[str]:
+    """Where the folder may be, the best place first."""
+    return ["/tmp", "/var/tmp", "/run", "/dev/shm", *filter(None, [os.environ.get("TMPDIR")])]
+
+
+def where(mesh: str, port: int) -> str:
+    """The address at which a service's gateway is dialled on this host.
+
+    Args:
+        mesh: its name.
+        port: of HTTP, as it was configured.
+
+    Raises:
+        StartError: there is no place for a private folder.
+
+    Example:
+        >>> where("doctest", 8000).endswith("-doctest-8000/gateway.sock")
+        True
+    """
+    path, folder = _entered(mesh, port)
+    os.close(folder)
+    return f"ipc://{path / _SOCKET}"
+
+
+@contextlib.contextmanager
+def held(mesh: str, port: int) -> Iterator[tuple[str, int]]:
+    """Take the place of a service's gateway, for the time of the ``with`` block.
+
+    Args:
+        mesh: its name.
+        port: of HTTP, as it was configured.
+
+    Returns:
+        The address to listen at, and the descriptor of the lock.
+
+    Raises:
+        StartError: another gateway has it, or there is no place for a private folder.
+    """
+    path, lock = _locked(mesh, port)
+    try:
+        yield f"ipc://{path / _SOCKET}", lock
+    finally:
+        with contextlib.suppress(OSError), private_folder.opened(str(path.parent)) as above:
+            private_folder.remove(above, path.name)
+        os.close(lock)
+
+
+def _locked(mesh: str, port: int) -> tuple[Path, int]:
+    end = monotonic() + _REMOVAL_S
+    while True:
+        path, folder = _entered(mesh, port)
+        try:
+            lock = private_folder.take_lock(folder)
+            if private_folder.is_at(folder, path):
+                return path, lock
+            os.close(lock)  # it was just removed, as nobody was in it
+        except FileNotFoundError:
+            pass  # likewise
+        except BlockingIOError:
+            if monotonic() > end:
+                raise _taken(mesh, port) from None
+        finally:
+            os.close(folder)
+        threading.Event().wait(_RETRY_S)
+
+
+def _taken(mesh: str, port: int) -> StartError:
+    return StartError(
+        f"a gateway of the mesh {mesh!r} with the HTTP port {port} is running here; stop it, or "
+        "give this one another name (`name`), HTTP port, or address (`bind`)"
+    )
+
+
+def _entered(mesh: str, port: int) -> tuple[Path, int]:
+    """The folder, made if need be, where it can be had first; and its descriptor."""
+    name, tried = f"meshline-{os.getuid()}-{mesh}-{port}", []
+    for place in places():
+        path, shown = Path(place).absolute() / name, place
+        try:
+            if len(os.fsencode(path / _SOCKET)) > _LONGEST_PATH:
+                raise too_deep()
+            with private_folder.opened(place) as above:
+                shown = str(path)
+                _sweep(above, name)
+                return path, _made(above, name)
+        except OSError as error:
+            tell_distrust(shown, error)
+            tried.append(f"{place} ({error.strerror})")
+    raise nowhere(tried)
+
+
+def _made(above: int, name: str) -> int:
+    """Make and enter it; somebody who found it unused may remove it at any moment."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(FileExistsError):
+            private_folder.make(above, name)
+        with contextlib.suppress(FileNotFoundError):
+            return _sound(private_folder.enter(above, name))
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+def _sound(folder: int) -> int:
+    """The descriptor again, where sockets can be in that folder."""
+    try:
+        private_folder.try_socket(folder)
+    except OSError:
+        os.close(folder)
+        raise
+    return folder
+
+
+def _sweep(above: int, name: str) -> None:
+    """Remove what other services of this user have left behind."""
+    mine = re.compile(rf"meshline-{os.getuid()}-[A-Za-z][\w-]*-\d+", re.ASCII)
+    for other in os.listdir(above):
+        if other != name and mine.fullmatch(other):
+            with contextlib.suppress(OSError):
+                _remove_unused(above, other)
+
+
+def _remove_unused(above: int, name: str) -> None:
+    """Remove it if nobody has its lock; whoever wants to have it meanwhile tries again."""
+    folder = private_folder.enter(above, name)
+    try:
+        if time() - os.fstat(folder).st_mtime > _UNUSED_S:
+            lock = private_folder.take_lock(folder)
+            private_folder.remove(above, name)
+            os.close(lock)
+    finally:
+        os.close(folder)
