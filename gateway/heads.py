@@ -25,6 +25,13 @@ PRIORITY: Final = 10
 CODING: Final = 11
 WANTED: Final = 12
 UNREAD: Final = 13  # a coding of the body where none is spoken
+# What only browsers say; who may send what by them is decided in gateway/web/browser_policy.py.
+ORIGIN: Final = 20
+SITE: Final = 21
+MODE: Final = 22
+DESTINATION: Final = 23
+ASKED_METHOD: Final = 24  # of a preflight
+ASKED_HEADERS: Final = 25
 
 _KINDS: Final = {
     b"host": HOST,
@@ -38,6 +45,12 @@ _KINDS: Final = {
     b"x-request-timeout": TIMEOUT,
     b"x-priority": PRIORITY,
     b"content-encoding": UNREAD,
+    b"origin": ORIGIN,
+    b"sec-fetch-site": SITE,
+    b"sec-fetch-mode": MODE,
+    b"sec-fetch-dest": DESTINATION,
+    b"access-control-request-method": ASKED_METHOD,
+    b"access-control-request-headers": ASKED_HEADERS,
 }
 _KINDS_CODED: Final = _KINDS | {b"content-encoding": CODING, b"accept-encoding": WANTED}
 _HOP_BY_HOP: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
@@ -68,6 +81,8 @@ class Plan(NamedTuple):
         upgrades: there is an Upgrade line.
         framing: (kind, index) of the lines that say how the body comes, Content-Length excepted.
         told: (kind, index) of the lines that say something of the request.
+        browser: (kind, index) of the lines by which a browser says whose page sent the request;
+            empty where it does not say that.
     """
 
     names: list[bytes]
@@ -79,6 +94,7 @@ class Plan(NamedTuple):
     upgrades: bool
     framing: tuple[tuple[int, int], ...]
     told: tuple[tuple[int, int], ...]
+    browser: tuple[tuple[int, int], ...] = ()
 
 
 def plan_for(names: list[bytes], coded: bool = False) -> Plan:
@@ -100,9 +116,11 @@ def plan_for(names: list[bytes], coded: bool = False) -> Plan:
     host = kinds.index(HOST) if hosts else -1
     odd = hosts != 1 or CONNECTION in kinds or UPGRADE in kinds
     framing = tuple([(kind, i) for i, kind in enumerate(kinds) if kind in (ENCODING, EXPECT)])
-    told = tuple([(kind, i) for i, kind in enumerate(kinds) if kind >= REQUEST_ID])
-    plain = length >= 0 and not (odd or framing or told)
-    return Plan(names, plain, odd, length, host, hosts, UPGRADE in kinds, framing, told)
+    told = tuple([(kind, i) for i, kind in enumerate(kinds) if REQUEST_ID <= kind < ORIGIN])
+    says_whose = ORIGIN in kinds or SITE in kinds
+    browser = tuple([(kind, i) for i, kind in enumerate(kinds) if kind >= ORIGIN and says_whose])
+    plain = length >= 0 and not (odd or framing or told or browser)
+    return Plan(names, plain, odd, length, host, hosts, UPGRADE in kinds, framing, told, browser)
 
 
 class Head(NamedTuple):

@@ -14,6 +14,7 @@ from gateway.acceptor import Acceptor
 from gateway.doorway import Doorway
 from gateway.exchange import Inference, Limits
 from gateway.shared import Access, Shared
+from gateway.web.browser_policy import ANYBODY, BrowserPolicy, Reach
 from mesh.crowd import Seat
 from mesh.log import get_logger
 from mesh.process.limits import raise_descriptor_limit
@@ -37,6 +38,7 @@ class HttpServer:
         coded: whether clients may compress, which `inference` must then be able to undo.
         access: writes the access log, if there is one.
         refused: called with code, message and id of each request that the wire itself refused.
+        browsers: which of their requests are served; it is told where the server listens.
 
     Example:
         ```python
@@ -48,7 +50,7 @@ class HttpServer:
         ```
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that clients are met with
         self,
         inference: Inference,
         application: HTTPServerConnectionDelegate,
@@ -57,6 +59,7 @@ class HttpServer:
         coded: bool = False,
         access: Access | None = None,
         refused: Callable[[str, str, bytes], None] | None = None,
+        browsers: BrowserPolicy = ANYBODY,
     ) -> None:
         """Only assigns; `start` acts."""
         self._shared = Shared(
@@ -68,6 +71,7 @@ class HttpServer:
             access=access,
             refused=refused,
             parted=self._parted,
+            browsers=browsers,
         )
         self._closed: Callable[[], None] = lambda: None
         self._acceptor = Acceptor(lambda: Doorway(self._shared), lambda: len(self._shared.guests))
@@ -78,6 +82,11 @@ class HttpServer:
     def connections(self) -> int:
         """How many client connections are open."""
         return len(self._shared.guests)
+
+    @property
+    def is_near(self) -> bool:
+        """Whether only this machine reaches it."""
+        return self._shared.browsers.reach is not Reach.NETWORK
 
     @property
     def is_open(self) -> bool:
@@ -92,7 +101,7 @@ class HttpServer:
         """
         self._fit()
         address = await self._acceptor.listen(host, port)
-        self._schedule(asyncio.get_running_loop())
+        self._begin()
         return address
 
     def take(
@@ -114,8 +123,13 @@ class HttpServer:
         self._fit()
         self._closed = closed
         address = self._acceptor.take(sockets, seat)
-        self._schedule(asyncio.get_running_loop())
+        self._begin()
         return address
+
+    def _begin(self) -> None:
+        """Nobody has been read yet, so that all meet the policy of these addresses."""
+        self._shared.browsers = self._shared.browsers.listening_at(self._acceptor.addresses)
+        self._schedule(asyncio.get_running_loop())
 
     def _fit(self) -> None:
         self._shared.limits = fitted(self._shared.limits, raise_descriptor_limit())

@@ -11,6 +11,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 
 from gateway import answers
 from gateway.exchange import Inference, Limits, Turn
+from gateway.web.browser_policy import ANYBODY, BrowserPolicy
 
 # Heads remembered at most, and bytes of each: 2 MB in all.
 _MOST: Final = 1024
@@ -79,13 +80,14 @@ class Shared:
         access: called with every request that was answered or lost, its client's address and the
             status if it is not the answer's, if there is an access log.
         refused: called with code, message and id of each request that the wire itself refused.
+        browsers: which requests of browsers are served.
         parted: called when a connection has gone.
         guests: the connections that are open.
         leaving: the server stops: whoever connects now is answered once.
         numbers: counts those ids.
         known: heads of plain inference requests that were parsed once, to target and length of
             the body.
-        host: the last Host that was found to be one: clients repeat it.
+        host: the last Host that was found to be one of ours: clients repeat it.
         small: bytes that a body may have without being worth a look before it comes.
         room: for the bodies of pages' requests.
     """
@@ -98,6 +100,7 @@ class Shared:
     access: Access | None = None
     refused: Callable[[str, str, bytes], None] | None = None
     parted: Callable[[], None] | None = None
+    browsers: BrowserPolicy = ANYBODY
     guests: set[Guest] = field(default_factory=set)
     leaving: bool = False
     numbers: count[int] = field(default_factory=count)

@@ -11,9 +11,11 @@ from typing import Any
 
 import click
 
+from mesh.addresses import bracketed
 from mesh.cli.options import config
 from mesh.client import Client
 from mesh.errors import SettingsError
+from mesh.schema import split_http
 from mesh.settings_file import DEFAULT_FILE, load_settings
 
 _ANYWHERE = ("0.0.0.0", "::", "*")
@@ -30,7 +32,7 @@ url_option = click.option(
 @click.option("--json", "plain", is_flag=True, help="print what the gateway said, as JSON")
 def status(config: str, url: str, plain: bool) -> None:
     """Show the routes, stages and replicas that a gateway sees."""
-    with Client(_url(url, config), timeout=_PATIENCE) as client:
+    with Client(_url(url, config, for_admin=True), timeout=_PATIENCE) as client:
         answer = client.get("/mesh/status")
         answer.raise_for_status()
         picture = answer.json()
@@ -102,15 +104,17 @@ def _shown(value: object) -> str:
     return json.dumps(value) if isinstance(value, Mapping) else str(value)
 
 
-def _url(url: str, config: str) -> str:
+def _url(url: str, config: str, *, for_admin: bool = False) -> str:
     if url:
         return url
     if config == DEFAULT_FILE and not os.path.exists(config):
         return "http://127.0.0.1:8000"
     gateway = load_settings(config).gateway
-    host = "127.0.0.1" if gateway.host in _ANYWHERE else gateway.host
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{gateway.port}"
+    address = gateway.admin if for_admin and gateway.admin else gateway.http
+    if address.startswith("unix:"):
+        return address
+    host, port = split_http(address)
+    return f"http://{bracketed('127.0.0.1' if host in _ANYWHERE else host)}:{port}"
 
 
 def _read(file: str) -> bytes:

@@ -267,6 +267,11 @@ def test_where_the_service_is_asked(folder: Path) -> None:
     assert asking._url("", "mesh.toml") == "http://127.0.0.1:8123"
     (folder / "mesh.toml").write_text(FILE.replace("0.0.0.0", "[::1]"))
     assert asking._url("", "mesh.toml") == "http://[::1]:8123"
+    for admin, url in [("0.0.0.0:9000", "http://127.0.0.1:9000"), ("unix:/run/a", "unix:/run/a")]:
+        more = FILE.replace("[gateway]", f'[gateway]\nadmin = "{admin}"')
+        (folder / "mesh.toml").write_text(more)
+        assert asking._url("", "mesh.toml", for_admin=True) == url
+        assert asking._url("", "mesh.toml") == "http://127.0.0.1:8123"
     (folder / "mesh.toml").unlink()
     assert asking._url("", "mesh.toml") == "http://127.0.0.1:8000"
 
