@@ -18,6 +18,7 @@ from gateway.web.browser_policy import ANYBODY, BrowserPolicy, Reach
 from mesh.crowd import Seat
 from mesh.log import get_logger
 from mesh.process.limits import raise_descriptor_limit
+from mesh.protocol.request_names import namer
 
 _log = get_logger()
 NOTICE = 0.1  # seconds for which a server that has nothing left to do can still be asked
@@ -66,7 +67,7 @@ class HttpServer:
             inference=inference,
             application=application,
             limits=limits or Limits(),
-            boot=secrets.token_hex(4),
+            names=namer(secrets.randbits(64)),
             coded=coded,
             access=access,
             refused=refused,

@@ -75,7 +75,7 @@ class Shared:
         inference: who answers inference requests.
         application: tornado's, or a stand-in, for all others.
         limits: what clients may do.
-        boot: random, so that ids which the wire gives are never given again.
+        names: makes the ids that the wire gives, of a number each.
         coded: whether clients may compress: the inference then looks at `Exchange.codings`.
         access: called with every request that was answered or lost, its client's address and the
             status if it is not the answer's, if there is an access log.
@@ -84,7 +84,7 @@ class Shared:
         parted: called when a connection has gone.
         guests: the connections that are open.
         leaving: the server stops: whoever connects now is answered once.
-        numbers: counts those ids.
+        numbers: counts these ids.
         known: heads of plain inference requests that were parsed once, to target and length of
             the body.
         host: the last Host that was found to be one of ours: clients repeat it.
@@ -95,7 +95,7 @@ class Shared:
     inference: Inference
     application: HTTPServerConnectionDelegate
     limits: Limits
-    boot: str
+    names: Callable[[int], bytes]
     coded: bool = False
     access: Access | None = None
     refused: Callable[[str, str, bytes], None] | None = None
@@ -143,4 +143,4 @@ class Shared:
 
     def name(self) -> bytes:
         """An id for a request that has none of its client's and is in no book."""
-        return f"{self.boot}-{next(self.numbers)}".encode("ascii")
+        return self.names(next(self.numbers))

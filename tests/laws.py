@@ -59,6 +59,7 @@ PURE = frozenset(
         "mesh/session.py",
         "mesh/process_settings.py",
         "mesh/protocol/permissions.py",
+        "mesh/protocol/request_names.py",
         "mesh/settings.py",
         "mesh/settings_text.py",
         "mesh/supervision/reach.py",

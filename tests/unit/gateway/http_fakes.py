@@ -175,7 +175,7 @@ def shared(
         inference=inference or Inference(),
         application=pages or Pages(),
         limits=limits or Limits(),
-        boot="boot",
+        names=lambda number: b"boot-%d" % number,
         access=access,
     )
 
