@@ -21,6 +21,7 @@ from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from mesh.errors import EncodingError
+from mesh.logs.control_characters import in_json
 from mesh.messages import Buffer
 from mesh.release import VERSION
 from mesh.request_facts import check_header
@@ -107,6 +108,7 @@ _RESULT: Final = (
 _HOP_BY_HOP: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
 )
+_BREAKS: Final = re.compile(rb"[\r\n\0]")
 _BODILESS: Final = frozenset({204, 304})
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
@@ -240,11 +242,16 @@ def head(status: int, headers: Headers) -> bytes:
 def parted(head: bytes) -> list[tuple[bytes, bytes]]:
     """A head as HTTP/2 has it: ``:status`` first, names in lower case, no hop-by-hop lines.
 
+    Raises:
+        ValueError: a line of it breaks out of its line.
+
     Example:
         >>> parted(b"HTTP/1.1 204 No Content\\r\\nX-Request-ID: 7\\r\\nConnection: close")
         [(b':status', b'204'), (b'x-request-id', b'7')]
     """
     first, *lines = head.split(b"\r\n")
+    if any(_BREAKS.search(line) for line in lines):
+        raise ValueError("a header line of the answer contains CR, LF or NUL")
     headers = [(b":status", first[9:12])]
     for line in lines:
         name, _, value = line.partition(b":")
@@ -274,7 +281,7 @@ def failure_body(
     if traceback:
         error["traceback"] = traceback
     text = json.dumps({"error": error}, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace")
+    return in_json(text.encode("utf-8", "replace"))
 
 
 def failure(  # noqa: PLR0913 - all that an error answer may say

@@ -61,6 +61,9 @@ _TRACEPARENT: Final = re.compile(
 )
 _TARGET: Final = re.compile(rb"/[!-~\x80-\xff]*")
 _HOST: Final = re.compile(rb"(\[[0-9A-Za-z:.%]+\]|[A-Za-z0-9._~!$&'()*+;=%-]*)(:[0-9]*)?[ \t]*")
+_METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NAMES: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]*")
+_BREAKS: Final = re.compile(rb"[\r\n\0]")
 _BARE: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 _PRIORITIES: Final = {b"normal": 0, b"0": 0, b"high": 1, b"1": 1}
 _SHOWN: Final = 40  # characters of a wrong value that its client is shown
@@ -237,7 +240,7 @@ def from_http2(pairs: Iterable[tuple[bytes, bytes]]) -> Head:
     """A request's head as HTTP/2 sends it, in the terms of HTTP/1.1.
 
     ``:authority`` becomes Host, several ``cookie`` lines become one again (RFC 9113, 8.2.3). What
-    names and values may consist of was checked by h2.
+    names and values may consist of is checked by `sane_lines`.
 
     Example:
         >>> from_http2([(b":method", b"GET"), (b":path", b"/a"), (b":authority", b"h")])
@@ -271,6 +274,24 @@ def sane_target(target: bytes, method: bytes) -> bool:
     if _TARGET.fullmatch(target):
         return True
     return target == b"*" and method == b"OPTIONS"
+
+
+def sane_lines(head: Head) -> bool:
+    """Whether no header line of a request by HTTP/2 would be more than one line in HTTP/1.1.
+
+    h2 looks at that too, since 4.3; httptools does for what it reads.
+
+    Example:
+        >>> sane_lines(Head(b"GET", b"/", [b"a"], [b"b"]))
+        True
+        >>> sane_lines(Head(b"GET", b"/", [b"a"], [b"b\\r\\nc: d"]))
+        False
+    """
+    if not all(head.names) or not _METHOD.fullmatch(head.method):
+        return False
+    return _NAMES.fullmatch(b"".join(head.names)) is not None and not _BREAKS.search(
+        b"".join(head.values)
+    )
 
 
 def size_of(target: bytes, names: list[bytes], values: list[bytes]) -> int:

@@ -141,6 +141,8 @@ class Stream:
             self._refuse("method_not_allowed", "this is no proxy", ("Allow", ""))
         elif not heads.sane_target(head.target, head.method):
             self._refuse("bad_request", "the request's :path is not a path")
+        elif not heads.sane_lines(head):
+            self._refuse("bad_request", "a header line contains what no header line may")
         else:
             vary = self._shared.browsers.vary
             turn = self._turn = turn_for(self, head, "2.0", b"", self._lines, vary)
@@ -303,7 +305,7 @@ class Stream:
 
     def release(self) -> None:
         """Take what the answer has ready."""
-        if self.pending and self.pending[0].flush(self):
+        if self.pending and self.pending[0].flush(self) and self.pending:
             turn = self.pending.pop()
             if self._shared.access is not None:
                 self._shared.access(turn, self.origin.remote_ip)
@@ -318,8 +320,12 @@ class Stream:
         """Keep a piece of the answer until it can be sent; the first one begins with its head."""
         if not self._told:
             head, _, piece = bytes(piece).partition(_END)
-            self._head = answers.parted(head)
             self._told = True
+            try:
+                self._head = answers.parted(head)
+            except ValueError as error:
+                self._blame(error)
+                return
         if len(piece):
             self._parts.append(memoryview(piece))
             self._unsent += len(piece)

@@ -45,6 +45,7 @@ PURE = frozenset(
         "mesh/json_values.py",
         "mesh/links.py",
         "mesh/log_limit.py",
+        "mesh/logs/control_characters.py",
         "mesh/logs/lines.py",
         "mesh/messages.py",
         "mesh/mixin/msgpack_worker.py",

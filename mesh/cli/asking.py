@@ -15,6 +15,7 @@ from mesh.addresses import bracketed
 from mesh.cli.options import config
 from mesh.client import Client
 from mesh.errors import SettingsError
+from mesh.logs.control_characters import in_lines, in_one_line
 from mesh.schema import split_http
 from mesh.settings_file import DEFAULT_FILE, load_settings
 
@@ -37,10 +38,10 @@ def status(config: str, url: str, plain: bool) -> None:
         answer.raise_for_status()
         picture = answer.json()
     if plain:
-        print(json.dumps(picture, indent=2))
+        print(in_lines(json.dumps(picture, indent=2)))
         return
     for line in lines_of(picture):
-        print(line)
+        print(in_one_line(line))
 
 
 @click.command()
@@ -55,7 +56,15 @@ def call(route: str, file: str, config: str, url: str, timeout: float) -> None:
     with Client(_url(url, config), timeout=timeout) as client:
         answer = client.post(route if route.startswith("/") else f"/{route}", body)
     answer.raise_for_status()
-    sys.stdout.buffer.write(answer.body)
+    _print_answer(answer.body)
+
+
+def _print_answer(body: bytes) -> None:
+    """As it came; on a terminal, so that the terminal obeys nothing of it."""
+    if sys.stdout.isatty():
+        print(in_lines(body.decode("utf-8", "backslashreplace")))
+        return
+    sys.stdout.buffer.write(body)
     sys.stdout.buffer.flush()
 
 

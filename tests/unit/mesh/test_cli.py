@@ -16,6 +16,7 @@ import pytest
 from mesh import cli, log
 from mesh.cli import asking, running
 from mesh.cli.asking import lines_of
+from mesh.client.core import Response
 from mesh.settings import MeshSettings
 
 FILE = """\
@@ -295,3 +296,31 @@ def test_a_picture_for_people() -> None:
         "  read   1",
         '  embed      2.5  {"a": 1}',
     ]
+
+
+def test_what_a_service_says_moves_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nasty = "\x1b[2J\x9b\u202ea\nb"
+    picture = {"mesh": nasty, nasty: {"a": 1}, "replicas": [{"host": nasty, nasty: True}]}
+    answer = Response(200, {}, json.dumps(picture).encode())
+    monkeypatch.setattr(asking.Client, "get", lambda *_: answer)
+    assert mesh(monkeypatch, "status", "--url", "http://127.0.0.1:1") == 0
+    assert all(line.isprintable() for line in capsys.readouterr().out.split("\n"))
+    assert mesh(monkeypatch, "status", "--url", "http://127.0.0.1:1", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == picture
+    told = {"error": {"code": "overloaded", "message": nasty}}
+    refused = Response(429, {}, json.dumps(told).encode())
+    monkeypatch.setattr(asking.Client, "get", lambda *_: refused)
+    assert mesh(monkeypatch, "status", "--url", "http://127.0.0.1:1") == 1
+    said = capsys.readouterr().err
+    assert said.endswith("\n")
+    assert said[:-1].isprintable()
+
+
+def test_an_answer_on_a_terminal_moves_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    asking._print_answer(b"a\x1b[2J\xff\nb")
+    assert capsys.readouterr().out == "a\\x1b[2J\\xff\nb\n"
