@@ -246,7 +246,7 @@ class Connection(Vetting):
             self._check_head(target, names, values)
         connection = b""
         parser = self._parser
-        if plan.host >= 0 and values[plan.host] != self._shared.host:
+        if plan.host >= 0 and values[plan.host] not in self._shared.hosts:
             self._check_host(values[plan.host], target)
         if plan.odd or not parser.should_keep_alive() or self._retiring:
             if plan.upgrades and not self._upgrade(plan, names, values):

@@ -16,6 +16,8 @@ from gateway.web.browser_policy import ANYBODY, BrowserPolicy
 # Heads remembered at most, and bytes of each: 2 MB in all.
 _MOST: Final = 1024
 _LONGEST: Final = 2048
+_MOST_HOSTS: Final = 64
+_LONGEST_HOST: Final = 256
 CLIENT_GONE: Final = answers.row("client_gone").status
 # A body that is declared to be at least this long needs room before any of it is looked at.
 LARGE: Final = 64 * 1024
@@ -87,7 +89,7 @@ class Shared:
         numbers: counts these ids.
         known: heads of plain inference requests that were parsed once, to target and length of
             the body.
-        host: the last Host that was found to be one of ours: clients repeat it.
+        hosts: those that were found to be names of ours: clients repeat them.
         small: bytes that a body may have without being worth a look before it comes.
         room: for the bodies of pages' requests.
     """
@@ -106,7 +108,7 @@ class Shared:
     numbers: count[int] = field(default_factory=count)
     known: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
     small: int = 0
-    host: bytes = b""
+    hosts: set[bytes] = field(default_factory=set)
     room: Room = field(init=False)
 
     def __post_init__(self) -> None:
@@ -125,6 +127,13 @@ class Shared:
             if len(self.known) >= _MOST:
                 self.known.clear()
             self.known[head] = meaning
+
+    def learn_host(self, host: bytes) -> None:
+        """Remember a name of ours. Bounded like the heads."""
+        if len(self.hosts) >= _MOST_HOSTS:
+            self.hosts.clear()
+        if len(host) <= _LONGEST_HOST:
+            self.hosts.add(host)
 
     def leave(self, guest: Guest) -> None:
         """A connection is no more."""

@@ -159,9 +159,9 @@ class Stream:
         if plan.browser:
             told = told_by(plan.browser, head.values)
             self._lines = shared.browsers.check_origin(head.method, host, told)
-        is_new = host != shared.host and heads.sane_host(host)
+        is_new = host not in shared.hosts and heads.sane_host(host)
         if is_new and shared.browsers.check_host(host, head.target):
-            shared.host = host
+            shared.learn_host(host)
 
     def _weigh(self, turn: Exchange | Page, plan: heads.Plan, values: list[bytes]) -> None:
         """Look at a body before it comes: it may be too large, find no room, or await our word."""

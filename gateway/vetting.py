@@ -75,7 +75,7 @@ class Vetting(Lane):
         if not heads.sane_host(host):
             raise Refused(self._failure("bad_request", "the Host header names no host"))
         if self._is_served(host, target):
-            self._shared.host = host
+            self._shared.learn_host(host)
 
     def _check_authority(self, target: bytes) -> None:
         """Refuse a target that names a host which is none of ours."""

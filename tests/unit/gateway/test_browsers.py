@@ -239,3 +239,15 @@ def test_a_refusal_of_the_next_request_says_nothing_of_the_last() -> None:
     refused = transport.take()
     assert statuses(refused) == [431]
     assert b"Access-Control" not in refused
+
+
+def test_names_that_were_good_are_remembered_up_to_a_bound() -> None:
+    common = shared(Inference(at_once=True))
+    common.browsers = BrowserPolicy(reach=Reach.NETWORK)
+    connection, transport = connect(common)
+    long = "a" * 300
+    for host in [f"h{number}.example" for number in range(100)] + [long]:
+        connection.data_received(post(b"x").replace(b"Host: h", f"Host: {host}".encode()))
+    assert statuses(transport.take()) == [200] * 101
+    assert 0 < len(common.hosts) <= 64
+    assert long.encode() not in common.hosts
