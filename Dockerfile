@@ -14,15 +14,13 @@ WORKDIR /build
 # What changes seldom comes first: the models, then what the project depends on, then the project.
 COPY examples/ocr/requirements.txt ./
 RUN pip install --no-deps --require-hashes -r requirements.txt
-COPY pyproject.toml ./
-RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print(*project['dependencies'], *project['optional-dependencies']['ocr'], sep='\n')" > needed.txt \
-    && pip install -r needed.txt
-COPY README.md LICENSE ./
+COPY requirements.lock ./
+RUN pip install --no-deps --require-hashes -r requirements.lock
+COPY pyproject.toml README.md LICENSE ./
 COPY mesh mesh
 COPY gateway gateway
 COPY stage stage
-RUN pip install --no-deps . && rm -rf /build
+RUN pip install --no-deps --no-build-isolation . && rm -rf /build
 
 COPY examples/ocr /service
 # Volumes that are mounted there belong to that user, too: /keys of whoever runs, and below /made one of

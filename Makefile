@@ -11,6 +11,7 @@ RESULT ?= $(lastword $(sort $(wildcard benchmarks/measured/*-compare-*.json)))
 
 VENV := .venv
 BIN := $(VENV)/bin
+TOOLS := $(VENV)/tools/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MODELS := $(wildcard examples/*/requirements*.txt)
 UNIT := tests/unit tests/test_architecture.py
@@ -38,6 +39,8 @@ help:
 	@echo "make soak          random faults for MINUTES=10: nothing lost, nothing grows"
 	@echo "make mutants       break the code on purpose: which check of the simulation notices"
 	@echo "make package       the wheel, into dist/"
+	@echo "make lock          requirements.lock: what images install, pinned and hashed, made anew"
+	@echo "make audit         whether a version in it is known to be vulnerable"
 	@echo "make test-compose  the service in containers under load; needs a container engine"
 	@echo "make clean         remove everything that these commands made"
 
@@ -103,6 +106,19 @@ simulate: $(VENV)/dev.stamp
 mutants: $(VENV)/dev.stamp
 	@$(BIN)/python tests/simulation/mutants.py $(if $(N),-n $(N)) $(if $(ONLY),--only "$(ONLY)")
 
+# Of the public index alone, whatever else this machine's pip is told of: with the hashes of all
+# files of each version, for every platform and version of Python that it has wheels for.
+.PHONY: lock audit
+lock: $(VENV)/tools.stamp
+	@printf '# What images install. Made by `make lock` from pyproject.toml; do not edit.\n' > requirements.lock
+	@PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= $(TOOLS)/pip-compile --quiet \
+		--generate-hashes --extra ocr --all-build-deps --allow-unsafe --strip-extras --upgrade \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+		--output-file - pyproject.toml >> requirements.lock
+
+audit: $(VENV)/tools.stamp
+	@$(BIN)/python tests/audit.py $(TOOLS)/pip-audit requirements.lock
+
 package: $(VENV)/dev.stamp
 	@rm -rf build
 	@$(BIN)/python -m build --wheel --outdir dist .
@@ -124,6 +140,13 @@ $(BIN)/python:
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	@echo "installing the development environment into $(VENV) ..." >&2
 	@$(PIP) install -e '.[dev]'
+	@touch $@
+
+# In an environment of their own: they bring much that the product does not need.
+$(VENV)/tools.stamp: | $(BIN)/python
+	@echo "installing pip-tools and pip-audit into $(VENV)/tools ..." >&2
+	@$(BIN)/python -m venv $(VENV)/tools
+	@$(TOOLS)/python -m pip --disable-pip-version-check --quiet install 'pip-tools>=7.5,<8' 'pip-audit>=2.9,<3'
 	@touch $@
 
 $(VENV)/benchmarks.stamp: pyproject.toml | $(BIN)/python

@@ -209,7 +209,7 @@ class Service:
             for number, (name, _) in enumerate(path)
         ]
         desk: Any = self.desk
-        shared = Shared(desk, Application(), Limits(), boot="boot")
+        shared = Shared(desk, Application(), Limits(), names=lambda number: b"%x" % number)
         self.wires = [Wire() for _ in range(clients)]
         self.connections = [Connection(shared) for _ in range(clients)]
 

@@ -29,6 +29,7 @@ _WRITTEN = {
     "host:port": '`"127.0.0.1:8000"`, `"[::]:80"`',
     "address": '`"tcp://10.0.0.5:7000"`, `"ipc:///run/me/mesh"`',
     "addresses": '`["tcp://gw:7000", "file:///etc/gateways"]`',
+    "list": '`["one", "two"]`',
     "list of tables": '`[{CUDA_VISIBLE_DEVICES = "0"}, …]`',
 }
 _TABLES: tuple[tuple[str, str, type, str], ...] = (

@@ -62,6 +62,11 @@ class Acceptor:
         """Whether anybody can connect."""
         return bool(self._listening)
 
+    @property
+    def addresses(self) -> list[object]:
+        """Where, as `socket.getsockname` gives it."""
+        return [listening.getsockname() for listening in self._listening]
+
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Listen at every address that `host` stands for, and return the first.
 
@@ -99,7 +104,7 @@ class Acceptor:
         for listening in self._listening:
             self._watch(listening)
         name = self._listening[0].getsockname()
-        return name[0], name[1]
+        return (name, 0) if isinstance(name, str) else (name[0], name[1])
 
     def count(self) -> None:
         """Tell the others that share the port how many connections there are here."""

@@ -21,6 +21,7 @@ from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from mesh.errors import EncodingError
+from mesh.logs.control_characters import in_json
 from mesh.messages import Buffer
 from mesh.release import VERSION
 from mesh.request_facts import check_header
@@ -53,12 +54,14 @@ TABLE: Final[dict[str, Row]] = {
     # the request is at fault
     "bad_request": Row(400),
     "decoding_error": Row(400),
+    "cross_site": Row(403),
     "not_found": Row(404),
     "method_not_allowed": Row(405),
     "request_timeout": Row(408, retryable=True),
     "body_too_large": Row(413),
     "unsupported_encoding": Row(415),
     "expectation_failed": Row(417),
+    "host_not_served": Row(421),
     "validation_error": Row(422),
     "headers_too_large": Row(431),
     "coding_not_implemented": Row(501),
@@ -105,6 +108,7 @@ _RESULT: Final = (
 _HOP_BY_HOP: Final = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
 )
+_BREAKS: Final = re.compile(rb"[\r\n\0]")
 _BODILESS: Final = frozenset({204, 304})
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 
@@ -238,11 +242,16 @@ def head(status: int, headers: Headers) -> bytes:
 def parted(head: bytes) -> list[tuple[bytes, bytes]]:
     """A head as HTTP/2 has it: ``:status`` first, names in lower case, no hop-by-hop lines.
 
+    Raises:
+        ValueError: a line of it breaks out of its line.
+
     Example:
         >>> parted(b"HTTP/1.1 204 No Content\\r\\nX-Request-ID: 7\\r\\nConnection: close")
         [(b':status', b'204'), (b'x-request-id', b'7')]
     """
     first, *lines = head.split(b"\r\n")
+    if any(_BREAKS.search(line) for line in lines):
+        raise ValueError("a header line of the answer contains CR, LF or NUL")
     headers = [(b":status", first[9:12])]
     for line in lines:
         name, _, value = line.partition(b":")
@@ -272,7 +281,7 @@ def failure_body(
     if traceback:
         error["traceback"] = traceback
     text = json.dumps({"error": error}, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace")
+    return in_json(text.encode("utf-8", "replace"))
 
 
 def failure(  # noqa: PLR0913 - all that an error answer may say

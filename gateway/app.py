@@ -7,7 +7,7 @@ that tornado itself finds (no such page, wrong method).
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any, Protocol, cast
 
 from tornado import web
@@ -44,8 +44,12 @@ class View(Protocol):
     async def metrics_text(self) -> bytes:
         """All metrics in Prometheus' text format, of every process that shares the port."""
 
-    async def status(self) -> dict[str, Any]:
-        """Routes, stages and replicas, as JSON has it; and the processes that share the port."""
+    async def status(self, for_admin: bool) -> dict[str, Any]:
+        """Routes, stages and replicas, as JSON has it; and the processes that share the port.
+
+        Args:
+            for_admin: it is asked for at the operators' own address.
+        """
 
     def failed(self, code: str, message: str, request_id: bytes) -> None:
         """A page could not be shown, for a fault of ours."""
@@ -54,9 +58,11 @@ class View(Protocol):
 class BasePage(RequestHandler):
     """What all pages have in common: the request's id, and errors as JSON."""
 
-    def initialize(self, view: View) -> None:
+    def initialize(
+        self, view: View, pages: Mapping[str, str] = PAGES, for_admin: bool = False
+    ) -> None:
         """Called by tornado with what `make_app` gave."""
-        self.view = view
+        self.view, self.pages, self.for_admin = view, pages, for_admin
 
     @property
     def page(self) -> Page:
@@ -142,7 +148,8 @@ class Absent(BasePage):
             how = directions.call(self.request.host, path)
             self.fail("method_not_allowed", f"inference takes {page.allow}, for example: {how}")
         else:
-            self.fail("not_found", directions.not_found(path, self.view.routes(), PAGES))
+            routes = {} if self.for_admin else self.view.routes()
+            self.fail("not_found", directions.not_found(path, routes, self.pages))
 
 
 class Root(BasePage):
@@ -157,10 +164,10 @@ class Root(BasePage):
         self.set_header("Vary", "Accept")
         if "application/json" in self.request.headers.get("Accept", ""):
             self.set_header("Content-Type", "application/json")
-            self.finish(directions.root_json(VERSION, routes, PAGES))
+            self.finish(directions.root_json(VERSION, routes, self.pages))
         else:
             self.set_header("Content-Type", "text/plain; charset=utf-8")
-            self.finish(directions.root_text(f"Meshline {VERSION}", routes, PAGES))
+            self.finish(directions.root_text(f"Meshline {VERSION}", routes, self.pages))
 
     def explained(self, code: str) -> str:
         """Who posts here means a route."""
@@ -211,7 +218,8 @@ class Status(BasePage):
     async def get(self) -> None:
         """Routes, stages and replicas."""
         self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps(await self.view.status(), separators=(",", ":")))
+        shown = await self.view.status(self.for_admin)
+        self.finish(json.dumps(shown, separators=(",", ":")))
 
 
 _PAGES: dict[str, type[BasePage]] = {
@@ -225,11 +233,24 @@ _PAGES: dict[str, type[BasePage]] = {
 }
 
 
-def make_app(view: View, compressed: bool = False) -> web.Application:
-    """The pages, showing `view`; `compressed` if the client wants it (gzip)."""
-    given = {"view": view}
+def make_app(
+    view: View,
+    compressed: bool = False,
+    pages: Iterable[str] = PAGES,
+    for_admin: bool = False,
+) -> web.Application:
+    """The pages, showing `view`.
+
+    Args:
+        view: what they show.
+        compressed: packed if the client wants it (gzip).
+        pages: which of `mesh.settings.PAGES` there are.
+        for_admin: they stand at the operators' own address, where there are no routes.
+    """
+    shown = {path: PAGES[path] for path in pages}
+    given = {"view": view, "pages": shown, "for_admin": for_admin}
     return web.Application(
-        [(path if path == "/" else f"{path}/?", page, given) for path, page in _PAGES.items()],
+        [(path if path == "/" else f"{path}/?", _PAGES[path], given) for path in shown],
         default_handler_class=Absent,
         default_handler_args=given,
         log_function=_silent,

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway import codings, heads
+from gateway.web.browser_policy import with_lines
 from mesh.messages import Buffer
 
 # What an answer's Connection header must say, where it must say something.
@@ -386,6 +387,29 @@ class Exchange:
         """Show what it asks for and how far it is."""
         state = "gone" if self.gone else "open" if self._link is not None else "answered"
         return f"<Exchange {self.target!r} {len(self.body)} bytes, {state}>"
+
+
+class BrowserExchange(Exchange):
+    """A request whose answer has header lines for the browser that sent it."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(
+        self,
+        link: Link,
+        route: Route | None,
+        target: bytes,
+        arrived: float,
+        connection: bytes,
+        lines: bytes,
+    ) -> None:
+        """Made by the wire; `lines` are as `BrowserPolicy.check_origin` makes them."""
+        super().__init__(link, route, target, arrived, connection)
+        self._lines = lines
+
+    def respond(self, answer: bytes, rest: Buffer | None = None) -> None:
+        """Answer, also with what the browser must know."""
+        super().respond(with_lines(answer, self._lines), rest)
 
 
 class Refusal(Exchange):

@@ -25,6 +25,13 @@ PRIORITY: Final = 10
 CODING: Final = 11
 WANTED: Final = 12
 UNREAD: Final = 13  # a coding of the body where none is spoken
+# What only browsers say; who may send what by them is decided in gateway/web/browser_policy.py.
+ORIGIN: Final = 20
+SITE: Final = 21
+MODE: Final = 22
+DESTINATION: Final = 23
+ASKED_METHOD: Final = 24  # of a preflight
+ASKED_HEADERS: Final = 25
 
 _KINDS: Final = {
     b"host": HOST,
@@ -38,6 +45,12 @@ _KINDS: Final = {
     b"x-request-timeout": TIMEOUT,
     b"x-priority": PRIORITY,
     b"content-encoding": UNREAD,
+    b"origin": ORIGIN,
+    b"sec-fetch-site": SITE,
+    b"sec-fetch-mode": MODE,
+    b"sec-fetch-dest": DESTINATION,
+    b"access-control-request-method": ASKED_METHOD,
+    b"access-control-request-headers": ASKED_HEADERS,
 }
 _KINDS_CODED: Final = _KINDS | {b"content-encoding": CODING, b"accept-encoding": WANTED}
 _HOP_BY_HOP: Final = frozenset({b"connection", b"upgrade", b"http2-settings"})
@@ -48,6 +61,9 @@ _TRACEPARENT: Final = re.compile(
 )
 _TARGET: Final = re.compile(rb"/[!-~\x80-\xff]*")
 _HOST: Final = re.compile(rb"(\[[0-9A-Za-z:.%]+\]|[A-Za-z0-9._~!$&'()*+;=%-]*)(:[0-9]*)?[ \t]*")
+_METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NAMES: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]*")
+_BREAKS: Final = re.compile(rb"[\r\n\0]")
 _BARE: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 _PRIORITIES: Final = {b"normal": 0, b"0": 0, b"high": 1, b"1": 1}
 _SHOWN: Final = 40  # characters of a wrong value that its client is shown
@@ -68,6 +84,8 @@ class Plan(NamedTuple):
         upgrades: there is an Upgrade line.
         framing: (kind, index) of the lines that say how the body comes, Content-Length excepted.
         told: (kind, index) of the lines that say something of the request.
+        browser: (kind, index) of the lines by which a browser says whose page sent the request;
+            empty where it does not say that.
     """
 
     names: list[bytes]
@@ -79,6 +97,7 @@ class Plan(NamedTuple):
     upgrades: bool
     framing: tuple[tuple[int, int], ...]
     told: tuple[tuple[int, int], ...]
+    browser: tuple[tuple[int, int], ...] = ()
 
 
 def plan_for(names: list[bytes], coded: bool = False) -> Plan:
@@ -100,9 +119,11 @@ def plan_for(names: list[bytes], coded: bool = False) -> Plan:
     host = kinds.index(HOST) if hosts else -1
     odd = hosts != 1 or CONNECTION in kinds or UPGRADE in kinds
     framing = tuple([(kind, i) for i, kind in enumerate(kinds) if kind in (ENCODING, EXPECT)])
-    told = tuple([(kind, i) for i, kind in enumerate(kinds) if kind >= REQUEST_ID])
-    plain = length >= 0 and not (odd or framing or told)
-    return Plan(names, plain, odd, length, host, hosts, UPGRADE in kinds, framing, told)
+    told = tuple([(kind, i) for i, kind in enumerate(kinds) if REQUEST_ID <= kind < ORIGIN])
+    says_whose = ORIGIN in kinds or SITE in kinds
+    browser = tuple([(kind, i) for i, kind in enumerate(kinds) if kind >= ORIGIN and says_whose])
+    plain = length >= 0 and not (odd or framing or told or browser)
+    return Plan(names, plain, odd, length, host, hosts, UPGRADE in kinds, framing, told, browser)
 
 
 class Head(NamedTuple):
@@ -219,7 +240,7 @@ def from_http2(pairs: Iterable[tuple[bytes, bytes]]) -> Head:
     """A request's head as HTTP/2 sends it, in the terms of HTTP/1.1.
 
     ``:authority`` becomes Host, several ``cookie`` lines become one again (RFC 9113, 8.2.3). What
-    names and values may consist of was checked by h2.
+    names and values may consist of is checked by `sane_lines`.
 
     Example:
         >>> from_http2([(b":method", b"GET"), (b":path", b"/a"), (b":authority", b"h")])
@@ -253,6 +274,24 @@ def sane_target(target: bytes, method: bytes) -> bool:
     if _TARGET.fullmatch(target):
         return True
     return target == b"*" and method == b"OPTIONS"
+
+
+def sane_lines(head: Head) -> bool:
+    """Whether no header line of a request by HTTP/2 would be more than one line in HTTP/1.1.
+
+    h2 looks at that too, since 4.3; httptools does for what it reads.
+
+    Example:
+        >>> sane_lines(Head(b"GET", b"/", [b"a"], [b"b"]))
+        True
+        >>> sane_lines(Head(b"GET", b"/", [b"a"], [b"b\\r\\nc: d"]))
+        False
+    """
+    if not all(head.names) or not _METHOD.fullmatch(head.method):
+        return False
+    return _NAMES.fullmatch(b"".join(head.names)) is not None and not _BREAKS.search(
+        b"".join(head.values)
+    )
 
 
 def size_of(target: bytes, names: list[bytes], values: list[bytes]) -> int:

@@ -36,6 +36,7 @@ from gateway.lane import (
 from gateway.pages import Page
 from gateway.shared import Shared
 from gateway.vetting import MOST_LINES, STEP, TOO_LONG, TOO_MANY, Vetting
+from gateway.web.browser_policy import with_lines
 from gateway.web.patience import TINY_BYTES, Patience
 from gateway.web.uploads import SLOW_S
 from gateway.web.uploads import TOO_MANY as TOO_MANY_SLOW
@@ -279,15 +280,16 @@ class Connection(Vetting):
         self._said = target
         self._phase = BODY
         self._age = 0.0
-        if self._head or self._chunk > self._shared.limits.max_header:
-            self._check_head(target, names, values)
         plan = self._plan
         if names != plan.names:
             plan = self._plan = self._plan_for(names)
+        lines = self._lines = self._check_browser(plan, values) if plan.browser else b""
+        if self._head or self._chunk > self._shared.limits.max_header:
+            self._check_head(target, names, values)
         connection = b""
         parser = self._parser
-        if plan.host >= 0 and values[plan.host] != self._shared.host:
-            self._check_host(values[plan.host])
+        if plan.host >= 0 and values[plan.host] not in self._shared.hosts:
+            self._check_host(values[plan.host], target)
         if plan.odd or not parser.should_keep_alive() or self._retiring:
             if plan.upgrades and not self._upgrade(plan, names, values):
                 head = heads.Head(parser.get_method(), target, names, values)
@@ -295,7 +297,8 @@ class Connection(Vetting):
                 return
             connection = self._check_plan(plan)
         route = self.inference.routes.get(target)
-        direct = route is not None and not route.wants_meta and parser.get_method() == b"POST"
+        is_plain = route is not None and not (route.wants_meta or lines)
+        direct = is_plain and parser.get_method() == b"POST"
         exchange: Exchange | Page
         if direct:
             exchange = Exchange(self, route, target, monotonic(), connection)
@@ -421,6 +424,8 @@ class Connection(Vetting):
 
     def _answer_early(self, answer: bytes) -> None:
         """Answer, in its turn, a request of which more may still come; read none of that."""
+        if self._lines and self._phase == BODY:
+            answer = with_lines(answer, self._lines)
         self._phase = DEAF
         self._age = 0.0
         self._tail = b""

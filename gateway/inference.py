@@ -19,6 +19,7 @@ from gateway.exchange import Exchange
 from gateway.requests.route import InferenceRoute, Reservation
 from mesh.errors import EncodingError
 from mesh.messages import Buffer, Figures, Kind, Meta, Outcome, Path
+from mesh.protocol.request_names import namer
 from mesh.request_facts import check_header
 
 _BROKEN = "the gateway could not write the answer"
@@ -86,7 +87,7 @@ class Desk:
         self._wake = wake
         self._clock = clock
         self._me = core.links.me
-        self._boot = b"%x-" % self._me
+        self._name = namer(self._me)
 
     def learn(self) -> None:
         """The roster knows more of where routes lead and what stages are: answer, and ask, so."""
@@ -259,7 +260,7 @@ class Desk:
         code, message, retry_after, stage = refusal
         route: InferenceRoute = exchange.route  # type: ignore[assignment]
         self.answered[answers.row(code).status, route.endpoint] += 1
-        request_id = exchange.request_id or self._boot + b"%d" % self.core.book.next_number()
+        request_id = exchange.request_id or self._name(self.core.book.next_number())
         exchange.request_id = request_id  # the access log names it, too
         self._failures.tell(code, message, request_id, route=route.endpoint, stage=stage)
         return answers.failure(code, message, stage, request_id, retry_after)
@@ -280,7 +281,7 @@ class Desk:
 
     def answer(self, ended: Iterable[Ended]) -> None:
         """Answer requests that are over."""
-        answered, boot, took = self.answered, self._boot, self.durations.append
+        answered, name, took = self.answered, self._name, self.durations.append
         failure = Kind.FAILURE
         now = self._clock()
         for request, outcome in ended:
@@ -290,7 +291,7 @@ class Desk:
             exchange.request = None  # or the two would keep each other until a collection
             request_id = exchange.request_id
             if request_id is None:  # the access log names it, too
-                request_id = exchange.request_id = b"%b%d" % (boot, request.number)
+                request_id = exchange.request_id = name(request.number)
             try:
                 if outcome.kind is failure:
                     status = self._fail(request, exchange, route, request_id, outcome)

@@ -14,9 +14,11 @@ from gateway.acceptor import Acceptor
 from gateway.doorway import Doorway
 from gateway.exchange import Inference, Limits
 from gateway.shared import Access, Shared
+from gateway.web.browser_policy import ANYBODY, BrowserPolicy, Reach
 from mesh.crowd import Seat
 from mesh.log import get_logger
 from mesh.process.limits import raise_descriptor_limit
+from mesh.protocol.request_names import namer
 
 _log = get_logger()
 NOTICE = 0.1  # seconds for which a server that has nothing left to do can still be asked
@@ -38,6 +40,7 @@ class HttpServer:
         access: writes the access log, if there is one.
         refused: called with code, message and id of each request that the wire itself refused.
         dropped: called with the cause for each connection that is closed because it costs too much.
+        browsers: which of their requests are served; it is told where the server listens.
 
     Example:
         ```python
@@ -49,7 +52,7 @@ class HttpServer:
         ```
     """
 
-    def __init__(  # noqa: PLR0913 - one place where the server's neighbours are named
+    def __init__(  # noqa: PLR0913 - all that clients are met with
         self,
         inference: Inference,
         application: HTTPServerConnectionDelegate,
@@ -59,18 +62,20 @@ class HttpServer:
         access: Access | None = None,
         refused: Callable[[str, str, bytes], None] | None = None,
         dropped: Callable[[str], None] | None = None,
+        browsers: BrowserPolicy = ANYBODY,
     ) -> None:
         """Only assigns; `start` acts."""
         self._shared = Shared(
             inference=inference,
             application=application,
             limits=limits or Limits(),
-            boot=secrets.token_hex(4),
+            names=namer(secrets.randbits(64)),
             coded=coded,
             access=access,
             refused=refused,
             dropped=dropped,
             parted=self._parted,
+            browsers=browsers,
         )
         self._closed: Callable[[], None] = lambda: None
         self._acceptor = Acceptor(lambda: Doorway(self._shared), lambda: len(self._shared.guests))
@@ -88,6 +93,11 @@ class HttpServer:
         return self._shared.unread.nbytes
 
     @property
+    def is_near(self) -> bool:
+        """Whether only this machine reaches it."""
+        return self._shared.browsers.reach is not Reach.NETWORK
+
+    @property
     def is_open(self) -> bool:
         """Whether it takes connections."""
         return self._acceptor.is_open
@@ -100,7 +110,7 @@ class HttpServer:
         """
         self._fit()
         address = await self._acceptor.listen(host, port)
-        self._schedule(asyncio.get_running_loop())
+        self._begin()
         return address
 
     def take(
@@ -122,8 +132,13 @@ class HttpServer:
         self._fit()
         self._closed = closed
         address = self._acceptor.take(sockets, seat)
-        self._schedule(asyncio.get_running_loop())
+        self._begin()
         return address
+
+    def _begin(self) -> None:
+        """Nobody has been read yet, so that all meet the policy of these addresses."""
+        self._shared.browsers = self._shared.browsers.listening_at(self._acceptor.addresses)
+        self._schedule(asyncio.get_running_loop())
 
     def _fit(self) -> None:
         self._shared.limits = fitted(self._shared.limits, raise_descriptor_limit())

@@ -18,9 +18,10 @@ from tornado import httputil
 from tornado.iostream import StreamClosedError
 
 from gateway import answers, heads
-from gateway.exchange import CLOSE, Exchange, Link, Writer, with_connection
+from gateway.exchange import CLOSE, BrowserExchange, Exchange, Link, Writer, with_connection
 from gateway.shared import Room
 from gateway.tunnel import Tunnel
+from gateway.web.browser_policy import with_lines
 
 SWITCHING: Final = 101
 _FORBIDDEN: Final = re.compile(rb"[\r\n\0]")
@@ -74,6 +75,7 @@ class Page(httputil.HTTPConnection):
         arrived: monotonic time, seconds, at which the head was complete.
         connection: as in `Exchange`: how the connection goes on after this.
         context: where the request came from; tornado's name for it.
+        lines: header lines of the answer for the browser that asks.
         allow: the methods that inference at this path takes, if there is any.
         started: tornado has been told of it.
         status: of the answer, 0 before there is one.
@@ -93,6 +95,7 @@ class Page(httputil.HTTPConnection):
         self.arrived = 0.0
         self.context = link.origin
         self.allow: str | None = None
+        self.lines = b""
         self.started = False
         self.status = 0
         self.sent = 0
@@ -216,7 +219,7 @@ class Page(httputil.HTTPConnection):
         lines += [f"{name}: {value}".encode("latin-1") for name, value in headers.get_all()]
         if any(_FORBIDDEN.search(line) for line in lines):
             raise ValueError("a header line of the answer contains CR, LF or NUL")
-        head = b"\r\n".join(lines) + b"\r\n\r\n"
+        head = with_lines(b"\r\n".join(lines) + b"\r\n\r\n", self.lines)
         self.sent = len(head)
         return self._put(head + self._framed(chunk or b""))
 
@@ -298,6 +301,7 @@ class Page(httputil.HTTPConnection):
         self.connection = CLOSE
         self.status = 400
         answer = answers.failure("bad_request", reason, None, self.request_id)
+        answer = with_lines(answer, self.lines)
         self._put(with_connection(answer, CLOSE))
         self._finished = True
         if self._link is not None:
@@ -308,7 +312,14 @@ class AnyLink(Link, PageLink, Protocol):
     """A connection that brings both exchanges and pages."""
 
 
-def turn_for(link: AnyLink, head: heads.Head, version: str, connection: bytes) -> Exchange | Page:
+def turn_for(
+    link: AnyLink,
+    head: heads.Head,
+    version: str,
+    connection: bytes,
+    lines: bytes = b"",
+    vary: bytes = b"",
+) -> Exchange | Page:
     """Decide by path and method who will answer a request: the inference or tornado.
 
     Args:
@@ -316,17 +327,21 @@ def turn_for(link: AnyLink, head: heads.Head, version: str, connection: bytes) -
         head: of the request.
         version: of HTTP, such as ``"1.1"``.
         connection: see `Exchange`.
+        lines: header lines of the answer for the browser that asks.
+        vary: those of a page where no browser asks.
     """
     path = heads.path_of(head.target)
     route = link.inference.routes.get(path)
     if route is None and path.endswith(b"/"):
         route = link.inference.routes.get(path[:-1])
     if route is not None and head.method == b"POST":
-        exchange = Exchange(link, route, head.target, monotonic(), connection)
+        place = (link, route, head.target, monotonic(), connection)
+        exchange = BrowserExchange(*place, lines) if lines else Exchange(*place)
         if route.wants_meta:
             exchange.headers = heads.lines_of(head.names, head.values)
         return exchange
     page = Page(link, head.method, head.target, connection)
+    page.lines = lines or vary
     page.allow = "POST" if route is not None else None
     page.describe(version, heads.lines_of(head.names, head.values), monotonic())
     return page

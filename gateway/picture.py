@@ -47,6 +47,24 @@ def status(core: GatewayCore, now: float) -> dict[str, Any]:
     }
 
 
+# What only those need to know who look after the hosts.
+_PRIVATE = frozenset({"gateway", "replica", "host", "pid", "feed"})
+
+
+def public(shown: Mapping[str, Any]) -> dict[str, Any]:
+    """A status without the names, numbers and addresses of processes and hosts.
+
+    Example:
+        >>> public({"gateway": "ff", "replicas": [{"stage": "embed", "pid": 7}]})
+        {'replicas': [{'stage': 'embed'}]}
+    """
+    return {
+        key: [public(row) for row in value] if key in ("replicas", "processes") else value
+        for key, value in shown.items()
+        if key not in _PRIVATE
+    }
+
+
 def _present(core: GatewayCore) -> list[Hop]:
     """The stages that the routes lead through, each once."""
     return list(dict.fromkeys(hop for path in core.roster.routes.values() for hop in path))
@@ -106,7 +124,8 @@ def _replica(core: GatewayCore, session: Session, now: float) -> dict[str, Any]:
         "batch_ms": round(session.pace * 1000, 3),
         # Of how many replicas before it the outputs come straight; the others' by a gateway.
         "direct": f"{direct} of {len(feeding)}" if feeding else "-",
-        "feed": session.feed or "-",
+        # Of a socket's path nobody but its own process has any use.
+        "feed": "ipc" if session.feed.startswith("ipc://") else session.feed or "-",
         "silent_s": round(now - session.heard, 3),
         "round_trip_ms": round(session.round_trip * 1000, 3),
     }

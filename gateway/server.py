@@ -29,6 +29,8 @@ from gateway.requests.route import InferenceRoute
 from gateway.siblings import Siblings
 from gateway.union import packed, united
 from gateway.web.access_log import AccessLog
+from gateway.web.admin_listener import AdminListener
+from gateway.web.browser_policy import BrowserPolicy
 from mesh.addresses import bracketed
 from mesh.crowd import Seat
 from mesh.front import cannot_listen, inherited, shared_crowd
@@ -43,7 +45,7 @@ from mesh.node import Node
 from mesh.process.signals import ONE_STOP, wanted_stops
 from mesh.process_settings import GatewayProcess
 from mesh.security import Keys
-from mesh.settings import GatewaySettings
+from mesh.settings import ADMIN_PAGES, PAGES, GatewaySettings
 from mesh.sockets import ZmqNetwork
 
 _log = get_logger()
@@ -110,15 +112,20 @@ class Gateway:
         self._coder = None
         if settings.compression:
             self._coder = Coder(self._desk, settings.max_body, self.failed)
+        access = _access_log(settings)
         self._http = HttpServer(
             self._coder or self._desk,
-            make_app(self, settings.compression),
+            make_app(self, settings.compression, _pages(settings)),
             _limits(settings),
             coded=settings.compression,
-            access=_access_log(settings),
+            access=access,
             refused=self._refused,
             dropped=self._dropped,
+            browsers=BrowserPolicy(settings.hosts, settings.cors),
         )
+        self._admin = None
+        if settings.admin:
+            self._admin = AdminListener(settings, self, access, self._refused)
         self._siblings = self._among_siblings() if settings.processes > 1 else None
 
     def _among_siblings(self) -> Siblings:
@@ -163,12 +170,17 @@ class Gateway:
             self._drive.start()
             if self._siblings is not None:
                 await self._siblings.start()
+            if self._admin is not None:
+                where = self._admin.open(self._process.admin_doors)
+                _log.info("gateway %x serves metrics and status at %s", self.me, where)
             if await self._may_open():
                 await self._open(bind)
                 await self._stopping.wait()
                 await self._drain()
         finally:
             self._lifeline.obey(lambda: None)
+            if self._admin is not None:
+                await self._admin.close()
             if self._siblings is not None:
                 await self._siblings.close()
             self._drive.stop()
@@ -332,8 +344,15 @@ class Gateway:
         levels.unread_bytes = self._http.unread_bytes
         return levels
 
-    async def status(self) -> dict[str, Any]:
-        """Routes, stages and replicas, for ``mesh status``; the processes, if there are several."""
+    async def status(self, for_admin: bool = False) -> dict[str, Any]:
+        """Routes, stages and replicas, for ``mesh status``; the processes, if there are several.
+
+        Strangers are shown no more than what is served and how it goes.
+        """
+        shown = await self._whole_status()
+        return shown if for_admin or self._http.is_near else picture.public(shown)
+
+    async def _whole_status(self) -> dict[str, Any]:
         shown = picture.status(self._core, monotonic()) | {"draining": self.draining}
         if self._siblings is None:
             return shown
@@ -363,6 +382,11 @@ def _limits(settings: GatewaySettings) -> Limits:
 
 def _later(seconds: float, call: Callable[[], None]) -> object:
     return asyncio.get_running_loop().call_later(seconds, call)
+
+
+def _pages(settings: GatewaySettings) -> list[str]:
+    """Those of the main port."""
+    return [page for page in PAGES if not (settings.admin and page in ADMIN_PAGES)]
 
 
 def _access_log(settings: GatewaySettings) -> AccessLog | None:

@@ -11,12 +11,15 @@ from tornado.httputil import HTTPServerConnectionDelegate
 
 from gateway import answers
 from gateway.exchange import Inference, Limits, Turn
+from gateway.web.browser_policy import ANYBODY, BrowserPolicy
 from gateway.web.unread import Unread
 from gateway.web.uploads import Uploads
 
 # Heads remembered at most, and bytes of each: 2 MB in all.
 _MOST: Final = 1024
 _LONGEST: Final = 2048
+_MOST_HOSTS: Final = 64
+_LONGEST_HOST: Final = 256
 CLIENT_GONE: Final = answers.row("client_gone").status
 # A body that is declared to be at least this long needs room before any of it is looked at.
 LARGE: Final = 64 * 1024
@@ -76,19 +79,20 @@ class Shared:
         inference: who answers inference requests.
         application: tornado's, or a stand-in, for all others.
         limits: what clients may do.
-        boot: random, so that ids which the wire gives are never given again.
+        names: makes the ids that the wire gives, of a number each.
         coded: whether clients may compress: the inference then looks at `Exchange.codings`.
         access: called with every request that was answered or lost, its client's address and the
             status if it is not the answer's, if there is an access log.
         refused: called with code, message and id of each request that the wire itself refused.
+        browsers: which requests of browsers are served.
         parted: called when a connection has gone.
         dropped: called with a word for why a connection is closed on a client that costs too much.
         guests: the connections that are open.
         leaving: the server stops: whoever connects now is answered once.
-        numbers: counts those ids.
+        numbers: counts these ids.
         known: heads of plain inference requests that were parsed once, to target and length of
             the body.
-        host: the last Host that was found to be one: clients repeat it.
+        hosts: those that were found to be names of ours: clients repeat them.
         small: bytes that a body may have without being worth a look before it comes.
         room: for the bodies of pages' requests.
         heads: room for heads that are not complete.
@@ -99,18 +103,19 @@ class Shared:
     inference: Inference
     application: HTTPServerConnectionDelegate
     limits: Limits
-    boot: str
+    names: Callable[[int], bytes]
     coded: bool = False
     access: Access | None = None
     refused: Callable[[str, str, bytes], None] | None = None
     parted: Callable[[], None] | None = None
     dropped: Callable[[str], None] | None = None
+    browsers: BrowserPolicy = ANYBODY
     guests: set[Guest] = field(default_factory=set)
     leaving: bool = False
     numbers: count[int] = field(default_factory=count)
     known: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
     small: int = 0
-    host: bytes = b""
+    hosts: set[bytes] = field(default_factory=set)
     room: Room = field(init=False)
     heads: Room = field(init=False)
     unread: Unread = field(init=False)
@@ -141,6 +146,13 @@ class Shared:
         if self.dropped is not None:
             self.dropped(cause)
 
+    def learn_host(self, host: bytes) -> None:
+        """Remember a name of ours. Bounded like the heads."""
+        if len(self.hosts) >= _MOST_HOSTS:
+            self.hosts.clear()
+        if len(host) <= _LONGEST_HOST:
+            self.hosts.add(host)
+
     def leave(self, guest: Guest) -> None:
         """A connection is no more."""
         self.guests.discard(guest)
@@ -158,4 +170,4 @@ class Shared:
 
     def name(self) -> bytes:
         """An id for a request that has none of its client's and is in no book."""
-        return f"{self.boot}-{next(self.numbers)}".encode("ascii")
+        return self.names(next(self.numbers))

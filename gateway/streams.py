@@ -21,6 +21,7 @@ from gateway.pages import Origin, Page, turn_for
 from gateway.shared import CLIENT_GONE, Room, Shared
 from gateway.tunnel import Tunnel
 from gateway.web import uploads
+from gateway.web.browser_policy import NotServed, pairs_of, told_by, with_lines
 from gateway.web.unread import Charged
 from mesh.messages import Buffer
 
@@ -89,6 +90,7 @@ class Stream:
         "_carrier",
         "_finished",
         "_head",
+        "_lines",
         "_lingered",
         "_owes_continue",
         "_parts",
@@ -126,6 +128,7 @@ class Stream:
         self._admitted = -1  # bytes of it for which there is room
         self._asked = (b"", b"")  # method and target
         self._body = bytearray()
+        self._lines = b""  # of the answer, for the browser that asks
         self._owes_continue = False
         self._head: list[tuple[bytes, bytes]] | None = None  # of the answer, while not sent
         self._told = False  # the answer's head is known
@@ -140,6 +143,12 @@ class Stream:
         self.whole = ended
         self._asked = (head.method, head.target)
         plan = heads.plan_for(head.names, self._shared.coded)
+        try:
+            self._check_browser(head, plan)
+        except NotServed as refused:
+            headers = pairs_of(self._shared.browsers.vary)
+            self._refuse(refused.code, str(refused), *headers)
+            return
         if self._carrier.is_behind:
             self._refuse("overloaded", "too much of former answers is unread on this connection")
         elif heads.size_of(head.target, head.names, head.values) > self._shared.limits.max_header:
@@ -150,13 +159,27 @@ class Stream:
             self._refuse("method_not_allowed", "this is no proxy", ("Allow", ""))
         elif not heads.sane_target(head.target, head.method):
             self._refuse("bad_request", "the request's :path is not a path")
+        elif not heads.sane_lines(head):
+            self._refuse("bad_request", "a header line contains what no header line may")
         else:
-            turn = self._turn = turn_for(self, head, "2.0", b"")
+            vary = self._shared.browsers.vary
+            turn = self._turn = turn_for(self, head, "2.0", b"", self._lines, vary)
             for kind, index in plan.told:
                 turn.hear(kind, head.values[index])
             self._weigh(turn, plan, head.values)
             if ended:
                 self.end()
+
+    def _check_browser(self, head: heads.Head, plan: heads.Plan) -> None:
+        """Find out what the answer must say. Raises `NotServed`: a name or page of strangers."""
+        shared = self._shared
+        host = head.values[plan.host] if plan.host >= 0 else b""
+        if plan.browser:
+            told = told_by(plan.browser, head.values)
+            self._lines = shared.browsers.check_origin(head.method, host, told)
+        is_new = host not in shared.hosts and heads.sane_host(host)
+        if is_new and shared.browsers.check_host(host, head.target):
+            shared.learn_host(host)
 
     def _weigh(self, turn: Exchange | Page, plan: heads.Plan, values: list[bytes]) -> None:
         """Look at a body before it comes: it may be too large, find no room, or await our word."""
@@ -266,7 +289,7 @@ class Stream:
         self._owes_continue = False
         exchange = Refusal(self, *self._asked, monotonic(), b"")
         self.pending.append(exchange)
-        exchange.respond(answer)
+        exchange.respond(with_lines(answer, self._lines) if self._lines else answer)
 
     def _blame(self, reason: BaseException) -> None:
         """A bug of ours, or of whoever serves the inference: log it, answer, go on with others."""
@@ -312,7 +335,7 @@ class Stream:
 
     def release(self) -> None:
         """Take what the answer has ready."""
-        if self.pending and self.pending[0].flush(self):
+        if self.pending and self.pending[0].flush(self) and self.pending:
             turn = self.pending.pop()
             self.charged = turn.route
             if self._shared.access is not None:
@@ -328,8 +351,12 @@ class Stream:
         """Keep a piece of the answer until it can be sent; the first one begins with its head."""
         if not self._told:
             head, _, piece = bytes(piece).partition(_END)
-            self._head = answers.parted(head)
             self._told = True
+            try:
+                self._head = answers.parted(head)
+            except ValueError as error:
+                self._blame(error)
+                return
         if len(piece):
             self._parts.append(memoryview(piece))
             self._unsent += len(piece)

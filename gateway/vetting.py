@@ -16,6 +16,7 @@ from gateway.lane import Lane, Refused
 from gateway.pages import Page, turn_for
 from gateway.shared import LARGE, Shared
 from gateway.tunnel import Tunnel
+from gateway.web.browser_policy import NotServed, pairs_of, told_by
 from gateway.web.uploads import client_of
 from mesh.messages import Buffer
 
@@ -36,6 +37,7 @@ class Vetting(Lane):
         "_exchange",
         "_head",
         "_heading",
+        "_lines",
         "_parser",
         "_pieces",
         "_retiring",
@@ -54,6 +56,7 @@ class Vetting(Lane):
         self._pieces: list[Buffer] | None = None  # of a body that came in several
         self._heading = 0  # bytes of an incomplete head that have taken room
         self._head = 0  # bytes of later segments since the phase began, or since the last piece
+        self._lines = b""  # of the answer, for the browser that asks
         self._retiring = shared.leaving
 
     # ---- the head
@@ -65,7 +68,10 @@ class Vetting(Lane):
         method, version = self._parser.get_method(), self._parser.get_http_version()
         if method == b"CONNECT":
             raise Refused(self._failure("method_not_allowed", "this is no proxy", ("Allow", "")))
-        return turn_for(self, heads.Head(method, target, names, values), version, connection)
+        if target[:1] != b"/":
+            self._check_authority(target)
+        head = heads.Head(method, target, names, values)
+        return turn_for(self, head, version, connection, self._lines, self._shared.browsers.vary)
 
     def _check_head(self, target: bytes, names: list[bytes], values: list[bytes]) -> None:
         """Measure a head that may be too large: it came in several segments, or in a long one."""
@@ -93,11 +99,36 @@ class Vetting(Lane):
             self._shared.heads.give_back(self._heading)
             self._heading = 0
 
-    def _check_host(self, host: bytes) -> None:
-        """Refuse a Host that is none, and remember one that is."""
+    def _check_host(self, host: bytes, target: bytes) -> None:
+        """Refuse a Host that is none, or none of ours, and remember one that is."""
         if not heads.sane_host(host):
             raise Refused(self._failure("bad_request", "the Host header names no host"))
-        self._shared.host = host
+        if self._is_served(host, target):
+            self._shared.learn_host(host)
+
+    def _check_authority(self, target: bytes) -> None:
+        """Refuse a target that names a host which is none of ours."""
+        path = heads.origin_form(target)
+        if path != target:
+            self._is_served(target.partition(b"://")[2].partition(b"/")[0], path)
+
+    def _is_served(self, host: bytes, target: bytes) -> bool:
+        """Whether all is served under this name; raises where not even this target is."""
+        try:
+            return self._shared.browsers.check_host(host, target)
+        except NotServed as refused:
+            raise Refused(self._failure(refused.code, str(refused))) from None
+
+    def _check_browser(self, plan: heads.Plan, values: list[bytes]) -> bytes:
+        """What the answer to a browser must say. Raises where its page may not ask."""
+        host = values[plan.host] if plan.host >= 0 else b""
+        policy = self._shared.browsers
+        told = told_by(plan.browser, values)
+        try:
+            return policy.check_origin(self._parser.get_method(), host, told)
+        except NotServed as refused:
+            failure = self._failure(refused.code, str(refused), *pairs_of(policy.vary))
+            raise Refused(failure) from None
 
     def _check_plan(self, plan: heads.Plan) -> bytes:
         """What the answer's Connection header must say. Raises where the head is not acceptable."""

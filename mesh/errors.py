@@ -21,8 +21,9 @@ subclass of `ClientError` or `ServerError` may have a code and a status of its o
 CODES = frozenset(
     """
     bad_request decoding_error not_found method_not_allowed request_timeout body_too_large
-    unsupported_encoding expectation_failed validation_error headers_too_large
-    coding_not_implemented version_not_supported overloaded cannot_meet_deadline no_replica
+    cross_site host_not_served unsupported_encoding expectation_failed validation_error
+    headers_too_large coding_not_implemented version_not_supported overloaded
+    cannot_meet_deadline no_replica
     draining too_many_connections server_error encoding_error poison_request lost
     deadline_exceeded forward_timeout client_gone
     """.split()

@@ -30,6 +30,8 @@ class GatewayProcess:
         number: 1 for the host's first gateway process, and so on.
         doors: descriptors of the bound sockets of the HTTP port; none where it is to bind them.
         crowd: descriptor of the memory in which those who share the port count connections.
+        admin_doors: descriptors of the bound sockets of ``[gateway] admin``; none where it is to
+            bind them, or there is no such address.
     """
 
     mesh: str
@@ -47,6 +49,7 @@ class GatewayProcess:
     number: int = 1
     doors: tuple[int, ...] = ()
     crowd: int = -1
+    admin_doors: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain values for `json.dumps`."""
@@ -57,6 +60,7 @@ class GatewayProcess:
         """Read what `to_json` wrote; SettingsError where it does not fit."""
         parts = {
             "doors": tuple(plain["doors"]),
+            "admin_doors": tuple(plain["admin_doors"]),
             "gateway": GatewaySettings.from_json(plain["gateway"]),
             "routes": {path: tuple(stages) for path, stages in plain["routes"].items()},
             "stages": {

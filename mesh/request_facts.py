@@ -14,6 +14,7 @@ from typing import Any, Final, overload
 
 from mesh.errors import EncodingError
 from mesh.messages import Task
+from mesh.protocol.request_names import namer
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Requests(Sequence[RequestFacts]):
     Example:
         >>> task = Task(255, 7, (("a", ""),), 0, 1, 9.0, [b""], 0)
         >>> Requests([task], lambda: 8.5)[0]
-        RequestFacts(id='ff-7', trace='', budget=0.5, method='', path='', query='', headers=())
+        RequestFacts(id='d215dff25418d92a', trace='', budget=0.5, method='', path='', ...)
     """
 
     __slots__ = ("_clock", "_tasks")
@@ -92,9 +93,9 @@ def name_of_request(task: Task) -> str:
 
     Example:
         >>> name_of_request(Task(255, 7, (("a", ""),), 0, 1, 9.0, [b""], 0))
-        'ff-7'
+        'd215dff25418d92a'
     """
-    return task.request_id or f"{task.owner:x}-{task.number}"
+    return task.request_id or namer(task.owner)(task.number).decode("ascii")
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,6 +214,28 @@ class Text:
 
 
 @dataclass(frozen=True)
+class Texts:
+    """Several texts that a pattern describes, `form` in words; in a text separated by commas."""
+
+    pattern: str
+    form: str
+    noun: str = "list"
+
+    def read(self, value: object) -> tuple[str, ...]:
+        """A list of texts."""
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"must be a list, each of it {self.form}, not {value!r}")
+        one = Text(self.pattern, self.form)
+        return tuple(one.read(text) for text in value)
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        """Texts with commas between them."""
+        return self.read([one.strip() for one in text.split(",") if one.strip()])
+
+    check = read
+
+
+@dataclass(frozen=True)
 class Choice:
     """One of some words, in upper or lower case; `others` are further words for some of them."""
 
@@ -238,15 +260,20 @@ class Choice:
 
 @dataclass(frozen=True)
 class HttpAddress:
-    """``host:port`` to listen on, kept as written; `split_http` takes it apart."""
+    """``host:port`` to listen on, kept as written; `split_http` takes it apart.
+
+    An `optional` one may be empty, or ``unix:`` and the absolute path of a socket.
+    """
 
     noun: str = "host:port"
+    optional: bool = False
 
     def read(self, value: object) -> str:
         """A text that `split_http` takes apart."""
         if not isinstance(value, str):
             raise ValueError(f'must be a text such as "127.0.0.1:8000", not {value!r}')
-        split_http(value)
+        if not (self.optional and (not value or value.startswith("unix:/"))):
+            split_http(value)
         return value
 
     def parse(self, text: str) -> str:

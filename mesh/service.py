@@ -22,6 +22,7 @@ from mesh.errors import StartError
 from mesh.front import Front
 from mesh.log import get_logger
 from mesh.process import open_files
+from mesh.process.admin_door import AdminDoor
 from mesh.process.limits import demand_open_files, shortage_told
 from mesh.process.shared_memory import shared_memory
 from mesh.process.worker_source import WorkerSource
@@ -52,9 +53,10 @@ class Service:
         with_gateway: whether a gateway runs here too; else replicas dial `settings.dialled()`.
         reporter: told where the gateways are.
         front: the HTTP port that the gateways share; without it each binds its own.
+        admin: the same for the operators' address, where there is one.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that this host's processes share
         self,
         settings: MeshSettings,
         sources: Mapping[str, WorkerSource],
@@ -62,10 +64,12 @@ class Service:
         with_gateway: bool = True,
         reporter: Reporter | None = None,
         front: Front | None = None,
+        admin: AdminDoor | None = None,
     ) -> None:
         """Decide the addresses that can be decided before anything runs."""
         self._settings, self._sources, self._folder = settings, sources, folder
         self._with_gateway, self._reporter, self._front = with_gateway, reporter, front
+        self._admin_doors = admin.doors if admin else ()
         first = settings.gateway.bind or f"ipc://{folder}/gateway.sock"
         gateways = range(1, settings.gateway.processes + 1) if with_gateway else ()
         self._binds = {Slot("", number): address(first, number) for number in gateways}
@@ -94,7 +98,8 @@ class Service:
         argv = [sys.executable, "-P", "-m", program]
         environment = dict(os.environ)
         if slot.is_gateway:
-            inherited = self._front.descriptors if self._front else ()
+            shared = self._front.descriptors if self._front else ()
+            inherited = (*shared, *self._admin_doors)
             return Command(argv, environment, self._gateway(slot).to_json(), inherited)
         if self._reporter is not None and not self._with_gateway:
             self._reporter.dial(self._gateways())
@@ -142,6 +147,7 @@ class Service:
             number=slot.number,
             doors=self._front.doors if self._front else (),
             crowd=self._front.crowd_fd if self._front else -1,
+            admin_doors=self._admin_doors,
         )
 
     def _replica(self, stage: StageSettings, number: int) -> ReplicaProcess:
@@ -215,6 +221,8 @@ def run(
         front = Front(gateway.host, gateway.port, gateway.processes) if with_gateway else None
         if front is not None:
             held.enter_context(front)
+        has_admin = with_gateway and gateway.admin
+        admin = held.enter_context(AdminDoor(gateway.admin)) if has_admin else None
         # Gateways alone leave nobody whose death they would have to be told.
         reporter = (
             Reporter(settings.name, gateway.timeout, gateway.keys, greets=not with_gateway)
@@ -222,7 +230,7 @@ def run(
             else None
         )
         service = Service(
-            settings, sources, folder.path, with_gateway, reporter=reporter, front=front
+            settings, sources, folder.path, with_gateway, reporter, front=front, admin=admin
         )
         supervisor = Supervisor(service.plan())
         if not dry_run:

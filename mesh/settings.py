@@ -29,6 +29,7 @@ from mesh.schema import (
     Size,
     Switch,
     Text,
+    Texts,
     Whole,
     entries,
     nearest,
@@ -41,6 +42,8 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 # What people also write for them, in upper or lower case.
 _LEVELS_TOO = {"trace": "debug", "warn": "warning", "err": "error", "fatal": "critical"}
 LOG_FORMATS = ("auto", "text", "json")
+HOST = r"\*|(\*\.)?[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?"
+ORIGIN = r"\*|null|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
 STAGE_NAME = r"[A-Za-z][A-Za-z0-9_-]{0,62}"
 ROUTE = re.compile(r"(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+")
 # The paths that the gateway answers itself, and what with: no route can be there.
@@ -53,6 +56,9 @@ PAGES = {
     "/metrics": "numbers for Prometheus",
     "/mesh/status": "routes, stages and replicas",
 }
+HEALTH_PAGES = ("/health", "/livez", "/ping", "/readyz")
+# Those that `[gateway] admin` moves to an address of their own.
+ADMIN_PAGES = ("/metrics", "/mesh/status")
 
 DEFAULT_TIMEOUT = 3.0  # seconds of a request whose stages name no timeouts
 MOST_PORT = 65535
@@ -116,6 +122,21 @@ class GatewaySettings:
         Text(r"[A-Za-z_][A-Za-z0-9_]*", "letters, digits and _"),
         "prefix of the metrics' names",
         "--namespace",
+    )
+    hosts: tuple[str, ...] = setting(
+        (),
+        Texts(HOST, "a name such as api.example or *.api.example, without port, or *"),
+        "host names that browsers may use for this service; on loopback beside localhost",
+    )
+    cors: tuple[str, ...] = setting(
+        (),
+        Texts(ORIGIN, "an origin such as https://app.example, without path, or *"),
+        "origins whose web pages may send requests",
+    )
+    admin: str = setting(
+        "",
+        HttpAddress(optional=True),
+        "where /metrics and /mesh/status are served instead: host:port or unix:/path",
     )
     compression: bool = setting(False, Switch(), "speak gzip and zstd", "--compression")
     access_log: bool = setting(False, Switch(), "log every request", "--access-log")

@@ -55,7 +55,7 @@ def idle(port: int, body: str, connections: int) -> Iterator[None]:
 
 
 async def _hold(port: int, body: bytes, connections: int) -> None:
-    head = b"POST /inference HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = b"POST /inference HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     request = head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
 
     async def one() -> asyncio.StreamWriter:

@@ -14,6 +14,7 @@ from mesh.cli.keys import keygen
 from mesh.cli.running import check, gateway, stage, up
 from mesh.errors import MeshError, SettingsError, StartError
 from mesh.failure_text import is_worth_a_trace, trace_text
+from mesh.logs.control_characters import in_lines, in_one_line
 from mesh.process.streams import open_missing_streams
 from mesh.release import VERSION
 from mesh.supervisor import EXIT_NOT_STARTED, EXIT_SETTINGS
@@ -37,8 +38,8 @@ def main() -> None:
     except MeshError as error:
         cause = error.__cause__
         if isinstance(error, StartError) and cause is not None and is_worth_a_trace(cause):
-            print(trace_text(cause), end="", file=sys.stderr)
-        print(f"mesh: {error}", file=sys.stderr)
+            print(in_lines(trace_text(cause)), end="", file=sys.stderr)
+        print(in_one_line(f"mesh: {error}"), file=sys.stderr)
         raise SystemExit(_exit_code(error)) from None
 
 

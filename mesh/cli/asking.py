@@ -11,9 +11,12 @@ from typing import Any
 
 import click
 
+from mesh.addresses import bracketed
 from mesh.cli.options import config
 from mesh.client import Client
 from mesh.errors import SettingsError
+from mesh.logs.control_characters import in_lines, in_one_line
+from mesh.schema import split_http
 from mesh.settings_file import DEFAULT_FILE, load_settings
 
 _ANYWHERE = ("0.0.0.0", "::", "*")
@@ -30,15 +33,15 @@ url_option = click.option(
 @click.option("--json", "plain", is_flag=True, help="print what the gateway said, as JSON")
 def status(config: str, url: str, plain: bool) -> None:
     """Show the routes, stages and replicas that a gateway sees."""
-    with Client(_url(url, config), timeout=_PATIENCE) as client:
+    with Client(_url(url, config, for_admin=True), timeout=_PATIENCE) as client:
         answer = client.get("/mesh/status")
         answer.raise_for_status()
         picture = answer.json()
     if plain:
-        print(json.dumps(picture, indent=2))
+        print(in_lines(json.dumps(picture, indent=2)))
         return
     for line in lines_of(picture):
-        print(line)
+        print(in_one_line(line))
 
 
 @click.command()
@@ -53,7 +56,15 @@ def call(route: str, file: str, config: str, url: str, timeout: float) -> None:
     with Client(_url(url, config), timeout=timeout) as client:
         answer = client.post(route if route.startswith("/") else f"/{route}", body)
     answer.raise_for_status()
-    sys.stdout.buffer.write(answer.body)
+    _print_answer(answer.body)
+
+
+def _print_answer(body: bytes) -> None:
+    """As it came; on a terminal, so that the terminal obeys nothing of it."""
+    if sys.stdout.isatty():
+        print(in_lines(body.decode("utf-8", "backslashreplace")))
+        return
+    sys.stdout.buffer.write(body)
     sys.stdout.buffer.flush()
 
 
@@ -102,15 +113,17 @@ def _shown(value: object) -> str:
     return json.dumps(value) if isinstance(value, Mapping) else str(value)
 
 
-def _url(url: str, config: str) -> str:
+def _url(url: str, config: str, *, for_admin: bool = False) -> str:
     if url:
         return url
     if config == DEFAULT_FILE and not os.path.exists(config):
         return "http://127.0.0.1:8000"
     gateway = load_settings(config).gateway
-    host = "127.0.0.1" if gateway.host in _ANYWHERE else gateway.host
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{gateway.port}"
+    address = gateway.admin if for_admin and gateway.admin else gateway.http
+    if address.startswith("unix:"):
+        return address
+    host, port = split_http(address)
+    return f"http://{bracketed('127.0.0.1' if host in _ANYWHERE else host)}:{port}"
 
 
 def _read(file: str) -> bytes:

@@ -126,9 +126,11 @@ class Connection:
     def _open(self) -> None:
         """Open a new connection."""
         self._drop()
-        self._http = http.client.HTTPConnection(
-            self._origin.host, self._origin.port, timeout=self._timeout
-        )
+        origin = self._origin
+        if origin.socket:
+            self._http = _UnixConnection(origin.socket, self._timeout)
+        else:
+            self._http = http.client.HTTPConnection(origin.host, origin.port, timeout=self._timeout)
         self._http.connect()
 
     def _receive(self, connection: http.client.HTTPConnection) -> Response:
@@ -144,6 +146,20 @@ class Connection:
         if self._http is not None:
             self._http.close()
             self._http = None
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """The same over a Unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Open the connection."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 def _readable(sock: socket.socket) -> bool:

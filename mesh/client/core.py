@@ -40,11 +40,15 @@ _QUOTED = re.compile(r'"[^"]*"')
 
 
 class Origin(NamedTuple):
-    """Where a service listens, and what stands before each of its paths."""
+    """Where a service listens, and what stands before each of its paths.
+
+    `socket` is the path of a Unix socket, "" where it is host and port.
+    """
 
     host: str
     port: int
     prefix: str
+    socket: str = ""
 
 
 class Request(NamedTuple):
@@ -112,9 +116,13 @@ class Response:
 def parse_url(url: str) -> Origin:
     """Read a service's URL, such as ``http://127.0.0.1:8000`` or ``http://host/behind/a/proxy``.
 
+    A Unix socket is named ``unix:`` and its absolute path.
+
     Raises:
         SettingsError: it is not an ``http://`` URL with a host.
     """
+    if url.startswith("unix:/"):
+        return Origin("localhost", 0, "", url.removeprefix("unix:"))
     parts = urlsplit(url)
     try:
         port = parts.port or 80

@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from mesh.logs.control_characters import in_json, in_lines, in_one_line
+
 Fields = Mapping[str, Any]
 
 _COLOURS: Final = {"warning": "\033[33m", "error": "\033[31m", "critical": "\033[31m"}
@@ -60,7 +62,7 @@ def json_line(line: Line) -> bytes:
     record.update(fields)
     if line.trace:
         record["traceback"] = line.trace
-    return _encoded(record) + b"\n"
+    return in_json(_encoded(record)) + b"\n"
 
 
 def _encoded(record: dict[str, Any]) -> bytes:
@@ -72,7 +74,9 @@ def _encoded(record: dict[str, Any]) -> bytes:
 
 
 def text_line(line: Line, *, coloured: bool = False) -> bytes:
-    """One record as text, with its newline; a traceback follows in lines of its own.
+    """One record as text, with its newline; a traceback follows in lines that are set in.
+
+    Whatever it says, no terminal obeys it and nothing of it looks like another record.
 
     Example:
         >>> text_line(Line("12:00:01", "info", "embed/1", "loaded", {"labels": 3}))
@@ -82,9 +86,10 @@ def text_line(line: Line, *, coloured: bool = False) -> bytes:
     colour = _COLOURS.get(level, "") if coloured else ""
     word = f"{colour}{level:7}\033[0m" if colour else f"{level:7}"
     logger = f"{_shown(fields['logger'])}: " if "logger" in fields else ""
-    text = f"{when} {word} {source:10} {logger}{message}{_told(fields)}\n"
+    said = in_one_line(f"{source:10} {logger}{message}{_told(fields)}")
+    text = f"{when} {word} {said}\n"
     if trace:
-        text += f"{trace}\n"
+        text += f"  {in_lines(trace)}".replace("\n", "\n  ") + "\n"
     return text.encode("utf-8", "backslashreplace")
 
 

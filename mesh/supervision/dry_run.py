@@ -67,7 +67,9 @@ def apart(settings: MeshSettings) -> MeshSettings:
         name: dataclasses.replace(one, feed="", advertise="")
         for name, one in settings.stages.items()
     }
-    gateway = dataclasses.replace(settings.gateway, http=f"{shown}:0", bind="", processes=1)
+    gateway = dataclasses.replace(
+        settings.gateway, http=f"{shown}:0", bind="", admin="", processes=1
+    )
     return dataclasses.replace(settings, gateway=gateway, stages=stages, gateways=())
 
 

@@ -61,8 +61,8 @@ def test_outputs_went_straight_from_container_to_container(service):
     client.post("/inference", page()).raise_for_status()
     status = client.get("/mesh/status").json()
     assert status["hub_hops"] == 0
-    feeds = {one["stage"]: one["feed"] for one in status["replicas"]}
-    assert all(feeds[stage].startswith("tcp://") for stage in ("decode", "detect"))
+    direct = {one["stage"]: one["direct"] for one in status["replicas"]}
+    assert direct["detect"] == direct["recognize"] == "1 of 1"
 
 
 def test_another_replica_joins_and_leaves_while_requests_run(service):

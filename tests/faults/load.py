@@ -129,7 +129,9 @@ class Load:
 
     async def _ask(self, reader, writer, number):
         body = json.dumps({"n": number, **self._extra}).encode()
-        head = b"POST /inference HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+        head = b"POST /inference HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(
+            body
+        )
         writer.write(head + body)
         lines = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
         length = next(int(line.split(b":")[1]) for line in lines if line[:15] == b"content-length:")

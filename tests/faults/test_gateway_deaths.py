@@ -112,7 +112,7 @@ def test_who_waits_for_a_process_that_dies_is_taken_by_its_successor(tmp_path, p
             os.kill(pid, signal.SIGSTOP)
         body = b'{"n": 5}'
         with socket.create_connection(("127.0.0.1", site.port), timeout=PATIENCE) as waiting:
-            head = b"POST /inference HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+            head = b"POST /inference HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
             waiting.sendall(head % len(body) + body)
             os.kill(gateways[0], signal.SIGKILL)
             answer = waiting.recv(65536)

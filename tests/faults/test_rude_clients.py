@@ -16,7 +16,10 @@ from test_bad_forwards import asked
 
 MEMORY = "/sys/fs/cgroup/memory"
 BODY = b'{"n": 1}'
-POST = b"POST /inference HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+POST = b"POST /inference HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (
+    len(BODY),
+    BODY,
+)
 
 
 @pytest.fixture(scope="module")

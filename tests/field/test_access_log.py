@@ -117,7 +117,7 @@ def test_a_request_that_is_refused_unread_is_logged_with_the_id_of_its_answer(si
 def test_http2_is_logged_in_the_same_form(site):
     wire = H2Connection(H2Configuration(header_encoding="utf-8"))
     wire.initiate_connection()
-    heads = {":method": "POST", ":path": "/echo", ":scheme": "http", ":authority": "h"}
+    heads = {":method": "POST", ":path": "/echo", ":scheme": "http", ":authority": "localhost"}
     number = wire.get_next_available_stream_id()
     wire.send_headers(number, [*heads.items(), ("x-request-id", "two")])
     wire.send_data(number, b'"x"', end_stream=True)
@@ -132,7 +132,9 @@ def test_http2_is_logged_in_the_same_form(site):
 
 
 def test_a_client_that_goes_away_is_499(site):
-    head = "POST /echo HTTP/1.1\r\nHost: h\r\nX-Request-ID: gone\r\nContent-Length: 6\r\n\r\n"
+    head = (
+        "POST /echo HTTP/1.1\r\nHost: localhost\r\nX-Request-ID: gone\r\nContent-Length: 6\r\n\r\n"
+    )
     with site.connect() as connection:
         connection.sendall(head.encode() + b'"slow"')
         threading.Event().wait(0.1)

@@ -56,7 +56,7 @@ def site(tmp_path_factory):
 
 def post(value, version="1.1", path="/inference"):
     body = json.dumps(value).encode()
-    head = f"POST {path} HTTP/{version}\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST {path} HTTP/{version}\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 
@@ -104,12 +104,12 @@ def test_a_client_that_ends_its_sending_is_answered(site, version, seconds):
 
 
 def test_a_page_is_answered_as_well(site):
-    answers, _ = finals(half_closed(site, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"))
+    answers, _ = finals(half_closed(site, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"))
     assert answers == [(200, b'{"status":"ok"}')]
 
 
 def test_all_that_was_asked_before_the_end_is_answered_in_order(site):
-    page = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    page = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
     sent = post(0.1) + page + b"".join(post(n / 1000) for n in range(30)) + post(0.2)
     answers, interim = finals(half_closed(site, sent))
     assert [status for status, _ in answers] == [200] * 33
@@ -144,7 +144,7 @@ def http2(connection, *values):
     """Ask for each of these on a stream of its own."""
     wire = H2Connection(H2Configuration(client_side=True))
     wire.initiate_connection()
-    head = {":method": "POST", ":path": "/inference", ":scheme": "http", ":authority": "x"}
+    head = {":method": "POST", ":path": "/inference", ":scheme": "http", ":authority": "localhost"}
     for value in values:
         stream = wire.get_next_available_stream_id()
         wire.send_headers(stream, list(head.items()))
@@ -241,7 +241,9 @@ def message(body):
     ],
 )
 def test_every_answer_names_the_server(site, method, path, body, status):
-    sent = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body or b'')}\r\n\r\n"
+    sent = (
+        f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body or b'')}\r\n\r\n"
+    )
     with site.connect() as connection:
         connection.sendall(sent.encode() + (body or b""))
         connection.shutdown(socket.SHUT_WR)

@@ -100,7 +100,7 @@ class Site:
         """Send a large request whole before reading a word; status, headers and error."""
         if way == "http2":
             return self._insist_by_http2()
-        head = b"POST /inference HTTP/1.1\r\nHost: x\r\n" + WAYS[way]
+        head = b"POST /inference HTTP/1.1\r\nHost: localhost\r\n" + WAYS[way]
         with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as client:
             client.sendall(head + bytes(LARGE))
             answer = client.makefile("rb").read()

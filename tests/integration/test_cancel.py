@@ -77,7 +77,12 @@ class Stream:
 
     def __init__(self, connection, body):
         self.connection, self.wire = connection, H2Connection(H2Configuration(client_side=True))
-        head = {":method": "POST", ":path": "/inference", ":scheme": "http", ":authority": "x"}
+        head = {
+            ":method": "POST",
+            ":path": "/inference",
+            ":scheme": "http",
+            ":authority": "localhost",
+        }
         self.wire.initiate_connection()
         self.wire.send_headers(1, list(head.items()))
         self.wire.send_data(1, body, end_stream=True)
@@ -129,7 +134,7 @@ class Site:
         if way == "gzip":
             body, coding = gzip.compress(body), b"Content-Encoding: gzip\r\n"
         connection.sendall(
-            b"POST /inference HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%b\r\n%b"
+            b"POST /inference HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%b\r\n%b"
             % (len(body), coding, body)
         )
         return connection

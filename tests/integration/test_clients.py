@@ -150,12 +150,12 @@ def test_wrk_loses_nothing(site, tmp_path):
 
 # --- raw sockets ----------------------------------------------------------------------------------
 
-HEAD = b"POST /inference HTTP/1.1\r\nHost: x\r\n"
+HEAD = b"POST /inference HTTP/1.1\r\nHost: localhost\r\n"
 WHOLE = HEAD + b"Content-Length: 2\r\n\r\nhi"
 FRAGMENTS = [
     WHOLE,
     HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
-    b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
     b"GET /metrics HTTP/1.0\r\n\r\n",
     HEAD,
     b"Content-Length: 5\r\n",
@@ -165,7 +165,7 @@ FRAGMENTS = [
     b"Content-Encoding: gzip\r\n",
     b"Expect: 100-continue\r\n",
     b"X-Request-Timeout: soon\r\n",
-    b"Host: y\r\n",
+    b"Host: localhost\r\n",
     b"\r\n",
     b"5\r\nhello\r\n",
     b"0\r\n\r\n",

@@ -45,9 +45,9 @@ def site(tmp_path_factory):
 
 # --- bodies that never become whole ---------------------------------------------------------------
 
-HEAD = b"POST /inference HTTP/1.1\r\nHost: x\r\n"
-GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
-PING = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+HEAD = b"POST /inference HTTP/1.1\r\nHost: localhost\r\n"
+GET = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+PING = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def post(body):

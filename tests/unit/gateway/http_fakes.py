@@ -179,7 +179,7 @@ def shared(
         inference=inference or Inference(),
         application=pages or Pages(),
         limits=limits or Limits(),
-        boot="boot",
+        names=lambda number: b"boot-%d" % number,
         access=access,
     )
 

@@ -289,3 +289,17 @@ def test_a_traceback_is_there_only_where_there_is_one() -> None:
     assert shown == plain | {"traceback": "Traceback ..."}
     whole = answers.failure("server_error", "boom", "a", b"7", traceback="Traceback ...")
     assert json.loads(whole.partition(b"\r\n\r\n")[2])["error"] == shown
+
+
+@pytest.mark.parametrize("line", [b"A: b\rc", b"A: b\nc", b"A: b\0", b"A\n: b"])
+def test_a_head_that_breaks_out_of_its_lines_is_not_parted(line: bytes) -> None:
+    with pytest.raises(ValueError, match="CR, LF or NUL"):
+        answers.parted(b"HTTP/1.1 200 OK\r\n" + line + b"\r\nX: y")
+
+
+def test_an_error_moves_no_terminal() -> None:
+    said = "\x1b[2J\x9b\u202e\u2028\x7f end"
+    body = answers.failure_body("bad_request", said, None, b"7", traceback="a\n\x9b")
+    assert body.decode().isprintable()
+    error = json.loads(body)["error"]
+    assert (error["message"], error["traceback"]) == (said, "a\n\x9b")

@@ -33,7 +33,7 @@ class View:
     async def metrics_text(self) -> bytes:
         return b"mesh_inflight 0\n"
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self, for_admin: bool = False) -> dict[str, Any]:
         return {"stages": ["detect"]}
 
     def failed(self, code: str, message: str, request_id: bytes) -> None:

@@ -2,6 +2,7 @@ from gateway import heads
 from gateway.exchange import (
     CLOSE,
     KEEP,
+    BrowserExchange,
     Exchange,
     Inference,
     Limits,
@@ -237,3 +238,13 @@ def test_headers_of_the_answer_can_be_looked_up() -> None:
     exchange.respond(b"HTTP/1.1 202 Accepted\r\nX-Request-ID: a-1\r\n\r\n\r\nX-Body: 5\r\n")
     assert exchange.told(b"X-Request-ID") == b"a-1"
     assert exchange.told(b"X-Body") == b""
+
+
+def test_the_answer_to_a_browser_bears_its_lines() -> None:
+    link = OneLink()
+    exchange = BrowserExchange(link, Way(), b"/echo", 0.0, b"", b"Vary: Origin\r\n")
+    link.pending.append(exchange)
+    exchange.respond(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n", b"body")
+    assert link.released == 1
+    assert exchange.flush(link.sink)
+    assert link.sink.written == [b"HTTP/1.1 200 OK\r\nVary: Origin\r\nA: b\r\n\r\n", b"body"]

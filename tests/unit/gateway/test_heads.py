@@ -184,3 +184,18 @@ def test_a_host_is_a_name_or_an_address() -> None:
 
 def test_space_around_values_is_not_part_of_them() -> None:
     assert heads.lines_of([b"A", b"B"], [b"1 \t", b""]) == [(b"A", b"1"), (b"B", b"")]
+
+
+def test_a_line_of_http2_is_one_line_of_http1() -> None:
+    def head(name: bytes = b"a", value: bytes = b"b", method: bytes = b"GET") -> heads.Head:
+        return heads.Head(method, b"/", [b"host", name], [b"h", value])
+
+    assert heads.sane_lines(head())
+    assert heads.sane_lines(head(value=b""))
+    assert heads.sane_lines(head(value=b"\t\x80 \x1b"))
+    for value in (b"b\r\nc: d", b"b\n", b"\rb", b"b\0"):
+        assert not heads.sane_lines(head(value=value))
+    for name in (b"", b"A", b"a b", b"a:", b"a\r", b"a\n", b"a\0", b"\xe9"):
+        assert not heads.sane_lines(head(name))
+    for method in (b"", b"GET /", b"G\nT"):
+        assert not heads.sane_lines(head(method=method))

@@ -41,3 +41,19 @@ def test_rows_stand_in_order_and_tell_who_did_not_answer() -> None:
         {"process": 2, "pid": 12, "answers": True},
         {"process": 3, "pid": 13, "answers": True},
     ]
+
+
+def test_what_strangers_are_shown_names_no_host_and_no_process() -> None:
+    whole = {
+        "gateway": "abc",
+        "mesh": "m",
+        "stages": {"embed": {"replicas": 1}},
+        "replicas": [{"stage": "embed", "replica": "f", "host": "h", "pid": 7, "feed": "tcp://a"}],
+        "processes": [{"process": 1, "gateway": "abc", "pid": 8, "ready": True}],
+    }
+    assert picture.public(whole) == {
+        "mesh": "m",
+        "stages": {"embed": {"replicas": 1}},
+        "replicas": [{"stage": "embed"}],
+        "processes": [{"process": 1, "ready": True}],
+    }

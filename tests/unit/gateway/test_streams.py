@@ -16,7 +16,7 @@ from tornado.iostream import StreamClosedError
 
 from gateway import answers, heads
 from gateway.app import make_app
-from gateway.exchange import Limits, Turn
+from gateway.exchange import Exchange, Limits, Turn
 from gateway.pages import Page
 from gateway.streams import Stream
 
@@ -218,6 +218,51 @@ async def test_if_h2_lets_it_pass_it_is_refused() -> None:
     stream.begin(heads.Head(b"POST", b"/inference", [], []), ended=True)
     assert code(await peer.answer(number)) == "bad_request"
     assert inference.taken == []
+
+
+BREAKOUTS = [
+    (b"x-a", b"b\r\nhost: evil"),
+    (b"x-a", b"b\nc"),
+    (b"x-a", b"b\rc"),
+    (b"x-a", b"b\0c"),
+    (b"x-a\r\nx-b", b"c"),
+    (b"x-a: b\r", b"c"),
+    (b"x a", b"c"),
+    (b"X-Upper", b"c"),
+    (b"", b"c"),
+    (b"x:a", b"c"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), BREAKOUTS)
+@turned
+async def test_a_header_line_that_would_break_out_is_refused_although_h2_lets_it_pass(
+    name: bytes, value: bytes
+) -> None:
+    peer, inference = meet()
+    peer.wire.config.validate_outbound_headers = False
+    peer.wire.config.normalize_outbound_headers = False
+    peer.connection._wire.config.validate_inbound_headers = False
+    number = peer.wire.get_next_available_stream_id()
+    head = [(b":method", b"POST"), (b":authority", b"h"), (b":scheme", b"http")]
+    head += [(b":path", b"/inference"), (name, value)]
+    peer.wire.send_headers(number, head, end_stream=True)
+    got = await peer.answer(number)
+    assert (got.status, code(got)) == (400, "bad_request")
+    assert not inference.taken
+
+
+@pytest.mark.parametrize("broken", [b"X-A: b\rc", b"X-A: b\nc", b"X-A: b\0c", b"X\nA: b"])
+@turned
+async def test_an_answer_whose_head_would_break_out_is_not_sent(broken: bytes) -> None:
+    class Broken(Inference):
+        def submit(self, exchange: Exchange) -> None:
+            exchange.respond(b"HTTP/1.1 200 OK\r\n" + broken + b"\r\n\r\nbody")
+
+    peer = Peer(shared(Broken()))
+    got = await peer.answer(peer.ask(b"x"))
+    assert (got.status, got.body) == (0, b"")
+    assert got.reset == ErrorCodes.INTERNAL_ERROR
 
 
 @turned
@@ -439,7 +484,7 @@ class View:
     async def metrics_text(self) -> bytes:
         return b"mesh_inflight 0\n"
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self, for_admin: bool = False) -> dict[str, Any]:
         return {}
 
 

@@ -16,6 +16,7 @@ import pytest
 from mesh import cli, log
 from mesh.cli import asking, running
 from mesh.cli.asking import lines_of
+from mesh.client.core import Response
 from mesh.settings import MeshSettings
 
 FILE = """\
@@ -269,6 +270,11 @@ def test_where_the_service_is_asked(folder: Path) -> None:
     assert asking._url("", "mesh.toml") == "http://127.0.0.1:8123"
     (folder / "mesh.toml").write_text(FILE.replace("0.0.0.0", "[::1]"))
     assert asking._url("", "mesh.toml") == "http://[::1]:8123"
+    for admin, url in [("0.0.0.0:9000", "http://127.0.0.1:9000"), ("unix:/run/a", "unix:/run/a")]:
+        more = FILE.replace("[gateway]", f'[gateway]\nadmin = "{admin}"')
+        (folder / "mesh.toml").write_text(more)
+        assert asking._url("", "mesh.toml", for_admin=True) == url
+        assert asking._url("", "mesh.toml") == "http://127.0.0.1:8123"
     (folder / "mesh.toml").unlink()
     assert asking._url("", "mesh.toml") == "http://127.0.0.1:8000"
 
@@ -320,3 +326,31 @@ def test_debug_is_a_log_level_too(
     assert (ran.settings.gateway.debug, ran.settings.log_level) == (True, "debug")
     assert mesh(monkeypatch, *command, "--no-debug") == 0
     assert (ran.settings.gateway.debug, ran.settings.log_level) == (False, "info")
+
+
+def test_what_a_service_says_moves_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nasty = "\x1b[2J\x9b\u202ea\nb"
+    picture = {"mesh": nasty, nasty: {"a": 1}, "replicas": [{"host": nasty, nasty: True}]}
+    answer = Response(200, {}, json.dumps(picture).encode())
+    monkeypatch.setattr(asking.Client, "get", lambda *_: answer)
+    assert mesh(monkeypatch, "status", "--url", "http://127.0.0.1:1") == 0
+    assert all(line.isprintable() for line in capsys.readouterr().out.split("\n"))
+    assert mesh(monkeypatch, "status", "--url", "http://127.0.0.1:1", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == picture
+    told = {"error": {"code": "overloaded", "message": nasty}}
+    refused = Response(429, {}, json.dumps(told).encode())
+    monkeypatch.setattr(asking.Client, "get", lambda *_: refused)
+    assert mesh(monkeypatch, "status", "--url", "http://127.0.0.1:1") == 1
+    said = capsys.readouterr().err
+    assert said.endswith("\n")
+    assert said[:-1].isprintable()
+
+
+def test_an_answer_on_a_terminal_moves_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    asking._print_answer(b"a\x1b[2J\xff\nb")
+    assert capsys.readouterr().out == "a\\x1b[2J\\xff\nb\n"

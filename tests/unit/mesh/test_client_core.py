@@ -35,6 +35,7 @@ HERE = Origin("127.0.0.1", 8000, "")
         ("http://127.0.0.1:8000", HERE),
         ("http://127.0.0.1:8000/", HERE),
         ("http://service", Origin("service", 80, "")),
+        ("unix:/run/admin.sock", Origin("localhost", 0, "", "/run/admin.sock")),
         ("http://[::1]:8000/behind/proxy/", Origin("::1", 8000, "/behind/proxy")),
     ],
 )

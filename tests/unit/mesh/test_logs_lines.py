@@ -91,7 +91,7 @@ def test_a_users_own_field_may_hold_anything(ids: object, shown: bytes) -> None:
 def test_text_shows_a_traceback_below() -> None:
     line = Line("12:00:01", "error", "embed/1", "no \ud800", {}, "Traceback\n  x")
     plain, coloured = text_line(line), text_line(line, coloured=True)
-    assert plain == b"12:00:01 error   embed/1    no \\ud800\nTraceback\n  x\n"
+    assert plain == b"12:00:01 error   embed/1    no \\ud800\n  Traceback\n    x\n"
     assert coloured == plain.replace(b"error  ", b"\033[31merror  \033[0m")
 
 

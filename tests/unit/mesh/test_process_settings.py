@@ -19,7 +19,7 @@ def test_a_gateway_gets_its_settings_through_json() -> None:
     process = GatewayProcess(
         mesh="mesh",
         revision="r1",
-        gateway=GatewaySettings(drain_grace=2.0),
+        gateway=GatewaySettings(drain_grace=2.0, hosts=("a.example",), cors=("https://a",)),
         bind="ipc:///run/gateway.sock",
         routes={"/inference": ("embed",)},
         stages={"embed": EMBED},
@@ -30,6 +30,7 @@ def test_a_gateway_gets_its_settings_through_json() -> None:
         number=2,
         doors=(7, 8),
         crowd=9,
+        admin_doors=(10,),
     )
     assert GatewayProcess.from_json(through_json(process.to_json())) == process
 

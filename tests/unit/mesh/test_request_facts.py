@@ -10,9 +10,14 @@ import pytest
 
 from mesh.errors import EncodingError
 from mesh.messages import Meta, Task
+from mesh.protocol.request_names import namer
 from mesh.request_facts import Reply, RequestFacts, Requests, check_header
 
 META = Meta("PUT", "/infer", "a=1", (("Accept", "text/plain"), ("X-A", "b")))
+
+
+def named(number: int) -> str:
+    return namer(0xAB)(number).decode()
 
 
 def task(number: int, trace: str | None = None, meta: Meta | None = None) -> Task:
@@ -23,12 +28,12 @@ def test_facts_are_made_of_the_task_when_they_are_read() -> None:
     now = [8.0]
     requests = Requests([task(1), task(2, "00-aa-bb-01", META), task(3)], lambda: now[0])
     assert len(requests) == 3
-    assert requests[0] == RequestFacts("ab-1", "", 1.0)
+    assert requests[0] == RequestFacts(named(1), "", 1.0)
     now[0] = 8.75
     assert requests[1] == RequestFacts(
-        "ab-2", "00-aa-bb-01", 0.25, "PUT", "/infer", "a=1", META.headers
+        named(2), "00-aa-bb-01", 0.25, "PUT", "/infer", "a=1", META.headers
     )
-    assert [facts.id for facts in requests[1:]] == ["ab-2", "ab-3"]
+    assert [facts.id for facts in requests[1:]] == [named(2), named(3)]
     now[0] = 20.0
     assert requests[-1].budget == 0.0
     with pytest.raises(IndexError):

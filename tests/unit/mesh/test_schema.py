@@ -17,10 +17,12 @@ from mesh.schema import (
     Size,
     Switch,
     Text,
+    Texts,
     Whole,
 )
 
 NAMES = Text(r"[a-z]+", "small letters")
+LISTED = Texts("[a-z]+", "small letters")
 WORDS = Choice(("warning", "error"), "level", {"warn": "warning"})
 
 
@@ -35,7 +37,12 @@ WORDS = Choice(("warning", "error"), "level", {"warn": "warning"})
         (NAMES, "abc", "abc"),
         (WORDS, "error", "error"),
         (WORDS, " WARN ", "warning"),
+        (LISTED, [], ()),
+        (LISTED, ["abc", "d"], ("abc", "d")),
         (HttpAddress(), "[::1]:80", "[::1]:80"),
+        (HttpAddress(optional=True), "", ""),
+        (HttpAddress(optional=True), "unix:/run/a.sock", "unix:/run/a.sock"),
+        (HttpAddress(optional=True), "localhost:80", "localhost:80"),
         (Endpoint(), "tcp://*:0", "tcp://*:0"),
         (Endpoint(), "tcp://*:*", "tcp://*:*"),
         (Endpoint(), "ipc:///run/x.sock", "ipc:///run/x.sock"),
@@ -65,6 +72,11 @@ def test_values_in_a_file(kind: Kind, value: object, kept: object) -> None:
         (NAMES, 1, "must be small letters"),
         (WORDS, "loud", "must be one of warning, error, not 'loud'"),
         (WORDS, 1, "must be one of warning, error, not 1"),
+        (LISTED, "abc", "must be a list, each of it small letters"),
+        (LISTED, ["abc", "D"], "must be small letters, not 'D'"),
+        (HttpAddress(), "", "must look like"),
+        (HttpAddress(), "unix:/run/a.sock", "must look like"),
+        (HttpAddress(optional=True), "unix:a.sock", "must look like"),
         (HttpAddress(), 8000, 'such as "127.0.0.1:8000"'),
         (HttpAddress(), "8000", "must look like"),
         (HttpAddress(), "host:http", "must look like"),
@@ -91,6 +103,7 @@ def test_wrong_values_in_a_file(kind: Kind, value: object, said: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "text", "kept"),
     [
+        (LISTED, "abc, d,", ("abc", "d")),
         (Duration(), "3s", 3.0),
         (Size(), "10MiB", 10 * 2**20),
         (Whole(), " 12 ", 12),

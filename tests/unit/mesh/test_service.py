@@ -16,6 +16,7 @@ from mesh import service
 from mesh.child import Command
 from mesh.errors import StartError
 from mesh.front import Front
+from mesh.process.admin_door import AdminDoor
 from mesh.process.worker_source import WorkerSource
 from mesh.process_settings import GatewayProcess, ReplicaProcess
 from mesh.service import Service, _placed, become_gateway, dialled_at, gateway_process
@@ -187,6 +188,15 @@ def test_gateways_inherit_the_port_and_replicas_do_not() -> None:
         handed = gateway(command)
         assert command.descriptors == (*handed.doors, handed.crowd)
         assert handed.doors == front.doors
+        assert made.command(Slot("read", 1)).descriptors == ()
+
+
+def test_gateways_inherit_the_operators_address() -> None:
+    settings = described(gateway=GatewaySettings(admin="127.0.0.1:0", processes=2))
+    with AdminDoor("127.0.0.1:0") as admin:
+        made = Service(settings, SOURCES, FOLDER, admin=admin)
+        command = made.command(SIBLING)
+        assert command.descriptors == gateway(command).admin_doors == admin.doors
         assert made.command(Slot("read", 1)).descriptors == ()
 
 

@@ -23,6 +23,7 @@ from mesh.errors import (
 )
 from mesh.failure_text import line_of
 from mesh.messages import Buffer, Task
+from mesh.protocol.request_names import namer
 from mesh.request_facts import Reply, RequestFacts
 from mesh.worker import Worker
 from stage.item_outcome import ItemOutcome
@@ -57,6 +58,10 @@ class Scripted(Worker):
     def forward(self, data: Any) -> Any:
         self.calls += 1
         return self.function(data)
+
+
+def named(owner: int, number: int) -> str:
+    return namer(owner)(number).decode()
 
 
 def task(body: Any, *, path: tuple[tuple[str, str], ...] = ONLY, hop: int = 0) -> Task:
@@ -490,7 +495,7 @@ def test_the_same_failure_is_logged_ten_times_a_minute_and_then_counted(
     assert len(caplog.records) == 11
     assert all(record.exc_info for record in caplog.records)
     assert caplog.records[-1].getMessage() == (
-        "the worker failed: ValueError: another message of the same line (request 1-1)"
+        f"the worker failed: ValueError: another message of the same line (request {named(1, 1)})"
     )
     assert one.failures.limit.due < clock.now + 60.0
     clock.now += 60.0
@@ -511,10 +516,10 @@ def test_a_traceback_names_the_requests_of_its_batch_and_begins_in_the_users_cod
     for number, each in enumerate(tasks):
         each.number = number
     tasks[1].request_id = "mine"
+    names = ["mine" if number == 1 else named(1, number) for number in range(8)]
     runner(Scripted(raising(KeyError("x")))).run(tasks)
     assert caplog.records[0].getMessage() == (
-        "the worker failed: KeyError: 'x' "
-        "(requests 1-0, mine, 1-2, 1-3, 1-4, 1-5, 1-6, 1-7 and 2 more)"
+        f"the worker failed: KeyError: 'x' (requests {', '.join(names)} and 2 more)"
     )
     assert "stage/runner.py" not in caplog.text
 
@@ -523,7 +528,10 @@ def test_what_a_worker_says_itself_needs_no_traceback(caplog: pytest.LogCaptureF
     runner(Scripted(raising(ServerError("the GPU is gone")))).run(jsons(1))
     runner(Scripted(raising(ClientError("no such model")))).run(jsons(1))
     (record,) = caplog.records
-    assert record.getMessage() == ("the worker failed: ServerError: the GPU is gone (request 1-1)")
+    assert (
+        record.getMessage()
+        == f"the worker failed: ServerError: the GPU is gone (request {named(1, 1)})"
+    )
     assert not record.exc_info
 
 
@@ -549,8 +557,8 @@ def test_with_debug_a_failure_carries_what_was_raised(caplog: pytest.LogCaptureF
 def test_an_exception_that_was_never_raised_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
     runner(Scripted(lambda items: [ValueError("a"), ValueError("b")])).run(jsons(1, 2))
     assert [record.getMessage() for record in caplog.records] == [
-        "the worker failed: ValueError: a (request 1-1)",
-        "the worker failed: ValueError: b (request 1-1)",
+        f"the worker failed: ValueError: a (request {named(1, 1)})",
+        f"the worker failed: ValueError: b (request {named(1, 1)})",
     ]
 
 
@@ -597,12 +605,12 @@ def test_a_worker_knows_whose_input_each_is() -> None:
     worker = Curious()
     runner(worker).run([traced(b"1", 1), traced(b"no json", 2), traced(b"3", 3)])
     assert [(facts.id, facts.trace) for facts in worker.seen] == [
-        ("fe-1", "trace 1"),
-        ("fe-3", "trace 3"),
+        (named(0xFE, 1), "trace 1"),
+        (named(0xFE, 3), "trace 3"),
     ]
     assert worker.requests == ()  # what it held of the payloads is let go
     runner(worker, batching=False).run([traced(b"4", 4), traced(b"5", 5)])
-    assert [facts.id for facts in worker.seen] == ["fe-5"]
+    assert [facts.id for facts in worker.seen] == [named(0xFE, 5)]
 
 
 def test_examples_have_facts_too() -> None:

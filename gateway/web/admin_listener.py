@@ -1,0 +1,96 @@
+"""The address where operators ask: health, metrics and status, and no inference."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+
+from gateway.app import View, make_app
+from gateway.exchange import Exchange, Limits, Route
+from gateway.listener import HttpServer
+from gateway.shared import Access
+from gateway.web.browser_policy import BrowserPolicy
+from mesh.addresses import bracketed
+from mesh.front import inherited
+from mesh.process.admin_door import UNIX, AdminDoor
+from mesh.settings import ADMIN_PAGES, HEALTH_PAGES, GatewaySettings
+
+_CONNECTIONS = 256  # open at a time: those of a few operators and of what scrapes metrics
+_BODY = 64 * 1024  # bytes of a request's body, which no page reads
+
+
+class NoInference:
+    """An `Inference` without any route."""
+
+    routes: Mapping[bytes, Route] = {}
+
+    def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
+        """Never asked."""
+        raise NotImplementedError
+
+    def submit(self, exchange: Exchange) -> None:
+        """Never asked either."""
+        raise NotImplementedError
+
+    def gone(self, exchange: Exchange) -> None:
+        """The same."""
+
+
+class AdminListener:
+    """Serves ``[gateway] admin``.
+
+    Args:
+        settings: say where, and to which browsers.
+        view: what the pages show.
+        access: writes the access log, if there is one.
+        refused: called with code, message and id of each request that the wire itself refused.
+
+    Example:
+        ```python
+        admin = AdminListener(settings, gateway)
+        where = admin.open(process.admin_doors)
+        ...
+        await admin.close()
+        ```
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        view: View,
+        access: Access | None = None,
+        refused: Callable[[str, str, bytes], None] | None = None,
+    ) -> None:
+        """Only assigns; `open` acts."""
+        self._address = settings.admin
+        self._door: AdminDoor | None = None
+        self._http = HttpServer(
+            NoInference(),
+            make_app(view, pages=(*HEALTH_PAGES, *ADMIN_PAGES), for_admin=True),
+            Limits(max_body=_BODY, page_bytes=_BODY, connections=_CONNECTIONS),
+            access=access,
+            refused=refused,
+            browsers=BrowserPolicy(settings.hosts, settings.cors, by_address=True),
+        )
+
+    def open(self, doors: Iterable[int] = ()) -> str:
+        """Listen, at sockets of the supervisor's or at some of its own; returns where.
+
+        Raises:
+            StartError: the address cannot be bound.
+        """
+        sockets: list[socket.socket] = inherited(doors)
+        if not sockets:
+            self._door = AdminDoor(self._address)
+            sockets = self._door.take()
+        host, port = self._http.take(sockets)
+        return f"{bracketed(host)}:{port}" if port else f"{UNIX}{host}"
+
+    async def close(self) -> None:
+        """Answer what has begun, briefly, and let go of the address; twice does no harm."""
+        if self._http.is_open:
+            await self._http.drain(0.0)
+        if self._door is not None:
+            with suppress(OSError):
+                self._door.close()
