@@ -6,6 +6,7 @@ import contextlib
 import json
 import mmap
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from mesh.process.shared_memory import shared_memory
 
 _CHUNK = 65536
 _ORDER = b"s"  # to stop in order
+LONGEST_END = 5.0  # seconds that a killed process may take to be gone
 
 
 class Command(NamedTuple):
@@ -122,9 +124,20 @@ class Child:
                 signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it and its whole group, which the not yet reaped leader's id still names."""
+        """End it and its whole group, which the not yet reaped leader's id still names.
+
+        Both: its worker may have put it into another group.
+        """
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait for its end. One that waits in the kernel for a device does not end when killed."""
+        waiting = select.poll()
+        waiting.register(self.pidfd, select.POLLIN)
+        return bool(waiting.poll(seconds * 1000))
 
     def reap(self) -> tuple[int | None, int]:
         """Exit code and signal of a process that is gone; whatever it started goes with it.

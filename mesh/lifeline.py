@@ -233,8 +233,11 @@ def _set_alarm_of_death(number: int) -> None:
 
 
 def kill_group() -> None:
-    """Kill this process and, if it leads a group, everything that it started; its log first."""
+    """Kill this process and, if it was started to lead a group, that group; its log first.
+
+    The worker may have left the group since; while this process lives no other can bear its id.
+    """
     flush()
-    if os.getpgrp() == os.getpid():
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(os.getpid(), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)

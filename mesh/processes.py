@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any, Protocol
 
-from mesh.child import Child, Command
+from mesh.child import LONGEST_END, Child, Command
 from mesh.log import get_logger
 from mesh.messages import Obituary
 from mesh.orphans import FIRST, reap_orphans
@@ -282,9 +282,20 @@ class Processes:
             self._reporter.close()
         for child in self._children.values():
             child.kill()
-            child.reap()
+        for slot, child in self._children.items():
+            self._see_off(slot, child)
         self._children.clear()
         self._close_descriptors()
+
+    def _see_off(self, slot: Slot, child: Child) -> None:
+        """Take in the end of one that was killed."""
+        if child.ends_within(LONGEST_END):
+            child.reap()
+            return
+        text = "process %d of %s does not end although it was killed: it is left behind"
+        get_logger().error(text, child.process.pid, slot)
+        child.process.returncode = 0  # or Python would say that nobody has waited for it
+        child.close()
 
     def _abandon(self) -> None:
         """In a forked child: the processes are its parent's, and must see the parent's end."""

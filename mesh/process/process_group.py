@@ -9,10 +9,11 @@ from pathlib import Path
 
 
 def kill_others() -> None:
-    """Kill what this process started, if it leads a group, but not the process itself."""
+    """Kill the group that this process was started to lead, but not the process itself.
+
+    There is none of its id if it leads none. It may have left it since.
+    """
     me = os.getpid()
-    if os.getpgrp() != me:
-        return
     for path in Path("/proc").glob("[0-9]*"):
         pid = int(path.name)
         with contextlib.suppress(OSError):
