@@ -242,7 +242,7 @@ class Loop:
     def _finish(self, items: list[ItemOutcome]) -> None:
         """What ran is done, unless a bundle of singles turned out slow: its rest waits again."""
         replica, runner, now = self._replica, self._runner, monotonic()
-        if now - self._began >= LOOK_IN or not self._held.holds(signal.SIGTERM):
+        if now - self._began >= LOOK_IN or not self._held.are_intact():
             self._signals_due = now  # a look costs little beside it
         unbegun = runner.give_up()
         if unbegun:
