@@ -420,6 +420,8 @@ def test_outside_of_a_forward_nothing_has_ids(talk):
         "logging.getLogger().handlers.clear()",
         "logging.shutdown()",
         "logging.getLogger('mesh').disabled = get_logger().disabled = True",
+        "logging.setLogRecordFactory(lambda *_, **__: 1 / 0)",
+        "get_logger().addFilter(lambda _: 1 / 0)",
         "for one in list(logging.root.manager.loggerDict): logging.getLogger(one).disabled = True",
     ],
 )
