@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from mesh.errors import ForwardTimeout
+from mesh.log_limit import first_and_last
 
 LONGEST = 4096  # bytes of a message, as a link carries it
 LONGEST_TRACE = 16 * 1024  # characters of a traceback that a client or a log is shown
@@ -68,14 +69,11 @@ def cut(text: str, longest: int = LONGEST) -> str:
 def line_of(error: BaseException) -> str:
     """Its class and the first line of what it says; the last one, too, where that is another.
 
-    Both matter: the first line of a CUDA error names it, the last of others is the conclusion.
-
     Example:
         >>> line_of(ValueError("shapes differ\\n  (3, 4)\\nuse one shape"))
         'ValueError: shapes differ ... use one shape'
     """
-    lines = [line.strip() for line in text_of(error).splitlines() if line.strip()]
-    said = lines[:1] if len(lines) < 2 or lines[0] == lines[-1] else [lines[0], lines[-1]]
+    said = first_and_last(text_of(error))
     if isinstance_of(error, SystemExit):
         return f"it called sys.exit({', '.join(said)})"
     return ": ".join(filter(None, (name_of(error), " ... ".join(said))))

@@ -57,6 +57,8 @@ class Hostile(Worker):
             time.sleep(30)
         if word.startswith("raise "):
             raise ValueError(word)
+        if word.startswith("lines "):
+            raise ValueError(f"\\ncannot load:\\n{word}")
         return [[one, os.getpid(), asked.id] for one, asked in zip(items, self.requests)]
 
 
@@ -154,6 +156,16 @@ def test_the_same_failure_leaves_ten_lines_and_another_message_is_another(site):
         told = [one["message"] for one in site.records() if one["source"] == source]
         assert len([one for one in told if "ValueError: raise again" in one]) == 10
         assert len([one for one in told if "ValueError: raise something else" in one]) == 1
+
+
+def test_messages_that_begin_alike_are_told_apart_by_their_last_line(site):
+    for _ in range(12):
+        assert site.ask("lines no file")[0] == 500
+    assert site.ask("lines no memory")[0] == 500
+    for source in ("gateway", "hostile/1"):
+        told = [one["message"] for one in site.records() if one["source"] == source]
+        assert len([one for one in told if "cannot load: ... lines no file" in one]) == 10
+        assert len([one for one in told if "cannot load: ... lines no memory" in one]) == 1
 
 
 def test_what_was_left_out_is_told_at_the_end_at_the_latest(tmp_path):
