@@ -8,6 +8,7 @@ where it can, survives the rest, and is bounded.
 from __future__ import annotations
 
 import os
+import sys
 import sysconfig
 import traceback
 from collections.abc import Sequence
@@ -158,6 +159,31 @@ def stack_text(error: BaseException) -> str:
     while len(frames) > 1 and is_ours(frames[-1].filename):  # whoever interrupted it
         del frames[-1]
     return "".join(traceback.format_list(frames)).rstrip()
+
+
+def stack_of_thread(ident: int) -> str:
+    """Where a thread of this process is: the user's frames, one below the other."""
+    frames = traceback.extract_stack(sys._current_frames().get(ident))
+    return "".join(traceback.format_list(users_stack(frames))).rstrip()
+
+
+def users_stack(frames: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """A stack, outermost first, from the first frame on that is not ours, or whole."""
+    first = next((at for at, one in enumerate(frames) if not is_ours(one.filename)), 0)
+    return frames[first:]
+
+
+def stack_of_crash(text: bytes) -> str:
+    """What `faulthandler` wrote, as a traceback has it: the user's frames, the innermost last.
+
+    Example:
+        >>> stack_of_crash(b'Fatal Python error: Aborted\\n  File "/srv/a.py", line 7 in run\\n')
+        '  File "/srv/a.py", line 7 in run'
+    """
+    lines = text.rstrip(b"\0").decode("utf-8", "replace").splitlines()
+    frames = [line for line in lines if line.startswith("  File ")]
+    own = [line for line in frames if not is_ours(line.split('"')[1])]
+    return "\n".join((own or frames)[::-1])
 
 
 def is_worth_a_trace(error: BaseException) -> bool:

@@ -13,7 +13,7 @@ from numbers import Integral
 from typing import Any, Final, overload
 
 from mesh.errors import EncodingError
-from mesh.messages import Task
+from mesh.messages import RequestId, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,35 @@ def name_of_request(task: Task) -> str:
         >>> name_of_request(Task(255, 7, (("a", ""),), 0, 1, 9.0, [b""], 0))
         'ff-7'
     """
-    return task.request_id or f"{task.owner:x}-{task.number}"
+    return task.request_id or name_of_id((task.owner, task.number))
+
+
+def name_of_id(request: RequestId) -> str:
+    """The ``X-Request-ID`` of a request whose client sent none."""
+    owner, number = request
+    return f"{owner:x}-{number}"
+
+
+def requests_told(names: Sequence[str], longest: int = 1024) -> str:
+    """Requests in a sentence of a log; "" if there are none.
+
+    Args:
+        names: as their clients know them.
+        longest: characters beyond which they are counted.
+
+    Example:
+        >>> requests_told(["a-7", "63d2-9", "b-8"], longest=10)
+        'requests a-7, 63d2-9 and 1 more'
+    """
+    shown, room = [], longest
+    for name in names:
+        if room <= 0:
+            break
+        shown.append(name)
+        room -= len(name) + 2
+    rest = len(names) - len(shown)
+    more = f" and {rest} more" if rest else ""
+    return f"request{'s' * (len(names) > 1)} {', '.join(shown)}{more}" if names else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from mesh.failure_text import (
     line_of,
     name_of,
     place_of,
+    stack_of_thread,
     stack_text,
     text_of,
     trace_text,
@@ -21,14 +22,13 @@ from mesh.failure_text import (
 from mesh.log_limit import LogLimit, fixed_part
 from mesh.logs.loggers import SAID
 from mesh.messages import Buffer, Task
-from mesh.request_facts import name_of_request
+from mesh.request_facts import name_of_request, requests_told
 from stage.error_codes import Told, told
 from stage.item_outcome import ItemOutcome
 from stage.results import TIMED_OUT
 
 _FAILED = "the worker failed"
 _MOST_FAULTY = 256
-_NAMED = 8  # requests of a batch whose ids a log line has
 
 
 class Failures:
@@ -99,6 +99,13 @@ class Failures:
         trace = exc_info(error) if traced and is_worth_a_trace(error) else None
         self._log.error("%s", told, exc_info=trace, extra={SAID: True})
 
+    def ignored(self, limit: float, tasks: Sequence[Task], thread: int) -> None:
+        """Log that a forward on this thread goes on although it was interrupted at its limit."""
+        names = [name_of_request(task) for task in tasks]
+        text = "forward ignores its timeout of %g s: this replica ends%s; it is here:\n%s"
+        extra = {SAID: True, "ids": names}
+        self._log.error(text, limit, _whose(tasks), stack_of_thread(thread), extra=extra)
+
     def tell_left_out(self, now: float) -> None:
         """Log how often failures were not logged, of those whose minute is over by now."""
         for kind, count in self.limit.take_left_out(now):
@@ -107,11 +114,7 @@ class Failures:
 
 def _whose(tasks: Sequence[Task]) -> str:
     """The ids of the requests that a failure concerns, as their clients know them."""
-    if not tasks:
-        return ""
-    names = ", ".join([name_of_request(task) for task in tasks[:_NAMED]])
-    more = f" and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else ""
-    return f" (request{'s' if len(tasks) > 1 else ''} {names}{more})"
+    return f" ({requests_told([name_of_request(task) for task in tasks])})" if tasks else ""
 
 
 def _told(error: Any, base: type[ClientError | ServerError]) -> Told:

@@ -412,7 +412,7 @@ class Loop:
                 self._interrupted = True
                 self._send_interrupt()
             return
-        self._log.error("forward ignores its timeout of %g s: this replica ends", self._limit)
+        self._runner.tell_ignored(self._limit, self._main)
         kill_group()
 
     def _send_interrupt(self) -> None:

@@ -31,7 +31,7 @@ from mesh.json_text import write_body
 from mesh.messages import Buffer, Task
 from mesh.ownership import isolate
 from mesh.process.fork import Tripwire, end_if_forked
-from mesh.request_facts import Reply, RequestFacts, Requests, check_header
+from mesh.request_facts import Reply, RequestFacts, Requests, check_header, name_of_request
 from mesh.worker import BODIES, Worker
 from mesh.worker_checks import examples_of
 from stage.failures import Failures
@@ -97,10 +97,15 @@ class Runner:
 
     def in_hand(self) -> list[str]:
         """Ids of the requests that are computed now, none between batches; from any thread."""
+        return [name_of_request(task) for task in self._computed()]
+
+    def _computed(self) -> Sequence[Task]:
         batch, done = self._current, len(self.done)
-        if not self._batching:  # one by one
-            batch = batch[done : done + 1]
-        return [facts.id for facts in Requests(batch, time.monotonic)]
+        return batch if self._batching else batch[done : done + 1]  # one by one
+
+    def tell_ignored(self, limit: float, thread: int) -> None:
+        """Log that what runs on this thread goes on beyond its limit; from another thread."""
+        self.failures.ignored(limit, self._computed(), thread)
 
     def warm_up(self) -> int:
         """Run the worker's `multi_examples`, or else its `example`, as they are.
@@ -114,6 +119,7 @@ class Runner:
         worker = self._worker
         examples = examples_of(worker)
         for number, example in enumerate(examples, 1):
+            self._board.starts(f"in example {number} of {len(examples)}")
             try:
                 # A batching worker's example should be a list; what else it is, `forward` judges.
                 count = len(example) if self._batching and isinstance(example, list) else 1
@@ -126,6 +132,7 @@ class Runner:
                 ) from error
             finally:
                 worker.requests = ()
+        self._board.end()
         return len(examples)
 
     def run(self, tasks: list[Task]) -> list[ItemOutcome]:

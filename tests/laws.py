@@ -123,6 +123,7 @@ SHELL = frozenset(
         "mesh/orphans.py",
         "mesh/process/__init__.py",
         "mesh/process/connections.py",
+        "mesh/process/crashes.py",
         "mesh/process/fork.py",
         "mesh/process/limits.py",
         "mesh/process/shared_memory.py",

@@ -152,7 +152,7 @@ def test_a_worker_that_exits_is_replaced_although_its_thread_goes_on(tmp_path):
     with running(tmp_path, KEEPER, FILE.format(how="thread")) as site, site.client() as client:
         before = client.infer("who")
         client.post("/inference", "exit")
-        site.until(lambda: "exited with code 5; restart" in site.log(), "it stayed")
+        site.until(lambda: "exited with code 5 while computing" in site.log(), "it stayed")
         site.until(lambda: client.post("/inference", "who").ok, "none came for it")
         assert client.infer("who") != before
 

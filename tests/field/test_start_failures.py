@@ -111,7 +111,8 @@ def test_an_import_that_fails_shows_all_of_it(tmp_path):
 
 def test_a_model_that_is_killed_while_it_loads_may_have_run_out_of_memory(tmp_path):
     why, _, _ = failed(tmp_path, ["os.kill(os.getpid(), signal.SIGKILL)"])
-    assert why.startswith("embed/1 was killed by signal 9 while starting; out of memory?")
+    said = "embed/1 was killed by signal 9 while starting, in Embed.__init__; out of memory?"
+    assert why.startswith(said)
 
 
 def test_an_import_that_never_returns_is_named(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import logging
 import sysconfig
+import threading
 import traceback
 
 import pytest
@@ -18,6 +19,8 @@ from mesh.failure_text import (
     line_and_place,
     line_of,
     place_of,
+    stack_of_crash,
+    stack_of_thread,
     stack_text,
     text_of,
     trace_text,
@@ -49,6 +52,24 @@ def raised(error, cause=None):
 )  # fmt: skip
 def test_a_line_has_the_class_and_the_first_and_last_line(error, line):
     assert line_of(error) == line
+
+
+def test_a_crash_shows_the_users_frames_the_innermost_last():
+    ours = f'  File "{failure_text.__file__}", line 1 in run\n'
+    text = (
+        "Fatal Python error: Segmentation fault\n\nCurrent thread 0x1 (most recent call first):\n"
+        f'  File "/srv/a.py", line 9 in crash\n  File "/srv/a.py", line 7 in forward\n{ours}'
+        "\nExtension modules: numpy (total: 1)\n"
+    )
+    assert stack_of_crash(text.encode() + bytes(9)) == (
+        '  File "/srv/a.py", line 7 in forward\n  File "/srv/a.py", line 9 in crash'
+    )
+    assert stack_of_crash(ours.encode()) == ours.rstrip()
+    assert stack_of_crash(bytes(9)) == ""
+
+
+def test_a_thread_is_shown_where_it_is():
+    assert "test_a_thread_is_shown_where_it_is" in stack_of_thread(threading.get_ident())
 
 
 def test_long_texts_are_cut_and_say_so():

@@ -441,8 +441,8 @@ def test_children_learn_of_a_killed_parent(tmp_path: Path) -> None:
 COMPUTE = """
 import mmap, struct
 board = mmap.mmap(int(flags["board-fd"]), 0)
-struct.pack_into("=2Q", board, 16, 7, 3)
-struct.pack_into("=dIi", board, 0, {since}, 1, -1)
+struct.pack_into("=2Q", board, 20, 7, 3)
+struct.pack_into("=dIiI", board, 0, {since}, 1, -1, 0)
 """
 
 

@@ -514,7 +514,7 @@ def test_a_traceback_names_the_requests_of_its_batch_and_begins_in_the_users_cod
     runner(Scripted(raising(KeyError("x")))).run(tasks)
     assert caplog.records[0].getMessage() == (
         "the worker failed: KeyError: 'x' "
-        "(requests 1-0, mine, 1-2, 1-3, 1-4, 1-5, 1-6, 1-7 and 2 more)"
+        "(requests 1-0, mine, 1-2, 1-3, 1-4, 1-5, 1-6, 1-7, 1-8, 1-9)"
     )
     assert "stage/runner.py" not in caplog.text
 
