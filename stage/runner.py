@@ -195,7 +195,7 @@ class Runner:
         """Let the worker unload; what goes wrong in that is logged."""
         try:
             self._worker.unload()
-        except Exception as error:  # noqa: BLE001 - the replica is ending anyway
+        except BaseException as error:  # noqa: BLE001 - the replica is ending anyway
             self.failures.report(error, "unload failed", ())
         self.failures.tell_left_out(float("inf"))
 

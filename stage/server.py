@@ -60,7 +60,7 @@ def _explained(serving: _Serving[_More]) -> _Serving[_More]:
             serving(process, lifeline, *more, **named)
         except MeshError:
             raise
-        except Exception as error:
+        except BaseException as error:  # a property of the worker's may call sys.exit, too
             if lifeline.settled.is_set():
                 raise  # it has served
             text = f"stage {process.stage.name} cannot serve: {line_and_place(error)}"

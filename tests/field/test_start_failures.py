@@ -82,6 +82,17 @@ def test_a_constructor_that_raises_shows_all_of_it_once(tmp_path):
             "type(self).wants_meta = property(load_model)",
             r"embed/1: stage embed cannot serve: OSError: no weights at <service.Embed .* \(serv",
         ),
+        *[
+            (
+                f"type(self).{name} = {made}",
+                r"embed/1: stage embed cannot serve: it called sys.exit\(4\) \(service.py:\d+\)",
+            )
+            for name, made in (
+                ("example", "property(lambda self: sys.exit(4))"),
+                ("resp_mime_type", "property(lambda self: sys.exit(4))"),
+                ("get_forward_json_schema", "classmethod(lambda *_: sys.exit(4))"),
+            )
+        ],
     ],
 )
 def test_a_constructor_that_leaves_or_breaks_what_we_ask_for_is_named(tmp_path, line, said):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -563,6 +564,17 @@ def test_what_was_logged_is_not_remembered_without_bound(caplog: pytest.LogCaptu
     assert len(caplog.records) == 266
     one.close()
     assert caplog.records[-1].getMessage() == "and 34 more: failures of other kinds"
+
+
+def test_an_unload_that_leaves_is_logged_and_the_replica_ends_in_order(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Leaver(Scripted):
+        def unload(self) -> None:
+            sys.exit(4)
+
+    runner(Leaver(lambda data: data)).close()
+    assert "unload failed: it called sys.exit(4)" in caplog.text
 
 
 def test_closing_lets_the_worker_unload(caplog: pytest.LogCaptureFixture) -> None:
