@@ -29,6 +29,9 @@ _LIBRARIES = (_STANDARD, sysconfig.get_path("purelib"), sysconfig.get_path("plat
 # The interpreter's own answers: a class of the user's may have others.
 _trace: Any = vars(BaseException)["__traceback__"].__get__
 _qualname: Any = vars(type)["__qualname__"].__get__
+_cause: Any = vars(BaseException)["__cause__"].__get__
+_context: Any = vars(BaseException)["__context__"].__get__
+_hides_context: Any = vars(BaseException)["__suppress_context__"].__get__
 
 
 class Place(NamedTuple):
@@ -56,6 +59,17 @@ def text_of(error: BaseException) -> str:
         raise
     except BaseException:  # noqa: BLE001 - whatever it raises when it is asked, it has failed
         return UNSPEAKABLE
+
+
+def what_silences(error: BaseException) -> BaseException | None:
+    """What it raises when it is asked for its text; None if it answers."""
+    try:
+        str(error)
+    except ForwardTimeout:
+        raise
+    except BaseException as raised:  # noqa: BLE001 - that is what was asked
+        return raised
+    return None
 
 
 def cut(text: str, longest: int = LONGEST) -> str:
@@ -184,6 +198,12 @@ def stack_of_crash(text: bytes) -> str:
     frames = [line for line in lines if line.startswith("  File ")]
     own = [line for line in frames if not is_ours(line.split('"')[1])]
     return "\n".join((own or frames)[::-1])
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """What it was raised from, or while, as Python's own traceback shows it."""
+    cause: BaseException | None = _cause(error)
+    return cause if cause is not None or _hides_context(error) else _context(error)
 
 
 def is_worth_a_trace(error: BaseException) -> bool:

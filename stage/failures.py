@@ -8,6 +8,8 @@ from typing import Any
 
 from mesh.errors import ClientError, ForwardTimeout, ServerError
 from mesh.failure_text import (
+    UNSPEAKABLE,
+    cause_of,
     exc_info,
     is_worth_a_trace,
     isinstance_of,
@@ -18,6 +20,7 @@ from mesh.failure_text import (
     stack_text,
     text_of,
     trace_text,
+    what_silences,
 )
 from mesh.log_limit import LogLimit, fixed_part
 from mesh.logs.loggers import SAID
@@ -51,6 +54,9 @@ class Failures:
     def outcome(self, error: BaseException, tasks: Sequence[Task]) -> ItemOutcome:
         """What the client may know of it: the texts of our own errors, and nothing of others."""
         is_theirs = isinstance_of(error, ClientError)
+        text = text_of(error)
+        if text is UNSPEAKABLE:
+            self._tell_silenced(error, tasks)
         if not is_theirs and not isinstance_of(error, ServerError):
             self.report(error, _FAILED, tasks)
             return ItemOutcome(self._raised(error), ServerError.code, _FAILED)
@@ -59,9 +65,11 @@ class Failures:
             self._faulty.add(name_of(error))
             self._log.warning("%s", fault)
         if not is_theirs:
-            self.report(error, _FAILED, tasks, traced=False)
-        text = text_of(error) or code.replace("_", " ")
+            cause = cause_of(error)
+            traced = cause is not None and (is_worth_a_trace(error) or is_worth_a_trace(cause))
+            self.report(error, _FAILED, tasks, traced=traced)
         raised = [] if is_theirs and not self._debug else self._raised(error)
+        text = text or code.replace("_", " ")
         return ItemOutcome(raised, code, text, status=status, headers=headers)
 
     def timed_out(self, error: ForwardTimeout, tasks: Sequence[Task]) -> ItemOutcome:
@@ -70,6 +78,14 @@ class Failures:
         self.report(error, "forward was interrupted", tasks, traced=False)
         return ItemOutcome(self._raised(error), TIMED_OUT, text)
 
+    def _tell_silenced(self, error: BaseException, tasks: Sequence[Task]) -> None:
+        """Log why an error has no text: the client is told only that it has none."""
+        why = what_silences(error)
+        text = f"the text of {name_of(error)} cannot be read"
+        if why is not None and self.limit.admits(text, self._clock()):
+            said = f"{text}: {line_of(why)}{_whose(tasks)}"
+            self._log.warning("%s", said, extra={SAID: True})
+
     def _raised(self, error: BaseException) -> list[Buffer]:
         """What the gateway is told of it: a line for its log and, with `debug`, the traceback, both
         of which it then shows to the client."""
@@ -77,10 +93,11 @@ class Failures:
         return [line, trace_text(error).encode("utf-8", "replace")] if self._debug else [line]
 
     def report(
-        self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool = True
+        self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool | None = None
     ) -> None:
-        """Log it with its traceback, unless the same was logged often in the last minute.
+        """Log it, unless the same was logged often in the last minute.
 
+        With its traceback, unless told otherwise, if that shows anything of the user's.
         The same is: the same class, raised at the same place, saying the same but for numbers.
         """
         now = self._clock()
@@ -89,6 +106,7 @@ class Failures:
         said = fixed_part(text_of(error))
         place = ":".join(map(str, place_of(error)))
         if self.limit.admits(f"{text}: {name_of(error)}: {said} ({place})", now):
+            traced = is_worth_a_trace(error) if traced is None else traced
             self.say(error, text, tasks, traced=traced)
 
     def say(self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool) -> None:
@@ -96,7 +114,7 @@ class Failures:
         told = f"{text}: {line_of(error)}{_whose(tasks)}"
         if isinstance_of(error, ForwardTimeout):  # nobody's mistake: where it was, and no more
             told += f"; it was here:\n{stack_text(error)}"
-        trace = exc_info(error) if traced and is_worth_a_trace(error) else None
+        trace = exc_info(error) if traced else None
         self._log.error("%s", told, exc_info=trace, extra={SAID: True})
 
     def ignored(self, limit: float, tasks: Sequence[Task], thread: int) -> None:

@@ -53,6 +53,11 @@ class Hostile(Worker):
             raise SystemExit(3)
         if word == "mine":
             raise ServerError("the GPU is gone")
+        if word == "caused":
+            try:
+                os.stat("/no/such/model")
+            except OSError as error:
+                raise ServerError("model failed") from error
         if word == "slow":
             time.sleep(30)
         if word.startswith("raise "):
@@ -146,6 +151,24 @@ def test_each_answer_of_5xx_leaves_a_line_with_the_clients_id_and_where_and_why(
     assert "stage/runner.py" not in record["traceback"]
     (record,) = [one for one in site.records() if "forward was interrupted" in one["message"]]
     assert "time.sleep(30)" in record["message"]
+
+
+def test_the_cause_of_a_workers_own_error_is_logged_with_its_traceback(site):
+    status, error, _ = site.ask("caused", "id-caused")
+    assert (status, error["message"]) == (500, "model failed")
+    said = "model failed (request id-caused)"
+    (record,) = [one for one in site.records() if said in one["message"]]
+    assert 'os.stat("/no/such/model")' in record["traceback"]
+    assert "FileNotFoundError" in record["traceback"]
+    assert "direct cause" in record["traceback"]
+
+
+def test_what_keeps_an_error_from_speaking_is_a_warning_with_the_request(site):
+    status, error, _ = site.ask("mute", "id-mute")
+    assert (status, error["message"]) == (400, "its text cannot be read")
+    (record,) = [one for one in site.records() if "id-mute" in one["message"]]
+    assert record["level"] == "warning"
+    assert "the text of Mute cannot be read: RuntimeError: no words" in record["message"]
 
 
 def test_the_same_failure_leaves_ten_lines_and_another_message_is_another(site):

@@ -13,6 +13,7 @@ from mesh.errors import ForwardTimeout
 from mesh.failure_text import (
     LONGEST_TRACE,
     UNSPEAKABLE,
+    cause_of,
     cut,
     exc_info,
     is_worth_a_trace,
@@ -26,6 +27,7 @@ from mesh.failure_text import (
     trace_text,
     users_frame,
     users_trace,
+    what_silences,
 )
 
 
@@ -70,6 +72,33 @@ def test_a_crash_shows_the_users_frames_the_innermost_last():
 
 def test_a_thread_is_shown_where_it_is():
     assert "test_a_thread_is_shown_where_it_is" in stack_of_thread(threading.get_ident())
+
+
+def test_the_cause_is_what_python_shows():
+    cause = KeyError("x")
+    assert cause_of(raised(ValueError(), cause)) is cause
+    assert cause_of(raised(ValueError())) is None
+    within = ValueError()
+    try:
+        raise cause
+    except KeyError:
+        assert cause_of(raised(within)) is None  # `from None` hides it
+        try:
+            raise within
+        except ValueError:
+            pass
+    assert cause_of(within) is None
+
+
+def test_what_keeps_an_error_from_speaking():
+    class Mute(Exception):
+        def __str__(self):
+            raise self.args[0]
+
+    assert what_silences(ValueError("x")) is None
+    assert str(what_silences(Mute(KeyError("no words")))) == "'no words'"
+    with pytest.raises(ForwardTimeout):
+        what_silences(Mute(ForwardTimeout()))
 
 
 def test_long_texts_are_cut_and_say_so():
