@@ -32,6 +32,7 @@ from stage.results import TIMED_OUT
 
 _FAILED = "the worker failed"
 _MOST_FAULTY = 256
+_LONGEST_NAMES = 4096  # characters
 
 
 class Failures:
@@ -132,7 +133,11 @@ class Failures:
 
 def _whose(tasks: Sequence[Task]) -> str:
     """The ids of the requests that a failure concerns, as their clients know them."""
-    return f" ({requests_told([name_of_request(task) for task in tasks])})" if tasks else ""
+    if not tasks:
+        return ""
+    said = requests_told([name_of_request(task) for task in tasks], _LONGEST_NAMES)
+    where = "; a log in JSON has all of them in `ids`" if said.endswith(" more") else ""
+    return f" ({said}{where})"
 
 
 def _told(error: Any, base: type[ClientError | ServerError]) -> Told:

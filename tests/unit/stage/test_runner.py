@@ -577,6 +577,19 @@ def test_an_unload_that_leaves_is_logged_and_the_replica_ends_in_order(
     assert "unload failed: it called sys.exit(4)" in caplog.text
 
 
+def test_a_traceback_of_more_requests_than_fit_says_where_all_are(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tasks = jsons(*range(100))
+    for number, each in enumerate(tasks):
+        each.request_id = f"{number:02}-{'x' * 100}"
+    runner(Scripted(raising(KeyError("x")))).run(tasks)
+    message = caplog.records[0].getMessage()
+    assert "30-xxx" in message
+    assert message.endswith(" more; a log in JSON has all of them in `ids`)")
+    assert len(message) < 5000
+
+
 def test_closing_lets_the_worker_unload(caplog: pytest.LogCaptureFixture) -> None:
     class Closing(Scripted):
         def unload(self) -> None:
