@@ -73,7 +73,8 @@ class Names(Worker):
 '''
 FILE = """
 [gateway]
-timeout = "20s"
+timeout = "40s"
+restart_grace = "40s"
 
 [stages.hostile]
 worker = "service:Hostile"
