@@ -25,7 +25,7 @@ from mesh.failure_text import (
 from mesh.log_limit import LogLimit, fixed_part
 from mesh.logs.loggers import SAID
 from mesh.messages import Buffer, Task
-from mesh.request_facts import name_of_request, requests_told
+from mesh.request_facts import Reply, name_of_request, requests_told
 from stage.error_codes import Told, told
 from stage.item_outcome import ItemOutcome
 from stage.results import TIMED_OUT
@@ -51,6 +51,7 @@ class Failures:
         self._log, self._clock, self._debug = log, clock, debug
         self.limit = LogLimit()
         self._faulty: set[str] = set()  # classes whose code or status cannot be, as was logged
+        self._bodiless: set[int] = set()  # statuses whose values are dropped, as was logged
 
     def outcome(self, error: BaseException, tasks: Sequence[Task]) -> ItemOutcome:
         """What the client may know of it: the texts of our own errors, and nothing of others."""
@@ -86,6 +87,15 @@ class Failures:
         if why is not None and self.limit.admits(text, self._clock()):
             said = f"{text}: {line_of(why)}{_whose(tasks)}"
             self._log.warning("%s", said, extra={SAID: True})
+
+    def tell_dropped(self, reply: Reply, task: Task) -> None:
+        """Log that a `Reply` has a value which its status has no room for, once for each status."""
+        kind = type(reply.value).__name__
+        article = "an" if kind[:1] in "aeiou" else "a"
+        told = f"a Reply with status {reply.status} has no body: its value, {article} {kind}"
+        if reply.status not in self._bodiless:
+            self._bodiless.add(reply.status)
+            self._log.warning("%s, is dropped%s", told, _whose([task]), extra={SAID: True})
 
     def _raised(self, error: BaseException) -> list[Buffer]:
         """What the gateway is told of it: a line for its log and, with `debug`, the traceback, both

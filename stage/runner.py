@@ -361,6 +361,8 @@ class Runner:
             raise EncodingError("forward returned a Reply; only the last stage of a route may")
         for name, value in reply.headers.items():
             check_header(name, value)
+        if reply.value is not None and reply.status in _BODILESS:
+            self.failures.tell_dropped(reply, task)
         outcome = ItemOutcome([_checked(self._reply_body(reply), "serialize")])
         outcome.status = reply.status
         outcome.headers = tuple(reply.headers.items())
@@ -370,7 +372,7 @@ class Runner:
     def _reply_body(self, reply: Reply) -> Buffer:
         """What a Reply's value becomes; bytes whose content type it names are the body already."""
         value, kind = reply.value, reply.content_type
-        if value is None and reply.status in _BODILESS:
+        if reply.status in _BODILESS:
             return b""
         if self._writes_itself or kind is None or not isinstance(value, BODIES):
             return self._worker.serialize(value)

@@ -590,6 +590,18 @@ def test_a_traceback_of_more_requests_than_fit_says_where_all_are(
     assert len(message) < 5000
 
 
+def test_a_value_that_a_status_has_no_room_for_is_dropped_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    one = runner(Scripted(lambda data: Reply({"a": 1}, status=data)), batching=False)
+    outcomes = [one.run([each])[0] for each in jsons(204, 204, 304)]
+    assert [outcome.buffers for outcome in outcomes] == [[b""]] * 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "a Reply with status 204 has no body: its value, a dict, is dropped (request 1-1)",
+        "a Reply with status 304 has no body: its value, a dict, is dropped (request 1-1)",
+    ]
+
+
 def test_closing_lets_the_worker_unload(caplog: pytest.LogCaptureFixture) -> None:
     class Closing(Scripted):
         def unload(self) -> None:
