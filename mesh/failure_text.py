@@ -30,8 +30,8 @@ _LIBRARIES = (_STANDARD, sysconfig.get_path("purelib"), sysconfig.get_path("plat
 _trace: Any = vars(BaseException)["__traceback__"].__get__
 _qualname: Any = vars(type)["__qualname__"].__get__
 _cause: Any = vars(BaseException)["__cause__"].__get__
-_context: Any = vars(BaseException)["__context__"].__get__
-_hides_context: Any = vars(BaseException)["__suppress_context__"].__get__
+_raised_while: Any = vars(BaseException)["__context__"].__get__
+_hides_that: Any = vars(BaseException)["__suppress_context__"].__get__
 
 
 class Place(NamedTuple):
@@ -203,7 +203,7 @@ def stack_of_crash(text: bytes) -> str:
 def cause_of(error: BaseException) -> BaseException | None:
     """What it was raised from, or while, as Python's own traceback shows it."""
     cause: BaseException | None = _cause(error)
-    return cause if cause is not None or _hides_context(error) else _context(error)
+    return cause if cause is not None or _hides_that(error) else _raised_while(error)
 
 
 def is_worth_a_trace(error: BaseException) -> bool:
