@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mesh.board import SIZE, Board, Running
+from mesh.board import CRASH_ROOM, SIZE, Board, Running
+from mesh.failure_text import stack_of_crash
 from mesh.process.shared_memory import shared_memory
+from mesh.request_facts import requests_told
 
 _CHUNK = 65536
 _ORDER = b"s"  # to stop in order
@@ -96,13 +98,26 @@ class Child:
 
     def _share_board(self) -> int:
         """Make the memory for its board; returns the descriptor that it inherits."""
-        descriptor = shared_memory("mesh-board", SIZE)
-        self.board = Board(memoryview(mmap.mmap(descriptor, SIZE)))
+        descriptor = shared_memory("mesh-board", SIZE + CRASH_ROOM)
+        self._memory = mmap.mmap(descriptor, SIZE + CRASH_ROOM)
+        self.board = Board(memoryview(self._memory))
         return descriptor
 
     def computing(self) -> Running | None:
         """What it computes, or computed when it died."""
         return None if self.board is None else self.board.read()
+
+    def doing(self) -> str:
+        """What it does, or did when it died: the requests that it computes, or a step of its start;
+        "" if that is not known."""
+        if self.board is None:
+            return ""
+        running = self.board.read()
+        return self.board.step_of_start() if running is None else requests_told(running.names)
+
+    def crash_stack(self) -> str:
+        """Where in the user's code it was when it crashed, "" if it did not."""
+        return "" if self.board is None else stack_of_crash(self._memory[SIZE:])
 
     def words(self) -> Iterator[dict[str, Any]]:
         """What it has said since the last time, as far as lines are complete."""

@@ -8,6 +8,7 @@ where it can, survives the rest, and is bounded.
 from __future__ import annotations
 
 import os
+import sys
 import sysconfig
 import traceback
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from mesh.errors import ForwardTimeout
+from mesh.log_limit import first_and_last
 
 LONGEST = 4096  # bytes of a message, as a link carries it
 LONGEST_TRACE = 16 * 1024  # characters of a traceback that a client or a log is shown
@@ -27,6 +29,9 @@ _LIBRARIES = (_STANDARD, sysconfig.get_path("purelib"), sysconfig.get_path("plat
 # The interpreter's own answers: a class of the user's may have others.
 _trace: Any = vars(BaseException)["__traceback__"].__get__
 _qualname: Any = vars(type)["__qualname__"].__get__
+_cause: Any = vars(BaseException)["__cause__"].__get__
+_raised_while: Any = vars(BaseException)["__context__"].__get__
+_hides_that: Any = vars(BaseException)["__suppress_context__"].__get__
 
 
 class Place(NamedTuple):
@@ -56,6 +61,17 @@ def text_of(error: BaseException) -> str:
         return UNSPEAKABLE
 
 
+def what_silences(error: BaseException) -> BaseException | None:
+    """What it raises when it is asked for its text; None if it answers."""
+    try:
+        str(error)
+    except ForwardTimeout:
+        raise
+    except BaseException as raised:  # noqa: BLE001 - that is what was asked
+        return raised
+    return None
+
+
 def cut(text: str, longest: int = LONGEST) -> str:
     """The text itself, or its beginning, and how long it was."""
     mended = text.encode("utf-8", "replace")
@@ -68,14 +84,11 @@ def cut(text: str, longest: int = LONGEST) -> str:
 def line_of(error: BaseException) -> str:
     """Its class and the first line of what it says; the last one, too, where that is another.
 
-    Both matter: the first line of a CUDA error names it, the last of others is the conclusion.
-
     Example:
         >>> line_of(ValueError("shapes differ\\n  (3, 4)\\nuse one shape"))
         'ValueError: shapes differ ... use one shape'
     """
-    lines = [line.strip() for line in text_of(error).splitlines() if line.strip()]
-    said = lines[:1] if len(lines) < 2 or lines[0] == lines[-1] else [lines[0], lines[-1]]
+    said = first_and_last(text_of(error))
     if isinstance_of(error, SystemExit):
         return f"it called sys.exit({', '.join(said)})"
     return ": ".join(filter(None, (name_of(error), " ... ".join(said))))
@@ -160,6 +173,37 @@ def stack_text(error: BaseException) -> str:
     while len(frames) > 1 and is_ours(frames[-1].filename):  # whoever interrupted it
         del frames[-1]
     return "".join(traceback.format_list(frames)).rstrip()
+
+
+def stack_of_thread(ident: int) -> str:
+    """Where a thread of this process is: the user's frames, one below the other."""
+    frames = traceback.extract_stack(sys._current_frames().get(ident))
+    return "".join(traceback.format_list(users_stack(frames))).rstrip()
+
+
+def users_stack(frames: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
+    """A stack, outermost first, from the first frame on that is not ours, or whole."""
+    first = next((at for at, one in enumerate(frames) if not is_ours(one.filename)), 0)
+    return frames[first:]
+
+
+def stack_of_crash(text: bytes) -> str:
+    """What `faulthandler` wrote, as a traceback has it: the user's frames, the innermost last.
+
+    Example:
+        >>> stack_of_crash(b'Fatal Python error: Aborted\\n  File "/srv/a.py", line 7 in run\\n')
+        '  File "/srv/a.py", line 7 in run'
+    """
+    lines = text.rstrip(b"\0").decode("utf-8", "replace").splitlines()
+    frames = [line for line in lines if line.startswith("  File ")]
+    own = [line for line in frames if not is_ours(line.split('"')[1])]
+    return "\n".join((own or frames)[::-1])
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """What it was raised from, or while, as Python's own traceback shows it."""
+    cause: BaseException | None = _cause(error)
+    return cause if cause is not None or _hides_that(error) else _raised_while(error)
 
 
 def is_worth_a_trace(error: BaseException) -> bool:

@@ -87,7 +87,7 @@ def parse_flags(argv: Sequence[str]) -> Flags:
         if value is not None:
             flags.values[table, one.name] = (value, one.flag)
     if known.debug:
-        flags.values["", "log_level"] = ("debug", "--debug")
+        flags.values.setdefault(("", "log_level"), ("debug", "--debug"))
         flags.values["gateway", "debug"] = (True, "--debug")
     flags.warnings = [warning for one in rest if (warning := _warning(one, parser))]
     return flags

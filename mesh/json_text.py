@@ -8,6 +8,7 @@ error. What is written beside JSON's own types is decided in `mesh/json_values.p
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from mesh.messages import Buffer
 
 _read = msgspec.json.Decoder().decode
 _write = msgspec.json.Encoder(enc_hook=plain).encode
+_UP_TO_DECIMALS: Any = {"builtin_types": (Decimal,), "enc_hook": plain}
 _ODD = (TypeError, ValueError, RecursionError)
 
 
@@ -64,11 +66,26 @@ def write_json(value: Any) -> bytes:
         b'{"a":[1,null],"b":null}'
     """
     try:
-        return _write(value)
+        body = _write(value)
+        if b"NaN" in body or b"Infinity" in body:  # of floats these are null already
+            return _write(_without_nan(msgspec.to_builtins(value, **_UP_TO_DECIMALS)))
+        return body
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - a user's object may raise what it likes
         raise refusal(value, _write, error) from None
+
+
+def _without_nan(value: Any) -> Any:
+    """What consists of lists, dicts and plain values, with None for each `Decimal` that is none."""
+    kind = type(value)
+    if kind is Decimal:
+        return value if value.is_finite() else None
+    if kind is dict:
+        return {key: _without_nan(part) for key, part in value.items()}
+    if kind in (list, tuple, set, frozenset):
+        return [_without_nan(part) for part in value]
+    return value
 
 
 def write_body(value: str | Buffer, content_type: str) -> Buffer:

@@ -265,6 +265,8 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _field_names(value: Any) -> Sequence[str]:
     """Of a dataclass, a struct or a named tuple."""
+    if isinstance(value, type):
+        return ()  # a class has fields, but no values in them
     if dataclasses.is_dataclass(value):
         return [field.name for field in dataclasses.fields(value)]
     names: Sequence[str] = getattr(value, "__struct_fields__", ())

@@ -19,10 +19,20 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TextIO
 
 from mesh.logs.loggers import Output, Sink, colour_wanted, get_logger
-from mesh.logs.streams import Printed, printed
+from mesh.logs.streams import Lines, Printed, printed
 from mesh.logs.writer import Target, Writer, flush
 
-__all__ = ["configure", "flush", "get_logger", "get_output", "reset", "take_over", "tell_requests"]
+__all__ = [
+    "configure",
+    "flush",
+    "get_logger",
+    "get_output",
+    "reset",
+    "serve_worker",
+    "take_over",
+    "tell_requests",
+    "wait_for_nobody",
+]
 
 AUTO: Final = "auto"
 JSON: Final = "json"
@@ -115,13 +125,36 @@ def take_over() -> None:
         old = getattr(sys, name)
         if old is None:
             continue  # there is no such descriptor, or it is somebody else's file by now
-        old.flush()
         target = output.target if shared or fd == 2 else _target(old)
-        stream = printed(fd, name, output, target)
-        _log.before[name] = old
-        _log.streams[name] = stream
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)  # often put back after a redirection
+        _stand_in(name, old, printed(fd, name, output, target))
+
+
+def wait_for_nobody() -> None:
+    """Let what a script prints where its log goes wait for nobody either, for good.
+
+    Its process would not end if it printed a last word and nobody read the log. After `configure`.
+    What is printed stays as it is. A standard output of its own is left alone: that is data, of
+    which nothing may be dropped.
+    """
+    names = ["stderr", *(["stdout"] if _is_same(_STDOUT, 2) else [])]
+    target: Target | None = None
+    for name in names:
+        old = getattr(sys, name)
+        if old is None or old is not getattr(sys, f"__{name}__") or isinstance(old, Printed):
+            continue  # it is somebody's own, such as a notebook's, or ours already
+        if target is None:
+            target = _target(old)
+            _log.targets.remove(target)  # it is not closed any more
+        fd = old.fileno()
+        _stand_in(name, old, Printed(Lines(fd, f"<{name}>", target.write, rewrites=False)))
+
+
+def _stand_in(name: str, old: TextIO, stream: Printed) -> None:
+    old.flush()
+    _log.before[name] = old
+    _log.streams[name] = stream
+    setattr(sys, name, stream)
+    setattr(sys, f"__{name}__", stream)  # often put back after a redirection
 
 
 def serve_worker() -> None:

@@ -11,18 +11,31 @@ from dataclasses import dataclass
 
 NEVER = float("inf")
 OTHERS = "failures of other kinds"  # what those are called for which the table has no room
-_LONGEST = 200  # characters of a text that tell failures apart
+_LONGEST = 200  # characters of a line that tell failures apart
 _VARIABLE = re.compile(r"\b[0-9a-fA-F-]{8,}\b|\d+")
 
 
+def first_and_last(text: str) -> list[str]:
+    """The first and the last line of a text that say something; one or none if there are no more.
+
+    Both matter: the first line of a CUDA error names it, the last of others is the conclusion.
+
+    Example:
+        >>> first_and_last("shapes differ\\n  (3, 4)\\nuse one shape\\n")
+        ['shapes differ', 'use one shape']
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[:1] if len(lines) < 2 or lines[0] == lines[-1] else [lines[0], lines[-1]]
+
+
 def fixed_part(text: str) -> str:
-    """What two texts have in common that differ only in numbers and ids.
+    """What two texts have in common that differ only in numbers, ids and the lines between.
 
     Example:
         >>> fixed_part("row 17 of 5d41402a-bc4b is empty")
         'row N of N is empty'
     """
-    return _VARIABLE.sub("N", text[:_LONGEST].partition("\n")[0])
+    return _VARIABLE.sub("N", " ... ".join([line[:_LONGEST] for line in first_and_last(text)]))
 
 
 @dataclass(slots=True)

@@ -30,6 +30,7 @@ from mesh.process.signals import (
     wanted_stops,
 )
 from mesh.reporter import Reporter
+from mesh.request_facts import requests_told
 from mesh.run_folder import RunFolder
 from mesh.supervision.events import (
     Announce,
@@ -235,7 +236,9 @@ class Processes:
         del self._children[slot]
         self._report(slot, child, code, signum)
         self._callbacks.exited(slot, pid, code, signum)
-        self._feed(Exited(slot, code, signum))
+        if stack := child.crash_stack():
+            get_logger().error("%s crashed; it was here:\n%s", slot, stack)
+        self._feed(Exited(slot, code, signum, child.doing()))
 
     def _report(self, slot: Slot, child: Child, code: int | None, signum: int) -> None:
         """Tell the gateways of a replica's death."""
@@ -253,7 +256,8 @@ class Processes:
         for slot, child in list(self._children.items()):
             running = child.computing()
             if running is not None:
-                self._feed(Computes(slot, child.computes_for(running.since, now, passed)))
+                seconds = child.computes_for(running.since, now, passed)
+                self._feed(Computes(slot, seconds, requests_told(running.names)))
 
     def _woken(self) -> None:
         for number in os.read(self._wake_read, _CHUNK):

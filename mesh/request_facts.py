@@ -13,7 +13,7 @@ from numbers import Integral
 from typing import Any, Final, overload
 
 from mesh.errors import EncodingError
-from mesh.messages import Task
+from mesh.messages import RequestId, Task
 from mesh.protocol.request_names import namer
 
 
@@ -95,7 +95,35 @@ def name_of_request(task: Task) -> str:
         >>> name_of_request(Task(255, 7, (("a", ""),), 0, 1, 9.0, [b""], 0))
         'd215dff25418d92a'
     """
-    return task.request_id or namer(task.owner)(task.number).decode("ascii")
+    return task.request_id or name_of_id((task.owner, task.number))
+
+
+def name_of_id(request: RequestId) -> str:
+    """The ``X-Request-ID`` of a request whose client sent none."""
+    owner, number = request
+    return namer(owner)(number).decode("ascii")
+
+
+def requests_told(names: Sequence[str], longest: int = 1024) -> str:
+    """Requests in a sentence of a log; "" if there are none.
+
+    Args:
+        names: as their clients know them.
+        longest: characters beyond which they are counted.
+
+    Example:
+        >>> requests_told(["a-7", "63d2-9", "b-8"], longest=10)
+        'requests a-7, 63d2-9 and 1 more'
+    """
+    shown, room = [], longest
+    for name in names:
+        if room <= 0:
+            break
+        shown.append(name)
+        room -= len(name) + 2
+    rest = len(names) - len(shown)
+    more = f" and {rest} more" if rest else ""
+    return f"request{'s' * (len(names) > 1)} {', '.join(shown)}{more}" if names else ""
 
 
 @dataclass(frozen=True, slots=True)

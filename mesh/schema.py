@@ -237,7 +237,8 @@ class Texts:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some words, in upper or lower case; `others` are further words for some of them."""
+    """One of some words, in upper or lower case; `others` are further words, and numbers, for some
+    of them."""
 
     words: tuple[str, ...]
     noun: str
@@ -245,7 +246,8 @@ class Choice:
 
     def read(self, value: object) -> str:
         """The word, as it stands in `words`."""
-        text = value.strip().lower() if isinstance(value, str) else ""
+        text = str(value) if type(value) is int else value
+        text = text.strip().lower() if isinstance(text, str) else ""
         word = self.others.get(text, text)
         if word not in self.words:
             raise ValueError(f"must be one of {', '.join(self.words)}, not {value!r}")

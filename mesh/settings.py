@@ -40,7 +40,11 @@ from mesh.units import show_duration, show_size
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 # What people also write for them, in upper or lower case.
-_LEVELS_TOO = {"trace": "debug", "warn": "warning", "err": "error", "fatal": "critical"}
+_LEVELS_TOO = {
+    **{"trace": "debug", "warn": "warning", "err": "error", "fatal": "critical"},
+    **{"crit": "critical", "notset": "debug", "0": "debug"},
+    **{"10": "debug", "20": "info", "30": "warning", "40": "error", "50": "critical"},
+}
 LOG_FORMATS = ("auto", "text", "json")
 HOST = r"\*|(\*\.)?[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?"
 ORIGIN = r"\*|null|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"

@@ -154,12 +154,12 @@ class Supervisor:
             case Failed(slot, why):
                 self._lives[slot].why = why
                 return []
-            case Exited(slot, code, signal):
-                return self._exited(slot, code, signal, now)
+            case Exited():
+                return self._exited(event, now)
             case Stop():
                 return self._stop_asked(now)
-            case Computes(slot, seconds):
-                return self._judge(slot, seconds)
+            case Computes(slot, seconds, requests):
+                return self._judge(slot, seconds, requests)
             case _:
                 return self._tick(now)
 
@@ -220,7 +220,8 @@ class Supervisor:
 
     # -- deaths --------------------------------------------------------------------------------
 
-    def _exited(self, slot: Slot, code: int | None, signal: int, now: float) -> list[Instruction]:
+    def _exited(self, exited: Exited, now: float) -> list[Instruction]:
+        slot, code, signal, _ = exited
         life = self._lives[slot]
         was_ready = life.state is State.READY
         if was_ready and now - life.since >= HEALTHY_LIFE:
@@ -228,7 +229,7 @@ class Supervisor:
         life.state, life.drain_at = State.IDLE, float("inf")
         if self.stopping:
             return self._ended(slot, code, signal, now)
-        how = _how(code, signal) + ("" if was_ready else f" while starting{_hint(signal)}")
+        how = _how(code, signal) + _meanwhile(exited, was_ready=was_ready)
         told = f"{slot}: {life.why}" if life.why else f"{slot} {how}"
         life.deaths += 1
         if _code_of(slot) not in self._proven and (life.why or life.deaths >= SILENT_DEATHS):
@@ -261,12 +262,13 @@ class Supervisor:
                 done.append(Terminate(slot))
         return done
 
-    def _judge(self, slot: Slot, seconds: float) -> list[Instruction]:
+    def _judge(self, slot: Slot, seconds: float, requests: str) -> list[Instruction]:
         """A replica ends a forward that outlives its limit by itself, if only it turns."""
         life, limit = self._lives[slot], (self.plan.limits or {}).get(slot, float("inf"))
         if seconds <= limit or life.state is not State.READY or life.killed:
             return []
-        said = Say("error", f"{slot} computes one batch for {seconds:.1f} s and is killed")
+        whose = f" ({requests})" if requests else ""
+        said = Say("error", f"{slot} computes one batch for {seconds:.1f} s and is killed{whose}")
         return [said, *self._kill([slot])]
 
     # -- stopping ------------------------------------------------------------------------------
@@ -349,6 +351,13 @@ def _how(code: int | None, signal: int) -> str:
     if code is None:
         return "is gone, its exit code is unknown"
     return f"was killed by signal {signal}" if signal else f"exited with code {code}"
+
+
+def _meanwhile(exited: Exited, *, was_ready: bool) -> str:
+    doing = exited.doing
+    if was_ready:
+        return f" while computing {doing}" if doing else ""
+    return f" while starting{f', {doing}' if doing else ''}{_hint(exited.signal)}"
 
 
 def _hint(signal: int) -> str:

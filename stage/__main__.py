@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import mmap
-import os
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from mesh.board import SIZE, Board
 from mesh.errors import MeshError
 from mesh.failure_text import exc_info, is_worth_a_trace
 from mesh.lifeline import Lifeline
+from mesh.process.crashes import tell_crashes
 from mesh.process.exit_watchdog import end_soon
 from mesh.process.limits import shortage_told
 from mesh.process.signals import prepare
@@ -79,7 +79,7 @@ def _board(descriptor: int | None) -> Board | None:
     if descriptor is None:
         return None
     memory = mmap.mmap(descriptor, SIZE)
-    os.close(descriptor)
+    tell_crashes(descriptor)
     return Board(memoryview(memory))
 
 

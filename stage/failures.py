@@ -8,27 +8,31 @@ from typing import Any
 
 from mesh.errors import ClientError, ForwardTimeout, ServerError
 from mesh.failure_text import (
+    UNSPEAKABLE,
+    cause_of,
     exc_info,
     is_worth_a_trace,
     isinstance_of,
     line_of,
     name_of,
     place_of,
+    stack_of_thread,
     stack_text,
     text_of,
     trace_text,
+    what_silences,
 )
 from mesh.log_limit import LogLimit, fixed_part
 from mesh.logs.loggers import SAID
 from mesh.messages import Buffer, Task
-from mesh.request_facts import name_of_request
+from mesh.request_facts import Reply, name_of_request, requests_told
 from stage.error_codes import Told, told
 from stage.item_outcome import ItemOutcome
 from stage.results import TIMED_OUT
 
 _FAILED = "the worker failed"
 _MOST_FAULTY = 256
-_NAMED = 8  # requests of a batch whose ids a log line has
+_LONGEST_NAMES = 4096  # characters
 
 
 class Failures:
@@ -47,10 +51,14 @@ class Failures:
         self._log, self._clock, self._debug = log, clock, debug
         self.limit = LogLimit()
         self._faulty: set[str] = set()  # classes whose code or status cannot be, as was logged
+        self._bodiless: set[int] = set()  # statuses whose values are dropped, as was logged
 
     def outcome(self, error: BaseException, tasks: Sequence[Task]) -> ItemOutcome:
         """What the client may know of it: the texts of our own errors, and nothing of others."""
         is_theirs = isinstance_of(error, ClientError)
+        text = text_of(error)
+        if text is UNSPEAKABLE:
+            self._tell_silenced(error, tasks)
         if not is_theirs and not isinstance_of(error, ServerError):
             self.report(error, _FAILED, tasks)
             return ItemOutcome(self._raised(error), ServerError.code, _FAILED)
@@ -59,9 +67,11 @@ class Failures:
             self._faulty.add(name_of(error))
             self._log.warning("%s", fault)
         if not is_theirs:
-            self.report(error, _FAILED, tasks, traced=False)
-        text = text_of(error) or code.replace("_", " ")
+            cause = cause_of(error)
+            traced = cause is not None and (is_worth_a_trace(error) or is_worth_a_trace(cause))
+            self.report(error, _FAILED, tasks, traced=traced)
         raised = [] if is_theirs and not self._debug else self._raised(error)
+        text = text or code.replace("_", " ")
         return ItemOutcome(raised, code, text, status=status, headers=headers)
 
     def timed_out(self, error: ForwardTimeout, tasks: Sequence[Task]) -> ItemOutcome:
@@ -70,6 +80,23 @@ class Failures:
         self.report(error, "forward was interrupted", tasks, traced=False)
         return ItemOutcome(self._raised(error), TIMED_OUT, text)
 
+    def _tell_silenced(self, error: BaseException, tasks: Sequence[Task]) -> None:
+        """Log why an error has no text: the client is told only that it has none."""
+        why = what_silences(error)
+        text = f"the text of {name_of(error)} cannot be read"
+        if why is not None and self.limit.admits(text, self._clock()):
+            said = f"{text}: {line_of(why)}{_whose(tasks)}"
+            self._log.warning("%s", said, extra={SAID: True})
+
+    def tell_dropped(self, reply: Reply, task: Task) -> None:
+        """Log that a `Reply` has a value which its status has no room for, once for each status."""
+        kind = type(reply.value).__name__
+        article = "an" if kind[:1] in "aeiou" else "a"
+        told = f"a Reply with status {reply.status} has no body: its value, {article} {kind}"
+        if reply.status not in self._bodiless:
+            self._bodiless.add(reply.status)
+            self._log.warning("%s, is dropped%s", told, _whose([task]), extra={SAID: True})
+
     def _raised(self, error: BaseException) -> list[Buffer]:
         """What the gateway is told of it: a line for its log and, with `debug`, the traceback, both
         of which it then shows to the client."""
@@ -77,10 +104,11 @@ class Failures:
         return [line, trace_text(error).encode("utf-8", "replace")] if self._debug else [line]
 
     def report(
-        self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool = True
+        self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool | None = None
     ) -> None:
-        """Log it with its traceback, unless the same was logged often in the last minute.
+        """Log it, unless the same was logged often in the last minute.
 
+        With its traceback, unless told otherwise, if that shows anything of the user's.
         The same is: the same class, raised at the same place, saying the same but for numbers.
         """
         now = self._clock()
@@ -89,6 +117,7 @@ class Failures:
         said = fixed_part(text_of(error))
         place = ":".join(map(str, place_of(error)))
         if self.limit.admits(f"{text}: {name_of(error)}: {said} ({place})", now):
+            traced = is_worth_a_trace(error) if traced is None else traced
             self.say(error, text, tasks, traced=traced)
 
     def say(self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool) -> None:
@@ -96,8 +125,15 @@ class Failures:
         told = f"{text}: {line_of(error)}{_whose(tasks)}"
         if isinstance_of(error, ForwardTimeout):  # nobody's mistake: where it was, and no more
             told += f"; it was here:\n{stack_text(error)}"
-        trace = exc_info(error) if traced and is_worth_a_trace(error) else None
+        trace = exc_info(error) if traced else None
         self._log.error("%s", told, exc_info=trace, extra={SAID: True})
+
+    def ignored(self, limit: float, tasks: Sequence[Task], thread: int) -> None:
+        """Log that a forward on this thread goes on although it was interrupted at its limit."""
+        names = [name_of_request(task) for task in tasks]
+        text = "forward ignores its timeout of %g s: this replica ends%s; it is here:\n%s"
+        extra = {SAID: True, "ids": names}
+        self._log.error(text, limit, _whose(tasks), stack_of_thread(thread), extra=extra)
 
     def tell_left_out(self, now: float) -> None:
         """Log how often failures were not logged, of those whose minute is over by now."""
@@ -109,9 +145,9 @@ def _whose(tasks: Sequence[Task]) -> str:
     """The ids of the requests that a failure concerns, as their clients know them."""
     if not tasks:
         return ""
-    names = ", ".join([name_of_request(task) for task in tasks[:_NAMED]])
-    more = f" and {len(tasks) - _NAMED} more" if len(tasks) > _NAMED else ""
-    return f" (request{'s' if len(tasks) > 1 else ''} {names}{more})"
+    said = requests_told([name_of_request(task) for task in tasks], _LONGEST_NAMES)
+    where = "; a log in JSON has all of them in `ids`" if said.endswith(" more") else ""
+    return f" ({said}{where})"
 
 
 def _told(error: Any, base: type[ClientError | ServerError]) -> Told:

@@ -242,7 +242,7 @@ class Loop:
     def _finish(self, items: list[ItemOutcome]) -> None:
         """What ran is done, unless a bundle of singles turned out slow: its rest waits again."""
         replica, runner, now = self._replica, self._runner, monotonic()
-        if now - self._began >= LOOK_IN or not self._held.holds(signal.SIGTERM):
+        if now - self._began >= LOOK_IN or not self._held.are_intact():
             self._signals_due = now  # a look costs little beside it
         unbegun = runner.give_up()
         if unbegun:
@@ -412,7 +412,7 @@ class Loop:
                 self._interrupted = True
                 self._send_interrupt()
             return
-        self._log.error("forward ignores its timeout of %g s: this replica ends", self._limit)
+        self._runner.tell_ignored(self._limit, self._main)
         kill_group()
 
     def _send_interrupt(self) -> None:

@@ -31,7 +31,7 @@ from mesh.json_text import write_body
 from mesh.messages import Buffer, Task
 from mesh.ownership import isolate
 from mesh.process.fork import Tripwire, end_if_forked
-from mesh.request_facts import Reply, RequestFacts, Requests, check_header
+from mesh.request_facts import Reply, RequestFacts, Requests, check_header, name_of_request
 from mesh.worker import BODIES, Worker
 from mesh.worker_checks import examples_of
 from stage.failures import Failures
@@ -97,10 +97,15 @@ class Runner:
 
     def in_hand(self) -> list[str]:
         """Ids of the requests that are computed now, none between batches; from any thread."""
+        return [name_of_request(task) for task in self._computed()]
+
+    def _computed(self) -> Sequence[Task]:
         batch, done = self._current, len(self.done)
-        if not self._batching:  # one by one
-            batch = batch[done : done + 1]
-        return [facts.id for facts in Requests(batch, time.monotonic)]
+        return batch if self._batching else batch[done : done + 1]  # one by one
+
+    def tell_ignored(self, limit: float, thread: int) -> None:
+        """Log that what runs on this thread goes on beyond its limit; from another thread."""
+        self.failures.ignored(limit, self._computed(), thread)
 
     def warm_up(self) -> int:
         """Run the worker's `multi_examples`, or else its `example`, as they are.
@@ -114,6 +119,7 @@ class Runner:
         worker = self._worker
         examples = examples_of(worker)
         for number, example in enumerate(examples, 1):
+            self._board.starts(f"in example {number} of {len(examples)}")
             try:
                 # A batching worker's example should be a list; what else it is, `forward` judges.
                 count = len(example) if self._batching and isinstance(example, list) else 1
@@ -126,6 +132,7 @@ class Runner:
                 ) from error
             finally:
                 worker.requests = ()
+        self._board.end()
         return len(examples)
 
     def run(self, tasks: list[Task]) -> list[ItemOutcome]:
@@ -188,7 +195,7 @@ class Runner:
         """Let the worker unload; what goes wrong in that is logged."""
         try:
             self._worker.unload()
-        except Exception as error:  # noqa: BLE001 - the replica is ending anyway
+        except BaseException as error:  # noqa: BLE001 - the replica is ending anyway
             self.failures.report(error, "unload failed", ())
         self.failures.tell_left_out(float("inf"))
 
@@ -354,6 +361,8 @@ class Runner:
             raise EncodingError("forward returned a Reply; only the last stage of a route may")
         for name, value in reply.headers.items():
             check_header(name, value)
+        if reply.value is not None and reply.status in _BODILESS:
+            self.failures.tell_dropped(reply, task)
         outcome = ItemOutcome([_checked(self._reply_body(reply), "serialize")])
         outcome.status = reply.status
         outcome.headers = tuple(reply.headers.items())
@@ -363,7 +372,7 @@ class Runner:
     def _reply_body(self, reply: Reply) -> Buffer:
         """What a Reply's value becomes; bytes whose content type it names are the body already."""
         value, kind = reply.value, reply.content_type
-        if value is None and reply.status in _BODILESS:
+        if reply.status in _BODILESS:
             return b""
         if self._writes_itself or kind is None or not isinstance(value, BODIES):
             return self._worker.serialize(value)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Concatenate, ParamSpec
 
-from mesh.board import Board
+from mesh.board import SIZE, Board
 from mesh.discovery import Discovery, is_numeric, local_address, resolve
 from mesh.errors import MeshError, ProtocolError, StartError
 from mesh.failure_text import line_and_place
@@ -61,7 +61,7 @@ def _explained(serving: _Serving[_More]) -> _Serving[_More]:
             serving(process, lifeline, *more, **named)
         except MeshError:
             raise
-        except Exception as error:
+        except BaseException as error:  # a property of the worker's may call sys.exit, too
             if lifeline.settled.is_set():
                 raise  # it has served
             text = f"stage {process.stage.name} cannot serve: {line_and_place(error)}"
@@ -88,7 +88,7 @@ def serve(
     """
     started = monotonic()
     settings = process.stage
-    worker = construct(process)
+    worker = construct(process, board)
     facts = facts_of(worker, settings.name, settings.max_batch_size, process.worker_id)
     runner = _runner(process, worker, board)
     report = _warmed(runner, monotonic() - started)
@@ -166,14 +166,17 @@ def _unload(runner: Runner, seconds: float) -> None:
         runner.close()
 
 
-def construct(process: ReplicaProcess) -> Worker:
-    """Import the user's class and make its one object.
+def construct(process: ReplicaProcess, board: Board | None = None) -> Worker:
+    """Import the user's class and make its one object; the board tells which of the two is done.
 
     Raises:
         StartError: with what it raised, and where; the exception itself is the cause.
     """
+    board = board or Board(bytearray(SIZE))
+    board.starts(f"importing {process.worker}")
     cls = load(process.worker)
     made = cls.__qualname__
+    board.starts(f"in {made}.__init__")
     try:
         worker: Worker = cls.__new__(cls)
         worker.worker_id = process.worker_id

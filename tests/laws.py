@@ -133,6 +133,7 @@ SHELL = frozenset(
         "mesh/process/__init__.py",
         "mesh/process/admin_door.py",
         "mesh/process/connections.py",
+        "mesh/process/crashes.py",
         "mesh/process/fork.py",
         "mesh/process/limits.py",
         "mesh/process/shared_memory.py",

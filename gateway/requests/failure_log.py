@@ -9,6 +9,7 @@ client did wrong (4xx) leaves none, and neither does a request that is refused f
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from time import monotonic
 from typing import Final
@@ -89,11 +90,10 @@ class FailureLog:
             "replica": replica,
         }
         to, by = (f" to {route}" if route else ""), (f", replica {replica}" if replica else "")
-        told = f"request {name}{to}: {status} {code}{_at(stage)}{by}: {reason}"
-        level = logging.WARNING if status in _STATES else logging.ERROR
-        level = logging.INFO if code == _ORDERLY else level
+        word = f" {code}" if code else ""
+        told = f"request {name}{to}: {status}{word}{_at(stage)}{by}: {reason}"
         known = {key: value for key, value in fields.items() if value != ""}
-        self._log.log(level, "%s", told, extra=known | {SAID: True}, exc_info=error)
+        self._log.log(_level(status, code), "%s", told, extra=known | {SAID: True}, exc_info=error)
 
     def close(self) -> None:
         """Tell what was left out, also of what is not over yet."""
@@ -113,7 +113,19 @@ class FailureLog:
     def _tell_left_out(self, *, end: bool = False) -> None:
         now = float("inf") if end else self._clock()
         for kind, count in self._limit.take_left_out(now):
-            self._log.warning("and %d more: %s", count, kind)
+            self._log.log(_level_of(kind), "and %d more: %s", count, kind)
+
+
+def _level(status: int, code: str) -> int:
+    if code == _ORDERLY:
+        return logging.INFO
+    return logging.WARNING if status in _STATES else logging.ERROR
+
+
+def _level_of(kind: str) -> int:
+    """How loud the lines of a kind are, which begins with their status and code."""
+    status, _, rest = kind.partition(" ")
+    return _level(int(status) if status.isdigit() else 0, re.split("[,:]", rest)[0])
 
 
 def _at(stage: str | None) -> str:

@@ -14,8 +14,9 @@ from mesh.logs.control_characters import in_json, in_lines, in_one_line
 Fields = Mapping[str, Any]
 
 _COLOURS: Final = {"warning": "\033[33m", "error": "\033[31m", "critical": "\033[31m"}
-# Ids that a line of text shows; JSON has all of them.
+# Ids that a line of text shows, and one with a traceback; JSON has all of them.
 _SHOWN: Final = 3
+_SHOWN_OF_FAILURES: Final = 256
 _OURS: Final = frozenset({"time", "level", "source", "message", "traceback"})
 _escape = json.JSONEncoder(ensure_ascii=True).encode
 
@@ -86,26 +87,27 @@ def text_line(line: Line, *, coloured: bool = False) -> bytes:
     colour = _COLOURS.get(level, "") if coloured else ""
     word = f"{colour}{level:7}\033[0m" if colour else f"{level:7}"
     logger = f"{_shown(fields['logger'])}: " if "logger" in fields else ""
-    said = in_one_line(f"{source:10} {logger}{message}{_told(fields)}")
+    said = in_one_line(f"{source:10} {logger}{message}{_told(fields, of_failure=bool(trace))}")
     text = f"{when} {word} {said}\n"
     if trace:
         text += f"  {in_lines(trace)}".replace("\n", "\n  ") + "\n"
     return text.encode("utf-8", "backslashreplace")
 
 
-def _told(fields: Fields) -> str:
+def _told(fields: Fields, *, of_failure: bool) -> str:
     """The fields as they stand behind a message."""
     rest = (key for key in fields if key not in ("logger", "ids"))
     pairs = "".join(f" {key}={_shown(fields[key])}" for key in rest)
-    return pairs + _listed(fields["ids"]) if "ids" in fields else pairs
+    most = _SHOWN_OF_FAILURES if of_failure else _SHOWN
+    return pairs + _listed(fields["ids"], most) if "ids" in fields else pairs
 
 
-def _listed(ids: object) -> str:
+def _listed(ids: object, most: int) -> str:
     """Ids of requests; a user's own field of that name may hold anything."""
     if not isinstance(ids, list | tuple):
         return f" ids={_shown(ids)}"
-    more = f" and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
-    return f" [{', '.join(map(_shown, ids[:_SHOWN]))}{more}]"
+    more = f" and {len(ids) - most} more" if len(ids) > most else ""
+    return f" [{', '.join(map(_shown, ids[:most]))}{more}]"
 
 
 def _shown(value: object) -> str:

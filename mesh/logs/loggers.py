@@ -7,11 +7,12 @@ away. Whoever does means his own log. Our loggers are therefore in no registry o
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -32,10 +33,35 @@ class OwnLogger(logging.Logger):
         """Whether a record of this level is wanted; `logging.disable` has no say in it."""
         return level >= (self.level or self.getEffectiveLevel())
 
+    def makeRecord(  # noqa: PLR0913 - as the class above has it
+        self,
+        name: str,
+        level: int,
+        fn: str,
+        lno: int,
+        msg: object,
+        args: Any,
+        exc_info: Any,
+        func: str | None = None,
+        extra: Mapping[str, object] | None = None,
+        sinfo: str | None = None,
+    ) -> logging.LogRecord:
+        """A record as `logging` has it, whatever `logging.setLogRecordFactory` was given."""
+        record = logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
+        fields = record.__dict__
+        for key, value in (extra or {}).items():
+            fields[f"{key}_" if key in _STANDARD else key] = value
+        return record
+
     def handle(self, record: logging.LogRecord) -> None:
-        """Pass a record on, also where somebody set `disabled`."""
-        if self.filter(record):
-            self.callHandlers(record)
+        """Pass a record on, also where somebody set `disabled`, or added what fails."""
+        try:
+            wanted = bool(self.filter(record))
+        except Exception:  # noqa: BLE001 - a filter of the user's
+            wanted = True
+        if wanted:
+            with contextlib.suppress(Exception):  # ours is the first; others are the user's
+                self.callHandlers(record)
 
     def getChild(self, suffix: str) -> OwnLogger:
         """A logger that passes its records on to this one."""

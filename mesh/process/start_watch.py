@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from mesh.failure_text import is_ours, users_frame
+from mesh.failure_text import stack_of_thread, users_frame
 from mesh.lifeline import Lifeline, kill_group
 from mesh.log import get_logger
 
@@ -54,18 +54,9 @@ class StartWatch:
             return
         frame = sys._current_frames().get(self._main)
         why = f"was not ready within {self._limit:g} s (start_timeout){_doing(frame)}"
-        stack = "".join(traceback.format_list(_users_stack(frame)))
-        get_logger().error("%s; its stack:\n%s", why, stack.rstrip())
+        get_logger().error("%s; its stack:\n%s", why, stack_of_thread(self._main))
         self._lifeline.failed(why)
         self._give_up()
-
-
-def _users_stack(frame: FrameType | None) -> traceback.StackSummary:
-    """The stack from the first frame on that is not ours."""
-    stack = traceback.extract_stack(frame)
-    while len(stack) > 1 and is_ours(stack[0].filename):
-        del stack[0]
-    return stack
 
 
 def _doing(frame: FrameType | None) -> str:

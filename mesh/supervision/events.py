@@ -88,11 +88,15 @@ class Exited(NamedTuple):
     """A process is gone: with this exit code, or by this signal (else 0).
 
     The code is None where somebody else took in the process's end, and with it how it ended.
+
+    Attributes:
+        doing: the requests that it computed then, or the step of its start; "" if neither is known.
     """
 
     slot: Slot
     code: int | None
     signal: int = 0
+    doing: str = ""
 
 
 class Stop(NamedTuple):
@@ -100,10 +104,11 @@ class Stop(NamedTuple):
 
 
 class Computes(NamedTuple):
-    """A replica was seen to compute one batch for so many seconds."""
+    """A replica was seen to compute one batch, of these requests, for so many seconds."""
 
     slot: Slot
     seconds: float
+    requests: str = ""
 
 
 class Tick(NamedTuple):

@@ -65,13 +65,17 @@ class Forks(Worker):
         return child.exitcode
 
     def interrupt(self):
+        read, write = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
+                os.write(write, b".")
                 sleep()
             except KeyboardInterrupt:
                 os._exit(7)
-        time.sleep(0.02)
+        os.read(read, 1)  # Python loses one that comes while its hooks run
+        os.close(read)
+        os.close(write)
         os.kill(pid, signal.SIGINT)
         return ended(pid)
 
@@ -289,7 +293,7 @@ def test_a_child_that_outlives_the_replica_holds_nothing_of_it(tmp_path):
     with running(tmp_path, PIPELINE, file) as site, site.client() as client:
         first, child = client.infer("leave")
         try:
-            assert shared(child) == set()
+            wait_until(lambda: shared(child) == set())
             os.kill(first, signal.SIGKILL)
             site.until(lambda: site.log().count("of stage first is ready") == 2, "no restart")
             client.wait_ready()

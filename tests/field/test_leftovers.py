@@ -1,13 +1,18 @@
 """What a worker leaves that would keep its process, and whoever takes in the ends of ours."""
 
+import contextlib
 import os
 import signal
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
 import pytest
 from example_runs import MESH
 from site_runs import PATIENCE, processes_of, running
+
+from mesh import MeshError
 
 KEEPER = """
 import atexit
@@ -85,6 +90,39 @@ def test_what_keeps_the_process_is_named_and_left(tmp_path, how):
         assert "service.py:" in warning
 
 
+LEAVER = """
+import ctypes
+import os
+
+from mesh import Worker
+
+
+class Leaver(Worker):
+    def forward(self, value):
+        os.setpgid(0, os.getpgid(os.getppid()))
+        open("inside", "w").close()
+        ctypes.PyDLL(None).sleep(600)  # with the interpreter's lock
+"""
+
+
+def test_a_worker_that_leaves_its_process_group_is_killed_like_any_other(tmp_path):
+    file = FILE.format(how="").replace("Keeper", "Leaver").replace('"1s"', '"60s"')
+    with running(tmp_path, LEAVER, file, ends=1) as site, ThreadPoolExecutor(1) as pool:
+
+        def ask():
+            with contextlib.suppress(MeshError), site.client() as client:
+                client.post("/inference", 1)
+
+        pool.submit(ask)
+        site.until((tmp_path / "inside").exists, "it does not compute")
+        site.stop()
+        threading.Event().wait(1.2)
+        site.service.send_signal(signal.SIGTERM)
+        began = monotonic()
+        site.until(lambda: not processes_of(site.runs), "somebody stayed")
+        assert monotonic() - began < 5.0
+
+
 def test_what_ends_by_itself_is_waited_for(tmp_path):
     with running(tmp_path, KEEPER, FILE.format(how="atexit-that-ends")) as site:
         site.stop()
@@ -114,7 +152,7 @@ def test_a_worker_that_exits_is_replaced_although_its_thread_goes_on(tmp_path):
     with running(tmp_path, KEEPER, FILE.format(how="thread")) as site, site.client() as client:
         before = client.infer("who")
         client.post("/inference", "exit")
-        site.until(lambda: "exited with code 5; restart" in site.log(), "it stayed")
+        site.until(lambda: "exited with code 5 while computing" in site.log(), "it stayed")
         site.until(lambda: client.post("/inference", "who").ok, "none came for it")
         assert client.infer("who") != before
 

@@ -10,13 +10,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import termios
 import threading
 from time import monotonic
 
 import pytest
-from example_runs import MESH, environment, free_port
+from example_runs import MESH, environment, free_port, wait_ready
 
 from mesh import Client
 
@@ -216,6 +217,72 @@ def test_the_others_who_write_there_may_still_wait(tmp_path):
         service.stop()
         read_until(read, b'"message":"stopped"')
         assert os.get_blocking(write)
+
+
+AFTERWARDS = """
+import sys
+from mesh import Server, Worker
+
+class Echo(Worker):
+    def forward(self, value):
+        return value
+
+if __name__ == "__main__":
+    server = Server()
+    server.append_worker(Echo)
+    server.run()
+    print("done")
+    print("done", file=sys.stderr)
+    open("over", "w").close()
+"""
+
+
+@contextlib.contextmanager
+def script(folder, out, err):
+    """A running service of a script that prints when it is over."""
+    (folder / "script.py").write_text(AFTERWARDS)
+    port = free_port()
+    service = subprocess.Popen(
+        [sys.executable, "script.py", "--port", str(port)],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=err,
+        start_new_session=True,
+    )
+    try:
+        with Client(f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+            wait_ready(client, service, folder / "log")
+        yield service
+    finally:
+        service.kill()
+        service.wait()
+
+
+def fill(fd):
+    """Write until nothing more goes into a pipe."""
+    own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(own, b"x")
+    os.close(own)
+
+
+def test_a_script_whose_log_nobody_reads_ends_although_it_prints(tmp_path):
+    with ends(os.pipe()) as (_, write), script(tmp_path, write, write) as service:
+        fill(write)
+        service.terminate()
+        assert service.wait(15.0) == 0
+        assert (tmp_path / "over").exists()
+
+
+def test_what_a_script_prints_to_a_pipe_of_its_own_is_whole_and_as_it_is(tmp_path):
+    with ends(os.pipe()) as (read, write), (tmp_path / "log").open("wb") as log:
+        with script(tmp_path, write, log) as service:
+            service.terminate()
+            assert service.wait(PATIENCE) == 0
+        assert os.read(read, 100) == b"done\n"
+    assert (tmp_path / "log").read_text().splitlines()[-1] == "done"
 
 
 # --- what a worker prints and logs ----------------------------------------------------------------
@@ -420,6 +487,8 @@ def test_outside_of_a_forward_nothing_has_ids(talk):
         "logging.getLogger().handlers.clear()",
         "logging.shutdown()",
         "logging.getLogger('mesh').disabled = get_logger().disabled = True",
+        "logging.setLogRecordFactory(lambda *_, **__: 1 / 0)",
+        "get_logger().addFilter(lambda _: 1 / 0)",
         "for one in list(logging.root.manager.loggerDict): logging.getLogger(one).disabled = True",
     ],
 )

@@ -53,10 +53,17 @@ class Hostile(Worker):
             raise SystemExit(3)
         if word == "mine":
             raise ServerError("the GPU is gone")
+        if word == "caused":
+            try:
+                os.stat("/no/such/model")
+            except OSError as error:
+                raise ServerError("model failed") from error
         if word == "slow":
             time.sleep(30)
         if word.startswith("raise "):
             raise ValueError(word)
+        if word.startswith("lines "):
+            raise ValueError(f"\\ncannot load:\\n{word}")
         return [[one, os.getpid(), asked.id] for one, asked in zip(items, self.requests)]
 
 
@@ -66,7 +73,8 @@ class Names(Worker):
 '''
 FILE = """
 [gateway]
-timeout = "20s"
+timeout = "40s"
+restart_grace = "40s"
 
 [stages.hostile]
 worker = "service:Hostile"
@@ -146,6 +154,24 @@ def test_each_answer_of_5xx_leaves_a_line_with_the_clients_id_and_where_and_why(
     assert "time.sleep(30)" in record["message"]
 
 
+def test_the_cause_of_a_workers_own_error_is_logged_with_its_traceback(site):
+    status, error, _ = site.ask("caused", "id-caused")
+    assert (status, error["message"]) == (500, "model failed")
+    said = "model failed (request id-caused)"
+    (record,) = [one for one in site.records() if said in one["message"]]
+    assert 'os.stat("/no/such/model")' in record["traceback"]
+    assert "FileNotFoundError" in record["traceback"]
+    assert "direct cause" in record["traceback"]
+
+
+def test_what_keeps_an_error_from_speaking_is_a_warning_with_the_request(site):
+    status, error, _ = site.ask("mute", "id-mute")
+    assert (status, error["message"]) == (400, "its text cannot be read")
+    (record,) = [one for one in site.records() if "id-mute" in one["message"]]
+    assert record["level"] == "warning"
+    assert "the text of Mute cannot be read: RuntimeError: no words" in record["message"]
+
+
 def test_the_same_failure_leaves_ten_lines_and_another_message_is_another(site):
     for number in range(15):
         assert site.ask(f"raise again {number}")[0] == 500
@@ -154,6 +180,16 @@ def test_the_same_failure_leaves_ten_lines_and_another_message_is_another(site):
         told = [one["message"] for one in site.records() if one["source"] == source]
         assert len([one for one in told if "ValueError: raise again" in one]) == 10
         assert len([one for one in told if "ValueError: raise something else" in one]) == 1
+
+
+def test_messages_that_begin_alike_are_told_apart_by_their_last_line(site):
+    for _ in range(12):
+        assert site.ask("lines no file")[0] == 500
+    assert site.ask("lines no memory")[0] == 500
+    for source in ("gateway", "hostile/1"):
+        told = [one["message"] for one in site.records() if one["source"] == source]
+        assert len([one for one in told if "cannot load: ... lines no file" in one]) == 10
+        assert len([one for one in told if "cannot load: ... lines no memory" in one]) == 1
 
 
 def test_what_was_left_out_is_told_at_the_end_at_the_latest(tmp_path):

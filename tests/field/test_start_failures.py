@@ -82,6 +82,17 @@ def test_a_constructor_that_raises_shows_all_of_it_once(tmp_path):
             "type(self).wants_meta = property(load_model)",
             r"embed/1: stage embed cannot serve: OSError: no weights at <service.Embed .* \(serv",
         ),
+        *[
+            (
+                f"type(self).{name} = {made}",
+                r"embed/1: stage embed cannot serve: it called sys.exit\(4\) \(service.py:\d+\)",
+            )
+            for name, made in (
+                ("example", "property(lambda self: sys.exit(4))"),
+                ("resp_mime_type", "property(lambda self: sys.exit(4))"),
+                ("get_forward_json_schema", "classmethod(lambda *_: sys.exit(4))"),
+            )
+        ],
     ],
 )
 def test_a_constructor_that_leaves_or_breaks_what_we_ask_for_is_named(tmp_path, line, said):
@@ -111,7 +122,8 @@ def test_an_import_that_fails_shows_all_of_it(tmp_path):
 
 def test_a_model_that_is_killed_while_it_loads_may_have_run_out_of_memory(tmp_path):
     why, _, _ = failed(tmp_path, ["os.kill(os.getpid(), signal.SIGKILL)"])
-    assert why.startswith("embed/1 was killed by signal 9 while starting; out of memory?")
+    said = "embed/1 was killed by signal 9 while starting, in Embed.__init__; out of memory?"
+    assert why.startswith(said)
 
 
 def test_an_import_that_never_returns_is_named(tmp_path):

@@ -52,9 +52,30 @@ def test_what_is_not_known_is_left_out(rig, caplog):
     rig.failures.tell("", "the worker chose this status", b"x", status=503)
     assert lines(caplog) == [
         "request -: 504 deadline_exceeded: the request's time is over",
-        "request x: 503 : the worker chose this status",
+        "request x: 503: the worker chose this status",
     ]
     assert not hasattr(caplog.records[0], "stage")
+
+
+@pytest.mark.parametrize(
+    ("code", "level"),
+    [("lost", logging.ERROR), ("no_replica", logging.WARNING), ("draining", logging.INFO)],
+)
+def test_how_many_more_there_were_is_as_loud_as_the_lines(rig, caplog, code, level):
+    with caplog.at_level(logging.INFO):
+        for _ in range(12):
+            rig.failures.tell(code, "why", b"1", stage="embed")
+        rig.failures.close()
+    assert caplog.records[-1].getMessage().startswith("and 2 more: ")
+    assert caplog.records[-1].levelno == level
+
+
+def test_failures_that_nobody_counted_apart_are_errors(rig, caplog):
+    for number in range(2000):
+        rig.failures.tell("no_replica", f"why {chr(97 + number % 26) * (number // 26 + 1)}", b"1")
+    rig.failures.close()
+    assert caplog.records[-1].getMessage().endswith("failures of other kinds")
+    assert caplog.records[-1].levelno == logging.ERROR
 
 
 @pytest.mark.parametrize("code", ["overloaded", "bad_request", "validation_error", "not_found"])

@@ -3,6 +3,7 @@
 import json
 import logging
 import sysconfig
+import threading
 import traceback
 
 import pytest
@@ -12,17 +13,21 @@ from mesh.errors import ForwardTimeout
 from mesh.failure_text import (
     LONGEST_TRACE,
     UNSPEAKABLE,
+    cause_of,
     cut,
     exc_info,
     is_worth_a_trace,
     line_and_place,
     line_of,
     place_of,
+    stack_of_crash,
+    stack_of_thread,
     stack_text,
     text_of,
     trace_text,
     users_frame,
     users_trace,
+    what_silences,
 )
 
 
@@ -49,6 +54,51 @@ def raised(error, cause=None):
 )  # fmt: skip
 def test_a_line_has_the_class_and_the_first_and_last_line(error, line):
     assert line_of(error) == line
+
+
+def test_a_crash_shows_the_users_frames_the_innermost_last():
+    ours = f'  File "{failure_text.__file__}", line 1 in run\n'
+    text = (
+        "Fatal Python error: Segmentation fault\n\nCurrent thread 0x1 (most recent call first):\n"
+        f'  File "/srv/a.py", line 9 in crash\n  File "/srv/a.py", line 7 in forward\n{ours}'
+        "\nExtension modules: numpy (total: 1)\n"
+    )
+    assert stack_of_crash(text.encode() + bytes(9)) == (
+        '  File "/srv/a.py", line 7 in forward\n  File "/srv/a.py", line 9 in crash'
+    )
+    assert stack_of_crash(ours.encode()) == ours.rstrip()
+    assert stack_of_crash(bytes(9)) == ""
+
+
+def test_a_thread_is_shown_where_it_is():
+    assert "test_a_thread_is_shown_where_it_is" in stack_of_thread(threading.get_ident())
+
+
+def test_the_cause_is_what_python_shows():
+    cause = KeyError("x")
+    assert cause_of(raised(ValueError(), cause)) is cause
+    assert cause_of(raised(ValueError())) is None
+    within = ValueError()
+    try:
+        raise cause
+    except KeyError:
+        assert cause_of(raised(within)) is None  # `from None` hides it
+        try:
+            raise within
+        except ValueError:
+            pass
+    assert cause_of(within) is None
+
+
+def test_what_keeps_an_error_from_speaking():
+    class Mute(Exception):
+        def __str__(self):
+            raise self.args[0]
+
+    assert what_silences(ValueError("x")) is None
+    assert str(what_silences(Mute(KeyError("no words")))) == "'no words'"
+    with pytest.raises(ForwardTimeout):
+        what_silences(Mute(ForwardTimeout()))
 
 
 def test_long_texts_are_cut_and_say_so():

@@ -156,10 +156,25 @@ def test_what_holds_for_every_stage_is_no_table() -> None:
         ("CRITICAL", "critical"),
         ("fatal", "critical"),
         ("trace", "debug"),
+        ("crit", "critical"),
+        ("NOTSET", "debug"),
+        ("0", "debug"),
+        ("10", "debug"),
+        ("20", "info"),
+        ("30", "warning"),
+        ("40", "error"),
+        ("50", "critical"),
     ],
 )
 def test_levels_are_taken_as_people_write_them(written: str, level: str) -> None:
     assert parse_flags(["--log-level", written]).values["", "log_level"][0] == level
+
+
+@pytest.mark.parametrize("line", ["--debug --log-level info", "--log-level INFO --debug"])
+def test_a_level_that_is_named_wins_over_that_of_debug(line: str) -> None:
+    values = parse_flags(line.split()).values
+    assert values["", "log_level"] == ("info", "--log-level")
+    assert values["gateway", "debug"] == (True, "--debug")
 
 
 def test_help_lists_levels_and_formats(capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,6 +105,13 @@ def test_more_than_json_itself_is_written(value: Any, text: str) -> None:
         ([1.0, math.inf, -math.inf], "[1.0,null,null]"),
         ({"x": np.float32("nan")}, '{"x":null}'),
         (np.array([np.nan, 0.5]), "[null,0.5]"),
+        (decimal.Decimal("NaN"), "null"),
+        ([decimal.Decimal("-Infinity"), "NaN", "Infinity"], '[null,"NaN","Infinity"]'),
+        (
+            {"a": ([decimal.Decimal("sNaN")], Box(decimal.Decimal("NaN"), None), np.float32(1.5))},
+            '{"a":[[null],{"left":null,"text":null},1.5]}',
+        ),
+        ({"NaN": math.nan, 2: decimal.Decimal("1.50")}, '{"NaN":null,"2":"1.50"}'),
         (b"ab", '"YWI="'),
     ],
     ids=repr,

@@ -234,6 +234,7 @@ def unfinished() -> Any:
         (circle, 'value["a"][0] is value again: it contains itself'),
         (lambda: nested(100_000), f"nested too deeply, more than {DEEPEST} levels"),
         (lambda: nested(150), "[0][0] is a complex"),
+        (lambda: {"a": [Box]}, 'as JSON: value["a"][0] is a type; '),
         (lambda: [0] * WIDEST + [1j], "something in value is a complex"),
         (lambda: dict.fromkeys(range(WIDEST)) | {"x": 1j}, "something in value is a complex"),
         (lambda: [Unread()], "value[0] is an Unread that cannot be written: ValueError: gone"),

@@ -188,6 +188,31 @@ def test_in_text_they_are_as_they_are(files: Files) -> None:
     assert files.out.read_bytes() == b"hello\n\rthere\n"
 
 
+def test_what_a_script_prints_where_its_log_goes_waits_for_nobody(files: Files) -> None:
+    with files:
+        sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
+        log.configure("info", "server")
+        log.wait_for_nobody()
+        stderr = sys.stderr
+        assert type(stderr).__name__ == "Printed"
+        log.configure("info", "server")  # a second service: the streams stay
+        log.wait_for_nobody()
+        assert sys.stderr is stderr
+        say("hello", file=sys.stderr)
+        log.get_logger().info("a record")
+        stderr.lines._deliver.__self__.close()  # type: ignore[union-attr]  # which nobody else does
+    hello, record = files.err.read_text().splitlines()
+    assert (hello, json.loads(record)["message"]) == ("hello", "a record")
+
+
+def test_streams_of_a_notebook_are_left_alone(files: Files) -> None:
+    with files:
+        log.configure("info", "server")
+        before = sys.stdout, sys.stderr
+        log.wait_for_nobody()
+        assert (sys.stdout, sys.stderr) == before
+
+
 def test_what_a_child_prints_is_its_own(files: Files) -> None:
     with files:
         log.configure("info", "embed/1")

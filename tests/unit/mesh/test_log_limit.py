@@ -40,7 +40,14 @@ def test_windows_in_which_nothing_was_left_out_are_forgotten_without_a_word():
 
 
 def test_numbers_and_ids_do_not_make_another_failure():
-    assert fixed_part("3.5 s are over\nand more") == "N.N s are over"
+    assert fixed_part("3.5 s are over\nand more") == "N.N s are over ... and more"
     assert fixed_part("no key 'deadbeef-1'") == "no key 'N'"
     assert fixed_part("CUDA error: a dead bee") == "CUDA error: a dead bee"
     assert len(fixed_part("x" * 1000)) == 200
+    assert len(fixed_part(f"{'x' * 1000}\n{'y' * 1000}")) == 405
+
+
+def test_the_last_line_tells_failures_apart_and_empty_ones_do_not():
+    assert fixed_part("\n\nno weights\n") == "no weights"
+    assert fixed_part("cannot load:\n  a\n  no file\n") == "cannot load: ... no file"
+    assert fixed_part("\n \n") == ""

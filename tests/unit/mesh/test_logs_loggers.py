@@ -91,6 +91,27 @@ def test_filters_count(ours: OwnLogger, kept: Kept) -> None:
     assert len(kept.lines) == 1
 
 
+def test_what_others_hang_into_logging_does_not_break_it(ours: OwnLogger, kept: Kept) -> None:
+    def fails(*_: object, **__: object) -> Any:
+        raise RuntimeError("planted")
+
+    before = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(fails)
+    try:
+        ours.info("first", extra={"name": "a", "labels": 3})
+    finally:
+        logging.setLogRecordFactory(before)
+    ours.addFilter(fails)
+    ours.info("second")
+    handler = logging.StreamHandler()
+    handler.emit = fails  # type: ignore[method-assign]
+    ours.addHandler(handler)
+    ours.info("third")
+    records = [json.loads(line) for line in kept.lines]
+    assert [one["message"] for one in records] == ["first", "second", "third"]
+    assert (records[0]["labels"], records[0]["name_"]) == (3, "a")
+
+
 def test_a_child_and_a_copy_are_ours_too(ours: OwnLogger, kept: Kept) -> None:
     child = ours.getChild("inner")
     child.info("heard")

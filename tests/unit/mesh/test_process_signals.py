@@ -101,6 +101,15 @@ def test_what_was_replaced_is_taken_back_and_told_of_once(
     assert "SIGTERM" not in line
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_cheap_look_sees_what_was_replaced(held: Held, number: signal.Signals) -> None:
+    assert held.signals.are_intact()
+    signal.signal(number, signal.SIG_DFL)
+    assert not held.signals.are_intact()
+    held.signals.retake()
+    assert held.signals.are_intact()
+
+
 def test_released_signals_do_nothing(held: Held) -> None:
     held.signals.release()
     os.kill(os.getpid(), signal.SIGTERM)

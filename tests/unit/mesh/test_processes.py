@@ -317,6 +317,59 @@ def test_what_a_process_started_goes_with_it(folder: RunFolder) -> None:
         os.close(pidfd)
 
 
+LEAVE_THE_GROUP = "os.setpgid(0, os.getpgid(os.getppid()))\n"
+
+
+def test_one_that_has_left_its_group_is_killed_like_any_other(folder: RunFolder) -> None:
+    child = (
+        "pid = os.fork()\n"
+        "if not pid:\n"
+        "    while True: signal.pause()\n"
+        "say(event='child', pid=pid)\n"
+    )
+    plan = Plan({ONE: 30.0}, grace=0.05)
+    loop, stage = prepared(folder, {ONE: f"{child}{LEAVE_THE_GROUP}serve(lambda: None)"}, plan)
+    stage.heard = lambda slot, words: "pid" in words and found.append(os.pidfd_open(words["pid"]))  # type: ignore[method-assign]
+    found: list[int] = []
+    assert loop.run() == 1
+    assert stage.exits == [(ONE, 0, signal.SIGKILL)]
+    assert select.select(found, [], [], 10)[0] == found  # what it had started there, too
+    os.close(found[0])
+
+
+def test_an_error_of_ours_leaves_nobody_who_has_left_his_group(folder: RunFolder) -> None:
+    loop, stage = prepared(folder, {ONE: f"{LEAVE_THE_GROUP}serve(lambda: None)"})
+
+    def announced() -> None:
+        raise RuntimeError("planted")
+
+    stage._announced = announced
+    with pytest.raises(RuntimeError, match="planted"):
+        loop.run()
+    assert loop.pids() == {}
+
+
+def test_one_that_cannot_be_ended_is_named_and_not_waited_for(
+    folder: RunFolder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that waits in the kernel for a device or a network file system."""
+    monkeypatch.setattr("mesh.processes.LONGEST_END", 0.05)
+    monkeypatch.setattr(Child, "kill", lambda child: None)
+    loop, stage = prepared(folder, {ONE: "serve(lambda: None)"})
+    pids: list[int] = []
+
+    def announced() -> None:
+        pids.extend(loop.pids().values())
+        raise RuntimeError("planted")
+
+    stage._announced = announced
+    with pytest.raises(RuntimeError, match="planted"):
+        loop.run()
+    assert f"process {pids[0]} of embed/1 does not end although it was killed" in said(caplog)
+    os.kill(pids[0], signal.SIGKILL)
+    os.waitpid(pids[0], 0)
+
+
 def test_a_program_that_is_not_there(folder: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
     loop, stage = prepared(folder, {ONE: "serve()"})
     stage.command = lambda slot: Command(["/no/such/program"], {}, {})  # type: ignore[method-assign]
@@ -388,8 +441,8 @@ def test_children_learn_of_a_killed_parent(tmp_path: Path) -> None:
 COMPUTE = """
 import mmap, struct
 board = mmap.mmap(int(flags["board-fd"]), 0)
-struct.pack_into("=2Q", board, 16, 7, 3)
-struct.pack_into("=dIi", board, 0, {since}, 1, -1)
+struct.pack_into("=2Q", board, 20, 7, 3)
+struct.pack_into("=dIiI", board, 0, {since}, 1, -1, 0)
 """
 
 

@@ -11,7 +11,7 @@ import pytest
 from mesh.errors import EncodingError
 from mesh.messages import Meta, Task
 from mesh.protocol.request_names import namer
-from mesh.request_facts import Reply, RequestFacts, Requests, check_header
+from mesh.request_facts import Reply, RequestFacts, Requests, check_header, requests_told
 
 META = Meta("PUT", "/infer", "a=1", (("Accept", "text/plain"), ("X-A", "b")))
 
@@ -22,6 +22,14 @@ def named(number: int) -> str:
 
 def task(number: int, trace: str | None = None, meta: Meta | None = None) -> Task:
     return Task(0xAB, number, (("s", ""),), 0, 1, 9.0, [b""], 0, trace=trace, meta=meta)
+
+
+def test_requests_are_told_until_there_is_no_room() -> None:
+    names = [f"{number:03}" for number in range(100)]
+    assert requests_told([]) == ""
+    assert requests_told(["a"]) == "request a"
+    assert requests_told(names) == f"requests {', '.join(names)}"
+    assert requests_told(names, longest=12) == "requests 000, 001, 002 and 97 more"
 
 
 def test_facts_are_made_of_the_task_when_they_are_read() -> None:

@@ -23,6 +23,7 @@ from mesh.schema import (
 
 NAMES = Text(r"[a-z]+", "small letters")
 LISTED = Texts("[a-z]+", "small letters")
+LEVEL_WORDS = Choice(("debug", "info"), "level", {"20": "info"})
 WORDS = Choice(("warning", "error"), "level", {"warn": "warning"})
 
 
@@ -182,3 +183,10 @@ def test_addresses_are_taken_apart() -> None:
 )
 def test_loopback(host: str, near: bool) -> None:
     assert schema.is_loopback(host) is near
+
+
+def test_a_word_may_also_be_a_number() -> None:
+    assert LEVEL_WORDS.check(20) == LEVEL_WORDS.parse("20") == "info"
+    for value in (True, 20.0, 30):
+        with pytest.raises(ValueError, match="must be one of debug, info, not "):
+            LEVEL_WORDS.check(value)

@@ -423,3 +423,17 @@ def test_a_batch_that_is_computed_for_too_long_is_the_end_of_its_replica() -> No
     assert acts(supervisor, Computes(TWO, 9.0), 9.0) == []  # it has no limit
     assert acts(supervisor, Computes(ONE, 5.1), 9.0) == [Kill(ONE)]
     assert acts(supervisor, Computes(ONE, 6.1), 10.0) == []
+
+
+def test_what_a_process_did_when_it_died_is_told() -> None:
+    supervisor = Supervisor(Plan(ALL, grace=8.0, limits={ONE: 5.0}))
+    said = lambda event: [one.text for one in supervisor.handle(event, 1.0) if type(one) is Say]  # noqa: E731
+    acts(supervisor, Begin())
+    (text,) = said(Exited(ONE, 0, 11, "in example 1 of 2"))
+    assert text.startswith("embed/1 was killed by signal 11 while starting, in example 1 of 2; res")
+    acts(supervisor, Tick(), 99.0)
+    acts(supervisor, Ready(ONE), 99.0)
+    (text,) = said(Computes(ONE, 5.1, "request a-7"))
+    assert text == "embed/1 computes one batch for 5.1 s and is killed (request a-7)"
+    (text,) = said(Exited(ONE, 0, 9, "request a-7"))
+    assert text.startswith("embed/1 was killed by signal 9 while computing request a-7; restart")

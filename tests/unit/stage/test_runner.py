@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -516,10 +517,10 @@ def test_a_traceback_names_the_requests_of_its_batch_and_begins_in_the_users_cod
     for number, each in enumerate(tasks):
         each.number = number
     tasks[1].request_id = "mine"
-    names = ["mine" if number == 1 else named(1, number) for number in range(8)]
+    names = ["mine" if number == 1 else named(1, number) for number in range(10)]
     runner(Scripted(raising(KeyError("x")))).run(tasks)
     assert caplog.records[0].getMessage() == (
-        f"the worker failed: KeyError: 'x' (requests {', '.join(names)} and 2 more)"
+        f"the worker failed: KeyError: 'x' (requests {', '.join(names)})"
     )
     assert "stage/runner.py" not in caplog.text
 
@@ -571,6 +572,42 @@ def test_what_was_logged_is_not_remembered_without_bound(caplog: pytest.LogCaptu
     assert len(caplog.records) == 266
     one.close()
     assert caplog.records[-1].getMessage() == "and 34 more: failures of other kinds"
+
+
+def test_an_unload_that_leaves_is_logged_and_the_replica_ends_in_order(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Leaver(Scripted):
+        def unload(self) -> None:
+            sys.exit(4)
+
+    runner(Leaver(lambda data: data)).close()
+    assert "unload failed: it called sys.exit(4)" in caplog.text
+
+
+def test_a_traceback_of_more_requests_than_fit_says_where_all_are(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tasks = jsons(*range(100))
+    for number, each in enumerate(tasks):
+        each.request_id = f"{number:02}-{'x' * 100}"
+    runner(Scripted(raising(KeyError("x")))).run(tasks)
+    message = caplog.records[0].getMessage()
+    assert "30-xxx" in message
+    assert message.endswith(" more; a log in JSON has all of them in `ids`)")
+    assert len(message) < 5000
+
+
+def test_a_value_that_a_status_has_no_room_for_is_dropped_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    one = runner(Scripted(lambda data: Reply({"a": 1}, status=data)), batching=False)
+    outcomes = [one.run([each])[0] for each in jsons(204, 204, 304)]
+    assert [outcome.buffers for outcome in outcomes] == [[b""]] * 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "a Reply with status 204 has no body: its value, a dict, is dropped (request 1-1)",
+        "a Reply with status 304 has no body: its value, a dict, is dropped (request 1-1)",
+    ]
 
 
 def test_closing_lets_the_worker_unload(caplog: pytest.LogCaptureFixture) -> None:
