@@ -59,6 +59,7 @@ PURE = frozenset(
         "mesh/session.py",
         "mesh/process_settings.py",
         "mesh/protocol/array_memory.py",
+        "mesh/protocol/hold_off.py",
         "mesh/protocol/permissions.py",
         "mesh/settings.py",
         "mesh/settings_text.py",
