@@ -119,9 +119,9 @@ MUTANTS = (
     ),
     Mutant(
         "reuse ids",
-        "gateway/book.py",
-        "self._counter += 1",
-        "self._counter = self._counter % 12 + 1",
+        "gateway/requests/drawn_numbers.py",
+        "yield from _MANY.unpack(draw(_MANY.size))",
+        "yield from range(1, 13)",
     ),
     Mutant(
         "retry without excluding",

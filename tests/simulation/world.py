@@ -157,9 +157,7 @@ class Host:
         limits = {slot: self.world.stages[slot.stage].limit + KILL_GRACE + HUNG for slot in slots}
         self.supervisor = Supervisor(Plan(slots, grace=GRACE, limits=limits))
         world = self.world
-        world.lives += 1
-        self.pid = world.lives
-        self.link = world.join(Supervision(world, world.addresses, world.draw.timeout, self.pid))
+        self.link = world.join(Supervision(world, world.addresses, world.draw.timeout))
         self.alive = True
         self.running = {}
         self.feed(Begin())
@@ -217,7 +215,7 @@ class Host:
         self.world.at(self.world.now + LOOK, lambda: self.look(link))
 
     def ended(self, rep, code, signal):
-        if self.alive:
+        if self.alive and rep in self.running.values():  # and not a former life's
             computing = rep.board.read()
             ids = [] if computing is None else computing.ids
             obituary = Obituary(rep.me, rep.core.facts.name, signal, code, ids)
@@ -269,7 +267,6 @@ class World(Mesh):
         network.tap = self._heard
         self.work = random.Random(draw.seed ^ 0xF0)
         self.asked = {}
-        self.lives = 0  # of supervisors
         self.executions = defaultdict(list)  # (owner, number, hop) -> [(attempt, replica)]
         self.events = Counter()
         self.complaints = []  # (check, text)
@@ -309,6 +306,11 @@ class World(Mesh):
         if self.story is not None and len(frames):
             self.story.append(f"{self.now - 100:9.4f}   {source} -> {target}: {_show(frames)}")
 
+    def expelled(self, member, session, reason, fault):
+        """An honest process keeps the rules, whatever befalls it; and nothing chokes anybody."""
+        check = "no crash" if fault is not None else "keeps the rules"
+        raise Broken(check, f"{member} expels {session}: {reason}") from fault
+
     # --- processes -------------------------------------------------------------------------------
 
     def open(self, n):
@@ -337,7 +339,7 @@ class World(Mesh):
             limit=stage.limit,
             pool=stage.pool,
             repeatable=stage.name != self.draw.once,
-            parent=host.pid,
+            parent=host.link.me,
             version=str(host.version),
         )
         rep.host = host

@@ -562,6 +562,18 @@ def test_nobody_need_ask_who_was_expelled() -> None:
     assert links.sessions == {}
 
 
+def test_who_was_dialled_is_not_dialled_again_at_once() -> None:
+    links = some_links()
+    links.dial(["memory://p"], 0.0)
+    links.tick(0.0)
+    session = joined(links, link=-1)
+    links.expel(session, "no", 5.0)
+    links.tick(5.0)
+    assert not [each for each in links.take() if isinstance(each, Dial)]
+    links.tick(5.0 + FIRST_S)
+    assert [each for each in links.take() if isinstance(each, Dial)]
+
+
 def test_a_stranger_that_chokes_us_is_dropped() -> None:
     links = some_links()
     links.choked(9, KeyError("x"), 5.0)
