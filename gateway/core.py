@@ -15,6 +15,7 @@ from gateway.recovery import POISON, Blame, Recovery, blame_of
 from gateway.requests.departed import Departed, origin_of
 from gateway.requests.journal import Counts, Entry, Turnover
 from gateway.requests.ownership import Ownership
+from gateway.requests.releases import Release
 from gateway.roster import RESTART_GRACE, Roster
 from gateway.trust import Trust
 from mesh.dispatch import Dispatcher
@@ -31,6 +32,7 @@ from mesh.messages import (
     Outcomes,
     Path,
     Peers,
+    StageFacts,
     Task,
     Tasks,
 )
@@ -392,13 +394,17 @@ class GatewayCore:
             dispatcher.waiting.expired(now)  # tasks handed back, whose requests ended above
 
     def _turn_over(self, now: float) -> None:
-        """Follow a later version that stands; leave nothing to replicas of others that are gone."""
-        later = self.roster.successor(now) if self.roster.is_coming else None
-        if later is not None:
-            self.roster.move(later, now)
+        """Follow a later version that stands, or go back to a former where that is gone; leave
+        nothing to replicas of others that are gone.
+        """
+        other: StageFacts | Release | None = None
+        if self.roster.is_coming:
+            other = self.roster.successor(now) or self.roster.refuge()
+        if other is not None:
+            self.roster.move(other, now)
             self.queues.move(self.roster.routes)
             self.met_stage = True
-            self.journal.append(Turnover(later.version, later.revision))
+            self.journal.append(Turnover(other.version, other.revision))
         for hop in self.queues.deserted():
             for request in self.book.still(emptied(self.dispatchers[hop].waiting)):
                 self._retry(request, request.holder, "version")

@@ -30,6 +30,7 @@ from mesh.messages import (
 )
 from mesh.session import Session
 from stage.batcher import Batch, Batcher
+from stage.credentials import judge_tasks
 from stage.grants import Holdings, grant, is_low
 from stage.homeward import Homeward
 from stage.onward import Onward
@@ -105,6 +106,7 @@ class Replica:
             self._peers(session, message, now)
 
     def _take(self, session: Session, tasks: list[Task], now: float) -> None:
+        judge_tasks(session, tasks, self.facts.name, self.facts.revision)
         source = session.peer
         for task in tasks:
             task.source = source

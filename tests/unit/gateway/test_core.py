@@ -628,6 +628,23 @@ def test_the_routes_move_to_a_later_version_when_all_of_it_stands(rig):
     assert rig.endings() == [(1, "")]
 
 
+def test_the_routes_go_back_when_the_later_version_is_gone_and_the_former_stands(rig):
+    first, second = turn_over(rig)
+    rig.core.submit(request := Request(ME, 9, (A2, B2), 0, 1, 90.0, [b"x"], 1))
+    assert rig.tasks(first, 6.0) == [request]
+    assert rig.core.next_due() < float("inf")
+    rig.lose(second, 7.0)
+    rig.lose(first, 7.0)
+    rig.core.met_stage = False
+    assert rig.core.next_due() < float("inf")
+    assert rig.tasks(rig.first, 7.0 + SWEEP) == [request]
+    assert rig.core.met_stage
+    assert rig.core.roster.routes == {"/inference": PATH}
+    assert rig.core.journal[-1] == Turnover("", "")
+    rig.core.submit(later := Request(ME, 10, PATH, 0, 1, 90.0, [b"x"], 1))
+    assert later in rig.tasks(rig.first, 7.1)
+
+
 def test_what_the_former_version_loses_begins_again_in_the_later_one(rig):
     request = rig.submit()
     rig.tasks(rig.first)
