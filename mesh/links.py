@@ -118,6 +118,10 @@ class Links(Upkeep):
             for s in self.sessions.values()
         )
 
+    def is_greeting(self) -> bool:
+        """Whether somebody may know of us already by a HELLO that is not answered yet."""
+        return self._lines.is_greeting()
+
     def is_slicing(self) -> bool:
         """Whether something large is under way on any of them."""
         return any(session.is_slicing() for session in self.sessions.values())

@@ -451,9 +451,13 @@ class Replica:
         self.links.touch(session)
 
     def is_done(self) -> bool:
-        """Nothing is held, nothing is unreceipted, and nobody will send more."""
+        """Nothing is held, nothing is unreceipted, and nobody will send more.
+
+        Nor was anybody greeted who has not answered: to be gone without a goodbye is a death.
+        """
         return (
             self.running is None
+            and not self.links.is_greeting()
             and not (len(self.batcher) or len(self.onward) or len(self.homeward))
             and all(
                 session.is_idle()

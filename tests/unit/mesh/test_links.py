@@ -849,7 +849,19 @@ def test_what_comes_in_slices_counts_for_all_sessions_together() -> None:
     before = producer._room()
     for link, peer in ((7, 2), (8, 3)):
         part = Part(0, 1 << 20, 0, bytes(100_000))
+        producer.sessions[peer].may_owe = True
         producer.received(link, frames(part, peer, producer.me, 1), 1.0)
     assert before - producer._room() == 200_000
     producer.lose(producer.sessions[3], "gone")
     assert before - producer._room() == 100_000
+
+
+def test_whether_somebody_was_greeted_and_has_not_answered() -> None:
+    consumer = a_consumer()
+    assert not consumer.is_greeting()
+    link, said = greeting(consumer)
+    assert consumer.is_greeting()
+    consumer.received(
+        link, frames(Welcome(said.nonce, VERSION, Role.GATEWAY, 0, False, 6.0), 1), 0.0
+    )
+    assert not consumer.is_greeting()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mesh.dialling import GREETING
 from mesh.instructions import Delivery, Dial, Heard, Identity, Lost, Met, Refused, Silent
 from mesh.links import Links
 from mesh.messages import (
@@ -603,4 +604,17 @@ def test_one_that_drains_ends_when_its_gateway_is_gone():
     rig.links.knocked(OWNER, False, 1.02)
     assert rig.links.sessions == {}
     rig.replica.told(rig.links.news.pop(), 1.02)
+    assert rig.replica.is_done()
+
+
+def test_it_does_not_leave_whom_it_has_greeted_without_a_goodbye():
+    """Told to stop in the moment of its start: to be gone then would be taken for its death."""
+    rig = Rig()
+    rig.gateway.last = 0
+    rig.replica.drain(0.0)
+    assert rig.replica.is_done()
+    rig.links.tick(0.0)
+    rig.links.opened(-1, 0.0)
+    assert not rig.replica.is_done()
+    rig.links.tick(GREETING)  # it never answers
     assert rig.replica.is_done()
