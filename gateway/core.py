@@ -135,6 +135,7 @@ class GatewayCore:
         session, _, message = delivery
         if type(message) is Outcomes:
             before, final = len(self.ended), Kind.FAILURE
+            self._failures.clear()  # of a bundle that was a breach, some may be left
             for outcome in message.outcomes:
                 if outcome.kind <= final:
                     self._settle(session, outcome)
@@ -166,8 +167,6 @@ class GatewayCore:
             self.trust.learn(session, failures, count)
 
     def _settle(self, session: Session, outcome: Outcome) -> None:
-        if outcome.kind is Kind.FAILURE:
-            self._failures.append(outcome)
         request = self.book.requests.get(outcome.number)
         # Nearly always the one stage's holder answers; all else is looked into.
         if (
@@ -177,6 +176,8 @@ class GatewayCore:
         ):
             self.book.late += 1
             return
+        if outcome.kind is Kind.FAILURE:
+            self._failures.append(outcome)
         ended = self.book.settle(outcome)
         if ended is not None:
             self.ended.append(ended)
@@ -207,15 +208,15 @@ class GatewayCore:
 
     def _noted(self, session: Session, note: Note) -> None:
         request = self.book.requests.get(note.number)
-        if request is not None:
-            holder = self.links.sessions.get(note.holder)
-            if not self._ownership.may_note(request, note, session, holder):
-                return
-        request = self.book.moved(note)
+        holder = self.links.sessions.get(note.holder)
         if request is None:
-            if note.holder in self.links.sessions:
+            if holder is not None and holder.stage is not None:
                 self._cancels.setdefault(note.holder, []).append(note.number)
-        elif request.holder == note.holder and note.holder not in self.links.sessions:
+            return
+        if not self._ownership.may_note(request, note, session, holder):
+            return
+        self.book.moved(note)
+        if request.holder == note.holder and holder is None:
             self._retry(request, note.holder, "holder_gone")
 
     def _died(self, supervisor: Session, obituary: Obituary) -> None:
@@ -293,6 +294,7 @@ class GatewayCore:
         hop = self.roster.left(session, now)
         if hop is not None:
             self.dispatchers[hop].leave(session)
+            self.met_stage = True  # what it said of the stage may count no more
             self._departed.add(session)
             self.journal.append(Entry(session, news.orderly, news.reason))
             if not news.orderly:

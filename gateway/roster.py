@@ -78,6 +78,9 @@ class Roster:
             return None
         self._version += 1
         hop = _hop(session)
+        siblings = [s.stage for s in self.sessions.values() if s.stage and _hop(s) == hop]
+        if hop is not None and siblings:
+            self.facts[hop] = siblings[-1]  # what it said of the stage does not outlive it
         if hop in self._since and hop not in self.present():
             self._since[hop] = now
         self.is_coming = self._may_move()

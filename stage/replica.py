@@ -159,6 +159,7 @@ class Replica:
             self._met(news.session)
         elif isinstance(news, Lost):
             self._lost(news.session)
+            self._redial(now)  # what it named is not looked for any more
         elif isinstance(news, Refused):
             self._refused(news)
         elif news.session.stage is None:

@@ -23,6 +23,7 @@ from mesh.protocol.permissions import Breach
 from mesh.session import Session
 
 REMEMBERED: Final = 8  # former holders that a request keeps; who was one before them is not known
+MOST_MADE: Final = 2**36  # bytes of one task's outputs that are believed
 
 
 class Ownership:
@@ -103,10 +104,13 @@ class Ownership:
         return _has_held(request, peer) or any(stage == later for later, _ in request.path[1:])
 
     def judge_figures(self, session: Session, figures: Iterable[Figures]) -> None:
-        """Raise `Breach` where figures are of another stage than the replica's own."""
+        """Raise `Breach` where figures are of another stage, or of more than any batch can make."""
         own = session.stage.name if session.stage is not None else ""
-        if any(each.stage != own for each in figures):
-            raise Breach("it tells of batches of another stage")
+        for each in figures:
+            if each.stage != own:
+                raise Breach("it tells of batches of another stage")
+            if each.nbytes > max(1, each.size) * MOST_MADE:
+                raise Breach("it tells of a batch that made more than any can")
 
     def _is_of(self, session: Session, path: Path, hop: int) -> bool:
         """Whether this is a replica of that hop's stage; revisions differ between attempts."""

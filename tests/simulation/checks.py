@@ -6,12 +6,15 @@ from world import SICK, Broken
 from gateway import recovery
 from mesh.dialling import State
 from mesh.messages import Kind
+from mesh.protocol.permissions import MOST_PEERS
 
-GENTLE = ("calm", "links", "blinks", "long")  # profiles in which nobody is lost
+GENTLE = ("calm", "links", "blinks", "long", "hostile")  # profiles in which nobody is lost
 # Deaths over one request of which nobody is told what was computed: for each of its attempts so
 # many that are told at all and one that is not, and two of which its owner does not know, since the
 # output had not been receipted.
 UNNAMED, UNKNOWN = 3 + 1, 2
+MOST_BYTES = 2**40  # that a batch may be said to have made
+MANY_LINES = 100  # addresses that a process has beside those that one gateway names
 LATE = 1.0  # seconds after its deadline at which every request has its answer
 
 
@@ -111,6 +114,22 @@ def conduct(world):
         # A CANCEL is late where links are lost, and nowhere else.
         if check != "cancel" or world.draw.profile in GENTLE:
             raise Broken(check, text)
+
+
+def unharmed(world):
+    """What one says that keeps no rule leaves nothing behind, where it cannot be mended."""
+    for gateway in filter(None, world.gateways):
+        for each in gateway.core.figures:
+            if each.stage not in world.stages or (world.hostile and each.nbytes > MOST_BYTES):
+                raise Broken("own figures", f"{gateway.name} takes {each}")
+    for member in world.members:
+        links = member.core.links
+        if len(links._lines._lines) > MOST_PEERS + MANY_LINES:
+            raise Broken("addresses", f"{member.name} dials {len(links._lines._lines)}")
+        for session in links.sessions.values():
+            held = session._incoming.held if session.peer in world.hostile else 0
+            if held and not session.owes_payload:
+                raise Broken("slices", f"{member.name} holds some of {session}")
 
 
 def bounded(world):
@@ -265,4 +284,15 @@ def _name(asked):
     return f"request {asked.number} of {asked.gateway.name} ({asked.body[:40]!r})"
 
 
-AFTERWARDS = (one_answer, right_answer, in_time, once, explained, conduct, bounded, orderly, budget)
+AFTERWARDS = (
+    one_answer,
+    right_answer,
+    in_time,
+    once,
+    explained,
+    conduct,
+    unharmed,
+    bounded,
+    orderly,
+    budget,
+)

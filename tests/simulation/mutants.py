@@ -299,6 +299,102 @@ MUTANTS = (
         """            earlier
             for path in self.routes.values()""",
     ),
+    Mutant(
+        "let everybody say everything",
+        "mesh/links.py",
+        "if header.type not in session.may_say:",
+        "if False:",
+    ),
+    Mutant(
+        "let a replica tell of deaths",
+        "mesh/protocol/permissions.py",
+        "(Role.REPLICA, Role.GATEWAY, True): frozenset({Type.OUTCOMES, Type.PART}),",
+        "(Role.REPLICA, Role.GATEWAY, True): frozenset({Type.OUTCOMES, Type.PART, Type.OBITUARY}),",
+    ),
+    Mutant(
+        "let a supervisor send outcomes",
+        "mesh/protocol/permissions.py",
+        "(Role.SUPERVISOR, Role.GATEWAY, True): frozenset({Type.OBITUARY}),",
+        "(Role.SUPERVISOR, Role.GATEWAY, True): frozenset({Type.OBITUARY, Type.OUTCOMES}),",
+    ),
+    Mutant(
+        "let a client send outcomes",
+        "mesh/protocol/permissions.py",
+        "frozenset({Type.SUBMIT, Type.PART, Type.CANCEL}),",
+        "frozenset({Type.SUBMIT, Type.PART, Type.CANCEL, Type.OUTCOMES}),",
+    ),
+    Mutant(
+        "let a feed say where to dial",
+        "mesh/protocol/permissions.py",
+        "(Role.REPLICA, Role.REPLICA, False): frozenset({Type.TASKS, Type.PART}),",
+        "(Role.REPLICA, Role.REPLICA, False): frozenset({Type.TASKS, Type.PART, Type.PEERS}),",
+    ),
+    Mutant(
+        "let anybody cancel anything",
+        "mesh/protocol/permissions.py",
+        'return "" if message.owner == speaker else "it may not cancel what is not its own"',
+        'return ""',
+    ),
+    Mutant(
+        "dial all that a gateway names",
+        "mesh/protocol/permissions.py",
+        "return peers_objection(message)",
+        'return ""',
+    ),
+    Mutant(
+        "take slices from who owes nothing",
+        "mesh/protocol/permissions.py",
+        "if type(message) is Part and not may_owe:",
+        "if False:",
+    ),
+    Mutant(
+        "take results from whoever sends them",
+        "gateway/core.py",
+        "and not self._ownership.may_end(request, outcome, session)",
+        "and False",
+    ),
+    Mutant(
+        "take back what others have",
+        "gateway/core.py",
+        "if not self._ownership.may_return(request, outcome, session):",
+        "if False:",
+    ),
+    Mutant(
+        "follow anybody's notes",
+        "gateway/core.py",
+        "if not self._ownership.may_note(request, note, session, holder):",
+        "if False:",
+    ),
+    Mutant(
+        "believe any supervisor",
+        "gateway/core.py",
+        "if not supervisor.is_parent_of(origin.host, origin.parent):",
+        "if False:",
+    ),
+    Mutant(
+        "take anybody's figures",
+        "gateway/core.py",
+        "self._ownership.judge_figures(session, figures)",
+        "pass",
+    ),
+    Mutant(
+        "number requests one after the other",
+        "gateway/requests/drawn_numbers.py",
+        "yield from _MANY.unpack(draw(_MANY.size))",
+        "yield from range(1, 2**62)",
+    ),
+    Mutant(
+        "compute for another gateway what this one sends",
+        "stage/credentials.py",
+        "if is_owner and task.owner != peer:",
+        "if False:",
+    ),
+    Mutant(
+        "let in again at once who was expelled",
+        "mesh/links.py",
+        'or ("" if resumed else self._held_off(peer, link, now))',
+        'or ""',
+    ),
 )
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.book import Request
-from gateway.requests.ownership import REMEMBERED, Ownership
+from gateway.requests.ownership import MOST_MADE, REMEMBERED, Ownership
 from mesh.messages import Figures, Kind, Note, Outcome, Role, StageFacts
 from mesh.protocol.permissions import Breach
 from mesh.session import Session
@@ -144,6 +144,13 @@ def test_figures_are_of_ones_own_stage(ownership):
     for session in replica(11, "b"), Session(ME, 3, Role.SUPERVISOR, 0):
         with pytest.raises(Breach, match="another stage"):
             ownership.judge_figures(session, [mine])
+
+
+def test_figures_are_within_what_a_batch_can_make(ownership):
+    most = Figures("a", 2, 0, 0, "idle", nbytes=2 * MOST_MADE)
+    ownership.judge_figures(replica(11, "a"), [most])
+    with pytest.raises(Breach, match="more than any can"):
+        ownership.judge_figures(replica(11, "a"), [most._replace(nbytes=2 * MOST_MADE + 1)])
 
 
 def test_one_that_is_no_replica_has_no_say(ownership):

@@ -39,6 +39,18 @@ def test_a_stage_is_there_while_one_replica_is():
     assert roster.absent(22.0) == [A, B, C]
 
 
+def test_what_a_replica_said_of_its_stage_does_not_outlive_it():
+    roster = Roster(ROUTES, 0.0)
+    honest, rogue = replica(11, A), replica(12, A, mime="text/rogue", repeatable=False)
+    roster.joined(honest)
+    roster.joined(rogue)
+    assert not roster.is_repeatable((A,))
+    roster.left(rogue, 1.0)
+    assert roster.facts[A] == honest.stage
+    roster.left(honest, 1.0)
+    assert roster.facts[A] == honest.stage  # it is still the best that is known
+
+
 def test_who_is_none_of_ours_does_not_count():
     roster = Roster(ROUTES, 0.0)
     stranger = replica(11, ("a", "another revision"))

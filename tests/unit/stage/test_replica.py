@@ -618,3 +618,13 @@ def test_it_does_not_leave_whom_it_has_greeted_without_a_goodbye():
     assert not rig.replica.is_done()
     rig.links.tick(GREETING)  # it never answers
     assert rig.replica.is_done()
+
+
+def test_what_a_gateway_named_is_not_dialled_when_that_is_gone():
+    rig = Rig()
+    named = Peers(1, [Peer("tcp://10.0.0.7:1", 5, Role.REPLICA, "z", "")])
+    rig.replica.delivered(Delivery(rig.gateway, (), named), 0.0)
+    del rig.links.sessions[OWNER]
+    rig.replica.told(Lost(rig.gateway, "gone"), 1.0)
+    rig.links.tick(1.0)
+    assert [order.address for order in rig.links.take() if type(order) is Dial] == ["tcp://g:1"]
