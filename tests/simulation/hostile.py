@@ -40,6 +40,8 @@ from mesh.wire import VERSION, decode, encode, seal
 EVERY = 0.015  # seconds between two things that one says, at most twice that
 SLICE = 4096  # bytes of a slice, of a transfer that claims to be larger
 GUESSES = 60
+BOUND = 0.8  # chance that it says something of a type that its role may say
+MANY = 12  # numbers that it names at once
 
 
 class Hostile:
@@ -65,6 +67,7 @@ class Hostile:
             self.port.listen(self.address)
         if role is Role.REPLICA:
             self.port.listen(self.feed)
+        self.victim = world.gateways[0]  # the gateway whose requests it speaks of
         self.stage = chance.choice([*world.stages, "nowhere"])
 
     def draw(self):
@@ -157,18 +160,20 @@ class Hostile:
 
     def numbers(self):
         """Of requests that it may speak of: a few guesses, or what the rules must keep from it."""
-        guesses = [self.chance.randrange(1, GUESSES) for _ in range(3)]
+        guesses = [self.chance.randrange(1, GUESSES) for _ in range(MANY)]
         first = self.world.draw.stages[0].name
         if self.role is Role.REPLICA and self.stage not in (first, "nowhere"):
             return guesses
-        known = [request for g in self.world.gateways if g for request in g.core.book.requests]
-        return guesses + [self.chance.choice(known) for _ in range(3) if known]
+        gateway = self.victim = self.chance.choice(self.world.gateways)
+        known = list(gateway.core.book.requests)[-MANY:]
+        return known or guesses
 
     def owner(self):
-        return self.chance.choice([g.me for g in self.world.gateways if g] or [1])
+        return self.victim.me
 
     def say_something(self, link):
-        message = self.chance.choice(SAYINGS)(self)
+        own = OWN[self.role] if self.chance.random() < BOUND else SAYINGS
+        message = self.chance.choice(own)(self)
         sequence = 0
         if not isinstance(message, (Credit, Ping, Drain, Bye, Who, Err, Peers)):
             sequence = self.sequences[link] = self.sequences.get(link, 0) + 1
@@ -177,6 +182,7 @@ class Hostile:
         self.say(link, message, sequence)
 
     def tasks(self):
+        numbers = self.numbers()[:2]
         path = self.chance.choice((self.world.path, self.world.path[1:] or self.world.path, X))
         now, hop = self.world.now, self.chance.choice((0, 1, 7))
         return Tasks(
@@ -184,7 +190,7 @@ class Hostile:
                 Task(
                     self.chance.choice((self.me, self.owner())), n, path, hop, 1, now + 0.1, JUNK, 4
                 )
-                for n in self.numbers()[:2]
+                for n in numbers
             ]
         )
 
@@ -216,11 +222,13 @@ class Hostile:
 
     def obituary(self):
         dead = self.chance.choice([rep.me for rep in self.world.reps()] or [self.me])
-        ids = [(self.owner(), n) for n in self.numbers()[-2:]]
+        numbers = self.numbers()[-2:]
+        ids = [(self.owner(), n) for n in numbers]
         return Obituary(dead, self.stage, 11, 0, ids)
 
     def cancel(self):
-        return Cancel(self.chance.choice((self.me, self.owner())), self.numbers())
+        numbers = self.numbers()
+        return Cancel(self.chance.choice((self.me, self.owner())), numbers)
 
     def peers(self):
         many = self.chance.choice((1, 1, MOST_PEERS + 1))
@@ -252,3 +260,15 @@ SAYINGS = (
     lambda self: Who(),
     lambda self: Bye("no"),
 )
+OWN = {
+    Role.GATEWAY: (Hostile.cancel, Hostile.cancel, Hostile.peers, Hostile.tasks),
+    Role.REPLICA: (
+        Hostile.outcomes,
+        Hostile.outcomes,
+        Hostile.notes,
+        Hostile.figures,
+        Hostile.tasks,
+    ),
+    Role.SUPERVISOR: (Hostile.obituary,),
+    Role.CLIENT: (Hostile.cancel, *SAYINGS[11:12]),
+}

@@ -300,13 +300,14 @@ class World(Mesh):
         self.gateways = [None] * draw.gateways
         self.expelled_at = {}  # by whom and whom: when, the last time
         self.hostile = set()  # incarnations of those that keep no rule
-        roles = random.Random(draw.seed ^ 0xBAD)
-        self.hostiles = [Hostile(self, role, roles) for role in draw.hostile]
         _worlds.clear()
         self.returns = defaultdict(set)  # by owner and number: where it was tried
         self.past = []  # gateways that died
+        self.hostiles = []
         for n in range(draw.gateways):
             self.open(n)
+        bad = random.Random(draw.seed ^ 0xBAD)
+        self.hostiles = [Hostile(self, role, bad) for role in draw.hostile]
         self.hosts = [Host(self, n, counts) for n, counts in enumerate(draw.hosts)]
         for one in self.hostiles:
             self.at(self.now + 0.5, one.act)
