@@ -83,6 +83,7 @@ class Hostile:
         if self.port is None:
             return
         self.hear()
+        self.world.look_at_slices(self)
         if self.role is not Role.GATEWAY and (len(self.links) < 2 or self.chance.random() < 0.1):
             self.dial()
         if self.links:
@@ -173,6 +174,8 @@ class Hostile:
 
     def say_something(self, link):
         own = OWN[self.role] if self.chance.random() < BOUND else SAYINGS
+        if self.role is Role.REPLICA and link > 0:  # it is dialled as a feed
+            own = OWN[Role.GATEWAY]
         message = self.chance.choice(own)(self)
         sequence = 0
         if not isinstance(message, (Credit, Ping, Drain, Bye, Who, Err, Peers)):
@@ -195,16 +198,14 @@ class Hostile:
         )
 
     def outcomes(self):
+        """Of one sort, as they would be that are meant to be believed."""
+        pick, last = self.chance.choice, len(self.world.path) - 1
+        likely = (Kind.RESULT, last), (Kind.FAILURE, 0), (Kind.HANDBACK, 1), (Kind.UNSTARTED, 0)
+        kind, hop = pick((*likely, (pick(list(Kind)), pick((0, 1, 2, 9)))))
+        attempt, label = pick((1, 1, 2, 9)), "server_error" if kind is Kind.FAILURE else ""
         return Outcomes(
             [
-                Outcome(
-                    n,
-                    self.chance.choice((1, 1, 2, 9)),
-                    self.chance.choice(list(Kind)),
-                    self.chance.choice((0, 0, 1, 2, 9)),
-                    buffers=list(JUNK),
-                    label=self.chance.choice(("", "server_error")),
-                )
+                Outcome(n, attempt, kind, hop, buffers=list(JUNK), label=label)
                 for n in self.numbers()
             ]
         )
@@ -231,10 +232,13 @@ class Hostile:
         return Cancel(self.chance.choice((self.me, self.owner())), numbers)
 
     def peers(self):
-        many = self.chance.choice((1, 1, MOST_PEERS + 1))
+        many = self.chance.choice((1, 1, 2 * MOST_PEERS))
         nowhere = [f"tcp://10.0.{n // 256}.{n % 256}:1" for n in range(many)]
         places = self.chance.choice((nowhere, self.world.addresses))
         return Peers(1, [Peer(place, 9, Role.REPLICA, self.stage, "r") for place in places])
+
+    def part(self):
+        return Part(self.chance.randrange(9), 1 << 22, 0, bytes(SLICE))
 
 
 X = (("nowhere", "r"),)
@@ -250,7 +254,7 @@ SAYINGS = (
     Hostile.cancel,
     Hostile.cancel,
     Hostile.peers,
-    lambda self: Part(self.chance.randrange(9), 1 << 22, 0, bytes(SLICE)),
+    Hostile.part,
     lambda self: Submit(1, "/inference", 0, 0, None, list(JUNK)),
     lambda self: Answer(Outcome(1, 1, Kind.RESULT, buffers=list(JUNK))),
     lambda self: Ping(1, 1, 0, 2**31, 1, 2**31, (self.owner(),)),
@@ -270,5 +274,5 @@ OWN = {
         Hostile.tasks,
     ),
     Role.SUPERVISOR: (Hostile.obituary,),
-    Role.CLIENT: (Hostile.cancel, *SAYINGS[11:12]),
+    Role.CLIENT: (Hostile.cancel, Hostile.part),
 }

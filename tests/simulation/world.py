@@ -326,6 +326,13 @@ class World(Mesh):
         for rep in self.reps():
             rep.core.know_gateways(self.dialled, self.now)
 
+    def look_at_slices(self, hostile):
+        """Nobody holds slices of one that may owe nothing."""
+        for member in self.members:
+            session = member.core.links.sessions.get(hostile.me)
+            if session is not None and session._incoming.held and not session.owes_payload:
+                self.complain("slices", f"{member.name} holds some of {session}")
+
     def tell(self, text):
         """Something happened."""
         self.log.update(text.encode())

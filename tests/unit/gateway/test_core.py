@@ -779,7 +779,7 @@ def test_figures_are_taken_from_replicas_that_serve_and_of_their_own_stage(rig):
     stranger = rig.meet(13, ("anything", "r"))
     rig.hear(stranger, figures=[Figures("anything", 1, 0, 0, "idle")])
     former = rig.meet(14, ("a", "another"))
-    rig.hear(former, figures=[Figures("a", 1, 0, 0, "idle", nbytes=2**60)])
+    rig.hear(former, figures=[Figures("a", 1, 0, 0, "idle", nbytes=2**30)])
     assert rig.core.figures == []
 
 
@@ -824,3 +824,34 @@ def test_an_obituary_blames_only_what_the_dead_may_have_held(rig):
     told = rig.died(11, [held.id, other.id, (ME, 12345), (2, 6)])
     assert (bool(held.flags), bool(other.flags)) == (True, False)
     assert told.computing == [held.id, (ME, 12345), (2, 6)]
+
+
+def test_who_is_named_as_a_holder_and_is_none_hears_nothing(rig):
+    supervisor = rig.meet(78, None, role=Role.SUPERVISOR)
+    rig.hear(rig.first, notes=[Note(4711, 1, 1, 78), Note(4711, 1, 1, 12)])
+    assert rig.sent(supervisor, Cancel) == []
+    assert rig.sent(rig.second, Cancel) == [Cancel(ME, [4711])]
+
+
+def test_what_a_breach_left_is_laid_at_nobody_elses_door():
+    rig = Rig(replicas=False)
+    rig.core = GatewayCore(rig.links, {"/inference": (A,)}, 3, 0.0)
+    rogue, honest = rig.meet(11, A), rig.meet(12, A)
+    honest.granted_tasks = 0
+    requests = [Request(ME, number, (A,), 0, 1, 90.0, [b"x"], 1) for number in (1, 2)]
+    for request in requests:
+        rig.core.submit(request)
+    assert rig.tasks(rogue) == requests
+    requests[1].holder = 12
+    failed = Outcome(1, 1, Kind.FAILURE, label="server_error")
+    with pytest.raises(Breach):
+        rig.hear(rogue, failed, Outcome(2, 1, Kind.RESULT))
+    rig.hear(honest, Outcome(2, 1, Kind.RESULT))
+    assert rig.endings() == [(1, "server_error"), (2, "")]
+    assert rig.core.trust._shares == {}
+
+
+def test_what_a_lost_replica_said_of_its_stage_is_looked_at_again(rig):
+    rig.core.met_stage = False
+    rig.lose(rig.first)
+    assert rig.core.met_stage
