@@ -108,9 +108,11 @@ class Book:
             request.at = note.hop
         return request
 
-    def settle(self, outcome: Outcome) -> Ended | None:
-        """A result or a failure came; a failure counts only from the newest attempt."""
-        request = self.requests.get(outcome.number)
+    def settle(self, outcome: Outcome, request: Request | None) -> Ended | None:
+        """A result or a failure came of this request, None if it is over.
+
+        A failure counts only from the newest attempt.
+        """
         if request is None or (outcome.attempt != request.attempt and outcome.kind is Kind.FAILURE):
             self.late += 1
             return None

@@ -178,7 +178,7 @@ class GatewayCore:
             return
         if outcome.kind is Kind.FAILURE:
             self._failures.append(outcome)
-        ended = self.book.settle(outcome)
+        ended = self.book.settle(outcome, request)
         if ended is not None:
             self.ended.append(ended)
             request = ended.request

@@ -79,7 +79,8 @@ class Rig:
 
     def hear(self, outcome):
         """Whoever holds a request says what became of it."""
-        ended = self.core.book.settle(outcome)
+        book = self.core.book
+        ended = book.settle(outcome, book.requests[outcome.number])
         self.core.ended.append(ended)
 
     def end(self, exchange, kind=Kind.RESULT, **more):
