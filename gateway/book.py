@@ -7,7 +7,9 @@ forward only: by the gateway's own dispatching, and by the notes of replicas tha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import NamedTuple
 
 from mesh.messages import Flag, Kind, Note, Outcome, Task
@@ -59,6 +61,8 @@ class Book:
         max_attempts: deaths of replicas that a request may survive, the last one excluded.
 
     Attributes:
+        next_number: makes a number that no request of this life of the gateway has had. It counts,
+            which others can guess, until it is given another: see `drawn_numbers`.
         requests: what is in flight.
         late: outcomes that came when their request was over, or from an attempt that no longer
             counts.
@@ -68,17 +72,12 @@ class Book:
     max_attempts: int
     requests: dict[int, Request] = field(default_factory=dict)
     late: int = 0
-    _counter: int = 0
+    next_number: Callable[[], int] = field(default_factory=lambda: count(1).__next__)
     _earliest: float = float("inf")
 
     def __len__(self) -> int:
         """How many requests are in flight."""
         return len(self.requests)
-
-    def next_number(self) -> int:
-        """A number that no request of this life of the gateway has had."""
-        self._counter += 1
-        return self._counter
 
     def enter(self, request: Request) -> None:
         """Own a request from now on."""
@@ -109,9 +108,11 @@ class Book:
             request.at = note.hop
         return request
 
-    def settle(self, outcome: Outcome) -> Ended | None:
-        """A result or a failure came; a failure counts only from the newest attempt."""
-        request = self.requests.get(outcome.number)
+    def settle(self, outcome: Outcome, request: Request | None) -> Ended | None:
+        """A result or a failure came of this request, None if it is over.
+
+        A failure counts only from the newest attempt.
+        """
         if request is None or (outcome.attempt != request.attempt and outcome.kind is Kind.FAILURE):
             self.late += 1
             return None

@@ -7,14 +7,15 @@ requests to answer them.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from gateway.book import Book, Ended, Request, onward
 from gateway.queues import Queues, emptied
 from gateway.recovery import POISON, Blame, Recovery, blame_of
+from gateway.requests.departed import Departed, origin_of
+from gateway.requests.journal import Counts, Entry, Turnover
+from gateway.requests.ownership import Ownership
+from gateway.requests.releases import Release
 from gateway.roster import RESTART_GRACE, Roster
 from gateway.trust import Trust
 from mesh.dispatch import Dispatcher
@@ -31,10 +32,11 @@ from mesh.messages import (
     Outcomes,
     Path,
     Peers,
-    Role,
+    StageFacts,
     Task,
     Tasks,
 )
+from mesh.protocol.permissions import Breach
 from mesh.session import Session
 
 _TOO_LATE = (
@@ -42,47 +44,7 @@ _TOO_LATE = (
     "is not set, those of its stages: append_worker(timeout=...), or timeout in [stages.NAME]"
 )
 SWEEP = 0.05  # seconds between looks for passed deadlines and absent stages
-DEPARTED = 256  # replicas that are gone of which is remembered where they ran
 SATED = 0.5  # seconds for which a replica that gave tasks back gets none unless it grants more
-
-
-@dataclass(slots=True)
-class Counts:
-    """What happened, for the metrics."""
-
-    hub_hops: int = 0
-    cancelled: int = 0
-    expired: int = 0
-    hedges: int = 0
-    quarantined: int = 0
-    retries: Counter[str] = field(default_factory=Counter)
-    deaths: Counter[str] = field(default_factory=Counter)
-
-
-class Entry(NamedTuple):
-    """A replica came, or went.
-
-    Attributes:
-        session: its, with stage, host and pid.
-        orderly: False where it was lost.
-        reason: for people.
-    """
-
-    session: Session
-    orderly: bool
-    reason: str
-
-
-class Turnover(NamedTuple):
-    """The routes lead through another revision from now on.
-
-    Attributes:
-        version: its version, as its users call it.
-        revision: its name.
-    """
-
-    version: str
-    revision: str
 
 
 class GatewayCore:
@@ -130,7 +92,8 @@ class GatewayCore:
         self._cancels: dict[int, list[int]] = {}
         self._sated: dict[Session, float] = {}  # who gave tasks back, and until when that counts
         self._obituaries: dict[int, Obituary] = {}  # of those that are lost in this turn
-        self._departed: dict[int, str] = {}  # replicas that are gone, for people
+        self._departed = Departed()
+        self._ownership = Ownership(routes)
         self._sweep_at = now + SWEEP
 
     # --- from HTTP -------------------------------------------------------------------------------
@@ -172,34 +135,50 @@ class GatewayCore:
         session, _, message = delivery
         if type(message) is Outcomes:
             before, final = len(self.ended), Kind.FAILURE
+            self._failures.clear()  # of a bundle that was a breach, some may be left
             for outcome in message.outcomes:
                 if outcome.kind <= final:
-                    self._settle(outcome)
+                    self._settle(session, outcome)
                 else:
                     self._given_back(session, outcome, now)
             for note in message.notes:
-                self._noted(note)
+                self._noted(session, note)
             if self._failures:
                 for request, _ in self.ended[before:]:
                     request.holder = session.peer  # for whoever asks where it failed
             if self._failures or self.trust.failing:
                 self._learn(session, len(message.outcomes) + len(message.notes))
             if message.figures:
-                self.figures += message.figures
-                self.trust.clock(session, message.figures)
+                self._measured(session, message.figures)
             self.recovery.budget.earn(len(self.ended) - before)
         elif type(message) is Obituary:
-            self._died(message)
+            self._died(session, message)
+
+    def _measured(self, session: Session, figures: list[Figures]) -> None:
+        """A replica tells what its batches were like; one that serves nothing is not asked."""
+        self._ownership.judge_figures(session, figures)
+        if self.roster.hop_of(session) is not None:
+            self.figures += figures
+            self.trust.clock(session, figures)
 
     def _learn(self, session: Session, count: int) -> None:
         failures, self._failures = self._failures, []
         if count:
             self.trust.learn(session, failures, count)
 
-    def _settle(self, outcome: Outcome) -> None:
+    def _settle(self, session: Session, outcome: Outcome) -> None:
+        request = self.book.requests.get(outcome.number)
+        # Nearly always the one stage's holder answers; all else is looked into.
+        if (
+            request is not None
+            and (request.holder != session.peer or outcome.hop or len(request.path) > 1)
+            and not self._ownership.may_end(request, outcome, session)
+        ):
+            self.book.late += 1
+            return
         if outcome.kind is Kind.FAILURE:
             self._failures.append(outcome)
-        ended = self.book.settle(outcome)
+        ended = self.book.settle(outcome, request)
         if ended is not None:
             self.ended.append(ended)
             request = ended.request
@@ -209,6 +188,9 @@ class GatewayCore:
     def _given_back(self, session: Session, outcome: Outcome, now: float) -> None:
         request = self.book.current(outcome)
         if request is None or outcome.kind is Kind.EVENT:
+            return
+        if not self._ownership.may_return(request, outcome, session):
+            self.book.late += 1
             return
         if not self.book.may_return(request, outcome, session.peer):
             return
@@ -224,23 +206,47 @@ class GatewayCore:
         else:
             self.queues.wait(request)
 
-    def _noted(self, note: Note) -> None:
-        request = self.book.moved(note)
+    def _noted(self, session: Session, note: Note) -> None:
+        request = self.book.requests.get(note.number)
+        holder = self.links.sessions.get(note.holder)
         if request is None:
-            if note.holder in self.links.sessions:
+            if holder is not None and holder.stage is not None:
                 self._cancels.setdefault(note.holder, []).append(note.number)
-        elif request.holder == note.holder and note.holder not in self.links.sessions:
+            return
+        if not self._ownership.may_note(request, note, session, holder):
+            return
+        self.book.moved(note)
+        if request.holder == note.holder and holder is None:
             self._retry(request, note.holder, "holder_gone")
 
-    def _died(self, obituary: Obituary) -> None:
+    def _died(self, supervisor: Session, obituary: Obituary) -> None:
+        """A supervisor says that a replica of its own is dead. Of one that never came here, or was
+        forgotten, there is nothing that could be said of our requests.
+        """
+        session = self.links.sessions.get(obituary.incarnation)
+        origin = self._departed.get(obituary.incarnation) if session is None else origin_of(session)
+        if origin is None:
+            return
+        if not supervisor.is_parent_of(origin.host, origin.parent):
+            raise Breach("it tells of the death of a replica that it did not start")
+        self._keep_possible(obituary, origin.stage)
         for request in self.recovery.suspect(obituary):
             self.counts.quarantined += 1
             self._withdraw(request)
             self._fail(request, "poison_request", POISON)
-        session = self.links.sessions.get(obituary.incarnation)
         if session is not None:
             self._obituaries[session.peer] = obituary
             self.links.lose(session, "its supervisor saw it end")
+
+    def _keep_possible(self, obituary: Obituary, stage: str) -> None:
+        """Leave of our requests in an obituary only those that the dead may have been computing."""
+        for named in list(obituary.computing):
+            owner, number = named
+            request = self.book.requests.get(number) if owner == self.links.me else None
+            if request is None:
+                continue
+            if not self._ownership.may_have_held(request, obituary.incarnation, stage):
+                obituary.computing.remove(named)
 
     def told(self, news: News, now: float) -> None:
         """A session began, was resumed, or is over."""
@@ -271,8 +277,9 @@ class GatewayCore:
             self.queues.wait(request)
 
     def _met(self, session: Session, resumed: bool, now: float) -> None:
-        if session.role is not Role.REPLICA:
+        if session.stage is None:
             return
+        session.may_owe = self._ownership.is_known(session.stage.name)
         hop = self.roster.joined(session)
         if hop is not None:
             self.queues.join(hop, session)
@@ -287,9 +294,8 @@ class GatewayCore:
         hop = self.roster.left(session, now)
         if hop is not None:
             self.dispatchers[hop].leave(session)
-            self._departed[session.peer] = _described(session)
-            if len(self._departed) > DEPARTED:
-                del self._departed[next(iter(self._departed))]
+            self.met_stage = True  # what it said of the stage may count no more
+            self._departed.add(session)
             self.journal.append(Entry(session, news.orderly, news.reason))
             if not news.orderly:
                 self.counts.deaths[_cause(obituary)] += 1
@@ -390,13 +396,17 @@ class GatewayCore:
             dispatcher.waiting.expired(now)  # tasks handed back, whose requests ended above
 
     def _turn_over(self, now: float) -> None:
-        """Follow a later version that stands; leave nothing to replicas of others that are gone."""
-        later = self.roster.successor(now) if self.roster.is_coming else None
-        if later is not None:
-            self.roster.move(later, now)
+        """Follow a later version that stands, or go back to a former where that is gone; leave
+        nothing to replicas of others that are gone.
+        """
+        other: StageFacts | Release | None = None
+        if self.roster.is_coming:
+            other = self.roster.successor(now) or self.roster.refuge()
+        if other is not None:
+            self.roster.move(other, now)
             self.queues.move(self.roster.routes)
             self.met_stage = True
-            self.journal.append(Turnover(later.version, later.revision))
+            self.journal.append(Turnover(other.version, other.revision))
         for hop in self.queues.deserted():
             for request in self.book.still(emptied(self.dispatchers[hop].waiting)):
                 self._retry(request, request.holder, "version")
@@ -411,9 +421,8 @@ class GatewayCore:
     def whereabouts(self, holder: int) -> str:
         """How people find the replica that held a request; "" if none did."""
         session = self.links.sessions.get(holder)
-        if session is not None:
-            return _described(session)
-        return self._departed.get(holder, f"{holder:x}" if holder else "")
+        origin = self._departed.get(holder) if session is None else origin_of(session)
+        return origin.shown if origin is not None else f"{holder:x}" if holder else ""
 
     def take_ended(self) -> list[Ended]:
         """The requests that are over since the last call."""
@@ -430,11 +439,6 @@ class GatewayCore:
         """The first stage of this path that has been without a replica for too long."""
         absent = self.roster.absent(now)
         return next((hop for hop in path if hop in absent), None)
-
-
-def _described(session: Session) -> str:
-    """A replica for people: its incarnation, as other log lines have it, and its process."""
-    return f"{session.peer:x} ({session.host}, pid {session.pid})"
 
 
 def _cause(obituary: Obituary | None) -> str:

@@ -183,6 +183,7 @@ def _totals(core: GatewayCore) -> dict[tuple[str, tuple[str, ...]], int]:
         "hedges": counts.hedges,
         "late_outcomes": core.book.late,
         "protocol_errors": links.protocol_errors,
+        "breaches": links.breaches,
         "link_resumes": links.resumes,
     }
     totals: dict[tuple[str, tuple[str, ...]], int] = {

@@ -4,8 +4,9 @@ A replica announces itself only when its worker is constructed and warm, so one 
 is one that is ready.
 
 The routes lead through the stages of one revision. Replicas of a later `version` are taken in
-beside it, and when all stages of theirs stand the routes lead there; they never lead back. Replicas
-of any other revision may connect, and that is all.
+beside it, and when all stages of theirs stand the routes lead there. They lead back only where a
+stage of that is gone and a former revision stands. Replicas of any other revision may connect, and
+that is all.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from gateway.requests.releases import Release, Releases
 from mesh.messages import Hop, Path, Peer, Role, StageFacts
 from mesh.session import Session
 
@@ -38,7 +40,8 @@ class Roster:
 
     Attributes:
         facts: what each stage's replicas said of it, the newest last; also while it has none.
-        is_coming: whether there is any replica of a later version.
+        is_coming: whether the routes may soon lead elsewhere: there is a replica of a later
+            version, or a stage is gone and there is a former one.
     """
 
     routes: Mapping[str, Path]
@@ -51,6 +54,7 @@ class Roster:
     is_coming: bool = False
     _since: dict[Hop, float] = field(init=False)
     _version: int = 0
+    _releases: Releases = field(default_factory=Releases)
 
     def __post_init__(self) -> None:
         """Every stage is missing since the start."""
@@ -60,11 +64,11 @@ class Roster:
         """A replica is connected; returns its stage if it is one of ours."""
         facts = session.stage
         hop = _hop(session)
-        if facts is None or hop is None or not (hop in self._since or self._comes(facts)):
+        if facts is None or hop is None or not self._is_ours(facts):
             return None
         self.sessions[session.peer] = session
         self.facts[hop] = facts
-        self.is_coming = self.is_coming or hop not in self._since
+        self.is_coming = self._may_move()
         self._version += 1
         return hop
 
@@ -74,10 +78,19 @@ class Roster:
             return None
         self._version += 1
         hop = _hop(session)
+        siblings = [s.stage for s in self.sessions.values() if s.stage and _hop(s) == hop]
+        if hop is not None and siblings:
+            self.facts[hop] = siblings[-1]  # what it said of the stage does not outlive it
         if hop in self._since and hop not in self.present():
             self._since[hop] = now
-        self.is_coming = bool(self.is_coming and self._coming())
+        self.is_coming = self._may_move()
         return hop
+
+    def _is_ours(self, facts: StageFacts) -> bool:
+        """Whether a replica is of the revision that serves, of a later one, or of a former one."""
+        hop = facts.name, facts.revision
+        former = self._releases.is_former(facts.revision) and self._is_routed(facts)
+        return hop in self._since or former or self._comes(facts)
 
     def hop_of(self, session: Session) -> Hop | None:
         """The stage of a replica that is connected, if it is one of ours."""
@@ -159,9 +172,16 @@ class Roster:
 
     def _comes(self, facts: StageFacts) -> bool:
         """Whether a replica is of a later version, for a stage that the routes lead through."""
+        return self._is_routed(facts) and is_later(facts.version, self.version)
+
+    def _is_routed(self, facts: StageFacts) -> bool:
+        """Whether the routes lead through such a stage, and are the same where it comes from."""
         is_known = any(facts.name == stage for stage, _ in self._since)
-        is_same = facts.routes == self.routes_name
-        return is_known and is_same and is_later(facts.version, self.version)
+        return is_known and facts.routes == self.routes_name
+
+    def _may_move(self) -> bool:
+        """Whether something comes that is later, or something is gone and there is a former."""
+        return bool(self._coming()) or bool(self._releases.former and self.missing())
 
     def _coming(self) -> list[StageFacts]:
         """A replica's word for each later revision that is there in part or as a whole."""
@@ -177,15 +197,34 @@ class Roster:
         present = self.present()
         for facts in self._coming():
             hops = _hops(self._led_to(facts.revision))
+            if not self._releases.may_lead(facts.revision, now):
+                continue
             if present.issuperset(hops) and self.is_joined(now, hops):
                 return facts
         return None
 
-    def move(self, facts: StageFacts, now: float) -> None:
-        """From now on the routes lead through the revision that these facts are of."""
-        self.routes, self.version = self._led_to(facts.revision), facts.version
+    def refuge(self) -> Release | None:
+        """Where the routes led before, if a stage is gone now and all of that stands still."""
+        if not (self._releases.former and self.missing()):
+            return None
+        usable = (s for s in self.sessions.values() if s.link is not None and not s.draining)
+        present = {_hop(session) for session in usable}
+        for release in reversed(self._releases.former):
+            if present.issuperset(_hops(self._led_to(release.revision))):
+                return release
+        return None
+
+    def move(self, to: StageFacts | Release, now: float) -> None:
+        """From now on the routes lead through this revision: a later one, or back to a former."""
+        here = Release(self.version, next(iter(self._since))[1])
+        there = Release(to.version, to.revision)
+        if self._releases.is_former(there.revision) and self.missing():
+            self._releases.went_back(here, there, now)
+        else:
+            self._releases.moved(here, there)
+        self.routes, self.version = self._led_to(there.revision), there.version
         self._since = dict.fromkeys(_hops(self.routes), now)
-        self.is_coming = bool(self._coming())
+        self.is_coming = self._may_move()
 
     def _led_to(self, revision: str) -> dict[str, Path]:
         return {

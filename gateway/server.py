@@ -19,12 +19,14 @@ from gateway.admission import Admission
 from gateway.answers import row
 from gateway.app import make_app
 from gateway.coder import Coder
-from gateway.core import Entry, GatewayCore, Turnover
+from gateway.core import GatewayCore
 from gateway.drive import Drive
 from gateway.exchange import Limits
 from gateway.inference import Desk
 from gateway.listener import HttpServer
+from gateway.requests.drawn_numbers import drawn_numbers
 from gateway.requests.failure_log import FailureLog
+from gateway.requests.journal import Entry, Turnover
 from gateway.requests.route import InferenceRoute
 from gateway.siblings import Siblings
 from gateway.union import packed, united
@@ -38,6 +40,7 @@ from mesh.instructions import Identity
 from mesh.lifeline import Lifeline
 from mesh.links import Links
 from mesh.log import flush, get_logger, get_output
+from mesh.logs.expulsions import ExpulsionLog
 from mesh.memory import keep_freed
 from mesh.messages import Role
 from mesh.metrics import Levels, Metrics
@@ -87,10 +90,12 @@ class Gateway:
             settings.restart_grace,
             process.version,
         )
+        self._core.book.next_number = drawn_numbers(os.urandom).__next__
         self._core.roster.routes_name = process.routes_name
         keys = Keys(settings.keys, (), "gateway") if settings.keys else None
         self._network = ZmqNetwork(monotonic, self._watch, self._unwatch, keys)
-        self._links.admits = self._network.objection
+        self._links.admits, self._links.source = self._network.objection, self._network.source
+        self._links.expelled = ExpulsionLog().tell
         self._drive = Drive(Node(self._core, self._network), self._answer, lambda: self._core.calm)
         self._failures = FailureLog(monotonic, _later)
         self._desk = Desk(

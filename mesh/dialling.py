@@ -152,6 +152,10 @@ class Lines:
         """The address that led to this incarnation, "" if none did."""
         return next((line.address for line in self._lines.values() if line.peer == peer), "")
 
+    def is_greeting(self) -> bool:
+        """Whether anybody was greeted and has not answered yet."""
+        return any(line.state is State.GREETING for line in self._lines.values())
+
     def overdue(self, now: float) -> Iterator[Line]:
         """The lines whose time to act has come: to dial if they are idle, else to give up."""
         yield from [line for line in self._lines.values() if line.due <= now]

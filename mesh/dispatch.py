@@ -87,7 +87,9 @@ class Dispatcher:
         while free and waiting.count:
             session = free[0] if len(free) == 1 else self._freest(free)
             stage = session.stage
-            if stage is not None and waiting.nbytes > stage.pool and self._set_aside(session):
+            if stage is not None and waiting.nbytes > stage.pool and self._is_beyond(session):
+                if not self._set_aside(session):
+                    free.remove(session)  # another takes it, when it has credit
                 continue
             bundle = self._fill(session, share, free)
             session.post_tasks(bundle.tasks, bundle.nbytes)
@@ -100,18 +102,31 @@ class Dispatcher:
         """Give the task that leads to this replica, which need not have joined, if it takes it."""
         task = self.waiting.peek()
         usable = session.link is not None and not session.draining and _is_free(session)
-        if task is None or not usable or self._set_aside(session) or session.peer in task.tried:
+        if task is None or not usable or session.peer in task.tried:
+            return []
+        if self._is_beyond(session):
+            self._set_aside(session)
             return []
         self.waiting.pop()
         session.post_tasks([task], task.nbytes)
         return [Bundle(session, [task], task.nbytes)]
 
-    def _set_aside(self, session: Session) -> bool:
-        """Whether the task that leads is more than a replica of this stage ever takes."""
+    def _is_beyond(self, session: Session) -> bool:
+        """Whether the task that leads is more than this replica ever takes."""
         task, stage = self.waiting.peek(), session.stage
-        if task is None or stage is None or task.nbytes <= stage.pool:
+        return task is not None and stage is not None and task.nbytes > stage.pool
+
+    def _set_aside(self, session: Session) -> bool:
+        """Fail the task that leads if no replica of the stage, this one or another, takes so much.
+
+        What one of them says of itself must not be the end of what the others take.
+        """
+        task = self.waiting.peek()
+        stages = [s.stage for s in (session, *self._sessions.values()) if s.stage is not None]
+        most = max((stage.pool for stage in stages), default=0)
+        if task is None or task.nbytes <= most:
             return False
-        text = f"it has {task.nbytes} bytes, and a replica of stage {stage.name} takes {stage.pool}"
+        text = f"it has {task.nbytes} bytes, and a replica of stage {self.hop[0]} takes {most}"
         self.unfit.append((self.waiting.pop(), text))
         return True
 

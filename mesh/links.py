@@ -26,14 +26,19 @@ from mesh.messages import (
     Header,
     Hello,
     Message,
-    Peers,
     Ping,
     Role,
     Type,
     Welcome,
     Who,
 )
-from mesh.protocol.permissions import Breach, hello_objection, peers_objection, permitted
+from mesh.protocol.permissions import (
+    JUDGED,
+    Breach,
+    content_objection,
+    hello_objection,
+    permitted,
+)
 from mesh.session import Gap, Session
 from mesh.transfers import Gathering, Growing, Unfinished
 from mesh.upkeep import Upkeep
@@ -44,6 +49,8 @@ from mesh.wire import decode, encode, open_header, seal
 _REFUSALS = 2
 # Bytes of large buffers that may be unfinished on all sessions together, unless the pool is larger.
 _UNFINISHED_BYTES = 1 << 30
+# Seconds that are believed: who is gone is awaited for four of them, and says how long they are.
+_LONGEST_ROUND_TRIP = 2.5
 
 
 @dataclass(slots=True, eq=False)
@@ -106,11 +113,14 @@ class Links(Upkeep):
         session.answers = bool(session.feed)
 
     def _is_watched(self, session: Session) -> bool:
-        watcher = (Role.SUPERVISOR, session.host, session.parent)
         return any(
-            (s.role, s.host, s.pid) == watcher and s.link is not None
+            s.is_parent_of(session.host, session.parent) and s.link is not None
             for s in self.sessions.values()
         )
+
+    def is_greeting(self) -> bool:
+        """Whether somebody may know of us already by a HELLO that is not answered yet."""
+        return self._lines.is_greeting()
 
     def is_slicing(self) -> bool:
         """Whether something large is under way on any of them."""
@@ -128,22 +138,24 @@ class Links(Upkeep):
             if session is not None and header.sender == session.peer and header.type > Type.WELCOME:
                 if header.type not in session.may_say:
                     raise Breach(f"it may not say {header.type.name}")
-                if type(message) is Peers and (objection := peers_objection(message)):
-                    raise Breach(objection)
+                if header.type in JUDGED:
+                    self._judge_content(session, header, message)
                 return self._deliver(session, header, message, now)
             return self._greeted(link, header, message, now)
         except Gap:
             self._drop(link, now)
         except Breach as error:
-            self.expel(self._by_link[link], str(error))
+            self.choked(link, error, now)
         except ProtocolError as error:
             self._refuse(link, session, frames, error, now)
         return None
 
-    def expel(self, session: Session, reason: str) -> None:
-        """It broke a rule: that costs it its session, and nobody else anything."""
-        self.breaches += 1
-        self.lose(session, reason)
+    def _judge_content(self, session: Session, header: Header, message: Message) -> None:
+        """Raise `Breach` where it is not the speaker's to say. What is repeated was judged then."""
+        may_owe = header.sequence <= session.received or session.owes_payload
+        text = content_objection(message, session.peer, may_owe=may_owe)
+        if text:
+            raise Breach(text)
 
     def _deliver(self, session: Session, header: Header, message: Message, now: float) -> Delivery:
         if type(message) is Err:
@@ -221,6 +233,7 @@ class Links(Upkeep):
             or hello_objection(self.identity.role, hello)
             or self.admits(link, hello)
             or _imposture(session, hello)
+            or ("" if resumed else self._held_off(peer, link, now))
         )
         if session is not None and session.link is not None and not resumed:
             reason = "you are connected already, by another link"
@@ -239,6 +252,10 @@ class Links(Upkeep):
         session.host, session.pid, session.parent = hello.host, hello.pid, hello.parent
         self._send(link, session.say(welcome_of(self.identity, session, resumed), now))
         return self._attach(session, link, hello.received, resumed, now)
+
+    def _held_off(self, peer: int, link: int, now: float) -> str:
+        left = self.held_off.left(peer, self.source(link), now)
+        return f"you were expelled; come again in {left:.1f} s" if left else ""
 
     def _welcome(self, line: Line, peer: int, welcome: Welcome, now: float) -> Delivery | None:
         link, session = line.link, self.sessions.get(peer)
@@ -325,7 +342,8 @@ class Links(Upkeep):
         left = (ping.allowed - ping.running) / 1000 if ping.running else 0.0
         session.busy_until = now + min(left, 2 * self.silence)
         if ping.echo:
-            session.round_trip = max(0.0, now - (ping.echo + ping.held) / 1e6)
+            measured = now - (ping.echo + ping.held) / 1e6
+            session.round_trip = min(max(0.0, measured), _LONGEST_ROUND_TRIP)
 
 
 def _imposture(session: Session | None, hello: Hello) -> str:

@@ -118,9 +118,12 @@ class Node:
         events = self.network.receive(ready)
         for happened, link, frames in events:
             if happened is Happened.MESSAGE:
-                delivery = links.received(link, frames, now)
-                if delivery is not None:
-                    core.delivered(delivery, now)
+                try:
+                    delivery = links.received(link, frames, now)
+                    if delivery is not None:
+                        core.delivered(delivery, now)
+                except Exception as error:  # noqa: BLE001 - whatever one peer says ends no turn
+                    links.choked(link, error, now)
             elif happened is Happened.OPENED:
                 links.opened(link, now)
             elif happened is Happened.CLOSED:
@@ -144,9 +147,14 @@ class Node:
         self._carry_out(now)
 
     def _tell(self, now: float) -> None:
-        news = self.core.links.news
+        links = self.core.links
+        news = links.news
         while news:
-            self.core.told(news.popleft(), now)
+            each = news.popleft()
+            try:
+                self.core.told(each, now)
+            except Exception as error:  # noqa: BLE001 - nor does whatever one peer is
+                links.choked(0, error, now, each.session)
 
     def _carry_out(self, now: float) -> None:
         links, network = self.core.links, self.network

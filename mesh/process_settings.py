@@ -92,6 +92,8 @@ class ReplicaProcess:
         version: see `MeshSettings.version`.
         routes_name: see `MeshSettings.routes_name`.
         debug: failures carry what was raised, for the gateway to show it.
+        supervisor: the incarnation that its supervisor has in the mesh, by which gateways know who
+            may tell of this replica's death; 0 where there is none.
     """
 
     mesh: str
@@ -111,6 +113,7 @@ class ReplicaProcess:
     version: str = ""
     routes_name: str = ""
     debug: bool = False
+    supervisor: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """As plain values for `json.dumps`."""

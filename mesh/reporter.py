@@ -18,6 +18,7 @@ from mesh.herald import Herald
 from mesh.instructions import Identity
 from mesh.links import Links
 from mesh.log import get_logger
+from mesh.logs.expulsions import ExpulsionLog
 from mesh.messages import Obituary, Role
 from mesh.node import Network, Node
 from mesh.supervision.diagnosis import SHOWN, explain
@@ -35,6 +36,9 @@ class Reporter:
         timeout: seconds that a request lives by default; heartbeats follow from it.
         keys: folder of keys, "" for plain links.
         greets: whether the first connection with a gateway is worth a line of the log.
+
+    Attributes:
+        me: its incarnation, which its replicas are told, and nobody else but gateways knows.
     """
 
     def __init__(self, mesh: str, timeout: float, keys: str = "", *, greets: bool = False) -> None:
@@ -53,7 +57,9 @@ class Reporter:
         self._finding_out: threading.Thread | None = None
         self._found_out = False
         self._telling = threading.Lock()
+        self.me = identity.incarnation
         links = Links(identity, secrets.SystemRandom().random, objected=self._objected)
+        links.expelled = ExpulsionLog().tell
         self._herald = Herald(links)
         self._network: Network | None = None
         self._node: Node | None = None

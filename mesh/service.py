@@ -169,6 +169,7 @@ class Service:
             version=self._settings.version,
             routes_name=self._settings.routes_name,
             debug=self._settings.gateway.debug,
+            supervisor=self._reporter.me if self._reporter is not None else 0,
         )
 
     def _gateways(self) -> tuple[str, ...]:

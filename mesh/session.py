@@ -82,6 +82,7 @@ class Session:
         last: the last sequence number that the other will send, None while it has not said so.
         parting: until when our BYE may remain unanswered.
         may_say: the message types that the other may send us.
+        may_owe: whether a consumer may have outputs for us; the core sets it, who knows the stages.
         refusals: messages that the other could not read or that cannot be sent, with the reason;
             `Links` makes news of them.
         received: the last sequence number received.
@@ -123,6 +124,7 @@ class Session:
     last: int | None = field(default=None, init=False)
     parting: float = field(default=_NEVER, init=False)
     may_say: frozenset[Type] = field(default=frozenset(), init=False)
+    may_owe: bool = field(default=False, init=False)
     refusals: list[tuple[Message, str]] = field(default_factory=list, init=False)
     received: int = field(default=0, init=False)
     granted_tasks: int = field(default=0, init=False)
@@ -360,6 +362,25 @@ class Session:
             self.taken_tasks += len(message.tasks)
             self.taken_bytes += sum([task.nbytes for task in message.tasks])
         return True
+
+    @property
+    def owes_payload(self) -> bool:
+        """Whether the other may send slices: a producer has credit left, a consumer may owe."""
+        if Type.TASKS in self.may_say:
+            return self.allowed_tasks > self.taken_tasks
+        return self.may_owe
+
+    def is_parent_of(self, host: str, parent: int) -> bool:
+        """Whether the other is the supervisor that started a process which says so in HELLO.
+
+        Args:
+            host: of that process.
+            parent: the number that its supervisor gave it: the supervisor's incarnation, which
+                nobody else knows; of an older release its process id.
+        """
+        if self.role is not Role.SUPERVISOR or not parent:
+            return False
+        return parent == self.peer or (host, parent) == (self.host, self.pid)
 
     # --- credit and receipts that nothing carries ------------------------------------------------
 

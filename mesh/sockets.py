@@ -112,6 +112,7 @@ class ZmqNetwork:
         self._keys = keys
         self._check: Check | None = None
         self._key_of: dict[int, str] = {}  # of links that dialled us, while keys are checked
+        self._source_of: dict[int, str] = {}  # the same, with the address they come from
         self._router: zmq.Socket[bytes] | None = None
         self._router_fd = self._monitor_fd = -1
         self._router_poll: list[tuple[zmq.Socket[bytes], int]] = []
@@ -216,12 +217,17 @@ class ZmqNetwork:
         if identity is not None:
             self._by_id.pop(identity, None)
             self._key_of.pop(link, None)
+            self._source_of.pop(link, None)
 
     def objection(self, link: int, hello: Hello) -> str:
         """Why who dialled us may not be what it says, by its key; "" where none are checked."""
         if self._keys is None or self._check is None:
             return ""
         return self._keys.objection(self._key_of.get(link, ""), hello)
+
+    def source(self, link: int) -> str:
+        """The key and the address of who dialled us; "" where no keys are checked."""
+        return self._source_of.get(link, "")
 
     def close(self) -> None:
         """Close every socket and the context."""
@@ -340,24 +346,22 @@ class ZmqNetwork:
         link = self._by_id.get(identity)
         if link is not None:
             return Happened.MESSAGE, link, _receive_frames(router)
-        frames, key = self._first_frames(router)
-        return Happened.MESSAGE, self._name(identity, key), frames
+        frames, key, address = self._first_frames(router)
+        return Happened.MESSAGE, self._name(identity, key, address), frames
 
-    def _first_frames(self, router: zmq.Socket[bytes]) -> tuple[list[Frame], str]:
-        """Of somebody new: its first message, and the key by which it was let in."""
+    def _first_frames(self, router: zmq.Socket[bytes]) -> tuple[list[Frame], str, str]:
+        """Of somebody new: its first message, the key by which it was let in, and its address."""
         if self._check is None:
-            return _receive_frames(router), ""
+            return _receive_frames(router), "", ""
         first = router.recv(_LAST, copy=False)
-        try:
-            key = str(first.get("User-Id"))
-        except zmq.ZMQError:  # none was asked for
-            key = ""
-        return [first.bytes, *(_receive_frames(router) if first.more else ())], key
+        key, address = _property(first, "User-Id"), _property(first, "Peer-Address")
+        return [first.bytes, *(_receive_frames(router) if first.more else ())], key, address
 
-    def _name(self, identity: bytes, key: str) -> int:
+    def _name(self, identity: bytes, key: str, address: str) -> int:
         self._accepted += 1
         if key:
             self._key_of[self._accepted] = key
+            self._source_of[self._accepted] = f"{key}@{address}"
         self._by_id[identity] = self._accepted
         self._id_of[self._accepted] = identity
         return self._accepted
@@ -394,6 +398,14 @@ def _close_watched(socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes]) -> Non
     socket.disable_monitor()
     monitor.close(0)
     socket.close(0)
+
+
+def _property(frame: zmq.Frame, name: str) -> str:
+    """What libzmq knows of where a message came from, "" where it knows nothing."""
+    try:
+        return str(frame.get(name))
+    except zmq.ZMQError:
+        return ""
 
 
 def _events(poll: list[tuple[zmq.Socket[bytes], int]]) -> int:

@@ -24,7 +24,9 @@ from mesh.instructions import (
     Send,
     Silent,
 )
-from mesh.messages import Bye, Credit, Drain, Header, Hello, Message, Ping, Role, Type, Who
+from mesh.messages import Bye, Credit, Drain, Err, Header, Hello, Message, Ping, Role, Type, Who
+from mesh.protocol.hold_off import HoldOff
+from mesh.protocol.permissions import Breach
 from mesh.session import Session
 from mesh.wire import encode, seal
 
@@ -51,6 +53,14 @@ def _unheard(address: str, reason: str) -> None:
     """Nobody asks who refuses us."""
 
 
+def _nowhere(link: int) -> str:
+    return ""
+
+
+def _untold(session: Session | None, reason: str, fault: Exception | None) -> None:
+    """Nobody asks who was expelled."""
+
+
 def _feeds_us(session: Session) -> bool:
     producer = session.role in (Role.GATEWAY, Role.REPLICA) and session.stage is None
     return producer and session.link is not None
@@ -67,6 +77,9 @@ class Upkeep:
         load: tells the tasks queued, the milliseconds that the running batch took so far and
             may take, for PING.
         objected: told the address and the reason where our HELLO is refused again and again.
+        source: tells where who dialled us comes from, as far as that is proven, or "".
+        expelled: told whose session a breach has cost, why, and the exception if it was no breach
+            of a rule but something that we could not handle. None: it had no session.
 
     Attributes:
         sessions: by the other's incarnation.
@@ -75,6 +88,7 @@ class Upkeep:
         protocol_errors: messages that could not be read.
         resumes: connections that carried a session on.
         breaches: sessions that ended because the other said what it may not say.
+        held_off: who may not come back yet for that.
     """
 
     identity: Identity
@@ -82,12 +96,15 @@ class Upkeep:
     load: Callable[[float], tuple[int, int, int]] = _not_computing
     admits: Callable[[int, Hello], str] = _anybody
     objected: Callable[[str, str], None] = _unheard
+    source: Callable[[int], str] = _nowhere
+    expelled: Callable[[Session | None, str, Exception | None], None] = _untold
     sessions: dict[int, Session] = field(default_factory=dict)
     out: list[Instruction] = field(default_factory=list)
     news: deque[News] = field(default_factory=deque)
     protocol_errors: int = 0
     resumes: int = 0
     breaches: int = 0
+    held_off: HoldOff = field(default_factory=HoldOff)
     _lines: Lines = field(init=False)
     _by_link: dict[int, Session] = field(default_factory=dict)
     # Ordered, so that a history is the same each time it is played.
@@ -286,6 +303,48 @@ class Upkeep:
         if link is not None:
             self._drop(link, 0.0)
 
+    def expel(
+        self, session: Session, reason: str, now: float, fault: Exception | None = None
+    ) -> None:
+        """It broke a rule: that costs it its session, and nobody else anything.
+
+        Args:
+            session: its, which is not over yet.
+            reason: for people, and for the other.
+            now: local monotonic time in seconds.
+            fault: what was raised, where it was something that we could not handle.
+        """
+        link = session.link
+        self.breaches += 1
+        pause = self.held_off.expelled(session.peer, self.source(link or 0), now)
+        self.tell(session, Err(0, f"you are expelled for {pause:g} s: {reason}"[:200]), now)
+        line = None if link is None else self._lines.of(link)
+        self.lose(session, reason)
+        if line is not None:  # one that we dialled is not dialled at once
+            line.due = now + pause
+        self.expelled(session, reason, fault)
+
+    def choked(
+        self, link: int, error: Exception, now: float, session: Session | None = None
+    ) -> None:
+        """What a peer said, or is, could not be handled: that is its end, and not the turn's.
+
+        Args:
+            link: on which it came, 0 where there is none.
+            error: what was raised.
+            now: local monotonic time in seconds.
+            session: the peer's, where the link does not tell.
+        """
+        session = session or self._by_link.get(link)
+        reason, fault = _judged(error)
+        if session is not None and self.sessions.get(session.peer) is session:
+            self.expel(session, reason, now, fault)
+            return
+        self.breaches += 1
+        if link:
+            self._drop(link, now, silently=True)
+        self.expelled(session, reason, fault)
+
     def _forget(self, session: Session, reason: str, orderly: bool = False) -> None:
         if self.sessions.get(session.peer) is session:
             del self.sessions[session.peer]
@@ -312,3 +371,10 @@ class Upkeep:
             self._send(link, seal(Header(Type.WHO, self.me, 0), encode(Who())))
         self.out.append(HangUp(link))
         self.closed(link, now)
+
+
+def _judged(error: Exception) -> tuple[str, Exception | None]:
+    """What is said of it; and the error itself where it is no breach, but a fault of ours."""
+    if isinstance(error, Breach):
+        return str(error), None
+    return f"it could not be handled: {type(error).__name__}", error

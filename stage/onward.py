@@ -39,7 +39,7 @@ class Outlet(Dispatcher):
     def patience(self) -> float:
         """Seconds that outputs wait for credit."""
         limits = [s.stage.timeout for s in self.sessions if s.stage is not None]
-        return max(limits, default=0.0) * PATIENCE
+        return min(limits, default=0.0) * PATIENCE  # of many one may say what it likes
 
 
 class Leavings(NamedTuple):

@@ -30,6 +30,7 @@ from mesh.messages import (
 )
 from mesh.session import Session
 from stage.batcher import Batch, Batcher
+from stage.credentials import judge_tasks
 from stage.grants import Holdings, grant, is_low
 from stage.homeward import Homeward
 from stage.onward import Onward
@@ -105,6 +106,7 @@ class Replica:
             self._peers(session, message, now)
 
     def _take(self, session: Session, tasks: list[Task], now: float) -> None:
+        judge_tasks(session, tasks, self.facts.name, self.facts.revision)
         source = session.peer
         for task in tasks:
             task.source = source
@@ -157,6 +159,7 @@ class Replica:
             self._met(news.session)
         elif isinstance(news, Lost):
             self._lost(news.session)
+            self._redial(now)  # what it named is not looked for any more
         elif isinstance(news, Refused):
             self._refused(news)
         elif news.session.stage is None:
@@ -449,9 +452,13 @@ class Replica:
         self.links.touch(session)
 
     def is_done(self) -> bool:
-        """Nothing is held, nothing is unreceipted, and nobody will send more."""
+        """Nothing is held, nothing is unreceipted, and nobody will send more.
+
+        Nor was anybody greeted who has not answered: to be gone without a goodbye is a death.
+        """
         return (
             self.running is None
+            and not self.links.is_greeting()
             and not (len(self.batcher) or len(self.onward) or len(self.homeward))
             and all(
                 session.is_idle()

@@ -21,6 +21,7 @@ from mesh.lifeline import Lifeline
 from mesh.links import Links
 from mesh.loading import explain, load
 from mesh.log import get_logger, tell_requests
+from mesh.logs.expulsions import ExpulsionLog
 from mesh.memory import keep_freed
 from mesh.messages import Role, StageFacts
 from mesh.process import open_files
@@ -98,10 +99,7 @@ def serve(
     discovery = None
     try:
         identity = _identity(process, facts)
-        links = Links(
-            identity, secrets.SystemRandom().random, admits=network.objection, memory=SetAside
-        )
-        links.objected = lifeline.refused
+        links = _links(identity, network, lifeline)
         feed = _feed(process, network)
         identity.feed = placed(feed, process.gateways)
         if feed and not identity.feed:
@@ -189,6 +187,18 @@ def construct(process: ReplicaProcess, board: Board | None = None) -> Worker:
     return worker
 
 
+def _links(identity: Identity, network: ZmqNetwork, lifeline: Lifeline) -> Links:
+    return Links(
+        identity,
+        secrets.SystemRandom().random,
+        admits=network.objection,
+        objected=lifeline.refused,
+        source=network.source,
+        expelled=ExpulsionLog().tell,
+        memory=SetAside,
+    )
+
+
 def _facts(identity: Identity) -> StageFacts:
     assert identity.stage is not None
     return identity.stage
@@ -216,7 +226,7 @@ def _identity(process: ReplicaProcess, worker: WorkerFacts) -> Identity:
         stage=facts,
         host=socket.gethostname(),
         pid=os.getpid(),
-        parent=os.getppid(),
+        parent=process.supervisor,
         pool=settings.pool,
     )
     _refuse_unsendable(identity)

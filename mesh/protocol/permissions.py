@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from mesh.errors import ProtocolError
-from mesh.messages import Hello, Peers, Role, StageFacts, Type
+from mesh.messages import Cancel, Hello, Message, Part, Peers, Role, StageFacts, Type
 
 _ALWAYS: Final = frozenset({Type.CREDIT, Type.PING, Type.DRAIN, Type.BYE, Type.WHO, Type.ERR})
 _NOTHING: Final[frozenset[Type]] = frozenset()
@@ -37,6 +37,9 @@ MAY_SAY: Final[Mapping[tuple[Role, Role, bool], frozenset[Type]]] = {
     (Role.GATEWAY, Role.CLIENT, False): frozenset({Type.ANSWER, Type.PART}),
 }
 _ALLOWED: Final = {row: types | _ALWAYS for row, types in MAY_SAY.items()}
+
+# Types of which it matters, too, what is said: see `content_objection`.
+JUDGED: Final = frozenset({Type.CANCEL, Type.PEERS, Type.PART})
 
 MOST_PEERS: Final = 512  # addresses that one gateway may name
 MOST_OWNERS: Final = 4096  # producers that one process may say it reaches
@@ -63,6 +66,27 @@ def permitted(speaker: Role, listener: Role, *, dialled: bool) -> frozenset[Type
         frozenset()
     """
     return _ALLOWED.get((speaker, listener, dialled), _NOTHING)
+
+
+def content_objection(message: Message, speaker: int, *, may_owe: bool) -> str:
+    """Why a message of one of the types `JUDGED` is not the speaker's to say; "" if it is.
+
+    Args:
+        message: it.
+        speaker: the incarnation that says it.
+        may_owe: whether the speaker may have a payload for us, which comes in slices.
+
+    Example:
+        >>> content_objection(Cancel(8, [1]), 7, may_owe=False)
+        'it may not cancel what is not its own'
+    """
+    if type(message) is Cancel:
+        return "" if message.owner == speaker else "it may not cancel what is not its own"
+    if type(message) is Peers:
+        return peers_objection(message)
+    if type(message) is Part and not may_owe:
+        return "it owes nothing that could come in slices"
+    return ""
 
 
 def hello_objection(listener: Role, hello: Hello) -> str:

@@ -6,12 +6,15 @@ from world import SICK, Broken
 from gateway import recovery
 from mesh.dialling import State
 from mesh.messages import Kind
+from mesh.protocol.permissions import MOST_PEERS
 
-GENTLE = ("calm", "links", "blinks", "long")  # profiles in which nobody is lost
+GENTLE = ("calm", "links", "blinks", "long", "hostile")  # profiles in which nobody is lost
 # Deaths over one request of which nobody is told what was computed: for each of its attempts so
 # many that are told at all and one that is not, and two of which its owner does not know, since the
 # output had not been receipted.
 UNNAMED, UNKNOWN = 3 + 1, 2
+MOST_BYTES = 2**40  # that a batch may be said to have made
+MANY_LINES = 100  # addresses that a process has beside those that one gateway names
 LATE = 1.0  # seconds after its deadline at which every request has its answer
 
 
@@ -92,7 +95,7 @@ def explained(world):
     if world.draw.profile in GENTLE and retries:
         raise Broken("explained", f"{retries} retries although nobody died")
     for (owner, number, hop), runs in world.executions.items():
-        if len(runs) > 1:
+        if len(runs) > 1 and owner not in world.hostile:
             if world.draw.profile in GENTLE:
                 raise Broken("explained", f"request {number} of {owner:x} ran {runs} at {hop}")
             same = len(runs) - len({attempt for attempt, _ in runs})
@@ -111,6 +114,18 @@ def conduct(world):
         # A CANCEL is late where links are lost, and nowhere else.
         if check != "cancel" or world.draw.profile in GENTLE:
             raise Broken(check, text)
+
+
+def unharmed(world):
+    """What one says that keeps no rule leaves nothing behind, where it cannot be mended."""
+    for gateway in filter(None, world.gateways):
+        for each in gateway.core.figures:
+            if each.stage not in world.stages or (world.hostile and each.nbytes > MOST_BYTES):
+                raise Broken("own figures", f"{gateway.name} takes {each}")
+    for member in world.members:
+        links = member.core.links
+        if len(links._lines._lines) > MOST_PEERS + MANY_LINES:
+            raise Broken("addresses", f"{member.name} dials {len(links._lines._lines)}")
 
 
 def bounded(world):
@@ -265,4 +280,15 @@ def _name(asked):
     return f"request {asked.number} of {asked.gateway.name} ({asked.body[:40]!r})"
 
 
-AFTERWARDS = (one_answer, right_answer, in_time, once, explained, conduct, bounded, orderly, budget)
+AFTERWARDS = (
+    one_answer,
+    right_answer,
+    in_time,
+    once,
+    explained,
+    conduct,
+    unharmed,
+    bounded,
+    orderly,
+    budget,
+)

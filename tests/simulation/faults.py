@@ -9,6 +9,8 @@ import random
 from members import NEVER
 from world import HEARTBEAT, Draw, StageDraw
 
+from mesh.messages import Role
+
 SETTLED = 100.7  # when everybody has met everybody
 APART = 0.3  # seconds within which a link is surely resumed
 DOZE = 2.4  # seconds that a replica dozes at most; its heartbeats go on
@@ -30,6 +32,7 @@ PROFILES = {
     "work": (2, ("cut", "slow")),
     "bugs": (1, ("cut", "slow")),
     "renewals": (2, ("renew", "renew", "cut", "slow", "kill", "drain")),
+    "hostile": (1, ("slow", "blink")),
     "once": (2, ("cut", "kill", "freeze", "partition", "drain")),
     "chaos": (
         4,
@@ -57,6 +60,7 @@ ALLOWED = {
     "work": (),
     "bugs": ("lost", "deadline_exceeded", "no_replica", "poison_request"),
     "renewals": (),
+    "hostile": (),
     "once": ("lost", "deadline_exceeded", "no_replica"),
     "chaos": ("lost", "deadline_exceeded", "no_replica", "poison_request", "forward_timeout"),
 }
@@ -95,6 +99,8 @@ def _draw_mesh(draw, chance):
         # Drains may leave a stage one replica: with many slow forwards 504 would be right.
         often = 0.02 if draw.profile == "drains" else 0.1
         draw.stages[-1].slow = 0.0 if steady else chance.choice((0.0, 0.0, often))
+    if draw.profile == "hostile":
+        draw.hostile = [chance.choice(list(Role)) for _ in range(chance.randint(1, 3))]
     if draw.profile == "once":
         draw.once = chance.choice("abc"[:depth])
     least = 2 if draw.profile in ANCHORED else 1
@@ -159,6 +165,7 @@ def heal(world):
     for address in list(world.network._refused):
         world.network.admit(address)
     world.network._slow.clear()
+    world.banish()
     for member in world.members:
         member.wakes_at = 0.0
     for n, gateway in enumerate(world.gateways):

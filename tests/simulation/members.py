@@ -6,11 +6,13 @@ stand-in thread does, interrupts a forward that outlives its limit, and ends its
 ignored. No message is made or read here; that is the cores' business.
 """
 
+import random
 from collections import Counter
 from typing import NamedTuple
 
 from gateway.book import Request
 from gateway.core import GatewayCore
+from gateway.requests.drawn_numbers import drawn_numbers
 from mesh.board import SIZE, Board
 from mesh.herald import Herald
 from mesh.instructions import Identity
@@ -38,6 +40,7 @@ class Member:
         self.wakes_at = 0.0  # it does not turn before
         self.known = None  # when it would turn if nothing arrived; None: ask
         self.heard = []  # every message that was delivered, if the mesh wants to know
+        core.links.expelled = lambda *what: mesh.expelled(self, *what)
         if mesh.listens:
             self._listen(core.delivered)
 
@@ -80,7 +83,9 @@ class Gateway(Member):
     def __init__(self, mesh, address, routes, timeout, attempts, version=""):
         identity = Identity(mesh.number(), Role.GATEWAY, timeout=timeout)
         links = Links(identity, mesh.chance.random)
+        numbers = drawn_numbers(random.Random(identity.incarnation).randbytes)
         core = GatewayCore(links, routes, attempts, mesh.now, version=version)
+        core.book.next_number = numbers.__next__
         super().__init__(mesh, core, mesh.port("gateway"))
         self.address = address
         self.port.listen(address)
@@ -115,8 +120,8 @@ class Gateway(Member):
 class Supervision(Member):
     """A supervisor's link to the gateways."""
 
-    def __init__(self, mesh, gateways, timeout, pid=0):
-        identity = Identity(mesh.number(), Role.SUPERVISOR, timeout=timeout, pid=pid)
+    def __init__(self, mesh, gateways, timeout):
+        identity = Identity(mesh.number(), Role.SUPERVISOR, timeout=timeout)
         links = Links(identity, mesh.chance.random)
         super().__init__(mesh, Herald(links), mesh.port("supervisor"))
         self.core.dial(gateways, mesh.now)
@@ -305,6 +310,10 @@ class Mesh:
     def die(self, member, signal=9):
         """A process is killed."""
         self.leave(member)
+
+    def expelled(self, member, session, reason, fault):
+        """A member ends a session since the other broke a rule, which nobody here does."""
+        raise AssertionError(f"{member} expels {session}: {reason}") from fault
 
     def interrupted(self, batch):
         """A forward took too long."""

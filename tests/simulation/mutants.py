@@ -30,12 +30,14 @@ class Mutant(NamedTuple):
         module: where.
         text: what stands there, exactly once.
         instead: what shall stand there.
+        profile: of the histories that are played, "" for all.
     """
 
     what: str
     module: str
     text: str
     instead: str
+    profile: str = ""
 
 
 MUTANTS = (
@@ -119,9 +121,9 @@ MUTANTS = (
     ),
     Mutant(
         "reuse ids",
-        "gateway/book.py",
-        "self._counter += 1",
-        "self._counter = self._counter % 12 + 1",
+        "gateway/requests/drawn_numbers.py",
+        "yield from _MANY.unpack(draw(_MANY.size))",
+        "yield from range(1, 13)",
     ),
     Mutant(
         "retry without excluding",
@@ -299,6 +301,118 @@ MUTANTS = (
         """            earlier
             for path in self.routes.values()""",
     ),
+    Mutant(
+        "let everybody say everything",
+        "mesh/links.py",
+        "if header.type not in session.may_say:",
+        "if False:",
+        "hostile",
+    ),
+    Mutant(
+        "let a replica tell of deaths",
+        "mesh/protocol/permissions.py",
+        "(Role.REPLICA, Role.GATEWAY, True): frozenset({Type.OUTCOMES, Type.PART}),",
+        "(Role.REPLICA, Role.GATEWAY, True): frozenset({Type.OUTCOMES, Type.PART, Type.OBITUARY}),",
+        "hostile",
+    ),
+    Mutant(
+        "let a supervisor send outcomes",
+        "mesh/protocol/permissions.py",
+        "(Role.SUPERVISOR, Role.GATEWAY, True): frozenset({Type.OBITUARY}),",
+        "(Role.SUPERVISOR, Role.GATEWAY, True): frozenset({Type.OBITUARY, Type.OUTCOMES}),",
+        "hostile",
+    ),
+    Mutant(
+        "let a client send outcomes",
+        "mesh/protocol/permissions.py",
+        "frozenset({Type.SUBMIT, Type.PART, Type.CANCEL}),",
+        "frozenset({Type.SUBMIT, Type.PART, Type.CANCEL, Type.OUTCOMES}),",
+        "hostile",
+    ),
+    Mutant(
+        "let a feed say where to dial",
+        "mesh/protocol/permissions.py",
+        "(Role.REPLICA, Role.REPLICA, False): frozenset({Type.TASKS, Type.PART}),",
+        "(Role.REPLICA, Role.REPLICA, False): frozenset({Type.TASKS, Type.PART, Type.PEERS}),",
+        "hostile",
+    ),
+    Mutant(
+        "let anybody cancel anything",
+        "mesh/protocol/permissions.py",
+        'return "" if message.owner == speaker else "it may not cancel what is not its own"',
+        'return ""',
+        "hostile",
+    ),
+    Mutant(
+        "dial all that a gateway names",
+        "mesh/protocol/permissions.py",
+        "return peers_objection(message)",
+        'return ""',
+        "hostile",
+    ),
+    Mutant(
+        "take slices from who owes nothing",
+        "mesh/protocol/permissions.py",
+        "if type(message) is Part and not may_owe:",
+        "if False:",
+        "hostile",
+    ),
+    Mutant(
+        "take results from whoever sends them",
+        "gateway/core.py",
+        "and not self._ownership.may_end(request, outcome, session)",
+        "and False",
+        "hostile",
+    ),
+    Mutant(
+        "take back what others have",
+        "gateway/core.py",
+        "if not self._ownership.may_return(request, outcome, session):",
+        "if False:",
+        "hostile",
+    ),
+    Mutant(
+        "follow anybody's notes",
+        "gateway/core.py",
+        "if not self._ownership.may_note(request, note, session, holder):",
+        "if False:",
+        "hostile",
+    ),
+    Mutant(
+        "believe any supervisor",
+        "gateway/core.py",
+        "if not supervisor.is_parent_of(origin.host, origin.parent):",
+        "if False:",
+        "hostile",
+    ),
+    Mutant(
+        "take anybody's figures",
+        "gateway/core.py",
+        "self._ownership.judge_figures(session, figures)",
+        "pass",
+        "hostile",
+    ),
+    Mutant(
+        "number requests one after the other",
+        "gateway/requests/drawn_numbers.py",
+        "yield from _MANY.unpack(draw(_MANY.size))",
+        "yield from range(1, 2**62)",
+        "hostile",
+    ),
+    Mutant(
+        "compute for another gateway what this one sends",
+        "stage/credentials.py",
+        "if is_owner and task.owner != peer:",
+        "if False:",
+        "hostile",
+    ),
+    Mutant(
+        "let in again at once who was expelled",
+        "mesh/links.py",
+        'or ("" if resumed else self._held_off(peer, link, now))',
+        'or ""',
+        "hostile",
+    ),
 )
 
 
@@ -326,6 +440,7 @@ def hunt(mutant, most):
         copy(tree)
         apply(mutant, tree)
         command = [sys.executable, tree / "tests/simulation/simulate.py", "--hunt", str(most)]
+        command += ["--profile", mutant.profile] if mutant.profile else []
         environment = dict(os.environ, PYTHONPATH=str(tree), PYTHONDONTWRITEBYTECODE="1")
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if not done.stdout:

@@ -71,10 +71,10 @@ def play_part(first, count, profile, part, parts):
         print(json.dumps(play_some(range(at, min(at + CHUNK, first + count)), profile)), flush=True)
 
 
-def hunt(most):
+def hunt(most, profile=None):
     """Play histories until one is broken; writes how many, the check and its text, or null."""
     for seed in range(most):
-        _, _, failures, _ = play_some([seed])
+        _, _, failures, _ = play_some([seed], profile)
         if failures:
             print(json.dumps([seed + 1, *failures[0][1:]]))
             return
@@ -106,7 +106,7 @@ def main():
     parser.add_argument("--hunt", type=int, help="stop at the first failure, say which")
     arguments = parser.parse_args()
     if arguments.hunt is not None:
-        hunt(arguments.hunt)
+        hunt(arguments.hunt, arguments.profile)
         return 0
     if arguments.part is not None:
         play_part(arguments.first, arguments.n, arguments.profile, *arguments.part)

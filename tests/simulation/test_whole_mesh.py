@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+from members import Supervision
 from small_mesh import SmallMesh
 
 from mesh.messages import Cancel, Kind, Meta, Obituary, Outcomes
@@ -202,18 +203,18 @@ def test_attempts_are_used_up():
 
 def test_an_obituary_is_believed_before_the_link_closes():
     mesh = SmallMesh("a")
-    dead = mesh.replica("a", takes=lambda size: 2.0)
+    supervisor = mesh.join(Supervision(mesh, mesh.addresses, 3.0))
+    dead = mesh.replica("a", takes=lambda size: 2.0, parent=supervisor.me)
     mesh.settle()
     number = mesh.gateway.submit()
     mesh.run(0.1)
-    other = mesh.replica("a")
+    mesh.replica("a")
     mesh.run(0.5)
     dead.stalled = True
     core = mesh.gateway.core
     for _ in range(2):  # a second one changes nothing
-        core.delivered(
-            (core.links.sessions[other.me], (), Obituary(dead.me, "a", 9, 0, [])), mesh.now
-        )
+        told = core.links.sessions[supervisor.me], (), Obituary(dead.me, "a", 9, 0, [])
+        core.delivered(told, mesh.now)
         mesh.gateway.turn()
     assert bodies(mesh.answered(number, within=0.1)) == [b"xa"]
     assert core.counts.retries == {"lost": 1}

@@ -10,12 +10,14 @@ import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+from hostile import Hostile
 from members import KILL_GRACE, NEVER, Forward, Gateway, Mesh, Rep, Supervision
 
 from gateway.book import Book
 from mesh.dispatch import _is_free
 from mesh.instructions import Lost, Silent
-from mesh.messages import Kind, Obituary, Role
+from mesh.messages import Cancel, Kind, Obituary, Outcomes, Peers, Ping, Role, Submit, Tasks
+from mesh.protocol.hold_off import FIRST_S
 from mesh.supervision.events import (
     Begin,
     Computes,
@@ -43,7 +45,17 @@ SICK = ItemOutcome(code="decoding_error", text="not here")
 HEARTBEAT = 2.5  # seconds without libzmq's heartbeats after which a link is closed
 
 
-class Broken(AssertionError):
+# What each core may hear of whom, by hand: the product's table must not be its own judge.
+HEARD = {
+    (Role.GATEWAY, Role.REPLICA): (Outcomes,),
+    (Role.GATEWAY, Role.SUPERVISOR): (Obituary,),
+    (Role.GATEWAY, Role.CLIENT): (Submit, Cancel),
+    (Role.REPLICA, Role.GATEWAY): (Tasks, Cancel, Peers),
+    (Role.REPLICA, Role.REPLICA): (Tasks,),
+}
+
+
+class Broken(BaseException):  # or a turn that bears whatever comes would bear it, too
     """A promise was not kept.
 
     Attributes:
@@ -96,6 +108,7 @@ class Draw:
     faults: list = field(default_factory=list)  # (at, name, arguments)
     once: str = ""
     small_parts: bool = False
+    hostile: list = field(default_factory=list)  # roles, each of one that keeps no rule
 
 
 @dataclass
@@ -157,9 +170,7 @@ class Host:
         limits = {slot: self.world.stages[slot.stage].limit + KILL_GRACE + HUNG for slot in slots}
         self.supervisor = Supervisor(Plan(slots, grace=GRACE, limits=limits))
         world = self.world
-        world.lives += 1
-        self.pid = world.lives
-        self.link = world.join(Supervision(world, world.addresses, world.draw.timeout, self.pid))
+        self.link = world.join(Supervision(world, world.addresses, world.draw.timeout))
         self.alive = True
         self.running = {}
         self.feed(Begin())
@@ -217,7 +228,7 @@ class Host:
         self.world.at(self.world.now + LOOK, lambda: self.look(link))
 
     def ended(self, rep, code, signal):
-        if self.alive:
+        if self.alive and rep in self.running.values():  # and not a former life's
             computing = rep.board.read()
             ids = [] if computing is None else computing.ids
             obituary = Obituary(rep.me, rep.core.facts.name, signal, code, ids)
@@ -269,7 +280,6 @@ class World(Mesh):
         network.tap = self._heard
         self.work = random.Random(draw.seed ^ 0xF0)
         self.asked = {}
-        self.lives = 0  # of supervisors
         self.executions = defaultdict(list)  # (owner, number, hop) -> [(attempt, replica)]
         self.events = Counter()
         self.complaints = []  # (check, text)
@@ -288,12 +298,40 @@ class World(Mesh):
         self.stages = {stage.name: stage for stage in draw.stages}
         self.addresses = [f"tcp://gateway:{n}" for n in range(draw.gateways)]
         self.gateways = [None] * draw.gateways
+        self.expelled_at = {}  # by whom and whom: when, the last time
+        self.hostile = set()  # incarnations of those that keep no rule
         _worlds.clear()
         self.returns = defaultdict(set)  # by owner and number: where it was tried
         self.past = []  # gateways that died
+        self.hostiles = []
         for n in range(draw.gateways):
             self.open(n)
+        bad = random.Random(draw.seed ^ 0xBAD)
+        self.hostiles = [Hostile(self, role, bad) for role in draw.hostile]
         self.hosts = [Host(self, n, counts) for n, counts in enumerate(draw.hosts)]
+        for one in self.hostiles:
+            self.at(self.now + 0.5, one.act)
+
+    @property
+    def dialled(self):
+        """Where replicas look for gateways; one that is hostile may be among them."""
+        bad = [one.address for one in self.hostiles if one.role is Role.GATEWAY and one.port]
+        return [*self.addresses, *bad]
+
+    def banish(self):
+        """Those that keep no rule are gone for good."""
+        for one in self.hostiles:
+            if one.port is not None:
+                one.leave()
+        for rep in self.reps():
+            rep.core.know_gateways(self.dialled, self.now)
+
+    def look_at_slices(self, hostile):
+        """Nobody holds slices of one that may owe nothing."""
+        for member in self.members:
+            session = member.core.links.sessions.get(hostile.me)
+            if session is not None and session._incoming.held and not session.owes_payload:
+                self.complain("slices", f"{member.name} holds some of {session}")
 
     def tell(self, text):
         """Something happened."""
@@ -308,6 +346,33 @@ class World(Mesh):
             log.update(frame)
         if self.story is not None and len(frames):
             self.story.append(f"{self.now - 100:9.4f}   {source} -> {target}: {_show(frames)}")
+
+    def join(self, member):
+        """A member takes part; what a core hears is held to a table of the simulation's own."""
+        deliver, mine = member.core.delivered, member.core.links.identity.role
+
+        def delivered(delivery, now):
+            session, _, message = delivery
+            heard = HEARD.get((mine, session.role), ())
+            if message is not None and type(message) not in (Ping, *heard):
+                self.complain("the table", f"{member.name} hears {message} of {session}")
+            deliver(delivery, now)
+
+        member.core.delivered = delivered
+        return super().join(member)
+
+    def expelled(self, member, session, reason, fault):
+        """An honest process keeps the rules, whatever befalls it; and nothing chokes anybody."""
+        if fault is None and session is not None and session.peer in self.hostile:
+            last, self.expelled_at[member.me, session.peer] = (
+                self.expelled_at.get((member.me, session.peer), -NEVER),
+                self.now,
+            )
+            if self.now < last + FIRST_S:
+                self.complain("held off", f"{session.peer:x} is back at {member.name} at once")
+            return
+        check = "no crash" if fault is not None else "keeps the rules"
+        raise Broken(check, f"{member} expels {session}: {reason}") from fault
 
     # --- processes -------------------------------------------------------------------------------
 
@@ -328,7 +393,7 @@ class World(Mesh):
         rep = Rep(
             self,
             (stage.name, _revision(host.version)),
-            self.addresses,
+            self.dialled,
             feed,
             batch=stage.batch,
             work=lambda body: SICK if rep.me in self.sick else self.compute(stage.name, body),
@@ -337,7 +402,7 @@ class World(Mesh):
             limit=stage.limit,
             pool=stage.pool,
             repeatable=stage.name != self.draw.once,
-            parent=host.pid,
+            parent=host.link.me,
             version=str(host.version),
         )
         rep.host = host

@@ -24,6 +24,10 @@ def outcome(number, kind=Kind.RESULT, attempt=1, hop=2):
     return Outcome(number, attempt, kind, hop, buffers=[b"y"])
 
 
+def settled(book, said):
+    return book.settle(said, book.requests.get(said.number))
+
+
 def test_numbers_are_never_given_twice():
     book = Book(7, 3)
     assert [book.next_number() for _ in range(3)] == [1, 2, 3]
@@ -34,11 +38,11 @@ def test_a_result_of_any_attempt_ends_a_request():
     one = entered(book)
     book.assign([one], 11)
     book.again(one, 11)
-    ended = book.settle(outcome(one.number, attempt=1))
+    ended = settled(book, outcome(one.number, attempt=1))
     assert ended.request is one
     assert ended.outcome.attempt == 1
     assert len(book) == 0
-    assert book.settle(outcome(one.number)) is None
+    assert settled(book, outcome(one.number)) is None
     assert book.late == 1
 
 
@@ -46,9 +50,9 @@ def test_a_failure_counts_only_from_the_newest_attempt():
     book = Book(7, 3)
     one = entered(book)
     book.again(one, 11)
-    assert book.settle(outcome(one.number, Kind.FAILURE, attempt=1)) is None
+    assert settled(book, outcome(one.number, Kind.FAILURE, attempt=1)) is None
     assert book.late == 1
-    assert book.settle(outcome(one.number, Kind.FAILURE, attempt=2)).request is one
+    assert settled(book, outcome(one.number, Kind.FAILURE, attempt=2)).request is one
 
 
 def test_notes_move_a_request_forward_only():
@@ -211,7 +215,7 @@ class Play:
             self.ends[ended.request.number] += 1
 
     def outcome(self, number, kind, attempt):
-        self.end(self.book.settle(outcome(number, kind, attempt)))
+        self.end(settled(self.book, outcome(number, kind, attempt)))
 
     def note(self, number, attempt, hop, holder):
         before = self.requests[number].at if number in self.requests else 0

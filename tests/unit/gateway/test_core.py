@@ -3,7 +3,9 @@
 import pytest
 
 from gateway.book import Request
-from gateway.core import DEPARTED, SATED, SWEEP, GatewayCore, Turnover
+from gateway.core import SATED, SWEEP, GatewayCore
+from gateway.requests.departed import MOST_DEPARTED
+from gateway.requests.journal import Turnover
 from gateway.roster import RESTART_GRACE
 from mesh.instructions import Delivery, Heard, Identity, Lost, Met, Refused, Silent
 from mesh.links import Links
@@ -21,12 +23,14 @@ from mesh.messages import (
     StageFacts,
     Tasks,
 )
+from mesh.protocol.permissions import Breach
 from mesh.session import Session
 from mesh.wire import decode
 
 A, B = ("a", ""), ("b", "")
 PATH = (A, B)
 ME, POOL = 1, 1 << 20
+PARENT = 77  # the incarnation of the supervisor that started all replicas
 
 
 class Rig:
@@ -44,6 +48,7 @@ class Rig:
         session.link, session.feed = peer, f"tcp://{peer}"
         session.stage = hop and StageFacts(*hop, batch=4, timeout=3.0, pool=POOL, **facts)
         session.granted_tasks, session.granted_bytes = 10, POOL
+        session.parent = PARENT
         self.links.sessions[peer] = session
         self.core.told(Met(session, False), 0.0)
         return session
@@ -52,6 +57,14 @@ class Rig:
         self.links.sessions.pop(session.peer, None)
         session.link = None
         self.core.told(Lost(session, "gone", orderly), now)
+
+    def died(self, peer, computing=(), supervisor=None, **how):
+        """A supervisor, the replica's own unless another is named, tells of a death."""
+        if supervisor is None:
+            supervisor = Session(ME, PARENT, Role.SUPERVISOR, POOL, now=0.0)
+        obituary = Obituary(peer, "a", how.pop("signal", 0), how.pop("code", 0), list(computing))
+        self.core.delivered(Delivery(supervisor, (), obituary), 0.0)
+        return obituary
 
     def submit(self, deadline=90.0, **more):
         number = self.core.book.next_number()
@@ -92,7 +105,7 @@ def test_a_request_is_dispatched_and_its_result_ends_it(rig):
     assert rig.core.next_due() == SWEEP
     assert rig.tasks(rig.first) == [request]
     assert request.holder == 11
-    rig.hear(rig.first, result(request))
+    rig.hear(rig.second, result(request))
     assert rig.endings() == [(1, "")]
     assert rig.core.take_ended() == []
     assert rig.core.next_due() == float("inf")
@@ -292,13 +305,13 @@ def test_before_such_a_stage_a_request_may_begin_again():
 
 
 def test_an_obituary_loses_whom_it_names(rig):
-    rig.core.delivered(Delivery(rig.second, (), Obituary(11, "a", 9, 0, [])), 0.0)
+    rig.died(11, signal=9)
     news = rig.links.news.popleft()
     assert news.session is rig.first
     rig.core.told(news, 0.0)
-    rig.core.delivered(Delivery(rig.second, (), Obituary(11, "a", 0, 3, [])), 0.0)  # again
+    rig.died(11, code=3)  # again
     assert rig.core.counts.deaths == {"signal": 1}
-    rig.core.delivered(Delivery(rig.first, (), Obituary(12, "b", 0, 3, [])), 0.0)
+    rig.died(12, code=3)
     rig.core.told(rig.links.news.popleft(), 0.0)
     assert rig.core.counts.deaths == {"signal": 1, "exit": 1}
 
@@ -324,7 +337,7 @@ def test_the_newer_attempt_of_a_request_that_has_its_result_is_called_off(rig):
     other = rig.meet(13, A)
     rig.lose(rig.first)
     rig.tasks(other)
-    rig.hear(rig.first, result(request, attempt=1))
+    rig.hear(rig.second, result(request, attempt=1))
     assert rig.endings() == [(1, "")]
     assert rig.sent(other, Cancel) == [Cancel(ME, [1])]
 
@@ -543,7 +556,7 @@ def test_what_a_silent_replica_holds_is_begun_elsewhere_and_called_off_when_answ
     rig.core.advance(1.0 + SWEEP)
     assert [(task.number, task.attempt) for task in rig.tasks(other)] == [(request.number, 2)]
     assert rig.core.counts.hedges == 1
-    rig.hear(other, Outcome(request.number, 2, Kind.RESULT))
+    rig.hear(rig.second, result(request, attempt=2))
     assert rig.endings() == [(request.number, "")]
     assert [m.numbers for m in rig.sent(rig.first, Cancel)] == [[request.number]]
     rig.core.told(Heard(rig.first), 2.0)
@@ -558,11 +571,13 @@ def test_what_a_silent_replica_holds_is_begun_elsewhere_and_called_off_when_answ
 def test_a_request_that_crashes_replicas_is_quarantined(rig):
     request = rig.submit()
     for dead in (51, 52):
-        computing = [(ME, request.number)]
-        rig.core.delivered(Delivery(rig.second, (), Obituary(dead, "a", 11, 0, computing)), 0.0)
+        rig.lose(rig.first)
+        rig.first = rig.meet(dead, A)
+        assert rig.tasks(rig.first) == [request]
+        rig.died(dead, [request.id])
+        rig.core.told(rig.links.news.popleft(), 0.0)
     assert rig.endings() == [(request.number, "poison_request")]
     assert rig.core.counts.quarantined == 1
-    assert rig.tasks(rig.first) == []
 
 
 def test_a_replica_that_only_fails_gets_one_task_at_a_time(rig):
@@ -609,8 +624,25 @@ def test_the_routes_move_to_a_later_version_when_all_of_it_stands(rig):
     assert rig.core.journal[-1] == Turnover("2", "2")
     rig.core.submit(later := Request(ME, 9, (A2, B2), 0, 1, 90.0, [b"x"], 1))
     assert rig.tasks(first, 6.0) == [later]
-    rig.hear(rig.first, result(request))  # what the former version has, it finishes
+    rig.hear(rig.second, result(request))  # what the former version has, it finishes
     assert rig.endings() == [(1, "")]
+
+
+def test_the_routes_go_back_when_the_later_version_is_gone_and_the_former_stands(rig):
+    first, second = turn_over(rig)
+    rig.core.submit(request := Request(ME, 9, (A2, B2), 0, 1, 90.0, [b"x"], 1))
+    assert rig.tasks(first, 6.0) == [request]
+    assert rig.core.next_due() < float("inf")
+    rig.lose(second, 7.0)
+    rig.lose(first, 7.0)
+    rig.core.met_stage = False
+    assert rig.core.next_due() < float("inf")
+    assert rig.tasks(rig.first, 7.0 + SWEEP) == [request]
+    assert rig.core.met_stage
+    assert rig.core.roster.routes == {"/inference": PATH}
+    assert rig.core.journal[-1] == Turnover("", "")
+    rig.core.submit(later := Request(ME, 10, PATH, 0, 1, 90.0, [b"x"], 1))
+    assert later in rig.tasks(rig.first, 7.1)
 
 
 def test_what_the_former_version_loses_begins_again_in_the_later_one(rig):
@@ -654,7 +686,7 @@ def test_a_version_that_is_gone_and_done_is_forgotten(rig):
     rig.lose(rig.second, 6.0, orderly=True)
     rig.core.advance(7.0)
     assert B in rig.core.dispatchers  # a request may still ask for it
-    rig.hear(rig.first, result(request))
+    rig.hear(rig.first, Outcome(request.number, 1, Kind.FAILURE))
     rig.lose(rig.first, 8.0, orderly=True)
     rig.core.advance(9.0)
     assert rig.core.dispatchers.keys() == rig.core.roster.facts.keys() == {A2, B2}
@@ -680,10 +712,10 @@ def test_where_a_request_failed_can_be_told_for_people_also_of_those_that_are_go
     assert rig.core.whereabouts(0xFF) == "ff"
     rig.lose(rig.first)
     assert rig.core.whereabouts(11) == "b (gpu-1, pid 812)"
-    for peer in range(100, 100 + DEPARTED):
+    for peer in range(100, 100 + MOST_DEPARTED):
         rig.lose(rig.meet(peer, A))
     assert rig.core.whereabouts(11) == "b"
-    assert len(rig.core._departed) == DEPARTED
+    assert len(rig.core._departed) == MOST_DEPARTED
 
 
 def test_a_failure_is_of_whoever_sent_it(rig):
@@ -693,3 +725,133 @@ def test_a_failure_is_of_whoever_sent_it(rig):
     rig.core.delivered(Delivery(rig.second, (), Outcomes([failure])), 0.0)
     ((ended, _),) = rig.core.take_ended()
     assert ended.holder == rig.second.peer
+
+
+# --- who may say what -----------------------------------------------------------------------------
+
+
+def test_a_result_from_a_replica_that_never_held_the_request_is_a_breach():
+    rig = Rig(replicas=False)
+    rig.core = GatewayCore(rig.links, {"/inference": (A,)}, 3, 0.0)
+    holder, sibling = rig.meet(11, A), rig.meet(12, A)
+    sibling.granted_tasks = 0
+    request = Request(ME, 1, (A,), 0, 1, 90.0, [b"x"], 1)
+    rig.core.submit(request)
+    assert rig.tasks(holder) == [request]
+    forged = Outcome(request.number, 1, Kind.RESULT, 0)
+    with pytest.raises(Breach, match="never held"):
+        rig.hear(sibling, forged)
+    assert rig.endings() == []
+    rig.hear(holder, forged)
+    assert rig.endings() == [(1, "")]
+    rig.hear(sibling, forged)  # it is over: whatever comes now is late, and no breach
+    assert rig.core.book.late == 1
+
+
+def test_a_result_of_a_stage_that_is_not_the_last_changes_nothing(rig):
+    request = rig.submit()
+    rig.tasks(rig.first)
+    rig.hear(rig.first, result(request), Outcome(request.number, 1, Kind.RESULT, 0))
+    assert rig.endings() == []
+    assert rig.core.book.late == 2
+
+
+def test_a_note_that_leads_nowhere_moves_nothing(rig):
+    request = rig.submit()
+    rig.tasks(rig.first)
+    other = rig.meet(13, A)
+    for speaker, hop, holder in ((rig.first, 9, 12), (rig.first, 1, 13), (other, 1, 99)):
+        rig.hear(speaker, notes=[Note(request.number, 1, hop, holder)])
+        assert (request.holder, request.at, request.attempt) == (11, 0, 1)
+
+
+def test_an_output_of_a_replica_that_never_held_the_request_is_dropped(rig):
+    request = rig.submit()
+    rig.tasks(rig.first)
+    rig.hear(rig.meet(13, A), handback(request))
+    assert rig.tasks(rig.second) == []
+    assert rig.core.book.late == 1
+
+
+def test_figures_are_taken_from_replicas_that_serve_and_of_their_own_stage(rig):
+    with pytest.raises(Breach, match="another stage"):
+        rig.hear(rig.second, figures=[Figures("a", 1, 0, 0, "idle")])
+    stranger = rig.meet(13, ("anything", "r"))
+    rig.hear(stranger, figures=[Figures("anything", 1, 0, 0, "idle")])
+    former = rig.meet(14, ("a", "another"))
+    rig.hear(former, figures=[Figures("a", 1, 0, 0, "idle", nbytes=2**30)])
+    assert rig.core.figures == []
+
+
+def test_a_replica_may_owe_outputs_where_its_stage_is_of_a_route(rig):
+    assert rig.first.may_owe
+    assert rig.meet(13, ("a", "former")).may_owe
+    assert not rig.meet(14, ("anything", "r")).may_owe
+    assert not rig.meet(15, None, role=Role.SUPERVISOR).may_owe
+
+
+def test_a_supervisor_tells_of_its_own_replicas_only(rig):
+    another = Session(ME, 78, Role.SUPERVISOR, POOL)
+    request = rig.submit()
+    rig.tasks(rig.first)
+    for _ in range(2):
+        with pytest.raises(Breach, match="did not start"):
+            rig.died(11, [request.id], supervisor=another)
+    assert 11 in rig.links.sessions
+    assert not request.flags
+    rig.lose(rig.first)
+    with pytest.raises(Breach, match="did not start"):
+        rig.died(11, [request.id], supervisor=another)
+    rig.died(11, [request.id])  # its link has closed before its supervisor tells
+    assert request.flags
+
+
+def test_of_a_replica_that_never_came_nothing_is_said(rig):
+    """It died while it was loading, or is another gateway's: that is no breach."""
+    request = rig.submit()
+    rig.tasks(rig.first)
+    another = Session(ME, 78, Role.SUPERVISOR, POOL)
+    rig.died(99, [request.id], supervisor=another)
+    rig.died(98, [request.id], supervisor=another)
+    assert not request.flags
+    assert rig.endings() == []
+
+
+def test_an_obituary_blames_only_what_the_dead_may_have_held(rig):
+    held, other = rig.submit(), rig.submit()
+    rig.first.granted_tasks = 1
+    rig.tasks(rig.first)
+    told = rig.died(11, [held.id, other.id, (ME, 12345), (2, 6)])
+    assert (bool(held.flags), bool(other.flags)) == (True, False)
+    assert told.computing == [held.id, (ME, 12345), (2, 6)]
+
+
+def test_who_is_named_as_a_holder_and_is_none_hears_nothing(rig):
+    supervisor = rig.meet(78, None, role=Role.SUPERVISOR)
+    rig.hear(rig.first, notes=[Note(4711, 1, 1, 78), Note(4711, 1, 1, 12)])
+    assert rig.sent(supervisor, Cancel) == []
+    assert rig.sent(rig.second, Cancel) == [Cancel(ME, [4711])]
+
+
+def test_what_a_breach_left_is_laid_at_nobody_elses_door():
+    rig = Rig(replicas=False)
+    rig.core = GatewayCore(rig.links, {"/inference": (A,)}, 3, 0.0)
+    rogue, honest = rig.meet(11, A), rig.meet(12, A)
+    honest.granted_tasks = 0
+    requests = [Request(ME, number, (A,), 0, 1, 90.0, [b"x"], 1) for number in (1, 2)]
+    for request in requests:
+        rig.core.submit(request)
+    assert rig.tasks(rogue) == requests
+    requests[1].holder = 12
+    failed = Outcome(1, 1, Kind.FAILURE, label="server_error")
+    with pytest.raises(Breach):
+        rig.hear(rogue, failed, Outcome(2, 1, Kind.RESULT))
+    rig.hear(honest, Outcome(2, 1, Kind.RESULT))
+    assert rig.endings() == [(1, "server_error"), (2, "")]
+    assert rig.core.trust._shares == {}
+
+
+def test_what_a_lost_replica_said_of_its_stage_is_looked_at_again(rig):
+    rig.core.met_stage = False
+    rig.lose(rig.first)
+    assert rig.core.met_stage

@@ -78,9 +78,15 @@ class Rig:
         self.desk.submit(made)
         return made
 
+    def hear(self, outcome):
+        """Whoever holds a request says what became of it."""
+        book = self.core.book
+        ended = book.settle(outcome, book.requests[outcome.number])
+        self.core.ended.append(ended)
+
     def end(self, exchange, kind=Kind.RESULT, **more):
         outcome = Outcome(exchange.request.number, 1, kind, more.pop("hop", 1), **more)
-        self.core._settle(outcome)
+        self.hear(outcome)
         self.desk.answer(self.core.take_ended())
         ((status, headers, body),) = self.wire.answers()
         return status, headers, body
@@ -186,7 +192,7 @@ def test_too_many_are_refused():
     first = rig.submit()
     rig.submit()
     assert rig.wire.written == []  # the second waits for its turn on the connection
-    rig.core._settle(Outcome(first.request.number, 1, Kind.RESULT, 1, buffers=[b"1"]))
+    rig.hear(Outcome(first.request.number, 1, Kind.RESULT, 1, buffers=[b"1"]))
     rig.desk.answer(rig.core.take_ended())
     _, (status, headers, _) = rig.wire.answers()
     assert (status, headers["Retry-After"]) == (429, "1")
@@ -281,7 +287,7 @@ def test_what_leaves_under_load_tells_the_rate():
     requests = crowd(rig, 100, rate=0.0)
     for number, exchange in enumerate(requests[:60]):
         clock = NOW + number / 40
-        rig.core._settle(Outcome(exchange.request.number, 1, Kind.RESULT, 1, buffers=[b"1"]))
+        rig.hear(Outcome(exchange.request.number, 1, Kind.RESULT, 1, buffers=[b"1"]))
         rig.desk.answer(rig.core.take_ended())
     assert rig.admission.rate == pytest.approx(40)
     rate = rig.admission.rate
@@ -515,7 +521,7 @@ def test_an_answer_that_cannot_be_given_costs_no_other(caplog):
     write, writes = rig.wire.write, iter([lambda _: 1 / 0])
     rig.wire.write = lambda piece: next(writes, write)(piece)
     for exchange in ones:
-        rig.core._settle(Outcome(exchange.request.number, 1, Kind.RESULT, 1, buffers=[b"{}"]))
+        rig.hear(Outcome(exchange.request.number, 1, Kind.RESULT, 1, buffers=[b"{}"]))
     rig.desk.answer(rig.core.take_ended())
     assert rig.admission.inside == 0
     assert rig.desk.answered == {(500, "/inference"): 1, (200, "/inference"): 1}
@@ -570,6 +576,7 @@ def test_what_a_replica_fails_leaves_a_line_that_names_it(rig, caplog):
     exchange = rig.exchange()
     exchange.request_id = b"mine"
     rig.desk.submit(exchange)
+    exchange.request.holder = session.peer
     failure = Outcome(1, 1, Kind.FAILURE, label="server_error", text="the worker failed")
     rig.core.delivered(Delivery(session, (), Outcomes([failure])), NOW)
     rig.desk.answer(rig.core.take_ended())

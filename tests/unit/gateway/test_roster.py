@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.requests.releases import FIRST_S, Release
 from gateway.roster import JOINING, RESTART_GRACE, Roster, is_later
 from mesh.messages import Peer, Role, StageFacts
 from mesh.session import Session
@@ -36,6 +37,18 @@ def test_a_stage_is_there_while_one_replica_is():
     assert roster.left(second, 20.0) == A
     assert roster.absent(21.0) == [B, C]
     assert roster.absent(22.0) == [A, B, C]
+
+
+def test_what_a_replica_said_of_its_stage_does_not_outlive_it():
+    roster = Roster(ROUTES, 0.0)
+    honest, rogue = replica(11, A), replica(12, A, mime="text/rogue", repeatable=False)
+    roster.joined(honest)
+    roster.joined(rogue)
+    assert not roster.is_repeatable((A,))
+    roster.left(rogue, 1.0)
+    assert roster.facts[A] == honest.stage
+    roster.left(honest, 1.0)
+    assert roster.facts[A] == honest.stage  # it is still the best that is known
 
 
 def test_who_is_none_of_ours_does_not_count():
@@ -151,6 +164,57 @@ def test_a_version_that_is_no_later_one_never_takes_over():
     for number, version in enumerate(("1", "2", ""), 31):
         assert roster.joined(replica(number, ("a", "r3"), version=version)) is None
     assert not roster.is_coming
+
+
+def moved_on():
+    """Version 2 has the routes, and all of version 1 stands beside it."""
+    roster = old_and_new()
+    for session in roster.sessions.values():
+        session.link = session.peer
+    last = add(roster, 23, C2, "2")
+    roster.move(last.stage, 9.0)
+    assert (roster.is_coming, roster.refuge()) == (False, None)
+    return roster, last
+
+
+def test_the_routes_go_back_where_the_successor_has_gone_and_the_former_stands():
+    roster, last = moved_on()
+    roster.left(last, 10.0)
+    assert roster.is_coming
+    assert roster.refuge() == Release("1", "r")
+    roster.move(roster.refuge(), 10.0)
+    assert (roster.routes, roster.version) == (ROUTES, "1")
+    assert (roster.missing(), roster.refuge()) == ([], None)
+    add(roster, 24, C2, "2")  # it is back, and is not believed at once
+    assert roster.is_coming
+    assert roster.successor(10.0 + FIRST_S - 0.1) is None
+    assert roster.successor(10.0 + FIRST_S).version == "2"
+
+
+def test_they_go_nowhere_where_the_former_is_gone_too_or_about_to():
+    roster, last = moved_on()
+    roster.left(last, 10.0)
+    former = next(s for s in roster.sessions.values() if s.stage[:2] == B)
+    former.draining = True
+    assert roster.refuge() is None
+    former.draining, former.link = False, None
+    assert roster.refuge() is None
+    former.link = 7
+    assert roster.refuge()
+    roster.left(former, 10.0)
+    assert roster.refuge() is None
+    assert roster.is_coming  # it may be back
+    again = replica(31, B, version="1")
+    again.link = 8
+    assert roster.joined(again) == B
+    assert roster.refuge()
+
+
+def test_nothing_is_to_be_moved_when_the_successor_is_whole_again():
+    roster, last = moved_on()
+    roster.left(last, 10.0)
+    add(roster, 24, C2, "2")
+    assert (roster.is_coming, roster.refuge()) == (False, None)
 
 
 def test_a_stage_that_no_route_knows_is_none_of_ours():

@@ -88,6 +88,7 @@ class Producer:
     def told(self, news: News, now: float) -> None:
         if isinstance(news, Met):
             self.met.append(news)
+            news.session.may_owe = True
             self.dispatcher.join(news.session)
         elif isinstance(news, Lost):
             self.lost.append(news)

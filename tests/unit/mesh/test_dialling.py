@@ -44,7 +44,9 @@ def test_each_attempt_has_a_number_of_its_own_below_zero(lines: Lines) -> None:
 
 def test_an_attempt_goes_through_its_states(lines: Lines) -> None:
     line = dialled(lines)
+    assert not lines.is_greeting()
     line.greeting(77, 2.0)
+    assert lines.is_greeting()
     assert (line.state, line.nonce, line.due) == (State.GREETING, 77, 2.0 + GREETING)
     line.up(5)
     assert (line.state, line.peer, line.due) == (State.UP, 5, float("inf"))

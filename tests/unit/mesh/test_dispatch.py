@@ -118,6 +118,29 @@ def test_a_task_that_no_replica_ever_takes_is_set_aside() -> None:
     assert (task.number, reason) == (0, "it has 11 bytes, and a replica of stage embed takes 10")
 
 
+def test_what_one_replica_never_takes_another_may() -> None:
+    small, large = a_session(2, 9), a_session(3, 0)
+    assert small.stage is not None
+    small.stage = small.stage._replace(pool=1)
+    dispatcher = a_dispatcher(0, small, large)
+    dispatcher.push(a_task(5, 11))
+    assert dispatcher.dispatch() == []
+    assert dispatcher.give_one(small) == []
+    assert dispatcher.unfit == []
+    large.granted_tasks += 1
+    assert [(b.session.peer, numbers(b.tasks)) for b in dispatcher.dispatch()] == [(3, [5])]
+
+
+def test_one_that_is_tried_for_itself_counts_among_those_that_take_a_task() -> None:
+    alone = a_session(2, 9)
+    assert alone.stage is not None
+    alone.stage = alone.stage._replace(pool=10)
+    dispatcher = Dispatcher(HOP)
+    dispatcher.push(a_task(5, 11))
+    assert dispatcher.give_one(alone) == []
+    assert "takes 10" in dispatcher.unfit[0][1]
+
+
 def test_a_bundle_is_cut_at_its_size_but_one_task_may_be_larger() -> None:
     dispatcher = Dispatcher(HOP)
     dispatcher.join(a_session(2, 9, batch=8))

@@ -32,6 +32,7 @@ from mesh.messages import (
     Welcome,
     Who,
 )
+from mesh.protocol.hold_off import SPARED
 from mesh.protocol.permissions import MOST_PEERS
 from mesh.wire import VERSION, decode, encode, seal
 
@@ -686,6 +687,22 @@ def test_while_its_supervisor_is_there_the_obituary_is_awaited() -> None:
     assert set(producer.sessions) == {3}
 
 
+def test_a_supervisor_is_known_by_the_number_that_it_gave_its_replicas() -> None:
+    producer = a_producer()
+    producer.received(7, hello(feed="tcp://h:1", host="h", pid=31, parent=3), 0.0)
+    for peer in (4, 3):
+        supervisor = Hello(Role.SUPERVISOR, 6, "mesh", (VERSION,), host="h", pid=30)
+        producer.received(peer, frames(supervisor, peer), 0.0)
+    producer.knocked(2, True, 0.01)
+    producer.closed(7, 1.0)
+    producer.closed(4, 1.0)
+    producer.knocked(2, False, 1.01)
+    assert 2 in producer.sessions
+    producer.closed(3, 1.02)
+    producer.knocked(2, False, 1.03)
+    assert 2 not in producer.sessions
+
+
 def test_one_whose_door_was_never_open_is_given_its_time() -> None:
     producer = a_producer()
     producer.received(7, hello(feed="tcp://h:1"), 0.0)
@@ -718,6 +735,57 @@ def test_who_says_what_it_may_not_say_loses_its_session_and_nobody_else_theirs()
     ]
     assert producer.breaches == 1
     assert HangUp(7) in producer.take()
+
+
+def test_who_was_expelled_is_told_so_and_refused_for_a_while() -> None:
+    producer = a_producer()
+    greeted(producer)
+    producer.received(7, frames(Cancel(1, [1]), 2, 1, sequence=1), 0.0)
+    assert told(producer) == [
+        (7, Err(0, "you are expelled for 1 s: it may not say CANCEL")),
+        (7, Who()),
+        HangUp(7),
+    ]
+    producer.received(8, hello(6), 0.5)
+    assert producer.sessions == {}
+    assert (8, Err(0, "you were expelled; come again in 0.5 s")) in told(producer)
+    producer.received(9, hello(6, peer=3), 0.5)  # another is not
+    producer.received(10, hello(6), 1.0)
+    assert set(producer.sessions) == {2, 3}
+
+
+def test_who_comes_with_a_new_number_each_time_is_known_by_where_it_comes_from() -> None:
+    producer = a_producer()
+    producer.source = lambda link: "key@10.0.0.9" if link < 90 else "key@10.0.0.8"
+    greeted(producer, link=70, peer=60)  # one that keeps the rules, from the same place
+    for number in range(3, 3 + SPARED + 1):
+        greeted(producer, link=number, peer=number)
+        producer.received(number, frames(Cancel(1, [1]), number, 1, sequence=1), 0.0)
+    producer.received(50, hello(peer=50), 0.0)
+    producer.received(91, hello(peer=51), 0.0)
+    assert set(producer.sessions) == {60, 51}
+    producer.closed(70, 0.1)
+    producer.received(71, hello(peer=60), 0.1)  # a session that goes on is let in
+    assert producer.sessions[60].link == 71
+
+
+def test_a_producer_that_breaks_a_rule_is_not_dialled_at_once() -> None:
+    consumer = a_consumer()
+    link = welcomed(consumer)
+    consumer.received(link, frames(Cancel(9, [1]), 1, 2, sequence=1), 0.0)
+    assert consumer.sessions == {}
+    consumer.take()
+    consumer.tick(0.9)
+    assert not [each for each in consumer.take() if isinstance(each, Dial)]
+    consumer.tick(1.0)
+    assert [each for each in consumer.take() if isinstance(each, Dial)]
+
+
+def test_a_round_trip_is_believed_within_reason() -> None:
+    producer = a_producer()
+    greeted(producer)
+    producer.received(7, frames(Ping(5, 1, 0), 2, 1), 90_000.0)
+    assert producer.sessions[2].round_trip == 2.5
 
 
 def test_a_gateway_that_names_more_addresses_than_it_may_loses_its_session() -> None:
@@ -781,7 +849,19 @@ def test_what_comes_in_slices_counts_for_all_sessions_together() -> None:
     before = producer._room()
     for link, peer in ((7, 2), (8, 3)):
         part = Part(0, 1 << 20, 0, bytes(100_000))
+        producer.sessions[peer].may_owe = True
         producer.received(link, frames(part, peer, producer.me, 1), 1.0)
     assert before - producer._room() == 200_000
     producer.lose(producer.sessions[3], "gone")
     assert before - producer._room() == 100_000
+
+
+def test_whether_somebody_was_greeted_and_has_not_answered() -> None:
+    consumer = a_consumer()
+    assert not consumer.is_greeting()
+    link, said = greeting(consumer)
+    assert consumer.is_greeting()
+    consumer.received(
+        link, frames(Welcome(said.nonce, VERSION, Role.GATEWAY, 0, False, 6.0), 1), 0.0
+    )
+    assert not consumer.is_greeting()

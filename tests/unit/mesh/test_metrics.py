@@ -79,7 +79,7 @@ def test_all_names_of_the_design_are_there_from_the_start() -> None:
         "batch_size batch_duration_second process_duration_second remaining_task throughput_total "
         "queue_depth queue_seconds inflight inflight_bytes replica_up batch_closed_total "
         "hub_hops_total retries_total hedges_total late_outcomes_total cancelled_total "
-        "expired_total protocol_errors_total link_resumes_total deaths_total"
+        "expired_total protocol_errors_total breaches_total link_resumes_total deaths_total"
     ).split():
         assert f"# TYPE mesh_{name} " in text
     seen = samples(Metrics())

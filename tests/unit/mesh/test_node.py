@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
-from mesh_world import FACTS, World, a_task, session_of
+from mesh_world import FACTS, Consumer, World, a_task, session_of
 
 from mesh.fields import Frame
 from mesh.instructions import Delivery, Dial, HangUp, Identity, Knock, Met, News, Send
 from mesh.links import Links
-from mesh.messages import Role
+from mesh.messages import Role, Tasks
 from mesh.node import Event, Happened, Node
 
 
@@ -148,3 +148,54 @@ def test_doubt_makes_it_probe() -> None:
     world.kill("c")
     world.run(0.01)
     assert session.link is None
+
+
+# --- one bad peer never ends a turn --------------------------------------------------------------
+
+
+class Choking(Core):
+    """Cannot bear what comes of one peer, nor the news of it."""
+
+    def __init__(self, notebook: Notebook, victim: int, *, on_news: bool) -> None:
+        super().__init__(notebook)
+        self.victim, self.on_news = victim, on_news
+
+    def delivered(self, delivery: Delivery, now: float) -> None:
+        super().delivered(delivery, now)
+        if delivery.session.peer == self.victim and not self.on_news:
+            raise ZeroDivisionError
+
+    def told(self, news: News, now: float) -> None:
+        super().told(news, now)
+        if news.session.peer == self.victim and self.on_news:
+            raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("on_news", [False, True], ids=["its message", "news of it"])
+def test_what_cannot_be_handled_costs_its_sender_its_session_and_not_the_turn(
+    notebook: Notebook, on_news: bool
+) -> None:
+    world = World()
+    bad, good = world.producer("bad", 1), world.producer("good", 3)
+    consumer = Node(Choking(notebook, 1, on_news=on_news), world.hub.port("c"))
+    links = consumer.core.links
+    told: list[str] = []
+    links.expelled = lambda session, reason, fault: told.append(reason)
+    links.dial(["memory://bad", "memory://good"], world.clock())
+    world.nodes["c"] = consumer
+    world.run(0.1)
+    for session in links.sessions.values():
+        session.allow(5, 100, world.clock())
+        links.touch(session)
+    bad.dispatcher.push(a_task(1))
+    good.dispatcher.push(a_task(2, owner=3))
+    world.run(0.1)
+    assert set(links.sessions) == {3}
+    assert set(told) == {"it could not be handled: ZeroDivisionError"}
+    taken = [
+        delivery.message.tasks[0].number
+        for kind, delivery in (line for line in notebook.lines if line[0] == "delivered")
+        if isinstance(delivery.message, Tasks)
+    ]
+    assert 2 in taken
+    assert session_of(good, Consumer(links)).link is not None

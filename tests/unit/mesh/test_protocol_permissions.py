@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 
@@ -43,6 +44,7 @@ from mesh.protocol.permissions import (
     MOST_BATCH,
     MOST_OWNERS,
     MOST_PEERS,
+    content_objection,
     hello_objection,
     is_numeric_tcp,
     peers_objection,
@@ -71,7 +73,7 @@ SAMPLES: dict[Type, Message] = {
     Type.OBITUARY: Obituary(9, "embed", 9, 0, []),
     Type.SUBMIT: Submit(1, "/inference", 0, 0, None, [b"x"]),
     Type.ANSWER: Answer(Outcome(1, 1, Kind.RESULT)),
-    Type.CANCEL: Cancel(1, [1]),
+    Type.CANCEL: Cancel(2, [1]),  # its own
     Type.PEERS: Peers(1, []),
     Type.PING: Ping(5),
     Type.DRAIN: Drain(0),
@@ -141,6 +143,8 @@ def test_whoever_says_more_loses_its_session(row: tuple[Role, Role, bool], kind:
     speaker, listener, dialled = row
     links, link = (consumed if dialled else produced)(listener, speaker)
     links.news.clear()
+    links.sessions[2].may_owe = True
+    links.sessions[2].allow(1, 100, 0.0)
     links.received(link, frames(SAMPLES[kind], 2, 1, sequence=1), 0.0)
     may = kind in permitted(speaker, listener, dialled=dialled)
     lost = [news for news in links.news if isinstance(news, Lost) and not news.orderly]
@@ -149,6 +153,57 @@ def test_whoever_says_more_loses_its_session(row: tuple[Role, Role, bool], kind:
     if lost:
         assert lost[0].reason == f"it may not say {kind.name}"
         assert links.sessions == {}
+
+
+# --- what is said, beyond its type ---------------------------------------------------------------
+
+
+def judged(links: Links, link: int, message: Message, sequence: int = 1) -> str:
+    """Why saying this has cost the speaker, number 2, its session; "" if it has not."""
+    links.news.clear()
+    links.received(link, frames(message, 2, 1, sequence), 0.0)
+    return next((news.reason for news in links.news if isinstance(news, Lost)), "")
+
+
+@pytest.mark.parametrize(
+    ("greet", "listener", "speaker"),
+    [(produced, Role.REPLICA, Role.GATEWAY), (consumed, Role.GATEWAY, Role.CLIENT)],
+)
+def test_only_ones_own_requests_are_cancelled(
+    greet: Callable[[Role, Role], tuple[Links, int]], listener: Role, speaker: Role
+) -> None:
+    assert judged(*greet(listener, speaker), Cancel(2, [1])) == ""
+    links, link = greet(listener, speaker)
+    assert judged(links, link, Cancel(3, [1])) == "it may not cancel what is not its own"
+    assert links.sessions == {}
+
+
+@pytest.mark.parametrize("speaker", [Role.GATEWAY, Role.REPLICA], ids=lambda role: role.name)
+def test_a_producer_sends_slices_only_within_its_credit(speaker: Role) -> None:
+    links, link = produced(Role.REPLICA, speaker)
+    assert judged(links, link, Part(1, 4, 0, b"xx")) == "it owes nothing that could come in slices"
+    links, link = produced(Role.REPLICA, speaker)
+    links.sessions[2].allow(1, 100, 0.0)
+    assert judged(links, link, Part(1, 4, 0, b"xx")) == ""
+    links.sessions[2].taken_tasks = 1
+    assert judged(links, link, Part(1, 4, 0, b"xx")) == ""  # it is sent again
+    assert judged(links, link, Part(1, 4, 2, b"xx"), 2) != ""
+
+
+@pytest.mark.parametrize("speaker", [Role.REPLICA, Role.CLIENT], ids=lambda role: role.name)
+def test_a_consumer_sends_slices_only_if_it_may_owe_outputs(speaker: Role) -> None:
+    links, link = consumed(Role.GATEWAY, speaker)
+    assert judged(links, link, Part(1, 4, 0, b"xx")) == "it owes nothing that could come in slices"
+    links, link = consumed(Role.GATEWAY, speaker)
+    links.sessions[2].may_owe = True
+    assert judged(links, link, Part(1, 4, 0, b"xx")) == ""
+
+
+def test_what_is_said_matters_for_no_other_type() -> None:
+    assert {kind for kind in SAMPLES if content_objection(SAMPLES[kind], 9, may_owe=False)} == {
+        Type.CANCEL,
+        Type.PART,
+    }
 
 
 @pytest.mark.parametrize("listener", list(Role), ids=lambda role: role.name)

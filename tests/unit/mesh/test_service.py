@@ -320,6 +320,8 @@ def test_where_a_bound_address_is_dialled(bind: str, dialled: str) -> None:
 
 
 class Reporter:
+    me = 77
+
     def __init__(self) -> None:
         self.dialled: list[tuple[tuple[str, ...], bool]] = []
         self.refusals: list[tuple[str, str, str]] = []
@@ -340,6 +342,14 @@ def test_the_reporter_is_told_where_the_gateway_is_when_it_listens() -> None:
     made.heard(GATEWAY, {"event": "ready", "bind": "tcp://127.0.0.1:7"})
     made.heard(Slot("embed", 1), {"event": "ready"})
     assert told.dialled == [(("tcp://127.0.0.1:7",), True)]
+
+
+def test_a_replica_is_told_by_what_number_gateways_know_its_supervisor() -> None:
+    told = Reporter()
+    made = Service(described(), SOURCES, FOLDER, reporter=told)  # type: ignore[arg-type]
+    assert made.command(Slot("embed", 1)).settings["supervisor"] == told.me
+    alone = Service(described(), SOURCES, FOLDER)
+    assert alone.command(Slot("embed", 1)).settings["supervisor"] == 0
 
 
 def test_the_reporter_is_told_that_a_gateway_refuses_a_replica() -> None:

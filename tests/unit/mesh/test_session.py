@@ -367,3 +367,34 @@ def test_who_has_nothing_to_receipt_is_not_quiet(pair: Pair) -> None:
     assert producer.quiet_since == 5.0
     producer.progress = 6.0
     assert producer.quiet_since == 6.0
+
+
+# --- what the other is to us ---------------------------------------------------------------------
+
+
+def test_a_producer_owes_what_it_has_credit_for_and_a_consumer_what_the_core_says() -> None:
+    producer = Session(1, 2, Role.GATEWAY, 100)
+    producer.may_say = frozenset({Type.TASKS})
+    assert not producer.owes_payload
+    producer.allow(1, 10, 0.0)
+    assert producer.owes_payload
+    producer.taken_tasks = 1
+    producer.may_owe = True
+    assert not producer.owes_payload
+    consumer = Session(1, 2, Role.REPLICA, 100)
+    assert not consumer.owes_payload
+    consumer.may_owe = True
+    assert consumer.owes_payload
+
+
+def test_whose_parent_a_supervisor_is() -> None:
+    supervisor = Session(1, 77, Role.SUPERVISOR, 100)
+    supervisor.host, supervisor.pid = "h", 30
+    assert supervisor.is_parent_of("elsewhere", 77)
+    assert supervisor.is_parent_of("h", 30)  # of a release that says so
+    assert not supervisor.is_parent_of("elsewhere", 30)
+    assert not supervisor.is_parent_of("h", 31)
+    supervisor.pid = 0
+    assert not supervisor.is_parent_of("h", 0)
+    replica = Session(1, 77, Role.REPLICA, 100)
+    assert not replica.is_parent_of("h", 77)

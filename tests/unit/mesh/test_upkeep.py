@@ -34,6 +34,8 @@ from mesh.messages import (
     Type,
     Who,
 )
+from mesh.protocol.hold_off import FIRST_S
+from mesh.protocol.permissions import Breach
 from mesh.session import LAZY, Session
 from mesh.upkeep import FAREWELL, KNOCK_EVERY, PATIENCE, PING_EVERY, RESUME
 from mesh.wire import decode
@@ -525,3 +527,67 @@ def test_who_slept_himself_judges_nobody_before_he_has_heard_what_came_meanwhile
     assert silences(links) == []
     links.tick(5.25)
     assert silences(links) == [Silent]
+
+
+# --- who breaks a rule ---------------------------------------------------------------------------
+
+
+def test_a_breach_is_counted_and_told_with_its_reason() -> None:
+    links = some_links()
+    told: list[object] = []
+    links.expelled = lambda *what: told.append(what)
+    session, other = joined(links), joined(links, 3, 8)
+    links.choked(7, Breach("it may not"), 5.0)
+    assert links.sessions == {3: other}
+    assert list(links.news) == [Lost(session, "it may not")]
+    assert (told, links.breaches) == ([(session, "it may not", None)], 1)
+    assert links.held_off.left(2, "", 5.0) == FIRST_S
+
+
+def test_what_we_could_not_handle_costs_its_sender_the_same_and_is_told_as_ours() -> None:
+    links = some_links()
+    told: list[object] = []
+    links.expelled = lambda *what: told.append(what)
+    session, fault = joined(links), ZeroDivisionError("batch")
+    links.choked(7, fault, 5.0)
+    said = "it could not be handled: ZeroDivisionError"
+    assert told == [(session, said, fault)]
+    assert list(links.news) == [Lost(session, said)]
+
+
+def test_nobody_need_ask_who_was_expelled() -> None:
+    links = some_links()
+    joined(links)
+    links.choked(7, Breach("no"), 5.0)
+    assert links.sessions == {}
+
+
+def test_who_was_dialled_is_not_dialled_again_at_once() -> None:
+    links = some_links()
+    links.dial(["memory://p"], 0.0)
+    links.tick(0.0)
+    session = joined(links, link=-1)
+    links.expel(session, "no", 5.0)
+    links.tick(5.0)
+    assert not [each for each in links.take() if isinstance(each, Dial)]
+    links.tick(5.0 + FIRST_S)
+    assert [each for each in links.take() if isinstance(each, Dial)]
+
+
+def test_a_stranger_that_chokes_us_is_dropped() -> None:
+    links = some_links()
+    links.choked(9, KeyError("x"), 5.0)
+    assert links.take() == [HangUp(9)]
+    assert links.breaches == 1
+
+
+def test_news_of_a_session_may_choke_us_too() -> None:
+    links = some_links()
+    session = joined(links)
+    links.choked(0, KeyError("x"), 5.0, session)
+    assert links.sessions == {}
+    links.take()
+    links.choked(0, KeyError("x"), 5.0, session)  # by the news of its end, and nothing is left
+    assert links.take() == []
+    assert links.breaches == 2
+    assert len(links.news) == 1

@@ -189,3 +189,14 @@ def test_what_a_silent_consumer_did_not_receipt_is_lent_to_its_owner_once(onward
     other = output(3)
     assert onward.kept([task, other]) == [other]
     assert onward.kept([task, other]) == [task, other]
+
+
+def test_what_one_replica_says_of_its_time_keeps_outputs_no_longer():
+    onward = Onward(Links(Identity(9, Role.REPLICA), lambda: 0.5))
+    for number, timeout in ((2, 3.0), (3, 1e6)):
+        session = consumer(number, credit=0)
+        session.stage = session.stage._replace(timeout=timeout)
+        onward.join(session)
+    assert onward.push(Task(OWNER, 1, (B,), 1, 1, 90.0, [b"x"], 1))
+    assert onward.advance(0.0).stuck == []
+    assert len(onward.advance(1.0).stuck) == 1

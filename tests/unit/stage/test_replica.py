@@ -2,6 +2,7 @@
 
 import pytest
 
+from mesh.dialling import GREETING
 from mesh.instructions import Delivery, Dial, Heard, Identity, Lost, Met, Refused, Silent
 from mesh.links import Links
 from mesh.messages import (
@@ -604,3 +605,26 @@ def test_one_that_drains_ends_when_its_gateway_is_gone():
     assert rig.links.sessions == {}
     rig.replica.told(rig.links.news.pop(), 1.02)
     assert rig.replica.is_done()
+
+
+def test_it_does_not_leave_whom_it_has_greeted_without_a_goodbye():
+    """Told to stop in the moment of its start: to be gone then would be taken for its death."""
+    rig = Rig()
+    rig.gateway.last = 0
+    rig.replica.drain(0.0)
+    assert rig.replica.is_done()
+    rig.links.tick(0.0)
+    rig.links.opened(-1, 0.0)
+    assert not rig.replica.is_done()
+    rig.links.tick(GREETING)  # it never answers
+    assert rig.replica.is_done()
+
+
+def test_what_a_gateway_named_is_not_dialled_when_that_is_gone():
+    rig = Rig()
+    named = Peers(1, [Peer("tcp://10.0.0.7:1", 5, Role.REPLICA, "z", "")])
+    rig.replica.delivered(Delivery(rig.gateway, (), named), 0.0)
+    del rig.links.sessions[OWNER]
+    rig.replica.told(Lost(rig.gateway, "gone"), 1.0)
+    rig.links.tick(1.0)
+    assert [order.address for order in rig.links.take() if type(order) is Dial] == ["tcp://g:1"]

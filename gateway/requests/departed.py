@@ -1,0 +1,67 @@
+"""The replicas that are gone, as far as something may still be said of them. Pure.
+
+A replica's link may close before its supervisor tells of its death; and a request that failed names
+the replica that had it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from mesh.session import Session
+
+MOST_DEPARTED: Final = 256
+
+
+class Origin(NamedTuple):
+    """What a replica said of where it runs.
+
+    Attributes:
+        stage: that it ran, or runs.
+        host: the name of its host.
+        parent: the number that its supervisor gave it.
+        shown: it, for people.
+    """
+
+    stage: str
+    host: str
+    parent: int
+    shown: str
+
+
+class Departed:
+    """Remembers the last of those that are gone."""
+
+    __slots__ = ("_origins",)
+
+    def __init__(self) -> None:
+        self._origins: dict[int, Origin] = {}
+
+    def __len__(self) -> int:
+        """Count those that are remembered."""
+        return len(self._origins)
+
+    def add(self, session: Session) -> None:
+        """A replica is gone."""
+        self._origins.pop(session.peer, None)
+        self._origins[session.peer] = origin_of(session)
+        if len(self._origins) > MOST_DEPARTED:
+            del self._origins[next(iter(self._origins))]
+
+    def get(self, incarnation: int) -> Origin | None:
+        """What is remembered of one, if anything is."""
+        return self._origins.get(incarnation)
+
+
+def origin_of(session: Session) -> Origin:
+    """Where a replica runs.
+
+    Example:
+        >>> from mesh.messages import Role
+        >>> origin_of(Session(1, 0xBEE, Role.REPLICA, 0)).shown
+        'bee (, pid 0)'
+    """
+    stage = session.stage.name if session.stage is not None else ""
+    # Its incarnation, as other log lines have it, and its process.
+    shown = f"{session.peer:x} ({session.host}, pid {session.pid})"
+    return Origin(stage, session.host, session.parent, shown)

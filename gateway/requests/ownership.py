@@ -1,0 +1,133 @@
+"""Whether what a replica says of a request is its to say. Pure.
+
+The book knows who holds a request, and who held it; only where an output went straight to the next
+stage does it learn so later, by a note. Until then a replica of a later stage is believed: it can
+know the request's number, which cannot be guessed, only from whoever held it before.
+
+What does not count is dropped, and costs nobody anything: it may be late, or a repetition, or made
+of what somebody else sent. A *breach* is what no honest process says, whatever others tell it. The
+replicas of a stage that only gateways feed have all that they know from us, so of theirs whatever
+does not fit is a breach. What others are fed by a rogue may make them say anything but a lie of
+their own stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Final
+
+from gateway.book import Request
+from mesh.messages import Figures, Kind, Note, Outcome, Path
+from mesh.protocol.permissions import Breach
+from mesh.session import Session
+
+REMEMBERED: Final = 8  # former holders that a request keeps; who was one before them is not known
+MOST_MADE: Final = 2**36  # bytes of one task's outputs that are believed
+
+
+class Ownership:
+    """Judges replicas by what the book and the routes say.
+
+    Args:
+        routes: per HTTP path the hops that a request visits.
+
+    Example:
+        >>> ownership = Ownership({"/inference": (("detect", "1"), ("embed", "1"))})
+        >>> ownership.is_known("embed"), ownership.is_known("classify")
+        (True, False)
+    """
+
+    __slots__ = ("_fed", "_known")
+
+    def __init__(self, routes: Mapping[str, Path]) -> None:
+        paths = list(routes.values())
+        self._known = frozenset(stage for path in paths for stage, _ in path)
+        self._fed = frozenset(later for path in paths for _, (later, _) in pairwise(path))
+
+    def is_known(self, stage: str) -> bool:
+        """Whether any route leads through this stage, in whatever revision."""
+        return stage in self._known
+
+    def may_end(self, request: Request, outcome: Outcome, session: Session) -> bool:
+        """Whether a result or a failure of a replica ends a request.
+
+        Raises:
+            Breach: the replica never held it.
+        """
+        path, hop = request.path, outcome.hop
+        if not self._is_of(session, path, hop) or outcome.attempt > request.attempt:
+            return self._strange(request, session)
+        if outcome.kind is Kind.RESULT:
+            if hop + 1 != len(path):
+                return self._strange(request, session)
+            return hop > 0 or _has_held(request, session.peer) or self._strange(request, session)
+        if hop <= request.at:  # what lies behind it has no say, and at a hop only its holder
+            is_holder = hop == request.at and session.peer == request.holder
+            return is_holder or self._strange(request, session)
+        return True
+
+    def may_return(self, request: Request, outcome: Outcome, session: Session) -> bool:
+        """Whether a replica gives back what it may have: a task not begun, or an output.
+
+        Raises:
+            Breach: the replica never held it.
+        """
+        path, hop = request.path, outcome.hop
+        unbegun = self._is_of(session, path, hop)
+        output = hop < len(path) and self._is_of(session, path, hop - 1)
+        if not (unbegun or output):
+            return self._strange(request, session)
+        by_first = hop == 0 or (hop == 1 and not unbegun)
+        if by_first and request.at == 0 and session.peer != request.holder:
+            return self._strange(request, session)  # who has it in the first stage, we know
+        return True
+
+    def may_note(
+        self, request: Request, note: Note, session: Session, holder: Session | None
+    ) -> bool:
+        """Whether a replica may say that the request is now at `holder`, None if we do not know it.
+
+        Raises:
+            Breach: the replica never held it.
+        """
+        path, hop = request.path, note.hop
+        fits = hop < len(path) and self._is_of(session, path, hop - 1)
+        if not fits or (holder is not None and not self._is_of(holder, path, hop)):
+            return self._strange(request, session)
+        if request.at == 0 and hop == 1 and note.attempt == request.attempt:
+            return session.peer == request.holder or self._strange(request, session)
+        return True
+
+    def may_have_held(self, request: Request, peer: int, stage: str) -> bool:
+        """Whether a replica of this stage may hold the request, or have held it."""
+        return _has_held(request, peer) or any(stage == later for later, _ in request.path[1:])
+
+    def judge_figures(self, session: Session, figures: Iterable[Figures]) -> None:
+        """Raise `Breach` where figures are of another stage, or of more than any batch can make."""
+        own = session.stage.name if session.stage is not None else ""
+        for each in figures:
+            if each.stage != own:
+                raise Breach("it tells of batches of another stage")
+            if each.nbytes > max(1, each.size) * MOST_MADE:
+                raise Breach("it tells of a batch that made more than any can")
+
+    def _is_of(self, session: Session, path: Path, hop: int) -> bool:
+        """Whether this is a replica of that hop's stage; revisions differ between attempts."""
+        facts = session.stage
+        return facts is not None and 0 <= hop < len(path) and path[hop][0] == facts.name
+
+    def _strange(self, request: Request, session: Session) -> bool:
+        """False for what does not count; a breach where nobody can have led the replica to it."""
+        facts, path = session.stage, request.path
+        if facts is not None and facts.name not in self._fed:
+            if path[0][0] != facts.name:
+                raise Breach("it speaks of a request that never came to its stage")
+            forgotten = len(request.tried) >= REMEMBERED
+            if len(path) == 1 and not forgotten and not _has_held(request, session.peer):
+                raise Breach("it speaks of a request that it never held")
+        return False
+
+
+def _has_held(request: Request, peer: int) -> bool:
+    return peer == request.holder or peer in request.tried or peer in request.earlier

@@ -1,0 +1,77 @@
+"""How long somebody who broke a rule is refused before it may come again. Pure.
+
+A process that misbehaves by a fault of its own would otherwise return at once, break the same rule
+again, and keep others busy with its coming and going. The pause doubles with each time. Numbers
+are chosen by those who bear them; so whoever can say where a peer comes from (its key and its
+address) has that held off, too, but only when it happens again and again: others may share it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+FIRST_S: Final = 1.0  # the first pause
+LONGEST_S: Final = 60.0
+FORGIVEN_S: Final = 600.0  # time without a breach after which the next pause is the first again
+SPARED: Final = 3  # breaches from one source that are held against the numbers alone
+MOST_HELD: Final = 1024  # numbers and sources that are remembered
+
+Name = int | str  # an incarnation, or a source
+
+
+class HoldOff:
+    """Remembers who was expelled lately.
+
+    Example:
+        >>> held_off = HoldOff()
+        >>> held_off.expelled(7, "", now=10.0)
+        1.0
+        >>> held_off.left(7, "", now=10.5)
+        0.5
+        >>> held_off.left(7, "", now=11.0)
+        0.0
+    """
+
+    __slots__ = ("_terms",)
+
+    def __init__(self) -> None:
+        self._terms: dict[Name, tuple[int, float]] = {}  # breaches so far, end of the pause
+
+    def __len__(self) -> int:
+        """Count the numbers and sources that are remembered."""
+        return len(self._terms)
+
+    def expelled(self, peer: int, source: str, now: float) -> float:
+        """A peer broke a rule.
+
+        Args:
+            peer: its incarnation.
+            source: where it comes from, "" where nobody can tell.
+            now: local monotonic time in seconds.
+
+        Returns:
+            The seconds for which it is refused.
+        """
+        pause = self._extend(peer, 0, now)
+        if source:
+            pause = max(pause, self._extend(source, SPARED, now))
+        return pause
+
+    def left(self, peer: int, source: str, now: float) -> float:
+        """Seconds for which who bears this number, or comes from there, is refused still."""
+        if not self._terms:
+            return 0.0
+        ends = [self._terms[name][1] for name in (peer, source) if name in self._terms]
+        return max(0.0, max(ends, default=now) - now)
+
+    def _extend(self, name: Name, spared: int, now: float) -> float:
+        breaches, until = self._terms.pop(name, (0, now))
+        if now >= until + FORGIVEN_S:
+            breaches = 0
+        breaches += 1
+        counted = breaches - spared
+        pause = min(LONGEST_S, FIRST_S * 2.0 ** min(counted - 1, 16)) if counted > 0 else 0.0
+        self._terms[name] = breaches, now + pause
+        if len(self._terms) > MOST_HELD:  # the one whose last breach lies furthest back
+            del self._terms[next(iter(self._terms))]
+        return pause

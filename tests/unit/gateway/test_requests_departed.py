@@ -1,0 +1,32 @@
+"""What is remembered of replicas that are gone."""
+
+from gateway.requests.departed import MOST_DEPARTED, Departed, Origin, origin_of
+from mesh.messages import Role, StageFacts
+from mesh.session import Session
+
+
+def replica(peer, stage="a"):
+    session = Session(1, peer, Role.REPLICA, 0)
+    session.stage = StageFacts(stage, "r", 4, 3.0, 1 << 20)
+    session.host, session.pid, session.parent = "gpu-1", 812, 77
+    return session
+
+
+def test_where_a_replica_ran_is_remembered():
+    departed = Departed()
+    departed.add(replica(0xBEE))
+    assert departed.get(0xBEE) == Origin("a", "gpu-1", 77, "bee (gpu-1, pid 812)")
+    assert departed.get(7) is None
+    assert origin_of(Session(1, 3, Role.SUPERVISOR, 0)).stage == ""
+
+
+def test_the_last_of_them_are_remembered():
+    departed = Departed()
+    for peer in (1, 2):
+        departed.add(replica(peer))
+    departed.add(replica(1))  # it was not gone at all, and is now
+    for peer in range(100, 100 + MOST_DEPARTED - 1):
+        departed.add(replica(peer))
+    assert len(departed) == MOST_DEPARTED
+    assert departed.get(1)
+    assert departed.get(2) is None

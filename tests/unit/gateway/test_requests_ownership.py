@@ -1,0 +1,161 @@
+"""What a replica may say of which request: what counts, what is dropped, what is a breach."""
+
+import pytest
+
+from gateway.book import Request
+from gateway.requests.ownership import MOST_MADE, REMEMBERED, Ownership
+from mesh.messages import Figures, Kind, Note, Outcome, Role, StageFacts
+from mesh.protocol.permissions import Breach
+from mesh.session import Session
+
+ME = 1
+A, B, C = ("a", "r"), ("b", "r"), ("c", "r")
+ONE, TWO = (A,), (A, B, C)
+SINGLE = (C,)  # a route of its own through a stage that others are fed by, too
+ROUTES = {"/one": ONE, "/two": TWO, "/single": SINGLE, "/other": (("d", "r"),)}
+DROPPED, COUNTS = False, True
+BREACH = "breach"
+
+
+def replica(peer, stage, revision="r"):
+    session = Session(ME, peer, Role.REPLICA, 1 << 20)
+    session.stage = StageFacts(stage, revision, 4, 3.0, 1 << 20)
+    return session
+
+
+def request(path=ONE, holder=11, at=0, attempt=2, **more):
+    return Request(ME, 5, path, 0, attempt, 9.0, [b"x"], 1, holder=holder, at=at, **more)
+
+
+def verdict(judge, *arguments):
+    try:
+        return judge(*arguments)
+    except Breach:
+        return BREACH
+
+
+@pytest.fixture
+def ownership():
+    return Ownership(ROUTES)
+
+
+FULL = tuple(range(100, 100 + REMEMBERED))
+R, F = Kind.RESULT, Kind.FAILURE
+
+
+@pytest.mark.parametrize(
+    ("made", "kind", "hop", "attempt", "speaker", "expected"),
+    [
+        # One stage, which only gateways feed: all who ever held it are known.
+        (request(), R, 0, 2, (11, "a"), COUNTS),
+        (request(tried=(12,)), R, 0, 1, (12, "a"), COUNTS),
+        (request(earlier=(12,)), R, 0, 1, (12, "a"), COUNTS),
+        (request(), R, 0, 2, (13, "a"), BREACH),
+        (request(holder=0), R, 0, 2, (13, "a"), BREACH),
+        (request(tried=FULL), R, 0, 1, (13, "a"), DROPPED),  # it may have been one of many
+        (request(), R, 0, 2, (13, "d"), BREACH),
+        (request(), R, 0, 3, (13, "a"), BREACH),  # an attempt that was never begun
+        (request(), R, 7, 2, (13, "a"), BREACH),
+        (request(), R, 0, 2, (13, "c"), DROPPED),  # a rogue may have sent it that task
+        (request(), F, 0, 2, (11, "a"), COUNTS),
+        (request(tried=(12,)), F, 0, 2, (12, "a"), DROPPED),
+        (request(), F, 0, 2, (13, "a"), BREACH),
+        (request(path=SINGLE), R, 0, 2, (11, "c"), COUNTS),
+        (request(path=SINGLE), R, 0, 2, (13, "c"), DROPPED),
+        # Three stages: outputs go on before anybody tells us.
+        (request(TWO), R, 2, 2, (21, "c"), COUNTS),
+        (request(TWO), R, 2, 1, (21, "c"), COUNTS),
+        (request(TWO), R, 2, 3, (21, "c"), DROPPED),
+        (request(TWO), R, 1, 2, (21, "b"), DROPPED),  # not the last stage
+        (request(TWO), R, 2, 2, (21, "b"), DROPPED),
+        (request(TWO), R, 0, 2, (11, "a"), DROPPED),
+        (request(TWO), R, 2, 2, (11, "a"), DROPPED),
+        (request(TWO), R, 2, 2, (11, "d"), BREACH),
+        (request(TWO), F, 1, 2, (21, "b"), COUNTS),
+        (request(TWO, 21, 1), F, 1, 2, (21, "b"), COUNTS),
+        (request(TWO, 21, 1), F, 1, 2, (22, "b"), DROPPED),
+        (request(TWO, 21, 1), F, 0, 2, (11, "a"), DROPPED),
+        (request(TWO, 31, 2), F, 1, 2, (21, "b"), DROPPED),
+    ],
+)
+def test_who_may_end_a_request(ownership, made, kind, hop, attempt, speaker, expected):
+    outcome = Outcome(made.number, attempt, kind, hop)
+    assert verdict(ownership.may_end, made, outcome, replica(*speaker)) == expected
+
+
+def test_attempts_of_a_former_revision_count_too(ownership):
+    outcome = Outcome(5, 1, R, 2)
+    assert ownership.may_end(request(TWO), outcome, replica(21, "c", "former"))
+
+
+@pytest.mark.parametrize(
+    ("made", "hop", "speaker", "expected"),
+    [
+        (request(TWO), 0, (11, "a"), COUNTS),
+        (request(TWO), 0, (12, "a"), DROPPED),
+        (request(), 0, (12, "a"), BREACH),
+        (request(TWO), 1, (11, "a"), COUNTS),
+        (request(TWO), 1, (12, "a"), DROPPED),
+        (request(TWO), 1, (21, "b"), COUNTS),  # it has come there, and no note yet
+        (request(TWO), 2, (21, "b"), COUNTS),
+        (request(TWO), 2, (31, "c"), COUNTS),
+        (request(TWO), 2, (11, "a"), DROPPED),
+        (request(TWO), 3, (31, "c"), DROPPED),
+        (request(TWO), 1, (11, "d"), BREACH),
+        (request(TWO, 21, 1), 1, (11, "a"), COUNTS),  # the book decides
+    ],
+)
+def test_who_may_give_back_what(ownership, made, hop, speaker, expected):
+    outcome = Outcome(made.number, 2, Kind.HANDBACK if hop else Kind.UNSTARTED, hop)
+    assert verdict(ownership.may_return, made, outcome, replica(*speaker)) == expected
+
+
+@pytest.mark.parametrize(
+    ("made", "hop", "speaker", "holder", "expected"),
+    [
+        (request(TWO), 1, (11, "a"), (21, "b"), COUNTS),
+        (request(TWO), 1, (11, "a"), None, COUNTS),  # it is gone
+        (request(TWO), 1, (11, "a"), (31, "c"), DROPPED),
+        (request(TWO), 1, (12, "a"), (21, "b"), DROPPED),
+        (request(TWO), 2, (21, "b"), (31, "c"), COUNTS),
+        (request(TWO), 3, (31, "c"), None, DROPPED),
+        (request(TWO), 0, (11, "a"), (12, "a"), DROPPED),
+        (request(TWO), 1, (11, "d"), None, BREACH),
+        (request(TWO, 21, 1), 1, (11, "a"), (21, "b"), COUNTS),  # and moves nothing
+    ],
+)
+def test_who_may_say_where_it_went(ownership, made, hop, speaker, holder, expected):
+    note = Note(made.number, 2, hop, 99)
+    there = holder and replica(*holder)
+    assert verdict(ownership.may_note, made, note, replica(*speaker), there) == expected
+
+
+def test_whom_an_obituary_may_blame(ownership):
+    made = request(TWO, tried=(12,), earlier=(13,))
+    assert all(ownership.may_have_held(made, peer, "a") for peer in (11, 12, 13))
+    assert not ownership.may_have_held(made, 14, "a")
+    assert ownership.may_have_held(made, 21, "b")
+    assert not ownership.may_have_held(made, 41, "d")
+
+
+def test_figures_are_of_ones_own_stage(ownership):
+    mine = Figures("a", 1, 0, 0, "idle")
+    ownership.judge_figures(replica(11, "a"), [mine, mine])
+    for session in replica(11, "b"), Session(ME, 3, Role.SUPERVISOR, 0):
+        with pytest.raises(Breach, match="another stage"):
+            ownership.judge_figures(session, [mine])
+
+
+def test_figures_are_within_what_a_batch_can_make(ownership):
+    most = Figures("a", 2, 0, 0, "idle", nbytes=2 * MOST_MADE)
+    ownership.judge_figures(replica(11, "a"), [most])
+    with pytest.raises(Breach, match="more than any can"):
+        ownership.judge_figures(replica(11, "a"), [most._replace(nbytes=2 * MOST_MADE + 1)])
+
+
+def test_one_that_is_no_replica_has_no_say(ownership):
+    assert not ownership.may_end(request(), Outcome(5, 2, R, 0), Session(ME, 3, Role.CLIENT, 0))
+
+
+def test_which_stages_the_routes_know(ownership):
+    assert [stage for stage in "abcdefg" if ownership.is_known(stage)] == list("abcd")

@@ -1,0 +1,52 @@
+"""How long who broke a rule is refused."""
+
+from __future__ import annotations
+
+from mesh.protocol.hold_off import FIRST_S, FORGIVEN_S, LONGEST_S, MOST_HELD, SPARED, HoldOff
+
+
+def test_the_pause_doubles_up_to_a_limit() -> None:
+    held_off, now, pauses = HoldOff(), 100.0, []
+    for _ in range(9):
+        pauses.append(held_off.expelled(7, "", now))
+        assert held_off.left(7, "", now) == pauses[-1]
+        now += pauses[-1]
+        assert held_off.left(7, "", now) == 0.0
+    assert pauses == [FIRST_S, 2.0, 4.0, 8.0, 16.0, 32.0, LONGEST_S, LONGEST_S, LONGEST_S]
+    for _ in range(2000):  # no power becomes too large
+        assert held_off.expelled(7, "", now) == LONGEST_S
+
+
+def test_who_keeps_the_rules_for_long_begins_anew() -> None:
+    held_off = HoldOff()
+    held_off.expelled(7, "", 0.0)
+    held_off.expelled(7, "", 1.0)
+    assert held_off.expelled(7, "", 3.0 + FORGIVEN_S) == FIRST_S
+
+
+def test_others_are_not_held_off_for_it() -> None:
+    held_off = HoldOff()
+    assert held_off.left(8, "key@host", 0.0) == 0.0
+    held_off.expelled(7, "key@host", 0.0)
+    assert held_off.left(8, "key@host", 0.0) == 0.0
+    assert held_off.left(8, "", 0.0) == 0.0
+    assert held_off.left(7, "key@another", 0.5) == FIRST_S / 2
+
+
+def test_a_source_that_changes_its_number_each_time_is_held_off_itself() -> None:
+    held_off = HoldOff()
+    for number in range(SPARED):
+        assert held_off.expelled(number, "key@host", 0.0) == FIRST_S
+    assert held_off.left(99, "key@host", 0.0) == 0.0
+    assert [held_off.expelled(n, "key@host", 0.0) for n in (10, 11, 12)] == [1.0, 2.0, 4.0]
+    assert held_off.left(99, "key@host", 1.0) == 3.0
+    assert held_off.left(99, "key@another", 1.0) == 0.0
+
+
+def test_it_remembers_so_many_and_the_source_longest() -> None:
+    held_off = HoldOff()
+    for number in range(3 * MOST_HELD):
+        held_off.expelled(number, "key@host", 0.0)
+    assert len(held_off) == MOST_HELD
+    assert held_off.left(0, "", 0.0) == 0.0
+    assert held_off.left(0, "key@host", 0.0) == LONGEST_S
