@@ -610,7 +610,7 @@ def test_what_the_gateway_gives_up_leaves_a_line_and_what_clients_did_none(rig, 
     assert rig.refused()[0] == 503
     assert [line.partition(" to ")[2] for line in caplog.messages] == [
         "/inference: 504 deadline_exceeded, stage a: over",
-        "/inference: 503 , stage b: the worker chose this status in a Reply",
+        "/inference: 503, stage b: the worker chose this status in a Reply",
         "/inference: 500 encoding_error, stage b: "
         "a worker chose the status 700; choose one from 200 to 599",
         "/inference: 503 draining: this gateway is stopping",  # this one is no fault: info

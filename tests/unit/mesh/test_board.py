@@ -6,6 +6,11 @@ import pytest
 
 from mesh.board import MOST, SIZE, Board, Running
 from mesh.messages import Task
+from mesh.request_facts import name_of_id
+
+
+def named(number: int) -> str:
+    return name_of_id((2**63, number))
 
 
 def tasks(count: int) -> list[Task]:
@@ -23,7 +28,7 @@ def test_a_new_board_is_empty(board: Board) -> None:
 
 def test_a_batch_is_there_from_its_beginning_to_its_end(board: Board) -> None:
     board.begin(tasks(3), 5.5, singly=False)
-    names = ["8000000000000000-0", "8000000000000000-1", "8000000000000000-2"]
+    names = [named(0), named(1), named(2)]
     assert board.read() == Running(5.5, [(2**63, 0), (2**63, 1), (2**63, 2)], names)
     board.end()
     assert board.read() is None
@@ -31,11 +36,11 @@ def test_a_batch_is_there_from_its_beginning_to_its_end(board: Board) -> None:
 
 def test_of_tasks_that_run_one_by_one_it_names_the_one_whose_turn_it_is(board: Board) -> None:
     board.begin(tasks(3), 5.5, singly=True)
-    assert board.read() == Running(5.5, [(2**63, 0)], ["8000000000000000-0"])
+    assert board.read() == Running(5.5, [(2**63, 0)], [named(0)])
     board.step(2)
-    assert board.read() == Running(5.5, [(2**63, 2)], ["8000000000000000-2"])
+    assert board.read() == Running(5.5, [(2**63, 2)], [named(2)])
     board.begin(tasks(1), 6.0, singly=False)
-    assert board.read() == Running(6.0, [(2**63, 0)], ["8000000000000000-0"])
+    assert board.read() == Running(6.0, [(2**63, 0)], [named(0)])
 
 
 def test_of_a_batch_that_is_too_large_the_first_are_named(board: Board) -> None:
@@ -45,7 +50,7 @@ def test_of_a_batch_that_is_too_large_the_first_are_named(board: Board) -> None:
     assert len(running.ids) == MOST
     board.begin(tasks(MOST + 5), 1.0, singly=True)
     board.step(MOST + 2)
-    assert board.read() == Running(1.0, [(2**63, MOST - 1)], ["8000000000000000-8191"])
+    assert board.read() == Running(1.0, [(2**63, MOST - 1)], [named(8191)])
 
 
 def test_requests_are_named_as_their_clients_know_them(board: Board) -> None:
@@ -54,7 +59,7 @@ def test_requests_are_named_as_their_clients_know_them(board: Board) -> None:
     board.begin(batch, 1.0, singly=False)
     running = board.read()
     assert running is not None
-    assert running.names == ["a-7", "8000000000000000-1", "c"]
+    assert running.names == ["a-7", named(1), "c"]
     board.begin(batch, 1.0, singly=True)
     board.step(2)
     running = board.read()
@@ -70,7 +75,7 @@ def test_names_for_which_there_is_no_room_are_those_of_the_mesh(board: Board) ->
     running = board.read()
     assert running is not None
     assert running.names[500] == batch[500].request_id
-    assert running.names[999] == "8000000000000000-999"
+    assert running.names[999] == named(999)
     assert 500 < len([name for name in running.names if "x" in name]) < 550
 
 

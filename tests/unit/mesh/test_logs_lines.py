@@ -83,7 +83,7 @@ def test_text_names_three_of_many_requests() -> None:
 def test_text_names_all_requests_of_a_traceback_up_to_a_bound() -> None:
     ids = [str(number) for number in range(300)]
     line = Line("12:00:01", "error", "embed/1", "failed", {"ids": ids[:30]}, "Traceback")
-    assert text_line(line).endswith(f"failed [{', '.join(ids[:30])}]\nTraceback\n".encode())
+    assert text_line(line).endswith(f"failed [{', '.join(ids[:30])}]\n  Traceback\n".encode())
     line = line._replace(fields={"ids": ids})
     assert text_line(line).endswith(b", 255 and 44 more]\nTraceback\n")
 
