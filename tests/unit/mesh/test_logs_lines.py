@@ -85,7 +85,7 @@ def test_text_names_all_requests_of_a_traceback_up_to_a_bound() -> None:
     line = Line("12:00:01", "error", "embed/1", "failed", {"ids": ids[:30]}, "Traceback")
     assert text_line(line).endswith(f"failed [{', '.join(ids[:30])}]\n  Traceback\n".encode())
     line = line._replace(fields={"ids": ids})
-    assert text_line(line).endswith(b", 255 and 44 more]\nTraceback\n")
+    assert text_line(line).endswith(b", 255 and 44 more]\n  Traceback\n")
 
 
 @pytest.mark.parametrize(
