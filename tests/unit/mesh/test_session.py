@@ -398,3 +398,9 @@ def test_whose_parent_a_supervisor_is() -> None:
     assert not supervisor.is_parent_of("h", 0)
     replica = Session(1, 77, Role.REPLICA, 100)
     assert not replica.is_parent_of("h", 77)
+
+
+def test_bytes_of_slices_that_have_come_are_counted() -> None:
+    session = Session(1, 2, Role.REPLICA, 100)
+    session.accept(Header(Type.PART, 2, 1, 1), Part(0, 10, 0, b"xxxx"), 0.0)
+    assert session.arrived >= 4  # memory is taken in steps
