@@ -37,7 +37,7 @@ worker = "service:Sized"
 """
 MIB = 1 << 20
 LARGE = 1_200_000  # bytes of an answer
-HEAD = b"POST /inference HTTP/1.1\r\nHost: x\r\n"
+HEAD = b"POST /inference HTTP/1.1\r\nHost: localhost\r\n"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
@@ -75,7 +75,12 @@ def frame(kind, payload=b"", flags=0, stream=0):
 
 def streams(bodies, settings=b""):
     """A connection of HTTP/2 that asks for all of these at once."""
-    names = ((":method", "POST"), (":path", "/inference"), (":scheme", "http"), (":authority", "x"))
+    names = (
+        (":method", "POST"),
+        (":path", "/inference"),
+        (":scheme", "http"),
+        (":authority", "localhost"),
+    )
     encoder, sent = Encoder(), PREFACE + frame(4, settings)
     for at, body in enumerate(bodies):
         sent += frame(1, encoder.encode(names), 4, 2 * at + 1) + frame(0, body, 1, 2 * at + 1)
@@ -101,7 +106,7 @@ def watched(site):
         with site.connect() as client:
             while not over.is_set():
                 began = monotonic()
-                client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+                client.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 client.recv(4096)
                 took.append(monotonic() - began)
                 over.wait(0.002)
