@@ -155,11 +155,6 @@ class Lane(asyncio.Protocol):
 
     def release(self) -> None:
         """Write what the oldest of `pending` have ready, in order, as far as the client reads."""
-        self._send()
-        if self.choked or self.pending or self._account is not None:
-            self._reckon()
-
-    def _send(self) -> None:
         pending = self.pending
         while pending and not self.choked and pending[0].flush(self.transport):
             turn = pending.pop(0)
@@ -168,11 +163,14 @@ class Lane(asyncio.Protocol):
                 self._shared.access(turn, self.origin.remote_ip)
             if turn.connection is CLOSE:
                 self._farewell()
-                return
+                break
             if pending and isinstance(pending[0], Page):
                 self._call_on()
-        self._continue()
-        self._resume()
+        else:
+            self._continue()
+            self._resume()
+        if self.choked or pending or self._account is not None:
+            self._reckon()
 
     def _reckon(self) -> None:
         """Account for what the client has not taken: answers in their turn, and what is written."""

@@ -62,8 +62,8 @@ class Board:
         count = min(len(tasks), MOST)
         numbers = [number for task in tasks[:count] for number in (task.owner, task.number)]
         pack_into(f"={2 * count}Q", self._memory, _HEAD.size, *numbers)
-        names = [task.request_id or "" for task in tasks]
-        length = self._write("\n".join(names)) if any(names) else 0
+        names = [task.request_id for task in tasks]
+        length = self._write("\n".join([name or "" for name in names])) if any(names) else 0
         _HEAD.pack_into(self._memory, 0, now, count, 0 if singly else -1, length)
 
     def step(self, index: int) -> None:

@@ -19,6 +19,7 @@ from mesh.messages import Buffer
 
 _read = msgspec.json.Decoder().decode
 _write = msgspec.json.Encoder(enc_hook=plain).encode
+_N, _I = b"NI"
 _UP_TO_DECIMALS: Any = {"builtin_types": (Decimal,), "enc_hook": plain}
 _ODD = (TypeError, ValueError, RecursionError)
 
@@ -67,7 +68,8 @@ def write_json(value: Any) -> bytes:
     """
     try:
         body = _write(value)
-        if b"NaN" in body or b"Infinity" in body:  # of floats these are null already
+        # Of floats these are null already. One byte is found much faster than several.
+        if (_N in body and b"NaN" in body) or (_I in body and b"Infinity" in body):
             return _write(_without_nan(msgspec.to_builtins(value, **_UP_TO_DECIMALS)))
         return body
     except MemoryError:
