@@ -66,6 +66,7 @@ ADMIN_PAGES = ("/metrics", "/mesh/status")
 
 DEFAULT_TIMEOUT = 3.0  # seconds of a request whose stages name no timeouts
 MOST_PORT = 65535
+MOST_BATCH = 65_536  # as `mesh/protocol/permissions.py` has it: a replica of more is refused
 
 
 class Fault(SettingsError):
@@ -196,7 +197,9 @@ class StageSettings:
         "the class to run",
     )
     replicas: int = setting(1, Whole(0), "processes on this host")
-    max_batch_size: int = setting(1, Whole(1), "tasks that one forward takes; over 1: in a list")
+    max_batch_size: int = setting(
+        1, Whole(1, most=MOST_BATCH), "tasks that one forward takes; over 1: in a list"
+    )
     max_wait_time: float = setting(0.0, Duration(), "how long a batch may wait for more tasks")
     timeout: float | None = setting(
         None, Duration(0.001), "how long one forward may take; by default the gateway's `timeout`"
@@ -237,7 +240,9 @@ class MeshSettings:
         "mesh", Text(STAGE_NAME, "letters, digits, _ and -"), "name of the mesh; others are refused"
     )
     version: str = setting(
-        "", Text(), "of code and models; routes move to a later one when all stages of it stand"
+        "",
+        Text(r"([!-~]([ -~]{0,126}[!-~])?)?", "printable ASCII, 128 characters at most"),
+        "of code and models; routes move to a later one when all stages of it stand",
     )
     log_level: str = setting(
         "info",

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from mesh.errors import SettingsError
+from mesh.messages import StageFacts
+from mesh.protocol import permissions
 from mesh.settings import (
     DEFAULT_TIMEOUT,
     PAGES,
@@ -234,3 +236,26 @@ def test_a_route_cannot_be_where_the_gateway_answers(path: str) -> None:
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json", "/v2/models/x", "/mesh", "/pings"])
 def test_a_route_may_be_anywhere_else(path: str) -> None:
     assert path in described(routes={path: ("read",)}).routes
+
+
+def test_what_the_settings_allow_a_gateway_takes() -> None:
+    """Else `mesh check` would call right what never connects."""
+    largest = StageSettings("a", worker="m:A", max_batch_size=permissions.MOST_BATCH)
+    facts = StageFacts("a", "1", largest.max_batch_size, 3.0, 1, version="~" * 128)
+    assert permissions.stage_objection(facts) == ""
+    assert MeshSettings.__dataclass_fields__["version"].metadata["kind"].read("~" * 128)
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        (StageSettings, "max_batch_size", permissions.MOST_BATCH + 1),
+        (MeshSettings, "version", "vé"),
+        (MeshSettings, "version", "v" * 129),
+    ],
+)
+def test_what_a_gateway_would_refuse_is_refused_at_once(
+    table: type, key: str, value: object
+) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        table.__dataclass_fields__[key].metadata["kind"].read(value)  # type: ignore[attr-defined]
