@@ -43,6 +43,10 @@ _TOO_LATE = (
     "the request's time is over; raise timeout in [gateway] (--timeout of a script) or, where that "
     "is not set, those of its stages: append_worker(timeout=...), or timeout in [stages.NAME]"
 )
+_OTHER = (
+    "connected, and gets nothing: its revision is {}, this gateway serves {}. Classes, routes, name "
+    "or version differ: compare what `mesh check` says at both"
+)
 SWEEP = 0.05  # seconds between looks for passed deadlines and absent stages
 SATED = 0.5  # seconds for which a replica that gave tasks back gets none unless it grants more
 
@@ -287,6 +291,10 @@ class GatewayCore:
             if not resumed:
                 self.journal.append(Entry(session, True, "connected"))
             self._tell_peers([session, *self.roster.fed_by(hop)], now)
+        elif not resumed:  # it looks well to its own host, which sees it connected
+            served = next((hop[1] for path in self.roster.routes.values() for hop in path), "")
+            reason = _OTHER.format(session.stage.revision, served)
+            self.journal.append(Entry(session, True, reason))
 
     def _lost(self, news: Lost, now: float) -> None:
         session = news.session

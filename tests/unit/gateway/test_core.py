@@ -628,6 +628,17 @@ def test_the_routes_move_to_a_later_version_when_all_of_it_stands(rig):
     assert rig.endings() == [(1, "")]
 
 
+def test_a_replica_of_other_classes_or_routes_is_told_of_and_gets_nothing(rig):
+    """Its own host sees it connected and ready: only here can be said why nothing reaches it."""
+    rig.meet(21, ("a", "f00"))
+    entry = rig.core.journal[-1]
+    assert (entry.session.peer, entry.orderly) == (21, True)
+    assert "gets nothing: its revision is f00, this gateway serves" in entry.reason
+    assert rig.tasks(rig.core.links.sessions[21], 5.0) == []
+    rig.core._met(entry.session, True, 5.0)  # a link that comes back is no news
+    assert rig.core.journal[-1] is entry
+
+
 def test_the_routes_go_back_when_the_later_version_is_gone_and_the_former_stands(rig):
     first, second = turn_over(rig)
     rig.core.submit(request := Request(ME, 9, (A2, B2), 0, 1, 90.0, [b"x"], 1))
