@@ -44,8 +44,8 @@ _TOO_LATE = (
     "is not set, those of its stages: append_worker(timeout=...), or timeout in [stages.NAME]"
 )
 _OTHER = (
-    "connected, and gets nothing: its revision is {}, this gateway serves {}. Classes, routes, name "
-    "or version differ: compare what `mesh check` says at both"
+    "connected, and gets nothing: its revision is {}, this gateway serves {}. Classes, routes, "
+    "name or version differ: compare what `mesh check` says at both"
 )
 SWEEP = 0.05  # seconds between looks for passed deadlines and absent stages
 SATED = 0.5  # seconds for which a replica that gave tasks back gets none unless it grants more

@@ -47,3 +47,10 @@ def test_a_processs_age_is_that_of_the_process():
     began = time.monotonic()
     assert before > 0.0
     assert process_age() - before <= time.monotonic() - began + 0.02
+
+
+def test_a_faked_clock_ages_no_process(monkeypatch):
+    """As libfaketime fakes it, which shifts all clocks that a process asks for by name."""
+    before = process_age()
+    monkeypatch.setattr("time.clock_gettime", lambda clock: 1e9)
+    assert before <= process_age() < before + 60
