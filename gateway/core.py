@@ -231,7 +231,7 @@ class GatewayCore:
         origin = self._departed.get(obituary.incarnation) if session is None else origin_of(session)
         if origin is None:
             return
-        if not supervisor.is_parent_of(origin.host, origin.parent):
+        if not supervisor.is_parent_of(origin.parent):
             raise Breach("it tells of the death of a replica that it did not start")
         self._keep_possible(obituary, origin.stage)
         for request in self.recovery.suspect(obituary):

@@ -14,7 +14,12 @@ def draw_nonce(chance: float) -> int:
 
 
 def hello_of(
-    identity: Identity, nonce: int, known: Session | None, owners: tuple[int, ...]
+    identity: Identity,
+    nonce: int,
+    known: Session | None,
+    owners: tuple[int, ...],
+    *,
+    confides: bool = True,
 ) -> Hello:
     """The consumer's first words.
 
@@ -23,6 +28,7 @@ def hello_of(
         nonce: the session's, or a new one.
         known: the session that shall be resumed, if there is one.
         owners: incarnations of the gateways in reach, and of the replicas that feed this one.
+        confides: whether to name our supervisor: who knows that number can declare us dead.
     """
     return Hello(
         identity.role,
@@ -36,7 +42,7 @@ def hello_of(
         identity.host,
         identity.pid,
         owners,
-        identity.parent,
+        identity.parent if confides else 0,
     )
 
 

@@ -79,7 +79,8 @@ class Links(Upkeep):
             return
         line.greeting(draw_nonce(self.chance()) if known is None else known.nonce, now)
         self._due = min(self._due, line.due)
-        hello = hello_of(self.identity, line.nonce, known, self.producers())
+        confides = self._is_gateways(line.address)
+        hello = hello_of(self.identity, line.nonce, known, self.producers(), confides=confides)
         self._send(link, seal(Header(Type.HELLO, self.me, 0), encode(hello)))
 
     def doubt(self, now: float) -> None:
@@ -114,8 +115,7 @@ class Links(Upkeep):
 
     def _is_watched(self, session: Session) -> bool:
         return any(
-            s.is_parent_of(session.host, session.parent) and s.link is not None
-            for s in self.sessions.values()
+            s.is_parent_of(session.parent) and s.link is not None for s in self.sessions.values()
         )
 
     def is_greeting(self) -> bool:
@@ -263,7 +263,8 @@ class Links(Upkeep):
             self._give_up_duplicate(line, peer, now)
             return None
         mine = session is not None and session.nonce == line.nonce
-        if not permitted(welcome.role, self.identity.role, dialled=False):
+        poses = welcome.role is Role.GATEWAY and not self._is_gateways(line.address)
+        if poses or not permitted(welcome.role, self.identity.role, dialled=False):
             self._drop(link, now)  # it is no producer of ours, whatever its address was listed as
             return None
         if welcome.resumed and not mine:  # ours was lost while we were greeting
@@ -283,6 +284,10 @@ class Links(Upkeep):
         for message in left:
             session.post(message)
         return self._attach(session, link, welcome.received, welcome.resumed, now)
+
+    def _is_gateways(self, address: str) -> bool:
+        """Whether a gateway is there by our own settings, and not because a peer said so."""
+        return self.gateways is None or address in self.gateways
 
     def _give_up_duplicate(self, line: Line, peer: int, now: float) -> None:
         self.out.append(HangUp(line.link))

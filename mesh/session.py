@@ -370,17 +370,16 @@ class Session:
             return self.allowed_tasks > self.taken_tasks
         return self.may_owe
 
-    def is_parent_of(self, host: str, parent: int) -> bool:
+    def is_parent_of(self, parent: int) -> bool:
         """Whether the other is the supervisor that started a process which says so in HELLO.
 
         Args:
-            host: of that process.
             parent: the number that its supervisor gave it: the supervisor's incarnation, which
-                nobody else knows; of an older release its process id.
+                nobody but gateways is told.
         """
         if self.role is not Role.SUPERVISOR or not parent:
             return False
-        return parent == self.peer or (host, parent) == (self.host, self.pid)
+        return parent == self.peer
 
     # --- credit and receipts that nothing carries ------------------------------------------------
 

@@ -77,6 +77,8 @@ class Upkeep:
         load: tells the tasks queued, the milliseconds that the running batch took so far and
             may take, for PING.
         objected: told the address and the reason where our HELLO is refused again and again.
+        gateways: the addresses of gateways among those that it dials; None: all are. Only there is
+            a WELCOME of a gateway believed, and is said who supervises this process.
         source: tells where who dialled us comes from, as far as that is proven, or "".
         expelled: told whose session a breach has cost, why, and the exception if it was no breach
             of a rule but something that we could not handle. None: it had no session.
@@ -96,6 +98,7 @@ class Upkeep:
     load: Callable[[float], tuple[int, int, int]] = _not_computing
     admits: Callable[[int, Hello], str] = _anybody
     objected: Callable[[str, str], None] = _unheard
+    gateways: frozenset[str] | None = None
     source: Callable[[int], str] = _nowhere
     expelled: Callable[[Session | None, str, Exception | None], None] = _untold
     sessions: dict[int, Session] = field(default_factory=dict)

@@ -89,6 +89,7 @@ class Replica:
         self._free_since = now  # when the worker finished its last batch
         self._gathered = 0.0  # how long it had then been free when the running batch began
         links.load = self._load
+        links.gateways = frozenset(self._gateways)
         links.dial(self._gateways, now)
 
     # --- what comes ------------------------------------------------------------------------------
@@ -151,6 +152,7 @@ class Replica:
     def know_gateways(self, addresses: Iterable[str], now: float) -> None:
         """Discovery found these gateways."""
         self._gateways = set(addresses)
+        self.links.gateways = frozenset(self._gateways)
         self._redial(now)
 
     def told(self, news: News, now: float) -> None:

@@ -18,13 +18,11 @@ class Origin(NamedTuple):
 
     Attributes:
         stage: that it ran, or runs.
-        host: the name of its host.
         parent: the number that its supervisor gave it.
         shown: it, for people.
     """
 
     stage: str
-    host: str
     parent: int
     shown: str
 
@@ -64,4 +62,4 @@ def origin_of(session: Session) -> Origin:
     stage = session.stage.name if session.stage is not None else ""
     # Its incarnation, as other log lines have it, and its process.
     shown = f"{session.peer:x} ({session.host}, pid {session.pid})"
-    return Origin(stage, session.host, session.parent, shown)
+    return Origin(stage, session.parent, shown)

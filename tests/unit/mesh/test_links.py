@@ -674,7 +674,7 @@ def test_one_whose_door_was_open_is_gone_when_its_kernel_refuses_us() -> None:
 
 def test_while_its_supervisor_is_there_the_obituary_is_awaited() -> None:
     producer = a_producer()
-    watched = {"feed": "tcp://h:1", "host": "h", "pid": 31, "parent": 30}
+    watched = {"feed": "tcp://h:1", "host": "h", "pid": 31, "parent": 3}
     producer.received(7, hello(**watched), 0.0)
     supervisor = Hello(Role.SUPERVISOR, 6, "mesh", (VERSION,), host="h", pid=30)
     producer.received(8, frames(supervisor, 3), 0.0)
@@ -798,6 +798,21 @@ def test_a_gateway_that_names_more_addresses_than_it_may_loses_its_session() -> 
     assert [news.reason for news in consumer.news if isinstance(news, Lost)] == [
         "513 addresses are more than 512"
     ]
+
+
+@pytest.mark.parametrize("is_gateways", [True, False])
+def test_only_where_gateways_are_our_supervisor_is_named_and_a_gateway_believed(
+    is_gateways: bool,
+) -> None:
+    """A feed that a peer named can neither declare us dead, nor send PEERS."""
+    consumer = a_consumer()
+    consumer.identity.parent = 77
+    consumer.gateways = frozenset(["memory://p"] if is_gateways else [])
+    link, said = greeting(consumer)
+    assert said.parent == (77 if is_gateways else 0)
+    welcome = Welcome(said.nonce, VERSION, Role.GATEWAY, 0, False, 6.0)
+    consumer.received(link, frames(welcome, 1), 0.0)
+    assert bool(consumer.sessions) is is_gateways
 
 
 def test_another_kind_of_process_cannot_take_a_number_over() -> None:
