@@ -26,22 +26,22 @@ from typing import Any
 
 from tornado.web import Application
 
-from gateway.admission import Admission
-from gateway.core import GatewayCore
-from gateway.drive import Drive
-from gateway.exchange import Limits
-from gateway.http1 import Connection
+from gateway.event_loop import Drive
 from gateway.inference import Desk
-from gateway.requests.failure_log import FailureLog
+from gateway.requests.admission import Admission
+from gateway.requests.core import GatewayCore
 from gateway.requests.route import InferenceRoute
-from gateway.shared import Shared
+from gateway.web.exchange import Limits
+from gateway.web.failure_log import FailureLog
+from gateway.web.http1 import Connection
+from gateway.web.server_state import Shared
 from mesh import Worker
-from mesh.instructions import Identity
-from mesh.links import Links
-from mesh.messages import Path, Role, StageFacts
-from mesh.node import Node
-from mesh.testing import FakeClock, MemoryNetwork, Port
-from stage.batcher import Batcher
+from mesh.links.events import Identity
+from mesh.links.links import Links
+from mesh.links.node import Node
+from mesh.protocol.messages import Path, Role, StageFacts
+from mesh.transport.memory import FakeClock, MemoryNetwork, Port
+from stage.batching.batcher import Batcher
 from stage.loop import Loop
 from stage.replica import Replica
 from stage.runner import Runner
@@ -54,7 +54,7 @@ _POOL = 1 << 26
 _STEP = 0.001  # seconds between two rounds
 _WARM = 40  # rounds before those that are counted: heads are learnt, durations known
 _COUNTED = 20  # rounds that are counted; what is done every few requests counts its share
-_NETWORK = "mesh/testing.py"
+_NETWORK = "mesh/transport/memory.py"
 
 
 class Echo(Worker):

@@ -21,19 +21,20 @@ from typing import Any
 
 import numpy as np
 
-from gateway.admission import Admission
-from gateway.core import GatewayCore
-from gateway.exchange import Exchange, Inference, Turn
 from gateway.inference import Desk
-from gateway.requests.failure_log import FailureLog
+from gateway.requests.admission import Admission
+from gateway.requests.core import GatewayCore
 from gateway.requests.route import InferenceRoute
+from gateway.web.exchange import Exchange, Inference, Turn
+from gateway.web.failure_log import FailureLog
 from mesh import Worker
-from mesh.fields import Frame
-from mesh.instructions import Identity
-from mesh.links import Links
-from mesh.messages import Buffer, Path, Role, StageFacts
-from mesh.node import Event, Happened, Node
-from stage.batcher import Batcher
+from mesh.links.events import Identity
+from mesh.links.links import Links
+from mesh.links.node import Node
+from mesh.protocol.fields import Frame
+from mesh.protocol.messages import Buffer, Path, Role, StageFacts
+from mesh.transport.network import Event, Happened
+from stage.batching.batcher import Batcher
 from stage.item_outcome import ItemOutcome
 from stage.replica import Replica
 from stage.results import results_of

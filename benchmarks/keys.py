@@ -10,7 +10,7 @@ from benchmarks import closed_loop, running
 from benchmarks.findings import Finding
 from benchmarks.peers import Peer
 from benchmarks.rows import Row
-from mesh.security import generate
+from mesh.transport.curve import generate
 
 WHICH = ("batched-64", "echo-64", "echo-1", "array-8")
 

@@ -1,7 +1,7 @@
 """Write the pages of the reference that the code itself declares: `make docs`.
 
-`docs/settings.md` comes from the schema in `mesh/settings.py`, `docs/metrics.md` from what
-`mesh/metrics.py` shows. ``--check`` writes nothing and says which pages are stale.
+`docs/settings.md` comes from the schema in `mesh/config/settings.py`, `docs/metrics.md` from what
+`gateway/admin/metrics.py` shows. ``--check`` writes nothing and says which pages are stale.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from prometheus_client.metrics_core import Metric
 
-from mesh.metrics import Levels, Metrics
-from mesh.schema import Entry, entries
-from mesh.settings import GatewaySettings, MeshSettings, StageSettings
-from mesh.units import show_duration, show_size
+from gateway.admin.metrics import Levels, Metrics
+from mesh.config.schema import Entry, entries
+from mesh.config.settings import GatewaySettings, MeshSettings, StageSettings
+from mesh.config.units import show_duration, show_size
 
 HERE = Path(__file__).resolve().parent
 _MADE = "<!-- Made by `make docs` from {}; edit that. -->\n"
@@ -73,7 +73,7 @@ The names that mosec has, too (`batch_size`, `batch_duration_second`, `process_d
 
 def settings_page() -> str:
     """The page of all settings."""
-    parts = ["# Settings\n", _MADE.format("`mesh/settings.py`"), _INTRO]
+    parts = ["# Settings\n", _MADE.format("`mesh/config/settings.py`"), _INTRO]
     for title, table, owner, prefix in _TABLES:
         parts.append(f"\n## {title}\n\n| setting | what it is | default | written | flag |\n")
         parts.append("| --- | --- | --- | --- | --- |\n")
@@ -113,7 +113,7 @@ def _default(one: Entry) -> str:
 def metrics_page() -> str:
     """The page of all metrics."""
     rows = [_metric_row(family) for family in _families()]
-    made = _MADE.format("`mesh/metrics.py`")
+    made = _MADE.format("`gateway/admin/metrics.py`")
     return "".join(["# Metrics\n", made, _METRICS_INTRO, *rows])
 
 

@@ -14,12 +14,12 @@ import uvloop
 from gateway.server import Gateway
 from mesh import log
 from mesh.errors import MeshError
-from mesh.lifeline import Lifeline
-from mesh.orphans import FIRST
 from mesh.process.limits import shortage_told
+from mesh.process.parent_link import Lifeline
+from mesh.process.reaper import FIRST
+from mesh.process.settings import GatewayProcess
 from mesh.process.signals import prepare, tell_ignored
 from mesh.process.streams import open_missing_streams
-from mesh.process_settings import GatewayProcess
 
 
 def main() -> int:

@@ -1,5 +1,7 @@
 """Between the HTTP wire and the core: an `Exchange` becomes a request, an ended request an answer.
 
+Pure.
+
 Nothing here waits. `submit` queues and asks for a turn; the turn dispatches everything that was
 queued in one bundle per replica, and answers everything that has ended.
 """
@@ -11,16 +13,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from gateway import answers
-from gateway.admission import Refusal, Sizes
-from gateway.book import Ended, Request
-from gateway.core import GatewayCore
-from gateway.exchange import Exchange
+from gateway.requests.admission import Refusal, Sizes
+from gateway.requests.core import GatewayCore
+from gateway.requests.in_flight import Ended, Request
 from gateway.requests.route import InferenceRoute, Reservation
+from gateway.web import responses as answers
+from gateway.web.exchange import Exchange
 from mesh.errors import EncodingError
-from mesh.messages import Buffer, Figures, Kind, Meta, Outcome, Path
+from mesh.protocol.messages import Buffer, Figures, Kind, Meta, Outcome, Path
 from mesh.protocol.request_names import namer
-from mesh.request_facts import check_header
+from mesh.worker.request_info import check_header
 
 _BROKEN = "the gateway could not write the answer"
 _CHOSEN = "the worker chose this status in a Reply"
@@ -45,7 +47,7 @@ class Failures(Protocol):
         replica: str = "",
         error: Exception | None = None,
     ) -> None:
-        """See `gateway.requests.failure_log.FailureLog`."""
+        """See `gateway.web.failure_log.FailureLog`."""
 
 
 class Desk:

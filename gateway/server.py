@@ -14,42 +14,42 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from gateway import picture
-from gateway.admission import Admission
-from gateway.answers import row
-from gateway.app import make_app
-from gateway.coder import Coder
-from gateway.core import GatewayCore
-from gateway.drive import Drive
-from gateway.exchange import Limits
+from gateway.admin import status as picture
+from gateway.admin.merged_metrics import packed, united
+from gateway.admin.metrics import Levels, Metrics
+from gateway.admin.pages import make_app
+from gateway.admin.siblings import Siblings
+from gateway.event_loop import Drive
 from gateway.inference import Desk
-from gateway.listener import HttpServer
+from gateway.requests.admission import Admission
+from gateway.requests.core import GatewayCore
 from gateway.requests.drawn_numbers import drawn_numbers
-from gateway.requests.failure_log import FailureLog
 from gateway.requests.journal import Entry, Turnover
 from gateway.requests.route import InferenceRoute
-from gateway.siblings import Siblings
-from gateway.union import packed, united
 from gateway.web.access_log import AccessLog
 from gateway.web.admin_listener import AdminListener
 from gateway.web.browser_policy import BrowserPolicy
-from mesh.addresses import bracketed
-from mesh.crowd import Seat
-from mesh.front import cannot_listen, inherited, shared_crowd
-from mesh.instructions import Identity
-from mesh.lifeline import Lifeline
-from mesh.links import Links
+from gateway.web.compressor import Coder
+from gateway.web.exchange import Limits
+from gateway.web.failure_log import FailureLog
+from gateway.web.http_server import HttpServer
+from gateway.web.responses import row
+from mesh.config.addresses import bracketed
+from mesh.config.settings import ADMIN_PAGES, PAGES, GatewaySettings
+from mesh.links.events import Identity
+from mesh.links.expulsions import ExpulsionLog
+from mesh.links.links import Links
+from mesh.links.node import Node
 from mesh.log import flush, get_logger, get_output
-from mesh.logs.expulsions import ExpulsionLog
-from mesh.memory import keep_freed
-from mesh.messages import Role
-from mesh.metrics import Levels, Metrics
-from mesh.node import Node
+from mesh.process.accept_balance import Seat
+from mesh.process.listen_socket import cannot_listen, inherited, shared_crowd
+from mesh.process.malloc import keep_freed
+from mesh.process.parent_link import Lifeline
+from mesh.process.settings import GatewayProcess
 from mesh.process.signals import ONE_STOP, wanted_stops
-from mesh.process_settings import GatewayProcess
-from mesh.security import Keys
-from mesh.settings import ADMIN_PAGES, PAGES, GatewaySettings
-from mesh.sockets import ZmqNetwork
+from mesh.protocol.messages import Role
+from mesh.transport.curve import Keys
+from mesh.transport.zeromq import ZmqNetwork
 
 _log = get_logger()
 # Objects made and not yet let go of, after which cycles are looked for. A request in flight is some

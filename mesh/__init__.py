@@ -24,9 +24,9 @@ if TYPE_CHECKING:
         ValidationError,
     )
     from mesh.log import get_logger
-    from mesh.request_facts import Reply, RequestFacts
     from mesh.server import Runtime, Server
-    from mesh.worker import Worker
+    from mesh.worker.base import Worker
+    from mesh.worker.request_info import Reply, RequestFacts
 
 __all__ = [
     "Client",
@@ -50,11 +50,11 @@ __all__ = [
 
 _HOMES = {
     "Client": "mesh.client",
-    "Reply": "mesh.request_facts",
-    "RequestFacts": "mesh.request_facts",
+    "Reply": "mesh.worker.request_info",
+    "RequestFacts": "mesh.worker.request_info",
     "Runtime": "mesh.server",
     "Server": "mesh.server",
-    "Worker": "mesh.worker",
+    "Worker": "mesh.worker.base",
     "get_logger": "mesh.log",
 }
 

@@ -1,4 +1,4 @@
-"""The one tree of exceptions: what went wrong, whose fault it was, whether a retry may help.
+"""The one tree of exceptions: what went wrong, whose fault it was, whether a retry may help. Pure.
 
 ```
 MeshError
@@ -13,11 +13,12 @@ MeshError
 ForwardTimeout             raised inside a ``forward`` that outlives its stage's timeout
 ```
 
-The status code that a client sees is decided in one table, `gateway/answers.py`, by `code`. A
+The status code that a client sees is decided in one table, `gateway/web/responses.py`, by `code`. A
 subclass of `ClientError` or `ServerError` may have a code and a status of its own.
 """
 
-# Every code that the table knows; `tests/unit/gateway/test_answers.py` keeps the two together.
+# Every code that the table knows; `tests/unit/gateway/test_web_responses.py` keeps the two
+# together.
 CODES = frozenset(
     """
     bad_request decoding_error not_found method_not_allowed request_timeout body_too_large
@@ -28,6 +29,12 @@ CODES = frozenset(
     deadline_exceeded forward_timeout client_gone
     """.split()
 )
+
+# Exit codes of services and of the command `mesh`.
+EXIT_OK = 0
+EXIT_FORCED = 1
+EXIT_SETTINGS = 2
+EXIT_NOT_STARTED = 3
 
 
 class MeshError(Exception):

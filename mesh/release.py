@@ -1,4 +1,4 @@
-"""The version of this package; `pyproject.toml` takes it from here."""
+"""The version of this package; `pyproject.toml` takes it from here. Pure."""
 
 from typing import Final
 

@@ -14,20 +14,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from mesh import log
-from mesh.errors import SettingsError, StartError
-from mesh.flags import ALL_STAGES, Flags, merge_http, parse_flags
-from mesh.loading import describe, is_replica
+from mesh.config.flags import ALL_STAGES, Flags, merge_http, parse_flags
+from mesh.config.loader import warn
+from mesh.config.schema import entries
+from mesh.config.settings import GatewaySettings, MeshSettings, StageSettings
+from mesh.config.sources import Draft
+from mesh.errors import EXIT_NOT_STARTED, EXIT_SETTINGS, SettingsError, StartError
+from mesh.process.class_loader import describe, is_replica
 from mesh.process.streams import open_missing_streams
 from mesh.process.worker_source import WorkerSource
-from mesh.schema import entries
-from mesh.service import run
-from mesh.settings import GatewaySettings, MeshSettings, StageSettings
-from mesh.settings_file import warn
-from mesh.settings_text import Draft
-from mesh.supervisor import EXIT_NOT_STARTED, EXIT_SETTINGS
+from mesh.supervision.service import run
 
 if TYPE_CHECKING:
-    from mesh.worker import Worker
+    from mesh.worker.base import Worker
 
 DEFAULT_ROUTE = "/inference"
 _GUARD = (
@@ -218,8 +217,8 @@ def _say_plainly(
 
 
 def _check_worker(runtime: Runtime) -> None:
-    from mesh.worker import Worker
-    from mesh.worker_checks import class_fault
+    from mesh.worker.base import Worker
+    from mesh.worker.checks import class_fault
 
     if not isinstance(runtime.worker, type) or not issubclass(runtime.worker, Worker):
         raise TypeError(f"worker must be a subclass of mesh.Worker, not {runtime.worker!r}")

@@ -9,16 +9,16 @@ import sys
 from pathlib import Path
 
 from mesh import log
-from mesh.board import SIZE, Board
 from mesh.errors import MeshError
-from mesh.failure_text import exc_info, is_worth_a_trace
-from mesh.lifeline import Lifeline
+from mesh.logs.failure_text import exc_info, is_worth_a_trace
+from mesh.process.batch_record import SIZE, Board
 from mesh.process.crashes import tell_crashes
 from mesh.process.exit_watchdog import end_soon
 from mesh.process.limits import shortage_told
+from mesh.process.parent_link import Lifeline
+from mesh.process.settings import ReplicaProcess
 from mesh.process.signals import prepare
 from mesh.process.streams import open_missing_streams
-from mesh.process_settings import ReplicaProcess
 from stage.server import serve
 
 

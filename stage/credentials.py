@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mesh.messages import Role, Task
+from mesh.links.session import Session
+from mesh.protocol.messages import Role, Task
 from mesh.protocol.permissions import Breach
-from mesh.session import Session
 
 
 def judge_tasks(session: Session, tasks: Iterable[Task], stage: str, revision: str) -> None:

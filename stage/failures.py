@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mesh.errors import ClientError, ForwardTimeout, ServerError
-from mesh.failure_text import (
+from mesh.logs.failure_text import (
     UNSPEAKABLE,
     cause_of,
     exc_info,
@@ -22,10 +22,10 @@ from mesh.failure_text import (
     trace_text,
     what_silences,
 )
-from mesh.log_limit import LogLimit, fixed_part
+from mesh.logs.limit import LogLimit, fixed_part
 from mesh.logs.loggers import SAID
-from mesh.messages import Buffer, Task
-from mesh.request_facts import Reply, name_of_request, requests_told
+from mesh.protocol.messages import Buffer, Task
+from mesh.worker.request_info import Reply, name_of_request, requests_told
 from stage.error_codes import Told, told
 from stage.item_outcome import ItemOutcome
 from stage.results import TIMED_OUT

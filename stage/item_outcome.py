@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mesh.messages import Buffer
+from mesh.protocol.messages import Buffer
 
 
 @dataclass(slots=True)

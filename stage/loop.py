@@ -24,15 +24,15 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from mesh.errors import ForwardTimeout
-from mesh.lifeline import kill_group
+from mesh.links.node import Node
 from mesh.log import flush
-from mesh.node import Node
 from mesh.process.fork import Tripwire, in_child
+from mesh.process.parent_link import kill_group
 from mesh.process.signals import ONE_STOP, STOP_SIGNALS, HeldSignals
-from mesh.sockets import ZmqNetwork
-from stage.batcher import Batch
+from mesh.transport.zeromq import ZmqNetwork
+from stage.batching.batcher import Batch
+from stage.batching.estimates import LONG
 from stage.item_outcome import ItemOutcome
-from stage.pace import LONG
 from stage.replica import Replica
 from stage.results import results_of
 from stage.runner import Runner

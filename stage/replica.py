@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mesh.bundles import refusal
-from mesh.instructions import Delivery, Lost, Met, News, Refused, Silent
-from mesh.links import Links
-from mesh.messages import (
+from mesh.links.events import Delivery, Lost, Met, News, Refused, Silent
+from mesh.links.links import Links
+from mesh.links.session import Session
+from mesh.protocol.bundles import refusal
+from mesh.protocol.messages import (
     Cancel,
     Figures,
     Flag,
@@ -28,13 +29,12 @@ from mesh.messages import (
     Task,
     Tasks,
 )
-from mesh.session import Session
-from stage.batcher import Batch, Batcher
+from stage.batching.batcher import Batch, Batcher
+from stage.batching.estimates import LONG
 from stage.credentials import judge_tasks
-from stage.grants import Holdings, grant, is_low
-from stage.homeward import Homeward
-from stage.onward import Onward
-from stage.pace import LONG
+from stage.credit import Holdings, grant, is_low
+from stage.forwarding import Onward
+from stage.reporting import Homeward
 from stage.results import handed_back, run_again, unsendable
 
 LAZY = 0.050  # seconds that credit may wait to be renewed while there is enough

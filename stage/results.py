@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from mesh.messages import Buffer, Kind, Outcome, Task
-from stage.batcher import Batch
+from mesh.protocol.messages import Buffer, Kind, Outcome, Task
+from stage.batching.batcher import Batch
 
 Result = Outcome | Task
 TIMED_OUT = "forward_timeout"

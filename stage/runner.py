@@ -22,21 +22,19 @@ from typing import Any
 
 import numpy as np
 
-from mesh.board import SIZE, Board
 from mesh.errors import EncodingError, ForwardTimeout, ServerError, StartError
-from mesh.failure_text import (
-    line_and_place,
-)
-from mesh.json_text import write_body
-from mesh.messages import Buffer, Task
-from mesh.ownership import isolate
+from mesh.logs.failure_text import line_and_place
+from mesh.process.batch_record import SIZE, Board
 from mesh.process.fork import Tripwire, end_if_forked
-from mesh.request_facts import Reply, RequestFacts, Requests, check_header, name_of_request
-from mesh.worker import BODIES, Worker
-from mesh.worker_checks import examples_of
+from mesh.protocol.messages import Buffer, Task
+from mesh.worker.base import BODIES, Worker
+from mesh.worker.buffer_ownership import isolate
+from mesh.worker.checks import examples_of
+from mesh.worker.json_body import write_body
+from mesh.worker.request_info import Reply, RequestFacts, Requests, check_header, name_of_request
+from stage.batching.estimates import LONG
 from stage.failures import Failures
 from stage.item_outcome import ItemOutcome
-from stage.pace import LONG
 from stage.results import TIMED_OUT
 
 _BODILESS = frozenset({204, 304})  # statuses of answers that have no body

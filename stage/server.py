@@ -11,34 +11,34 @@ from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Concatenate, ParamSpec
 
-from mesh.board import SIZE, Board
-from mesh.discovery import Discovery, is_numeric, local_address, resolve
 from mesh.errors import MeshError, ProtocolError, StartError
-from mesh.failure_text import line_and_place
-from mesh.greeting import hello_of
-from mesh.instructions import Identity
-from mesh.lifeline import Lifeline
-from mesh.links import Links
-from mesh.loading import explain, load
+from mesh.links.events import Identity
+from mesh.links.expulsions import ExpulsionLog
+from mesh.links.handshake import hello_of
+from mesh.links.links import Links
 from mesh.log import get_logger, tell_requests
-from mesh.logs.expulsions import ExpulsionLog
-from mesh.memory import keep_freed
-from mesh.messages import Role, StageFacts
+from mesh.logs.failure_text import line_and_place
 from mesh.process import open_files
+from mesh.process.batch_record import SIZE, Board
+from mesh.process.class_loader import explain, load
 from mesh.process.exit_watchdog import ExitWatchdog
 from mesh.process.fork import end_if_forked
 from mesh.process.limits import demand_free_files
+from mesh.process.malloc import keep_freed
+from mesh.process.parent_link import Lifeline
+from mesh.process.settings import ReplicaProcess
 from mesh.process.signals import STOP_SIGNALS
 from mesh.process.start_watch import StartWatch
 from mesh.process.streams import open_missing_streams
-from mesh.process_settings import ReplicaProcess
 from mesh.protocol.array_memory import SetAside
-from mesh.security import Keys
-from mesh.sockets import ZmqNetwork
-from mesh.wire import encode
-from mesh.worker import Worker
-from mesh.worker_checks import WorkerFacts, facts_of
-from stage.batcher import Batcher
+from mesh.protocol.messages import Role, StageFacts
+from mesh.protocol.wire import encode
+from mesh.transport.curve import Keys
+from mesh.transport.discovery import Discovery, is_numeric, local_address, resolve
+from mesh.transport.zeromq import ZmqNetwork
+from mesh.worker.base import Worker
+from mesh.worker.checks import WorkerFacts, facts_of
+from stage.batching.batcher import Batcher
 from stage.loop import Loop
 from stage.replica import Replica
 from stage.runner import Runner

@@ -1,8 +1,8 @@
 """The laws of DESIGN.md §9, as functions of a source tree. `test_architecture.py` enforces them.
 
-Every module of the three packages stands in exactly one of the two tables below. `PURE` modules
-decide: they take time and chance as arguments and import nothing that does I/O. `SHELL` modules
-act. A new module must be entered in one of them.
+A module says itself what it is: one whose docstring has the sentence "Pure." decides, takes time
+and chance as arguments and imports nothing that does I/O. All others act. `FLOORS` says which
+package may import which.
 
 From the command line, ``python tests/laws.py share`` prints how much of the product is pure.
 """
@@ -12,8 +12,9 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 
@@ -24,186 +25,30 @@ def _names(text: str) -> frozenset[str]:
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("mesh", "gateway", "stage")
 
-PURE = frozenset(
-    {
-        "mesh/addresses.py",
-        "mesh/backlog.py",
-        "mesh/board.py",
-        "mesh/bundles.py",
-        "mesh/allowance.py",
-        "mesh/client/core.py",
-        "mesh/codec.py",
-        "mesh/config/exposure.py",
-        "mesh/crowd.py",
-        "mesh/dialling.py",
-        "mesh/dispatch.py",
-        "mesh/errors.py",
-        "mesh/fields.py",
-        "mesh/greeting.py",
-        "mesh/herald.py",
-        "mesh/instructions.py",
-        "mesh/json_text.py",
-        "mesh/json_values.py",
-        "mesh/links.py",
-        "mesh/log_limit.py",
-        "mesh/logs/control_characters.py",
-        "mesh/logs/lines.py",
-        "mesh/messages.py",
-        "mesh/mixin/msgpack_worker.py",
-        "mesh/outbox.py",
-        "mesh/ownership.py",
-        "mesh/release.py",
-        "mesh/process/open_files.py",
-        "mesh/process/worker_source.py",
-        "mesh/request_facts.py",
-        "mesh/riders.py",
-        "mesh/schema.py",
-        "mesh/session.py",
-        "mesh/process_settings.py",
-        "mesh/protocol/array_memory.py",
-        "gateway/requests/departed.py",
-        "gateway/requests/journal.py",
-        "gateway/requests/drawn_numbers.py",
-        "gateway/requests/ownership.py",
-        "gateway/requests/releases.py",
-        "mesh/protocol/hold_off.py",
-        "mesh/protocol/permissions.py",
-        "mesh/protocol/request_names.py",
-        "mesh/settings.py",
-        "mesh/settings_text.py",
-        "mesh/supervision/reach.py",
-        "mesh/supervision/events.py",
-        "mesh/supervisor.py",
-        "mesh/transfers.py",
-        "mesh/units.py",
-        "mesh/upkeep.py",
-        "mesh/wire.py",
-        "mesh/worker.py",
-        "mesh/worker_checks.py",
-        "gateway/admission.py",
-        "gateway/answers.py",
-        "gateway/book.py",
-        "gateway/codings.py",
-        "gateway/core.py",
-        "gateway/exchange.py",
-        "gateway/frames.py",
-        "gateway/heads.py",
-        "gateway/inference.py",
-        "gateway/queues.py",
-        "gateway/recovery.py",
-        "gateway/requests/route.py",
-        "gateway/roster.py",
-        "gateway/trust.py",
-        "gateway/web/browser_policy.py",
-        "gateway/web/directions.py",
-        "gateway/web/patience.py",
-        "gateway/web/unread.py",
-        "gateway/web/uploads.py",
-        "stage/batcher.py",
-        "stage/credentials.py",
-        "stage/error_codes.py",
-        "stage/grants.py",
-        "stage/homeward.py",
-        "stage/item_outcome.py",
-        "stage/line.py",
-        "stage/onward.py",
-        "stage/pace.py",
-        "stage/replica.py",
-        "stage/results.py",
-    }
+_MARK = re.compile(r"\bPure[.:]")
+
+# The floors of `mesh`, lowest first: a module imports from its own package and from lower floors.
+# What stands in none of them is on the top floor, which may import everything.
+FLOORS: tuple[frozenset[str], ...] = (
+    _names("mesh.errors mesh.release"),
+    _names("mesh.logs"),
+    _names("mesh.log"),
+    _names("mesh.protocol mesh.config mesh.client"),
+    _names("mesh.worker"),
+    _names("mesh.process"),
+    _names("mesh.transport"),
+    _names("mesh.links"),
+    _names("mesh.supervision"),
 )
-SHELL = frozenset(
-    {
-        "mesh/__init__.py",
-        "mesh/client/__init__.py",
-        "mesh/client/connection.py",
-        "mesh/client/over_http.py",
-        "mesh/config/__init__.py",
-        "mesh/discovery.py",
-        "mesh/failure_text.py",
-        "mesh/flags.py",
-        "mesh/front.py",
-        "mesh/knocking.py",
-        "mesh/child.py",
-        "mesh/lifeline.py",
-        "mesh/loading.py",
-        "mesh/log.py",
-        "mesh/logs/__init__.py",
-        "mesh/logs/expulsions.py",
-        "mesh/logs/loggers.py",
-        "mesh/logs/streams.py",
-        "mesh/logs/writer.py",
-        "mesh/memory.py",
-        "mesh/metrics.py",
-        "mesh/mixin/__init__.py",
-        "mesh/node.py",
-        "mesh/orphans.py",
-        "mesh/process/__init__.py",
-        "mesh/process/admin_door.py",
-        "mesh/process/connections.py",
-        "mesh/process/crashes.py",
-        "mesh/process/fork.py",
-        "mesh/process/limits.py",
-        "mesh/process/shared_memory.py",
-        "mesh/process/streams.py",
-        "mesh/process/start_watch.py",
-        "mesh/process/signals.py",
-        "mesh/process/exit_watchdog.py",
-        "mesh/process/private_folder.py",
-        "mesh/process/process_group.py",
-        "mesh/processes.py",
-        "mesh/protocol/__init__.py",
-        "mesh/reporter.py",
-        "mesh/run_folder.py",
-        "mesh/security.py",
-        "mesh/server.py",
-        "mesh/service.py",
-        "mesh/settings_file.py",
-        "mesh/sockets.py",
-        "mesh/supervision/__init__.py",
-        "mesh/supervision/diagnosis.py",
-        "mesh/supervision/dry_run.py",
-        "mesh/supervision/meeting.py",
-        "mesh/testing.py",
-        "mesh/transport/__init__.py",
-        "mesh/transport/dialable.py",
-        "mesh/transport/key_folders.py",
-        "mesh/transport/trusted_files.py",
-        "gateway/__init__.py",
-        "gateway/__main__.py",
-        "gateway/acceptor.py",
-        "gateway/app.py",
-        "gateway/coder.py",
-        "gateway/doorway.py",
-        "gateway/drive.py",
-        "gateway/http1.py",
-        "gateway/http2.py",
-        "gateway/intake.py",
-        "gateway/lane.py",
-        "gateway/listener.py",
-        "gateway/pages.py",
-        "gateway/picture.py",
-        "gateway/requests/__init__.py",
-        "gateway/requests/failure_log.py",
-        "gateway/server.py",
-        "gateway/shared.py",
-        "gateway/siblings.py",
-        "gateway/streams.py",
-        "gateway/tunnel.py",
-        "gateway/union.py",
-        "gateway/vetting.py",
-        "gateway/web/__init__.py",
-        "gateway/web/admin_listener.py",
-        "gateway/web/half_close.py",
-        "gateway/web/hpack.py",
-        "gateway/web/access_log.py",
-        "stage/__init__.py",
-        "stage/__main__.py",
-        "stage/failures.py",
-        "stage/loop.py",
-        "stage/runner.py",
-        "stage/server.py",
-    }
+# Packages that know nothing of each other although no floor parts them.
+STRANGERS: tuple[tuple[str, str], ...] = (
+    ("gateway", "mesh.supervision"),
+    ("stage", "mesh.supervision"),
+    ("gateway.web", "gateway.requests"),
+    ("gateway.requests", "gateway.web"),
+    ("mesh.protocol", "mesh.config"),
+    ("mesh.config", "mesh.protocol"),
+    ("mesh.client", "mesh.config"),
 )
 
 # What each package may import of ours.
@@ -212,7 +57,7 @@ OURS = {
     "gateway": {"gateway", "mesh"},
     "stage": {"stage", "mesh"},
 }
-ZMQ_OWNERS = frozenset({"mesh/sockets.py", "mesh/security.py"})
+ZMQ_OWNERS = frozenset({"mesh/transport/zeromq.py", "mesh/transport/curve.py"})
 
 # The standard library's pure parts: no I/O, no clock, no chance, no process-wide state.
 PURE_IMPORTS = _names(
@@ -246,8 +91,8 @@ FOREIGN_NAMES = {
     "deserialize.data": "the same",
     "serialize_ipc.data": "the same",
     "deserialize_ipc.data": "the same",
-    "gateway/pages.py:context": "tornado's HTTPConnection",
-    "mesh/sockets.py:_context": "ZeroMQ",
+    "gateway/web/tornado_adapter.py:context": "tornado's HTTPConnection",
+    "mesh/transport/zeromq.py:_context": "ZeroMQ",
     "handlers": "logging.Logger",
 }
 
@@ -264,6 +109,16 @@ class Module:
     def package(self) -> str:
         """The top-level package it belongs to."""
         return self.path.split("/", 1)[0]
+
+    @property
+    def name(self) -> str:
+        """What Python calls it: ``mesh.protocol.wire``, and a package without ``__init__``."""
+        return self.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+    @property
+    def pure(self) -> bool:
+        """Whether it says that it is."""
+        return _MARK.search(ast.get_docstring(self.tree) or "") is not None
 
     def imports(self) -> Iterator[str]:
         """Every imported name in full: ``from a import b`` is ``a.b``, with its own dots kept."""
@@ -289,18 +144,6 @@ def _module(path: Path, root: Path) -> Module:
     return Module(path.relative_to(root).as_posix(), text, ast.parse(text, str(path)))
 
 
-def classified(tree: list[Module]) -> Iterator[str]:
-    """Every module is either pure or shell; `mesh/cli` is shell as a whole."""
-    for module in tree:
-        places = [module.path in PURE, _is_shell(module.path)]
-        if places.count(True) != 1:
-            yield f"{module.path} must stand in PURE or in SHELL of tests/laws.py"
-
-
-def _is_shell(path: str) -> bool:
-    return path in SHELL or path.startswith("mesh/cli/")
-
-
 def direction(tree: list[Module]) -> Iterator[str]:
     """Law 1: mesh imports neither gateway nor stage, and these two never each other."""
     for module in tree:
@@ -312,20 +155,55 @@ def direction(tree: list[Module]) -> Iterator[str]:
                 yield f"{module.path} imports {name}: {module.package} must not know {top}"
 
 
+def floors(tree: list[Module]) -> Iterator[str]:
+    """No import within `mesh` runs upward, nor from one room of a floor into another."""
+    for module in tree:
+        here = _room(module.name)
+        for name in module.imports():
+            there = _room(name)
+            if here and there and here != there and _height(there) >= _height(here):
+                yield f"{module.path} imports {name}: {there} is not below {here}"
+
+
+def _room(name: str) -> str:
+    """The package of `mesh` that a module stands in, "" if it is on the top floor or not there."""
+    return next((room for floor in FLOORS for room in floor if _within(name, room)), "")
+
+
+def _height(room: str) -> int:
+    return next(height for height, floor in enumerate(FLOORS) if room in floor) or -1
+
+
+def strangers(tree: list[Module]) -> Iterator[str]:
+    """Who decides about requests knows nothing of HTTP, and so on: see `STRANGERS`."""
+    for module in tree:
+        for one, other in STRANGERS:
+            if _within(module.name, one):
+                for name in module.imports():
+                    if _within(name, other):
+                        yield f"{module.path} imports {name}: {one} must not know {other}"
+
+
 def purity(tree: list[Module]) -> Iterator[str]:
     """Law 2: pure modules import only pure things, and so, step by step, nothing else."""
+    known = {module.name: module.pure for module in (*_ours(), *tree)}
     for module in tree:
-        if module.path in PURE:
+        if module.pure:
             for name in module.imports():
-                if not _pure_import(name):
+                if not _pure_import(name, known):
                     yield f"{module.path} is pure and imports {name}"
             for name in _impure_uses(module.tree):
                 yield f"{module.path} is pure and uses {name}"
 
 
-def _pure_import(name: str) -> bool:
+@cache
+def _ours() -> tuple[Module, ...]:
+    return tuple(modules())
+
+
+def _pure_import(name: str, known: Mapping[str, bool]) -> bool:
     if name.split(".", 1)[0] in PACKAGES:
-        return _own_file(name) in PURE
+        return known.get(name, known.get(name.rpartition(".")[0], False))
     if any(_within(name, part) for part in IMPURE_PARTS):
         return False
     return any(_within(name, part) for part in PURE_IMPORTS) or name == "sys"
@@ -333,13 +211,6 @@ def _pure_import(name: str) -> bool:
 
 def _within(name: str, part: str) -> bool:
     return name == part or name.startswith(part + ".")
-
-
-def _own_file(name: str) -> str:
-    """The module that ``from mesh.wire import Reader`` or ``import mesh.wire`` speaks of."""
-    steps = name.split(".")
-    whole, outer = "/".join(steps) + ".py", "/".join(steps[:-1]) + ".py"
-    return whole if whole in PURE or whole in SHELL else outer
 
 
 def _impure_uses(tree: ast.Module) -> Iterator[str]:
@@ -418,26 +289,14 @@ def _words(name: str) -> Iterator[str]:
 
 def pure_share(tree: list[Module]) -> float:
     """Share of the lines in pure modules, from 0 to 1; the second half of law 2 wants 0.5."""
-    lines = {module.path: module.text.count("\n") for module in tree}
-    return sum(count for path, count in lines.items() if path in PURE) / (sum(lines.values()) or 1)
-
-
-def planned(page: str) -> dict[str, bool]:
-    """The modules that the page's layout names, and whether it marks them as pure."""
-    layout = page.split("## 9. Layout", 1)[1].split("```")[1]
-    found: dict[str, bool] = {}
-    package = ""
-    for line in layout.splitlines():
-        if head := re.match(r"(mesh|gateway|stage|\w+)/", line):
-            package = head[1]
-        elif package in PACKAGES and (row := re.match(r" {2}((?:\w+\.py,?\s+)+)(P )?", line + " ")):
-            found |= {f"{package}/{name}": bool(row[2]) for name in re.findall(r"\w+\.py", row[1])}
-    return found
+    lines = [(module.pure, module.text.count("\n")) for module in tree]
+    return sum(count for pure, count in lines if pure) / (sum(count for _, count in lines) or 1)
 
 
 LAWS: tuple[Law, ...] = (
-    classified,
     direction,
+    floors,
+    strangers,
     purity,
     zmq_in_one_place,
     no_pickle,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from mesh.session import Session
+from mesh.links.session import Session
 
 MOST_DEPARTED: Final = 256
 
@@ -55,7 +55,7 @@ def origin_of(session: Session) -> Origin:
     """Where a replica runs.
 
     Example:
-        >>> from mesh.messages import Role
+        >>> from mesh.protocol.messages import Role
         >>> origin_of(Session(1, 0xBEE, Role.REPLICA, 0)).shown
         'bee (, pid 0)'
     """

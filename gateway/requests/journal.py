@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mesh.session import Session
+from mesh.links.session import Session
 
 
 @dataclass(slots=True)

@@ -17,10 +17,10 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Final
 
-from gateway.book import Request
-from mesh.messages import Figures, Kind, Note, Outcome, Path
+from gateway.requests.in_flight import Request
+from mesh.links.session import Session
+from mesh.protocol.messages import Figures, Kind, Note, Outcome, Path
 from mesh.protocol.permissions import Breach
-from mesh.session import Session
 
 REMEMBERED: Final = 8  # former holders that a request keeps; who was one before them is not known
 MOST_MADE: Final = 2**36  # bytes of one task's outputs that are believed

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.admission import SMALL_BODY_BYTES, Admission
-from mesh.messages import Path
+from gateway.requests.admission import SMALL_BODY_BYTES, Admission
+from mesh.protocol.messages import Path
 
 
 class InferenceRoute:

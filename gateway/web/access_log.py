@@ -5,9 +5,9 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any, Final
 
-from gateway import heads
-from gateway.exchange import Turn
-from gateway.pages import Page
+from gateway.web import headers as heads
+from gateway.web.exchange import Turn
+from gateway.web.tornado_adapter import Page
 from mesh.logs.loggers import Output
 
 # What orchestrators and monitoring ask for all the time.
@@ -94,7 +94,7 @@ def _shown(text: bytes) -> str:
 
 
 def stages_of(timing: bytes) -> dict[str, dict[str, float]]:
-    """The milliseconds that a ``Server-Timing`` of `gateway.answers` names, by stage.
+    """The milliseconds that a ``Server-Timing`` of `gateway.web.responses` names, by stage.
 
     Example:
         >>> stages_of(b"embed-queue;dur=0.10, embed;dur=12.30")

@@ -6,15 +6,15 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
-from gateway.app import View, make_app
-from gateway.exchange import Exchange, Limits, Route
-from gateway.listener import HttpServer
-from gateway.shared import Access
+from gateway.admin.pages import View, make_app
 from gateway.web.browser_policy import BrowserPolicy
-from mesh.addresses import bracketed
-from mesh.front import inherited
+from gateway.web.exchange import Exchange, Limits, Route
+from gateway.web.http_server import HttpServer
+from gateway.web.server_state import Access
+from mesh.config.addresses import bracketed
+from mesh.config.settings import ADMIN_PAGES, HEALTH_PAGES, GatewaySettings
 from mesh.process.admin_door import UNIX, AdminDoor
-from mesh.settings import ADMIN_PAGES, HEALTH_PAGES, GatewaySettings
+from mesh.process.listen_socket import inherited
 
 _CONNECTIONS = 256  # open at a time: those of a few operators and of what scrapes metrics
 _BODY = 64 * 1024  # bytes of a request's body, which no page reads

@@ -22,8 +22,8 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
-from gateway import heads
-from mesh.settings import HEALTH_PAGES
+from gateway.web import headers as heads
+from mesh.config.settings import HEALTH_PAGES
 
 ANY: Final = "*"
 _OWN: Final = frozenset({b"same-origin", b"none"})  # "none": typed, or a bookmark
@@ -50,7 +50,7 @@ class NotServed(Exception):
     """A request that is refused for the host that it names or the page that sent it.
 
     Attributes:
-        code: a word of `gateway.answers.TABLE`.
+        code: a word of `gateway.web.responses.TABLE`.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -134,7 +134,7 @@ class BrowserPolicy:
         Args:
             method: such as ``b"POST"``.
             host: the value of the Host line.
-            told: what the browser says of the request, by the kinds of `gateway.heads`.
+            told: what the browser says of the request, by the kinds of `gateway.web.headers`.
 
         Raises:
             NotServed: a page of another origin sent it that may not.

@@ -16,7 +16,7 @@ from itertools import islice
 from shlex import quote
 from typing import Final
 
-from mesh.schema import nearest
+from mesh.config.schema import nearest
 
 SHOWN: Final = 20  # routes that are named
 _COMPARED: Final = 2  # paths that a mistyped one is compared with in full

@@ -9,15 +9,14 @@ import sys
 
 import click
 
-from mesh.cli.asking import call, status
-from mesh.cli.keys import keygen
-from mesh.cli.running import check, gateway, stage, up
-from mesh.errors import MeshError, SettingsError, StartError
-from mesh.failure_text import is_worth_a_trace, trace_text
+from mesh.cli.keygen import keygen
+from mesh.cli.query import call, status
+from mesh.cli.run import check, gateway, stage, up
+from mesh.errors import EXIT_NOT_STARTED, EXIT_SETTINGS, MeshError, SettingsError, StartError
 from mesh.logs.control_characters import in_lines, in_one_line
+from mesh.logs.failure_text import is_worth_a_trace, trace_text
 from mesh.process.streams import open_missing_streams
 from mesh.release import VERSION
-from mesh.supervisor import EXIT_NOT_STARTED, EXIT_SETTINGS
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

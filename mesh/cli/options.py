@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import click
 
-from mesh.schema import Entry, Switch, entries
-from mesh.settings import GatewaySettings, MeshSettings, StageSettings
-from mesh.settings_file import DEFAULT_FILE, Override
-from mesh.units import show_duration, show_size
+from mesh.config.loader import DEFAULT_FILE, Override
+from mesh.config.schema import Entry, Switch, entries
+from mesh.config.settings import GatewaySettings, MeshSettings, StageSettings
+from mesh.config.units import show_duration, show_size
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

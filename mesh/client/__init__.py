@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mesh.client.core import Response as Response
-    from mesh.client.over_http import Client as Client
+    from mesh.client.http_client import Client as Client
 
 __all__ = ["Client", "Response"]
 
-_HOMES = {"Client": "mesh.client.over_http", "Response": "mesh.client.core"}
+_HOMES = {"Client": "mesh.client.http_client", "Response": "mesh.client.core"}
 
 
 def __getattr__(name: str) -> object:

@@ -1,4 +1,4 @@
-"""What a client says and what an answer means; knows nothing of sockets.
+"""What a client says and what an answer means; knows nothing of sockets. Pure.
 
 `build` turns what the caller gave into a `Request`; `Response` reads what came back; `error_of`
 turns an answer that says "no" into the exception that the caller deserves.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from mesh.schema import is_loopback, split_tcp
+from mesh.config.schema import is_loopback, split_tcp
 
 _KEYS: Final = "run `mesh keygen` and name its folder as keys in [gateway]"
 _MEET: Final = (

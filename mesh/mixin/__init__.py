@@ -1,5 +1,5 @@
 """Ready-made conversions to mix into a worker: ``class Embed(MsgpackMixin, Worker)``."""
 
-from mesh.mixin.msgpack_worker import MsgpackMixin
+from mesh.worker.mixins import MsgpackMixin
 
 __all__ = ["MsgpackMixin"]

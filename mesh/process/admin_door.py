@@ -14,10 +14,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
+from mesh.config.schema import split_http
 from mesh.errors import StartError
-from mesh.front import bound, look_up
 from mesh.process.fork import in_child
-from mesh.schema import split_http
+from mesh.process.listen_socket import bound, look_up
 
 UNIX: Final = "unix:"
 _OWNER_ONLY: Final = 0o600

@@ -6,7 +6,7 @@ import contextlib
 import faulthandler
 import os
 
-from mesh.board import SIZE
+from mesh.process.batch_record import SIZE
 from mesh.process.fork import in_child
 
 

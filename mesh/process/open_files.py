@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from mesh.settings import MeshSettings
+from mesh.config.settings import MeshSettings
 
 SPARE = 12  # what is open for a moment: starting a process, a redial, a knock; and a few clients
 # Of all: streams, and a Context of ZeroMQ with its two epolls and three wake-ups.

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from mesh.failure_text import stack_of_thread, users_frame
-from mesh.lifeline import Lifeline, kill_group
 from mesh.log import get_logger
+from mesh.logs.failure_text import stack_of_thread, users_frame
+from mesh.process.parent_link import Lifeline, kill_group
 
 EARLIER = 1.0  # seconds before the parent's limit; a quarter of it at most
 

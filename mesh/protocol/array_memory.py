@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mesh.messages import Buffer
+from mesh.protocol.messages import Buffer
 
 
 class SetAside:

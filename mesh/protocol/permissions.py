@@ -1,8 +1,9 @@
 """Who may say what on a link: one table, asked before any core sees a message. Pure.
 
-Keys say who may connect (`mesh/allowance.py`); this table says what each may say once it is in. It
-has a row for each pair of roles that speak to each other, and for each direction: the *consumer*
-dialled, the *producer* was dialled. What a row does not list costs the speaker its session.
+Keys say who may connect (`mesh/transport/allowlist.py`); this table says what each may say once it
+is in. It has a row for each pair of roles that speak to each other, and for each direction: the
+*consumer* dialled, the *producer* was dialled. What a row does not list costs the speaker its
+session.
 
 What a peer says of itself in HELLO, and the addresses that a gateway names, have ranges here, too:
 other processes plan by them.
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from mesh.errors import ProtocolError
-from mesh.messages import Cancel, Hello, Message, Part, Peers, Role, StageFacts, Type
+from mesh.protocol.messages import Cancel, Hello, Message, Part, Peers, Role, StageFacts, Type
 
 _ALWAYS: Final = frozenset({Type.CREDIT, Type.PING, Type.DRAIN, Type.BYE, Type.WHO, Type.ERR})
 _NOTHING: Final[frozenset[Type]] = frozenset()

@@ -12,8 +12,8 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from mesh.discovery import is_file, resolve
 from mesh.transport.dialable import SHARED, folder_of, is_private
+from mesh.transport.discovery import is_file, resolve
 
 SHOWN: Final = 3  # addresses of which the reason is found out
 _TIMEOUT_S: Final = 0.25

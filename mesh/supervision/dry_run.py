@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from mesh.child import Command
-from mesh.processes import Callbacks
-from mesh.schema import split_http
-from mesh.settings import MeshSettings
+from mesh.config.schema import split_http
+from mesh.config.settings import MeshSettings
+from mesh.supervision.child import Command
 from mesh.supervision.events import Slot
+from mesh.supervision.process_loop import Callbacks
 
 _HEAD = ("stage", "replica", "loaded in", "examples", "which took")
 

@@ -1,6 +1,9 @@
 """What a supervisor is told, and what it has done: a service's slots, events and instructions.
 
-`mesh/supervisor.py` decides with them, `mesh/processes.py` carries them out.
+Pure.
+
+`mesh/supervision/supervisor.py` decides with them, `mesh/supervision/process_loop.py` carries them
+out.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from typing import Final
 
 from mesh.errors import StartError
 from mesh.process import private_folder
-from mesh.run_folder import nowhere, tell_distrust, too_deep
+from mesh.supervision.runtime_dir import nowhere, tell_distrust, too_deep
 
 _SOCKET: Final = "gateway.sock"
 _LONGEST_PATH: Final = 104  # bytes; a unix socket's may have 107, and the 64th process adds 3

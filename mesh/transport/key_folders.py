@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mesh.errors import SettingsError
-from mesh.security import LIST, Pair, draw_pair, table_of, write_new, write_pair
+from mesh.transport.curve import LIST, Pair, draw_pair, table_of, write_new, write_pair
 
 
 def generate_apart(folder: Path, stages: Mapping[str, bool]) -> list[Path]:

@@ -14,18 +14,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 
-from mesh.fields import Frame
-from mesh.node import Event, Happened, Network
-from mesh.security import Keys, generate
-from mesh.sockets import ZmqNetwork
-from mesh.testing import FakeClock, MemoryNetwork
+from mesh.protocol.fields import Frame
+from mesh.transport.curve import Keys, generate
+from mesh.transport.memory import FakeClock, MemoryNetwork
+from mesh.transport.network import Event, Happened, Network
+from mesh.transport.zeromq import ZmqNetwork
 
 PATIENCE = 5.0
 
 DIALLER = """
 import sys, threading, time
-from mesh.security import Keys
-from mesh.sockets import ZmqNetwork
+from mesh.transport.curve import Keys
+from mesh.transport.zeromq import ZmqNetwork
 keys = Keys(sys.argv[2], ["stage"], "gateway") if sys.argv[2] else None
 network = ZmqNetwork(time.monotonic, keys=keys)
 network.dial(-1, sys.argv[1])
@@ -38,8 +38,8 @@ threading.Event().wait(60)
 """
 LISTENER = """
 import sys, threading, time
-from mesh.security import Keys
-from mesh.sockets import ZmqNetwork
+from mesh.transport.curve import Keys
+from mesh.transport.zeromq import ZmqNetwork
 keys = Keys(sys.argv[2], ["stage"], "gateway") if sys.argv[2] else None
 network = ZmqNetwork(time.monotonic, keys=keys)
 print(network.listen(sys.argv[1]), flush=True)

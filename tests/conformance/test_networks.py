@@ -14,8 +14,8 @@ from networks import Memory, Real, Setup, flat
 from zmq.utils import garbage
 
 from mesh.errors import StartError
-from mesh.fields import Frame
-from mesh.node import Happened
+from mesh.protocol.fields import Frame
+from mesh.transport.network import Happened
 
 KiB = 1024
 SIZES = [0, 1, 16 * KiB, 64 * KiB - 1, 64 * KiB, 64 * KiB + 1, 1024 * KiB]

@@ -12,9 +12,9 @@ from load import Load
 from proxy import Proxy
 from zmq.utils.monitor import recv_monitor_message
 
-from mesh.messages import Err, Header, Hello, Role, StageFacts, Type
-from mesh.security import Pair, draw_pair, generate, read_pair
-from mesh.wire import VERSION, decode, encode, seal
+from mesh.protocol.messages import Err, Header, Hello, Role, StageFacts, Type
+from mesh.protocol.wire import VERSION, decode, encode, seal
+from mesh.transport.curve import Pair, draw_pair, generate, read_pair
 
 PATIENCE = 1500  # milliseconds in which somebody who may come in would be in
 

@@ -13,7 +13,7 @@ import pytest
 from example_runs import MESH, environment, free_port
 from site_runs import PATIENCE, running
 
-from mesh.security import generate
+from mesh.transport.curve import generate
 
 SERVICE = """
 from mesh import Worker

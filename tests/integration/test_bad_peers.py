@@ -16,7 +16,7 @@ import zmq
 from example_runs import MESH, environment, free_port, metric, wait_ready
 
 from mesh import Client
-from mesh.messages import (
+from mesh.protocol.messages import (
     Err,
     Header,
     Hello,
@@ -29,7 +29,7 @@ from mesh.messages import (
     Tasks,
     Welcome,
 )
-from mesh.wire import VERSION, decode, encode, seal
+from mesh.protocol.wire import VERSION, decode, encode, seal
 
 PATIENCE = 40.0
 strangers = count(0xBAD)  # each is another process, as far as anybody can tell

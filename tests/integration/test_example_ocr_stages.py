@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from mesh import DecodingError, ValidationError, codec
+from mesh import DecodingError, ValidationError
+from mesh.worker import codec
 
 ROOT = Path(__file__).resolve().parents[2]
 SENTENCE = "Invoice 4711 of March"

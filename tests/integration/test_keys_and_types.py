@@ -6,11 +6,13 @@ import time
 import pytest
 import zmq
 
-from gateway.core import GatewayCore
+from gateway.requests.core import GatewayCore
 from mesh.errors import ProtocolError
-from mesh.instructions import Identity
-from mesh.links import Links
-from mesh.messages import (
+from mesh.links.events import Identity
+from mesh.links.links import Links
+from mesh.links.node import Node
+from mesh.protocol.hold_off import SPARED
+from mesh.protocol.messages import (
     Cancel,
     Credit,
     Err,
@@ -31,12 +33,10 @@ from mesh.messages import (
     Type,
     Welcome,
 )
-from mesh.node import Node
-from mesh.protocol.hold_off import SPARED
 from mesh.protocol.permissions import permitted
-from mesh.security import Keys, generate, read_pair
-from mesh.sockets import ZmqNetwork
-from mesh.wire import VERSION, decode, encode, seal
+from mesh.protocol.wire import VERSION, decode, encode, seal
+from mesh.transport.curve import Keys, generate, read_pair
+from mesh.transport.zeromq import ZmqNetwork
 
 PATH = (("echo", "r"),)
 ROLES = {"stage": Role.REPLICA, "supervisor": Role.SUPERVISOR, "client": Role.CLIENT}

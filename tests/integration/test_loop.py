@@ -19,16 +19,16 @@ from time import monotonic
 
 import pytest
 
-from gateway.book import Request
-from gateway.core import GatewayCore
-from mesh.instructions import Identity
-from mesh.links import Links
-from mesh.messages import Figures, Kind, Ping, Role
-from mesh.node import Node
+from gateway.requests.core import GatewayCore
+from gateway.requests.in_flight import Request
+from mesh.config.settings import StageSettings
+from mesh.links.events import Identity
+from mesh.links.links import Links
+from mesh.links.node import Node
+from mesh.process.settings import ReplicaProcess
 from mesh.process.worker_source import WorkerSource
-from mesh.process_settings import ReplicaProcess
-from mesh.settings import StageSettings
-from mesh.sockets import ZmqNetwork
+from mesh.protocol.messages import Figures, Kind, Ping, Role
+from mesh.transport.zeromq import ZmqNetwork
 
 WORKER = """
 import ctypes, os, sys, time

@@ -12,9 +12,9 @@ from time import monotonic, sleep
 import pytest
 from example_runs import file, free_port, serving
 
-from gateway.union import packed, united
-from mesh.messages import Figures
-from mesh.metrics import Levels, Metrics
+from gateway.admin.merged_metrics import packed, united
+from gateway.admin.metrics import Levels, Metrics
+from mesh.protocol.messages import Figures
 
 ROOT = Path(__file__).resolve().parents[2]
 MONITORING = ROOT / "examples" / "monitoring"

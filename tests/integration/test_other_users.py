@@ -17,7 +17,7 @@ import pytest
 from example_runs import MESH, ROOT, free_port
 
 from mesh import Client
-from mesh.settings_file import load_settings
+from mesh.config.loader import load_settings
 
 PATIENCE = 40.0
 NOBODY = 65534
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 # Says at every address that it is a replica of every stage; prints where it was welcome.
 INTRUDER = """
 import os, secrets, sys, zmq
-from mesh.messages import Header, Hello, Role, StageFacts, Type, Welcome
-from mesh.wire import VERSION, decode, encode, seal
+from mesh.protocol.messages import Header, Hello, Role, StageFacts, Type, Welcome
+from mesh.protocol.wire import VERSION, decode, encode, seal
 
 revision, stages, *addresses = sys.argv[1:]
 zmq.Context.instance()

@@ -15,10 +15,10 @@ from typing import Any
 import uvloop
 from tornado.web import Application
 
-from gateway import answers
-from gateway.app import make_app
-from gateway.exchange import Exchange, Limits
-from gateway.listener import HttpServer
+from gateway.admin.pages import make_app
+from gateway.web import responses as answers
+from gateway.web.exchange import Exchange, Limits
+from gateway.web.http_server import HttpServer
 
 MAX_BODY = 1_000_000
 

@@ -3,9 +3,9 @@
 from faults import ALLOWED
 from world import SICK, Broken
 
-from gateway import recovery
-from mesh.dialling import State
-from mesh.messages import Kind
+from gateway.requests import retries as recovery
+from mesh.links.dialer import State
+from mesh.protocol.messages import Kind
 from mesh.protocol.permissions import MOST_PEERS
 
 GENTLE = ("calm", "links", "blinks", "long", "hostile")  # profiles in which nobody is lost
@@ -143,7 +143,7 @@ def orderly(world):
         return
     for gateway in world.gateways:
         if gateway.core.counts.deaths:
-            raise Broken("orderly", f"{gateway.name} counts {gateway.core.counts.deaths}")
+            raise Broken("orderly", f"{gateway.name} counts {gateway.requests.core.counts.deaths}")
 
 
 def budget(world):

@@ -9,7 +9,7 @@ import random
 from members import NEVER
 from world import HEARTBEAT, Draw, StageDraw
 
-from mesh.messages import Role
+from mesh.protocol.messages import Role
 
 SETTLED = 100.7  # when everybody has met everybody
 APART = 0.3  # seconds within which a link is surely resumed

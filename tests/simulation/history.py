@@ -86,15 +86,15 @@ class Patches:
         if self.draw.small_parts:  # many cuts fall within a transfer
             self._small_parts(self.patch.setattr)
         if self.draw.profile == "storm":
-            self.patch.setattr("gateway.recovery.SPARE", SPARE)
+            self.patch.setattr("gateway.requests.retries.SPARE", SPARE)
 
     def __exit__(self, *_):
         self.patch.undo()
 
     def _small_parts(self, put):
-        for module in ("transfers", "outbox", "dispatch"):
+        for module in ("protocol.chunking", "links.send_buffer", "links.dispatcher"):
             put(f"mesh.{module}.PART_SIZE", SMALL)
-        put("mesh.transfers.INLINE", SMALL // 4)
-        put("mesh.transfers.MAX_TOGETHER", 3 * SMALL)
-        put("mesh.outbox.MAX_UNRECEIPTED", 8 * SMALL)
-        put("mesh.session.MANY_BYTES", 2 * SMALL)
+        put("mesh.protocol.chunking.INLINE", SMALL // 4)
+        put("mesh.protocol.chunking.MAX_TOGETHER", 3 * SMALL)
+        put("mesh.links.send_buffer.MAX_UNRECEIPTED", 8 * SMALL)
+        put("mesh.links.session.MANY_BYTES", 2 * SMALL)

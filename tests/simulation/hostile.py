@@ -6,7 +6,7 @@ grants no credit: whoever takes a task may do with it what it likes, which no ru
 """
 
 from mesh.errors import ProtocolError
-from mesh.messages import (
+from mesh.protocol.messages import (
     Answer,
     Bye,
     Cancel,
@@ -33,9 +33,9 @@ from mesh.messages import (
     Welcome,
     Who,
 )
-from mesh.node import Happened
 from mesh.protocol.permissions import MOST_PEERS
-from mesh.wire import VERSION, decode, encode, seal
+from mesh.protocol.wire import VERSION, decode, encode, seal
+from mesh.transport.network import Happened
 
 EVERY = 0.015  # seconds between two things that one says, at most twice that
 SLICE = 4096  # bytes of a slice, of a transfer that claims to be larger

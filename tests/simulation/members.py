@@ -10,18 +10,18 @@ import random
 from collections import Counter
 from typing import NamedTuple
 
-from gateway.book import Request
-from gateway.core import GatewayCore
+from gateway.requests.core import GatewayCore
 from gateway.requests.drawn_numbers import drawn_numbers
-from mesh.board import SIZE, Board
-from mesh.herald import Herald
-from mesh.instructions import Identity
-from mesh.links import Links
-from mesh.messages import Role, StageFacts
-from mesh.node import Node
-from stage.batcher import Batcher
+from gateway.requests.in_flight import Request
+from mesh.links.events import Identity
+from mesh.links.links import Links
+from mesh.links.node import Node
+from mesh.process.batch_record import SIZE, Board
+from mesh.protocol.messages import Role, StageFacts
+from mesh.supervision.death_notices import Herald
+from stage.batching.batcher import Batcher
+from stage.batching.estimates import LONG
 from stage.item_outcome import ItemOutcome
-from stage.pace import LONG
 from stage.replica import Replica
 from stage.results import results_of
 

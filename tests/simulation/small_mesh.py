@@ -5,7 +5,7 @@ from itertools import count
 
 from members import Gateway, Mesh, Rep
 
-from mesh.testing import FakeClock, MemoryNetwork
+from mesh.transport.memory import FakeClock, MemoryNetwork
 
 DELAY = 0.0002  # seconds that a multipart travels
 

@@ -6,11 +6,11 @@ import random
 import pytest
 from small_mesh import Gateway, SmallMesh
 
-from gateway.admission import Admission
-from gateway.exchange import Exchange
 from gateway.inference import Desk
-from gateway.requests.failure_log import FailureLog
+from gateway.requests.admission import Admission
 from gateway.requests.route import InferenceRoute
+from gateway.web.exchange import Exchange
+from gateway.web.failure_log import FailureLog
 
 WARM = 4.0  # seconds until the door knows the pace, and those inside are in balance
 

@@ -6,7 +6,7 @@ import pytest
 from members import Supervision
 from small_mesh import SmallMesh
 
-from mesh.messages import (
+from mesh.protocol.messages import (
     Answer,
     Bye,
     Cancel,
@@ -31,9 +31,9 @@ from mesh.messages import (
     Welcome,
     Who,
 )
-from mesh.node import Happened
 from mesh.protocol.permissions import MAY_SAY, permitted
-from mesh.wire import VERSION, decode, encode, seal
+from mesh.protocol.wire import VERSION, decode, encode, seal
+from mesh.transport.network import Happened
 
 ME = 0xBAD
 ADDRESS = "tcp://speaker"

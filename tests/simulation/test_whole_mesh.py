@@ -6,7 +6,7 @@ import pytest
 from members import Supervision
 from small_mesh import SmallMesh
 
-from mesh.messages import Cancel, Kind, Meta, Obituary, Outcomes
+from mesh.protocol.messages import Cancel, Kind, Meta, Obituary, Outcomes
 from stage.item_outcome import ItemOutcome
 
 MIB = 1 << 20

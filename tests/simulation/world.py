@@ -13,11 +13,21 @@ from dataclasses import dataclass, field
 from hostile import Hostile
 from members import KILL_GRACE, NEVER, Forward, Gateway, Mesh, Rep, Supervision
 
-from gateway.book import Book
-from mesh.dispatch import _is_free
-from mesh.instructions import Lost, Silent
-from mesh.messages import Cancel, Kind, Obituary, Outcomes, Peers, Ping, Role, Submit, Tasks
+from gateway.requests.in_flight import Book
+from mesh.links.dispatcher import _is_free
+from mesh.links.events import Lost, Silent
 from mesh.protocol.hold_off import FIRST_S
+from mesh.protocol.messages import (
+    Cancel,
+    Kind,
+    Obituary,
+    Outcomes,
+    Peers,
+    Ping,
+    Role,
+    Submit,
+    Tasks,
+)
 from mesh.supervision.events import (
     Begin,
     Computes,
@@ -32,8 +42,8 @@ from mesh.supervision.events import (
     Terminate,
     Tick,
 )
-from mesh.supervisor import Supervisor
-from mesh.testing import FakeClock, MemoryNetwork
+from mesh.supervision.supervisor import Supervisor
+from mesh.transport.memory import FakeClock, MemoryNetwork
 from stage.item_outcome import ItemOutcome
 
 LOOK = 1.0  # seconds between two looks at the boards
@@ -669,7 +679,7 @@ def _revision(version):
 
 def _show(frames):
     from mesh.errors import ProtocolError
-    from mesh.wire import decode
+    from mesh.protocol.wire import decode
 
     try:
         header, message = decode(frames, 0.0)

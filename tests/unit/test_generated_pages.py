@@ -25,8 +25,8 @@ def test_a_stale_page_is_noticed(generator: dict[str, Any]) -> None:
 
 
 def test_every_kind_of_value_says_how_it_is_written(generator: dict[str, Any]) -> None:
-    from mesh.schema import entries
-    from mesh.settings import GatewaySettings, MeshSettings, StageSettings
+    from mesh.config.schema import entries
+    from mesh.config.settings import GatewaySettings, MeshSettings, StageSettings
 
     written = generator["_WRITTEN"].keys() | {"text"}
     for owner in (GatewaySettings, MeshSettings, StageSettings):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mesh.flags import parse_flags
-from mesh.schema import entries
-from mesh.settings import GatewaySettings, MeshSettings, StageSettings
+from mesh.config.flags import parse_flags
+from mesh.config.schema import entries
+from mesh.config.settings import GatewaySettings, MeshSettings, StageSettings
 
 DESIGN = (Path(__file__).resolve().parents[2] / "DESIGN.md").read_text()
 TABLE = re.search(r"^\| setting \| mesh\.toml .*\n\| ---.*\n((?:\|.*\n)+)", DESIGN, re.MULTILINE)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mesh.flags import DEFAULT_WAIT
-from mesh.schema import Duration, Entry, entries
-from mesh.settings import GatewaySettings, StageSettings
-from mesh.units import show_duration
+from mesh.config.flags import DEFAULT_WAIT
+from mesh.config.schema import Duration, Entry, entries
+from mesh.config.settings import GatewaySettings, StageSettings
+from mesh.config.units import show_duration
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "workers.md"
 SECTION = PAGE.read_text().partition("## Timeouts")[2].partition("\n## ")[0]

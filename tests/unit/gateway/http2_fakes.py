@@ -10,8 +10,8 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from http_fakes import FakeTransport
 
-from gateway.http2 import Http2Connection
-from gateway.shared import Shared
+from gateway.web.http2 import Http2Connection
+from gateway.web.server_state import Shared
 
 _GOAWAY = 7
 

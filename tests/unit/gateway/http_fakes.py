@@ -9,10 +9,10 @@ from typing import Any
 
 from tornado import httputil
 
-from gateway import answers
-from gateway.exchange import Exchange, Limits, Turn
-from gateway.http1 import Connection
-from gateway.shared import Shared
+from gateway.web import responses as answers
+from gateway.web.exchange import Exchange, Limits, Turn
+from gateway.web.http1 import Connection
+from gateway.web.server_state import Shared
 
 
 def turned(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:

@@ -10,10 +10,10 @@ from http2_fakes import Peer
 from http_fakes import Inference, Pages, connect, post, shared, statuses
 from tornado import httputil
 
-from gateway import answers
-from gateway.exchange import Exchange, Limits
-from gateway.shared import Shared
+from gateway.web import responses as answers
 from gateway.web.browser_policy import BrowserPolicy, Reach
+from gateway.web.exchange import Exchange, Limits
+from gateway.web.server_state import Shared
 
 APP = "https://app.example"
 LOOPBACK = BrowserPolicy(reach=Reach.MACHINE)

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from gateway.requests.failure_log import FailureLog
+from gateway.web.failure_log import FailureLog
 
 
 class Rig:

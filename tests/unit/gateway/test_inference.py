@@ -4,17 +4,17 @@ import json
 
 import pytest
 
-from gateway.admission import Admission
-from gateway.core import GatewayCore
-from gateway.exchange import Exchange
 from gateway.inference import Desk
-from gateway.requests.failure_log import FailureLog
+from gateway.requests.admission import Admission
+from gateway.requests.core import GatewayCore
 from gateway.requests.route import InferenceRoute
-from mesh.instructions import Delivery, Identity, Lost, Met
-from mesh.links import Links
-from mesh.messages import Figures, Kind, Outcome, Outcomes, Role, StageFacts
+from gateway.web.exchange import Exchange
+from gateway.web.failure_log import FailureLog
+from mesh.links.events import Delivery, Identity, Lost, Met
+from mesh.links.links import Links
+from mesh.links.session import Session
+from mesh.protocol.messages import Figures, Kind, Outcome, Outcomes, Role, StageFacts
 from mesh.protocol.request_names import namer
-from mesh.session import Session
 
 LARGE = (1 << 16) + 1
 PATH = (("a", ""), ("b", ""))

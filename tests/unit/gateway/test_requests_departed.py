@@ -1,8 +1,8 @@
 """What is remembered of replicas that are gone."""
 
 from gateway.requests.departed import MOST_DEPARTED, Departed, Origin, origin_of
-from mesh.messages import Role, StageFacts
-from mesh.session import Session
+from mesh.links.session import Session
+from mesh.protocol.messages import Role, StageFacts
 
 
 def replica(peer, stage="a"):

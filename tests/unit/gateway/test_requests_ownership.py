@@ -2,11 +2,11 @@
 
 import pytest
 
-from gateway.book import Request
+from gateway.requests.in_flight import Request
 from gateway.requests.ownership import MOST_MADE, REMEMBERED, Ownership
-from mesh.messages import Figures, Kind, Note, Outcome, Role, StageFacts
+from mesh.links.session import Session
+from mesh.protocol.messages import Figures, Kind, Note, Outcome, Role, StageFacts
 from mesh.protocol.permissions import Breach
-from mesh.session import Session
 
 ME = 1
 A, B, C = ("a", "r"), ("b", "r"), ("c", "r")

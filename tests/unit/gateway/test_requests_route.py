@@ -1,6 +1,6 @@
 """HTTP paths that lead to stages, and what a request reserves there."""
 
-from gateway.admission import Admission
+from gateway.requests.admission import Admission
 from gateway.requests.route import InferenceRoute, Reservation
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from http_fakes import Way, connect, shared
 
-from gateway import answers
-from gateway.exchange import Exchange, Refusal
-from gateway.pages import Page
+from gateway.web import responses as answers
 from gateway.web.access_log import AccessLog, stages_of
+from gateway.web.exchange import Exchange, Refusal
+from gateway.web.tornado_adapter import Page
 from mesh.logs.loggers import Output
 
 

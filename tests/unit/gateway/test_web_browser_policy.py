@@ -1,6 +1,6 @@
 import pytest
 
-from gateway import heads
+from gateway.web import headers as heads
 from gateway.web.browser_policy import (
     BrowserPolicy,
     NotServed,

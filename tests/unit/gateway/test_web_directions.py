@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gateway.web import directions
-from mesh.settings import PAGES
+from mesh.config.settings import PAGES
 
 MANY = {f"/route-{number}": ("echo",) for number in range(33)}
 ECHO = {"/inference": ("echo",)}

@@ -13,10 +13,10 @@ from http2_fakes import Peer
 from http_fakes import FakeTransport, Inference, Pages, connect, echo, post, shared, statuses
 from tornado import httputil
 
-from gateway.http1 import Connection
-from gateway.http2 import Http2Connection
 from gateway.web import half_close
 from gateway.web.half_close import DELAY, HalfClosed, is_closed
+from gateway.web.http1 import Connection
+from gateway.web.http2 import Http2Connection
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 PAGE = b"GET /page HTTP/1.1\r\nHost: h\r\n\r\n"

@@ -8,13 +8,23 @@ from random import Random
 
 import pytest
 
-from mesh.dispatch import Dispatcher
-from mesh.instructions import Delivery, Identity, Lost, Met, News, Refused
-from mesh.links import Links
-from mesh.messages import Cancel, Kind, Message, Outcome, Outcomes, Role, StageFacts, Task, Tasks
-from mesh.node import Node
-from mesh.session import Session
-from mesh.testing import FakeClock, MemoryNetwork
+from mesh.links.dispatcher import Dispatcher
+from mesh.links.events import Delivery, Identity, Lost, Met, News, Refused
+from mesh.links.links import Links
+from mesh.links.node import Node
+from mesh.links.session import Session
+from mesh.protocol.messages import (
+    Cancel,
+    Kind,
+    Message,
+    Outcome,
+    Outcomes,
+    Role,
+    StageFacts,
+    Task,
+    Tasks,
+)
+from mesh.transport.memory import FakeClock, MemoryNetwork
 
 HOP = ("embed", "1")
 FACTS = StageFacts("embed", "1", 4, 5.0, 1 << 20)
@@ -26,12 +36,12 @@ SMALL = 64  # what the tests make of PART_SIZE
 def small_parts() -> Iterator[None]:
     """Slices of 64 bytes, eight of them under way: many cuts fall within a transfer."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("transfers", "outbox", "dispatch"):
+        for module in ("protocol.chunking", "links.send_buffer", "links.dispatcher"):
             patch.setattr(f"mesh.{module}.PART_SIZE", SMALL)
-        patch.setattr("mesh.transfers.INLINE", SMALL // 4)
-        patch.setattr("mesh.transfers.MAX_TOGETHER", 3 * SMALL)
-        patch.setattr("mesh.outbox.MAX_UNRECEIPTED", 8 * SMALL)
-        patch.setattr("mesh.session.MANY_BYTES", 2 * SMALL)
+        patch.setattr("mesh.protocol.chunking.INLINE", SMALL // 4)
+        patch.setattr("mesh.protocol.chunking.MAX_TOGETHER", 3 * SMALL)
+        patch.setattr("mesh.links.send_buffer.MAX_UNRECEIPTED", 8 * SMALL)
+        patch.setattr("mesh.links.session.MANY_BYTES", 2 * SMALL)
         yield
 
 

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from mesh import cli, log
-from mesh.cli import asking, running
-from mesh.cli.asking import lines_of
+from mesh.cli import query as asking
+from mesh.cli import run as running
+from mesh.cli.query import lines_of
 from mesh.client.core import Response
-from mesh.settings import MeshSettings
+from mesh.config.settings import MeshSettings
 
 FILE = """\
 [gateway]

@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 
-from mesh.client.over_http import Client
+from mesh.client.http_client import Client
 from mesh.errors import ClientError
 
 PATIENCE = 20

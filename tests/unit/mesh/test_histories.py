@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mesh_world import SMALL, Consumer, Producer, World, assert_quiet, session_of, small_parts
 
-from mesh.messages import Tasks
+from mesh.protocol.messages import Tasks
 
 SIZES = st.sampled_from([0, 1, 30, SMALL, SMALL + 1, 5 * SMALL, 40 * SMALL])
 ROOM = 50 * SMALL  # what may be under way to a consumer
@@ -63,8 +63,8 @@ def _small_parts() -> Iterator[None]:
 def patient() -> Iterator[None]:
     """However often a link is cut while HELLO is on its way, the pair does not end."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mesh.upkeep.RESUME", 100.0)
-        patch.setattr("mesh.upkeep.PATIENCE", 100.0)
+        patch.setattr("mesh.links.liveness.RESUME", 100.0)
+        patch.setattr("mesh.links.liveness.PATIENCE", 100.0)
         yield
 
 

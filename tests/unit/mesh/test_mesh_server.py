@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from mesh import log, server
+from mesh.config.settings import MeshSettings
 from mesh.errors import SettingsError, StartError
 from mesh.process.worker_source import WorkerSource
 from mesh.server import Runtime, Server
-from mesh.settings import MeshSettings
-from mesh.worker import Worker
+from mesh.worker.base import Worker
 
 
 class Embed(Worker):

@@ -20,7 +20,7 @@ def child(act):
 def ours(*_):
     pass
 
-ours.__module__ = "mesh.processes"
+ours.__module__ = "mesh.supervision.process_loop"
 """
 
 

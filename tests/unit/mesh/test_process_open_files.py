@@ -2,8 +2,8 @@
 
 import pytest
 
+from mesh.config.settings import GatewaySettings, MeshSettings, StageSettings
 from mesh.process import open_files
-from mesh.settings import GatewaySettings, MeshSettings, StageSettings
 
 
 def settings(processes: int = 1, **replicas: int) -> MeshSettings:

@@ -3,9 +3,9 @@
 import json
 from typing import Any
 
+from mesh.config.settings import GatewaySettings, StageSettings
+from mesh.process.settings import GatewayProcess, ReplicaProcess
 from mesh.process.worker_source import WorkerSource
-from mesh.process_settings import GatewayProcess, ReplicaProcess
-from mesh.settings import GatewaySettings, StageSettings
 
 EMBED = StageSettings("embed", worker="m:Embed", replicas=2, env=({"A": "1"}, {"A": "2"}))
 

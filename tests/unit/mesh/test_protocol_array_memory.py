@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mesh.messages import Part
 from mesh.protocol.array_memory import SetAside
-from mesh.transfers import Growing, Incoming, Unfinished
+from mesh.protocol.chunking import Growing, Incoming, Unfinished
+from mesh.protocol.messages import Part
 
 
 def resident() -> int:

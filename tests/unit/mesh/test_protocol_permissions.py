@@ -9,10 +9,10 @@ from itertools import product
 import pytest
 from mesh_world import FACTS
 
-from mesh.fields import Frame
-from mesh.instructions import Identity, Lost
-from mesh.links import Links
-from mesh.messages import (
+from mesh.links.events import Identity, Lost
+from mesh.links.links import Links
+from mesh.protocol.fields import Frame
+from mesh.protocol.messages import (
     Answer,
     Bye,
     Cancel,
@@ -51,7 +51,7 @@ from mesh.protocol.permissions import (
     permitted,
     stage_objection,
 )
-from mesh.wire import VERSION, encode, seal
+from mesh.protocol.wire import VERSION, encode, seal
 
 ALWAYS = {Type.CREDIT, Type.PING, Type.DRAIN, Type.BYE, Type.WHO, Type.ERR}
 # What each may say, once more and by hand: a row that is removed or widened must be noticed.

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from mesh.lifeline import Lifeline
+from mesh.process.parent_link import Lifeline
 from mesh.process.start_watch import StartWatch, process_age
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mesh.child import Command
-from mesh.settings import GatewaySettings, MeshSettings, StageSettings
+from mesh.config.settings import GatewaySettings, MeshSettings, StageSettings
+from mesh.supervision.child import Command
 from mesh.supervision.dry_run import DryRun, apart, report_lines
 from mesh.supervision.events import GATEWAY, Slot
 

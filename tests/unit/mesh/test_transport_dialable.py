@@ -8,9 +8,9 @@ from time import monotonic
 import pytest
 
 from mesh.errors import StartError
-from mesh.sockets import ZmqNetwork
 from mesh.supervision.diagnosis import why
 from mesh.transport.dialable import is_dialable
+from mesh.transport.zeromq import ZmqNetwork
 
 
 @pytest.mark.parametrize(("mode", "dialled"), [(0o700, True), (0o770, False), (0o707, False)])

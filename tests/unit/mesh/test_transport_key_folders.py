@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mesh.allowance import read_allowance
 from mesh.errors import SettingsError
-from mesh.security import Keys, read_pair
+from mesh.transport.allowlist import read_allowance
+from mesh.transport.curve import Keys, read_pair
 from mesh.transport.key_folders import generate_apart
 
 STAGES = {"decode": True, "recognize": False}

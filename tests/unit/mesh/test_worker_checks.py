@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from mesh.errors import StartError
-from mesh.worker import Worker
-from mesh.worker_checks import LONGEST_SCHEMA, WorkerFacts, class_fault, examples_of, facts_of
+from mesh.worker.base import Worker
+from mesh.worker.checks import LONGEST_SCHEMA, WorkerFacts, class_fault, examples_of, facts_of
 
 
 def timed(function: Any) -> Any:

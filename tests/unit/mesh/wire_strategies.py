@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from mesh.fields import INLINE, Transfer
-from mesh.messages import (
+from mesh.protocol.fields import INLINE, Transfer
+from mesh.protocol.messages import (
     Answer,
     Bye,
     Cancel,

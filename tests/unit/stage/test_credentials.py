@@ -2,9 +2,9 @@
 
 import pytest
 
-from mesh.messages import Role, Task
+from mesh.links.session import Session
+from mesh.protocol.messages import Role, Task
 from mesh.protocol.permissions import Breach
-from mesh.session import Session
 from stage.credentials import judge_tasks
 
 HERE, NEXT = ("b", "r"), ("c", "r")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from test_runner import FIRST, Scripted, bodies, jsons, raising, runner, task
 
-from mesh.board import SIZE, Board
 from mesh.errors import ClientError, ForwardTimeout, ServerError, ValidationError
+from mesh.process.batch_record import SIZE, Board
 from stage.runner import Runner
 
 

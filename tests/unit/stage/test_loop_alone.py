@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from stage.batcher import Batch
+from stage.batching.batcher import Batch
 from stage.loop import STOP_SIGNALS, Loop
 from stage.runner import Runner
 

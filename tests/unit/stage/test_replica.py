@@ -2,10 +2,11 @@
 
 import pytest
 
-from mesh.dialling import GREETING
-from mesh.instructions import Delivery, Dial, Heard, Identity, Lost, Met, Refused, Silent
-from mesh.links import Links
-from mesh.messages import (
+from mesh.links.dialer import GREETING
+from mesh.links.events import Delivery, Dial, Heard, Identity, Lost, Met, Refused, Silent
+from mesh.links.links import Links
+from mesh.links.session import Session
+from mesh.protocol.messages import (
     Cancel,
     Kind,
     Note,
@@ -19,11 +20,10 @@ from mesh.messages import (
     Task,
     Tasks,
 )
-from mesh.session import Session
-from stage.batcher import Batcher
-from stage.homeward import LAZY, NEVER
-from stage.pace import LONG
+from stage.batching.batcher import Batcher
+from stage.batching.estimates import LONG
 from stage.replica import Replica
+from stage.reporting import LAZY, NEVER
 
 A, B = ("a", ""), ("b", "")
 ME, OWNER, NEXT = 9, 1, 2

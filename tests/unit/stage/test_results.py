@@ -1,7 +1,7 @@
 """What the items of a batch become."""
 
-from mesh.messages import Kind, Meta, Task
-from stage.batcher import Batch
+from mesh.protocol.messages import Kind, Meta, Task
+from stage.batching.batcher import Batch
 from stage.item_outcome import ItemOutcome
 from stage.results import handed_back, results_of, run_again, unsendable
 

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mesh.codec import decode, encode
 from mesh.errors import (
     ClientError,
     DecodingError,
@@ -22,13 +21,14 @@ from mesh.errors import (
     StartError,
     ValidationError,
 )
-from mesh.failure_text import line_of
-from mesh.messages import Buffer, Task
+from mesh.logs.failure_text import line_of
+from mesh.protocol.messages import Buffer, Task
 from mesh.protocol.request_names import namer
-from mesh.request_facts import Reply, RequestFacts
-from mesh.worker import Worker
+from mesh.worker.base import Worker
+from mesh.worker.codec import decode, encode
+from mesh.worker.request_info import Reply, RequestFacts
+from stage.batching.estimates import LONG
 from stage.item_outcome import ItemOutcome
-from stage.pace import LONG
 from stage.runner import Runner
 
 ONLY = (("s", ""),)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from mesh.config.settings import StageSettings
 from mesh.errors import SettingsError, StartError
-from mesh.lifeline import Lifeline
+from mesh.process.parent_link import Lifeline
+from mesh.process.settings import ReplicaProcess
 from mesh.process.worker_source import WorkerSource
-from mesh.process_settings import ReplicaProcess
-from mesh.settings import StageSettings
-from mesh.sockets import ZmqNetwork
 from mesh.transport.key_folders import generate_apart
-from mesh.worker import Worker
+from mesh.transport.zeromq import ZmqNetwork
+from mesh.worker.base import Worker
 from stage import server
 from stage.server import _feed, _keys, placed
 

@@ -1,0 +1,108 @@
+"""Turns a `Node` from asyncio: when a descriptor is readable, when asked, when something is due.
+
+Requests that arrive in one turn of the loop are dispatched together: each only asks for a turn
+(`wake`), and the first of them schedules it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+
+from mesh.links.node import Node
+
+_LONGEST = 1.0  # seconds between two turns when nothing happens
+_SLACK = 0.002  # seconds that a timer may be late before it is worth setting another
+_ROUNDS = 8  # times that what one turn left is taken up before others get the loop
+
+
+class Drive:
+    """Turns a node.
+
+    Args:
+        node: to turn.
+        after: called at the end of each turn, to answer what has ended.
+        calm: whether nothing waits to be dispatched. Then answers go before the turn is done:
+            at the end of it a lone client has waited longer, and nobody less.
+
+    Example:
+        ```python
+        drive = Drive(node, after=answer_what_ended, calm=nothing_waits)
+        drive.start()                     # within a running loop
+        ...
+        drive.stop()
+        ```
+    """
+
+    def __init__(
+        self, node: Node, after: Callable[[float], None], calm: Callable[[], bool]
+    ) -> None:
+        self._node = node
+        self._after = after
+        self._calm = calm
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+
+    def start(self) -> None:
+        """Begin to turn, in the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._turn(())
+
+    def stop(self) -> None:
+        """Turn no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop = None
+
+    def watch(self, fd: int) -> None:
+        """The network has a descriptor to be watched."""
+        asyncio.get_running_loop().add_reader(fd, self._readable, fd)
+
+    def unwatch(self, fd: int) -> None:
+        """It has one less."""
+        asyncio.get_running_loop().remove_reader(fd)
+
+    def wake(self) -> None:
+        """Ask for a turn before the loop sleeps again."""
+        if not self._asked and self._loop is not None:
+            self._asked = True
+            self._loop.call_soon(self._woken)
+
+    def _woken(self) -> None:
+        self._asked = False
+        if self._loop is not None:
+            self._turn(())
+
+    def _readable(self, fd: int) -> None:
+        if self._loop is not None:
+            self._turn((fd,))
+
+    def _due(self) -> None:
+        self._timer_at = float("inf")
+        self._turn(())
+
+    def _turn(self, ready: tuple[int, ...]) -> None:
+        node = self._node
+        now = monotonic()
+        if node.receive(now, ready) and self._calm():
+            self._after(now)
+        for _ in range(_ROUNDS):
+            node.flush(now)
+            self._after(now)
+            # Sending may have used up the word of a descriptor: look before sleeping.
+            if not (node.network.is_pending() and node.receive(now)):
+                break
+        else:
+            self.wake()
+        self._set_timer(now)
+
+    def _set_timer(self, now: float) -> None:
+        due = min(self._node.next_due(), now + _LONGEST)
+        if due < self._timer_at - _SLACK and self._loop is not None:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = due
+            self._timer = self._loop.call_later(max(0.0, due - now), self._due)

@@ -1,0 +1,456 @@
+"""The gateway's decisions: requests in, bundles out, outcomes in, answers out. Pure.
+
+It owns the book, the roster, the queues and the links. The shell around it
+(`gateway/server.py`) submits what HTTP brings, turns it through a `Node`, and takes the `ended`
+requests to answer them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.requests.departed import Departed, origin_of
+from gateway.requests.in_flight import Book, Ended, Request, onward
+from gateway.requests.journal import Counts, Entry, Turnover
+from gateway.requests.outliers import Trust
+from gateway.requests.ownership import Ownership
+from gateway.requests.queues import Queues, emptied
+from gateway.requests.releases import Release
+from gateway.requests.replicas import RESTART_GRACE, Roster
+from gateway.requests.retries import POISON, Blame, Recovery, blame_of
+from mesh.links.dispatcher import Dispatcher
+from mesh.links.events import Delivery, Heard, Lost, Met, News, Refused, Silent
+from mesh.links.links import Links
+from mesh.links.session import Session
+from mesh.protocol.messages import (
+    Cancel,
+    Figures,
+    Hop,
+    Kind,
+    Note,
+    Obituary,
+    Outcome,
+    Outcomes,
+    Path,
+    Peers,
+    StageFacts,
+    Task,
+    Tasks,
+)
+from mesh.protocol.permissions import Breach
+
+_TOO_LATE = (
+    "the request's time is over; raise timeout in [gateway] (--timeout of a script) or, where that "
+    "is not set, those of its stages: append_worker(timeout=...), or timeout in [stages.NAME]"
+)
+_OTHER = (
+    "connected, and gets nothing: its revision is {}, this gateway serves {}. Classes, routes, "
+    "name or version differ: compare what `mesh check` says at both"
+)
+SWEEP = 0.05  # seconds between looks for passed deadlines and absent stages
+SATED = 0.5  # seconds for which a replica that gave tasks back gets none unless it grants more
+
+
+class GatewayCore:
+    """All decisions of one gateway.
+
+    Args:
+        links: of this process; its incarnation owns the requests.
+        routes: per HTTP path the hops that a request visits.
+        max_attempts: see `Book`.
+        now: local monotonic time in seconds.
+        restart_grace: see `Roster`.
+        version: see `Roster`.
+
+    Attributes:
+        ended: requests that are over since the shell last took them.
+        figures: of batches, since the shell last took them.
+        journal: replicas that came and went, for people, since the shell last took them.
+        met_stage: a replica came, or the routes moved, since the shell last looked at what the
+            roster says of them.
+    """
+
+    def __init__(
+        self,
+        links: Links,
+        routes: Mapping[str, Path],
+        max_attempts: int,
+        now: float,
+        restart_grace: float = RESTART_GRACE,
+        version: str = "",
+    ) -> None:
+        self.links = links
+        self.book = Book(links.me, max_attempts)
+        self.roster = Roster(routes, now, restart_grace, version)
+        self.queues = Queues(self.roster)
+        self.dispatchers = self.queues.dispatchers
+        self.recovery = Recovery(self.book, self.roster, self.dispatchers)
+        self.trust = Trust(self.roster, self.dispatchers)
+        self._failures: list[Outcome] = []  # in the bundle that is read just now
+        self.ended: list[Ended] = []
+        self.figures: list[Figures] = []
+        self.counts = Counts()
+        self.met_stage = False
+        self._joined = False
+        self.journal: list[Entry | Turnover] = []
+        self._cancels: dict[int, list[int]] = {}
+        self._sated: dict[Session, float] = {}  # who gave tasks back, and until when that counts
+        self._obituaries: dict[int, Obituary] = {}  # of those that are lost in this turn
+        self._departed = Departed()
+        self._ownership = Ownership(routes)
+        self._sweep_at = now + SWEEP
+
+    # --- from HTTP -------------------------------------------------------------------------------
+
+    def submit(self, request: Request) -> None:
+        """Own a request and let it wait for its first stage."""
+        self.book.enter(request)
+        if self.queues.missing:
+            self.queues.wait(request)
+        else:
+            self.dispatchers[request.path[0]].push(request)
+
+    @property
+    def calm(self) -> bool:
+        """Every stage is there, and nothing waited for credit when the last turn ended."""
+        return not (self.queues.missing or self.queues.crowded)
+
+    def gone(self, number: int) -> Request | None:
+        """The client of a request is gone; it leaves every queue. None if it was over."""
+        request = self.book.drop(number)
+        if request is not None:
+            self.counts.cancelled += 1
+            self._withdraw(request)
+        return request
+
+    def _withdraw(self, request: Request) -> None:
+        """Nobody wants it any more: take it out of our queue, or tell who holds it."""
+        for holder in request.earlier:
+            self._cancels.setdefault(holder, []).append(request.number)
+        if request.holder:
+            self._cancels.setdefault(request.holder, []).append(request.number)
+            return
+        self.queues.withdraw(request)
+
+    # --- from the mesh ---------------------------------------------------------------------------
+
+    def delivered(self, delivery: Delivery, now: float) -> None:
+        """A message of a replica or a supervisor came."""
+        session, _, message = delivery
+        if type(message) is Outcomes:
+            before, final = len(self.ended), Kind.FAILURE
+            self._failures.clear()  # of a bundle that was a breach, some may be left
+            for outcome in message.outcomes:
+                if outcome.kind <= final:
+                    self._settle(session, outcome)
+                else:
+                    self._given_back(session, outcome, now)
+            for note in message.notes:
+                self._noted(session, note)
+            if self._failures:
+                for request, _ in self.ended[before:]:
+                    request.holder = session.peer  # for whoever asks where it failed
+            if self._failures or self.trust.failing:
+                self._learn(session, len(message.outcomes) + len(message.notes))
+            if message.figures:
+                self._measured(session, message.figures)
+            self.recovery.budget.earn(len(self.ended) - before)
+        elif type(message) is Obituary:
+            self._died(session, message)
+
+    def _measured(self, session: Session, figures: list[Figures]) -> None:
+        """A replica tells what its batches were like; one that serves nothing is not asked."""
+        self._ownership.judge_figures(session, figures)
+        if self.roster.hop_of(session) is not None:
+            self.figures += figures
+            self.trust.clock(session, figures)
+
+    def _learn(self, session: Session, count: int) -> None:
+        failures, self._failures = self._failures, []
+        if count:
+            self.trust.learn(session, failures, count)
+
+    def _settle(self, session: Session, outcome: Outcome) -> None:
+        request = self.book.requests.get(outcome.number)
+        # Nearly always the one stage's holder answers; all else is looked into.
+        if (
+            request is not None
+            and (request.holder != session.peer or outcome.hop or len(request.path) > 1)
+            and not self._ownership.may_end(request, outcome, session)
+        ):
+            self.book.late += 1
+            return
+        if outcome.kind is Kind.FAILURE:
+            self._failures.append(outcome)
+        ended = self.book.settle(outcome, request)
+        if ended is not None:
+            self.ended.append(ended)
+            request = ended.request
+            if request.earlier or outcome.attempt != request.attempt:
+                self._withdraw(request)  # other attempts of it
+
+    def _given_back(self, session: Session, outcome: Outcome, now: float) -> None:
+        request = self.book.current(outcome)
+        if request is None or outcome.kind is Kind.EVENT:
+            return
+        if not self._ownership.may_return(request, outcome, session):
+            self.book.late += 1
+            return
+        if not self.book.may_return(request, outcome, session.peer):
+            return
+        hop = request.path[outcome.hop]
+        if session.stage is not None and session.stage[:2] == hop:  # never begun
+            self._sated[session] = now + SATED
+            session.sated = session.granted_tasks
+            self.book.returned(request, session.peer)
+        if outcome.kind is Kind.HANDBACK:
+            self.counts.hub_hops += 1
+            request.holder, request.at = 0, outcome.hop
+            self.dispatchers[hop].push(onward(request, outcome))
+        else:
+            self.queues.wait(request)
+
+    def _noted(self, session: Session, note: Note) -> None:
+        request = self.book.requests.get(note.number)
+        holder = self.links.sessions.get(note.holder)
+        if request is None:
+            if holder is not None and holder.stage is not None:
+                self._cancels.setdefault(note.holder, []).append(note.number)
+            return
+        if not self._ownership.may_note(request, note, session, holder):
+            return
+        self.book.moved(note)
+        if request.holder == note.holder and holder is None:
+            self._retry(request, note.holder, "holder_gone")
+
+    def _died(self, supervisor: Session, obituary: Obituary) -> None:
+        """A supervisor says that a replica of its own is dead. Of one that never came here, or was
+        forgotten, there is nothing that could be said of our requests.
+        """
+        session = self.links.sessions.get(obituary.incarnation)
+        origin = self._departed.get(obituary.incarnation) if session is None else origin_of(session)
+        if origin is None:
+            return
+        if not supervisor.is_parent_of(origin.parent):
+            raise Breach("it tells of the death of a replica that it did not start")
+        self._keep_possible(obituary, origin.stage)
+        for request in self.recovery.suspect(obituary):
+            self.counts.quarantined += 1
+            self._withdraw(request)
+            self._fail(request, "poison_request", POISON)
+        if session is not None:
+            self._obituaries[session.peer] = obituary
+            self.links.lose(session, "its supervisor saw it end")
+
+    def _keep_possible(self, obituary: Obituary, stage: str) -> None:
+        """Leave of our requests in an obituary only those that the dead may have been computing."""
+        for named in list(obituary.computing):
+            owner, number = named
+            request = self.book.requests.get(number) if owner == self.links.me else None
+            if request is None:
+                continue
+            if not self._ownership.may_have_held(request, obituary.incarnation, stage):
+                obituary.computing.remove(named)
+
+    def told(self, news: News, now: float) -> None:
+        """A session began, was resumed, or is over."""
+        if isinstance(news, Met):
+            self._met(news.session, news.resumed, now)
+        elif isinstance(news, Lost):
+            self._lost(news, now)
+        elif isinstance(news, Silent | Heard):
+            self._silent(news)
+        else:
+            self._refused(news)
+
+    def _silent(self, news: Silent | Heard) -> None:
+        hop = self.roster.hop_of(news.session)
+        if hop is None:
+            return
+        if isinstance(news, Silent):
+            self.recovery.fell_silent(news.session, hop)
+            self._hedge()
+        else:
+            self.recovery.is_back(news.session, hop)
+            if news.session.peer in self.trust.failing:
+                self.dispatchers[hop].leave(news.session)
+
+    def _hedge(self) -> None:
+        for request in self.recovery.hedges():
+            self.counts.hedges += 1
+            self.queues.wait(request)
+
+    def _met(self, session: Session, resumed: bool, now: float) -> None:
+        if session.stage is None:
+            return
+        session.may_owe = self._ownership.is_known(session.stage.name)
+        hop = self.roster.joined(session)
+        if hop is not None:
+            self.queues.join(hop, session)
+            self.met_stage = True
+            if not resumed:
+                self.journal.append(Entry(session, True, "connected"))
+            self._tell_peers([session, *self.roster.fed_by(hop)], now)
+        elif not resumed:  # it looks well to its own host, which sees it connected
+            served = next((hop[1] for path in self.roster.routes.values() for hop in path), "")
+            reason = _OTHER.format(session.stage.revision, served)
+            self.journal.append(Entry(session, True, reason))
+
+    def _lost(self, news: Lost, now: float) -> None:
+        session = news.session
+        obituary = self._obituaries.pop(session.peer, None)
+        hop = self.roster.left(session, now)
+        if hop is not None:
+            self.dispatchers[hop].leave(session)
+            self.met_stage = True  # what it said of the stage may count no more
+            self._departed.add(session)
+            self.journal.append(Entry(session, news.orderly, news.reason))
+            if not news.orderly:
+                self.counts.deaths[_cause(obituary)] += 1
+            self.queues.find_gaps()
+            self._cancels.pop(session.peer, None)
+            self.recovery.silent.pop(session.peer, None)
+            self.trust.forget(session)
+            self._tell_peers(self.roster.fed_by(hop), now)
+        # Also of one that met us anew when its version was over: others may have fed it still.
+        for request in self.book.held_by(session.peer):
+            cause = "parted" if news.orderly else "lost"
+            self._retry(request, session.peer, cause, blame_of(request, obituary))
+
+    def _retry(
+        self, request: Request, holder: int, cause: str, blame: Blame = Blame.POSSIBLE
+    ) -> None:
+        """Begin again at the first stage; nothing but a death uses up an attempt."""
+        parted = cause in ("parted", "version")
+        reason = self.recovery.retry(request, holder, parted=parted, blame=blame)
+        if reason:
+            self._withdraw(request)
+            self._fail(request, "lost", reason)
+        else:
+            self.counts.retries[cause] += 1
+            self.queues.wait(request)
+
+    def _refused(self, refused: Refused) -> None:
+        """A task that its stage could not read: it fails alone."""
+        if isinstance(refused.message, Tasks):
+            for task in refused.message.tasks:
+                text = f"the request cannot be sent to the stage: {refused.reason}"
+                self._fail(task, "server_error", text)
+
+    def _tell_peers(self, sessions: list[Session], now: float) -> None:
+        for session in sessions:
+            version, peers = self.roster.peers_for(session)
+            self.links.tell(session, Peers(version, peers), now)
+
+    # --- each turn -------------------------------------------------------------------------------
+
+    def advance(self, now: float) -> None:
+        """Dispatch what waits, withdraw what nobody wants, end what is out of time."""
+        if now >= self._sweep_at:
+            self._sweep(now)
+        crowded = self.queues.crowded
+        for hop, dispatcher in self.dispatchers.items():
+            if dispatcher.waiting.count or dispatcher.unfit:
+                self._dispatch(dispatcher)
+            if dispatcher.waiting.count:
+                crowded.add(hop)
+            elif crowded:
+                crowded.discard(hop)
+        if self._cancels:
+            self._send_cancels()
+
+    def _dispatch(self, dispatcher: Dispatcher) -> None:
+        for session, tasks, _ in dispatcher.dispatch():
+            self.book.assign(tasks, session.peer)
+            self.links.touch(session)
+        while dispatcher.unfit:
+            task, reason = dispatcher.unfit.pop()
+            self._fail(task, "encoding_error" if task.hop else "bad_request", reason)
+
+    def _fail(self, task: Task, code: str, text: str) -> None:
+        """End the request that this task belongs to, if it is not over already."""
+        ended = self.book.fail(task.number, code, text)
+        if ended is not None:
+            self.ended.append(ended)
+
+    def _send_cancels(self) -> None:
+        for holder, numbers in self._cancels.items():
+            session = self.links.sessions.get(holder)
+            if session is not None:
+                session.post_cancel(Cancel(self.links.me, numbers))
+                self.links.touch(session)
+        self._cancels.clear()
+
+    def _sweep(self, now: float) -> None:
+        self._sweep_at = now + SWEEP
+        for request in self.book.expired(now):
+            self.counts.expired += 1
+            self._fail(request, "deadline_exceeded", _TOO_LATE)
+            self._withdraw(request)
+        for hop in self.roster.absent(now):
+            text = f"stage {hop[0]} has no replica"
+            for task in self.queues.drop_absent(hop):
+                self._fail(task, "no_replica", text)
+        self._turn_over(now)
+        for session in [session for session, until in self._sated.items() if until <= now]:
+            session.sated = 0
+            del self._sated[session]
+        if self.recovery.silent:
+            self._hedge()
+        for session, tasks, _ in self.trust.probe(self.book.requests.values()):
+            self.book.assign(tasks, session.peer)
+            self.links.touch(session)
+        for dispatcher in self.dispatchers.values():
+            dispatcher.waiting.expired(now)  # tasks handed back, whose requests ended above
+
+    def _turn_over(self, now: float) -> None:
+        """Follow a later version that stands, or go back to a former where that is gone; leave
+        nothing to replicas of others that are gone.
+        """
+        other: StageFacts | Release | None = None
+        if self.roster.is_coming:
+            other = self.roster.successor(now) or self.roster.refuge()
+        if other is not None:
+            self.roster.move(other, now)
+            self.queues.move(self.roster.routes)
+            self.met_stage = True
+            self.journal.append(Turnover(other.version, other.revision))
+        for hop in self.queues.deserted():
+            for request in self.book.still(emptied(self.dispatchers[hop].waiting)):
+                self._retry(request, request.holder, "version")
+            if not any(hop in request.path for request in self.book.requests.values()):
+                self.queues.forget(hop)
+                self.roster.facts.pop(hop, None)
+
+    def next_due(self) -> float:
+        """When deadlines, absences or a later version must be looked at, if there are any."""
+        return self._sweep_at if self.book.requests or self.roster.is_coming else float("inf")
+
+    def whereabouts(self, holder: int) -> str:
+        """How people find the replica that held a request; "" if none did."""
+        session = self.links.sessions.get(holder)
+        origin = self._departed.get(holder) if session is None else origin_of(session)
+        return origin.shown if origin is not None else f"{holder:x}" if holder else ""
+
+    def take_ended(self) -> list[Ended]:
+        """The requests that are over since the last call."""
+        ended, self.ended = self.ended, []
+        return ended
+
+    def is_ready(self, now: float) -> bool:
+        """Whether every stage has a replica and, once at least, those that feed each other met."""
+        if not self._joined and not self.queues.missing:
+            self._joined = self.roster.is_joined(now)
+        return self._joined and not self.queues.missing
+
+    def absent(self, path: Path, now: float) -> Hop | None:
+        """The first stage of this path that has been without a replica for too long."""
+        absent = self.roster.absent(now)
+        return next((hop for hop in path if hop in absent), None)
+
+
+def _cause(obituary: Obituary | None) -> str:
+    """How a metric names a death."""
+    if obituary is None:
+        return "link"
+    return "signal" if obituary.signal else "exit"

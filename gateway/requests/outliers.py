@@ -1,0 +1,115 @@
+"""Which replicas only fail: they answer faster than others, and would attract all. Pure.
+
+Of each replica that fails at all the share of failures among its late outcomes is known. One whose
+share is high, while a sibling's is not, leaves its dispatcher, and is given one task at a time to
+show that it has recovered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from gateway.requests.in_flight import Request
+from gateway.requests.replicas import Roster
+from mesh.links.dispatcher import Bundle, Dispatcher
+from mesh.links.session import Session
+from mesh.protocol.messages import Figures, Hop, Outcome
+
+LATELY = 32  # outcomes that the share is of
+HIGH = 0.5  # a share at which a replica is distrusted
+BETTER = 0.25  # of its share: what a sibling's must be below
+FORGIVEN = 0.4  # a share at which it is trusted again
+DECAY = 0.999  # of the share, at each sweep: its fault may lie far back
+_NEGLIGIBLE = 0.01
+PACES = 4  # batches over which a replica's pace is averaged
+FADE = 0.995  # of a pace, at each sweep: one that is passed over for it is tried again
+# Failures that say something of the replica; all others say something of the request.
+_ITS_OWN = frozenset({"server_error", "encoding_error"})
+
+
+class Trust:
+    """Watches how replicas fail.
+
+    Args:
+        roster: who there is.
+        dispatchers: who is given tasks, by stage.
+
+    Attributes:
+        failing: replicas that are distrusted, by incarnation.
+    """
+
+    def __init__(self, roster: Roster, dispatchers: Mapping[Hop, Dispatcher]) -> None:
+        self.failing: dict[int, Session] = {}
+        self._roster = roster
+        self._dispatchers = dispatchers
+        self._shares: dict[int, float] = {}
+
+    def learn(self, session: Session, outcomes: Iterable[Outcome], count: int) -> None:
+        """A bundle came of a replica.
+
+        Args:
+            session: its.
+            outcomes: the failures in it.
+            count: outcomes and notes in all, at least 1.
+        """
+        # A worker's own code is known by its status alone.
+        failures = sum(one.label in _ITS_OWN or one.status >= 500 for one in outcomes)
+        share = self._shares.get(session.peer, 0.0)
+        if not failures and not share:
+            return
+        share += min(1.0, count / LATELY) * (failures / count - share)
+        self._shares[session.peer] = share
+        self._judge(session, share)
+
+    def clock(self, session: Session, figures: Iterable[Figures]) -> None:
+        """Learn how long batches take at a replica, unless it fails: that may be quick."""
+        if session.peer in self._shares:
+            return
+        for each in figures:
+            seconds = each.compute / 1e6
+            session.pace += (seconds - session.pace) / PACES if session.pace else seconds
+
+    def _judge(self, session: Session, share: float) -> None:
+        hop = self._roster.hop_of(session)
+        if hop is None:
+            self.forget(session)
+        elif share > HIGH and self._best_of_others(session, hop) < BETTER * share:
+            self.failing[session.peer] = session
+            self._dispatchers[hop].leave(session)
+        elif share < FORGIVEN:
+            if self.failing.pop(session.peer, None) is not None:
+                self._dispatchers[hop].join(session)
+            if share < _NEGLIGIBLE:
+                del self._shares[session.peer]
+
+    def _best_of_others(self, session: Session, hop: Hop) -> float:
+        others = (s.peer for s in self._dispatchers[hop].sessions if s is not session)
+        return min((self._shares.get(peer, 0.0) for peer in others), default=1.0)
+
+    def forget(self, session: Session) -> None:
+        """It is gone."""
+        self._shares.pop(session.peer, None)
+        self.failing.pop(session.peer, None)
+
+    def probe(self, requests: Iterable[Request]) -> list[Bundle]:
+        """Time has passed: what was learnt fades, and who is distrusted may show what it does.
+
+        Returns:
+            One task that waits, for each distrusted replica that holds nothing.
+        """
+        for replica in self._roster.sessions.values():
+            replica.pace *= FADE
+        for peer, share in list(self._shares.items()):
+            self._shares[peer] = share * DECAY
+            session = self._roster.sessions.get(peer)
+            if session is not None:
+                self._judge(session, share * DECAY)
+        if not self.failing:
+            return []
+        busy = {request.holder for request in requests}
+        bundles = []
+        for peer, session in self.failing.items():
+            hop = self._roster.hop_of(session)
+            if peer not in busy and hop is not None and not session.silent:
+                bundles += self._dispatchers[hop].give_one(session)
+        return bundles

@@ -1,0 +1,263 @@
+"""Who exists, who is ready, who feeds whom, and which revision serves. Pure.
+
+A replica announces itself only when its worker is constructed and warm, so one that is connected
+is one that is ready.
+
+The routes lead through the stages of one revision. Replicas of a later `version` are taken in
+beside it, and when all stages of theirs stand the routes lead there. They lead back only where a
+stage of that is gone and a former revision stands. Replicas of any other revision may connect, and
+that is all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from gateway.requests.releases import Release, Releases
+from mesh.links.session import Session
+from mesh.protocol.messages import Hop, Path, Peer, Role, StageFacts
+
+JOINING = 1.0  # seconds that new replicas have to be connected with those that feed them
+RESTART_GRACE = 2.0  # seconds: shorter absences are restarts, and requests wait through them
+
+_PARTS = re.compile(r"[0-9]+|[^0-9]+")
+
+
+@dataclass(slots=True)
+class Roster:
+    """The replicas of this gateway's stages.
+
+    Args:
+        routes: per HTTP path the hops that a request visits.
+        now: local monotonic time in seconds.
+        restart_grace: seconds for which a stage may have no replica before its requests are
+            refused; also at the start.
+        version: of the revision that the routes lead through.
+        routes_name: what replicas whose pipeline has the same routes call them.
+
+    Attributes:
+        facts: what each stage's replicas said of it, the newest last; also while it has none.
+        is_coming: whether the routes may soon lead elsewhere: there is a replica of a later
+            version, or a stage is gone and there is a former one.
+    """
+
+    routes: Mapping[str, Path]
+    now: float
+    restart_grace: float = RESTART_GRACE
+    version: str = ""
+    routes_name: str = ""
+    sessions: dict[int, Session] = field(default_factory=dict)
+    facts: dict[Hop, StageFacts] = field(default_factory=dict)
+    is_coming: bool = False
+    _since: dict[Hop, float] = field(init=False)
+    _version: int = 0
+    _releases: Releases = field(default_factory=Releases)
+
+    def __post_init__(self) -> None:
+        """Every stage is missing since the start."""
+        self._since = dict.fromkeys(_hops(self.routes), self.now)
+
+    def joined(self, session: Session) -> Hop | None:
+        """A replica is connected; returns its stage if it is one of ours."""
+        facts = session.stage
+        hop = _hop(session)
+        if facts is None or hop is None or not self._is_ours(facts):
+            return None
+        self.sessions[session.peer] = session
+        self.facts[hop] = facts
+        self.is_coming = self._may_move()
+        self._version += 1
+        return hop
+
+    def left(self, session: Session, now: float) -> Hop | None:
+        """A replica is gone; returns the stage that it ran if it was one of ours."""
+        if self.sessions.pop(session.peer, None) is None:
+            return None
+        self._version += 1
+        hop = _hop(session)
+        siblings = [s.stage for s in self.sessions.values() if s.stage and _hop(s) == hop]
+        if hop is not None and siblings:
+            self.facts[hop] = siblings[-1]  # what it said of the stage does not outlive it
+        if hop in self._since and hop not in self.present():
+            self._since[hop] = now
+        self.is_coming = self._may_move()
+        return hop
+
+    def _is_ours(self, facts: StageFacts) -> bool:
+        """Whether a replica is of the revision that serves, of a later one, or of a former one."""
+        hop = facts.name, facts.revision
+        former = self._releases.is_former(facts.revision) and self._is_routed(facts)
+        return hop in self._since or former or self._comes(facts)
+
+    def hop_of(self, session: Session) -> Hop | None:
+        """The stage of a replica that is connected, if it is one of ours."""
+        return _hop(session) if self.sessions.get(session.peer) is session else None
+
+    def present(self) -> set[Hop]:
+        """The stages that have a replica."""
+        return {hop for s in self.sessions.values() if (hop := _hop(s)) is not None}
+
+    def missing(self) -> list[Hop]:
+        """Stages of any route that have none, in order."""
+        present = self.present()
+        return [hop for hop in self._since if hop not in present]
+
+    def absent(self, now: float) -> list[Hop]:
+        """Stages that have had none for so long that their requests are refused."""
+        return [hop for hop in self.missing() if now - self._since[hop] >= self.restart_grace]
+
+    def is_joined(self, now: float, hops: Iterable[Hop] = ()) -> bool:
+        """Whether the replicas that feed each other are connected.
+
+        Those that are not so soon never may be: then their outputs go by way of the gateway.
+
+        Args:
+            now: local monotonic time in seconds.
+            hops: only those of these stages; by default of all that the routes lead through.
+        """
+        wanted = set(hops) or self._since.keys()
+        sessions = [session for session in self.sessions.values() if _hop(session) in wanted]
+        for session in sessions:
+            before = self._before(_hop(session))
+            for other in sessions if before else ():
+                young = now < max(session.since, other.since) + JOINING
+                feeds = other.feed and _hop(other) in before
+                if young and feeds and other.peer not in session.owners:
+                    return False
+        return True
+
+    def peers_for(self, session: Session) -> tuple[int, list[Peer]]:
+        """Version and list of what a replica dials: the replicas of the stages before its own."""
+        before = self._before(_hop(session))
+        peers = [
+            Peer(s.feed, s.peer, Role.REPLICA, *hop)
+            for s in self.sessions.values()
+            if s.feed and (hop := _hop(s)) in before and hop is not None
+        ]
+        return self._version, peers
+
+    def feeding(self, session: Session) -> list[Session]:
+        """Replicas of the stages before this one's; its `owners` are whom it is connected with."""
+        before = self._before(_hop(session))
+        return [s for s in self.sessions.values() if _hop(s) in before]
+
+    def is_repeatable(self, path: Path) -> bool:
+        """Whether all of these stages may run twice for one request."""
+        return all(hop not in self.facts or self.facts[hop].repeatable for hop in path)
+
+    def fed_by(self, hop: Hop) -> list[Session]:
+        """Replicas of the stages that follow this one."""
+        after = {
+            (later[0], hop[1])
+            for path in self.routes.values()
+            for earlier, later in pairwise(path)
+            if earlier[0] == hop[0]
+        }
+        return [s for s in self.sessions.values() if _hop(s) in after]
+
+    def _before(self, hop: Hop | None) -> set[Hop]:
+        """The stages that feed this one, in its own revision."""
+        stage, revision = hop or ("", "")
+        return {
+            (earlier[0], revision)
+            for path in self.routes.values()
+            for earlier, later in pairwise(path)
+            if later[0] == stage
+        }
+
+    # --- one revision after another --------------------------------------------------------------
+
+    def _comes(self, facts: StageFacts) -> bool:
+        """Whether a replica is of a later version, for a stage that the routes lead through."""
+        return self._is_routed(facts) and is_later(facts.version, self.version)
+
+    def _is_routed(self, facts: StageFacts) -> bool:
+        """Whether the routes lead through such a stage, and are the same where it comes from."""
+        is_known = any(facts.name == stage for stage, _ in self._since)
+        return is_known and facts.routes == self.routes_name
+
+    def _may_move(self) -> bool:
+        """Whether something comes that is later, or something is gone and there is a former."""
+        return bool(self._coming()) or bool(self._releases.former and self.missing())
+
+    def _coming(self) -> list[StageFacts]:
+        """A replica's word for each later revision that is there in part or as a whole."""
+        found = {}
+        for session in self.sessions.values():
+            facts = session.stage
+            if facts is not None and _hop(session) not in self._since and self._comes(facts):
+                found[facts.revision] = facts
+        return sorted(found.values(), key=lambda facts: _rank(facts.version), reverse=True)
+
+    def successor(self, now: float) -> StageFacts | None:
+        """A replica's word for the latest of the later revisions, if all stages of one stand."""
+        present = self.present()
+        for facts in self._coming():
+            hops = _hops(self._led_to(facts.revision))
+            if not self._releases.may_lead(facts.revision, now):
+                continue
+            if present.issuperset(hops) and self.is_joined(now, hops):
+                return facts
+        return None
+
+    def refuge(self) -> Release | None:
+        """Where the routes led before, if a stage is gone now and all of that stands still."""
+        if not (self._releases.former and self.missing()):
+            return None
+        usable = (s for s in self.sessions.values() if s.link is not None and not s.draining)
+        present = {_hop(session) for session in usable}
+        for release in reversed(self._releases.former):
+            if present.issuperset(_hops(self._led_to(release.revision))):
+                return release
+        return None
+
+    def move(self, to: StageFacts | Release, now: float) -> None:
+        """From now on the routes lead through this revision: a later one, or back to a former."""
+        here = Release(self.version, next(iter(self._since))[1])
+        there = Release(to.version, to.revision)
+        if self._releases.is_former(there.revision) and self.missing():
+            self._releases.went_back(here, there, now)
+        else:
+            self._releases.moved(here, there)
+        self.routes, self.version = self._led_to(there.revision), there.version
+        self._since = dict.fromkeys(_hops(self.routes), now)
+        self.is_coming = self._may_move()
+
+    def _led_to(self, revision: str) -> dict[str, Path]:
+        return {
+            endpoint: tuple([(stage, revision) for stage, _ in path])
+            for endpoint, path in self.routes.items()
+        }
+
+
+def is_later(version: str, other: str) -> bool:
+    """Whether a version comes after another: what is a number in it counts as a number.
+
+    Example:
+        >>> is_later("1.10", "1.9"), is_later("2026-11-27", "2026-3-1"), is_later("2", "2")
+        (True, True, False)
+    """
+    return _rank(version) > _rank(other)
+
+
+def _rank(version: str) -> list[tuple[int, str]]:
+    """Numbers by length, then digits; words before all numbers. Nothing is computed of digits that
+    may be any number of them."""
+    parts = _PARTS.findall(version)
+    numbers = [part.lstrip("0") if part[0].isdecimal() else None for part in parts]
+    return [
+        (0, part) if number is None else (1 + len(number), number)
+        for part, number in zip(parts, numbers, strict=True)
+    ]
+
+
+def _hops(routes: Mapping[str, Path]) -> list[Hop]:
+    return [hop for path in routes.values() for hop in path]
+
+
+def _hop(session: Session) -> Hop | None:
+    facts = session.stage
+    return None if facts is None else (facts.name, facts.revision)

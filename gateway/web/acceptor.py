@@ -1,0 +1,188 @@
+"""Takes client connections off the listening sockets, many in one turn of the loop.
+
+The loop's own server takes one connection per turn. That is enough while turns are short; under
+load, when hundreds connect at once and a turn lasts milliseconds, the last would wait for seconds
+before anybody read their first request.
+
+Where several processes share the port, each takes its share only
+(`mesh/process/accept_balance.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from mesh.log import get_logger
+from mesh.process.accept_balance import Seat
+from mesh.process.listen_socket import BACKLOG, bound
+
+_log = get_logger()
+MOST: Final = 64  # taken in one turn; requests of those that are here already come next
+# Seconds for which nothing is taken when there are no descriptors or no memory for more.
+RESPITE: Final = 0.1
+# Seconds for which a newcomer is left to those who have fewer connections; then he is taken.
+PATIENCE: Final = 0.001
+_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Acceptor:
+    """Listens at an address and makes a protocol of each connection.
+
+    Args:
+        make: called for each connection that comes.
+        having: says how many connections are open.
+
+    Example:
+        ```python
+        acceptor = Acceptor(lambda: Doorway(shared))
+        host, port = await acceptor.listen("127.0.0.1", 0)
+        ...
+        acceptor.close()
+        ```
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], asyncio.Protocol],
+        having: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Only assigns; `listen` and `take` act."""
+        self._make, self._having = make, having
+        self._seat: Seat | None = None
+        self._resting = self._passed = False
+        self._loop: asyncio.AbstractEventLoop
+        self._listening: list[socket.socket] = []
+        self._opening: set[asyncio.Task[object]] = set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody can connect."""
+        return bool(self._listening)
+
+    @property
+    def addresses(self) -> list[object]:
+        """Where, as `socket.getsockname` gives it."""
+        return [listening.getsockname() for listening in self._listening]
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Listen at every address that `host` stands for, and return the first.
+
+        Args:
+            host: a name or an address; empty for all interfaces.
+            port: 0 takes a free one.
+
+        Raises:
+            OSError: the address is in use, not ours, or the name unknown.
+        """
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        return self.take(bound(dict.fromkeys(found)))
+
+    def take(self, sockets: Iterable[socket.socket], seat: Seat | None = None) -> tuple[str, int]:
+        """Listen on sockets that are bound, and return the address of the first.
+
+        Args:
+            sockets: of this process, or inherited with others.
+            seat: among those others.
+
+        Raises:
+            OSError: somebody else listens there.
+        """
+        self._loop, self._seat = asyncio.get_running_loop(), seat
+        self._listening = list(sockets)
+        try:
+            for listening in self._listening:
+                listening.listen(BACKLOG)
+        except OSError:
+            self.close()
+            raise
+        self.count()
+        for listening in self._listening:
+            self._watch(listening)
+        name = self._listening[0].getsockname()
+        return (name, 0) if isinstance(name, str) else (name[0], name[1])
+
+    def count(self) -> None:
+        """Tell the others that share the port how many connections there are here."""
+        if self._seat is not None and self._listening:
+            self._seat.count(self._having() + len(self._opening))
+
+    def give_way(self) -> None:
+        """Leave newcomers to the others that share the port; while there are none, take them.
+
+        To be called again and again, as the others may leave, too.
+        """
+        if self._seat is None:
+            return
+        self._seat.leave()
+        self._resting = not self._seat.is_alone
+        for listening in self._listening:
+            (self._unwatch if self._resting else self._watch)(listening)
+
+    def close(self) -> None:
+        """Take no more connections; those that are here go on."""
+        if self._seat is not None:
+            self._seat.leave()
+        for listening in self._listening:
+            self._unwatch(listening)
+            listening.close()
+        self._listening = []
+
+    def _watch(self, listening: socket.socket) -> None:
+        if listening in self._listening and not self._resting:
+            self._loop.add_reader(listening.fileno(), self._accept, listening)
+
+    def _unwatch(self, listening: socket.socket) -> None:
+        self._loop.remove_reader(listening.fileno())
+
+    def _accept(self, listening: socket.socket) -> None:
+        """Take what waits, but leave the loop to the others in between."""
+        for _ in range(self._room(listening)):
+            try:
+                connection, _ = listening.accept()
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError as error:  # that one is gone, or there is no room for it
+                if error.errno in _SHORTAGES:
+                    self._pause(listening, error)
+                    break
+                continue
+            self._open(connection)
+        self.count()
+
+    def _room(self, listening: socket.socket) -> int:
+        """How many to take now. Whoever has more than the others waits a moment, once."""
+        self.count()
+        room = None if self._seat is None else self._seat.room()
+        if room is None or room > MOST:
+            return MOST
+        self._passed = not room and not self._passed
+        if self._passed:
+            self._rest(listening, PATIENCE)
+            return 0
+        return max(room, 1)
+
+    def _open(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        opening = self._loop.create_task(self._loop.connect_accepted_socket(self._make, connection))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opened)
+
+    def _opened(self, opening: asyncio.Task[object]) -> None:
+        self._opening.discard(opening)
+        if not opening.cancelled() and opening.exception() is not None:
+            _log.debug("a connection was gone before it was open: %s", opening.exception())
+
+    def _pause(self, listening: socket.socket, error: OSError) -> None:
+        _log.warning("no more connections are taken for a moment: %s", error.strerror)
+        self._rest(listening, RESPITE)
+
+    def _rest(self, listening: socket.socket, seconds: float) -> None:
+        """Look at it no more for so long."""
+        self._unwatch(listening)
+        self._loop.call_later(seconds, self._watch, listening)

@@ -1,0 +1,265 @@
+"""Unpacks requests and packs answers, between the HTTP wire and the inference.
+
+A `Coder` is an `Inference` around another. Requests that say nothing of codings pass through.
+For each of the others it makes a second exchange, with the body as it was before it was
+compressed; the answer to that is compressed, if its client wants it, and answers the first.
+
+Up to 64 KB are worked on at once, more in a thread: zlib and zstd let the event loop turn
+meanwhile. How much a small compressed body will be is found out by trying, up to that bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Final, TypeVar
+
+import zstandard
+
+from gateway.web import compression as codings
+from gateway.web import responses as answers
+from gateway.web.compression import Codings, Malformed, Shredded, TooLarge
+from gateway.web.exchange import Exchange, Inference, Route, Turn, Writer
+from mesh.protocol.messages import Buffer
+
+_AT_ONCE: Final = 64 * 1024  # bytes that the event loop may work on itself
+_TRIED: Final = 16 * 1024  # compressed bytes of which it may see whether they are so few
+# One at a time: two would take both processors of a small machine.
+_THREADS: Final = 1
+_NICE: Final = 10  # what the threads add to the process's own
+_BLOCKS_AT_ONCE: Final = 128  # zstd blocks of a body that the event loop may look at itself
+_WAITING: Final = 256  # bodies that may wait for a thread
+_WINDOW: Final = 8 * 1024 * 1024  # of zstd, as RFC 9659 has it for HTTP
+_PIECE: Final = 128 * 1024
+_END: Final = b"\r\n\r\n"
+
+Unpacked = bytes | Malformed | TooLarge
+Result = TypeVar("Result")
+
+
+class Coder:
+    """An `Inference` whose clients may compress.
+
+    Args:
+        inner: who answers.
+        max_body: bytes that a body may have once it is unpacked.
+    """
+
+    def __init__(
+        self,
+        inner: Inference,
+        max_body: int,
+        failed: Callable[[str, str, bytes], None] = lambda code, message, request_id: None,
+    ) -> None:
+        """Threads are started when they are first needed; `close` ends them."""
+        self.routes: Mapping[bytes, Route] = inner.routes
+        self._inner = inner
+        self._failed = failed
+        self._max_body = max_body
+        self._threads = ThreadPoolExecutor(_THREADS, "coder", _step_back)
+        self._waiting = 0
+
+    def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
+        """As the inference does; it knows of codings that are not spoken by `Exchange.fault`."""
+        return self._inner.admit(exchange, nbytes)
+
+    def submit(self, exchange: Exchange) -> None:
+        """Unpack the body if it is compressed, and pass it on."""
+        asked = exchange.codings
+        if asked is None:
+            self._inner.submit(exchange)
+            return
+        inside = _Passage(self._inner, exchange, partial(self._answer, exchange, asked)).exchange
+        inside.request, exchange.request = exchange.request, inside  # its room goes along
+        if exchange.fault is None and asked.sent and exchange.body:
+            self._unpack(inside, asked.sent)
+        else:
+            self._inner.submit(inside)
+
+    def gone(self, exchange: Exchange) -> None:
+        """The client went away."""
+        inside = exchange.request
+        if isinstance(inside, Exchange):
+            inside.lost()
+        else:
+            self._inner.gone(exchange)
+
+    def close(self) -> None:
+        """End the threads; what still waits for them is dropped."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    # ---- requests
+
+    def _unpack(self, inside: Exchange, coding: str) -> None:
+        body, limit = inside.body, self._max_body
+        if len(body) <= _TRIED:
+            found = unpacked(coding, body, min(limit, _AT_ONCE), _BLOCKS_AT_ONCE)
+            if not isinstance(found, TooLarge | Shredded):
+                self._pass_on(inside, found)
+                return
+        if self._waiting >= _WAITING:
+            inside.fault = ("overloaded", "too many compressed bodies are waiting")
+            self._inner.submit(inside)
+            return
+        work = partial(unpacked, coding, body, limit, codings.blocks_for(limit))
+        self._aside(inside, work, partial(self._pass_on, inside))
+
+    def _pass_on(self, inside: Exchange, found: Unpacked) -> None:
+        if isinstance(found, bytes):
+            inside.body = found
+        elif isinstance(found, TooLarge):
+            text = f"the body is larger than {self._max_body} bytes once it is unpacked"
+            inside.fault = ("body_too_large", text)
+        else:
+            text = f"the body is not what its Content-Encoding says: {found}"
+            inside.fault = ("decoding_error", text)
+        if not inside.gone:
+            self._inner.submit(inside)
+
+    # ---- answers
+
+    def _answer(self, exchange: Exchange, asked: Codings, head: bytes, body: Buffer) -> None:
+        """Answer the client; `head` has the empty line that ends it."""
+        if not (asked.wanted and codings.is_worth(head, len(body))):
+            exchange.respond(head, body)
+        elif len(body) <= _AT_ONCE:
+            _respond(exchange, asked.wanted, head, body, packed(asked.wanted, body))
+        elif self._waiting >= _WAITING:
+            exchange.respond(head, body)
+        else:
+            work = partial(packed, asked.wanted, body)
+            self._aside(exchange, work, partial(_respond, exchange, asked.wanted, head, body))
+
+    # ---- threads
+
+    def _aside(
+        self, exchange: Exchange, work: Callable[[], Result], then: Callable[[Result], None]
+    ) -> None:
+        """Do the work in a thread, and go on with its result in the loop."""
+        loop = asyncio.get_running_loop()
+
+        def done(future: asyncio.Future[Result]) -> None:
+            self._waiting -= 1
+            if future.cancelled():
+                return
+            try:
+                then(future.result())
+            except Exception as error:  # noqa: BLE001 - logged; its client is answered
+                what = {"message": "an HTTP body could not be worked on", "exception": error}
+                loop.call_exception_handler(what)
+                name = exchange.request_id or b"-"
+                self._failed("server_error", "the gateway failed", name)
+                exchange.respond(answers.failure("server_error", "the gateway failed", None, name))
+
+        self._waiting += 1
+        loop.run_in_executor(self._threads, work).add_done_callback(done)
+
+
+class _Passage:
+    """The connection that the inner exchange came by, as far as that one knows it.
+
+    Attributes:
+        exchange: the inner one.
+    """
+
+    special: bool = True
+
+    def __init__(
+        self, inference: Inference, outside: Exchange, answer: Callable[[bytes, Buffer], None]
+    ) -> None:
+        self.inference = inference
+        self._answer = answer
+        self._parts: list[Buffer] = []
+        arrived = outside.arrived
+        exchange = Exchange(self, outside.route, outside.target, arrived, outside.connection)
+        exchange.body = outside.body
+        exchange.request_id = outside.request_id
+        exchange.traceparent = outside.traceparent
+        exchange.timeout = outside.timeout
+        exchange.priority = outside.priority
+        exchange.fault = outside.fault
+        exchange.headers = outside.headers
+        exchange.connection = b""  # the outer one says how the connection goes on
+        self.exchange = exchange
+        self.pending: list[Turn] = [exchange]
+
+    @property
+    def transport(self) -> Writer:
+        """Where the answer is written: here."""
+        return self
+
+    def write(self, piece: Buffer, /) -> None:
+        """Take a part of the answer."""
+        self._parts.append(piece)
+
+    def abort(self) -> None:
+        """Never called: an exchange answers whole or not at all."""
+
+    def release(self) -> None:
+        """The answer is there: pass it on."""
+        if self.pending and self.pending[0].flush(self):
+            self.pending.clear()
+            first, *rest = self._parts
+            head, _, body = bytes(first).partition(_END)
+            self._answer(head + _END, rest[0] if rest else body)
+
+
+def _step_back() -> None:
+    """Let everybody else have the processor first: on Linux a thread has a priority of its own."""
+    with suppress(OSError):
+        mine = os.getpriority(os.PRIO_PROCESS, 0)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), mine + _NICE)
+
+
+def unpacked(coding: str, body: bytes, limit: int, blocks: int) -> Unpacked:
+    """The body before it was compressed; or what is wrong with it.
+
+    Args:
+        coding: how it was.
+        body: as it was sent.
+        limit: bytes that it may have.
+        blocks: of zstd that it may consist of.
+    """
+    try:
+        if coding == "gzip":
+            return codings.gunzip(body, limit)
+        codings.check_zstd(body, blocks)
+        return _unzstd(body, limit)
+    except (TooLarge, Malformed) as error:
+        return error
+
+
+def _unzstd(body: bytes, limit: int) -> bytes:
+    parts: list[bytes] = []
+    left = limit
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+    with decompressor.stream_reader(io.BytesIO(body), read_across_frames=True) as reader:
+        while left >= 0:
+            try:
+                part = reader.read(min(left + 1, _PIECE))
+            except zstandard.ZstdError as error:
+                raise Malformed(str(error)) from None
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+            left -= len(part)
+    raise TooLarge
+
+
+def packed(coding: str, body: Buffer) -> bytes:
+    """The body, compressed."""
+    return codings.gzip(body) if coding == "gzip" else zstandard.ZstdCompressor().compress(body)
+
+
+def _respond(exchange: Exchange, coding: str, head: bytes, body: Buffer, less: bytes) -> None:
+    """Answer with what is less."""
+    if len(less) < len(body):
+        exchange.respond(codings.recoded(head, coding, len(less)), less)
+    else:
+        exchange.respond(head, body)

@@ -1,0 +1,1 @@
+"""Sessions between processes: who is connected, what is owed, who is gone. Internal."""

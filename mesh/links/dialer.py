@@ -1,0 +1,185 @@
+"""The addresses that a process dials, and how each attempt stands. Pure.
+
+libzmq's own reconnecting is off, because it replays stale queues into a new peer and gives up
+for good after a protocol error. Each attempt here is a new socket: the first at once after a
+loss, later ones after a growing, jittered pause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
+
+OPENING = 0.25  # seconds for the first attempt to connect, doubled with each failure
+GREETING = 2.0  # seconds until HELLO must be answered
+SLOWEST = 3.0  # seconds: no attempt is given longer, and no pause is
+LEAVING = 0.25  # seconds that our answer to BYE has to arrive before the link is closed
+DUPLICATE = 30.0  # seconds until an address is tried again that led to a process we have
+
+
+class State(Enum):
+    """How an address stands."""
+
+    IDLE = "idle"
+    OPENING = "opening"
+    GREETING = "greeting"
+    UP = "up"
+    LEAVING = "leaving"
+
+
+class Line:
+    """One address to dial.
+
+    Attributes:
+        address: such as ``tcp://10.0.0.7:7000``.
+        wanted: whether anybody still lists it; otherwise it goes when its link is gone.
+        state: how it stands.
+        link: of the present attempt, 0 if there is none.
+        peer: the incarnation that answered last, 0 if none did.
+        nonce: of the HELLO that was sent.
+        due: when to act next if nothing happens.
+    """
+
+    __slots__ = ("address", "due", "failures", "link", "nonce", "peer", "state", "wanted")
+
+    def __init__(self, address: str, now: float) -> None:
+        self.address = address
+        self.wanted = True
+        self.state = State.IDLE
+        self.link = 0
+        self.peer = 0
+        self.nonce = 0
+        self.due = now
+        self.failures = 0
+
+    def __repr__(self) -> str:
+        """Address and state."""
+        return f"<Line {self.address} {self.state.value} {self.peer:x}>"
+
+    def opening(self, link: int, now: float) -> None:
+        """A socket dials."""
+        self.state = State.OPENING
+        self.link = link
+        self.due = now + min(OPENING * 2**self.failures, SLOWEST)
+
+    def greeting(self, nonce: int, now: float) -> None:
+        """It is connected, and HELLO was sent."""
+        self.state = State.GREETING
+        self.nonce = nonce
+        self.due = now + GREETING
+
+    def up(self, peer: int) -> None:
+        """WELCOME came."""
+        self.state = State.UP
+        self.peer = peer
+        self.failures = 0
+        self.due = float("inf")
+
+    def failed(self, now: float, chance: Callable[[], float]) -> None:
+        """The attempt or the connection is over. The first new attempt is made at once.
+
+        Args:
+            now: local monotonic time in seconds.
+            chance: draws from 0 to 1; a thousand peers must not come back in step.
+        """
+        pause = min(0.05 * 2**self.failures, SLOWEST) * (0.5 + chance()) if self.failures else 0.0
+        self.failures = min(self.failures + 1, 16)
+        self._idle(now + pause)
+
+    def leaving(self, now: float) -> None:
+        """The other said goodbye, and our answer is on its way."""
+        self.state = State.LEAVING
+        self.due = now + LEAVING
+
+    def duplicate(self, peer: int, now: float) -> None:
+        """It led to a process that another address leads to."""
+        self.peer = peer
+        self._idle(now + DUPLICATE)
+
+    def _idle(self, due: float) -> None:
+        self.state = State.IDLE
+        self.link = 0
+        self.due = due
+
+
+class Lines:
+    """All addresses that a process dials.
+
+    Links that are dialled bear negative numbers; those that others dial bear positive ones.
+
+    Args:
+        chance: draws from 0 to 1.
+
+    Example:
+        >>> lines = Lines(lambda: 0.5)
+        >>> lines.want({"tcp://10.0.0.7:7000"}, now=0.0)
+        []
+        >>> [(line.link, line.address) for line in lines.overdue(0.0)]
+        [(0, 'tcp://10.0.0.7:7000')]
+    """
+
+    def __init__(self, chance: Callable[[], float]) -> None:
+        self._chance = chance
+        self._lines: dict[str, Line] = {}
+        self._by_link: dict[int, Line] = {}
+        self._dialled = 0
+
+    def want(self, addresses: Iterable[str], now: float) -> list[int]:
+        """These are all the addresses to be connected with; returns the links to give up.
+
+        An address that is no longer listed stays while its link lives.
+        """
+        wanted = set(addresses)
+        for address in sorted(wanted - self._lines.keys()):
+            self._lines[address] = Line(address, now)
+        links = []
+        for line in list(self._lines.values()):
+            line.wanted = line.address in wanted
+            if not line.wanted and line.state is not State.UP:
+                links.append(line.link)
+                self._forget(line)
+        return [link for link in links if link]
+
+    def _forget(self, line: Line) -> None:
+        self._lines.pop(line.address, None)
+        self._by_link.pop(line.link, None)
+
+    def of(self, link: int) -> Line | None:
+        """The address whose present attempt this link is."""
+        return self._by_link.get(link)
+
+    def leads_to(self, peer: int) -> str:
+        """The address that led to this incarnation, "" if none did."""
+        return next((line.address for line in self._lines.values() if line.peer == peer), "")
+
+    def is_greeting(self) -> bool:
+        """Whether anybody was greeted and has not answered yet."""
+        return any(line.state is State.GREETING for line in self._lines.values())
+
+    def overdue(self, now: float) -> Iterator[Line]:
+        """The lines whose time to act has come: to dial if they are idle, else to give up."""
+        yield from [line for line in self._lines.values() if line.due <= now]
+
+    def dial(self, line: Line, now: float) -> int:
+        """Begin an attempt; returns the number of its link."""
+        self._dialled -= 1
+        line.opening(self._dialled, now)
+        self._by_link[line.link] = line
+        return line.link
+
+    def ended(self, link: int, now: float) -> None:
+        """A link is gone."""
+        line = self._by_link.pop(link, None)
+        if line is not None:
+            line.failed(now, self._chance)
+            if not line.wanted:
+                self._forget(line)
+
+    def duplicate(self, line: Line, peer: int, now: float) -> None:
+        """An attempt is given up because its address leads to a process that we have."""
+        self._by_link.pop(line.link, None)
+        line.duplicate(peer, now)
+
+    def next_due(self) -> float:
+        """When the first of them is due."""
+        return min((line.due for line in self._lines.values()), default=float("inf"))

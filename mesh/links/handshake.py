@@ -1,0 +1,69 @@
+"""HELLO and WELCOME: what is said in them, and why a HELLO may be refused. Pure."""
+
+from __future__ import annotations
+
+from mesh.links.events import Identity
+from mesh.links.session import Session
+from mesh.protocol.messages import Hello, Welcome
+from mesh.protocol.wire import VERSION
+
+
+def draw_nonce(chance: float) -> int:
+    """A nonce, never 0, of a draw from 0 to 1."""
+    return int(chance * 2**53) + 1
+
+
+def hello_of(
+    identity: Identity,
+    nonce: int,
+    known: Session | None,
+    owners: tuple[int, ...],
+    *,
+    confides: bool = True,
+) -> Hello:
+    """The consumer's first words.
+
+    Args:
+        identity: of the consumer.
+        nonce: the session's, or a new one.
+        known: the session that shall be resumed, if there is one.
+        owners: incarnations of the gateways in reach, and of the replicas that feed this one.
+        confides: whether to name our supervisor: who knows that number can declare us dead.
+    """
+    return Hello(
+        identity.role,
+        nonce,
+        identity.mesh,
+        (VERSION,),
+        0 if known is None else known.peer,
+        0 if known is None else known.resumes_after,
+        identity.feed,
+        identity.stage,
+        identity.host,
+        identity.pid,
+        owners,
+        identity.parent if confides else 0,
+    )
+
+
+def welcome_of(identity: Identity, session: Session, resumed: bool) -> Welcome:
+    """The producer's answer."""
+    return Welcome(
+        session.nonce, VERSION, identity.role, session.resumes_after, resumed, identity.timeout
+    )
+
+
+def objection(identity: Identity, peer: int, hello: Hello) -> str:
+    """Why this process has nothing to do with that one, or "".
+
+    Example:
+        >>> from mesh.protocol.messages import Role
+        >>> me = Identity(7, Role.GATEWAY, mesh="prod")
+        >>> objection(me, 8, Hello(Role.REPLICA, 1, "test", (VERSION,)))
+        "this is mesh 'prod', not 'test'"
+    """
+    if hello.mesh != identity.mesh:
+        return f"this is mesh {identity.mesh!r}, not {hello.mesh!r}"
+    if VERSION not in hello.versions:
+        return f"version {VERSION} is spoken here, not {list(hello.versions)}"
+    return "this is yourself" if peer == identity.incarnation else ""

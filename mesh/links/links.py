@@ -1,0 +1,378 @@
+"""All links of one process: who is connected, who says HELLO to whom, what is owed, who is gone.
+
+Pure: it is told what happened on the network and what time it is, and leaves instructions in
+`out` (send, dial, hang up) and news in `news` (met, lost, refused). The gateway's core and the
+replica's core each own one; `mesh/links/node.py` carries the instructions out.
+
+A session is named by the nonce of the HELLO that began it. The same nonce resumes it on another
+connection; so the two ends never disagree about which numbers they are counting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mesh.errors import ProtocolError
+from mesh.links.dialer import Line, State
+from mesh.links.events import Delivery, HangUp, Knock, Met
+from mesh.links.handshake import draw_nonce, hello_of, objection, welcome_of
+from mesh.links.liveness import Upkeep
+from mesh.links.session import Gap, Session
+from mesh.protocol.chunking import Gathering, Growing, Unfinished
+from mesh.protocol.fields import Frame
+from mesh.protocol.messages import (
+    RELIABLE,
+    Bye,
+    Drain,
+    Err,
+    Header,
+    Hello,
+    Message,
+    Ping,
+    Role,
+    Type,
+    Welcome,
+    Who,
+)
+from mesh.protocol.permissions import (
+    JUDGED,
+    Breach,
+    content_objection,
+    hello_objection,
+    permitted,
+)
+from mesh.protocol.wire import decode, encode, open_header, seal
+
+# Attempts that fail before a refusal is told to people: the first may come from one who has not
+# noticed yet that our last connection is gone.
+_REFUSALS = 2
+# Bytes of large buffers that may be unfinished on all sessions together, unless the pool is larger.
+_UNFINISHED_BYTES = 1 << 30
+# Seconds that are believed: who is gone is awaited for four of them, and says how long they are.
+_LONGEST_ROUND_TRIP = 2.5
+
+
+@dataclass(slots=True, eq=False)
+class Links(Upkeep):
+    """All links of one process.
+
+    Args:
+        identity: what it says of itself.
+        chance: draws from 0 to 1.
+        load, admits, objected: see `Upkeep`, also for the attributes.
+        memory: makes the buffers for what comes in slices.
+    """
+
+    memory: Callable[[int], Gathering] = Growing
+
+    # --- what the network reports ----------------------------------------------------------------
+
+    def opened(self, link: int, now: float) -> None:
+        """A dialled link is connected: say HELLO."""
+        line = self._lines.of(link)
+        if line is None or line.state is not State.OPENING:
+            return
+        known = self.sessions.get(line.peer)
+        if known is not None and known.link is not None:
+            self._give_up_duplicate(line, known.peer, now)
+            return
+        line.greeting(draw_nonce(self.chance()) if known is None else known.nonce, now)
+        self._due = min(self._due, line.due)
+        confides = self._is_gateways(line.address)
+        hello = hello_of(self.identity, line.nonce, known, self.producers(), confides=confides)
+        self._send(link, seal(Header(Type.HELLO, self.me, 0), encode(hello)))
+
+    def doubt(self, now: float) -> None:
+        """Somebody who dialled us is gone, the network cannot tell who: probe them all."""
+        for link, session in list(self._by_link.items()):
+            if link > 0:
+                self._ping(session, now)
+
+    def knocked(self, peer: int, somebody: bool, now: float) -> None:
+        """It is known whether anybody listens where a peer takes consumers of its outputs.
+
+        Nobody there says that it is dead only of a peer whose door was once found open: others
+        may be behind a network that refuses us. And it may wait for who knows more: a supervisor
+        sees a death a little later than the network does, and tells what was computed.
+        """
+        session = self.sessions.get(peer)
+        if session is None:
+            return
+        if somebody:
+            session.answers = True
+        elif session.answers and session.link is None and not self._is_watched(session):
+            self.lose(session, "its link closed, and nobody listens at its address any more")
+
+    def need_not_wait(self, session: Session) -> None:
+        """When this producer's link closes, ask its kernel whether it lives, as with consumers.
+
+        For a process that stops: it would keep what it owes for as long as a producer has to come
+        back, although that one is gone.
+        """
+        session.feed = self._lines.leads_to(session.peer)
+        session.answers = bool(session.feed)
+
+    def _is_watched(self, session: Session) -> bool:
+        return any(
+            s.is_parent_of(session.parent) and s.link is not None for s in self.sessions.values()
+        )
+
+    def is_greeting(self) -> bool:
+        """Whether somebody may know of us already by a HELLO that is not answered yet."""
+        return self._lines.is_greeting()
+
+    def is_slicing(self) -> bool:
+        """Whether something large is under way on any of them."""
+        return any(session.is_slicing() for session in self.sessions.values())
+
+    def received(self, link: int, frames: Sequence[Frame], now: float) -> Delivery | None:
+        """One multipart came.
+
+        Returns:
+            What it brought to a session, or None if that is nothing.
+        """
+        session = self._by_link.get(link)
+        try:
+            header, message = decode(frames, now)
+            if session is not None and header.sender == session.peer and header.type > Type.WELCOME:
+                if header.type not in session.may_say:
+                    raise Breach(f"it may not say {header.type.name}")
+                if header.type in JUDGED:
+                    self._judge_content(session, header, message)
+                return self._deliver(session, header, message, now)
+            return self._greeted(link, header, message, now)
+        except Gap:
+            self._drop(link, now)
+        except Breach as error:
+            self.choked(link, error, now)
+        except ProtocolError as error:
+            self._refuse(link, session, frames, error, now)
+        return None
+
+    def _judge_content(self, session: Session, header: Header, message: Message) -> None:
+        """Raise `Breach` where it is not the speaker's to say. What is repeated was judged then."""
+        may_owe = header.sequence <= session.received or session.owes_payload
+        text = content_objection(message, session.peer, may_owe=may_owe)
+        if text:
+            raise Breach(text)
+
+    def _deliver(self, session: Session, header: Header, message: Message, now: float) -> Delivery:
+        if type(message) is Err:
+            session.told_off(message.sequence, message.reason)
+        covered, fresh = session.accept(header, message, now)
+        self._touched[session] = None
+        if header.type in _UPWARD:
+            return Delivery(session, covered, message if fresh else None)
+        self._control(session, message, now)
+        return Delivery(session, covered, message if header.type is Type.PING else None)
+
+    def _control(self, session: Session, message: Message, now: float) -> None:
+        if type(message) is Ping:
+            self._pinged(session, message, now)
+        elif type(message) is Drain:
+            session.last = message.last
+            if not session.draining:
+                session.drain()
+        elif type(message) is Bye:
+            self._parted(session, now)
+        elif type(message) is Who and session.link is not None:
+            self._drop(session.link, now)
+
+    def _refuse(
+        self,
+        link: int,
+        session: Session | None,
+        frames: Sequence[Frame],
+        error: ProtocolError,
+        now: float,
+    ) -> None:
+        """Bad bytes: tell the sender which message it was, and go on."""
+        self.protocol_errors += 1
+        try:
+            header = open_header(frames)
+        except ProtocolError:
+            session = None
+        if session is None:
+            self._drop(link, now)
+        elif header.type in RELIABLE and header.sender == session.peer:
+            reason = str(error)[:200]
+            if session.refuse(header.sequence, reason):
+                self._send(link, session.say(Err(header.sequence, reason), now))
+            else:
+                self._drop(link, now)
+
+    # --- HELLO and WELCOME -----------------------------------------------------------------------
+
+    def _greeted(self, link: int, header: Header, message: Message, now: float) -> Delivery | None:
+        line = self._lines.of(link)
+        if link > 0:
+            if type(message) is Hello:
+                return self._hello(link, header.sender, message, now)
+            self._drop(link, now, silently=type(message) in (Who, Err, Bye))
+        elif line is not None and line.state is State.GREETING:
+            if type(message) is Welcome and message.nonce == line.nonce:
+                return self._welcome(line, header.sender, message, now)
+            known = self.sessions.get(header.sender)
+            if known is not None and known.link is not None:
+                self._give_up_duplicate(line, known.peer, now)
+            else:  # refused: another attempt, later
+                if type(message) is Err and line.failures >= _REFUSALS:
+                    self.objected(line.address, message.reason)
+                self._drop(link, now)
+        return None
+
+    def _hello(self, link: int, peer: int, hello: Hello, now: float) -> Delivery | None:
+        session = self.sessions.get(peer)
+        resumed = session is not None and session.nonce == hello.nonce
+        if session is not None and session.link == link and resumed:
+            self._send(link, session.say(welcome_of(self.identity, session, True), now))
+            return None
+        reason = (
+            objection(self.identity, peer, hello)
+            or hello_objection(self.identity.role, hello)
+            or self.admits(link, hello)
+            or _imposture(session, hello)
+            or ("" if resumed else self._held_off(peer, link, now))
+        )
+        if session is not None and session.link is not None and not resumed:
+            reason = "you are connected already, by another link"
+            self._ping(session, now)  # unless that one is gone and nobody has noticed
+        if reason:
+            self._send(link, seal(Header(Type.ERR, self.me, peer), encode(Err(0, reason))))
+            self._drop(link, now, silently=True)
+            return None
+        if session is not None and not resumed:
+            self.lose(session, "it began anew")
+        if session is None or not resumed:
+            session = self._begin(peer, hello.role, hello.nonce, now, dialled=True)
+            if hello.feed:
+                self.out.append(Knock(peer, hello.feed))
+        session.stage, session.feed, session.owners = hello.stage, hello.feed, hello.owners
+        session.host, session.pid, session.parent = hello.host, hello.pid, hello.parent
+        self._send(link, session.say(welcome_of(self.identity, session, resumed), now))
+        return self._attach(session, link, hello.received, resumed, now)
+
+    def _held_off(self, peer: int, link: int, now: float) -> str:
+        left = self.held_off.left(peer, self.source(link), now)
+        return f"you were expelled; come again in {left:.1f} s" if left else ""
+
+    def _welcome(self, line: Line, peer: int, welcome: Welcome, now: float) -> Delivery | None:
+        link, session = line.link, self.sessions.get(peer)
+        if session is not None and session.link is not None:
+            self._give_up_duplicate(line, peer, now)
+            return None
+        mine = session is not None and session.nonce == line.nonce
+        poses = welcome.role is Role.GATEWAY and not self._is_gateways(line.address)
+        if poses or not permitted(welcome.role, self.identity.role, dialled=False):
+            self._drop(link, now)  # it is no producer of ours, whatever its address was listed as
+            return None
+        if welcome.resumed and not mine:  # ours was lost while we were greeting
+            self._drop(link, now)
+            return None
+        former = self.sessions.get(line.peer)
+        if former is not None and former is not session and former.link is None:
+            self.lose(former, "another process answers at its address")
+        line.up(peer)
+        self.identity.timeout = welcome.timeout
+        left: list[Message] = []
+        if session is not None and not welcome.resumed:
+            left = session.unreceipted()
+            self.lose(session, "it has forgotten us")
+        if session is None or not welcome.resumed:
+            session = self._begin(peer, welcome.role, line.nonce, now, dialled=False)
+        for message in left:
+            session.post(message)
+        return self._attach(session, link, welcome.received, welcome.resumed, now)
+
+    def _is_gateways(self, address: str) -> bool:
+        """Whether a gateway is there by our own settings, and not because a peer said so."""
+        return self.gateways is None or address in self.gateways
+
+    def _give_up_duplicate(self, line: Line, peer: int, now: float) -> None:
+        self.out.append(HangUp(line.link))
+        self._lines.duplicate(line, peer, now)
+
+    def _begin(self, peer: int, role: Role, nonce: int, now: float, *, dialled: bool) -> Session:
+        unfinished = Unfinished(self._room, self.memory)
+        session = Session(self.me, peer, role, self.identity.pool, nonce, now, unfinished)
+        session.may_say = permitted(role, self.identity.role, dialled=dialled)
+        self.sessions[peer] = session
+        return session
+
+    def _room(self) -> int:
+        """Bytes that may still come of unfinished large buffers, of whomever."""
+        arrived = sum([session.arrived for session in self.sessions.values()])
+        return max(_UNFINISHED_BYTES, 2 * self.identity.pool) - arrived
+
+    def _attach(
+        self, session: Session, link: int, received: int, resumed: bool, now: float
+    ) -> Delivery | None:
+        """A connection carries the session. A receipt that came with it is news, too."""
+        if session.link is not None:
+            self._drop(session.link, now, silently=True)
+        other = self._by_link.get(link)
+        if other is not None:
+            other.detach(now)
+        self._by_link[link] = session
+        covered, again = session.attach(link, received, now)
+        for frames in again:
+            self._send(link, frames)
+        session.owes_drain = session.draining  # it may have been lost with the last connection
+        self._touched[session] = None
+        self.resumes += resumed
+        self.news.append(Met(session, resumed))
+        self._due = now
+        return Delivery(session, covered, None) if covered else None
+
+    # --- what else was said ----------------------------------------------------------------------
+
+    def _parted(self, session: Session, now: float) -> None:
+        link = session.link
+        assert link is not None
+        answered = session.is_parting
+        if not answered:
+            self.tell(session, Bye("goodbye"), now)
+        self._forget(session, "it said goodbye", orderly=True)
+        line = self._lines.of(link)
+        if line is None or answered:
+            self._drop(link, now, silently=True)
+        else:  # closing at once would take our answer along
+            line.leaving(now)
+            self._due = min(self._due, line.due)
+
+    def _pinged(self, session: Session, ping: Ping, now: float) -> None:
+        self._stamps[session.peer] = ping.stamp, now
+        session.owners, session.queued = ping.owners, ping.queued
+        left = (ping.allowed - ping.running) / 1000 if ping.running else 0.0
+        session.busy_until = now + min(left, 2 * self.silence)
+        if ping.echo:
+            measured = now - (ping.echo + ping.held) / 1e6
+            session.round_trip = min(max(0.0, measured), _LONGEST_ROUND_TRIP)
+
+
+def _imposture(session: Session | None, hello: Hello) -> str:
+    """Why HELLO may not bear the number of a process that is known; "" if it may.
+
+    Numbers are no secret: a peer of another kind must not end that process's session with it.
+    """
+    if session is None:
+        return ""
+    known = (session.role, session.stage and session.stage[:2], session.host, session.pid)
+    said = (hello.role, hello.stage and hello.stage[:2], hello.host, hello.pid)
+    return "" if known == said else "another process bears this number"
+
+
+# What the cores above handle; the rest is this module's own business.
+_UPWARD = frozenset(
+    {
+        Type.TASKS,
+        Type.PART,
+        Type.OUTCOMES,
+        Type.OBITUARY,
+        Type.SUBMIT,
+        Type.ANSWER,
+        Type.CANCEL,
+        Type.PEERS,
+    }
+)

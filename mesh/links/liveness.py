@@ -1,0 +1,395 @@
+"""What a process owes its links, whatever comes: redialling, receipts, heartbeats, farewells.
+
+Pure. `Links` in `mesh/links/links.py` is built on this: it adds what is done about what comes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from mesh.links.dialer import Lines, State
+from mesh.links.events import (
+    Dial,
+    HangUp,
+    Heard,
+    Identity,
+    Instruction,
+    Knock,
+    Lost,
+    News,
+    Refused,
+    Send,
+    Silent,
+)
+from mesh.links.session import Session
+from mesh.protocol.fields import Frame
+from mesh.protocol.hold_off import HoldOff
+from mesh.protocol.messages import (
+    Bye,
+    Credit,
+    Drain,
+    Err,
+    Header,
+    Hello,
+    Message,
+    Ping,
+    Role,
+    Type,
+    Who,
+)
+from mesh.protocol.permissions import Breach
+from mesh.protocol.wire import encode, seal
+
+RESUME = 0.1  # seconds that a consumer has to come back before it counts as gone
+KNOCK_EVERY = 0.02  # seconds: a process that dies may be refused a moment later than it is cut off
+PATIENCE = 10.0  # seconds that a producer has: it may be a gateway that is being restarted
+PING_EVERY = 1.0
+LEAST = 0.75  # seconds: a timeout below it makes signs of life no more frequent
+SILENCE = 3.0
+FAREWELL = 1.0  # seconds that BYE may remain unanswered
+_NEVER = float("inf")
+_new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each message
+
+
+def _not_computing(now: float) -> tuple[int, int, int]:
+    return 0, 0, 0
+
+
+def _anybody(link: int, hello: Hello) -> str:
+    return ""
+
+
+def _unheard(address: str, reason: str) -> None:
+    """Nobody asks who refuses us."""
+
+
+def _nowhere(link: int) -> str:
+    return ""
+
+
+def _untold(session: Session | None, reason: str, fault: Exception | None) -> None:
+    """Nobody asks who was expelled."""
+
+
+def _feeds_us(session: Session) -> bool:
+    producer = session.role in (Role.GATEWAY, Role.REPLICA) and session.stage is None
+    return producer and session.link is not None
+
+
+@dataclass(slots=True, eq=False)
+class Upkeep:
+    """The links of one process, seen from the clock.
+
+    Args:
+        identity: what it says of itself.
+        chance: draws from 0 to 1.
+        admits: tells why who says HELLO on a link may not be what it says, or "".
+        load: tells the tasks queued, the milliseconds that the running batch took so far and
+            may take, for PING.
+        objected: told the address and the reason where our HELLO is refused again and again.
+        gateways: the addresses of gateways among those that it dials; None: all are. Only there is
+            a WELCOME of a gateway believed, and is said who supervises this process.
+        source: tells where who dialled us comes from, as far as that is proven, or "".
+        expelled: told whose session a breach has cost, why, and the exception if it was no breach
+            of a rule but something that we could not handle. None: it had no session.
+
+    Attributes:
+        sessions: by the other's incarnation.
+        out: instructions to carry out, oldest first.
+        news: sessions met and lost, and messages refused, oldest first.
+        protocol_errors: messages that could not be read.
+        resumes: connections that carried a session on.
+        breaches: sessions that ended because the other said what it may not say.
+        held_off: who may not come back yet for that.
+    """
+
+    identity: Identity
+    chance: Callable[[], float]
+    load: Callable[[float], tuple[int, int, int]] = _not_computing
+    admits: Callable[[int, Hello], str] = _anybody
+    objected: Callable[[str, str], None] = _unheard
+    gateways: frozenset[str] | None = None
+    source: Callable[[int], str] = _nowhere
+    expelled: Callable[[Session | None, str, Exception | None], None] = _untold
+    sessions: dict[int, Session] = field(default_factory=dict)
+    out: list[Instruction] = field(default_factory=list)
+    news: deque[News] = field(default_factory=deque)
+    protocol_errors: int = 0
+    resumes: int = 0
+    breaches: int = 0
+    held_off: HoldOff = field(default_factory=HoldOff)
+    _lines: Lines = field(init=False)
+    _by_link: dict[int, Session] = field(default_factory=dict)
+    # Ordered, so that a history is the same each time it is played.
+    _touched: dict[Session, None] = field(default_factory=dict)
+    _owing: dict[Session, None] = field(default_factory=dict)
+    _stamps: dict[int, tuple[int, float]] = field(default_factory=dict)
+    _producers: tuple[int, ...] = ()
+    _ticked: float = 0.0
+    _fair_from: float = 0.0  # when others may be judged again
+    _due: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._lines = Lines(self.chance)
+
+    @property
+    def me(self) -> int:
+        """This process's incarnation."""
+        return self.identity.incarnation
+
+    def reachable(self, role: Role) -> tuple[int, ...]:
+        """Incarnations of this role to which there is a connection."""
+        return tuple(
+            s.peer for s in self.sessions.values() if s.role is role and s.link is not None
+        )
+
+    def addresses_of(self, role: Role) -> list[str]:
+        """Where those of this role were dialled to whom there is a connection."""
+        links = [s.link for s in self.sessions.values() if s.role is role and s.link is not None]
+        return [line.address for link in links if (line := self._lines.of(link)) is not None]
+
+    def dial(self, addresses: Iterable[str], now: float) -> None:
+        """These are all the addresses to be connected with.
+
+        One that is no longer listed stays while its link lives.
+        """
+        for link in self._lines.want(addresses, now):
+            self.out.append(HangUp(link))
+        self._due = now
+
+    # --- what is due -----------------------------------------------------------------------------
+
+    def tell(self, session: Session, message: Message, now: float) -> None:
+        """Send an unreliable message at once, if there is a connection."""
+        if session.link is not None:
+            self._send(session.link, session.say(message, now))
+
+    def touch(self, session: Session) -> None:
+        """Something was posted to or granted on this session: the next `flush` sees to it."""
+        self._touched[session] = None
+
+    def flush(self, now: float) -> None:
+        """Send everything that became ready in this turn, a multipart per session."""
+        if self._touched:
+            for session in self._touched:
+                self._flush_session(session, now)
+            self._touched.clear()
+
+    def _flush_session(self, session: Session, now: float) -> None:
+        link = session.link
+        if link is None:
+            return
+        for frames in session.flush(now):
+            self._send(link, frames)
+        if session.refusals:
+            self.news += [Refused(session, *refusal) for refusal in session.refusals]
+            session.refusals.clear()
+        if session.owes_drain and session.may_say_drain:
+            session.owes_drain = False
+            self._send(link, session.say(Drain(session.sequence), now))
+        at = session.owes_at()
+        if at <= now:
+            self._send(link, session.say(Credit(), now))
+            self._owing.pop(session, None)
+        elif at < _NEVER:
+            self._owing[session] = None
+            self._due = min(self._due, at)
+
+    def next_due(self) -> float:
+        """When `tick` has something to do, or something is left to be told or carried out."""
+        return 0.0 if self.news or self.out else self._due
+
+    def tick(self, now: float) -> None:
+        """Redial, retry, renew, ping, and lose whom nobody heard of. Cheap before `next_due`."""
+        if now < self._due:
+            return
+        self._due = _NEVER
+        every = self.ping_every
+        if now > self._ticked + 2 * every:  # we slept: what came meanwhile must be heard first
+            self._fair_from = now + every
+        self._ticked = now
+        self._tell_producers(now)
+        self._touched |= self._owing
+        self._owing.clear()
+        self.flush(now)
+        for line in self._lines.overdue(now):
+            if line.state is State.IDLE:
+                self.out.append(Dial(self._lines.dial(line, now), line.address))
+            else:
+                self._drop(line.link, now)
+        for session in list(self.sessions.values()):
+            self._due = min(self._due, self._tick_session(session, every, now))
+        self._due = min(self._due, self._lines.next_due())
+
+    def producers(self) -> tuple[int, ...]:
+        """Incarnations of the gateways and replicas that are connected and may send us tasks."""
+        return tuple(s.peer for s in self.sessions.values() if _feeds_us(s))
+
+    def _tell_producers(self, now: float) -> None:
+        """Who sends us tasks of a gateway that we lost, or do not reach yet, must know at once.
+
+        And a gateway, which replicas feed us: it waits for that before it says that it is ready.
+        """
+        producers = self.producers()
+        if producers != self._producers:
+            self._producers = producers
+            for session in self.sessions.values():
+                if _feeds_us(session):
+                    self._ping(session, now)
+
+    def _tick_session(self, session: Session, every: float, now: float) -> float:
+        """Ping or lose one session; returns when to look again."""
+        if now >= session.parting:
+            self.lose(session, "it did not answer our goodbye")
+            return _NEVER
+        if session.link is not None:
+            if now >= session.said + every:
+                self._ping(session, now)
+            return min(session.said + every, session.parting, self._judge(session, now))
+        until = session.since + self._grace(session)
+        if now >= until:
+            self.lose(session, "its link closed and was not resumed")
+            return _NEVER
+        return min(until, session.parting, self._knock(session, now))
+
+    def _knock(self, session: Session, now: float) -> float:
+        """Its link is closed: ask its kernel whether it lives; returns when to ask again."""
+        if not session.answers:
+            return _NEVER
+        if now >= session.knock_at:
+            session.knock_at = now + KNOCK_EVERY
+            self.out.append(Knock(session.peer, session.feed))
+        return session.knock_at
+
+    def _judge(self, session: Session, now: float) -> float:
+        """Notice whether it has been quiet for too long; returns when to look again."""
+        until = max(session.quiet_since + self.silence, session.busy_until, self._fair_from)
+        if session.silent is not (now >= until):
+            session.silent = now >= until
+            self.news.append((Silent if session.silent else Heard)(session))
+        return _NEVER if session.silent else until
+
+    @property
+    def silence(self) -> float:
+        """Seconds of quiet after which a process is taken not to be turning."""
+        return min(SILENCE, max(LEAST, self.identity.timeout) / 3)
+
+    def _grace(self, session: Session) -> float:
+        if self._lines.leads_to(session.peer):
+            return PATIENCE
+        return max(RESUME, 4 * session.round_trip)
+
+    @property
+    def ping_every(self) -> float:
+        """Seconds between two signs of life."""
+        return min(PING_EVERY, max(LEAST, self.identity.timeout) / 12)
+
+    def _send(self, link: int, frames: list[Frame]) -> None:
+        self.out.append(_new_tuple(Send, (link, frames)))
+
+    def take(self) -> list[Instruction]:
+        """The instructions so far; the caller carries them out in order."""
+        out, self.out = self.out, []
+        return out
+
+    def _ping(self, session: Session, now: float) -> None:
+        stamp, at = self._stamps.get(session.peer, (0, now))
+        queued, running, allowed = self.load(now)
+        held = int((now - at) * 1e6)
+        owners = self.producers()
+        self.tell(session, Ping(int(now * 1e6), stamp, held, queued, running, allowed, owners), now)
+
+    # --- ends ------------------------------------------------------------------------------------
+
+    def closed(self, link: int, now: float) -> None:
+        """A link is gone; its session may be resumed by the next."""
+        session = self._by_link.pop(link, None)
+        if session is not None:
+            session.detach(now)
+        self._lines.ended(link, now)
+        self._due = now
+
+    def lose(self, session: Session, reason: str) -> None:
+        """The pair is over: forget it and tell. What it held stays with `session`."""
+        link = session.link
+        self._forget(session, reason)
+        if link is not None:
+            self._drop(link, 0.0)
+
+    def expel(
+        self, session: Session, reason: str, now: float, fault: Exception | None = None
+    ) -> None:
+        """It broke a rule: that costs it its session, and nobody else anything.
+
+        Args:
+            session: its, which is not over yet.
+            reason: for people, and for the other.
+            now: local monotonic time in seconds.
+            fault: what was raised, where it was something that we could not handle.
+        """
+        link = session.link
+        self.breaches += 1
+        pause = self.held_off.expelled(session.peer, self.source(link or 0), now)
+        self.tell(session, Err(0, f"you are expelled for {pause:g} s: {reason}"[:200]), now)
+        line = None if link is None else self._lines.of(link)
+        self.lose(session, reason)
+        if line is not None:  # one that we dialled is not dialled at once
+            line.due = now + pause
+        self.expelled(session, reason, fault)
+
+    def choked(
+        self, link: int, error: Exception, now: float, session: Session | None = None
+    ) -> None:
+        """What a peer said, or is, could not be handled: that is its end, and not the turn's.
+
+        Args:
+            link: on which it came, 0 where there is none.
+            error: what was raised.
+            now: local monotonic time in seconds.
+            session: the peer's, where the link does not tell.
+        """
+        session = session or self._by_link.get(link)
+        reason, fault = _judged(error)
+        if session is not None and self.sessions.get(session.peer) is session:
+            self.expel(session, reason, now, fault)
+            return
+        self.breaches += 1
+        if link:
+            self._drop(link, now, silently=True)
+        self.expelled(session, reason, fault)
+
+    def _forget(self, session: Session, reason: str, orderly: bool = False) -> None:
+        if self.sessions.get(session.peer) is session:
+            del self.sessions[session.peer]
+        if session.link is not None:
+            self._by_link.pop(session.link, None)
+            session.link = None
+        self._touched.pop(session, None)
+        self._owing.pop(session, None)
+        self._stamps.pop(session.peer, None)
+        self.news.append(Lost(session, reason, orderly))
+
+    def part(self, session: Session, now: float) -> None:
+        """Say BYE; the other answers with BYE and forgets us. Without an answer, so do we."""
+        session.parting = now + FAREWELL
+        self._due = min(self._due, session.parting)
+        self.tell(session, Bye("done"), now)
+
+    def _drop(self, link: int, now: float, silently: bool = False) -> None:
+        """Give up a connection; the session may be resumed on another.
+
+        One that dialled us does not notice by itself, so it is told to say HELLO again.
+        """
+        if link > 0 and not silently:
+            self._send(link, seal(Header(Type.WHO, self.me, 0), encode(Who())))
+        self.out.append(HangUp(link))
+        self.closed(link, now)
+
+
+def _judged(error: Exception) -> tuple[str, Exception | None]:
+    """What is said of it; and the error itself where it is no breach, but a fault of ours."""
+    if isinstance(error, Breach):
+        return str(error), None
+    return f"it could not be handled: {type(error).__name__}", error

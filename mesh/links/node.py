@@ -1,0 +1,124 @@
+"""A process's seat in the mesh: feeds a core what the network brings, carries out its orders.
+
+The one interpreter of instructions. It has no loop of its own: the gateway turns it from asyncio,
+a replica from its poll loop, a simulation from its fake clock; and the network under it is ZeroMQ
+(`mesh/transport/zeromq.py`) or memory (`mesh/transport/memory.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from mesh.links.events import Delivery, Dial, HangUp, News, Send
+from mesh.links.links import Links
+from mesh.transport.network import Happened, Network
+
+
+class Core(Protocol):
+    """The decisions of a gateway or of a replica."""
+
+    links: Links
+
+    def delivered(self, delivery: Delivery, now: float) -> None:
+        """A message of a session came."""
+
+    def told(self, news: News, now: float) -> None:
+        """A session began, was resumed, or is over."""
+
+    def advance(self, now: float) -> None:
+        """Everything that came in this turn is known: decide, and post what is to be sent."""
+
+    def next_due(self) -> float:
+        """When `advance` must be called at the latest, if nothing comes."""
+
+
+class Node:
+    """Turns a core over a network.
+
+    Args:
+        core: what decides.
+        network: what carries.
+    """
+
+    def __init__(self, core: Core, network: Network) -> None:
+        self.core = core
+        self.network = network
+
+    def turn(self, now: float, ready: Iterable[int] = ()) -> None:
+        """Take in what has come, let the core decide, send what it posted.
+
+        Args:
+            now: local monotonic time in seconds.
+            ready: descriptors that the loop found readable.
+        """
+        self.receive(now, ready)
+        self.flush(now)
+
+    def receive(self, now: float, ready: Iterable[int] = ()) -> bool:
+        """Take in what has come, and no more: for a loop that flushes when it is worth it.
+
+        Returns:
+            Whether anything has come.
+        """
+        core, links = self.core, self.core.links
+        events = self.network.receive(ready)
+        for happened, link, frames in events:
+            if happened is Happened.MESSAGE:
+                try:
+                    delivery = links.received(link, frames, now)
+                    if delivery is not None:
+                        core.delivered(delivery, now)
+                except Exception as error:  # noqa: BLE001 - whatever one peer says ends no turn
+                    links.choked(link, error, now)
+            elif happened is Happened.OPENED:
+                links.opened(link, now)
+            elif happened is Happened.CLOSED:
+                links.closed(link, now)
+            elif happened is Happened.DOUBT:
+                links.doubt(now)
+            else:
+                links.knocked(link, happened is Happened.SOMEBODY, now)
+            if links.news:
+                self._tell(now)
+        return bool(events)
+
+    def flush(self, now: float) -> None:
+        """Let the core decide, and send what it posted."""
+        core, links = self.core, self.core.links
+        links.tick(now)
+        if links.news:
+            self._tell(now)
+        core.advance(now)
+        links.flush(now)
+        self._carry_out(now)
+
+    def _tell(self, now: float) -> None:
+        links = self.core.links
+        news = links.news
+        while news:
+            each = news.popleft()
+            try:
+                self.core.told(each, now)
+            except Exception as error:  # noqa: BLE001 - nor does whatever one peer is
+                links.choked(0, error, now, each.session)
+
+    def _carry_out(self, now: float) -> None:
+        links, network = self.core.links, self.network
+        if not links.out:
+            return
+        for instruction in links.take():
+            if isinstance(instruction, Send):
+                if not network.send(*instruction):
+                    links.closed(instruction.link, now)
+            elif isinstance(instruction, Dial):
+                network.dial(*instruction)
+            elif isinstance(instruction, HangUp):
+                network.hang_up(instruction.link)
+            else:
+                network.knock(*instruction)
+
+    def next_due(self) -> float:
+        """When to turn again at the latest, if no descriptor becomes ready."""
+        core = self.core
+        return min(core.links.next_due(), core.next_due(), self.network.next_due())

@@ -1,0 +1,164 @@
+"""Tasks that wait, the most urgent first: weighted between priorities, by deadline within one.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from mesh.protocol.messages import Task
+
+WEIGHT = 8  # high-priority tasks taken for each normal one that waits
+
+
+class Backlog:
+    """A queue of tasks.
+
+    Two levels of priority share 8 : 1, so that neither starves. Within a level the oldest
+    deadline goes first; as deadlines nearly always come in order, adding is O(1).
+
+    Attributes:
+        count: how many tasks wait.
+        nbytes: payload bytes that wait.
+
+    Example:
+        >>> from mesh.protocol.messages import Task
+        >>> backlog = Backlog()
+        >>> for number, deadline in (1, 5.0), (2, 3.0):
+        ...     backlog.push(Task(7, number, (("embed", "1"),), 0, 1, deadline, [b"x"], 1))
+        >>> backlog.pop().number
+        2
+    """
+
+    __slots__ = ("_credit", "_high", "_normal", "count", "nbytes")
+
+    def __init__(self) -> None:
+        self._normal: deque[Task] = deque()
+        self._high: deque[Task] = deque()
+        self._credit = WEIGHT
+        self.count = self.nbytes = 0
+
+    def __len__(self) -> int:
+        """How many tasks wait."""
+        return self.count
+
+    def __iter__(self) -> Iterator[Task]:
+        """All of them, in no promised order."""
+        yield from self._high
+        yield from self._normal
+
+    def push(self, task: Task) -> None:
+        """Add a task at the place that its deadline gives it."""
+        level = self._high if task.priority else self._normal
+        self.count += 1
+        self.nbytes += task.nbytes
+        deadline = task.deadline
+        if not level or level[-1].deadline <= deadline:
+            level.append(task)
+            return
+        at = len(level) - 1
+        while at > 0 and level[at - 1].deadline > deadline:
+            at -= 1
+        level.insert(at, task)
+
+    def _level(self) -> deque[Task]:
+        """The level whose turn it is; may be empty only if both are."""
+        if not self._high:
+            return self._normal
+        if self._normal and not self._credit:
+            return self._normal
+        return self._high
+
+    def peek(self) -> Task | None:
+        """The task that `pop` would take."""
+        level = self._level()
+        return level[0] if level else None
+
+    def pop(self) -> Task:
+        """Take the most urgent task.
+
+        Raises:
+            IndexError: nothing waits.
+        """
+        level = self._level()
+        task = level.popleft()
+        self.count -= 1
+        self.nbytes -= task.nbytes
+        if level is self._high:
+            self._credit -= 1 if self._credit else 0
+        else:
+            self._credit = WEIGHT
+        return task
+
+    def behind(self, priority: int, deadline: float) -> int:
+        """How many of those that wait would be taken after a task of this priority and deadline."""
+        level = self._high if priority else self._normal
+        ahead = bisect_right(level, deadline, key=_deadline)
+        others = max(0, len(self._normal) - ahead // WEIGHT) if priority else 0
+        return len(level) - ahead + others
+
+    def remove(self, task: Task) -> bool:
+        """Take out this very task; False if it does not wait here."""
+        level = self._high if task.priority else self._normal
+        try:
+            level.remove(task)
+        except ValueError:
+            return False
+        self.count -= 1
+        self.nbytes -= task.nbytes
+        return True
+
+    def take(self, most: int, nbytes: int, elsewhere: Callable[[Task], bool]) -> list[Task]:
+        """Take several tasks, the most urgent first.
+
+        Args:
+            most: how many at the most.
+            nbytes: payload bytes of all together, at the most; the first may have more.
+            elsewhere: asked of a task that was tried before; what it says yes to is not taken,
+                nor is what follows.
+        """
+        level, granted = self._normal, nbytes
+        if self._high or self.nbytes > nbytes:
+            return self._take_singly(most, nbytes, elsewhere)
+        taken: list[Task] = []
+        while level and len(taken) < most:
+            if level[0].tried and elsewhere(level[0]):
+                break
+            task = level.popleft()
+            nbytes -= task.nbytes
+            taken.append(task)
+        self.count -= len(taken)
+        self.nbytes += nbytes - granted
+        self._credit = WEIGHT
+        return taken
+
+    def _take_singly(self, most: int, nbytes: int, elsewhere: Callable[[Task], bool]) -> list[Task]:
+        """The same, weighing the priorities and the bytes."""
+        taken: list[Task] = []
+        while self.count and len(taken) < most:
+            task = self._level()[0]
+            nbytes -= task.nbytes
+            if (taken and nbytes < 0) or (task.tried and elsewhere(task)):
+                break
+            taken.append(self.pop())
+        return taken
+
+    def _forget(self, taken: list[Task]) -> None:
+        self.count -= len(taken)
+        self.nbytes -= sum([task.nbytes for task in taken])
+
+    def expired(self, now: float) -> list[Task]:
+        """Take out all whose deadline has passed."""
+        out = []
+        for level in (self._high, self._normal):
+            while level and level[0].deadline <= now:
+                out.append(level.popleft())
+        self._forget(out)
+        return out
+
+
+def _deadline(task: Task) -> float:
+    return task.deadline

@@ -1,0 +1,214 @@
+"""What one end of a pair has posted and the other has not receipted yet. Pure.
+
+Every reliable message gets the next number of its direction when it is sent, and is kept until
+the receipt covers it; after a reconnect, what is kept is sent again. Small messages go before the
+slices of large ones, of which only `MAX_UNRECEIPTED` bytes are under way at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from mesh.errors import ProtocolError
+from mesh.protocol.chunking import Outgoing, is_large
+from mesh.protocol.fields import PART_SIZE
+from mesh.protocol.messages import Cancel, Message, Outcomes, Part, Task, Tasks
+from mesh.protocol.wire import Encoded, encode
+
+MAX_UNRECEIPTED = 8 * 1024 * 1024  # bytes of slices under way
+UNKNOWN = 2**62  # as the length of a message's payloads: it is looked into
+_new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each message
+
+
+class Retained(NamedTuple):
+    """A reliable message that was sent and is not receipted yet.
+
+    Attributes:
+        sequence: its number.
+        encoded: what is sent under a header.
+        at: when it was encoded; its budgets count from then.
+        message: what was posted; of a large one's last step the whole.
+    """
+
+    sequence: int
+    encoded: Encoded
+    at: float
+    message: Message
+
+
+class Outbox:
+    """Reliable messages from `post` until the receipt.
+
+    Attributes:
+        sequence: the last number that was given.
+        misfits: posted messages that cannot be encoded, with the reason; they bear no number.
+
+    Example:
+        >>> from mesh.protocol.messages import Cancel
+        >>> outbox = Outbox()
+        >>> outbox.post(Cancel(7, [1]), 0)
+        >>> [kept.sequence for kept in outbox.take(0.0)]
+        [1]
+        >>> outbox.receipt(1)
+        [Cancel(owner=7, numbers=[1])]
+    """
+
+    __slots__ = ("_bulk", "_retained", "_small", "_transfers", "_under_way", "misfits", "sequence")
+
+    def __init__(self) -> None:
+        self.sequence = 0
+        self.misfits: list[tuple[Message, str]] = []
+        self._small: list[Message] = []
+        self._bulk: deque[Outgoing] = deque()
+        self._retained: deque[Retained] = deque()
+        self._under_way = 0
+        self._transfers = 0
+
+    def __len__(self) -> int:
+        """How many messages were sent and not receipted."""
+        return len(self._retained)
+
+    def post(self, message: Message, nbytes: int) -> None:
+        """Queue a message; `take` numbers it.
+
+        Args:
+            message: what to send. Its large buffers go ahead of it in slices.
+            nbytes: of all its payloads together.
+        """
+        if nbytes > PART_SIZE and is_large(message):
+            outgoing = Outgoing(message, self._transfers)
+            self._transfers += outgoing.transfers
+            self._bulk.append(outgoing)
+        else:
+            self._small.append(message)
+
+    def withdraw(self, cancel: Cancel) -> list[Task]:
+        """Queue a CANCEL, and drop tasks that wait here for it. It overtakes none that it names.
+
+        Returns:
+            The tasks that were dropped: the other will not hear of them.
+        """
+        dropped: list[Task] = []
+        left = dict.fromkeys(cancel.numbers)
+        for outgoing in list(self._bulk):
+            tasks = outgoing.whole.tasks if type(outgoing.whole) is Tasks else []
+            named = [task.number for task in tasks if task.number in left]
+            for number in named:
+                del left[number]
+            if named and len(tasks) == 1 and not outgoing.begun:
+                self._bulk.remove(outgoing)
+                dropped += tasks
+            elif named:
+                behind = self._bulk.index(outgoing) + 1
+                self._bulk.insert(behind, Outgoing(Cancel(cancel.owner, named), self._transfers))
+        if left:
+            self._small.append(Cancel(cancel.owner, list(left)))
+        return dropped
+
+    def take(self, now: float) -> list[Retained]:
+        """Number everything that may go now, in the order in which it must be sent."""
+        taken: list[Retained] = []
+        if self._small:
+            small, self._small = self._small, []
+            for message in small:
+                self._number(message, message, now, taken)
+        while self._bulk and self._under_way < MAX_UNRECEIPTED:
+            step = self._bulk[0].step()
+            if step is None:
+                self._bulk.popleft()
+            else:
+                self._number(step.message, step.whole, now, taken)
+        return taken
+
+    def _number(self, message: Message, whole: Message, now: float, taken: list[Retained]) -> None:
+        try:
+            encoded = encode(message, now)
+        except ProtocolError as error:
+            self.misfits.append((whole, str(error)))
+            return
+        self.sequence += 1
+        kept = _new_tuple(Retained, (self.sequence, encoded, now, whole))
+        if type(message) is Part:
+            self._under_way += len(message.slice)
+        self._retained.append(kept)
+        taken.append(kept)
+
+    @property
+    def oldest(self) -> float:
+        """When the oldest message that is unreceipted was sent; infinity if there is none."""
+        return self._retained[0].at if self._retained else float("inf")
+
+    def retained(self) -> Iterable[Retained]:
+        """What was sent and not receipted, oldest first."""
+        return self._retained
+
+    def receipt(self, receipt: int) -> Sequence[Message]:
+        """Forget what the other has received; returns it."""
+        retained = self._retained
+        if not retained or retained[0][0] > receipt:
+            return ()
+        covered = []
+        while retained and retained[0][0] <= receipt:
+            covered.append(self._settled(retained.popleft()))
+        return covered
+
+    def refused(self, sequence: int) -> Message | None:
+        """Forget the message that bore this number, and return it; None if it is not kept."""
+        for kept in self._retained:
+            if kept.sequence == sequence:
+                self._retained.remove(kept)
+                return self._settled(kept)
+        return None
+
+    def _settled(self, kept: Retained) -> Message:
+        if type(kept.message) is Part:
+            self._under_way -= len(kept.message.slice)
+        return kept.message
+
+    def is_queued(self) -> bool:
+        """Whether something was posted that `take` has not numbered yet."""
+        return bool(self._small or self._bulk)
+
+    def is_slicing(self) -> bool:
+        """Whether slices wait to be sent, or for their receipts."""
+        return bool(self._bulk or self._under_way)
+
+    def is_idle(self) -> bool:
+        """Nothing queued, nothing unreceipted: it may be closed without loss."""
+        return not (self._small or self._bulk or self._retained)
+
+    def pending(self) -> list[Message]:
+        """What was posted and is not receipted; large messages whole."""
+        left = [kept.message for kept in self._retained if type(kept.message) is not Part]
+        left += [outgoing.whole for outgoing in self._bulk if outgoing.left]
+        left += self._small
+        return left
+
+    def unreceipted(self) -> list[Message]:
+        """What was posted and never receipted; large messages whole. Empties itself."""
+        left = self.pending()
+        self._retained.clear()
+        self._bulk.clear()
+        self._small.clear()
+        self._under_way = 0
+        return left
+
+
+def singly(message: Message) -> list[Message]:
+    """The same as several messages of one row each, so that one row at fault fails alone.
+
+    Example:
+        >>> from mesh.protocol.messages import Note
+        >>> len(singly(Outcomes([], [Note(1, 1, 1, 5), Note(2, 1, 1, 5)])))
+        1
+    """
+    if type(message) is Tasks:
+        return [Tasks([task]) for task in message.tasks]
+    if type(message) is Outcomes:
+        rows: list[Message] = [Outcomes([outcome]) for outcome in message.outcomes]
+        if message.notes or message.figures:
+            rows.append(Outcomes([], message.notes, message.figures))
+        return rows
+    return [message]

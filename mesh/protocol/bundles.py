@@ -1,0 +1,391 @@
+"""Bundles of tasks and of outcomes as bytes: the hot part of the wire. Pure.
+
+A bundle is written in columns. The numbers of every row lie in one packed string, which one
+C call reads into tuples whose types and ranges need no further check; only what varies in form
+(payload, trace, particulars, the client's own id) is a msgpack value per row, and that is a plain
+byte string in the usual case of one small buffer and nothing else. Where it is a list, whoever
+reads it skips what follows the elements that it knows: so a later version may add some.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mesh.protocol.fields import (
+    INLINE,
+    MAX_BODY,
+    MAX_U64,
+    MISFITS,
+    Body,
+    Frame,
+    check_all_used,
+    check_size,
+    listed,
+    pack,
+    pack_buffers,
+    pairs,
+    payload_bytes,
+    text,
+    unpack_buffers,
+    unpack_list,
+    words,
+)
+from mesh.protocol.messages import Buffer, Kind, Meta, Outcome, Outcomes, Path, Task, Tasks
+from mesh.protocol.riders import pack_figures, pack_notes, read_figures, read_notes
+
+# owner, number, budget in ms, index of path, hop, attempt, count of timings, flags, priority
+TASK_ROW = struct.Struct("!QQIHHHBBB")
+# number, index, attempt, hop, status, count of timings, kind
+OUTCOME_ROW = struct.Struct("!QIHHHBB")
+MAX_BUDGET = 2**32 - 1
+MAX_HOPS = 64
+MAX_TIMINGS = 2**8 - 1
+# What a client may call its request; the gateway lets no other id pass (`gateway/web/headers.py`).
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+_KINDS = {int(kind): kind for kind in Kind}
+# The numbers of a row, and the highest that its column holds.
+_HIGHEST = {
+    **{"number": MAX_U64, "owner": MAX_U64, "index": 2**32 - 1, "hop": 2**16 - 1},
+    **{"attempt": 2**16 - 1, "status": 2**16 - 1, "flags": 255, "priority": 255},
+}
+
+# Paths that were written and read before. Few are in use, and each bundle names one; a peer that
+# makes up many only makes us forget.
+_written_paths: dict[Path, bytes] = {}
+_known_paths: dict[bytes, Path] = {}
+_MOST_PATHS = 256
+
+__all__ = ["pack_outcomes", "pack_tasks", "read_outcomes", "read_tasks", "refusal"]
+
+
+def pack_tasks(message: Tasks, now: float) -> tuple[bytes, list[Frame]]:
+    """Write a bundle of tasks.
+
+    Args:
+        message: at least one task.
+        now: local monotonic time in seconds; deadlines become budgets by it.
+
+    Returns:
+        The body and the payload frames.
+
+    Raises:
+        One of `MISFITS`: a task breaks a limit; `refusal` says which one and why.
+    """
+    paths: dict[Path, int] = {}
+    rows: list[bytes] = []
+    times: list[int] = []
+    varied: list[Any] = []
+    frames: list[Frame] = []
+    pack_row, most = TASK_ROW.pack, float(MAX_BUDGET)
+    path = None  # of the row before: most bundles have one
+    for task in message.tasks:
+        if task.path is not path:
+            path = task.path
+            path_index = paths.setdefault(path, len(paths))
+        budget = (task.deadline - now) * 1000
+        timings = task.timings
+        if timings:
+            times += timings
+        rows.append(
+            pack_row(
+                task.owner,
+                task.number,
+                int(budget) if 0.0 <= budget <= most else _clamp(budget),
+                path_index,
+                task.hop,
+                task.attempt,
+                len(timings),
+                task.flags,
+                task.priority,
+            )
+        )
+        buffers = task.buffers
+        if task.trace is None and task.request_id is None and task.meta is None and _plain(buffers):
+            varied.append(buffers[0])
+        else:
+            varied.append(_vary_task(task, frames))
+    fixed = rows[0] if len(rows) == 1 else b"".join(rows)
+    written = [_written_paths.get(path) or _write_path(path) for path in paths]
+    return pack([fixed, _u32s(times) if times else b"", written, listed(varied)]), frames
+
+
+def _write_path(path: Path) -> bytes:
+    """A path as one string of bytes, which both ends recognize as a whole the next time."""
+    written: bytes = pack(_checked_path(path))
+    _remember(_written_paths, path, written)
+    return written
+
+
+def _clamp(budget: float) -> int:
+    return MAX_BUDGET if budget > 0 else 0
+
+
+def _vary_task(task: Task, frames: list[Frame]) -> list[Any]:
+    described, more = pack_buffers(task.buffers)
+    frames += more
+    meta = task.meta
+    particulars = None
+    if meta is not None:
+        _read_meta(meta.method, meta.path, meta.query, meta.headers)  # only to have them checked
+        particulars = [meta.method, meta.path, meta.query, meta.headers]
+    varied = [_read_trace(task.trace), particulars, described]
+    if task.request_id is not None:
+        varied.append(_checked_id(task.request_id))
+    return varied
+
+
+def _plain(buffers: list[Buffer]) -> bool:
+    return len(buffers) == 1 and type(buffers[0]) is bytes and len(buffers[0]) <= INLINE
+
+
+def _u32s(numbers: list[int]) -> bytes:
+    try:
+        return struct.pack(f"!{len(numbers)}I", *numbers)
+    except struct.error:  # 71 minutes in microseconds: say "at least that long"
+        return struct.pack(f"!{len(numbers)}I", *[min(max(n, 0), MAX_BUDGET) for n in numbers])
+
+
+def refusal(row: Task | Outcome) -> str:
+    """Why this task or outcome can not travel even alone, or "".
+
+    For the slow path: a bundle that `encode` refuses is sent again without the rows at fault.
+
+    Example:
+        >>> task = Task(1, 1, (("embed", "1"),), 0, 1, 0.0, [b"x"] * 300, 300)
+        >>> refusal(task)
+        'its payload has 300 buffers, over the limit of 256'
+    """
+    try:
+        if isinstance(row, Task):
+            check_size(*pack_tasks(Tasks([row]), 0.0))
+        else:
+            check_size(*pack_outcomes(Outcomes([row])))
+    except MISFITS as error:
+        return _unfit_number(row) or str(error)
+    return ""
+
+
+def _unfit_number(row: Task | Outcome) -> str:
+    """Which number does not fit into its column: the packing's own error does not say."""
+    for name, highest in _HIGHEST.items():
+        value = getattr(row, name, 0)
+        if type(value) is not int or not 0 <= value <= highest:
+            return f"its {name} is {value!r:.40}, not a number within 0 to {highest}"
+    if len(row.timings) > MAX_TIMINGS:
+        return f"it has {len(row.timings)} timings, over the limit of {MAX_TIMINGS}"
+    return ""
+
+
+def read_tasks(body: Body, frames: Sequence[Frame], now: float) -> Tasks:
+    """Read a bundle of tasks; `now` makes deadlines of budgets.
+
+    Raises:
+        ValueError, TypeError, IndexError, struct.error: the body is no such bundle.
+    """
+    fixed, times, paths, varied = body
+    paths = [_known_paths.get(path) or _read_path(path) for path in paths]
+    timings = _Timings(times)
+    rest = iter(frames)
+    tasks = []
+    plain = True
+    buffers: list[Any]
+    for row, item in zip(TASK_ROW.iter_unpack(fixed), varied, strict=True):
+        owner, number, budget, path, hop, attempt, count, flags, priority = row
+        if type(item) is bytes:
+            trace, meta, request_id, buffers, nbytes = None, None, None, [item], len(item)
+        else:
+            plain = False
+            trace, meta, request_id, buffers = _read_varied(rest, *item)
+            nbytes = payload_bytes(buffers)
+        tasks.append(
+            Task(
+                owner,
+                number,
+                paths[path],
+                hop,
+                attempt,
+                now + budget / 1000,
+                buffers,
+                nbytes,
+                flags,
+                priority,
+                trace,
+                timings.take(count) if count else (),
+                meta,
+                request_id,
+            )
+        )
+    if frames:
+        check_all_used(rest)
+    return Tasks(tasks, plain)
+
+
+def _read_path(written: Any) -> Path:
+    """The path that `_write_path` wrote."""
+    if type(written) is not bytes:
+        raise TypeError(f"a path is bytes, not {type(written).__name__}")
+    path = _checked_path(unpack_list(written))
+    _remember(_known_paths, written, path)
+    return path
+
+
+def _checked_path(path: Any) -> Path:
+    if type(path) is not tuple or not 0 < len(path) <= MAX_HOPS:
+        raise ValueError(f"a path has 1 to {MAX_HOPS} hops")
+    return tuple(
+        (text(stage, name="a stage's name"), text(revision, name="a revision"))
+        for stage, revision in path
+    )
+
+
+def _remember(known: dict[Any, Any], key: Any, value: Any) -> None:
+    if len(known) >= _MOST_PATHS:
+        known.clear()
+    known[key] = value
+
+
+def _read_varied(
+    frames: Iterator[Frame],
+    trace: Any,
+    particulars: Any,
+    described: Any,
+    request_id: Any = None,
+    *_later: Any,
+) -> tuple[str | None, Meta | None, str | None, list[Any]]:
+    return (
+        _read_trace(trace),
+        None if particulars is None else _read_meta(*particulars),
+        None if request_id is None else _checked_id(request_id),
+        unpack_buffers(described, frames),
+    )
+
+
+def _checked_id(request_id: Any) -> str:
+    if type(request_id) is not str or not _REQUEST_ID.fullmatch(request_id):
+        raise ValueError("a client's request id is 1 to 128 visible ASCII characters")
+    return request_id
+
+
+def _read_trace(trace: Any) -> str | None:
+    return None if trace is None else text(trace, name="a trace")
+
+
+def _read_meta(method: Any, path: Any, query: Any, headers: Any) -> Meta:
+    return Meta(
+        text(method, name="a method"),
+        text(path, MAX_BODY, "a path"),
+        text(query, MAX_BODY, "a query"),
+        pairs(headers),
+    )
+
+
+class _Timings:
+    """Hands out the column of timings row by row."""
+
+    __slots__ = ("at", "column")
+
+    def __init__(self, packed: Any) -> None:
+        self.column = struct.unpack(f"!{len(packed) // 4}I", packed) if packed != b"" else ()
+        self.at = 0
+
+    def take(self, count: int) -> tuple[int, ...]:
+        start, self.at = self.at, self.at + count
+        if self.at > len(self.column):
+            raise ValueError("there are fewer timings than announced")
+        return self.column[start : self.at]
+
+
+def pack_outcomes(message: Outcomes) -> tuple[bytes, list[Frame]]:
+    """Write a bundle of outcomes, notes and figures.
+
+    Returns:
+        The body and the payload frames.
+
+    Raises:
+        One of `MISFITS`: a row breaks a limit; `refusal` says which outcome and why.
+    """
+    rows: list[bytes] = []
+    times: list[int] = []
+    varied: list[Any] = []
+    frames: list[Frame] = []
+    pack_row = OUTCOME_ROW.pack
+    for outcome in message.outcomes:
+        timings = outcome.timings
+        rows.append(
+            pack_row(
+                outcome.number,
+                outcome.index,
+                outcome.attempt,
+                outcome.hop,
+                outcome.status,
+                len(timings),
+                outcome.kind,
+            )
+        )
+        times += timings
+        if outcome.label or outcome.text or outcome.headers or not _plain(outcome.buffers):
+            varied.append(_vary_outcome(outcome, frames))
+        else:
+            varied.append(outcome.buffers[0])
+    notes, figures = pack_notes(message.notes), pack_figures(message.figures)
+    fixed = rows[0] if len(rows) == 1 else b"".join(rows)
+    return pack([fixed, _u32s(times), listed(varied), notes, figures]), frames
+
+
+def _vary_outcome(outcome: Outcome, frames: list[Frame]) -> list[Any]:
+    described, more = pack_buffers(outcome.buffers)
+    frames += more
+    headers = pairs(outcome.headers) if outcome.headers else ()
+    # A worker's message may be of any length; the limit must not cost the outcome.
+    told = words(outcome.text) if outcome.text else ""
+    return [words(outcome.label), told, headers, described]
+
+
+def read_outcomes(body: Body, frames: Sequence[Frame], now: float) -> Outcomes:
+    """Read a bundle of outcomes; no clock is needed.
+
+    Raises:
+        ValueError, TypeError, KeyError, struct.error: the body is no such bundle.
+    """
+    fixed, times, varied, notes, figures = body
+    timings = _Timings(times)
+    rest = iter(frames)
+    outcomes = []
+    plain = True
+    headers: tuple[tuple[str, str], ...]
+    buffers: list[Any]
+    for row, item in zip(OUTCOME_ROW.iter_unpack(fixed), varied, strict=True):
+        number, index, attempt, hop, status, count, kind = row
+        if type(item) is bytes:
+            label, message, headers, buffers = "", "", (), [item]
+        else:
+            plain = False
+            label, message, headers, buffers = _read_words(rest, *item)
+        outcomes.append(
+            Outcome(
+                number,
+                attempt,
+                _KINDS[kind],
+                hop,
+                timings.take(count) if count else (),
+                buffers,
+                label,
+                message,
+                status,
+                headers,
+                index,
+            )
+        )
+    if frames:
+        check_all_used(rest)
+    return Outcomes(outcomes, read_notes(notes), read_figures(figures), plain)
+
+
+def _read_words(
+    frames: Iterator[Frame], label: Any, message: Any, headers: Any, described: Any, *_later: Any
+) -> tuple[str, str, tuple[tuple[str, str], ...], list[Any]]:
+    headers = pairs(headers) if headers else ()
+    return text(label), text(message), headers, unpack_buffers(described, frames)

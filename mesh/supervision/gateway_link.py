@@ -1,0 +1,195 @@
+"""Turns a supervisor's `Herald` in the loop that waits for its processes.
+
+ZeroMQ is loaded when it starts, so that describing a service does not need it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import selectors
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from time import monotonic
+
+from mesh.links.events import Identity
+from mesh.links.expulsions import ExpulsionLog
+from mesh.links.links import Links
+from mesh.links.node import Node
+from mesh.log import get_logger
+from mesh.protocol.messages import Obituary, Role
+from mesh.supervision.death_notices import Herald
+from mesh.supervision.diagnosis import SHOWN, explain
+from mesh.supervision.reach import Reach, Step
+from mesh.transport.discovery import Discovery
+from mesh.transport.network import Network
+
+_log = get_logger()
+_UNKNOWN = "the reason is still being looked for"
+
+
+class Reporter:
+    """A supervisor's link to the gateways.
+
+    Args:
+        mesh: name of the mesh.
+        timeout: seconds that a request lives by default; heartbeats follow from it.
+        keys: folder of keys, "" for plain links.
+        greets: whether the first connection with a gateway is worth a line of the log.
+
+    Attributes:
+        me: its incarnation, which its replicas are told, and nobody else but gateways knows.
+    """
+
+    def __init__(self, mesh: str, timeout: float, keys: str = "", *, greets: bool = False) -> None:
+        self._keys = keys
+        identity = Identity(
+            incarnation=secrets.randbits(63) | 1,
+            role=Role.SUPERVISOR,
+            mesh=mesh,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            timeout=timeout,
+        )
+        self._reach = Reach(greets)
+        self._objections: dict[str, str] = {}  # of gateways, by address
+        self._why = _UNKNOWN
+        self._finding_out: threading.Thread | None = None
+        self._found_out = False
+        self._telling = threading.Lock()
+        self.me = identity.incarnation
+        links = Links(identity, secrets.SystemRandom().random, objected=self._objected)
+        links.expelled = ExpulsionLog().tell
+        self._herald = Herald(links)
+        self._network: Network | None = None
+        self._node: Node | None = None
+        self._discovery: Discovery | None = None
+        self._addresses: list[str] = []
+        self._known: set[str] = set()
+        self._ready: list[int] = []
+        self._nudge: Callable[[], None] = lambda: None
+
+    def start(self, selector: selectors.BaseSelector, nudge: Callable[[], None]) -> None:
+        """Begin to dial.
+
+        Args:
+            selector: of the loop; a descriptor's entry there holds what is to be called.
+            nudge: has the loop turn; called from another thread.
+        """
+        from mesh.transport.curve import Keys
+        from mesh.transport.zeromq import ZmqNetwork
+
+        def watch(fd: int) -> None:
+            selector.register(fd, selectors.EVENT_READ, lambda: self._ready.append(fd))
+
+        self._nudge = nudge
+        keys = Keys(self._keys, ["supervisor"]) if self._keys else None
+        self._network = ZmqNetwork(monotonic, watch, lambda fd: _forget(selector, fd), keys)
+        self._node = Node(self._herald, self._network)
+        self._look()
+
+    def dial(self, addresses: Iterable[str], *, anew: bool = False) -> None:
+        """These are all the gateways, by number or by name.
+
+        Args:
+            addresses: of all of them.
+            anew: they listen since just now: attempts that failed before count for nothing.
+        """
+        if anew:
+            self._known = set()
+            self._herald.dial((), monotonic())
+        wanted = list(addresses)
+        if wanted != self._addresses:
+            self._addresses = wanted
+            self._look()
+        if wanted:
+            self._reach.begin(monotonic())
+
+    def _look(self) -> None:
+        if self._discovery is not None:
+            self._discovery.stop()
+        if self._node is not None:
+            self._discovery = Discovery(self._addresses, lambda _: self._nudge())
+            self._discovery.start()
+
+    def died(self, obituary: Obituary) -> None:
+        """A replica ended."""
+        self._herald.died(obituary, monotonic())
+
+    def refused(self, stage: str, address: str, why: str) -> None:
+        """A gateway does not let replicas in."""
+        self._objected(address, why)
+        if self._reach.may_say_refused(monotonic()):
+            text = "the gateway at %s refuses the replicas of %s: %s"
+            _log.warning(text, address, stage, why)
+
+    def _objected(self, address: str, why: str) -> None:
+        self._objections[address] = why
+
+    def turn(self, leaving: bool = False) -> None:
+        """Take in what has come, send what is to be sent; `leaving`: nobody is to be reached."""
+        if self._node is None or self._discovery is None:
+            return
+        now = monotonic()
+        if self._discovery.known != self._known:
+            self._known = self._discovery.known
+            self._herald.dial(self._known, now)
+        ready, self._ready = self._ready, []
+        self._node.turn(now, ready)
+        if leaving:
+            self._reach = Reach()  # which has nothing to say
+        else:
+            self._watch(now)
+
+    def _watch(self, now: float) -> None:
+        """Say whether any gateway is reached, where that is news."""
+        if self._found_out:
+            self._found_out = False
+            self._reach.answered()
+        reached = self._herald.links.addresses_of(Role.GATEWAY)
+        match self._reach.look(bool(reached), now):
+            case Step.ASK:
+                self._find_out()
+            case Step.SAY:
+                _log.warning("no gateway is reached, trying on: %s", self._why)
+                self._objections.clear()  # one that is still refused hears so again
+            case Step.MET:
+                self._objections.clear()
+                _log.info("connected with the gateway at %s", ", ".join(reached))
+
+    def _find_out(self) -> None:
+        """Have it found out why, beside the loop: names may take long to be looked up."""
+        if self._finding_out is None or not self._finding_out.is_alive():
+            self._why = f"{', '.join(self._addresses[:SHOWN])}: {_UNKNOWN}"
+            asked = (list(self._addresses), dict(self._objections))
+            self._finding_out = threading.Thread(target=self._ask, args=asked, daemon=True)
+            self._finding_out.start()
+
+    def _ask(self, addresses: list[str], objections: dict[str, str]) -> None:
+        self._why = explain(addresses, objections, bool(self._keys))
+        self._found_out = True
+        with self._telling:
+            self._nudge()
+
+    def next_due(self) -> float:
+        """When to turn at the latest: monotonic seconds."""
+        if self._node is None or self._network is None:
+            return float("inf")
+        if self._network.is_pending():
+            return 0.0
+        return min(self._node.next_due(), self._reach.next_due())
+
+    def close(self) -> None:
+        """Hang up."""
+        with self._telling:  # what is being found out is told to nobody any more
+            self._nudge = lambda: None
+        if self._discovery is not None:
+            self._discovery.stop()
+        if self._network is not None:
+            self._network.close()
+        self._node = self._network = None
+
+
+def _forget(selector: selectors.BaseSelector, fd: int) -> None:
+    selector.unregister(fd)

@@ -1,0 +1,317 @@
+"""Runs the processes of a service: carries out what `mesh/supervision/supervisor.py` decides.
+
+One loop over a selector: the signals of this process, the pipe of each child, and the end of each
+child (a pidfd). Children lead process groups of their own, so Ctrl-C in a terminal reaches only
+this process, which then ends them in order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import Any, Protocol
+
+from mesh.log import get_logger
+from mesh.process.fork import in_child
+from mesh.process.reaper import FIRST, reap_orphans
+from mesh.process.signals import (
+    STOP_SIGNALS,
+    in_main_thread,
+    tell_ignored,
+    waitable_children,
+    wanted_stops,
+)
+from mesh.protocol.messages import Obituary
+from mesh.supervision.child import LONGEST_END, Child, Command
+from mesh.supervision.events import (
+    Announce,
+    Asked,
+    Begin,
+    Bound,
+    Closed,
+    CloseHttp,
+    Computes,
+    Event,
+    Exit,
+    Exited,
+    Failed,
+    Instruction,
+    Kill,
+    Ready,
+    Say,
+    Slot,
+    Start,
+    Stop,
+    Terminate,
+    Tick,
+)
+from mesh.supervision.gateway_link import Reporter
+from mesh.supervision.runtime_dir import RunFolder
+from mesh.supervision.supervisor import Supervisor
+from mesh.worker.request_info import requests_told
+
+_CHUNK = 65536
+LOOK = 1.0  # seconds between two looks at the boards
+_NUDGED = 255
+_ASKED = 0  # in the wake pipe, where signals have their numbers
+
+
+class Callbacks(Protocol):
+    """What `Processes` asks and tells."""
+
+    def command(self, slot: Slot) -> Command:
+        """How to start the next process of this slot."""
+        ...
+
+    def heard(self, slot: Slot, words: dict[str, Any]) -> None:
+        """A process said something over its pipe, such as where it listens."""
+        ...
+
+    def exited(self, slot: Slot, pid: int, code: int | None, signal: int) -> None:
+        """A process is gone, its code perhaps unknown; the supervisor hears of it afterwards."""
+        ...
+
+    def announce(self) -> None:
+        """Every process is ready for the first time."""
+        ...
+
+    def close_http(self) -> None:
+        """Nobody takes connections from the HTTP port any more: refuse them."""
+        ...
+
+
+class Processes:
+    """The loop that a supervisor's decisions are carried out in.
+
+    Example:
+        >>> with RunFolder() as folder:
+        ...     code = Processes(supervisor, callbacks, folder).run()
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        callbacks: Callbacks,
+        folder: RunFolder,
+        reporter: Reporter | None = None,
+    ) -> None:
+        """Prepare; nothing is started before `run`.
+
+        Deaths are told to the gateways if there is a `reporter`.
+        """
+        self._reporter = reporter
+        self._look_at = float("inf") if not supervisor.plan.limits else 0.0
+        self._supervisor, self._callbacks, self._folder = supervisor, callbacks, folder
+        self._children: dict[Slot, Child] = {}
+        self._events: deque[Event] = deque()
+        self._exit_code: int | None = None
+        self._inherits = os.getpid() == FIRST
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._undo = in_child(self._abandon)
+
+    def run(self) -> int:
+        """Start everything and keep it running until the end; returns the exit code."""
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
+        try:
+            if self._reporter is not None:
+                self._reporter.start(self._selector, self._nudge)
+            with waitable_children(), self._signals():
+                self._feed(Begin())
+                while self._exit_code is None:
+                    self._turn()
+        finally:
+            self._close()
+        return self._exit_code
+
+    def stop(self) -> None:
+        """Ask for the end, as Ctrl-C does; may be called from another thread."""
+        os.write(self._wake_write, bytes([_ASKED]))
+
+    def _nudge(self) -> None:
+        """Turn once more; may be called from another thread."""
+        os.write(self._wake_write, bytes([_NUDGED]))
+
+    def pids(self) -> dict[Slot, int]:
+        """The running processes."""
+        return {slot: child.process.pid for slot, child in self._children.items()}
+
+    def _turn(self) -> None:
+        wait = min(self._supervisor.next_due(), self._look_at) - monotonic()
+        if self._reporter is not None:
+            wait = min(wait, self._reporter.next_due() - monotonic())
+        for key, _ in self._selector.select(None if wait == float("inf") else max(wait, 0.0)):
+            # A child's end closes its pipe, whose own readiness may come later in this list.
+            if key.fd in self._selector.get_map():
+                key.data()
+        self._look_at_boards(monotonic())
+        if self._inherits:
+            reap_orphans({child.process.pid for child in self._children.values()})
+        self._feed(Tick())
+        if self._reporter is not None:
+            self._reporter.turn(self._supervisor.stopping)
+
+    def _feed(self, event: Event) -> None:
+        """Let the supervisor decide; events that its own decisions cause come after them."""
+        self._events.append(event)
+        if len(self._events) > 1:
+            return
+        while self._events:
+            for instruction in self._supervisor.handle(self._events[0], monotonic()):
+                self._carry_out(instruction)
+            self._events.popleft()
+
+    def _carry_out(self, instruction: Instruction) -> None:
+        match instruction:
+            case Start(slot):
+                self._start(slot)
+            case Terminate(slot):
+                self._with(slot, Child.terminate)
+            case Kill(slot):
+                self._with(slot, Child.kill)
+            case Say(level, text):
+                getattr(get_logger(), level)(text)
+            case Announce():
+                self._callbacks.announce()
+            case CloseHttp():
+                self._callbacks.close_http()
+            case Exit(code):
+                self._exit_code = code
+
+    def _with(self, slot: Slot, act: Callable[[Child], None]) -> None:
+        if slot in self._children:
+            act(self._children[slot])
+
+    def _start(self, slot: Slot) -> None:
+        command = self._callbacks.command(slot)
+        name = str(slot).replace("/", "-")
+        try:
+            settings = self._folder.write(f"{name}.json", json.dumps(command.settings))
+            child = Child(command, str(settings), computes=not slot.is_gateway)
+        except OSError as error:
+            self._feed(Failed(slot, f"cannot start a process: {error.strerror}"))
+            self._feed(Exited(slot, 1))
+            return
+        self._children[slot] = child
+        get_logger().debug("%s started as process %d", slot, child.process.pid)
+        listen = self._selector.register
+        listen(child.ready_fd, selectors.EVENT_READ, lambda: self._listen(slot, child))
+        listen(child.pidfd, selectors.EVENT_READ, lambda: self._bury(slot, child))
+
+    def _listen(self, slot: Slot, child: Child) -> None:
+        """Pass on what a child says."""
+        for words in child.words():
+            child.incarnation = words.get("incarnation", child.incarnation)
+            self._callbacks.heard(slot, words)
+            self._feed_words(slot, words)
+        if child.hung_up and child.ready_fd in self._selector.get_map():
+            self._selector.unregister(child.ready_fd)
+
+    def _feed_words(self, slot: Slot, words: dict[str, Any]) -> None:
+        match words:
+            case {"event": "bound"}:
+                self._feed(Bound(slot))
+            case {"event": "closed"}:
+                self._feed(Closed(slot))
+            case {"event": "ready"}:
+                self._feed(Ready(slot))
+            case {"event": "asked"}:
+                self._feed(Asked(slot))
+            case {"event": "failed", "why": why}:
+                self._feed(Failed(slot, str(why)))
+
+    def _bury(self, slot: Slot, child: Child) -> None:
+        self._listen(slot, child)  # its last words come before its death
+        self._selector.unregister(child.pidfd)
+        if child.ready_fd in self._selector.get_map():
+            self._selector.unregister(child.ready_fd)
+        pid = child.process.pid
+        code, signum = child.reap()
+        del self._children[slot]
+        self._report(slot, child, code, signum)
+        self._callbacks.exited(slot, pid, code, signum)
+        if stack := child.crash_stack():
+            get_logger().error("%s crashed; it was here:\n%s", slot, stack)
+        self._feed(Exited(slot, code, signum, child.doing()))
+
+    def _report(self, slot: Slot, child: Child, code: int | None, signum: int) -> None:
+        """Tell the gateways of a replica's death."""
+        if self._reporter is None or slot.is_gateway or not child.incarnation:
+            return
+        running = child.computing()
+        ids = [] if running is None else running.ids
+        self._reporter.died(Obituary(child.incarnation, slot.stage, signum, code or 0, ids))
+
+    def _look_at_boards(self, now: float) -> None:
+        """Nobody says that a replica hangs whose worker holds the interpreter's lock."""
+        if now < self._look_at:
+            return
+        passed, self._look_at = min(now - self._look_at + LOOK, 2 * LOOK), now + LOOK
+        for slot, child in list(self._children.items()):
+            running = child.computing()
+            if running is not None:
+                seconds = child.computes_for(running.since, now, passed)
+                self._feed(Computes(slot, seconds, requests_told(running.names)))
+
+    def _woken(self) -> None:
+        for number in os.read(self._wake_read, _CHUNK):
+            if number in (_ASKED, *STOP_SIGNALS):  # others have handlers of the user's own
+                self._feed(Stop())
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Signals do nothing but wake the loop. Only a process's main thread may ask for them."""
+        if not in_main_thread():
+            yield
+            return
+        wanted = [*wanted_stops(), *([signal.SIGCHLD] if self._inherits else [])]
+        tell_ignored(wanted)
+        mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, wanted)
+        before = {one: signal.signal(one, lambda *_: None) for one in wanted}
+        wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(wakeup)
+            for one, old in before.items():
+                signal.signal(one, old)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _close(self) -> None:
+        """Whatever happened, leave no process behind."""
+        self._undo()
+        if self._reporter is not None:
+            self._reporter.close()
+        for child in self._children.values():
+            child.kill()
+        for slot, child in self._children.items():
+            self._see_off(slot, child)
+        self._children.clear()
+        self._close_descriptors()
+
+    def _see_off(self, slot: Slot, child: Child) -> None:
+        """Take in the end of one that was killed."""
+        if child.ends_within(LONGEST_END):
+            child.reap()
+            return
+        text = "process %d of %s does not end although it was killed: it is left behind"
+        get_logger().error(text, child.process.pid, slot)
+        child.process.returncode = 0  # or Python would say that nobody has waited for it
+        child.close()
+
+    def _abandon(self) -> None:
+        """In a forked child: the processes are its parent's, and must see the parent's end."""
+        for child in self._children.values():
+            child.close()
+        self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
+        self._selector.close()
+        for descriptor in (self._wake_read, self._wake_write):
+            os.close(descriptor)

@@ -1,0 +1,338 @@
+"""Runs a described service on this host: its gateways and stages, or some of them alone.
+
+`Server.run`, ``mesh up``, ``mesh stage`` and ``mesh gateway`` of several processes all end up here.
+This module knows how our two programs are started (``python -P -m gateway``, ``python -P -m
+stage``) and what each is handed; it imports neither.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mesh.config.addresses import address, bracketed, following
+from mesh.config.schema import is_loopback, split_tcp
+from mesh.config.settings import MeshSettings, StageSettings
+from mesh.errors import EXIT_NOT_STARTED, StartError
+from mesh.log import get_logger
+from mesh.process import open_files
+from mesh.process.admin_door import AdminDoor
+from mesh.process.limits import demand_open_files, shortage_told
+from mesh.process.listen_socket import Front
+from mesh.process.settings import GatewayProcess, ReplicaProcess
+from mesh.process.shared_memory import shared_memory
+from mesh.process.worker_source import WorkerSource
+from mesh.supervision import meeting
+from mesh.supervision.child import Command
+from mesh.supervision.dry_run import DryRun, apart
+from mesh.supervision.events import Plan, Slot
+from mesh.supervision.gateway_link import Reporter
+from mesh.supervision.process_loop import Processes
+from mesh.supervision.runtime_dir import RunFolder
+from mesh.supervision.supervisor import Supervisor
+
+# Longer than opening two ports can take, also on a machine that is busy importing models.
+GATEWAY_START = 60.0
+HUNG = 1.0  # seconds that a replica has to end a hung forward before its supervisor does
+_ANYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
+
+
+class Service:
+    """What the processes of one service are, and what each is handed: the `Callbacks` of the loop.
+
+    Args:
+        settings: the whole service.
+        sources: where each stage's class is found; also which stages to run.
+        folder: the private folder of this run.
+        with_gateway: whether a gateway runs here too; else replicas dial `settings.dialled()`.
+        reporter: told where the gateways are.
+        front: the HTTP port that the gateways share; without it each binds its own.
+        admin: the same for the operators' address, where there is one.
+    """
+
+    def __init__(  # noqa: PLR0913 - all that this host's processes share
+        self,
+        settings: MeshSettings,
+        sources: Mapping[str, WorkerSource],
+        folder: Path,
+        with_gateway: bool = True,
+        reporter: Reporter | None = None,
+        front: Front | None = None,
+        admin: AdminDoor | None = None,
+    ) -> None:
+        """Decide the addresses that can be decided before anything runs."""
+        self._settings, self._sources, self._folder = settings, sources, folder
+        self._with_gateway, self._reporter, self._front = with_gateway, reporter, front
+        self._admin_doors = admin.doors if admin else ()
+        first = settings.gateway.bind or f"ipc://{folder}/gateway.sock"
+        gateways = range(1, settings.gateway.processes + 1) if with_gateway else ()
+        self._binds = {Slot("", number): address(first, number) for number in gateways}
+        self._http = settings.gateway.http
+        self._feeds = 0
+
+    def plan(self) -> Plan:
+        """The slots to fill, the gateway's first."""
+        stages = [self._settings.stages[name] for name in self._sources]
+        slots = dict.fromkeys(self._binds, GATEWAY_START)
+        for stage in stages:
+            for number in range(1, stage.replicas + 1):
+                slots[Slot(stage.name, number)] = stage.start_timeout
+        gateway_first = not all(map(_is_known, self._binds.values()))
+        limits = {slot: self._longest(slot.stage) for slot in slots if not slot.is_gateway}
+        return Plan(slots, self._settings.gateway.grace, gateway_first, limits)
+
+    def _longest(self, stage: str) -> float:
+        """Seconds after which a batch hangs that the replica itself should have ended."""
+        grace = self._settings.stages[stage].kill_grace
+        return self._settings.forward_limit(stage) + grace + HUNG
+
+    def command(self, slot: Slot) -> Command:
+        """How to start the next process of a slot."""
+        program = "gateway" if slot.is_gateway else "stage"
+        argv = [sys.executable, "-P", "-m", program]
+        environment = dict(os.environ)
+        if slot.is_gateway:
+            shared = self._front.descriptors if self._front else ()
+            inherited = (*shared, *self._admin_doors)
+            return Command(argv, environment, self._gateway(slot).to_json(), inherited)
+        if self._reporter is not None and not self._with_gateway:
+            self._reporter.dial(self._gateways())
+        stage = self._settings.stages[slot.stage]
+        if stage.env:
+            environment.update(stage.env[slot.number - 1])
+        return Command(argv, environment, self._replica(stage, slot.number).to_json())
+
+    def heard(self, slot: Slot, words: Mapping[str, Any]) -> None:
+        """Remember where a gateway listens, so that its successor listens there too."""
+        if slot.is_gateway:
+            self._binds[slot] = str(words.get("bind", self._binds[slot]))
+            self._http = str(words.get("http", self._http))
+            if self._reporter is not None and words.get("event") == "bound":
+                self._reporter.dial(self._gateways(), anew=True)
+
+        elif self._reporter is not None and words.get("event") == "refused":
+            self._reporter.refused(slot.stage, str(words["address"]), str(words["why"]))
+
+    def exited(self, slot: Slot, pid: int, code: int | None, signal: int) -> None:
+        """Count a gateway that is gone no more among those that take connections."""
+        if self._front is not None and slot.is_gateway:
+            self._front.crowd.away(slot.number)
+
+    def announce(self) -> None:
+        """Say where the service is, once, for people."""
+        if not self._with_gateway:
+            get_logger().info("every replica of %s is ready", ", ".join(self._sources))
+            return
+        for path, stages in self._settings.routes.items():
+            get_logger().info("serving http://%s%s: %s", self._http, path, " -> ".join(stages))
+
+    def close_http(self) -> None:
+        """Refuse whoever connects from now on."""
+        if self._front is not None:
+            self._front.close()
+
+    def _gateway(self, slot: Slot) -> GatewayProcess:
+        shell = gateway_process(self._settings, self._binds[slot])
+        return dataclasses.replace(
+            shell,
+            gateway=dataclasses.replace(shell.gateway, http=self._http),
+            open_when_ready=bool(self._sources),  # there is nothing to wait for otherwise
+            run_folder=str(self._folder),
+            number=slot.number,
+            doors=self._front.doors if self._front else (),
+            crowd=self._front.crowd_fd if self._front else -1,
+            admin_doors=self._admin_doors,
+        )
+
+    def _replica(self, stage: StageSettings, number: int) -> ReplicaProcess:
+        return ReplicaProcess(
+            mesh=self._settings.name,
+            revision=self._settings.revision,
+            stage=stage,
+            worker=self._sources[stage.name],
+            worker_id=number,
+            gateways=self._gateways(),
+            timeout=self._settings.forward_limit(stage.name),
+            feed=self._feed(stage, number),
+            advertise=_numbered(stage.advertise, number) if stage.advertise else "",
+            grace=self._settings.gateway.grace,
+            run_folder=str(self._folder),
+            log_level=self._settings.log_level,
+            log_format=self._settings.log_format,
+            keys=self._settings.gateway.keys,
+            version=self._settings.version,
+            routes_name=self._settings.routes_name,
+            debug=self._settings.gateway.debug,
+            supervisor=self._reporter.me if self._reporter is not None else 0,
+        )
+
+    def _gateways(self) -> tuple[str, ...]:
+        """Where replicas dial, as far as it is known."""
+        if not self._with_gateway:
+            return self._settings.dialled()
+        return tuple(dialled_at(bind) for bind in self._binds.values() if _is_known(bind))
+
+    def _feed(self, stage: StageSettings, number: int) -> str:
+        """Where the next stage dials this replica; "" where none does, or nobody could."""
+        if not self._settings.feeds(stage.name):
+            return ""
+        if stage.feed:
+            return _numbered(stage.feed, number)
+        gateways = self._binds.values() if self._with_gateway else self._gateways()
+        if any(one.startswith("ipc://") for one in gateways):
+            # A new path for each life: nobody takes a successor for the one that died.
+            self._feeds += 1
+            return f"ipc://{self._folder}/feed-{self._feeds}.sock"
+        near = gateways and all(map(_is_near, self._gateways()))
+        return "tcp://127.0.0.1:0" if near else ""
+
+
+def run(
+    settings: MeshSettings,
+    sources: Mapping[str, WorkerSource],
+    with_gateway: bool = True,
+    base: str = "",
+    dry_run: bool = False,
+) -> int:
+    """Run a service until it ends; returns the exit code for this process.
+
+    Args:
+        settings: the whole service.
+        sources: where each stage's class is found; also which stages to run, if any.
+        with_gateway: whether its gateways run here too.
+        base: where to make the run folder, if not at the usual place.
+        dry_run: end it as soon as everything is ready, and print how each replica started.
+
+    Raises:
+        StartError: the HTTP port cannot be bound, no run folder be made, or too few files opened.
+    """
+    demand_open_files(open_files.needs(settings, sources, with_gateway))
+    settings = apart(settings) if dry_run else settings
+    gateway = settings.gateway
+    with ExitStack() as held:
+        held.enter_context(shortage_told())
+        settings = _placed(settings, sources, with_gateway, held)
+        folder = held.enter_context(RunFolder(base))
+        front = Front(gateway.host, gateway.port, gateway.processes) if with_gateway else None
+        if front is not None:
+            held.enter_context(front)
+        has_admin = with_gateway and gateway.admin
+        admin = held.enter_context(AdminDoor(gateway.admin)) if has_admin else None
+        # Gateways alone leave nobody whose death they would have to be told.
+        reporter = (
+            Reporter(settings.name, gateway.timeout, gateway.keys, greets=not with_gateway)
+            if sources
+            else None
+        )
+        service = Service(
+            settings, sources, folder.path, with_gateway, reporter, front=front, admin=admin
+        )
+        supervisor = Supervisor(service.plan())
+        if not dry_run:
+            return Processes(supervisor, service, folder, reporter).run()
+        trial = DryRun(service, print)
+        processes = Processes(supervisor, trial, folder, reporter)
+        trial.stop = processes.stop
+        code = processes.run()
+        return code if code or trial.complete else EXIT_NOT_STARTED
+
+
+def _placed(
+    settings: MeshSettings, sources: Mapping[str, object], with_gateway: bool, held: ExitStack
+) -> MeshSettings:
+    """With the place where the parts of a service meet, if they are apart and nothing names one."""
+    gateway = settings.gateway
+    if gateway.bind or (sources and (with_gateway or settings.gateways)):
+        return settings
+    if with_gateway:
+        bind, _ = held.enter_context(meeting.held(settings.name, gateway.port))
+    else:
+        bind = meeting.where(settings.name, gateway.port)
+    return bound_at(settings, bind)
+
+
+def bound_at(settings: MeshSettings, bind: str) -> MeshSettings:
+    """The same service whose gateway listens there."""
+    return dataclasses.replace(settings, gateway=dataclasses.replace(settings.gateway, bind=bind))
+
+
+def gateway_process(settings: MeshSettings, bind: str) -> GatewayProcess:
+    """What a gateway is handed that runs by itself: HTTP opens at once."""
+    return GatewayProcess(
+        mesh=settings.name,
+        revision=settings.revision,
+        gateway=settings.gateway,
+        bind=bind,
+        routes=settings.routes,
+        stages=settings.stages,
+        log_level=settings.log_level,
+        log_format=settings.log_format,
+        version=settings.version,
+        routes_name=settings.routes_name,
+    )
+
+
+def become_gateway(settings: MeshSettings) -> NoReturn:
+    """Replace this process by a gateway, which is then nobody's child.
+
+    Its settings travel in memory, as there is no parent who could remove a file afterwards.
+    """
+    replicas = sum(stage.replicas for stage in settings.stages.values())
+    demand_open_files({"the gateway": open_files.gateway(replicas, 1)})
+    held = ExitStack()
+    try:
+        _exec_gateway(gateway_process(settings, settings.gateway.bind or _kept(settings, held)))
+    finally:
+        held.close()
+
+
+def _kept(settings: MeshSettings, held: ExitStack) -> str:
+    """The place where stages find it; its lock stays with whatever this process becomes."""
+    bind, lock = held.enter_context(meeting.held(settings.name, settings.gateway.port))
+    os.set_inheritable(lock, True)
+    return bind
+
+
+def _exec_gateway(shell: GatewayProcess) -> NoReturn:
+    try:
+        memory = shared_memory("mesh-settings", inheritable=True)
+    except OSError as error:
+        raise StartError(error.strerror) from error
+    os.write(memory, json.dumps(shell.to_json()).encode())
+    flag = f"--settings=/proc/self/fd/{memory}"
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "gateway", flag])
+
+
+def dialled_at(bind: str) -> str:
+    """Where a process on this machine dials something that binds there.
+
+    Example:
+        >>> dialled_at("tcp://0.0.0.0:7000")
+        'tcp://127.0.0.1:7000'
+    """
+    if not bind.startswith("tcp://"):
+        return bind
+    host, port = split_tcp(bind)
+    return f"tcp://{_ANYWHERE.get(host, bracketed(host))}:{port}"
+
+
+def _numbered(feed: str, number: int) -> str:
+    """The address of the n-th replica's feed: a given port is the first one's, the rest follow."""
+    return following(feed, number) if feed.startswith("tcp://") else f"{feed}-{number}"
+
+
+def _is_known(bind: str) -> bool:
+    """Whether it can be dialled: a free port is known only when somebody has taken it."""
+    return not bind.startswith("tcp://") or split_tcp(bind)[1] != 0
+
+
+def _is_near(address: str) -> bool:
+    if address.startswith("file://"):
+        return False
+    return not address.startswith("tcp://") or is_loopback(split_tcp(address)[0])

@@ -1,0 +1,366 @@
+"""When to start, restart, give up on and stop the processes of a service. Decisions only. Pure.
+
+`Supervisor.handle` takes what happened and the monotonic time and returns what to do; the shell in
+`mesh/supervision/process_loop.py` does it. One slot is one place for a process: the n-th gateway,
+or the n-th replica of a stage. A slot outlives the processes that fill it one after the other.
+
+The life of a slot:
+
+```
+            Begin / Bound                Ready
+  IDLE ──────────────────► STARTING ──────────────► READY
+    ▲                         │                       │
+    │ back-off is over        │ Exited                │ Exited
+    └──────── WAITING ◄───────┴───────────────────────┘
+```
+
+A replica that is sent a stop signal by somebody else asks before it drains (`Asked`). Where the
+signal went to every process of the service, the supervisor has it, too, and the replica's turn
+comes in order; where it went to that replica alone, the replica drains after a moment.
+
+Stopping goes in order: the gateways are asked to finish; the HTTP port that they share is closed
+when none of them takes connections any more; when they are gone, or their grace has ended, the
+replicas are asked to drain; whoever is left after the grace is killed with its whole group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from mesh.errors import EXIT_FORCED, EXIT_NOT_STARTED, EXIT_OK
+from mesh.supervision.events import (
+    Announce,
+    Asked,
+    Begin,
+    Bound,
+    Closed,
+    CloseHttp,
+    Computes,
+    Event,
+    Exit,
+    Exited,
+    Failed,
+    Instruction,
+    Kill,
+    Plan,
+    Ready,
+    Say,
+    Slot,
+    Start,
+    Stop,
+    Terminate,
+)
+
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 10.0
+# A process that lived this long, once ready, was healthy: its next death starts the count anew.
+HEALTHY_LIFE = 30.0
+# How often a stage that never was ready may die without a word before the service gives up.
+SILENT_DEATHS = 3
+# What replicas get to drain where the gateway has used up the grace.
+LAST_CHANCE = 1.0
+
+# Who is sent a stop signal before it can listen dies of it, in order: SIGHUP, SIGINT, SIGTERM; 0 is
+# none. (No `signal`: pure.)
+_STOP_SIGNALS = (0, 1, 2, 15)
+# Stop signals within so many seconds are one: whoever stops a service may tell all its processes,
+# or the same one twice.
+ONE_STOP = 1.0
+# How long a replica that was sent a stop signal waits for the same one to come here.
+SAME_SIGNAL = 0.2
+_SIGKILL = 9
+
+
+class State(Enum):
+    """Where a slot is in its life."""
+
+    IDLE = "idle"
+    STARTING = "starting"
+    READY = "ready"
+    WAITING = "waiting"
+
+
+@dataclass(slots=True)
+class _Life:
+    """What is known of a slot: `until` ends its state (STARTING, WAITING), `since` began it."""
+
+    start_timeout: float
+    state: State = State.IDLE
+    since: float = 0.0
+    until: float = 0.0
+    deaths: int = 0
+    why: str = ""
+    drain_at: float = float("inf")  # it asked, and drains then if the service does not stop
+    killed: bool = False
+    closed: bool = False
+
+
+@dataclass
+class Supervisor:
+    """Keeps a plan's slots filled, and empties them in order.
+
+    Example:
+        >>> supervisor = Supervisor(Plan({Slot("embed", 1): 60.0}, grace=8.0))
+        >>> supervisor.handle(Begin(), now=0.0)
+        [Start(slot=Slot(stage='embed', number=1))]
+        >>> supervisor.handle(Exited(Slot("embed", 1), code=1), now=1.0)
+        [Say(level='warning', text='embed/1 exited with code 1 while starting; restart in 0.1 s')]
+        >>> supervisor.next_due()
+        1.1
+    """
+
+    plan: Plan
+    _lives: dict[Slot, _Life] = field(init=False)
+    _proven: set[str | Slot] = field(default_factory=set)
+    _unbound: set[Slot] = field(default_factory=set)
+    _http_open: bool = field(init=False)
+    _announced: bool = False
+    _exit_code: int | None = None
+    _draining: bool = False
+    _forced: bool = False
+    _stop_began: float = float("inf")
+    _grace_end: float = float("inf")
+    _deadline: float = float("inf")
+
+    def __post_init__(self) -> None:
+        """Begin with every slot empty."""
+        self._lives = {slot: _Life(timeout) for slot, timeout in self.plan.slots.items()}
+        self._http_open = any(slot.is_gateway for slot in self._lives)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the end has begun."""
+        return self._exit_code is not None
+
+    def handle(self, event: Event, now: float) -> list[Instruction]:
+        """Decide what follows from an event at this monotonic time in seconds."""
+        match event:
+            case Begin():
+                return self._begin(now)
+            case Bound(slot):
+                return self._bound_at(slot, now)
+            case Closed(slot):
+                self._lives[slot].closed = True
+                return self._close_http()
+            case Ready(slot):
+                return self._ready(slot, now)
+            case Asked(slot):
+                return self._asked(slot, now)
+            case Failed(slot, why):
+                self._lives[slot].why = why
+                return []
+            case Exited():
+                return self._exited(event, now)
+            case Stop():
+                return self._stop_asked(now)
+            case Computes(slot, seconds, requests):
+                return self._judge(slot, seconds, requests)
+            case _:
+                return self._tick(now)
+
+    def next_due(self) -> float:
+        """When `Tick` is to be handed in next: monotonic seconds, infinity if nothing is due."""
+        timed = (State.STARTING, State.WAITING)
+        if self.stopping:
+            return self._deadline
+        dues = [life.until for life in self._lives.values() if life.state in timed]
+        return min(dues + [life.drain_at for life in self._lives.values()], default=float("inf"))
+
+    def states(self) -> dict[Slot, State]:
+        """Where each slot is in its life, for people."""
+        return {slot: life.state for slot, life in self._lives.items()}
+
+    # -- starting ------------------------------------------------------------------------------
+
+    def _begin(self, now: float) -> list[Instruction]:
+        gateways = {slot for slot in self._lives if slot.is_gateway}
+        self._unbound = gateways if self.plan.gateway_first else set()
+        waits = bool(self._unbound)
+        return self._start([slot for slot in self._lives if slot.is_gateway or not waits], now)
+
+    def _bound_at(self, slot: Slot, now: float) -> list[Instruction]:
+        if self._lives[slot].state is State.STARTING:
+            # It is well; that HTTP opens may have to wait for replicas, whose start has a limit.
+            self._lives[slot].until = float("inf")
+        if slot not in self._unbound:
+            return []
+        self._unbound.remove(slot)
+        if self._unbound or self.stopping:
+            return []
+        return self._start([one for one, _ in self._idle()], now)
+
+    def _idle(self) -> list[tuple[Slot, _Life]]:
+        return [(slot, life) for slot, life in self._lives.items() if life.state is State.IDLE]
+
+    def _start(self, slots: list[Slot], now: float) -> list[Instruction]:
+        for slot in slots:
+            life = self._lives[slot]
+            life.state, life.since, life.until = State.STARTING, now, now + life.start_timeout
+            life.why, life.killed, life.closed = "", False, False
+        return [Start(slot) for slot in slots]
+
+    def _ready(self, slot: Slot, now: float) -> list[Instruction]:
+        life = self._lives[slot]
+        if life.state is not State.STARTING:
+            return []
+        life.state, seconds = State.READY, now - life.since
+        life.since = now
+        self._proven.add(_code_of(slot))
+        # The process says so itself; this line is for whoever reads the supervisor's log alone.
+        said: list[Instruction] = [Say("debug", f"{slot} is ready after {seconds:.1f} s")]
+        if not self._announced and all(one.state is State.READY for one in self._lives.values()):
+            self._announced = True
+            said.append(Announce())
+        return said
+
+    # -- deaths --------------------------------------------------------------------------------
+
+    def _exited(self, exited: Exited, now: float) -> list[Instruction]:
+        slot, code, signal, _ = exited
+        life = self._lives[slot]
+        was_ready = life.state is State.READY
+        if was_ready and now - life.since >= HEALTHY_LIFE:
+            life.deaths = 0
+        life.state, life.drain_at = State.IDLE, float("inf")
+        if self.stopping:
+            return self._ended(slot, code, signal, now)
+        how = _how(code, signal) + _meanwhile(exited, was_ready=was_ready)
+        told = f"{slot}: {life.why}" if life.why else f"{slot} {how}"
+        life.deaths += 1
+        if _code_of(slot) not in self._proven and (life.why or life.deaths >= SILENT_DEATHS):
+            return self._give_up(told, now)
+        return self._restart_later(slot, told, now)
+
+    def _restart_later(self, slot: Slot, told: str, now: float) -> list[Instruction]:
+        life = self._lives[slot]
+        delay = min(FIRST_DELAY * 2.0 ** min(life.deaths - 1, 30), LONGEST_DELAY)
+        life.state, life.until = State.WAITING, now + delay
+        return [Say("warning", f"{told}; restart in {delay:g} s")]
+
+    def _give_up(self, reason: str, now: float) -> list[Instruction]:
+        text = f"the service could not be started: {reason}"
+        return [Say("error", text), *self._stop(EXIT_NOT_STARTED, now)]
+
+    def _tick(self, now: float) -> list[Instruction]:
+        if self.stopping:
+            return self._press_on(now) if now >= self._deadline else []
+        done: list[Instruction] = []
+        for slot, life in self._lives.items():
+            if life.state is State.WAITING and now >= life.until:
+                done += self._start([slot], now)
+            elif life.state is State.STARTING and now >= life.until:
+                life.until = float("inf")
+                life.why = f"was not ready within {life.start_timeout:g} s (start_timeout)"
+                done.append(Kill(slot))
+            elif now >= life.drain_at:
+                life.drain_at = float("inf")
+                done.append(Terminate(slot))
+        return done
+
+    def _judge(self, slot: Slot, seconds: float, requests: str) -> list[Instruction]:
+        """A replica ends a forward that outlives its limit by itself, if only it turns."""
+        life, limit = self._lives[slot], (self.plan.limits or {}).get(slot, float("inf"))
+        if seconds <= limit or life.state is not State.READY or life.killed:
+            return []
+        whose = f" ({requests})" if requests else ""
+        said = Say("error", f"{slot} computes one batch for {seconds:.1f} s and is killed{whose}")
+        return [said, *self._kill([slot])]
+
+    # -- stopping ------------------------------------------------------------------------------
+
+    def _asked(self, slot: Slot, now: float) -> list[Instruction]:
+        life = self._lives[slot]
+        if life.state is State.READY and life.drain_at == float("inf"):
+            life.drain_at = now + SAME_SIGNAL
+        return []  # while stopping its turn comes anyway
+
+    def _stop_asked(self, now: float) -> list[Instruction]:
+        if not self.stopping:
+            return [Say("info", "stopping; once more to stop at once"), *self._stop(EXIT_OK, now)]
+        if now < self._stop_began + ONE_STOP:
+            return []
+        self._forced = True
+        left = [slot for slot in self._running() if not self._lives[slot].killed]
+        return [Say("warning", "stopping at once"), *self._kill(left)]
+
+    def _stop(self, code: int, now: float) -> list[Instruction]:
+        """Begin the end: the gateway first, so that it can still finish what it has accepted."""
+        self._exit_code, self._stop_began = code, now
+        self._grace_end = self._deadline = now + self.plan.grace
+        for life in self._lives.values():
+            if life.state is State.WAITING:
+                life.state = State.IDLE
+        gateways = [slot for slot in self._running() if slot.is_gateway]
+        asked: list[Instruction] = [Terminate(slot) for slot in gateways]
+        return asked + self._close_http() + ([] if gateways else self._drain(now))
+
+    def _ended(self, slot: Slot, code: int | None, signal: int, now: float) -> list[Instruction]:
+        """A process is gone while stopping; see what is next."""
+        said: list[Instruction] = []
+        expected = self._lives[slot].killed or self._lives[slot].why
+        if (code or signal not in _STOP_SIGNALS) and not expected:
+            said.append(Say("warning", f"{slot} {_how(code, signal)} while it was stopping"))
+        said += self._close_http()
+        if any(one.is_gateway for one in self._running()) or (self._draining and self._running()):
+            return said
+        return said + self._drain(now)
+
+    def _close_http(self) -> list[Instruction]:
+        """Close the port that the gateways share, if all of them are done with it, for good."""
+        taking = [s for s in self._running() if s.is_gateway and not self._lives[s].closed]
+        if not self._http_open or not self.stopping or taking:
+            return []
+        self._http_open = False
+        return [CloseHttp()]
+
+    def _drain(self, now: float) -> list[Instruction]:
+        """Ask every replica to finish; when none is left, leave."""
+        left = self._running()
+        self._draining = True
+        if not left:
+            code = self._exit_code or (EXIT_FORCED if self._forced else EXIT_OK)
+            return [Say("info", "stopped"), Exit(code)]
+        self._deadline = max(self._grace_end, now + min(LAST_CHANCE, self.plan.grace))
+        return [] if self._forced else [Terminate(slot) for slot in left]
+
+    def _press_on(self, now: float) -> list[Instruction]:
+        """The grace has ended: kill whoever had it, the gateways first."""
+        gateways = [slot for slot in self._running() if slot.is_gateway]
+        late = [slot for slot in gateways or self._running() if not self._lives[slot].killed]
+        self._forced = self._forced or bool(late)
+        self._deadline = float("inf")
+        said = [Say("warning", f"{slot} did not stop in time and is killed") for slot in late]
+        return [*said, *self._kill(late)]
+
+    def _kill(self, slots: list[Slot]) -> list[Instruction]:
+        for slot in slots:
+            self._lives[slot].killed = True
+        return [Kill(slot) for slot in slots]
+
+    def _running(self) -> list[Slot]:
+        alive = (State.STARTING, State.READY)
+        return [slot for slot, life in self._lives.items() if life.state in alive]
+
+
+def _how(code: int | None, signal: int) -> str:
+    if code is None:
+        return "is gone, its exit code is unknown"
+    return f"was killed by signal {signal}" if signal else f"exited with code {code}"
+
+
+def _meanwhile(exited: Exited, *, was_ready: bool) -> str:
+    doing = exited.doing
+    if was_ready:
+        return f" while computing {doing}" if doing else ""
+    return f" while starting{f', {doing}' if doing else ''}{_hint(exited.signal)}"
+
+
+def _hint(signal: int) -> str:
+    """Nobody but the kernel kills what has just been started."""
+    return "; out of memory? the kernel's log (dmesg) tells" if signal == _SIGKILL else ""
+
+
+def _code_of(slot: Slot) -> str | Slot:
+    """What a process that was ready has proven to work: its stage's class, or a gateway's ports."""
+    return slot if slot.is_gateway else slot.stage

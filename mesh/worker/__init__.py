@@ -1,0 +1,1 @@
+"""What users subclass, and what becomes of their values. Internal; import from `mesh`."""

@@ -1,0 +1,284 @@
+"""What a worker's class and object must be before a replica announces them. Pure.
+
+Everything here would otherwise come to light as a failure of every request, or as a replica that
+dies each time it says what it is. `class_fault` can be asked where the class is known, in the
+parent of a script too; `WorkerFacts` are made of the object, in the replica.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from mesh.errors import StartError
+from mesh.worker.base import Worker
+
+# What a stage calls, with how many arguments.
+_CALLED = {
+    "forward": 1,
+    "deserialize": 1,
+    "serialize": 1,
+    "deserialize_ipc": 1,
+    "serialize_ipc": 1,
+    "unload": 0,
+}
+# What the service sets on the worker, and what it looks like.
+_SET = {
+    "worker_id": "the number of the replica",
+    "stage": "the name of the stage",
+    "max_batch_size": "how many inputs forward may get",
+    "requests": "what is known of the requests that forward computes",
+}
+_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+([ \t]*;[\t -~]*)?")
+LONGEST_TYPE = 255
+LONGEST_SCHEMA = 1 << 20
+_TEMPLATE = "#/components/schemas/{name}"
+
+
+class WorkerFacts(NamedTuple):
+    """What a replica tells of its worker; all of it can be sent.
+
+    Attributes:
+        mime: content type of the results.
+        wants_meta: it asked for method, path, query and headers.
+        schema: JSON schemas of input and output as a JSON text, or "".
+    """
+
+    mime: str
+    wants_meta: bool
+    schema: str
+
+
+def class_fault(cls: type[Worker]) -> str:
+    """What is wrong with a worker's class, and what to do about it; "" if nothing is."""
+    return next(filter(None, _class_faults(cls)), "")
+
+
+def facts_of(worker: Worker, stage: str, max_batch_size: int, worker_id: int) -> WorkerFacts:
+    """What the constructed worker says of itself.
+
+    Args:
+        worker: the user's.
+        stage, max_batch_size, worker_id: what the service set on it before its ``__init__``.
+
+    Raises:
+        StartError: something that could not be sent, or would be overwritten; says what to do.
+    """
+    set_to = {
+        **{"stage": stage, "max_batch_size": max_batch_size},
+        **{"worker_id": worker_id, "requests": ()},
+    }
+    fault = next(filter(None, _object_faults(worker, set_to)), "")
+    if fault:
+        raise StartError(fault)
+    return WorkerFacts(_mime(worker), _wants_meta(worker), _schema(worker))
+
+
+def examples_of(worker: Worker) -> list[Any]:
+    """The inputs that `forward` is run with before the replica is announced.
+
+    Raises:
+        StartError: `multi_examples` is not a list of them.
+    """
+    examples: Any = worker.multi_examples
+    if examples is None:
+        return [] if worker.example is None else [worker.example]
+    if isinstance(examples, Iterable) and not isinstance(examples, str | bytes | Mapping):
+        return list(examples)
+    name = f"{type(worker).__qualname__}.multi_examples"
+    text = f"{name} must be a list of inputs of forward, not {examples!r:.80}"
+    raise StartError(f"{text}; a single one is given as `example`")
+
+
+# --- methods -------------------------------------------------------------------------------------
+
+
+def _class_faults(cls: type[Worker]) -> Iterator[str]:
+    missing = sorted(getattr(cls, "__abstractmethods__", ()))
+    if missing:
+        yield _missing(cls, missing)
+    for name, count in _CALLED.items():
+        yield _method_fault(cls, name, count)
+    if inspect.iscoroutinefunction(cls.__init__):
+        yield f"{cls.__qualname__}.__init__{_place(cls.__init__)} is an `async def`: {_AWAIT}"
+    for name, meaning in _SET.items():
+        value = inspect.getattr_static(cls, name)
+        if callable(value) or hasattr(type(value), "__get__"):
+            yield f"{cls.__qualname__}.{name}{_place(value)} is a name that the service sets: " + (
+                f"{meaning}; choose another"
+            )
+
+
+def _missing(cls: type[Worker], names: list[str]) -> str:
+    if "forward" not in names:
+        return f"{cls.__qualname__} does not define {', '.join(names)}, which a base demands"
+    called = vars(cls).get("__call__")
+    if called is not None:
+        where = f"{cls.__qualname__}.__call__{_place(called)}"
+        return f"{where} is not what a stage calls; rename it to forward"
+    return f"{cls.__qualname__} has no forward; write   def forward(self, data):"
+
+
+def _object_faults(worker: Worker, set_to: Mapping[str, object]) -> Iterator[str]:
+    """What ``__init__`` did, or a base of the class, that the service would undo."""
+    cls = type(worker)
+    for name, count in _CALLED.items():
+        if name in vars(worker):
+            yield _method_fault(worker, name, count)
+    for name, value in set_to.items():
+        usual = getattr(Worker, name)
+        for found in (getattr(worker, name), getattr(cls, name)):
+            if found is usual or _is_same(found, value) or _is_same(found, usual):
+                continue
+            text = f"{cls.__qualname__} sets {name} to {found!r:.80}, but the service sets it"
+            way_out = _WAY_OUT.get(name, "choose another name")
+            yield f"{text}: {_SET[name]}, here {value!r}; {way_out}"
+
+
+_WAY_OUT = {
+    "max_batch_size": "give it to append_worker, or as max_batch_size in [stages.NAME]",
+}
+
+
+def _is_same(one: object, other: object) -> bool:
+    return type(one) is type(other) and one == other
+
+
+def _method_fault(owner: Any, name: str, count: int) -> str:
+    """Why what stands under this name cannot be called as a stage calls it; "" if it can."""
+    static = inspect.getattr_static(owner, name)
+    if isinstance(static, property):
+        return ""
+    what = f"{_name_of(owner)}.{name}{_place(static)}"
+    if not callable(static) and not hasattr(type(static), "__get__"):
+        return f"{what} is {static!r:.80}, which cannot be called; make it a method"
+    # Of what a decorator wraps nothing is asked: whether it runs that to its end, only it knows.
+    kind = _unfinished(_bare(static))
+    if kind:
+        advice = _COLLECT if "generator" in kind else _AWAIT
+        return f"{what} is {kind}, which is not served: {advice}"
+    return _signature_fault(owner, name, static, count, what)
+
+
+_AWAIT = (
+    "write an ordinary `def` that returns the result; what has to be awaited can be run inside, "
+    "with asyncio.run(...)"
+)
+_COLLECT = "write an ordinary `def` that returns the whole result, such as a list"
+
+
+def _name_of(owner: Any) -> str:
+    return owner.__qualname__ if isinstance(owner, type) else type(owner).__qualname__
+
+
+def _bare(static: Any) -> Any:
+    """What is called in the end: without partial, method, staticmethod, and the like."""
+    while True:
+        if isinstance(static, functools.partial | functools.partialmethod):
+            static = static.func
+        elif isinstance(static, staticmethod | classmethod) or inspect.ismethod(static):
+            static = static.__func__
+        else:
+            return static
+
+
+def _call_of(callee: Any) -> Any:
+    """The method that an object of a class of the user's is called by."""
+    return None if inspect.isroutine(callee) else inspect.getattr_static(type(callee), _CALL, None)
+
+
+_CALL = "__call__"
+
+
+def _unfinished(function: Any) -> str:
+    """The kind of a function whose call computes nothing yet, or ""."""
+    for one in (function, _call_of(function)):
+        if inspect.iscoroutinefunction(one):
+            return "an `async def`"
+        if inspect.isasyncgenfunction(one):
+            return "an asynchronous generator"
+        if inspect.isgeneratorfunction(one):
+            return "a generator (it has a `yield`)"
+    return ""
+
+
+def _signature_fault(owner: Any, name: str, static: Any, count: int, what: str) -> str:
+    try:
+        # What a decorator says that it wraps is not what is called.
+        signature = inspect.signature(getattr(owner, name), follow_wrapped=False)
+    except (TypeError, ValueError, AttributeError):  # it keeps its signature to itself
+        return ""
+    bound = not isinstance(owner, type) or isinstance(static, staticmethod | classmethod)
+    own = 0 if bound or not hasattr(type(static), "__get__") else 1
+    try:
+        signature.bind(*range(own + count))
+    except TypeError as error:
+        wanted = f"def {name}(self, data)" if count else f"def {name}(self)"
+        text = f"{what} takes {signature}: {error}; a stage calls it with"
+        return f"{text} {'one argument' if count else 'none'}: write   {wanted}:"
+    return ""
+
+
+def _place(static: Any) -> str:
+    """Where a function is written, as `` (service.py:12)``; "" where that is unknown."""
+    function = _bare(static)
+    code = getattr(function, "__code__", None) or getattr(_call_of(function), "__code__", None)
+    if code is None and isinstance(static, property):
+        code = getattr(static.fget, "__code__", None)
+    if not code:
+        return ""
+    file = code.co_filename.rpartition("/")[2]
+    return f" ({file}:{code.co_firstlineno})"
+
+
+# --- what it says of itself ----------------------------------------------------------------------
+
+
+def _mime(worker: Worker) -> str:
+    mime: object = worker.resp_mime_type
+    name = f"{type(worker).__qualname__}.resp_mime_type"
+    if not isinstance(mime, str):
+        text = f'{name} must be a text such as "application/json", not {mime!r:.80}'
+        raise StartError(text)
+    if len(mime) > LONGEST_TYPE:
+        text = f"{name} has {len(mime)} characters, and at most {LONGEST_TYPE} are sent"
+        raise StartError(f"{text}: {mime[:40]!r}...")
+    if not _TYPE.fullmatch(mime):
+        text = f'{name} must be a content type such as "application/json", in ASCII and on one line'
+        raise StartError(f"{text}, not {mime!r}")
+    return str(mime)
+
+
+def _wants_meta(worker: Worker) -> bool:
+    wants: object = worker.wants_meta
+    if not isinstance(wants, bool):
+        name = f"{type(worker).__qualname__}.wants_meta"
+        raise StartError(f"{name} must be True or False, not {wants!r:.80}")
+    return wants
+
+
+def _schema(worker: Worker) -> str:
+    name = f"{type(worker).__qualname__}.get_forward_json_schema"
+    try:
+        schemas = [worker.get_forward_json_schema(of, _TEMPLATE) for of in ("INPUT", "RETURN")]
+        if not all(map(_is_schema, schemas)):
+            raise StartError(f"{name} must return two dicts, not {schemas[0]!r:.80}")
+        if not any(schema for schema, _ in schemas):
+            return ""
+        text = json.dumps(schemas, allow_nan=False)
+    except StartError:
+        raise
+    except Exception as error:
+        raise StartError(f"{name} failed: {type(error).__name__}: {error}") from error
+    if len(text) > LONGEST_SCHEMA:
+        raise StartError(f"{name} makes {len(text)} bytes; at most {LONGEST_SCHEMA} are sent")
+    return text
+
+
+def _is_schema(schema: object) -> bool:
+    pair = isinstance(schema, tuple | list) and len(schema) == 2
+    return pair and all(isinstance(part, dict) for part in schema)  # type: ignore[attr-defined]

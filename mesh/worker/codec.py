@@ -1,0 +1,360 @@
+"""Values <-> buffers: how what one stage returns reaches the next. Pure.
+
+`encode` makes a list of buffers. The first is the *skeleton*, msgpack; every array of `APART`
+bytes or more leaves a place-holder in it and follows as a buffer of its own, flat and uncopied,
+in the order in which the place-holders stand. Large ``bytes`` do the same where they are the value
+itself or stand directly in its outermost dict, list or tuple.
+
+`docs/values.md` says which types are kept, changed and refused. Three choices behind it:
+
+- Tuples are kept: in the skeleton they are arrays that begin with a mark. Only a skeleton that
+  contains the mark's bytes pays for looking at its arrays.
+- Decoded arrays are read-only views of the received bytes. A view that could be written to would
+  let two readers of one buffer disturb each other.
+- `encode` copies no array, so somebody else may still change it. Whoever sends the buffers calls
+  `mesh.worker.buffer_ownership.isolate` once it has let go of the values: what others still reach
+  is copied.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from mesh.errors import DecodingError, EncodingError
+from mesh.protocol.messages import Buffer
+
+APART = 1024  # bytes from which on an array or a bytes object gets a buffer of its own
+MAX_DIMENSIONS = 32
+_DEEPEST = 500  # levels of nesting that travel; msgpack gives up at 511 or 1024
+_NARROW = 64  # longer lists and dicts are not searched for large bytes
+_RETAINED = 1 << 20  # an encoder whose buffer grew beyond this is not kept
+
+# What the extension types of the skeleton mean.
+_MARK, _INLINE, _ARRAY, _BYTES, _SCALAR = 1, 2, 3, 4, 5
+# An array's dtype travels as its index in this list: append only.
+_NAMES = "bool int8 <i2 <i4 <i8 uint8 <u2 <u4 <u8 <f2 <f4 <f8 <c8 <c16"
+_DTYPES = [np.dtype(name) for name in _NAMES.split()]
+_CODES = {dtype: code for code, dtype in enumerate(_DTYPES)}
+_TUPLE = msgpack.ExtType(_MARK, b"")
+_TUPLE_BYTES: bytes = msgpack.packb(_TUPLE)
+
+# Subclasses of these are changed to the plain type. (Not isinstance of bool: it has none.)
+_PLAIN: tuple[tuple[type, Callable[[Any], object]], ...] = (
+    (tuple, lambda items: [_TUPLE, *items]),
+    (str, str.__str__),
+    (int, int.__int__),
+    (float, float.__float__),
+    (dict, dict),
+    (list, list),
+    (bytes, lambda content: bytes(memoryview(content))),
+)
+
+
+def encode(value: object) -> list[Buffer]:
+    """Turn a value into buffers that `decode` turns back.
+
+    Args:
+        value: None, bool, int (64 bit), float, str, bytes, list, tuple, dict, numpy arrays and
+            numpy scalars, in any combination.
+
+    Returns:
+        The skeleton, then the large arrays and bytes, none of them copied (but an array that is
+        not C-contiguous, or whose bytes are swapped, is made so). See
+        `mesh.worker.buffer_ownership`.
+
+    Raises:
+        EncodingError: something in it does not travel; the text says what, where, and what to do.
+
+    Example:
+        >>> decode(encode({"shape": (2, 3), "scores": [0.5, 0.25]}))
+        {'shape': (2, 3), 'scores': [0.5, 0.25]}
+    """
+    try:
+        encoder = _idle.pop()
+    except IndexError:
+        encoder = _Encoder()
+    try:
+        skeleton = encoder.pack(_set_apart(value))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _explain(value, error) from None
+    buffers: list[Buffer] = [skeleton]
+    if encoder.apart:
+        buffers += encoder.apart
+        encoder.apart.clear()
+    if len(skeleton) < _RETAINED:
+        _idle.append(encoder)
+    return buffers
+
+
+def decode(payload: Buffer | Sequence[Buffer]) -> object:
+    """Turn buffers of `encode` back into the value. Total: a value or `DecodingError`.
+
+    Args:
+        payload: the buffers, or the only one.
+
+    Returns:
+        The value. Its arrays are read-only; the large ones are views that keep the received
+        buffers alive. Large bytes are copied once, being bytes again.
+
+    Raises:
+        DecodingError: the buffers are not an encoded value.
+    """
+    skeleton, parts = _split(payload)
+    reader = _Reader(parts)
+    has_tuples = skeleton.find(_TUPLE_BYTES) >= 0
+    try:
+        value: object = msgpack.unpackb(
+            skeleton,
+            ext_hook=reader.extension,
+            list_hook=reader.tuple_or_list if has_tuples else None,
+            strict_map_key=False,
+            timestamp=1,
+        )
+    except _NOT_A_VALUE:
+        raise DecodingError("the payload is not an encoded value") from None
+    if reader.used != len(parts) or reader.marks:
+        raise DecodingError("the payload's buffers do not match its skeleton")
+    return value
+
+
+class _Blob:
+    """Stands for bytes that get a buffer of their own; msgpack would take the bytes inline."""
+
+    __slots__ = ("content",)
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+
+class _Encoder:
+    """One msgpack packer, used again and again, and the buffers that it set apart."""
+
+    __slots__ = ("apart", "pack")
+
+    def __init__(self) -> None:
+        self.apart: list[Buffer] = []
+        packer = msgpack.Packer(default=self._special, strict_types=True, autoreset=True)
+        self.pack: Callable[[object], bytes] = packer.pack
+
+    def _special(self, value: object) -> object:
+        """Express what msgpack has no type for; it calls this with all but the plainest."""
+        if type(value) is np.ndarray:
+            return self._array(value)
+        if type(value) is _Blob:
+            self.apart.append(value.content)
+            return msgpack.ExtType(_BYTES, b"")
+        if isinstance(value, np.generic) and value.dtype in _CODES:
+            return msgpack.ExtType(_SCALAR, bytes((_CODES[value.dtype],)) + value.tobytes())
+        for kind, plain in _PLAIN:
+            if isinstance(value, kind):
+                return plain(value)
+        raise TypeError
+
+    def _array(self, array: NDArray[Any]) -> msgpack.ExtType:
+        code = _CODES.get(array.dtype)
+        if code is None:
+            array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            code = _CODES.get(array.dtype)
+        if code is None or array.ndim > MAX_DIMENSIONS:
+            raise TypeError
+        head = struct.pack(f"<BB{array.ndim}Q", code, array.ndim, *array.shape)
+        if array.nbytes < APART:
+            return msgpack.ExtType(_INLINE, head + array.tobytes())
+        if not array.flags.c_contiguous:
+            array = array.copy(order="C")
+        self.apart.append(array.reshape(-1).view(np.uint8).data)
+        return msgpack.ExtType(_ARRAY, head)
+
+
+# Encoders that nobody uses just now. Taking and returning one is atomic, so any thread may encode;
+# one that failed is not returned.
+_idle: list[_Encoder] = []
+
+
+def _set_apart(value: object) -> object:
+    """Put `_Blob`s in the place of large bytes, if any are near the surface."""
+    if type(value) is bytes:
+        return _blob(value)
+    if type(value) is dict and len(value) <= _NARROW:
+        for item in value.values():
+            if type(item) is bytes and len(item) >= APART:
+                return {key: _blob(item) for key, item in value.items()}
+    elif type(value) in _ROWS and len(value) <= _NARROW:  # type: ignore[arg-type]
+        for item in value:  # type: ignore[attr-defined]
+            if type(item) is bytes and len(item) >= APART:
+                return type(value)(map(_blob, value))  # type: ignore[call-arg, call-overload]
+    return value
+
+
+_ROWS = frozenset({list, tuple})
+
+
+def _blob(value: object) -> object:
+    return _Blob(value) if type(value) is bytes and len(value) >= APART else value
+
+
+def _explain(value: object, error: Exception) -> EncodingError:
+    """Find what could not be encoded. Slow, and only run after a failure."""
+    waiting = [(value, "value", 0)]
+    while waiting:
+        item, where, depth = waiting.pop()
+        if depth > _DEEPEST:
+            text = f"the value is nested deeper than {_DEEPEST} levels, or contains itself"
+            return EncodingError(text)
+        inner = [(child, place, depth + 1) for child, place in _children(item, where)]
+        waiting += reversed(inner)
+        if not inner and not _travels(item):
+            return EncodingError(f"{where} is {_describe(item)}")
+    return EncodingError(f"the value cannot be encoded: {error}")
+
+
+def _children(item: object, where: str) -> Iterator[tuple[object, str]]:
+    if isinstance(item, dict):
+        for key, child in item.items():
+            yield key, f"{where} key {_short(key)}"
+            yield child, f"{where}[{_short(key)}]"
+    elif isinstance(item, list | tuple):
+        for index, child in enumerate(item):
+            yield child, f"{where}[{index}]"
+
+
+def _travels(leaf: object) -> bool:
+    try:
+        _Encoder().pack(leaf)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _short(key: object) -> str:
+    text = f'"{key}"' if isinstance(key, str) else repr(key)
+    return text if len(text) <= 40 else f"{text[:36]}..."
+
+
+def _describe(leaf: object) -> str:
+    """Say what a refused value is, and what to send in its place."""
+    if isinstance(leaf, np.ndarray | np.generic):
+        return _describe_array(leaf)
+    if isinstance(leaf, int):
+        return "an int of more than 64 bits; send it as a str"
+    if isinstance(leaf, str):
+        return "a str that is not valid Unicode (half of a surrogate pair)"
+    if isinstance(leaf, set | frozenset):
+        return f"a {type(leaf).__name__}, which has no order; send a list"
+    kind = type(leaf)
+    name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    article = "an" if name[0] in "aeiouAEIOU" else "a"
+    return f"{article} {name}, which does not travel; send plain values or override `serialize_ipc`"
+
+
+def _describe_array(array: NDArray[Any] | np.generic) -> str:
+    name = type(array).__name__
+    if array.ndim > MAX_DIMENSIONS:
+        return f"an {name} of {array.ndim} dimensions; at most {MAX_DIMENSIONS} travel"
+    if array.dtype.newbyteorder("<") in _CODES:
+        return f"a {name}, a kind of array that does not travel; send numpy.array(it)"
+    return f"a {name} of dtype {array.dtype}, which does not travel; convert it with .astype()"
+
+
+# What msgpack, numpy and struct raise for bytes that mean nothing.
+_NOT_A_VALUE = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    BufferError,
+    RecursionError,
+    struct.error,
+    msgpack.UnpackException,
+)
+
+
+def _split(payload: Buffer | Sequence[Buffer]) -> tuple[bytes, Sequence[Buffer]]:
+    """Part the skeleton from the buffers that follow it."""
+    if type(payload) is bytes:
+        return payload, ()
+    if isinstance(payload, _BUFFERS):
+        return bytes(payload), ()
+    if not payload:
+        raise DecodingError("the payload has no buffers at all")
+    first = payload[0]
+    return first if type(first) is bytes else bytes(first), payload[1:]
+
+
+_BUFFERS = (bytes, bytearray, memoryview)
+
+
+class _Reader:
+    """Fills the place-holders of one skeleton; each buffer is used exactly once.
+
+    Attributes:
+        used: how many buffers have been used.
+        marks: how many tuples' marks were read and not yet used.
+    """
+
+    __slots__ = ("_parts", "marks", "used")
+
+    def __init__(self, parts: Sequence[Buffer]) -> None:
+        self._parts = parts
+        self.used = 0
+        self.marks = 0
+
+    def extension(self, code: int, content: bytes) -> object:
+        """Make the value of one extension type; msgpack calls this in the skeleton's order."""
+        if code == _MARK and not content:
+            self.marks += 1
+            return _TUPLE
+        if code == _INLINE:
+            size = 2 + 8 * content[1] if len(content) > 1 else 0
+            return _restore(content[:size], content[size:])
+        if code == _ARRAY:
+            return _restore(content, memoryview(self._take()).cast("B").toreadonly())
+        if code == _BYTES and not content:
+            return bytes(self._take())
+        if code == _SCALAR:
+            return np.frombuffer(content, _dtype(content), 1, 1)[0]
+        raise ValueError("unknown extension type")
+
+    def tuple_or_list(self, items: list[object]) -> object:
+        """Turn an array that begins with the mark into the tuple that it was."""
+        if items and items[0] is _TUPLE:
+            self.marks -= 1
+            del items[0]
+            return tuple(items)
+        return items
+
+    def _take(self) -> Buffer:
+        if self.used == len(self._parts):
+            raise ValueError("a buffer is missing")
+        self.used += 1
+        return self._parts[self.used - 1]
+
+
+def _dtype(head: bytes) -> np.dtype[Any]:
+    if not head or head[0] >= len(_DTYPES):
+        raise ValueError("unknown dtype")
+    return _DTYPES[head[0]]
+
+
+def _restore(head: bytes, content: bytes | memoryview) -> NDArray[Any]:
+    """Make the array that `head` describes, a read-only view of `content`."""
+    dtype = _dtype(head)
+    dimensions = head[1] if len(head) > 1 else MAX_DIMENSIONS + 1
+    if dimensions > MAX_DIMENSIONS:
+        raise ValueError("too many dimensions")
+    shape = struct.unpack(f"<{dimensions}Q", head[2:])
+    if math.prod(shape) * dtype.itemsize != len(content):
+        raise ValueError("shape and length differ")
+    array = np.frombuffer(content, dtype) if content else np.empty(0, dtype)
+    array = array.reshape(shape)
+    if not array.flags.aligned:
+        array = array.copy()
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,1 @@
+"""Which tasks run together, and when."""

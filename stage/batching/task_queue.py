@@ -1,0 +1,122 @@
+"""The tasks that wait in a replica, in the order of their turns. Pure.
+
+A task's rank is a time: lower ranks come first. Tasks mostly arrive in the order of their ranks,
+so entering one takes constant time; one that is ahead of others is put where it belongs.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable
+from itertools import chain
+from math import inf
+from operator import itemgetter
+
+from mesh.protocol.messages import Flag, Task
+
+# A task's rank, when it arrived, and the task.
+Entry = tuple[float, float, Task]
+
+_WEIGHT = 8  # tasks of high priority to one of normal
+_SOLO = int(Flag.SOLO)
+_rank = itemgetter(0)
+
+
+class Line:
+    """Tasks in the order of their turns.
+
+    Attributes:
+        count: how many there are.
+        nbytes: their payloads together.
+        solo: the entries of tasks that must run alone.
+    """
+
+    __slots__ = ("_high", "_normal", "_picks", "count", "nbytes", "solo")
+
+    def __init__(self) -> None:
+        self._normal: list[Entry] = []
+        self._high: list[Entry] = []
+        self.solo: list[Entry] = []
+        self.count = 0
+        self.nbytes = 0
+        self._picks = 0
+
+    def __iter__(self) -> chain[Entry]:
+        return chain(self._high, self._normal, self.solo)
+
+    @property
+    def front(self) -> float:
+        """The earliest rank. No deadline in the line is earlier."""
+        front = self._normal[0][0] if self._normal else inf
+        for level in (self._high, self.solo):
+            if level and level[0][0] < front:
+                front = level[0][0]
+        return front
+
+    def add(self, entry: Entry) -> None:
+        """Enter a task; in constant time if it comes in the order of its turn."""
+        task = entry[2]
+        level = self._high if task.priority else self._normal
+        if task.flags & _SOLO:
+            level = self.solo
+        if level and entry[0] < level[-1][0]:
+            insort(level, entry, key=_rank)
+        else:
+            level.append(entry)
+        self.count += 1
+        self.nbytes += task.nbytes
+
+    def pop(self, limit: int, max_bytes: int) -> list[Entry]:
+        """Take the next batch out: as many as the limits allow, at least one."""
+        if self.solo:
+            taken = [self.solo.pop(0)]
+        elif self.nbytes <= max_bytes and not (self._high and self._normal):
+            level = self._high or self._normal
+            taken = level[:limit]
+            del level[:limit]
+        else:
+            taken = self._pick(limit, max_bytes)
+        self._forget(taken)
+        return taken
+
+    def _pick(self, limit: int, max_bytes: int) -> list[Entry]:
+        """Take tasks one at a time, weighing the priorities and the bytes."""
+        taken: list[Entry] = []
+        room = max_bytes
+        while len(taken) < limit and (self._high or self._normal):
+            normal = self._picks % (_WEIGHT + 1) == _WEIGHT
+            level = (normal and self._normal) or self._high or self._normal
+            room -= level[0][2].nbytes
+            if room < 0 and taken:
+                break
+            taken.append(level.pop(0))
+            self._picks += 1
+        return taken
+
+    def pop_last(self, surplus: int) -> list[Task]:
+        """Take out the last `surplus` tasks, of normal priority first."""
+        taken: list[Entry] = []
+        for level in (self._normal, self._high, self.solo):
+            keep = max(0, len(level) - max(0, surplus - len(taken)))
+            taken += level[keep:]
+            del level[keep:]
+        self._forget(taken)
+        return [task for _, _, task in taken]
+
+    def remove(self, unwanted: Callable[[Task], bool]) -> list[Task]:
+        """Take out every task of a kind, wherever it stands."""
+        removed: list[Entry] = []
+        for level in (self._normal, self._high, self.solo):
+            gone = [entry for entry in level if unwanted(entry[2])]
+            if gone:
+                level[:] = [entry for entry in level if not unwanted(entry[2])]
+                removed += gone
+        self._forget(removed)
+        return [task for _, _, task in removed]
+
+    def _forget(self, taken: list[Entry]) -> None:
+        self.count -= len(taken)
+        if self.count:
+            self.nbytes -= sum([task.nbytes for _, _, task in taken])
+        else:
+            self.nbytes = 0

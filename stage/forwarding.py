@@ -1,0 +1,206 @@
+"""Outputs on their way to the next stage: which may go straight there, and for how long. Pure.
+
+An output goes straight to a replica that has dialled us, has credit, and can reach the request's
+owner. What finds none, or waits for longer than that should take, is returned, to be handed to
+the owner.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mesh.links.dispatcher import Dispatcher
+from mesh.links.links import Links
+from mesh.links.session import Session
+from mesh.protocol.messages import Hop, Task, Tasks
+
+NEVER = float("inf")
+PATIENCE = 1 / 3  # of the next stage's timeout: so long outputs wait for a replica's credit
+
+
+class Outlet(Dispatcher):
+    """One owner's outputs for one stage, and the replicas there that can reach this owner.
+
+    Attributes:
+        stuck_at: when what waits has waited for too long, unless some of it leaves before.
+    """
+
+    def __init__(self, hop: Hop, owner: int) -> None:
+        super().__init__(hop)
+        self.owner = owner
+        self.stuck_at = NEVER
+
+    @property
+    def sessions(self) -> list[Session]:
+        """Replicas that take this owner's tasks."""
+        return [s for s in super().sessions if self.owner in s.owners]
+
+    @property
+    def patience(self) -> float:
+        """Seconds that outputs wait for credit."""
+        limits = [s.stage.timeout for s in self.sessions if s.stage is not None]
+        return min(limits, default=0.0) * PATIENCE  # of many one may say what it likes
+
+
+class Leavings(NamedTuple):
+    """Outputs that do not go straight to the next stage.
+
+    Attributes:
+        expired: nobody wants them any more.
+        stuck: found no replica in time.
+        unfit: no message can carry them, each with the reason.
+    """
+
+    expired: list[Task]
+    stuck: list[Task]
+    unfit: list[tuple[Task, str]]
+
+
+class Onward:
+    """The outputs of a replica that wait for the next stage.
+
+    Args:
+        links: of this process.
+    """
+
+    def __init__(self, links: Links) -> None:
+        self._sent: list[Task] = []
+        self._links = links
+        self._consumers: dict[int, Session] = {}
+        self._lent: set[Task] = set()
+        self._outlets: dict[tuple[Hop, int], Outlet] = {}
+
+    def __len__(self) -> int:
+        """Count the outputs that wait."""
+        return sum(len(outlet.waiting) for outlet in self._outlets.values())
+
+    def join(self, session: Session) -> None:
+        """A replica of a later stage is there, or is there again."""
+        facts = session.stage
+        # Only the owner may send into a stage that must not run twice: it has to know who holds.
+        if facts is not None and facts.repeatable:
+            self._consumers[session.peer] = session
+            for outlet in self._outlets.values():
+                if outlet.hop == (facts.name, facts.revision):
+                    outlet.join(session)
+
+    def leave(self, session: Session) -> None:
+        """It is gone for good."""
+        self._consumers.pop(session.peer, None)
+        for outlet in self._outlets.values():
+            outlet.leave(session)
+
+    def bypass(self, session: Session) -> list[Task]:
+        """A consumer is silent: give it nothing new.
+
+        Returns:
+            What it has not receipted, for the owners to have it run elsewhere. Of that nothing is
+            to be told when it is receipted at last, or the consumer lost: see `kept`.
+        """
+        self.leave(session)
+        tasks = [
+            task
+            for message in session.pending()
+            if type(message) is Tasks
+            for task in message.tasks
+            if task not in self._lent
+        ]
+        self._lent.update(tasks)
+        return tasks
+
+    def kept(self, tasks: list[Task]) -> list[Task]:
+        """Those of these tasks, which a consumer does not hold up any more, that are still ours."""
+        if not self._lent:
+            return tasks
+        kept = [task for task in tasks if task not in self._lent]
+        self._lent.difference_update(tasks)
+        return kept
+
+    def push(self, task: Task) -> bool:
+        """Let an output wait for a replica; False if there is none that could take it."""
+        outlet = self._outlet(task.path[0], task.owner)
+        if not outlet.sessions:
+            return False
+        outlet.push(task)
+        return True
+
+    def _outlet(self, hop: Hop, owner: int) -> Outlet:
+        outlet = self._outlets.get((hop, owner))
+        if outlet is None:
+            outlet = self._outlets[hop, owner] = Outlet(hop, owner)
+            for session in self._consumers.values():
+                if session.stage is not None and hop == session.stage[:2]:
+                    outlet.join(session)
+        return outlet
+
+    def cancel(self, ids: set[tuple[int, int]]) -> list[Task]:
+        """Take out the outputs of these requests."""
+        found = []
+        for outlet in self._outlets.values():
+            for task in [task for task in outlet.waiting if task.id in ids]:
+                outlet.waiting.remove(task)
+                found.append(task)
+            if not outlet.waiting:
+                outlet.stuck_at = NEVER
+        return found
+
+    def forget(self, owner: int) -> list[Task]:
+        """This gateway is gone: take out all that is its."""
+        tasks: list[Task] = []
+        for key in [key for key in self._outlets if key[1] == owner]:
+            outlet = self._outlets.pop(key)
+            tasks += _emptied(outlet)
+            tasks += [task for task, _ in outlet.unfit]
+        return tasks
+
+    def is_waiting(self) -> bool:
+        """Whether `advance` has anything to do."""
+        if not self._outlets:
+            return False
+        return any([outlet.waiting.count or outlet.unfit for outlet in self._outlets.values()])
+
+    def advance(self, now: float) -> Leavings:
+        """Send what can be sent; return what cannot."""
+        leavings = Leavings([], [], [])
+        for outlet in self._outlets.values():
+            if outlet.waiting:
+                leavings.expired.extend(outlet.waiting.expired(now))
+                self._dispatch(outlet, leavings, now)
+            if outlet.unfit:
+                leavings.unfit.extend(outlet.unfit)
+                outlet.unfit.clear()
+        if len(self._outlets) > 1:  # another owner's turn to be the first to use the credit
+            first = next(iter(self._outlets))
+            self._outlets[first] = self._outlets.pop(first)
+        return leavings
+
+    def _dispatch(self, outlet: Outlet, leavings: Leavings, now: float) -> None:
+        bundles = outlet.dispatch()
+        for bundle in bundles:
+            self._sent += bundle.tasks
+            self._links.touch(bundle.session)
+        if not outlet.waiting:
+            outlet.stuck_at = NEVER
+        elif not outlet.sessions:
+            outlet.stuck_at = now
+        elif bundles or outlet.stuck_at == NEVER:
+            outlet.stuck_at = now + outlet.patience
+        if now >= outlet.stuck_at:
+            leavings.stuck.extend(_emptied(outlet))
+
+    def take_sent(self) -> list[Task]:
+        """The outputs that set out since the last call."""
+        sent, self._sent = self._sent, []
+        return sent
+
+    def next_due(self) -> float:
+        """When outputs will have waited for too long."""
+        if not self._outlets:
+            return NEVER
+        due = [outlet.stuck_at for outlet in self._outlets.values() if outlet.waiting.count]
+        return min(due, default=NEVER)
+
+
+def _emptied(outlet: Outlet) -> list[Task]:
+    outlet.stuck_at = NEVER
+    return [outlet.waiting.pop() for _ in range(len(outlet.waiting))]

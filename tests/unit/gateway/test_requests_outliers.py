@@ -1,0 +1,142 @@
+"""A replica that only fails attracts nothing, and shows one task at a time that it recovered."""
+
+import pytest
+
+from gateway.requests.in_flight import Request
+from gateway.requests.outliers import LATELY, Trust
+from gateway.requests.replicas import Roster
+from mesh.links.dispatcher import Dispatcher
+from mesh.links.session import Session
+from mesh.protocol.messages import Figures, Kind, Outcome, Role, StageFacts
+
+A = ("a", "")
+ME, POOL = 1, 1 << 20
+
+
+class Rig:
+    """Replicas of one stage."""
+
+    def __init__(self, *peers):
+        self.roster = Roster({"/inference": (A,)}, 0.0)
+        self.dispatcher = Dispatcher(A)
+        self.trust = Trust(self.roster, {A: self.dispatcher})
+        self.sessions = {peer: self.meet(peer) for peer in peers}
+
+    def meet(self, peer):
+        session = Session(ME, peer, Role.REPLICA, POOL)
+        session.link = peer
+        session.stage = StageFacts(*A, 4, 3.0, POOL)
+        session.granted_tasks, session.granted_bytes = 10, POOL
+        self.roster.joined(session)
+        self.dispatcher.join(session)
+        return session
+
+    def fail(self, peer, count=LATELY, code="server_error", status=0):
+        failures = [Outcome(n, 1, Kind.FAILURE, label=code, status=status) for n in range(count)]
+        self.trust.learn(self.sessions[peer], failures, count)
+
+    def succeed(self, peer, count=LATELY):
+        self.trust.learn(self.sessions[peer], [], count)
+
+    def takers(self):
+        return sorted(session.peer for session in self.dispatcher.sessions)
+
+    def wait(self, *numbers):
+        for number in numbers:
+            self.dispatcher.push(Request(ME, number, (A,), 0, 1, 9.0, [b"x"], 1))
+
+
+@pytest.fixture
+def rig():
+    return Rig(11, 12)
+
+
+def test_one_that_fails_leaves_and_comes_back_when_it_succeeds(rig):
+    rig.fail(11)
+    assert rig.takers() == [12]
+    rig.succeed(11, LATELY // 2)
+    assert rig.takers() == [12]
+    rig.succeed(11, LATELY // 2)
+    assert rig.takers() == [11, 12]
+    rig.succeed(11)
+    assert rig.trust._shares == {}
+    rig.succeed(12)
+
+
+def test_a_few_failures_or_such_of_the_clients_are_no_reason(rig):
+    rig.fail(11, LATELY // 4)
+    rig.fail(12, code="validation_error")
+    rig.fail(12, code="quota_exceeded", status=429)
+    assert rig.takers() == [11, 12]
+
+
+def test_a_workers_own_code_counts_by_its_status(rig):
+    rig.fail(11, code="model_is_down", status=503)
+    assert rig.takers() == [12]
+
+
+def test_how_long_batches_take_is_learnt_from_those_that_do_not_fail(rig):
+    def clock(peer, *seconds):
+        rig.trust.clock(
+            rig.sessions[peer], [Figures("a", 1, 0, int(s * 1e6), "idle") for s in seconds]
+        )
+        return rig.sessions[peer].pace
+
+    assert clock(11, 0.5) == 0.5
+    assert clock(11, 0.1, 0.1) == pytest.approx(0.325)
+    rig.fail(12)
+    assert clock(12, 0.001) == 0.0
+
+
+def test_what_was_learnt_of_a_replica_fades_so_that_one_passed_over_is_tried_again(rig):
+    slow, fast = rig.sessions[11], rig.sessions[12]
+    rig.trust.clock(slow, [Figures("a", 1, 0, 100_000, "idle")])
+    sweeps = 0
+    while slow.pace >= fast.pace:  # it was slow once, and the other has had all since
+        rig.trust.clock(fast, [Figures("a", 1, 0, 10_000, "idle")])
+        rig.trust.probe([])
+        sweeps += 1
+    assert 200 < sweeps < 1000
+
+
+def test_where_all_fail_nobody_is_worse():
+    rig = Rig(11, 12)
+    rig.fail(12, LATELY // 2)
+    rig.fail(11)
+    rig.fail(12)
+    assert rig.takers() == [11, 12]
+    alone = Rig(11)
+    alone.fail(11)
+    assert alone.takers() == [11]
+
+
+def test_it_gets_one_task_while_it_holds_none(rig):
+    rig.fail(11)
+    assert rig.trust.probe([]) == []
+    rig.wait(1, 2)
+    holds = Request(ME, 9, (A,), 0, 1, 9.0, [b"x"], 1)
+    holds.holder = 11
+    assert rig.trust.probe([holds]) == []
+    ((session, tasks, nbytes),) = rig.trust.probe([])
+    assert (session.peer, [task.number for task in tasks], nbytes) == (11, [1], 1)
+    rig.sessions[11].silent = True
+    assert rig.trust.probe([]) == []
+
+
+def test_what_it_did_is_forgiven_in_time(rig):
+    rig.fail(11)
+    for _ in range(5000):
+        rig.trust.probe([])
+    assert rig.takers() == [11, 12]
+    assert rig.trust._shares == {}
+
+
+def test_who_is_gone_is_forgotten(rig):
+    rig.fail(11)
+    rig.trust.forget(rig.sessions[11])
+    assert (rig.trust.failing, rig.trust._shares) == ({}, {})
+    rig.fail(12)
+    rig.roster.left(rig.sessions[12], 0.0)
+    rig.trust.probe([])
+    rig.fail(12)
+    assert rig.trust.failing == {}

@@ -1,0 +1,180 @@
+"""Who is begun again: after a death, a silence, a crash; and who is not."""
+
+import pytest
+
+from gateway.requests.in_flight import Book, Request
+from gateway.requests.replicas import Roster
+from gateway.requests.retries import (
+    MOST_BURIED,
+    NO_BUDGET,
+    NOT_TWICE,
+    SPARE,
+    Blame,
+    Budget,
+    Recovery,
+    blame_of,
+)
+from mesh.links.dispatcher import Dispatcher
+from mesh.links.session import Session
+from mesh.protocol.messages import Flag, Obituary, Role, StageFacts
+
+A, B = ("a", ""), ("b", "")
+PATH = (A, B)
+ME = 1
+
+
+class Rig:
+    """Two replicas of stage a, 11 and 12, and two of b, 21 and 22."""
+
+    def __init__(self, *, repeatable=True, attempts=3):
+        self.book = Book(ME, attempts)
+        self.roster = Roster({"/inference": PATH}, 0.0)
+        self.dispatchers = {hop: Dispatcher(hop) for hop in PATH}
+        self.recovery = Recovery(self.book, self.roster, self.dispatchers)
+        for peer, hop in ((11, A), (12, A), (21, B), (22, B)):
+            session = Session(ME, peer, Role.REPLICA, 1 << 20)
+            session.link = peer
+            session.stage = StageFacts(*hop, 4, 3.0, 1 << 20, repeatable=repeatable or hop == A)
+            self.roster.joined(session)
+            self.dispatchers[hop].join(session)
+
+    def request(self, holder=11, at=0):
+        request = Request(ME, self.book.next_number(), PATH, 0, 1, 9.0, [b"x"], 1)
+        self.book.enter(request)
+        request.holder, request.at = holder, at
+        return request
+
+    def silence(self, peer):
+        session = self.roster.sessions[peer]
+        self.recovery.fell_silent(session, self.roster.hop_of(session))
+
+    def hear(self, peer):
+        session = self.roster.sessions[peer]
+        self.recovery.is_back(session, self.roster.hop_of(session))
+
+    def takers(self, hop):
+        return [session.peer for session in self.dispatchers[hop].sessions]
+
+
+@pytest.fixture
+def rig():
+    return Rig()
+
+
+def test_a_success_pays_for_a_tenth_of_an_attempt():
+    budget = Budget()
+    assert sum(budget.spend() for _ in range(1000)) == SPARE
+    budget.earn(9)
+    assert not budget.spend()
+    budget.earn(2)
+    assert budget.spend()
+    assert not budget.spend()
+    budget.earn(10**9)
+    assert budget.left == SPARE
+
+
+def test_a_death_uses_up_an_attempt_and_a_parting_does_not(rig):
+    request = rig.request()
+    assert rig.recovery.retry(request, 11, parted=True) == ""
+    assert (request.attempt, request.deaths, request.holder) == (1, 0, 0)
+    for deaths in (1, 2):
+        assert rig.recovery.retry(request, 11, parted=False) == ""
+        assert (request.attempt, request.deaths) == (1 + deaths, deaths)
+    assert rig.recovery.retry(request, 11, parted=False).startswith("3 replicas were lost")
+
+
+def test_what_must_not_run_twice_is_not_begun_again():
+    rig = Rig(repeatable=False)
+    request = rig.request(21, at=1)
+    assert rig.recovery.retry(request, 21, parted=True) == NOT_TWICE
+    rig.silence(21)
+    assert list(rig.recovery.hedges()) == []
+    assert rig.recovery.retry(rig.request(11), 11, parted=False) == ""
+
+
+def test_without_a_budget_nothing_is_begun_again(rig):
+    rig.recovery.budget.left = 0.5
+    assert rig.recovery.retry(rig.request(), 11, parted=False) == NO_BUDGET
+    rig.request(12)
+    rig.silence(12)
+    assert list(rig.recovery.hedges()) == []
+    rig.recovery.budget.earn(5)
+    assert len(list(rig.recovery.hedges())) == 1
+
+
+def test_what_a_silent_replica_holds_is_hedged_once_and_it_gets_nothing_new(rig):
+    request, other = rig.request(11), rig.request(12)
+    rig.silence(11)
+    assert rig.takers(A) == [12]
+    assert list(rig.recovery.hedges()) == [request]
+    assert (request.attempt, request.deaths, request.earlier, request.holder) == (2, 0, (11,), 0)
+    assert request.tried == (11,)
+    assert list(rig.recovery.hedges()) == []
+    assert other.attempt == 1
+    rig.hear(11)
+    assert sorted(rig.takers(A)) == [11, 12]
+    rig.hear(11)
+    assert rig.recovery.silent == {}
+
+
+@pytest.mark.parametrize(("silent", "holder", "at"), [((11, 12), 11, 0), ((21, 22), 21, 1)])
+def test_nothing_is_hedged_where_there_is_nobody_else(rig, silent, holder, at):
+    request = rig.request(holder, at)
+    for peer in silent:
+        rig.silence(peer)
+    assert list(rig.recovery.hedges()) == []
+    rig.hear(silent[1])
+    assert list(rig.recovery.hedges()) == [request]
+
+
+def crash(incarnation, *numbers, owner=ME):
+    return Obituary(incarnation, "a", 11, 0, [(owner, number) for number in numbers])
+
+
+def test_suspects_run_alone_and_the_one_that_crashes_alone_is_not_tried_again(rig):
+    one, two = rig.request(), rig.request()
+    assert rig.recovery.suspect(crash(31, one.number, two.number)) == []
+    assert one.flags & two.flags & Flag.SOLO
+    assert rig.recovery.suspect(crash(32, one.number, two.number)) == []  # not alone: it came late
+    assert rig.recovery.suspect(crash(33, one.number)) == [one]
+    assert rig.recovery.suspect(crash(33, two.number)) == []  # the same death
+    assert rig.recovery.suspect(crash(34, two.number, owner=2)) == []
+    assert rig.recovery.suspect(crash(35, 99)) == []
+
+
+def test_the_first_crash_of_a_request_alone_makes_it_a_suspect_only(rig):
+    one = rig.request()
+    assert rig.recovery.suspect(crash(31, one.number)) == []
+    assert rig.recovery.suspect(crash(32, one.number)) == [one]
+
+
+def test_the_dead_that_are_remembered_are_few(rig):
+    for incarnation in range(2 * MOST_BURIED):
+        rig.recovery.suspect(crash(incarnation))
+    assert len(rig.recovery._buried) == MOST_BURIED
+
+
+def test_who_died_over_others_is_no_attempt_of_those_that_waited_there(rig):
+    request = rig.request()
+    for attempt in range(2, 9):
+        assert rig.recovery.retry(request, 11, parted=False, blame=Blame.NONE) == ""
+        assert (request.attempt, request.deaths, request.unexplained) == (attempt, 0, 0)
+
+
+def test_deaths_that_nothing_explains_have_a_bound_of_their_own(rig):
+    request = rig.request()
+    for deaths in range(1, 9):
+        assert rig.recovery.retry(request, 11, parted=False, blame=Blame.UNEXPLAINED) == ""
+        assert (request.attempt, request.deaths, request.unexplained) == (1 + deaths, 0, deaths)
+    assert rig.recovery.retry(request, 11, parted=False, blame=Blame.NONE) == ""
+    assert rig.recovery.retry(request, 11, parted=True) == ""
+    said = rig.recovery.retry(request, 11, parted=False, blame=Blame.UNEXPLAINED)
+    assert said == "9 replicas died while they held the request and computed nothing"
+
+
+def test_an_obituary_says_who_may_have_caused_a_death(rig):
+    one, two = rig.request(), rig.request()
+    assert blame_of(one, None) is Blame.POSSIBLE
+    assert blame_of(one, crash(11, one.number)) is Blame.POSSIBLE
+    assert blame_of(two, crash(11, one.number)) is Blame.NONE
+    assert blame_of(one, crash(11)) is Blame.UNEXPLAINED

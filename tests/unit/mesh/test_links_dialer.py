@@ -1,0 +1,118 @@
+"""Addresses that are dialled, and how each attempt stands."""
+
+from __future__ import annotations
+
+import pytest
+
+from mesh.links.dialer import DUPLICATE, GREETING, LEAVING, OPENING, SLOWEST, Line, Lines, State
+
+
+def always_half() -> float:
+    return 0.5
+
+
+@pytest.fixture
+def lines() -> Lines:
+    made = Lines(always_half)
+    made.want({"a", "b"}, 1.0)
+    return made
+
+
+def dialled(lines: Lines, address: str = "a", now: float = 1.0) -> Line:
+    (line,) = [line for line in lines.overdue(now) if line.address == address]
+    lines.dial(line, now)
+    return line
+
+
+def test_an_address_is_due_at_once(lines: Lines) -> None:
+    assert lines.next_due() == 1.0
+    assert [line.address for line in lines.overdue(1.0)] == ["a", "b"]
+    assert not list(lines.overdue(0.9))
+    assert Lines(always_half).next_due() == float("inf")
+
+
+def test_each_attempt_has_a_number_of_its_own_below_zero(lines: Lines) -> None:
+    a, b = dialled(lines, "a"), dialled(lines, "b")
+    assert (a.link, b.link) == (-1, -2)
+    assert (lines.of(-1), lines.of(-2), lines.of(-3)) == (a, b, None)
+    assert a.state is State.OPENING
+    assert a.due == 1.0 + OPENING
+    lines.ended(-1, 2.0)
+    assert lines.of(-1) is None
+    assert lines.dial(a, 2.0) == -3
+
+
+def test_an_attempt_goes_through_its_states(lines: Lines) -> None:
+    line = dialled(lines)
+    assert not lines.is_greeting()
+    line.greeting(77, 2.0)
+    assert lines.is_greeting()
+    assert (line.state, line.nonce, line.due) == (State.GREETING, 77, 2.0 + GREETING)
+    line.up(5)
+    assert (line.state, line.peer, line.due) == (State.UP, 5, float("inf"))
+    assert repr(line) == "<Line a up 5>"
+    assert lines.leads_to(5)
+    assert not lines.leads_to(6)
+    line.leaving(3.0)
+    assert (line.state, line.due) == (State.LEAVING, 3.0 + LEAVING)
+
+
+def test_the_first_new_attempt_is_made_at_once_and_later_ones_ever_later(lines: Lines) -> None:
+    line = dialled(lines)
+    pauses, patience = [], []
+    for _ in range(12):
+        lines.ended(line.link, 10.0)
+        assert (line.state, line.link) == (State.IDLE, 0)
+        pauses.append(line.due - 10.0)
+        lines.dial(line, 10.0)
+        patience.append(line.due - 10.0)
+    assert pauses[:4] == pytest.approx([0.0, 0.1, 0.2, 0.4])
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == pytest.approx(SLOWEST)
+    assert patience[:3] == pytest.approx([0.5, 1.0, 2.0])
+    assert patience[-1] == pytest.approx(SLOWEST)
+    line.up(5)
+    lines.ended(line.link, 20.0)
+    assert line.due == 20.0
+
+
+@pytest.mark.parametrize(("chance", "pause"), [(0.0, 0.05), (1.0, 0.15)])
+def test_pauses_are_jittered(chance: float, pause: float) -> None:
+    line = Line("a", 0.0)
+    line.failed(0.0, lambda: chance)
+    line.failed(0.0, lambda: chance)
+    assert line.due == pytest.approx(pause)
+
+
+def test_an_unwanted_address_goes_with_its_link(lines: Lines) -> None:
+    up, opening = dialled(lines, "a"), dialled(lines, "b")
+    up.up(5)
+    assert lines.want({"c"}, 2.0) == [opening.link]
+    assert lines.of(opening.link) is None
+    assert lines.of(up.link) is up
+    lines.ended(up.link, 3.0)
+    assert [line.address for line in lines.overdue(9.0)] == ["c"]
+    assert lines.want((), 3.0) == []  # it has no link yet
+    assert not list(lines.overdue(9.0))
+
+
+def test_an_address_wanted_again_is_kept(lines: Lines) -> None:
+    line = dialled(lines)
+    line.up(5)
+    lines.want({"b"}, 2.0)
+    lines.want({"a", "b"}, 2.0)
+    lines.ended(line.link, 3.0)
+    assert line in list(lines.overdue(3.0))
+
+
+def test_a_duplicate_is_tried_much_later(lines: Lines) -> None:
+    line = dialled(lines)
+    link = line.link
+    lines.duplicate(line, 5, 2.0)
+    assert lines.of(link) is None
+    assert (line.state, line.peer, line.due) == (State.IDLE, 5, 2.0 + DUPLICATE)
+
+
+def test_the_end_of_a_link_that_nobody_knows_is_none(lines: Lines) -> None:
+    lines.ended(-99, 1.0)
+    assert lines.next_due() == 1.0

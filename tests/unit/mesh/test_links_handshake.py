@@ -1,0 +1,57 @@
+"""What HELLO and WELCOME say."""
+
+from __future__ import annotations
+
+import pytest
+from mesh_world import FACTS
+
+from mesh.links.events import Identity
+from mesh.links.handshake import draw_nonce, hello_of, objection, welcome_of
+from mesh.links.session import Session
+from mesh.protocol.messages import Hello, Role, Welcome
+from mesh.protocol.wire import VERSION
+
+ME = Identity(7, Role.REPLICA, "prod", FACTS, "tcp://10.0.0.7:7001", "host", 99, 4.0)
+
+
+def a_session() -> Session:
+    session = Session(7, 8, Role.GATEWAY, 100, nonce=33)
+    session.received = 12
+    return session
+
+
+def test_a_first_hello_knows_nobody() -> None:
+    expected = Hello(
+        *(Role.REPLICA, 5, "prod", (VERSION,), 0, 0),
+        *("tcp://10.0.0.7:7001", FACTS, "host", 99, (1, 2)),
+    )
+    assert hello_of(ME, 5, None, (1, 2)) == expected
+
+
+def test_a_hello_that_resumes_says_how_far_it_got() -> None:
+    hello = hello_of(ME, 33, a_session(), ())
+    assert (hello.nonce, hello.known, hello.received) == (33, 8, 12)
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_welcome_answers_the_sessions_nonce(resumed: bool) -> None:
+    expected = Welcome(33, VERSION, Role.REPLICA, 12, resumed, 4.0)
+    assert welcome_of(ME, a_session(), resumed) == expected
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
+def test_a_nonce_is_never_zero(chance: float) -> None:
+    assert 0 < draw_nonce(chance) <= 2**53 + 1
+
+
+@pytest.mark.parametrize(
+    ("peer", "hello", "reason"),
+    [
+        (8, Hello(Role.CLIENT, 1, "prod", (VERSION,)), ""),
+        (8, Hello(Role.CLIENT, 1, "test", (VERSION,)), "this is mesh 'prod', not 'test'"),
+        (8, Hello(Role.CLIENT, 1, "prod", (99,)), f"version {VERSION} is spoken here, not [99]"),
+        (7, Hello(Role.CLIENT, 1, "prod", (VERSION,)), "this is yourself"),
+    ],
+)
+def test_objections(peer: int, hello: Hello, reason: str) -> None:
+    assert objection(ME, peer, hello) == reason

@@ -1,0 +1,223 @@
+"""Credit: an idle producer has a batch, a busy one takes what is free, nobody starves."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mesh.links.session import Session
+from mesh.protocol.messages import Role, Task
+from stage.credit import NOTHING, Held, Holdings, grant, is_low
+
+POOL = 1 << 20
+
+
+def producer(number=1, taken=0, allowed=0):
+    session = Session(9, number, Role.GATEWAY, POOL, now=0.0)
+    session.taken_tasks, session.allowed_tasks = taken, allowed
+    return session
+
+
+def task(source, nbytes=10):
+    made = Task(1, 1, (("a", ""),), 0, 1, 9.0, [b"x" * nbytes], nbytes)
+    made.source = source
+    return made
+
+
+def holdings(**counts):
+    held = Holdings()
+    for name, count in counts.items():
+        held.add(int(name[1:]), [task(int(name[1:])) for _ in range(count)])
+    return held
+
+
+def free(session):
+    return session.allowed_tasks - session.taken_tasks
+
+
+def test_holdings_count_and_forget():
+    held = Holdings()
+    first, second = task(1, 10), task(1, 20)
+    held.add(1, [first, second])
+    assert (held.of(1), held.of(2), held.tasks, len(held)) == (Held(2, 30), NOTHING, 2, 1)
+    output = task(0, 5)
+    held.swap(first, output)
+    assert (output.source, held.of(1)) == (1, Held(2, 25))
+    held.release([output, second])
+    assert (held.of(1), held.tasks, len(held)) == (NOTHING, 0, 0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 20])
+def test_every_new_producer_gets_a_standing_batch_at_least(count):
+    producers = [producer(n) for n in range(count)]
+    assert grant(producers, Holdings(), 8, POOL, 0.0) == producers
+    assert {free(session) for session in producers} == {max(8, 16 // count)}
+    assert {session.allowed_bytes for session in producers} == {POOL // count}
+    assert grant(producers, Holdings(), 8, POOL, 0.0) == []
+
+
+def test_a_lone_producer_has_two_batches_less_what_is_held():
+    one = producer(1, taken=16, allowed=16)
+    grant([one], holdings(_1=10), 8, POOL, 0.0)
+    assert free(one) == 6
+
+
+def test_what_is_free_is_shared_by_those_that_used_up_theirs():
+    busy, other, idle = producer(1, 20, 20), producer(2, 10, 10), producer(3, 4, 12)
+    grant([busy, other, idle], holdings(_1=8, _2=2), 8, POOL, 0.0)
+    assert (free(busy), free(other), free(idle)) == (3, 3, 8)
+
+
+def test_one_that_holds_nothing_gets_one_even_while_all_is_full():
+    busy, starved = producer(1, 20, 20), producer(2, 10, 10)
+    grant([busy, starved], holdings(_1=16), 8, POOL, 0.0)
+    assert (free(busy), free(starved)) == (0, 1)
+
+
+def test_one_that_was_given_tasks_back_gets_one_more_in_any_case():
+    full, sated, used = producer(1, 10, 90), producer(2, 10, 90), producer(3, 90, 90)
+    grant([full, sated, used], Holdings(), 8, POOL, 0.0, sated={2, 3})
+    assert (full.allowed_tasks, sated.allowed_tasks, used.allowed_tasks) == (90, 91, 106)
+
+
+def test_when_all_is_quiet_everybody_has_a_batch_again():
+    producers = [producer(n, taken=50, allowed=51) for n in range(20)]
+    grant(producers, Holdings(), 8, POOL, 0.0)
+    assert {free(session) for session in producers} == {8}
+
+
+def test_bytes_are_an_equal_slice_of_the_pool():
+    one, two = producer(1), producer(2)
+    held = Holdings()
+    held.add(1, [task(1, 1000)])
+    one.taken_bytes = 5000
+    grant([one, two], held, 8, POOL, 0.0)
+    assert one.allowed_bytes == 5000 + POOL // 2 - 1000
+    assert two.allowed_bytes == POOL // 2
+
+
+def test_a_window_that_shrinks_takes_nothing_back():
+    one = producer(1)
+    grant([one], Holdings(), 30, POOL, 0.0)
+    assert free(one) == 60
+    one.taken_tasks = 30
+    grant([one], holdings(_1=30), 1, POOL, 0.0)
+    assert one.allowed_tasks == 60
+    one.taken_tasks = 60
+    grant([one], holdings(_1=60), 1, POOL, 0.0)
+    assert free(one) == 0
+    grant([one], holdings(_1=1), 1, POOL, 0.0)
+    assert free(one) == 1
+
+
+def test_no_producers_no_grants():
+    assert grant([], Holdings(), 8, POOL, 0.0) == []
+
+
+class Rig:
+    """Producers that send what they may, and a replica that finishes what it holds."""
+
+    def __init__(self, producers):
+        self.producers = [producer(n) for n in range(producers)]
+        self.held = Holdings()
+        self.inside = []
+
+    def renew(self, window):
+        before = [(s.allowed_tasks, s.allowed_bytes) for s in self.producers]
+        grant(self.producers, self.held, window, POOL, 0.0)
+        after = [(s.allowed_tasks, s.allowed_bytes) for s in self.producers]
+        assert all(
+            new >= old
+            for olds, news in zip(before, after, strict=True)
+            for old, new in zip(olds, news, strict=True)
+        )
+
+    def send(self, which, count):
+        session = self.producers[which % len(self.producers)]
+        tasks = [task(session.peer) for _ in range(min(count, free(session)))]
+        session.taken_tasks += len(tasks)
+        session.taken_bytes += 10 * len(tasks)
+        self.held.add(session.peer, tasks)
+        self.inside += tasks
+
+    def finish(self, count):
+        self.held.release(self.inside[:count])
+        del self.inside[:count]
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(["send", "finish"]),
+        st.integers(0, 5),
+        st.integers(1, 40),
+        st.sampled_from([1, 4, 8, 32]),
+    ),
+    max_size=50,
+)
+
+
+@given(st.integers(1, 6), steps)
+def test_credit_never_starves_anybody_and_is_whole_again_when_all_is_quiet(count, history):
+    rig = Rig(count)
+    rig.renew(8)
+    for name, which, number, window in history:
+        if name == "send":
+            rig.send(which, number)
+        else:
+            rig.finish(number)
+        rig.renew(window)
+        for session in rig.producers:
+            assert free(session) >= 0
+            assert rig.held.of(session.peer).tasks or free(session)
+    rig.finish(len(rig.inside))
+    rig.renew(8)
+    assert len(rig.held) == 0
+    assert all(free(session) >= 8 for session in rig.producers)
+
+
+def test_credit_is_low_when_half_of_it_is_used_up():
+    session = Session(1, 2, Role.GATEWAY, 1000, 0.0)
+    session.allow(8, 1000, 0.0)
+    assert not is_low([session], 8, 1000)
+    session.taken_tasks = 4
+    assert is_low([session], 8, 1000)
+    session.taken_tasks, session.taken_bytes = 0, 500
+    assert is_low([session], 8, 1000)
+    assert not is_low([], 8, 1000)
+
+
+def test_a_producer_that_does_not_use_what_it_has_takes_nothing_from_the_others():
+    idle, *busy = [producer(n, taken=4, allowed=4) for n in range(5)]
+    idle.allowed_tasks = 8
+    grant([idle, *busy], holdings(_1=2, _2=2, _3=2, _4=2), 8, POOL, 0.0)
+    assert [free(session) for session in (idle, *busy)] == [4, 2, 2, 2, 2]
+
+
+def test_what_does_not_divide_is_not_kept_back():
+    busy = [producer(n, taken=4, allowed=4) for n in range(3)]
+    grant(busy, holdings(_0=4, _1=2, _2=2), 8, POOL, 0.0)
+    assert [free(session) for session in busy] == [3, 3, 3]
+
+
+def test_a_silent_producer_is_granted_nothing_until_it_is_heard_again():
+    silent, other = producer(1, taken=8, allowed=8), producer(2, taken=8, allowed=8)
+    silent.silent = True
+    assert grant([silent, other], Holdings(), 4, POOL, 0.0) == [other]
+    assert not is_low([silent], 4, POOL)
+    assert (free(silent), silent.allowed_bytes, other.allowed_bytes) == (0, 0, POOL // 2)
+    silent.silent = False
+    assert is_low([silent], 4, POOL)
+    assert silent in grant([silent, other], Holdings(), 4, POOL, 0.0)
+
+
+def test_an_output_under_way_is_no_work_but_its_bytes_are_here():
+    held = Holdings()
+    first, second = task(1, 10), task(1, 20)
+    held.add(1, [first, second])
+    held.set_out([first, second])
+    assert (held.of(1), held.tasks, len(held)) == (Held(0, 30), 0, 1)
+    held.come_back(second)
+    assert (held.of(1), held.tasks) == (Held(1, 30), 1)
+    held.release([first])
+    assert (held.of(1), held.tasks) == (Held(1, 20), 1)
+    held.release([second])
+    assert (held.of(1), held.tasks, len(held)) == (NOTHING, 0, 0)
