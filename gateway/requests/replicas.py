@@ -14,11 +14,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from gateway.requests.releases import Release, Releases
 from mesh.links.session import Session
+from mesh.protocol.fair_order import in_turns
 from mesh.protocol.messages import Hop, Path, Peer, Role, StageFacts
+from mesh.protocol.permissions import MOST_PEERS
 
 JOINING = 1.0  # seconds that new replicas have to be connected with those that feed them
 RESTART_GRACE = 2.0  # seconds: shorter absences are restarts, and requests wait through them
@@ -130,14 +132,16 @@ class Roster:
         return True
 
     def peers_for(self, session: Session) -> tuple[int, list[Peer]]:
-        """Version and list of what a replica dials: the replicas of the stages before its own."""
-        before = self._before(_hop(session))
-        peers = [
-            Peer(s.feed, s.peer, Role.REPLICA, *hop)
-            for s in self.sessions.values()
-            if s.feed and (hop := _hop(s)) in before and hop is not None
+        """Version and list of what a replica dials: the replicas of the stages before its own.
+
+        Not more than a gateway may name. Outputs of those that are left out go by the gateway.
+        """
+        feeds = [s for s in self.feeding(session) if s.feed]
+        if len(feeds) > MOST_PEERS:
+            feeds = list(islice(in_turns(_by_source(feeds)), MOST_PEERS))
+        return self._version, [
+            Peer(s.feed, s.peer, Role.REPLICA, *hop) for s in feeds if (hop := _hop(s)) is not None
         ]
-        return self._version, peers
 
     def feeding(self, session: Session) -> list[Session]:
         """Replicas of the stages before this one's; its `owners` are whom it is connected with."""
@@ -256,6 +260,14 @@ def _rank(version: str) -> list[tuple[int, str]]:
 
 def _hops(routes: Mapping[str, Path]) -> list[Hop]:
     return [hop for path in routes.values() for hop in path]
+
+
+def _by_source(sessions: Iterable[Session]) -> list[list[Session]]:
+    """Those from each source together, the oldest first: a key and an address are one."""
+    groups: dict[str, list[Session]] = {}
+    for session in sessions:
+        groups.setdefault(session.source, []).append(session)
+    return list(groups.values())
 
 
 def _hop(session: Session) -> Hop | None:

@@ -92,6 +92,22 @@ class Heard(NamedTuple):
 News = Met | Lost | Refused | Silent | Heard
 
 
+class Stranger(NamedTuple):
+    """Who said HELLO and has no session, by its own word.
+
+    Attributes:
+        peer: the incarnation.
+        role: what it says it is.
+        host: the name of its host.
+        pid: its process id there.
+    """
+
+    peer: int
+    role: Role
+    host: str
+    pid: int
+
+
 class Delivery(NamedTuple):
     """What one multipart brought.
 

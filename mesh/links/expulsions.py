@@ -1,10 +1,11 @@
-"""A line for each session that a broken rule has cost; of the same kind ten a minute."""
+"""A line for each session that a broken rule has cost, or prevented; of the same kind ten a minute."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
 
+from mesh.links.events import Stranger
 from mesh.links.session import Session
 from mesh.log import get_logger
 from mesh.logs.limit import LogLimit, fixed_part
@@ -25,11 +26,13 @@ class ExpulsionLog:
         self._clock = clock
         self._limit = LogLimit()
 
-    def tell(self, session: Session | None, reason: str, fault: Exception | None) -> None:
-        """Somebody lost its session.
+    def tell(
+        self, session: Session | Stranger | None, reason: str, fault: Exception | None
+    ) -> None:
+        """Somebody lost its session, or gets none.
 
         Args:
-            session: its, None of one that had none.
+            session: its, or who said HELLO; None of one of whom nothing is known.
             reason: for people.
             fault: what we could not handle, where that is why: its traceback follows.
         """

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 from mesh.links.events import Identity
 from mesh.links.session import Session
 from mesh.protocol.messages import Hello, Welcome
+from mesh.protocol.permissions import MOST_FROM_ONE_SOURCE
 from mesh.protocol.wire import VERSION
+
+_LONGEST_REASON: Final = 200
 
 
 def draw_nonce(chance: float) -> int:
@@ -67,3 +73,54 @@ def objection(identity: Identity, peer: int, hello: Hello) -> str:
     if VERSION not in hello.versions:
         return f"version {VERSION} is spoken here, not {list(hello.versions)}"
     return "this is yourself" if peer == identity.incarnation else ""
+
+
+def imposture(session: Session | None, hello: Hello, source: str) -> str:
+    """Why HELLO may not bear the number of a process that is known; "" if it may.
+
+    Numbers are no secret: another process must not end that one's session with its number.
+
+    Args:
+        session: of the process with that number, None if none is known.
+        hello: what was said.
+        source: where it comes from; "" where that says nothing, or the session's nonce proves more.
+    """
+    if session is None:
+        return ""
+    known = (session.role, session.stage and session.stage[:2], session.host, session.pid)
+    said = (hello.role, hello.stage and hello.stage[:2], hello.host, hello.pid)
+    moved = source and session.source and source != session.source
+    return "another process bears this number" if known != said or moved else ""
+
+
+def crowding(source: str, sessions: Iterable[Session]) -> str:
+    """Why one more process may not come from where so many do; "" if it may.
+
+    Args:
+        source: where it comes from, "" where nobody can tell.
+        sessions: all that there are.
+
+    Example:
+        >>> crowding("key@10.0.0.9", [])
+        ''
+    """
+    if not source or sum([s.source == source for s in sessions]) < MOST_FROM_ONE_SOURCE:
+        return ""
+    return (
+        f"{MOST_FROM_ONE_SOURCE} processes are connected with your key from your address, and no "
+        "more may be"
+    )
+
+
+def expulsion(pause: float, reason: str) -> str:
+    """What is said to one that broke a rule.
+
+    Args:
+        pause: seconds for which it is refused.
+        reason: what it did.
+
+    Example:
+        >>> expulsion(2.0, "it may not say CANCEL")
+        'you are expelled for 2 s: it may not say CANCEL'
+    """
+    return f"you are expelled for {pause:g} s: {reason}"[:_LONGEST_REASON]

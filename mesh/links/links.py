@@ -15,8 +15,16 @@ from dataclasses import dataclass
 
 from mesh.errors import ProtocolError
 from mesh.links.dialer import Line, State
-from mesh.links.events import Delivery, HangUp, Knock, Met
-from mesh.links.handshake import draw_nonce, hello_of, objection, welcome_of
+from mesh.links.events import Delivery, HangUp, Knock, Met, Stranger
+from mesh.links.handshake import (
+    crowding,
+    draw_nonce,
+    expulsion,
+    hello_of,
+    imposture,
+    objection,
+    welcome_of,
+)
 from mesh.links.liveness import Upkeep
 from mesh.links.session import Gap, Session
 from mesh.protocol.chunking import Gathering, Growing, Unfinished
@@ -51,6 +59,7 @@ _REFUSALS = 2
 _UNFINISHED_BYTES = 1 << 30
 # Seconds that are believed: who is gone is awaited for four of them, and says how long they are.
 _LONGEST_ROUND_TRIP = 2.5
+_LONGEST_SHOWN = 64  # characters of a host's name, where it may be anything
 
 
 @dataclass(slots=True, eq=False)
@@ -228,19 +237,25 @@ class Links(Upkeep):
         if session is not None and session.link == link and resumed:
             self._send(link, session.say(welcome_of(self.identity, session, True), now))
             return None
+        source = self.source(link)
+        broken = hello_objection(self.identity.role, hello)
+        reason = objection(self.identity, peer, hello) or (
+            "" if resumed else self._held_off(peer, source, broken, now)
+        )
+        if broken and not reason:
+            self._hello_breaks(link, peer, hello, broken, now)
+            return None
         reason = (
-            objection(self.identity, peer, hello)
-            or hello_objection(self.identity.role, hello)
+            reason
             or self.admits(link, hello)
-            or _imposture(session, hello)
-            or ("" if resumed else self._held_off(peer, link, now))
+            or imposture(session, hello, "" if resumed else source)
+            or ("" if session is not None else crowding(source, self.sessions.values()))
         )
         if session is not None and session.link is not None and not resumed:
             reason = "you are connected already, by another link"
             self._ping(session, now)  # unless that one is gone and nobody has noticed
         if reason:
-            self._send(link, seal(Header(Type.ERR, self.me, peer), encode(Err(0, reason))))
-            self._drop(link, now, silently=True)
+            self._refuse_hello(link, peer, reason, now)
             return None
         if session is not None and not resumed:
             self.lose(session, "it began anew")
@@ -248,14 +263,33 @@ class Links(Upkeep):
             session = self._begin(peer, hello.role, hello.nonce, now, dialled=True)
             if hello.feed:
                 self.out.append(Knock(peer, hello.feed))
-        session.stage, session.feed, session.owners = hello.stage, hello.feed, hello.owners
+        session.source, session.owners = source, hello.owners
+        session.stage, session.feed = hello.stage, hello.feed
         session.host, session.pid, session.parent = hello.host, hello.pid, hello.parent
         self._send(link, session.say(welcome_of(self.identity, session, resumed), now))
         return self._attach(session, link, hello.received, resumed, now)
 
-    def _held_off(self, peer: int, link: int, now: float) -> str:
-        left = self.held_off.left(peer, self.source(link), now)
-        return f"you were expelled; come again in {left:.1f} s" if left else ""
+    def _held_off(self, peer: int, source: str, broken: str, now: float) -> str:
+        left = self.held_off.left(peer, source, now)
+        again = f": {broken}" if broken else ""
+        return f"you were expelled; come again in {left:.1f} s{again}" if left else ""
+
+    def _hello_breaks(self, link: int, peer: int, hello: Hello, reason: str, now: float) -> None:
+        """HELLO says what it may not say. Who says it has a session to lose where it resumes one;
+        a number alone proves nothing, and may be that of somebody who keeps the rules.
+        """
+        session = self.sessions.get(peer)
+        if session is not None and session.nonce == hello.nonce:
+            session.source = self.source(link)
+            pause = self.expel(session, reason, now)
+        else:
+            stranger = Stranger(peer, hello.role, hello.host[:_LONGEST_SHOWN], hello.pid)
+            pause = self.turn_away(stranger, self.source(link), session is None, reason, now)
+        self._refuse_hello(link, peer, expulsion(pause, reason), now)
+
+    def _refuse_hello(self, link: int, peer: int, reason: str, now: float) -> None:
+        self._send(link, seal(Header(Type.ERR, self.me, peer), encode(Err(0, reason))))
+        self._drop(link, now, silently=True)
 
     def _welcome(self, line: Line, peer: int, welcome: Welcome, now: float) -> Delivery | None:
         link, session = line.link, self.sessions.get(peer)
@@ -349,18 +383,6 @@ class Links(Upkeep):
         if ping.echo:
             measured = now - (ping.echo + ping.held) / 1e6
             session.round_trip = min(max(0.0, measured), _LONGEST_ROUND_TRIP)
-
-
-def _imposture(session: Session | None, hello: Hello) -> str:
-    """Why HELLO may not bear the number of a process that is known; "" if it may.
-
-    Numbers are no secret: a peer of another kind must not end that process's session with it.
-    """
-    if session is None:
-        return ""
-    known = (session.role, session.stage and session.stage[:2], session.host, session.pid)
-    said = (hello.role, hello.stage and hello.stage[:2], hello.host, hello.pid)
-    return "" if known == said else "another process bears this number"
 
 
 # What the cores above handle; the rest is this module's own business.

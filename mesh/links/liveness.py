@@ -22,7 +22,9 @@ from mesh.links.events import (
     Refused,
     Send,
     Silent,
+    Stranger,
 )
+from mesh.links.handshake import expulsion
 from mesh.links.session import Session
 from mesh.protocol.fields import Frame
 from mesh.protocol.hold_off import HoldOff
@@ -69,7 +71,7 @@ def _nowhere(link: int) -> str:
     return ""
 
 
-def _untold(session: Session | None, reason: str, fault: Exception | None) -> None:
+def _untold(session: Session | Stranger | None, reason: str, fault: Exception | None) -> None:
     """Nobody asks who was expelled."""
 
 
@@ -93,7 +95,8 @@ class Upkeep:
             a WELCOME of a gateway believed, and is said who supervises this process.
         source: tells where who dialled us comes from, as far as that is proven, or "".
         expelled: told whose session a breach has cost, why, and the exception if it was no breach
-            of a rule but something that we could not handle. None: it had no session.
+            of a rule but something that we could not handle. A `Stranger` had only said HELLO;
+            of None nothing is known.
 
     Attributes:
         sessions: by the other's incarnation.
@@ -101,7 +104,7 @@ class Upkeep:
         news: sessions met and lost, and messages refused, oldest first.
         protocol_errors: messages that could not be read.
         resumes: connections that carried a session on.
-        breaches: sessions that ended because the other said what it may not say.
+        breaches: sessions that ended, or did not begin, as the other said what it may not say.
         held_off: who may not come back yet for that.
     """
 
@@ -112,7 +115,7 @@ class Upkeep:
     objected: Callable[[str, str], None] = _unheard
     gateways: frozenset[str] | None = None
     source: Callable[[int], str] = _nowhere
-    expelled: Callable[[Session | None, str, Exception | None], None] = _untold
+    expelled: Callable[[Session | Stranger | None, str, Exception | None], None] = _untold
     sessions: dict[int, Session] = field(default_factory=dict)
     out: list[Instruction] = field(default_factory=list)
     news: deque[News] = field(default_factory=deque)
@@ -320,7 +323,7 @@ class Upkeep:
 
     def expel(
         self, session: Session, reason: str, now: float, fault: Exception | None = None
-    ) -> None:
+    ) -> float:
         """It broke a rule: that costs it its session, and nobody else anything.
 
         Args:
@@ -328,16 +331,40 @@ class Upkeep:
             reason: for people, and for the other.
             now: local monotonic time in seconds.
             fault: what was raised, where it was something that we could not handle.
+
+        Returns:
+            The seconds for which it is refused.
         """
         link = session.link
         self.breaches += 1
-        pause = self.held_off.expelled(session.peer, self.source(link or 0), now)
-        self.tell(session, Err(0, f"you are expelled for {pause:g} s: {reason}"[:200]), now)
+        pause = self.held_off.expelled(session.peer, session.source, now)
+        self.tell(session, Err(0, expulsion(pause, reason)), now)
         line = None if link is None else self._lines.of(link)
         self.lose(session, reason)
         if line is not None:  # one that we dialled is not dialled at once
             line.due = now + pause
         self.expelled(session, reason, fault)
+        return pause
+
+    def turn_away(
+        self, stranger: Stranger, source: str, is_new: bool, reason: str, now: float
+    ) -> float:
+        """It broke a rule before it had a session.
+
+        Args:
+            stranger: who it says it is.
+            source: where it comes from, "" where nobody can tell.
+            is_new: no session bears its number: else that may be another's, who goes on.
+            reason: for people.
+            now: local monotonic time in seconds.
+
+        Returns:
+            The seconds for which it is refused.
+        """
+        self.breaches += 1
+        pause = self.held_off.expelled(stranger.peer if is_new else 0, source, now)
+        self.expelled(stranger, reason, None)
+        return pause
 
     def choked(
         self, link: int, error: Exception, now: float, session: Session | None = None

@@ -64,6 +64,7 @@ class Session:
         link: the connection that carries the pair now, None while there is none.
         stage: what the other runs, if it is a replica.
         feed: where the other takes consumers of its outputs, or "".
+        source: where the other comes from, as far as that is proven: its key and its address, or "".
         answers: whether somebody was found to listen there when it came.
         knock_at: when to look next whether somebody still does, while there is no connection.
         host: name of the other's host, for people.
@@ -106,6 +107,7 @@ class Session:
     link: int | None = field(default=None, init=False)
     stage: StageFacts | None = field(default=None, init=False)
     feed: str = field(default="", init=False)
+    source: str = field(default="", init=False)
     answers: bool = field(default=False, init=False)
     knock_at: float = field(default=0.0, init=False)
     host: str = field(default="", init=False)

@@ -3,7 +3,8 @@
 A process that misbehaves by a fault of its own would otherwise return at once, break the same rule
 again, and keep others busy with its coming and going. The pause doubles with each time. Numbers
 are chosen by those who bear them; so whoever can say where a peer comes from (its key and its
-address) has that held off, too, but only when it happens again and again: others may share it.
+address) has that held off, too, but only when it happens again and again: others may share it. And
+a number is held off as it comes from there: who says that it bears another's harms only itself.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ FORGIVEN_S: Final = 600.0  # time without a breach after which the next pause is
 SPARED: Final = 3  # breaches from one source that are held against the numbers alone
 MOST_HELD: Final = 1024  # numbers and sources that are remembered
 
-Name = int | str  # an incarnation, or a source
+Name = tuple[int, str] | str  # an incarnation and where it comes from, or a source alone
 
 
 class HoldOff:
@@ -45,14 +46,14 @@ class HoldOff:
         """A peer broke a rule.
 
         Args:
-            peer: its incarnation.
+            peer: its incarnation, 0 where it may be somebody else's.
             source: where it comes from, "" where nobody can tell.
             now: local monotonic time in seconds.
 
         Returns:
             The seconds for which it is refused.
         """
-        pause = self._extend(peer, 0, now)
+        pause = self._extend((peer, source), 0, now) if peer else 0.0
         if source:
             pause = max(pause, self._extend(source, SPARED, now))
         return pause
@@ -61,7 +62,8 @@ class HoldOff:
         """Seconds for which who bears this number, or comes from there, is refused still."""
         if not self._terms:
             return 0.0
-        ends = [self._terms[name][1] for name in (peer, source) if name in self._terms]
+        names: tuple[Name, ...] = (peer, source), source
+        ends = [self._terms[name][1] for name in names if name in self._terms]
         return max(0.0, max(ends, default=now) - now)
 
     def _extend(self, name: Name, spared: int, now: float) -> float:

@@ -43,6 +43,9 @@ _ALLOWED: Final = {row: types | _ALWAYS for row, types in MAY_SAY.items()}
 JUDGED: Final = frozenset({Type.CANCEL, Type.PEERS, Type.PART})
 
 MOST_PEERS: Final = 512  # addresses that one gateway may name
+# Processes that may be connected from one source, a key and an address. All replicas of a host may
+# share both, and each is a process with a model; a whole mesh has a thousand.
+MOST_FROM_ONE_SOURCE: Final = 256
 MOST_OWNERS: Final = 4096  # producers that one process may say it reaches
 MOST_BATCH: Final = 65_536
 _LONGEST_TIMEOUT: Final = 31 * 86_400.0  # seconds

@@ -5,7 +5,8 @@ import pytest
 from gateway.requests.releases import FIRST_S, Release
 from gateway.requests.replicas import JOINING, RESTART_GRACE, Roster, is_later
 from mesh.links.session import Session
-from mesh.protocol.messages import Peer, Role, StageFacts
+from mesh.protocol.messages import Peer, Peers, Role, StageFacts
+from mesh.protocol.permissions import MOST_PEERS, peers_objection
 
 A, B, C = ("a", "r"), ("b", "r"), ("c", "r")
 ROUTES = {"/one": (A, B), "/two": (A, C)}
@@ -87,6 +88,38 @@ def test_consumers_dial_the_replicas_of_the_stages_before_theirs():
     newer, peers = roster.peers_for(later)
     assert newer > version
     assert peers == []
+
+
+def crowded(*sources):
+    """A roster with so many feeds of the first stage from each source, and whom they feed."""
+    roster, number = Roster(ROUTES, 0.0), 100
+    for source, count in sources:
+        for _ in range(count):
+            number += 1
+            roster.joined(replica(number, A, f"tcp://h:{number}"))
+            roster.sessions[number].source = source
+    later = replica(13, B)
+    roster.joined(later)
+    return roster, later
+
+
+def test_no_more_feeds_are_named_than_a_gateway_may_name():
+    roster, later = crowded(("rogue@1", 520))
+    version, peers = roster.peers_for(later)
+    assert peers_objection(Peers(version, peers)) == ""
+    assert [peer.incarnation for peer in peers] == list(range(101, 101 + MOST_PEERS))
+    assert roster.peers_for(later) == (version, peers)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_one_source_with_many_feeds_crowds_no_other_out(first):
+    honest = [(f"honest@{n}", 40) for n in range(6)]
+    rogue = ("rogue@1", 600)
+    roster, later = crowded(*([rogue, *honest] if first else [*honest, rogue]))
+    named = {peer.incarnation for peer in roster.peers_for(later)[1]}
+    left_out = [s for s in roster.feeding(later) if s.peer not in named]
+    assert len(named) == MOST_PEERS
+    assert {session.source for session in left_out} == {"rogue@1"}
 
 
 def test_facts_stay_when_the_replica_goes():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mesh.links.events import Stranger
 from mesh.links.expulsions import ExpulsionLog
 from mesh.links.session import Session
 from mesh.protocol.messages import Role
@@ -20,11 +21,13 @@ def test_a_line_says_who_and_why(session: Session, caplog: pytest.LogCaptureFixt
     log = ExpulsionLog(lambda: 5.0)
     log.tell(session, "it may not say CANCEL", None)
     log.tell(None, "it could not be handled: KeyError", KeyError("x"))
+    log.tell(Stranger(0xBAD, Role.CLIENT, "h", 5), "batch is 0", None)
     assert caplog.messages == [
         "expelled replica bee (gpu-1, pid 812): it may not say CANCEL",
         "expelled somebody unknown: it could not be handled: KeyError",
+        "expelled client bad (h, pid 5): batch is 0",
     ]
-    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR", "WARNING"]
     assert caplog.records[1].exc_info
 
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from mesh_world import FACTS
 
 from mesh.links.events import Identity
-from mesh.links.handshake import draw_nonce, hello_of, objection, welcome_of
+from mesh.links.handshake import (
+    crowding,
+    draw_nonce,
+    expulsion,
+    hello_of,
+    imposture,
+    objection,
+    welcome_of,
+)
 from mesh.links.session import Session
 from mesh.protocol.messages import Hello, Role, Welcome
+from mesh.protocol.permissions import MOST_FROM_ONE_SOURCE
 from mesh.protocol.wire import VERSION
 
 ME = Identity(7, Role.REPLICA, "prod", FACTS, "tcp://10.0.0.7:7001", "host", 99, 4.0)
@@ -55,3 +66,44 @@ def test_a_nonce_is_never_zero(chance: float) -> None:
 )
 def test_objections(peer: int, hello: Hello, reason: str) -> None:
     assert objection(ME, peer, hello) == reason
+
+
+@pytest.mark.parametrize(
+    ("known", "source", "changed", "is_refused"),
+    [
+        ("", "", {}, False),
+        ("key@a", "key@a", {}, False),
+        ("key@a", "key@b", {}, True),
+        ("key@a", "", {}, False),
+        ("", "key@a", {}, False),
+        ("", "", {"role": Role.CLIENT, "stage": None}, True),
+        ("", "", {"stage": FACTS._replace(name="other")}, True),
+        ("", "", {"stage": FACTS._replace(batch=7)}, False),
+        ("", "", {"host": "another"}, True),
+        ("", "", {"pid": 5}, True),
+    ],
+)
+def test_a_number_is_that_of_one_process(
+    known: str, source: str, changed: dict[str, Any], is_refused: bool
+) -> None:
+    session = Session(7, 8, Role.REPLICA, 100)
+    session.stage, session.host, session.pid, session.source = FACTS, "h", 3, known
+    said = {"role": Role.REPLICA, "stage": FACTS, "host": "h", "pid": 3, **changed}
+    hello = Hello(nonce=1, mesh="prod", versions=(VERSION,), **said)
+    assert bool(imposture(session, hello, source)) is is_refused
+    assert imposture(None, hello, source) == ""
+
+
+def test_from_one_source_come_so_many() -> None:
+    sessions = [a_session() for _ in range(MOST_FROM_ONE_SOURCE)]
+    assert crowding("", sessions) == ""
+    assert crowding("key@a", sessions) == ""
+    for session in sessions:
+        session.source = "key@a"
+    assert crowding("key@a", sessions).startswith("256 processes are connected with your key")
+    assert crowding("key@b", sessions) == ""
+    assert crowding("key@a", sessions[1:]) == ""
+
+
+def test_what_is_said_of_an_expulsion_is_short() -> None:
+    assert len(expulsion(1.0, "x" * 500)) == 200

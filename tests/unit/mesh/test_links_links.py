@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mesh_world import FACTS, Consumer, Producer, World, a_task, assert_quiet, session_of
 
-from mesh.links.events import Dial, HangUp, Identity, Instruction, Knock, Lost, Met, Send
+from mesh.links.events import Dial, HangUp, Identity, Instruction, Knock, Lost, Met, Send, Stranger
 from mesh.links.links import Links
 from mesh.protocol.fields import Frame
 from mesh.protocol.hold_off import SPARED
@@ -33,7 +33,7 @@ from mesh.protocol.messages import (
     Welcome,
     Who,
 )
-from mesh.protocol.permissions import MOST_PEERS
+from mesh.protocol.permissions import MOST_FROM_ONE_SOURCE, MOST_PEERS
 from mesh.protocol.wire import VERSION, decode, encode, seal
 
 
@@ -767,6 +767,122 @@ def test_who_comes_with_a_new_number_each_time_is_known_by_where_it_comes_from()
     producer.closed(70, 0.1)
     producer.received(71, hello(peer=60), 0.1)  # a session that goes on is let in
     assert producer.sessions[60].link == 71
+
+
+def test_one_source_has_no_more_sessions_than_it_may_and_takes_nobodys() -> None:
+    producer = a_producer()
+    producer.source = lambda link: "key@10.0.0.9" if link < 1000 else "key@10.0.0.8"
+    for number in range(3, 3 + MOST_FROM_ONE_SOURCE):
+        greeted(producer, link=number, peer=number)
+    assert producer.sessions[3].source == "key@10.0.0.9"
+    producer.received(900, hello(peer=900), 0.0)
+    assert 900 not in producer.sessions
+    ((link, err), hang_up) = told(producer)
+    assert (link, hang_up) == (900, HangUp(900))
+    assert err.reason == (
+        "256 processes are connected with your key from your address, and no more may be"
+    )
+    assert producer.breaches == 0  # it has broken no rule: others have its key
+    producer.received(1000, hello(peer=1000), 0.0)
+    assert 1000 in producer.sessions
+    producer.closed(3, 0.1)
+    producer.received(901, hello(peer=3), 0.1)  # a session that goes on is let in
+    producer.received(902, hello(6, peer=3), 0.1)  # not by two links at once
+    assert producer.sessions[3].link == 901
+    producer.closed(901, 0.2)
+    producer.received(902, hello(6, peer=3), 0.2)  # who begins anew takes its own place
+    assert producer.sessions[3].link == 902
+    producer.lose(producer.sessions[4], "gone")
+    producer.received(903, hello(peer=900), 0.2)
+    assert 900 in producer.sessions
+
+
+def test_where_nobody_can_tell_who_comes_from_where_there_is_no_such_limit() -> None:
+    producer = a_producer()
+    for number in range(3, 5 + MOST_FROM_ONE_SOURCE):
+        greeted(producer, link=number, peer=number)
+    assert len(producer.sessions) == MOST_FROM_ONE_SOURCE + 2
+
+
+OUT_OF_RANGE = [
+    ({"stage": FACTS._replace(batch=0)}, "batch is 0, not within 1 to 65536"),
+    ({"feed": "tcp://" + "h" * 300}, "the feed address is too long or not printable"),
+    ({"role": Role.GATEWAY, "stage": None}, "a gateway has nothing to say to a gateway"),
+]
+
+
+@pytest.mark.parametrize(("changed", "reason"), OUT_OF_RANGE)
+def test_a_hello_out_of_its_ranges_is_a_breach_like_any(
+    changed: dict[str, Any], reason: str
+) -> None:
+    producer = a_producer()
+    lines: list[Any] = []
+    producer.expelled = lambda *what: lines.append(what)
+    producer.received(7, hello(host="h", pid=3, **changed), 0.0)
+    assert told(producer) == [(7, Err(0, f"you are expelled for 1 s: {reason}")), HangUp(7)]
+    assert producer.breaches == 1
+    role = changed.get("role", Role.REPLICA)
+    assert lines == [(Stranger(2, role, "h", 3), reason, None)]
+    producer.received(8, hello(), 0.5)
+    producer.received(9, hello(**changed), 0.5)  # why it is refused stays known
+    held_off = "you were expelled; come again in 0.5 s"
+    assert [each for each in told(producer) if type(each) is tuple] == [
+        (8, Err(0, held_off)),
+        (9, Err(0, f"{held_off}: {reason}")),
+    ]
+    assert (producer.breaches, len(lines)) == (1, 1)
+    assert producer.sessions == {}
+    producer.received(10, hello(), 1.0)
+    assert list(producer.sessions) == [2]
+
+
+def test_another_protocol_version_is_no_breach_whatever_else_is_said() -> None:
+    producer = a_producer()
+    producer.received(7, hello(versions=(9,), stage=FACTS._replace(batch=0)), 0.0)
+    assert producer.breaches == 0
+    producer.received(8, hello(), 0.0)
+    assert list(producer.sessions) == [2]
+
+
+def test_who_resumes_its_session_out_of_range_loses_it() -> None:
+    producer = a_producer()
+    greeted(producer)
+    producer.received(9, hello(5, stage=FACTS._replace(pool=0)), 0.0)
+    assert producer.sessions == {}
+    assert producer.breaches == 1
+    assert (9, Err(0, "you are expelled for 1 s: pool is 0 bytes: no task fits into it")) in told(
+        producer
+    )
+
+
+def test_a_breach_under_the_number_of_another_harms_only_its_source() -> None:
+    producer = a_producer()
+    producer.source = lambda link: "key@rogue" if link >= 90 else "key@honest"
+    greeted(producer)
+    session = producer.sessions[2]
+    for link in range(90, 90 + SPARED + 1):
+        producer.received(link, hello(6, stage=FACTS._replace(batch=0)), 0.0)
+    assert producer.breaches == SPARED + 1
+    assert producer.sessions == {2: session}
+    producer.received(99, hello(peer=3), 0.0)  # it is held off, by whatever number
+    producer.closed(7, 0.1)
+    producer.received(98, hello(6), 0.1)
+    assert producer.sessions == {2: session}
+    producer.received(8, hello(6), 0.1)  # the number is not: its owner begins anew
+    assert producer.sessions[2].link == 8
+
+
+def test_a_number_is_not_taken_over_from_elsewhere() -> None:
+    producer = a_producer()
+    producer.source = lambda link: "key@b" if link >= 90 else "key@a"
+    greeted(producer)
+    session = producer.sessions[2]
+    producer.closed(7, 0.1)
+    producer.received(90, hello(6), 0.1)
+    assert (90, Err(0, "another process bears this number")) in told(producer)
+    assert producer.sessions == {2: session}
+    producer.received(91, hello(5), 0.1)  # the nonce is known to that process alone
+    assert (session.link, session.source) == (91, "key@b")
 
 
 def test_a_producer_that_breaks_a_rule_is_not_dialled_at_once() -> None:

@@ -30,12 +30,28 @@ def test_others_are_not_held_off_for_it() -> None:
     held_off.expelled(7, "key@host", 0.0)
     assert held_off.left(8, "key@host", 0.0) == 0.0
     assert held_off.left(8, "", 0.0) == 0.0
-    assert held_off.left(7, "key@another", 0.5) == FIRST_S / 2
+    assert held_off.left(7, "key@host", 0.5) == FIRST_S / 2
+
+
+def test_a_number_is_held_off_as_it_comes_from_there() -> None:
+    """Else whoever says HELLO with the number of one that keeps the rules shuts that one out."""
+    held_off = HoldOff()
+    held_off.expelled(7, "key@rogue", 0.0)
+    assert held_off.left(7, "key@honest", 0.0) == 0.0
+
+
+def test_a_number_that_may_be_anothers_is_not_held_off() -> None:
+    held_off = HoldOff()
+    assert held_off.expelled(0, "", 0.0) == 0.0
+    assert len(held_off) == 0
+    pauses = [held_off.expelled(0, "key@host", 0.0) for _ in range(SPARED + 1)]
+    assert pauses == [0.0, 0.0, 0.0, FIRST_S]
+    assert held_off.left(7, "key@host", 0.0) == FIRST_S
 
 
 def test_a_source_that_changes_its_number_each_time_is_held_off_itself() -> None:
     held_off = HoldOff()
-    for number in range(SPARED):
+    for number in range(1, 1 + SPARED):
         assert held_off.expelled(number, "key@host", 0.0) == FIRST_S
     assert held_off.left(99, "key@host", 0.0) == 0.0
     assert [held_off.expelled(n, "key@host", 0.0) for n in (10, 11, 12)] == [1.0, 2.0, 4.0]
@@ -45,8 +61,8 @@ def test_a_source_that_changes_its_number_each_time_is_held_off_itself() -> None
 
 def test_it_remembers_so_many_and_the_source_longest() -> None:
     held_off = HoldOff()
-    for number in range(3 * MOST_HELD):
+    for number in range(1, 3 * MOST_HELD):
         held_off.expelled(number, "key@host", 0.0)
     assert len(held_off) == MOST_HELD
-    assert held_off.left(0, "", 0.0) == 0.0
-    assert held_off.left(0, "key@host", 0.0) == LONGEST_S
+    assert held_off.left(1, "", 0.0) == 0.0
+    assert held_off.left(1, "key@host", 0.0) == LONGEST_S
