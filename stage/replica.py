@@ -13,6 +13,7 @@ from mesh.links.events import Delivery, Lost, Met, News, Refused, Silent
 from mesh.links.links import Links
 from mesh.links.session import Session
 from mesh.protocol.bundles import refusal
+from mesh.protocol.fair_order import in_turns
 from mesh.protocol.messages import (
     Cancel,
     Figures,
@@ -78,7 +79,7 @@ class Replica:
         self.onward = Onward(links)
         self._gateways = set(gateways)
         self._parted = False
-        self._upstream: dict[int, tuple[int, set[str]]] = {}
+        self._upstream: dict[int, tuple[int, list[str]]] = {}
         self._owed = False
         self._taken = False  # credit was used, or a producer came, since it was last looked at
         self._renew_at = NEVER
@@ -139,15 +140,15 @@ class Replica:
     def _peers(self, session: Session, peers: Peers, now: float) -> None:
         known = self._upstream.get(session.peer)
         if known is None or peers.version >= known[0]:
-            addresses = {peer.address for peer in peers.peers}
+            addresses = [peer.address for peer in peers.peers]
             self._upstream[session.peer] = peers.version, addresses
             self._redial(now)
 
     def _redial(self, now: float) -> None:
         if self._parted:  # whom it meets now would take its end for a death
             return
-        upstream = (addresses for _, addresses in self._upstream.values())
-        self.links.dial(self._gateways.union(*upstream), now)
+        named = in_turns([addresses for _, addresses in self._upstream.values()])
+        self.links.dial(self._gateways, now, named)
 
     def know_gateways(self, addresses: Iterable[str], now: float) -> None:
         """Discovery found these gateways."""

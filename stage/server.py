@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Concatenate, ParamSpec
 
 from mesh.errors import MeshError, ProtocolError, StartError
+from mesh.links.dialer import MOST_NAMED
 from mesh.links.events import Identity
 from mesh.links.expulsions import ExpulsionLog
 from mesh.links.handshake import hello_of
@@ -23,7 +24,7 @@ from mesh.process.batch_record import SIZE, Board
 from mesh.process.class_loader import explain, load
 from mesh.process.exit_watchdog import ExitWatchdog
 from mesh.process.fork import end_if_forked
-from mesh.process.limits import demand_free_files
+from mesh.process.limits import demand_free_files, free_files
 from mesh.process.malloc import keep_freed
 from mesh.process.parent_link import Lifeline
 from mesh.process.settings import ReplicaProcess
@@ -193,9 +194,20 @@ def _links(identity: Identity, network: ZmqNetwork, lifeline: Lifeline) -> Links
         secrets.SystemRandom().random,
         admits=network.objection,
         objected=lifeline.refused,
+        most_named=min(MOST_NAMED, open_files.most_named(free_files())),
+        left_out=_tell_left_out,
         source=network.source,
         expelled=ExpulsionLog().tell,
         memory=SetAside,
+    )
+
+
+def _tell_left_out(count: int) -> None:
+    _log.warning(
+        "gateways name %d replicas more than are dialled from here: they are too many, or too few "
+        "files may be open; what comes of those goes by way of the gateways. %s",
+        count,
+        open_files.ADVICE,
     )
 
 

@@ -15,6 +15,9 @@ GREETING = 2.0  # seconds until HELLO must be answered
 SLOWEST = 3.0  # seconds: no attempt is given longer, and no pause is
 LEAVING = 0.25  # seconds that our answer to BYE has to arrive before the link is closed
 DUPLICATE = 30.0  # seconds until an address is tried again that led to a process we have
+# Addresses that are dialled because peers named them: two gateways may name different ones. Each
+# takes two descriptors.
+MOST_NAMED = 1024
 
 
 class State(Enum):
@@ -110,6 +113,9 @@ class Lines:
     Args:
         chance: draws from 0 to 1.
 
+    Attributes:
+        left_out: how many of those that were named last are not dialled, as they are too many.
+
     Example:
         >>> lines = Lines(lambda: 0.5)
         >>> lines.want({"tcp://10.0.0.7:7000"}, now=0.0)
@@ -123,13 +129,31 @@ class Lines:
         self._lines: dict[str, Line] = {}
         self._by_link: dict[int, Line] = {}
         self._dialled = 0
+        self.left_out = 0
 
-    def want(self, addresses: Iterable[str], now: float) -> list[int]:
-        """These are all the addresses to be connected with; returns the links to give up.
+    def want(
+        self,
+        addresses: Iterable[str],
+        now: float,
+        named: Iterable[str] = (),
+        most_named: int = MOST_NAMED,
+    ) -> list[int]:
+        """These are all the addresses to be connected with.
 
         An address that is no longer listed stays while its link lives.
+
+        Args:
+            addresses: of our own settings.
+            now: local monotonic time in seconds.
+            named: by peers; the first count most where they are too many.
+            most_named: addresses that are dialled beside our own.
+
+        Returns:
+            The links to give up.
         """
-        wanted = set(addresses)
+        own = set(addresses)
+        others = [address for address in dict.fromkeys(named) if address not in own]
+        wanted = own.union(self._within_room(own, others, most_named))
         for address in sorted(wanted - self._lines.keys()):
             self._lines[address] = Line(address, now)
         links = []
@@ -139,6 +163,18 @@ class Lines:
                 links.append(line.link)
                 self._forget(line)
         return [link for link in links if link]
+
+    def _within_room(self, own: set[str], named: list[str], most: int) -> list[str]:
+        """Those of the named addresses that are dialled; links that live take their room first."""
+        living = {
+            line.address
+            for line in self._lines.values()
+            if line.state is State.UP and line.address not in own
+        }
+        new = [address for address in named if address not in living]
+        room = max(0, most - len(living))
+        self.left_out = max(0, len(new) - room)
+        return new[:room] + [address for address in named if address in living]
 
     def _forget(self, line: Line) -> None:
         self._lines.pop(line.address, None)

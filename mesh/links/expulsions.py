@@ -1,4 +1,4 @@
-"""A line for each session that a broken rule has cost, or prevented; of the same kind ten a minute."""
+"""A line for each session that a broken rule has cost or prevented; ten a minute of a kind."""
 
 from __future__ import annotations
 

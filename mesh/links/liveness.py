@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from mesh.links.dialer import Lines, State
+from mesh.links.dialer import MOST_NAMED, Lines, State
 from mesh.links.events import (
     Dial,
     HangUp,
@@ -67,6 +67,10 @@ def _unheard(address: str, reason: str) -> None:
     """Nobody asks who refuses us."""
 
 
+def _unasked(count: int) -> None:
+    """Nobody asks how many addresses are not dialled."""
+
+
 def _nowhere(link: int) -> str:
     return ""
 
@@ -93,6 +97,8 @@ class Upkeep:
         objected: told the address and the reason where our HELLO is refused again and again.
         gateways: the addresses of gateways among those that it dials; None: all are. Only there is
             a WELCOME of a gateway believed, and is said who supervises this process.
+        most_named: addresses that are dialled because peers named them.
+        left_out: told once how many are not, where they are more.
         source: tells where who dialled us comes from, as far as that is proven, or "".
         expelled: told whose session a breach has cost, why, and the exception if it was no breach
             of a rule but something that we could not handle. A `Stranger` had only said HELLO;
@@ -114,6 +120,8 @@ class Upkeep:
     admits: Callable[[int, Hello], str] = _anybody
     objected: Callable[[str, str], None] = _unheard
     gateways: frozenset[str] | None = None
+    most_named: int = MOST_NAMED
+    left_out: Callable[[int], None] = _unasked
     source: Callable[[int], str] = _nowhere
     expelled: Callable[[Session | Stranger | None, str, Exception | None], None] = _untold
     sessions: dict[int, Session] = field(default_factory=dict)
@@ -130,6 +138,7 @@ class Upkeep:
     _owing: dict[Session, None] = field(default_factory=dict)
     _stamps: dict[int, tuple[int, float]] = field(default_factory=dict)
     _producers: tuple[int, ...] = ()
+    _has_left_out: bool = False
     _ticked: float = 0.0
     _fair_from: float = 0.0  # when others may be judged again
     _due: float = 0.0
@@ -153,13 +162,21 @@ class Upkeep:
         links = [s.link for s in self.sessions.values() if s.role is role and s.link is not None]
         return [line.address for link in links if (line := self._lines.of(link)) is not None]
 
-    def dial(self, addresses: Iterable[str], now: float) -> None:
+    def dial(self, addresses: Iterable[str], now: float, named: Iterable[str] = ()) -> None:
         """These are all the addresses to be connected with.
 
         One that is no longer listed stays while its link lives.
+
+        Args:
+            addresses: of our own settings.
+            now: local monotonic time in seconds.
+            named: by peers; of too many the first are dialled.
         """
-        for link in self._lines.want(addresses, now):
+        for link in self._lines.want(addresses, now, named, self.most_named):
             self.out.append(HangUp(link))
+        if self._lines.left_out and not self._has_left_out:
+            self._has_left_out = True
+            self.left_out(self._lines.left_out)
         self._due = now
 
     # --- what is due -----------------------------------------------------------------------------

@@ -64,7 +64,7 @@ class Session:
         link: the connection that carries the pair now, None while there is none.
         stage: what the other runs, if it is a replica.
         feed: where the other takes consumers of its outputs, or "".
-        source: where the other comes from, as far as that is proven: its key and its address, or "".
+        source: where the other comes from, as far as that is proven: key and address, or "".
         answers: whether somebody was found to listen there when it came.
         knock_at: when to look next whether somebody still does, while there is no connection.
         host: name of the other's host, for people.

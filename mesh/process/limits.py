@@ -38,13 +38,18 @@ def demand_free_files(count: int, holder: str) -> None:
 
     libzmq ends the process where it gets none for itself, so it is asked before.
     """
-    allowed = _finite(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    taken = len(os.listdir("/proc/self/fd")) - 1
-    if taken + count > allowed:
+    allowed, free = _finite(resource.getrlimit(resource.RLIMIT_NOFILE)[0]), free_files()
+    if count > free:
         raise StartError(
-            f"a process may have {allowed} open files; {holder} left {allowed - taken} of them, "
+            f"a process may have {allowed} open files; {holder} left {free} of them, "
             f"and {count} more are needed; {ADVICE}"
         )
+
+
+def free_files() -> int:
+    """How many more files this process may open; below 0 where its limit was lowered since."""
+    allowed = _finite(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    return allowed - (len(os.listdir("/proc/self/fd")) - 1)
 
 
 def raise_descriptor_limit() -> int:

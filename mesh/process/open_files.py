@@ -39,6 +39,16 @@ def links(gateways: int, feeds: bool) -> int:
     return _ZEROMQ + loop + 2 * gateways + (5 if feeds else 0)
 
 
+def most_named(free: int) -> int:
+    """Addresses named by peers for whose links half of so many free files are enough.
+
+    Example:
+        >>> most_named(4000), most_named(400), most_named(-1)
+        (1000, 100, 0)
+    """
+    return max(0, free // 4)
+
+
 def needs(
     settings: MeshSettings, names: Collection[str], with_gateway: bool = True
 ) -> dict[str, int]:

@@ -116,3 +116,44 @@ def test_a_duplicate_is_tried_much_later(lines: Lines) -> None:
 def test_the_end_of_a_link_that_nobody_knows_is_none(lines: Lines) -> None:
     lines.ended(-99, 1.0)
     assert lines.next_due() == 1.0
+
+
+NAMED = [f"n{n}" for n in range(9)]
+
+
+def addresses(lines: Lines) -> list[str]:
+    return [line.address for line in lines.overdue(float("inf"))]
+
+
+def test_of_too_many_that_are_named_the_first_are_dialled() -> None:
+    lines = Lines(always_half)
+    lines.want(["a", "b"], 1.0, ["a", *NAMED, *NAMED], 4)
+    assert addresses(lines) == ["a", "b", "n0", "n1", "n2", "n3"]
+    assert lines.left_out == 5
+    lines.want(["a", "b"], 2.0, NAMED[6:], 4)  # others may be named instead
+    assert addresses(lines) == ["a", "b", "n6", "n7", "n8"]
+    assert lines.left_out == 0
+
+
+def test_what_lives_on_unlisted_counts_too() -> None:
+    """Else who names others each time has a process dial without end."""
+    lines = Lines(always_half)
+    lines.want(["a"], 1.0, NAMED[:4], 4)
+    for line in list(lines.overdue(1.0)):
+        lines.dial(line, 1.0)
+        line.up(len(line.address))
+    for start in (4, 0, 5):
+        lines.want(["a"], 2.0, NAMED[start:], 4)
+        assert set(addresses(lines)) == {"a", *NAMED[:4]}
+    assert lines.left_out == 4
+    (first,) = [line for line in lines.overdue(float("inf")) if line.address == "n0"]
+    lines.ended(first.link, 3.0)
+    lines.want(["a"], 3.0, NAMED[5:], 4)
+    assert set(addresses(lines)) == {"a", "n1", "n2", "n3", "n5"}
+
+
+def test_our_own_addresses_are_never_left_out() -> None:
+    lines = Lines(always_half)
+    lines.want(NAMED[:6], 1.0, NAMED, 0)
+    assert addresses(lines) == NAMED[:6]
+    assert lines.left_out == 3

@@ -47,6 +47,19 @@ def joined(links: Links, peer: int = 2, link: int = 7) -> Session:
     return session
 
 
+def test_that_some_are_not_dialled_is_said_once() -> None:
+    links, told = some_links(), []
+    links.most_named, links.left_out = 2, told.append
+    links.dial(["tcp://g:1"], 0.0, ["tcp://a:1", "tcp://b:1"])
+    assert told == []
+    for _ in range(3):
+        links.dial(["tcp://g:1"], 0.0, ["tcp://a:1", "tcp://b:1", "tcp://c:1"])
+    assert told == [1]
+    links.tick(0.0)
+    dialled = {each.address for each in links.take() if isinstance(each, Dial)}
+    assert dialled == {"tcp://g:1", "tcp://a:1", "tcp://b:1"}
+
+
 def test_where_a_role_was_dialled_is_known_while_it_is_connected() -> None:
     links = some_links()
     links.dial(["tcp://g:1", "tcp://h:1"], 0.0)

@@ -10,6 +10,7 @@ from mesh.errors import StartError
 from mesh.process.limits import (
     demand_free_files,
     demand_open_files,
+    free_files,
     raise_descriptor_limit,
     shortage_told,
 )
@@ -68,6 +69,15 @@ def test_what_a_worker_has_opened_is_told(limit: Limit) -> None:
     limit.now = (20, 20)
     with pytest.raises(StartError, match=r"20 open files; the worker left -?\d+ of them, and 1000"):
         demand_free_files(1000, "the worker")
+
+
+def test_how_many_are_left(limit: Limit) -> None:
+    left = free_files()
+    with open("/dev/null"):
+        assert free_files() == left - 1
+    assert 0 < left < 1024
+    limit.now = (0, 0)
+    assert free_files() < 0
 
 
 def test_that_there_are_no_more_is_said_with_the_way_out(limit: Limit) -> None:

@@ -48,3 +48,7 @@ def test_a_refusal_names_the_process_that_needs_most(allowed: int, why: str) -> 
     said = open_files.refusal({"the supervisor": 40, "the gateway": 50}, allowed)
     assert said[: len(why)] == why
     assert bool(said) == bool(why)
+
+
+def test_links_to_whom_peers_name_take_half_of_what_is_free() -> None:
+    assert [open_files.most_named(free) for free in (4096, 3, -5)] == [1024, 0, 0]

@@ -300,6 +300,19 @@ def test_it_dials_whom_any_gateway_names():
     assert addresses(rig) == {"tcp://g:2"}
 
 
+def test_no_gateway_that_names_many_crowds_out_what_another_names():
+    rig = Rig()
+    rig.links.most_named = 6
+    other = Session(rig.links.me, 77, Role.GATEWAY, 100)
+    many = Peers(1, [Peer(f"tcp://rogue:{n}", 5, Role.REPLICA, *B) for n in range(500)])
+    few = Peers(1, [Peer(f"tcp://b:{n}", 5, Role.REPLICA, *B) for n in range(3)])
+    rig.replica.delivered(Delivery(other, (), many), 9.0)
+    rig.replica.delivered(Delivery(rig.gateway, (), few), 9.0)
+    dialled = addresses(rig)
+    assert dialled.issuperset({"tcp://g:1", "tcp://b:0", "tcp://b:1", "tcp://b:2"})
+    assert len(dialled) == 7
+
+
 def test_other_messages_mean_nothing_to_it():
     rig = Rig()
     rig.replica.delivered(Delivery(rig.gateway, (), Ping(1)), 0.0)
