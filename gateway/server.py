@@ -45,7 +45,7 @@ from mesh.process.accept_balance import Seat
 from mesh.process.listen_socket import cannot_listen, inherited, shared_crowd
 from mesh.process.malloc import keep_freed
 from mesh.process.parent_link import Lifeline
-from mesh.process.settings import GatewayProcess
+from mesh.process.settings import GatewayProcess, ipc_feeds
 from mesh.process.signals import ONE_STOP, wanted_stops
 from mesh.protocol.messages import Role
 from mesh.transport.curve import Keys
@@ -96,6 +96,7 @@ class Gateway:
         self._network = ZmqNetwork(monotonic, self._watch, self._unwatch, keys)
         self._links.admits, self._links.source = self._network.objection, self._network.source
         self._links.expelled = ExpulsionLog().tell
+        self._network.gateways, self._network.feeds = set(), ipc_feeds(process.stages.values())
         self._drive = Drive(Node(self._core, self._network), self._answer, lambda: self._core.calm)
         self._failures = FailureLog(monotonic, _later)
         self._desk = Desk(

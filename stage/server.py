@@ -112,7 +112,7 @@ def serve(
             replica.know_gateways(addresses, now)
 
         discovery = Discovery(process.gateways, lambda new: loop.post(lambda now: found(new, now)))
-        network.gateways = discovery.known
+        network.gateways, network.feeds = discovery.known, process.feeds
         replica = Replica(links, _facts(identity), _batcher(process), discovery.known, monotonic())
         lifeline.obey(loop.stop)
         discovery.start()

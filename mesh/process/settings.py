@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -92,6 +92,7 @@ class ReplicaProcess:
         version: see `MeshSettings.version`.
         routes_name: see `MeshSettings.routes_name`.
         debug: failures carry what was raised, for the gateway to show it.
+        feeds: see `ipc_feeds`, of all stages.
         supervisor: the incarnation that its supervisor has in the mesh, by which gateways know who
             may tell of this replica's death; 0 where there is none.
     """
@@ -113,6 +114,7 @@ class ReplicaProcess:
     version: str = ""
     routes_name: str = ""
     debug: bool = False
+    feeds: tuple[str, ...] = ()
     supervisor: int = 0
 
     def to_json(self) -> dict[str, Any]:
@@ -126,5 +128,17 @@ class ReplicaProcess:
             "stage": StageSettings.from_json(plain["stage"]),
             "worker": WorkerSource.from_json(plain["worker"]),
             "gateways": tuple(plain["gateways"]),
+            "feeds": tuple(plain["feeds"]),
         }
         return cls(**{**plain, **parts})
+
+
+def ipc_feeds(stages: Iterable[StageSettings]) -> tuple[str, ...]:
+    """The ipc addresses that these stages' replicas are dialled at, before their numbers.
+
+    Example:
+        >>> ipc_feeds([])
+        ()
+    """
+    named = [address for stage in stages for address in (stage.feed, stage.advertise)]
+    return tuple(address for address in named if address.startswith("ipc://"))

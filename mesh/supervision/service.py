@@ -25,7 +25,7 @@ from mesh.process import open_files
 from mesh.process.admin_door import AdminDoor
 from mesh.process.limits import demand_open_files, shortage_told
 from mesh.process.listen_socket import Front
-from mesh.process.settings import GatewayProcess, ReplicaProcess
+from mesh.process.settings import GatewayProcess, ReplicaProcess, ipc_feeds
 from mesh.process.shared_memory import shared_memory
 from mesh.process.worker_source import WorkerSource
 from mesh.supervision import meeting
@@ -169,6 +169,7 @@ class Service:
             version=self._settings.version,
             routes_name=self._settings.routes_name,
             debug=self._settings.gateway.debug,
+            feeds=ipc_feeds(self._settings.stages.values()),
             supervisor=self._reporter.me if self._reporter is not None else 0,
         )
 

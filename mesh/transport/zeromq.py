@@ -7,7 +7,7 @@ is looked at again before anybody sleeps (`is_pending`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import zmq
@@ -19,7 +19,7 @@ from mesh.process.fork import in_child
 from mesh.protocol.fields import MAX_BODY, Frame
 from mesh.protocol.messages import Hello
 from mesh.transport.curve import Check, Keys
-from mesh.transport.dialable import bindable, is_dialable
+from mesh.transport.dialable import bindable, folder_of, is_dialable, is_private
 from mesh.transport.network import Event, Happened
 from mesh.transport.port_probe import Knocker
 
@@ -88,6 +88,7 @@ class ZmqNetwork:
 
     Attributes:
         gateways: addresses of gateways; all others that are dialled are feeds. None: all are.
+        feeds: ipc addresses of feeds by our own settings; see `is_dialable`.
 
     Example:
         >>> import time
@@ -109,6 +110,7 @@ class ZmqNetwork:
         self._watch = watch
         self._unwatch = unwatch
         self.gateways: set[str] | None = None
+        self.feeds: Collection[str] = ()
         self._keys = keys
         self._check: Check | None = None
         self._key_of: dict[int, str] = {}  # of links that dialled us, while keys are checked
@@ -171,8 +173,7 @@ class ZmqNetwork:
     def dial(self, link: int, address: str) -> None:
         """Begin to connect a new socket; where that cannot be, the attempt runs out like any."""
         is_gateway = self.gateways is None or address in self.gateways
-        checked = not is_gateway or address.startswith("ipc://")
-        if checked and not is_dialable(address):
+        if not (_is_safe(address) if is_gateway else is_dialable(address, self.feeds)):
             return
         try:
             socket = self._socket(zmq.DEALER, address)
@@ -278,8 +279,9 @@ class ZmqNetwork:
         return True
 
     def knock(self, peer: int, address: str) -> None:
-        """Ask whether anybody listens at a feed's address."""
-        self._knocker.knock(peer, address)
+        """Ask whether anybody listens at a feed's address, or at one of our gateways'."""
+        if address in (self.gateways or ()) or is_dialable(address, self.feeds):
+            self._knocker.knock(peer, address)
 
     # --- receiving -------------------------------------------------------------------------------
 
@@ -391,6 +393,11 @@ class ZmqNetwork:
             recv_monitor_message(monitor, _LAST)
             now = self._clock()
             self._probes = [now + pause for pause in _PROBES]
+
+
+def _is_safe(address: str) -> bool:
+    """Whether nobody can have put a socket in the place of one that our settings name."""
+    return not address.startswith("ipc://") or is_private(folder_of(address))
 
 
 def _close_watched(socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes]) -> None:

@@ -7,6 +7,7 @@ fails by waiting in vain.
 
 from __future__ import annotations
 
+import os
 import select
 import subprocess
 import sys
@@ -173,7 +174,8 @@ class Real(Setup):
 
     def __init__(self, folder: Path, scheme: str) -> None:
         super().__init__()
-        self._folder = folder
+        self._folder = folder / f"meshline-{os.getuid()}-{os.getpid()}-ab"  # as of a run
+        self._folder.mkdir(mode=0o700)
         self._scheme = scheme
         self._count = 0
         self._polls: list[select.epoll] = []
@@ -204,7 +206,7 @@ class Real(Setup):
         if self._scheme == "tcp6":
             return "tcp://[::1]:*"
         self._count += 1
-        return f"ipc://{self._folder}/{self._count}.sock"
+        return f"ipc://{self._folder}/feed-{self._count}.sock"
 
     def until(self, condition: Callable[[], object], seconds: float = PATIENCE) -> bool:
         end_at = monotonic() + seconds

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from mesh.config.settings import GatewaySettings, StageSettings
-from mesh.process.settings import GatewayProcess, ReplicaProcess
+from mesh.process.settings import GatewayProcess, ReplicaProcess, ipc_feeds
 from mesh.process.worker_source import WorkerSource
 
 EMBED = StageSettings("embed", worker="m:Embed", replicas=2, env=({"A": "1"}, {"A": "2"}))
@@ -45,6 +45,13 @@ def test_a_replica_gets_its_settings_through_json() -> None:
         worker_id=2,
         gateways=("tcp://a:1", "tcp://b:1"),
         timeout=3.0,
+        feeds=("ipc:///srv/feed",),
         log_format="text",
     )
     assert ReplicaProcess.from_json(through_json(process.to_json())) == process
+
+
+def test_where_feeds_are_by_ipc_is_known_of_all_stages() -> None:
+    told = StageSettings("a", worker="m:A", feed="ipc:///srv/a", advertise="ipc:///mnt/a")
+    others = [EMBED, StageSettings("b", worker="m:B", feed="tcp://*:0")]
+    assert ipc_feeds([*others, told]) == ("ipc:///srv/a", "ipc:///mnt/a")

@@ -258,6 +258,12 @@ def test_replicas_advertise_ports_of_their_own_like_their_feeds() -> None:
     assert replica(made.command(Slot("embed", 1))).advertise == ""
 
 
+def test_replicas_are_handed_where_feeds_of_other_stages_may_be() -> None:
+    read = replace(READ, feed="ipc:///srv/read")
+    made = Service(described(stages={"read": read, "embed": EMBED}), SOURCES, FOLDER)
+    assert replica(made.command(Slot("embed", 1))).feeds == ("ipc:///srv/read",)
+
+
 def test_replicas_are_handed_how_long_stopping_may_take() -> None:
     made = Service(described(gateway=GatewaySettings(drain_grace=1.5)), SOURCES, FOLDER)
     assert replica(made.command(Slot("embed", 1))).grace == 1.5
