@@ -286,6 +286,11 @@ class Port:
         self._accepted = 0
         self._due: float | None = None  # when the next thing arrives; None: look
 
+    def dialled_by(self, link: int) -> str:
+        """The name of the port that dialled a link, "" of one that is gone or that we dialled."""
+        found = self._links.get(link)
+        return "" if found is None or link < 0 else found.there.source.name
+
     def look_again(self) -> None:
         """Something changed on the way to this port."""
         self._due = None

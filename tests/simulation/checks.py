@@ -6,7 +6,6 @@ from world import SICK, Broken
 from gateway.requests import retries as recovery
 from mesh.links.dialer import State
 from mesh.protocol.messages import Kind
-from mesh.protocol.permissions import MOST_PEERS
 
 GENTLE = ("calm", "links", "blinks", "long", "hostile")  # profiles in which nobody is lost
 # Deaths over one request of which nobody is told what was computed: for each of its attempts so
@@ -14,7 +13,6 @@ GENTLE = ("calm", "links", "blinks", "long", "hostile")  # profiles in which nob
 # output had not been receipted.
 UNNAMED, UNKNOWN = 3 + 1, 2
 MOST_BYTES = 2**40  # that a batch may be said to have made
-MANY_LINES = 100  # addresses that a process has beside those that one gateway names
 LATE = 1.0  # seconds after its deadline at which every request has its answer
 
 
@@ -124,7 +122,7 @@ def unharmed(world):
                 raise Broken("own figures", f"{gateway.name} takes {each}")
     for member in world.members:
         links = member.core.links
-        if len(links._lines._lines) > MOST_PEERS + MANY_LINES:
+        if len(links._lines._lines) > len(world.dialled) + links.most_named:
             raise Broken("addresses", f"{member.name} dials {len(links._lines._lines)}")
 
 

@@ -1,5 +1,6 @@
 """One history: from a seed to a verdict."""
 
+import crowd
 import pytest
 from checks import AFTERWARDS, unrest
 from faults import draw_history, heal, plan
@@ -85,6 +86,11 @@ class Patches:
     def __enter__(self):
         if self.draw.small_parts:  # many cuts fall within a transfer
             self._small_parts(self.patch.setattr)
+        if self.draw.profile == "hostile":
+            self.patch.setattr("gateway.requests.replicas.MOST_PEERS", crowd.MOST_PEERS)
+            self.patch.setattr("mesh.protocol.permissions.MOST_PEERS", crowd.MOST_PEERS)
+            sources = "mesh.links.handshake.MOST_FROM_ONE_SOURCE"
+            self.patch.setattr(sources, crowd.MOST_FROM_ONE_SOURCE)
         if self.draw.profile == "storm":
             self.patch.setattr("gateway.requests.retries.SPARE", SPARE)
 

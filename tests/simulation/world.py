@@ -10,6 +10,7 @@ import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+import crowd
 from hostile import Hostile
 from members import KILL_GRACE, NEVER, Forward, Gateway, Mesh, Rep, Supervision
 
@@ -318,6 +319,7 @@ class World(Mesh):
             self.open(n)
         bad = random.Random(draw.seed ^ 0xBAD)
         self.hostiles = [Hostile(self, role, bad) for role in draw.hostile]
+        self._gather(random.Random(draw.seed ^ 0xC0D))
         self.hosts = [Host(self, n, counts) for n, counts in enumerate(draw.hosts)]
         for one in self.hostiles:
             self.at(self.now + 0.5, one.act)
@@ -335,6 +337,35 @@ class World(Mesh):
                 one.leave()
         for rep in self.reps():
             rep.core.know_gateways(self.dialled, self.now)
+
+    def _gather(self, chance):
+        """Among those that keep no rule there may be one that comes in numbers, early."""
+        if self.draw.profile == "hostile" and chance.random() < crowd.SHARE:
+            self.hostiles.append(crowd.Crowd(self, chance))
+            self.at(self.now, self.hostiles[-1].act)
+
+    def look_at_named(self):
+        """Each gateway names as many feeds as it may, and all that are honest."""
+        for gateway in filter(None, self.gateways):
+            roster = gateway.core.roster
+            for rep in self.reps():
+                session = roster.sessions.get(rep.me)
+                if session is None:
+                    continue
+                named = {peer.address for peer in roster.peers_for(session)[1]}
+                honest = {
+                    s.feed for s in roster.feeding(session) if s.feed and s.peer not in self.hostile
+                }
+                if len(named) > crowd.MOST_PEERS or not honest <= named:
+                    text = f"{gateway.name} names {len(named)}, not {sorted(honest - named)}"
+                    self.complain("fair", text)
+            self._look_at_sources(gateway)
+
+    def _look_at_sources(self, gateway):
+        sources = Counter(s.source for s in gateway.core.links.sessions.values() if s.source)
+        for source, count in sources.items():
+            if count > crowd.MOST_FROM_ONE_SOURCE:
+                self.complain("fair", f"{gateway.name} has {count} sessions of {source}")
 
     def look_at_slices(self, hostile):
         """Nobody holds slices of one that may owe nothing."""
@@ -369,7 +400,15 @@ class World(Mesh):
             deliver(delivery, now)
 
         member.core.delivered = delivered
+        member.core.links.source = lambda link: self.source(member.port, link)
+        if self.draw.profile == "hostile":
+            member.core.links.most_named = crowd.MOST_NAMED
         return super().join(member)
+
+    def source(self, port, link):
+        """Where who dialled comes from; of most that keep no rule nobody can tell."""
+        name = port.dialled_by(link)
+        return "" if name.startswith("hostile-") else name
 
     def expelled(self, member, session, reason, fault):
         """An honest process keeps the rules, whatever befalls it; and nothing chokes anybody."""
