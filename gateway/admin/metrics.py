@@ -51,7 +51,7 @@ _COUNTERS: Final[dict[str, tuple[str, Labels]]] = {
     "cancelled": ("Tasks dropped because nobody wanted them any more", ("where",)),
     "expired": ("Tasks dropped because their deadline had passed", ("where",)),
     "protocol_errors": ("Messages from peers that meant nothing", ()),
-    "breaches": ("Sessions ended because the peer broke a rule", ()),
+    "breaches": ("Sessions ended or refused because the peer broke a rule", ()),
     "link_resumes": ("Sessions that went on over a new connection", ()),
     "connections_dropped": ("Client connections closed because they cost too much", ("cause",)),
     "deaths": ("Processes of the mesh that died", ("cause",)),

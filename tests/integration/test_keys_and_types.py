@@ -183,3 +183,28 @@ def test_a_key_that_comes_back_with_other_numbers_is_held_off_itself(site, speak
     told = speak("supervisor").greet(Role.SUPERVISOR)
     assert told.reason.startswith("you were expelled; come again in ")
     assert isinstance(speak("stage").greet(Role.REPLICA), Welcome)
+
+
+def test_a_hello_out_of_its_ranges_costs_its_key_what_any_breach_does(site, speak):
+    facts = StageFacts("echo", "r", 0, 3.0, 1 << 20)
+    breaches, told = site.links.breaches, []
+    for _ in range(SPARED + 1):
+        rogue = speak("stage")
+        rogue.say(Hello(Role.REPLICA, 5, "mesh", (VERSION,), stage=facts))
+        told.append(site.until(rogue.heard).reason)
+        assert rogue.me not in site.links.sessions
+    assert told == ["you are expelled for 1 s: batch is 0, not within 1 to 65536"] * len(told)
+    assert site.links.breaches == breaches + SPARED + 1
+    held_off = speak("stage").greet(Role.REPLICA)
+    assert held_off.reason.startswith("you were expelled; come again in ")
+    assert isinstance(speak("supervisor").greet(Role.SUPERVISOR), Welcome)
+
+
+def test_from_one_key_and_address_come_so_many_and_others_still_may(site, speak, monkeypatch):
+    monkeypatch.setattr("mesh.links.handshake.MOST_FROM_ONE_SOURCE", 8)
+    site.links.sessions.clear()
+    for _ in range(8):
+        assert isinstance(speak("stage").greet(Role.REPLICA), Welcome)
+    refused = speak("stage").greet(Role.REPLICA)
+    assert refused.reason.startswith("8 processes are connected with your key from your address")
+    assert isinstance(speak("client").greet(Role.CLIENT), Welcome)
