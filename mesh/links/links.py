@@ -59,7 +59,6 @@ _REFUSALS = 2
 _UNFINISHED_BYTES = 1 << 30
 # Seconds that are believed: who is gone is awaited for four of them, and says how long they are.
 _LONGEST_ROUND_TRIP = 2.5
-_LONGEST_SHOWN = 64  # characters of a host's name, where it may be anything
 
 
 @dataclass(slots=True, eq=False)
@@ -69,7 +68,7 @@ class Links(Upkeep):
     Args:
         identity: what it says of itself.
         chance: draws from 0 to 1.
-        load, admits, objected: see `Upkeep`, also for the attributes.
+        gateways, most_named: see `Upkeep`, also for the attributes.
         memory: makes the buffers for what comes in slices.
     """
 
@@ -283,7 +282,7 @@ class Links(Upkeep):
             session.source = self.source(link)
             pause = self.expel(session, reason, now)
         else:
-            stranger = Stranger(peer, hello.role, hello.host[:_LONGEST_SHOWN], hello.pid)
+            stranger = Stranger(peer, hello.role, hello.host[:64], hello.pid)  # it may be anything
             pause = self.turn_away(stranger, self.source(link), session is None, reason, now)
         self._refuse_hello(link, peer, expulsion(pause, reason), now)
 

@@ -25,6 +25,7 @@ from mesh.links.events import (
     Stranger,
 )
 from mesh.links.handshake import expulsion
+from mesh.links.hooks import Hooks
 from mesh.links.session import Session
 from mesh.protocol.fields import Frame
 from mesh.protocol.hold_off import HoldOff
@@ -34,7 +35,6 @@ from mesh.protocol.messages import (
     Drain,
     Err,
     Header,
-    Hello,
     Message,
     Ping,
     Role,
@@ -55,54 +55,23 @@ _NEVER = float("inf")
 _new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each message
 
 
-def _not_computing(now: float) -> tuple[int, int, int]:
-    return 0, 0, 0
-
-
-def _anybody(link: int, hello: Hello) -> str:
-    return ""
-
-
-def _unheard(address: str, reason: str) -> None:
-    """Nobody asks who refuses us."""
-
-
-def _unasked(count: int) -> None:
-    """Nobody asks how many addresses are not dialled."""
-
-
-def _nowhere(link: int) -> str:
-    return ""
-
-
-def _untold(session: Session | Stranger | None, reason: str, fault: Exception | None) -> None:
-    """Nobody asks who was expelled."""
-
-
 def _feeds_us(session: Session) -> bool:
     producer = session.role in (Role.GATEWAY, Role.REPLICA) and session.stage is None
     return producer and session.link is not None
 
 
 @dataclass(slots=True, eq=False)
-class Upkeep:
+class Upkeep(Hooks):
     """The links of one process, seen from the clock.
 
     Args:
         identity: what it says of itself.
         chance: draws from 0 to 1.
-        admits: tells why who says HELLO on a link may not be what it says, or "".
-        load: tells the tasks queued, the milliseconds that the running batch took so far and
-            may take, for PING.
-        objected: told the address and the reason where our HELLO is refused again and again.
         gateways: the addresses of gateways among those that it dials; None: all are. Only there is
             a WELCOME of a gateway believed, and is said who supervises this process.
         most_named: addresses that are dialled because peers named them.
-        left_out: told once how many are not, where they are more.
-        source: tells where who dialled us comes from, as far as that is proven, or "".
-        expelled: told whose session a breach has cost, why, and the exception if it was no breach
-            of a rule but something that we could not handle. A `Stranger` had only said HELLO;
-            of None nothing is known.
+
+    What else it takes: see `Hooks`.
 
     Attributes:
         sessions: by the other's incarnation.
@@ -116,14 +85,8 @@ class Upkeep:
 
     identity: Identity
     chance: Callable[[], float]
-    load: Callable[[float], tuple[int, int, int]] = _not_computing
-    admits: Callable[[int, Hello], str] = _anybody
-    objected: Callable[[str, str], None] = _unheard
     gateways: frozenset[str] | None = None
     most_named: int = MOST_NAMED
-    left_out: Callable[[int], None] = _unasked
-    source: Callable[[int], str] = _nowhere
-    expelled: Callable[[Session | Stranger | None, str, Exception | None], None] = _untold
     sessions: dict[int, Session] = field(default_factory=dict)
     out: list[Instruction] = field(default_factory=list)
     news: deque[News] = field(default_factory=deque)
@@ -341,16 +304,13 @@ class Upkeep:
     def expel(
         self, session: Session, reason: str, now: float, fault: Exception | None = None
     ) -> float:
-        """It broke a rule: that costs it its session, and nobody else anything.
+        """It broke a rule: that costs it its session, and nobody else anything. Returns its pause.
 
         Args:
             session: its, which is not over yet.
             reason: for people, and for the other.
             now: local monotonic time in seconds.
             fault: what was raised, where it was something that we could not handle.
-
-        Returns:
-            The seconds for which it is refused.
         """
         link = session.link
         self.breaches += 1
@@ -366,7 +326,7 @@ class Upkeep:
     def turn_away(
         self, stranger: Stranger, source: str, is_new: bool, reason: str, now: float
     ) -> float:
-        """It broke a rule before it had a session.
+        """It broke a rule before it had a session. Returns the seconds for which it is refused.
 
         Args:
             stranger: who it says it is.
@@ -374,9 +334,6 @@ class Upkeep:
             is_new: no session bears its number: else that may be another's, who goes on.
             reason: for people.
             now: local monotonic time in seconds.
-
-        Returns:
-            The seconds for which it is refused.
         """
         self.breaches += 1
         pause = self.held_off.expelled(stranger.peer if is_new else 0, source, now)

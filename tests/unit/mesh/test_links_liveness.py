@@ -8,7 +8,19 @@ from hypothesis import strategies as st
 from mesh_world import FACTS, World, session_of
 
 from mesh.links.dialer import GREETING, LEAVING, OPENING
-from mesh.links.events import Dial, HangUp, Heard, Identity, Knock, Lost, Met, Refused, Send, Silent
+from mesh.links.events import (
+    Dial,
+    HangUp,
+    Heard,
+    Identity,
+    Knock,
+    Lost,
+    Met,
+    Refused,
+    Send,
+    Silent,
+    Stranger,
+)
 from mesh.links.links import Links
 from mesh.links.liveness import FAREWELL, KNOCK_EVERY, PATIENCE, PING_EVERY, RESUME
 from mesh.links.session import LAZY, Session
@@ -593,3 +605,15 @@ def test_news_of_a_session_may_choke_us_too() -> None:
     assert links.take() == []
     assert links.breaches == 2
     assert len(links.news) == 1
+
+
+def test_who_breaks_a_rule_before_it_has_a_session_is_held_off_if_its_number_is_new() -> None:
+    links, told = some_links(), []
+    links.expelled = lambda *what: told.append(what)
+    stranger = Stranger(9, Role.REPLICA, "h", 3)
+    assert links.turn_away(stranger, "", False, "no", 5.0) == 0.0
+    assert links.held_off.left(9, "", 5.0) == 0.0
+    assert links.turn_away(stranger, "", True, "no", 5.0) == FIRST_S
+    assert links.held_off.left(9, "", 5.0) == FIRST_S
+    assert links.breaches == 2
+    assert told == [(stranger, "no", None)] * 2

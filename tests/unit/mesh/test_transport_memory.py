@@ -173,3 +173,11 @@ def test_wildcards_are_filled_in_and_addresses_are_taken_once() -> None:
     with pytest.raises(StartError, match="cannot listen at memory://here"):
         port.listen("memory://here")
     assert MemoryNetwork(FakeClock()).next_due() == float("inf")
+
+
+def test_who_dialled_is_known_by_name_while_the_link_is() -> None:
+    two = Two()
+    assert two.p.dialled_by(1) == "c"
+    assert two.c.dialled_by(-1) == ""
+    two.p.hang_up(1)
+    assert two.p.dialled_by(1) == ""
