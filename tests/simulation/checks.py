@@ -206,7 +206,7 @@ def _replica_unrest(world, rep):
         "dropped": len(core.batcher._expired),
         "lent": len(core.onward._lent),
     }
-    window = core.batcher.window()
+    window = core.batcher.window
     for session in core._producers():
         if session.allowed_tasks - session.taken_tasks < window:
             left = session.allowed_tasks - session.taken_tasks
