@@ -206,7 +206,7 @@ MUTANTS = (
     Mutant(
         "compute what is out of time",
         "stage/batching/batcher.py",
-        "expired = self._line.remove(lambda task: task.deadline <= now)",
+        "expired = self.line.remove(lambda task: task.deadline <= now)",
         "expired = self._line.remove(lambda task: task.deadline <= now - 9)",
     ),
     Mutant(
