@@ -25,7 +25,7 @@ from h2.settings import SettingCodes, Settings
 
 from gateway.web import headers as heads
 from gateway.web.half_close import HalfClosed
-from gateway.web.hpack import SmallEncoder
+from gateway.web.hpack import LINE_BYTES, MOST_LINES, SmallDecoder, SmallEncoder
 from gateway.web.http2_flood_guard import Intake
 from gateway.web.http2_frames import goaway
 from gateway.web.http2_stream import Stream
@@ -448,8 +448,8 @@ _ACTIONS: Final[dict[type[events.Event], Any]] = {
 def _wire(max_header: int) -> H2Connection:
     """The parser of one connection.
 
-    Headers up to twice the limit are taken in, so that a request whose headers are too long can be
-    answered like in HTTP/1.1; h2 ends a connection that brings more.
+    Headers a little over the limit are taken in, so that a request whose headers are too long can
+    be answered like in HTTP/1.1; h2 ends a connection that brings more.
     """
     wire = H2Connection(
         H2Configuration(
@@ -459,11 +459,12 @@ def _wire(max_header: int) -> H2Connection:
             normalize_outbound_headers=False,
         )
     )
+    most = max_header + MOST_LINES * LINE_BYTES  # as HPACK counts
     own = {
         SettingCodes.INITIAL_WINDOW_SIZE: _STREAM_WINDOW,
-        SettingCodes.MAX_HEADER_LIST_SIZE: 2 * max_header,
+        SettingCodes.MAX_HEADER_LIST_SIZE: most,
     }
     wire.local_settings = Settings(client=False, initial_values=own)
     wire.encoder = SmallEncoder()
-    wire.decoder.max_header_list_size = 2 * max_header
+    wire.decoder = SmallDecoder(most)
     return wire

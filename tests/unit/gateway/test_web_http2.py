@@ -638,6 +638,23 @@ async def test_a_client_that_reads_may_update_its_windows() -> None:
 
 
 @turned
+async def test_after_a_large_segment_others_have_their_turn() -> None:
+    inference = Inference()
+    peer, _ = meet(inference)
+    number = peer.ask(None)
+    piece = (16_000).to_bytes(3, "big") + b"\0\0" + number.to_bytes(4, "big") + bytes(16_000)
+    peer.tell(piece)
+    assert peer.transport.reading  # a small one
+    peer.tell(piece * 3)
+    assert not peer.transport.reading
+    peer.tell(piece[:5] + b"\0\0\0\1" + piece[9:])  # reaches us all the same, and is kept
+    assert peer.connection.streams[number].received == 4 * 16_000
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (peer.connection.streams[number].received, peer.transport.reading) == (5 * 16_000, True)
+
+
+@turned
 async def test_tiny_pieces_of_bodies_are_borne_for_a_while() -> None:
     peer, _ = meet(Inference())
     number = peer.ask(None)
