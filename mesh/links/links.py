@@ -303,7 +303,8 @@ class Links(Upkeep):
             return None
         mine = session is not None and session.nonce == line.nonce
         poses = welcome.role is Role.GATEWAY and not self._is_gateways(line.address)
-        if poses or not permitted(welcome.role, self.identity.role, dialled=False):
+        expelled = not mine and self.held_off.left(peer, "", now)
+        if poses or expelled or not permitted(welcome.role, self.identity.role, dialled=False):
             self._drop(link, now)  # it is no producer of ours, whatever its address was listed as
             return None
         if welcome.resumed and not mine:  # ours was lost while we were greeting
@@ -333,8 +334,8 @@ class Links(Upkeep):
         self._lines.duplicate(line, peer, now)
 
     def _begin(self, link: int, peer: int, role: Role, nonce: int, now: float) -> Session:
-        pool, source = self.identity.pool, self._whence(link)
-        session = Session(self.me, peer, role, pool, nonce, now, self._unfinished, source)
+        pool, payer = self.identity.pool, self._whence(link)
+        session = Session(self.me, peer, role, pool, nonce, now, self._unfinished, payer)
         session.may_say = permitted(role, self.identity.role, dialled=link > 0)
         self.sessions[peer] = session
         return session

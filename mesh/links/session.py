@@ -59,7 +59,7 @@ class Session:
         nonce: of the HELLO that began it. The same nonce resumes it, another one begins anew.
         now: local monotonic time in seconds.
         unfinished: what large buffers that are coming have in common, on all sessions.
-        source: whose share of that they count for; the peer's own where it is 0.
+        payer: whose share of that they count for; the peer's own where it is 0.
 
     Attributes:
         link: the connection that carries the pair now, None while there is none.
@@ -105,7 +105,7 @@ class Session:
     nonce: int = 0
     now: InitVar[float] = 0.0
     unfinished: InitVar[Unfinished | None] = None
-    source: InitVar[Source] = 0
+    payer: InitVar[Source] = 0
     link: int | None = field(default=None, init=False)
     stage: StageFacts | None = field(default=None, init=False)
     feed: str = field(default="", init=False)
@@ -151,10 +151,10 @@ class Session:
     _owed_since: float | None = field(default=None, init=False)
 
     def __post_init__(
-        self, limit: int, now: float, unfinished: Unfinished | None, source: Source
+        self, limit: int, now: float, unfinished: Unfinished | None, payer: Source
     ) -> None:
         """Nothing was said yet, but it has just begun."""
-        self._incoming = Incoming(limit, unfinished, source or self.peer)
+        self._incoming = Incoming(limit, unfinished, payer or self.peer)
         self.since = self.heard = self.said = self.progress = now
 
     def __repr__(self) -> str:

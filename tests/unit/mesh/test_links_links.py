@@ -1003,6 +1003,19 @@ def test_sessions_from_one_place_have_one_share_of_what_is_unfinished() -> None:
     assert sources(consumer) == {1: "tcp://10.0.0.1"}
 
 
+def test_a_producer_that_was_expelled_is_not_met_again_at_once() -> None:
+    consumer = a_consumer()
+    welcomed(consumer, peer=1)
+    consumer.expel(consumer.sessions[1], "it lies", 0.0)
+    consumer.take()
+    consumer.dial(["memory://another"], 0.1)  # where it listens as well
+    assert consumer.sessions == {}
+    welcomed(consumer, peer=1, now=0.1)
+    assert consumer.sessions == {}
+    welcomed(consumer, peer=1, now=2.0)
+    assert list(consumer.sessions) == [1]
+
+
 def test_there_is_room_for_what_was_granted_twice_and_a_gibibyte_at_least() -> None:
     assert a_producer(pool=1 << 20)._unfinished.limit == 1 << 30
     assert a_producer(pool=1 << 31)._unfinished.limit == 1 << 32
