@@ -28,7 +28,8 @@ from tornado.httputil import HTTPServerConnectionDelegate
 
 from gateway.web.exchange import CLOSE, Turn
 from gateway.web.half_close import HalfClosed
-from gateway.web.server_state import CLIENT_GONE, Room, Shared
+from gateway.web.room import Room
+from gateway.web.server_state import CLIENT_GONE, Shared
 from gateway.web.tornado_adapter import Origin, Page
 from gateway.web.unread import Account, Charged
 from gateway.web.websocket_stream import Tunnel
