@@ -40,6 +40,7 @@ from mesh.transport.network import Happened
 EVERY = 0.015  # seconds between two things that one says, at most twice that
 SLICE = 4096  # bytes of a slice, of a transfer that claims to be larger
 HOARD = 4096  # the same of one who hoards them
+MANY_AT_ONCE = 4  # that he begins
 RARELY = 0.5  # seconds between two things that one does who is tired
 GUESSES = 60
 BOUND = 0.8  # chance that it says something of a type that its role may say
@@ -262,14 +263,15 @@ class Hoarder(Hostile):
         for link in sorted(self.links):
             if self.links.get(link) and not self.is_tired:
                 self.begin(link)
-        pause = RARELY if self.is_tired else EVERY
+        pause = RARELY if self.is_tired else MANY_AT_ONCE * EVERY
         self.world.at(self.world.now + pause * (1 + self.chance.random()), self.act)
 
     def begin(self, link):
-        """Begin one more payload on this link."""
-        number = self.transfers[link] = self.transfers.get(link, -1) + 1
-        self.sequences[link] = self.sequences.get(link, 0) + 1
-        self.say(link, Part(number, 2 * HOARD, 0, bytes(HOARD)), self.sequences[link])
+        """Begin more payloads on this link."""
+        for _ in range(MANY_AT_ONCE):
+            number = self.transfers[link] = self.transfers.get(link, -1) + 1
+            self.sequences[link] = self.sequences.get(link, 0) + 1
+            self.say(link, Part(number, 2 * HOARD, 0, bytes(HOARD)), self.sequences[link])
 
     def say(self, link, message, sequence=0):
         if isinstance(message, Hello | Welcome):
