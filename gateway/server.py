@@ -34,6 +34,7 @@ from gateway.web.exchange import Limits
 from gateway.web.failure_log import FailureLog
 from gateway.web.http_server import HttpServer
 from gateway.web.responses import row
+from gateway.web.room import Room
 from mesh.config.addresses import bracketed
 from mesh.config.settings import ADMIN_PAGES, PAGES, GatewaySettings
 from mesh.links.events import Identity
@@ -111,6 +112,7 @@ class Gateway:
             self._drive.wake,
             monotonic,
             self._failures,
+            Room(max(settings.capacity_bytes, settings.max_body)),
         )
         self._desk.debug = settings.debug
         self._metrics = Metrics(settings.namespace)

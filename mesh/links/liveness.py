@@ -51,6 +51,8 @@ PING_EVERY = 1.0
 LEAST = 0.75  # seconds: a timeout below it makes signs of life no more frequent
 SILENCE = 3.0
 FAREWELL = 1.0  # seconds that BYE may remain unanswered
+# Seconds that a payload may take to come, at least: otherwise as long as a request lives.
+LEAST_PAYLOAD_S = 30.0
 _NEVER = float("inf")
 _new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each message
 
@@ -228,6 +230,9 @@ class Upkeep(Hooks):
             self.lose(session, "it did not answer our goodbye")
             return _NEVER
         if session.link is not None:
+            if session.arrived:  # what comes later than that is of no use to anybody
+                longest = max(LEAST_PAYLOAD_S, self.identity.timeout)
+                session.give_up_slices(begun_before=now - longest)
             if now >= session.said + every:
                 self._ping(session, now)
             return min(session.said + every, session.parting, self._judge(session, now))
@@ -367,6 +372,7 @@ class Upkeep(Hooks):
         if session.link is not None:
             self._by_link.pop(session.link, None)
             session.link = None
+        session.give_up_slices()
         self._touched.pop(session, None)
         self._owing.pop(session, None)
         self._stamps.pop(session.peer, None)
