@@ -14,6 +14,9 @@ OPENING = 0.25  # seconds for the first attempt to connect, doubled with each fa
 GREETING = 2.0  # seconds until HELLO must be answered
 SLOWEST = 3.0  # seconds: no attempt is given longer, and no pause is
 LEAVING = 0.25  # seconds that our answer to BYE has to arrive before the link is closed
+# Attempts that fail before a refusal is told to people: the first may come from one who has not
+# noticed yet that our last connection is gone.
+REFUSALS = 2
 DUPLICATE = 30.0  # seconds until an address is tried again that led to a process we have
 
 
@@ -55,6 +58,11 @@ class Line:
     def __repr__(self) -> str:
         """Address and state."""
         return f"<Line {self.address} {self.state.value} {self.peer:x}>"
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether another attempt in vain is worth to be told of."""
+        return self.failures >= REFUSALS
 
     def opening(self, link: int, now: float) -> None:
         """A socket dials."""

@@ -88,7 +88,8 @@ class Upkeep:
         admits: tells why who says HELLO on a link may not be what it says, or "".
         load: tells the tasks queued, the milliseconds that the running batch took so far and
             may take, for PING.
-        objected: told the address and the reason where our HELLO is refused again and again.
+        objected: told the address and the reason where we are refused again and again; "" is the
+            reason of a gateway that leaves attempts unanswered, as it does if it refuses a key.
         gateways: the addresses of gateways among those that it dials; None: all are. Only there is
             a WELCOME of a gateway believed, and is said who supervises this process.
         source: tells where who dialled us comes from, as far as that is proven, or "".
@@ -159,6 +160,10 @@ class Upkeep:
             self.out.append(HangUp(link))
         self._due = now
 
+    def is_gateways(self, address: str) -> bool:
+        """Whether a gateway is there by our own settings, and not because a peer said so."""
+        return self.gateways is None or address in self.gateways
+
     # --- what is due -----------------------------------------------------------------------------
 
     def tell(self, session: Session, message: Message, now: float) -> None:
@@ -218,6 +223,8 @@ class Upkeep:
             if line.state is State.IDLE:
                 self.out.append(Dial(self._lines.dial(line, now), line.address))
             else:
+                if line.is_refused and self.is_gateways(line.address):
+                    self.objected(line.address, "")
                 self._drop(line.link, now)
         for session in list(self.sessions.values()):
             self._due = min(self._due, self._tick_session(session, every, now))

@@ -117,7 +117,7 @@ class Service:
                 self._reporter.dial(self._gateways(), anew=True)
 
         elif self._reporter is not None and words.get("event") == "refused":
-            self._reporter.refused(slot.stage, str(words["address"]), str(words["why"]))
+            self._reporter.refused(slot, str(words["address"]), str(words["why"]))
 
     def exited(self, slot: Slot, pid: int, code: int | None, signal: int) -> None:
         """Count a gateway that is gone no more among those that take connections."""
