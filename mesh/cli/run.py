@@ -65,12 +65,24 @@ def check(config: str, imports: bool) -> None:
     sources = _sources(settings, config)
     for source in sources.values() if imports else ():
         load(source)
+    keys = _keys_told(settings)
     print(f"{config} is right (revision {settings.revision})")
     for path, names in settings.routes.items():
         print(f"  http://{settings.gateway.http}{path}: {' -> '.join(names)}")
     for one in settings.stages.values():
         unused = "" if any(one.name in path for path in settings.routes.values()) else ", unused"
         print(f"  {one.name}: {one.worker}, replicas {one.replicas}{unused}")
+    for line in keys:
+        print(f"  {line}")
+
+
+def _keys_told(settings: MeshSettings) -> list[str]:
+    """Lines about the folder of keys, if one is named; ZeroMQ is loaded for nobody else."""
+    if not settings.gateway.keys:
+        return []
+    from mesh.transport.key_check import keys_told
+
+    return keys_told(settings)
 
 
 def _settings(config: str, wanted: list[Override], source: str) -> MeshSettings:

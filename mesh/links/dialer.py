@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 
+from mesh.protocol.incarnations import shown
+
 OPENING = 0.25  # seconds for the first attempt to connect, doubled with each failure
 GREETING = 2.0  # seconds until HELLO must be answered
 SLOWEST = 3.0  # seconds: no attempt is given longer, and no pause is
@@ -57,7 +59,7 @@ class Line:
 
     def __repr__(self) -> str:
         """Address and state."""
-        return f"<Line {self.address} {self.state.value} {self.peer:x}>"
+        return f"<Line {self.address} {self.state.value} {shown(self.peer)}>"
 
     @property
     def is_refused(self) -> bool:

@@ -21,7 +21,7 @@ def test_a_row_says_who_it_is_and_whether_it_takes_requests() -> None:
     row = picture.row(made, 2, 1.0, is_open=True, draining=False)
     assert row == {
         "process": 2,
-        "gateway": "abc",
+        "gateway": "0000000000000abc",
         "pid": 12,
         "in_flight": 0,
         "ready": False,
@@ -45,11 +45,11 @@ def test_rows_stand_in_order_and_tell_who_did_not_answer() -> None:
 
 def test_what_strangers_are_shown_names_no_host_and_no_process() -> None:
     whole = {
-        "gateway": "abc",
+        "gateway": "0000000000000abc",
         "mesh": "m",
         "stages": {"embed": {"replicas": 1}},
         "replicas": [{"stage": "embed", "replica": "f", "host": "h", "pid": 7, "feed": "tcp://a"}],
-        "processes": [{"process": 1, "gateway": "abc", "pid": 8, "ready": True}],
+        "processes": [{"process": 1, "gateway": "0000000000000abc", "pid": 8, "ready": True}],
     }
     assert picture.public(whole) == {
         "mesh": "m",

@@ -39,4 +39,3 @@ def test_ten_lines_a_minute_and_then_their_number(caplog: pytest.LogCaptureFixtu
     log.tell(HERE, OTHER_MECHANISM)
     assert caplog.messages[10].startswith(f"and 40 more: refused at {HERE}: somebody who expects")
     assert len(caplog.messages) == 12
-
