@@ -32,9 +32,27 @@ def gateway(config: str, **given: str | None) -> None:
     """Run a gateway, of as many processes as the file says; stages dial it from anywhere."""
     wanted = overrides(given, {"": "", "gateway": "gateway"})
     settings = _settings(config, wanted, "mesh gateway")
+    _tell_unknown_processes(settings, config, wanted)
     if settings.gateway.processes == 1:
         become_gateway(settings)
     raise SystemExit(run(settings, {}))
+
+
+def _tell_unknown_processes(settings: MeshSettings, config: str, wanted: list[Override]) -> None:
+    """Say that stages do not know of more processes than their own settings have.
+
+    Of sockets they find all; which ports follow the first one's nothing but settings can tell.
+    """
+    processes = settings.gateway.processes
+    if not settings.gateway.bind.startswith("tcp://"):
+        return
+    others = [one for one in wanted if one[1] != "processes"]
+    if load_settings(config, others).gateway.processes != processes:
+        text = (
+            "stages dial as many processes as their own settings say, and the rest answers 503: "
+            "write processes = %d in [gateway] of %s, or give MESH_GATEWAY_PROCESSES to them, too"
+        )
+        log.get_logger().warning(text, processes, config)
 
 
 @click.command()

@@ -23,7 +23,7 @@ from mesh.supervision.death_notices import Herald
 from mesh.supervision.diagnosis import SHOWN, explain
 from mesh.supervision.events import Slot
 from mesh.supervision.reach import Reach, Step, Unanswered
-from mesh.transport.discovery import Discovery
+from mesh.transport.discovery import Discovery, first_of
 from mesh.transport.network import Network
 
 _log = get_logger()
@@ -185,7 +185,7 @@ class Reporter:
     def _find_out(self) -> None:
         """Have it found out why, beside the loop: names may take long to be looked up."""
         if self._finding_out is None or not self._finding_out.is_alive():
-            self._why = f"{', '.join(self._addresses[:SHOWN])}: {_UNKNOWN}"
+            self._why = f"{', '.join(map(first_of, self._addresses[:SHOWN]))}: {_UNKNOWN}"
             asked = (list(self._addresses), dict(self._objections))
             self._finding_out = threading.Thread(target=self._ask, args=asked, daemon=True)
             self._finding_out.start()

@@ -582,8 +582,8 @@ def test_what_a_replica_fails_leaves_a_line_that_names_it(rig, caplog):
     rig.desk.answer(rig.core.take_ended())
     assert rig.refused()[0] == 500
     assert caplog.messages == [
-        "request mine to /inference: 500 server_error, stage a, replica 000000000000003f (gpu-1, pid 812): "
-        "the worker failed"
+        "request mine to /inference: 500 server_error, stage a, "
+        "replica 000000000000003f (gpu-1, pid 812): the worker failed"
     ]
 
 

@@ -127,6 +127,30 @@ def test_gateways_of_several_processes_have_a_parent(
     assert (ran.stages, ran.with_gateway) == ([], True)
 
 
+@pytest.mark.parametrize(
+    ("flags", "file", "said"),
+    [
+        (["--bind", "tcp://127.0.0.1:7000"], "", True),
+        (["--bind", "tcp://127.0.0.1:7000"], "processes = 2\n", False),
+        ([], "", False),
+    ],
+)
+def test_more_processes_than_stages_can_know_of_are_said(  # noqa: PLR0913 - fixtures
+    monkeypatch: pytest.MonkeyPatch,
+    ran: Ran,
+    folder: Path,
+    capfd: pytest.CaptureFixture[str],
+    flags: list[str],
+    file: str,
+    said: bool,
+) -> None:
+    """Ports that follow one another are dialled by those whose settings say how many there are."""
+    (folder / "mesh.toml").write_text(FILE.replace("[stages.read]", f"{file}[stages.read]"))
+    assert mesh(monkeypatch, "gateway", "--insecure", "--processes", "2", *flags) == 0
+    log.flush()
+    assert ("write processes = 2 in [gateway] of mesh.toml" in capfd.readouterr().err) is said
+
+
 @pytest.mark.parametrize(("number", "said"), [("0", "at least 1"), ("65", "at most 64")])
 def test_how_many_processes_there_may_be(
     monkeypatch: pytest.MonkeyPatch, number: str, said: str, capsys: pytest.CaptureFixture[str]
