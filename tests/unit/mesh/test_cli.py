@@ -135,7 +135,7 @@ def test_gateways_of_several_processes_have_a_parent(
         ([], "", False),
     ],
 )
-def test_more_processes_than_stages_can_know_of_are_said(  # noqa: PLR0913 - fixtures
+def test_more_processes_than_stages_can_know_of_are_said(
     monkeypatch: pytest.MonkeyPatch,
     ran: Ran,
     folder: Path,
