@@ -52,9 +52,6 @@ from mesh.protocol.permissions import (
 )
 from mesh.protocol.wire import decode, encode, open_header, seal
 
-# Attempts that fail before a refusal is told to people: the first may come from one who has not
-# noticed yet that our last connection is gone.
-_REFUSALS = 2
 # Bytes of large buffers that may be unfinished on all sessions together, unless the pool is larger.
 _UNFINISHED_BYTES = 1 << 30
 # Seconds that are believed: who is gone is awaited for four of them, and says how long they are.
@@ -93,7 +90,7 @@ class Links(Upkeep):
             return
         line.greeting(draw_nonce(self.chance()) if known is None else known.nonce, now)
         self._due = min(self._due, line.due)
-        confides = self._is_gateways(line.address)
+        confides = self.is_gateways(line.address)
         hello = hello_of(self.identity, line.nonce, known, self.producers(), confides=confides)
         self._send(link, seal(Header(Type.HELLO, self.me, 0), encode(hello)))
 
@@ -231,7 +228,7 @@ class Links(Upkeep):
             if known is not None and known.link is not None:
                 self._give_up_duplicate(line, known.peer, now)
             else:  # refused: another attempt, later
-                if type(message) is Err and line.failures >= _REFUSALS:
+                if type(message) is Err and line.is_refused:
                     self.objected(line.address, message.reason)
                 self._drop(link, now)
         return None
@@ -302,7 +299,7 @@ class Links(Upkeep):
             self._give_up_duplicate(line, peer, now)
             return None
         mine = session is not None and session.nonce == line.nonce
-        poses = welcome.role is Role.GATEWAY and not self._is_gateways(line.address)
+        poses = welcome.role is Role.GATEWAY and not self.is_gateways(line.address)
         expelled = not mine and self.held_off.left(peer, "", now)
         if poses or expelled or not permitted(welcome.role, self.identity.role, dialled=False):
             self._drop(link, now)  # it is no producer of ours, whatever its address was listed as
@@ -324,10 +321,6 @@ class Links(Upkeep):
         for message in left:
             session.post(message)
         return self._attach(session, link, welcome.received, welcome.resumed, now)
-
-    def _is_gateways(self, address: str) -> bool:
-        """Whether a gateway is there by our own settings, and not because a peer said so."""
-        return self.gateways is None or address in self.gateways
 
     def _give_up_duplicate(self, line: Line, peer: int, now: float) -> None:
         self.out.append(HangUp(line.link))

@@ -144,6 +144,10 @@ class Upkeep(Hooks):
             self.left_out(self._lines.left_out)
         self._due = now
 
+    def is_gateways(self, address: str) -> bool:
+        """Whether a gateway is there by our own settings, and not because a peer said so."""
+        return self.gateways is None or address in self.gateways
+
     # --- what is due -----------------------------------------------------------------------------
 
     def tell(self, session: Session, message: Message, now: float) -> None:
@@ -203,6 +207,8 @@ class Upkeep(Hooks):
             if line.state is State.IDLE:
                 self.out.append(Dial(self._lines.dial(line, now), line.address))
             else:
+                if line.is_refused and self.is_gateways(line.address):
+                    self.objected(line.address, "")
                 self._drop(line.link, now)
         for session in list(self.sessions.values()):
             self._due = min(self._due, self._tick_session(session, every, now))

@@ -22,6 +22,7 @@ from mesh.errors import ProtocolError
 from mesh.links.send_buffer import UNKNOWN, Outbox, Retained, singly
 from mesh.protocol.chunking import Incoming, Source, Unfinished
 from mesh.protocol.fields import Frame
+from mesh.protocol.incarnations import shown
 from mesh.protocol.messages import (
     RELIABLE,
     Cancel,
@@ -161,7 +162,7 @@ class Session:
         """What matters when a history is read."""
         where = "down" if self.link is None else f"link {self.link}"
         return (
-            f"<Session {self.role.name.lower()} {self.peer:x} {where} sent {self.sequence} "
+            f"<Session {self.role.name.lower()} {shown(self.peer)} {where} sent {self.sequence} "
             f"(unreceipted {len(self._outbox)}) received {self.received} "
             f"credit {self.free_tasks}>"
         )

@@ -636,8 +636,8 @@ def test_what_a_replica_fails_leaves_a_line_that_names_it(rig, caplog):
     rig.desk.answer(rig.core.take_ended())
     assert rig.refused()[0] == 500
     assert caplog.messages == [
-        "request mine to /inference: 500 server_error, stage a, replica 3f (gpu-1, pid 812): "
-        "the worker failed"
+        "request mine to /inference: 500 server_error, stage a, "
+        "replica 000000000000003f (gpu-1, pid 812): the worker failed"
     ]
 
 
@@ -650,7 +650,7 @@ def test_a_request_that_is_lost_names_the_replica_that_is_gone(rig, caplog):
     rig.core.told(Lost(session, "its link closed"), NOW)
     rig.desk.answer(rig.core.take_ended())
     assert rig.refused()[1]["code"] == "lost"
-    assert "502 lost, stage a, replica 3f (gpu-1, pid 812): 3 replicas" in caplog.text
+    assert "502 lost, stage a, replica 000000000000003f (gpu-1, pid 812): 3 replicas" in caplog.text
 
 
 def test_what_the_gateway_gives_up_leaves_a_line_and_what_clients_did_none(rig, caplog):

@@ -280,6 +280,31 @@ def test_who_refuses_us_again_and_again_is_told_of() -> None:
     assert heard == [("memory://p", "this is mesh 'x'")] * 2
 
 
+def test_who_leaves_attempts_unanswered_again_and_again_is_told_of() -> None:
+    """A key that is refused has no other sign."""
+    heard: list[tuple[str, str]] = []
+    consumer = a_consumer()
+    consumer.objected = lambda *what: heard.append(what)
+    for attempt in range(4):
+        begun = 20.0 * attempt
+        consumer.tick(begun)
+        consumer.take()
+        consumer.tick(begun + 9.0)  # longer than any attempt is given
+        consumer.take()
+    assert heard == [("memory://p", "")] * 2
+
+
+def test_only_gateways_that_do_not_answer_are_told_of() -> None:
+    heard: list[tuple[str, str]] = []
+    consumer = a_consumer()
+    consumer.gateways = frozenset()
+    consumer.objected = lambda *what: heard.append(what)
+    for attempt in range(6):
+        consumer.tick(10.0 * attempt)
+        consumer.take()
+    assert heard == []
+
+
 def test_what_comes_on_an_old_link_is_ignored() -> None:
     consumer = a_consumer()
     assert consumer.received(-99, frames(Credit(), 1, 2), 0.0) is None
