@@ -25,7 +25,7 @@ def test_a_line_says_who_and_why(session: Session, caplog: pytest.LogCaptureFixt
     assert caplog.messages == [
         "expelled replica 0000000000000bee (gpu-1, pid 812): it may not say CANCEL",
         "expelled somebody unknown: it could not be handled: KeyError",
-        "expelled client bad (h, pid 5): batch is 0",
+        "expelled client 0000000000000bad (h, pid 5): batch is 0",
     ]
     assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR", "WARNING"]
     assert caplog.records[1].exc_info
