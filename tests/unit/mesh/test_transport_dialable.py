@@ -21,6 +21,18 @@ def test_an_ipc_path_is_dialled_where_nobody_else_can_put_a_socket(
     assert is_dialable(f"ipc://{tmp_path}/feed.sock") is dialled
 
 
+def test_an_ipc_path_in_the_folder_of_another_user_is_not_dialled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o700)
+    facts = list(tmp_path.stat())
+    facts[stat.ST_UID] = os.getuid() + 12_345
+    with monkeypatch.context() as patch:
+        patch.setattr("mesh.transport.dialable.os.stat", lambda folder: os.stat_result(facts))
+        dialled = is_dialable(f"ipc://{tmp_path}/feed.sock")
+    assert not dialled
+
+
 @pytest.mark.parametrize(
     "address",
     ["ipc:///nowhere/at/all/x.sock", "ipc://@abstract", "ipc:///a\0b/c", "", "udp://10.0.0.7:1"],
