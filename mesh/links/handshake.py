@@ -1,4 +1,4 @@
-"""HELLO and WELCOME: what is said in them, and why a HELLO may be refused. Pure."""
+"""HELLO and WELCOME: what is said in them, and why either may be refused. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Final
 
 from mesh.links.events import Identity
 from mesh.links.session import Session
-from mesh.protocol.messages import Hello, Welcome
-from mesh.protocol.permissions import MOST_FROM_ONE_SOURCE
+from mesh.protocol.messages import Hello, Role, Welcome
+from mesh.protocol.permissions import MOST_FROM_ONE_SOURCE, permitted
 from mesh.protocol.wire import VERSION
 
 _LONGEST_REASON: Final = 200
@@ -57,6 +57,39 @@ def welcome_of(identity: Identity, session: Session, resumed: bool) -> Welcome:
     return Welcome(
         session.nonce, VERSION, identity.role, session.resumes_after, resumed, identity.timeout
     )
+
+
+def welcome_objection(
+    identity: Identity, welcome: Welcome, known: Session | None, *, is_gateways: bool
+) -> str:
+    """Why whoever answers our HELLO is no producer of ours; "" if it is one.
+
+    Numbers are no secret: a feed does not bear that of another kind of process. A gateway, where
+    our settings name one, is believed its number in any case.
+
+    Args:
+        identity: of this process, which dialled.
+        welcome: what was answered.
+        known: the session with whoever bears the number of who answers, if there is one.
+        is_gateways: whether our own settings say that a gateway is at the address.
+
+    Example:
+        >>> from mesh.protocol.messages import Role
+        >>> me = Identity(7, Role.SUPERVISOR)
+        >>> feed = Welcome(1, VERSION, Role.REPLICA, 0, False, 3.0)
+        >>> welcome_objection(me, feed, None, is_gateways=True)
+        'a replica has nothing to say to a supervisor'
+    """
+    role = welcome.role
+    if welcome.version != VERSION:
+        return f"it speaks version {welcome.version}, and was told of {VERSION} alone"
+    if not permitted(role, identity.role, dialled=False):
+        return f"a {role.name.lower()} has nothing to say to a {identity.role.name.lower()}"
+    if role is Role.GATEWAY and not is_gateways:
+        return "our settings name no gateway at this address"
+    if role is Role.REPLICA and known is not None and known.role is not role:
+        return "another process bears this number"
+    return ""
 
 
 def objection(identity: Identity, peer: int, hello: Hello) -> str:

@@ -13,6 +13,8 @@ from mesh.protocol.messages import Role
 
 SETTLED = 100.7  # when everybody has met everybody
 APART = 0.3  # seconds within which a link is surely resumed
+BLINK = 0.2  # seconds that a partition of which nobody is given up lasts at most
+SLOW = 0.02  # seconds that a slow link delays what it carries at most
 DOZE = 2.4  # seconds that a replica dozes at most; its heartbeats go on
 SICKNESS = 0.05  # seconds for which it then fails
 MEMORY = 64 * 1024  # bytes for payloads that are not whole, where some hoard them
@@ -207,7 +209,7 @@ def _pair(world, chance):
             lane.name
             for link in rep.port.links()
             for lane in (link.there.source, link.back.source)
-            if lane.name != rep.name
+            if lane.name != rep.name and not lane.name.startswith("hostile")
         }
     )
     return (rep, chance.choice(linked)) if linked else None
@@ -234,7 +236,7 @@ def _cut_all(world, chance):
 def _slow(world, chance):
     pair = _pair(world, chance)
     if pair is not None:
-        delay = chance.uniform(0.001, 0.02)
+        delay = chance.uniform(0.001, SLOW)
         world.tell(f"slow {pair[0].name} {pair[1]} {delay:.4f}")
         world.network.slow(pair[0].name, pair[1], delay)
         world.network.slow(pair[1], pair[0].name, chance.uniform(0.0, delay))
@@ -267,7 +269,7 @@ def _blink(world, chance):
     pair = _pair(world, chance)
     if pair is not None:
         names = pair[0].name, pair[1]
-        _block(world, [names, names[::-1]], chance.uniform(0.0, 0.2), "blink")
+        _block(world, [names, names[::-1]], chance.uniform(0.0, BLINK), "blink")
 
 
 def _lapse(world, chance):

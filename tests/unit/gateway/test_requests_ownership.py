@@ -76,6 +76,9 @@ R, F = Kind.RESULT, Kind.FAILURE
         (request(TWO, 21, 1), F, 1, 2, (22, "b"), DROPPED),
         (request(TWO, 21, 1), F, 0, 2, (11, "a"), DROPPED),
         (request(TWO, 31, 2), F, 1, 2, (21, "b"), DROPPED),
+        # It comes to a stage twice, and is there for the second time.
+        (request((A, B, A), 11, 2), F, 2, 2, (11, "a"), COUNTS),
+        (request((A, B, A), 11, 2), F, 0, 2, (11, "a"), DROPPED),
     ],
 )
 def test_who_may_end_a_request(ownership, made, kind, hop, attempt, speaker, expected):
@@ -103,6 +106,7 @@ def test_attempts_of_a_former_revision_count_too(ownership):
         (request(TWO), 3, (31, "c"), DROPPED),
         (request(TWO), 1, (11, "d"), BREACH),
         (request(TWO, 21, 1), 1, (11, "a"), COUNTS),  # the book decides
+        (request(TWO, 21, 1), 0, (31, "c"), DROPPED),  # nothing comes before the first stage
     ],
 )
 def test_who_may_give_back_what(ownership, made, hop, speaker, expected):
@@ -128,6 +132,11 @@ def test_who_may_say_where_it_went(ownership, made, hop, speaker, holder, expect
     note = Note(made.number, 2, hop, 99)
     there = holder and replica(*holder)
     assert verdict(ownership.may_note, made, note, replica(*speaker), there) == expected
+
+
+def test_a_note_of_a_former_attempt_is_the_books_to_judge(ownership):
+    note = Note(5, 1, 1, 99)
+    assert ownership.may_note(request(TWO), note, replica(12, "a"), replica(21, "b"))
 
 
 def test_whom_an_obituary_may_blame(ownership):

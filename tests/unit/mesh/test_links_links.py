@@ -968,6 +968,16 @@ def test_another_kind_of_process_cannot_take_a_number_over() -> None:
     assert producer.sessions[2] is not session
 
 
+def test_a_supervisor_that_begins_anew_is_no_impostor() -> None:
+    producer = a_producer()
+    producer.received(7, hello(5, role=Role.SUPERVISOR, stage=None), 0.0)
+    former = producer.sessions[2]
+    producer.closed(7, 1.0)
+    producer.received(8, hello(6, role=Role.SUPERVISOR, stage=None), 1.0)
+    assert producer.sessions[2] is not former
+    assert producer.breaches == 0
+
+
 def test_a_welcome_of_one_who_is_no_producer_is_dropped() -> None:
     consumer = Links(Identity(2, Role.SUPERVISOR), half)
     consumer.dial(["memory://p"], 0.0)
@@ -976,6 +986,56 @@ def test_a_welcome_of_one_who_is_no_producer_is_dropped() -> None:
     (_, said) = [each for each in told(consumer) if isinstance(each, tuple)][-1]
     consumer.received(-1, frames(Welcome(said.nonce, VERSION, Role.REPLICA, 0, False, 3.0), 1), 0.0)
     assert consumer.sessions == {}
+
+
+def test_who_is_dialled_cannot_take_the_number_of_another_kind_of_process_over() -> None:
+    """A feed that calls itself by a gateway's number, while that one's link is down."""
+    consumer = a_consumer()
+    link = welcomed(consumer)
+    session = consumer.sessions[1]
+    consumer.closed(link, 0.0)
+    consumer.dial(["memory://p", "memory://rogue"], 0.0)
+    consumer.tick(0.0)
+    dialled = {each.address: each.link for each in consumer.take() if isinstance(each, Dial)}
+    rogue = dialled["memory://rogue"]
+    consumer.opened(rogue, 0.0)
+    (_, said) = [each for each in told(consumer) if isinstance(each, tuple)][-1]
+    posing = Welcome(said.nonce, VERSION, Role.REPLICA, 0, False, 6.0)
+    consumer.received(rogue, frames(posing, 1), 0.0)
+    assert consumer.sessions == {1: session}
+
+
+def test_who_was_expelled_does_not_come_back_by_answering_us() -> None:
+    consumer = a_consumer()
+    consumer.held_off.expelled(1, "", 0.0)
+    link, said = greeting(consumer)
+    welcome = Welcome(said.nonce, VERSION, Role.GATEWAY, 0, False, 6.0)
+    consumer.received(link, frames(welcome, 1), 0.5)
+    assert consumer.sessions == {}
+    line = consumer._lines.of(link)
+    assert line is None
+    consumer.tick(1.0)
+    link, said = greeting(consumer)
+    welcome = Welcome(said.nonce, VERSION, Role.GATEWAY, 0, False, 6.0)
+    consumer.received(link, frames(welcome, 1), 1.1)
+    assert list(consumer.sessions) == [1]
+
+
+def test_a_gateways_number_that_another_has_taken_is_given_back_to_the_gateway() -> None:
+    """A feed calls itself by the number of a gateway that we have not met yet."""
+    consumer = a_consumer()
+    consumer.gateways = frozenset(["memory://p"])
+    consumer.dial(["memory://p", "memory://rogue"], 0.0)
+    consumer.tick(0.0)
+    dialled = {each.address: each.link for each in consumer.take() if isinstance(each, Dial)}
+    for address, role in (("memory://rogue", Role.REPLICA), ("memory://p", Role.GATEWAY)):
+        consumer.opened(dialled[address], 0.0)
+        (_, said) = [each for each in told(consumer) if isinstance(each, tuple)][-1]
+        answer = Welcome(said.nonce, VERSION, role, 0, False, 6.0)
+        consumer.received(dialled[address], frames(answer, 1), 0.0)
+    assert [(each.role, each.link) for each in consumer.sessions.values()] == [
+        (Role.GATEWAY, dialled["memory://p"])
+    ]
 
 
 def test_who_stops_waits_for_no_producer_at_whose_address_nobody_listens() -> None:
