@@ -228,7 +228,8 @@ class GatewayCore:
         forgotten, there is nothing that could be said of our requests.
         """
         session = self.links.sessions.get(obituary.incarnation)
-        origin = self._departed.get(obituary.incarnation) if session is None else origin_of(session)
+        departed = self._departed
+        origin = departed.get(obituary.incarnation) if session is None else departed.origin(session)
         if origin is None:
             return
         if not supervisor.is_parent_of(origin.parent):

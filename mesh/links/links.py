@@ -303,6 +303,11 @@ class Links(Upkeep):
         if welcome.resumed and not mine:  # ours was lost while we were greeting
             self._drop(link, now)
             return None
+        pause = 0.0 if mine else self.held_off.left(peer, self.source(link), now)
+        if pause:
+            self._drop(link, now)
+            line.due = now + pause
+            return None
         former = self.sessions.get(line.peer)
         if former is not None and former is not session and former.link is None:
             self.lose(former, "another process answers at its address")

@@ -381,9 +381,37 @@ MUTANTS = (
     Mutant(
         "believe any supervisor",
         "gateway/requests/core.py",
-        "if not supervisor.is_parent_of(origin.host, origin.parent):",
+        "if not supervisor.is_parent_of(origin.parent):",
         "if False:",
         "hostile",
+    ),
+    Mutant(
+        "take results of a later attempt from who had a former one",
+        "gateway/requests/ownership.py",
+        "return hop > 0 and (attempt == FIRST or _is_forgetful(request))",
+        "return hop > 0",
+        "usurpers",
+    ),
+    Mutant(
+        "take failures of a later attempt from who had a former one",
+        "gateway/requests/ownership.py",
+        "counts = outcome.attempt == FIRST",
+        "counts = True",
+        "usurpers",
+    ),
+    Mutant(
+        "take back of a later attempt what who had a former one makes up",
+        "gateway/requests/ownership.py",
+        "is_known = request.attempt > FIRST or (by_first and request.at == 0)  # who has it",
+        "is_known = by_first and request.at == 0",
+        "usurpers",
+    ),
+    Mutant(
+        "follow notes of a later attempt of who had a former one",
+        "gateway/requests/ownership.py",
+        "is_known = request.attempt > FIRST or (request.at == 0 and hop == 1)  # who has it",
+        "is_known = request.at == 0 and hop == 1",
+        "usurpers",
     ),
     Mutant(
         "take anybody's figures",
