@@ -15,18 +15,17 @@ their own stage.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Final
 
 from gateway.requests.in_flight import Request
 from mesh.links.session import Session
-from mesh.protocol.messages import Figures, Kind, Note, Outcome, Path
+from mesh.protocol.messages import Kind, Note, Outcome, Path
 from mesh.protocol.permissions import Breach
 
 FIRST: Final = 1  # attempt: the only one whose outputs go straight from stage to stage
 REMEMBERED: Final = 8  # former holders that a request keeps; who was one before them is not known
-MOST_MADE: Final = 2**36  # bytes of one task's outputs that are believed
 
 
 class Ownership:
@@ -62,7 +61,8 @@ class Ownership:
         if not self._is_of(session, path, hop) or outcome.attempt > request.attempt:
             counts = False
         elif outcome.kind is Kind.RESULT:
-            counts = hop + 1 == len(path) and _may_have_had(request, peer, hop, outcome.attempt)
+            unknown = hop > 0 and (outcome.attempt == FIRST or len(request.tried) >= REMEMBERED)
+            counts = hop + 1 == len(path) and (unknown or _has_held(request, peer))
         elif hop > request.at:
             counts = outcome.attempt == FIRST
         else:  # what lies behind it has no say, and at a hop only its holder
@@ -93,12 +93,11 @@ class Ownership:
             Breach: the replica never held it.
         """
         path, hop = request.path, note.hop
-        fits = note.attempt == request.attempt and note.holder and hop < len(path)
-        if not (fits and self._is_of(session, path, hop - 1)):
+        fits = note.holder and hop < len(path) and self._is_of(session, path, hop - 1)
+        if not fits or (holder is not None and not self._is_of(holder, path, hop)):
             return self._strange(request, session)
-        if holder is not None and not self._is_of(holder, path, hop):
-            return self._strange(request, session)
-        is_known = request.attempt > FIRST or (request.at == 0 and hop == 1)  # who has it
+        by_first = request.at == 0 and hop == 1 and note.attempt == request.attempt
+        is_known = note.attempt > FIRST or by_first  # who has it
         return not is_known or session.peer == request.holder or self._strange(request, session)
 
     def may_have_held(self, request: Request, peer: int, stage: str) -> bool:
@@ -107,15 +106,6 @@ class Ownership:
             return True
         ahead = request.path[max(1, request.at) :]
         return request.attempt == FIRST and any(stage == later for later, _ in ahead)
-
-    def judge_figures(self, session: Session, figures: Iterable[Figures]) -> None:
-        """Raise `Breach` where figures are of another stage, or of more than any batch can make."""
-        own = session.stage.name if session.stage is not None else ""
-        for each in figures:
-            if each.stage != own:
-                raise Breach("it tells of batches of another stage")
-            if each.nbytes > max(1, each.size) * MOST_MADE:
-                raise Breach("it tells of a batch that made more than any can")
 
     def _is_of(self, session: Session, path: Path, hop: int) -> bool:
         """Whether this is a replica of that hop's stage; revisions differ between attempts."""
@@ -128,26 +118,11 @@ class Ownership:
         if facts is not None and facts.name not in self._fed:
             if path[0][0] != facts.name:
                 raise Breach("it speaks of a request that never came to its stage")
-            if (
-                len(path) == 1
-                and not _is_forgetful(request)
-                and not _has_held(request, session.peer)
-            ):
+            forgotten = len(request.tried) >= REMEMBERED
+            if len(path) == 1 and not forgotten and not _has_held(request, session.peer):
                 raise Breach("it speaks of a request that it never held")
         return False
 
 
 def _has_held(request: Request, peer: int) -> bool:
     return peer == request.holder or peer in request.tried or peer in request.earlier
-
-
-def _may_have_had(request: Request, peer: int, hop: int, attempt: int) -> bool:
-    """Whether a replica of this hop may have had this attempt of the request."""
-    if _has_held(request, peer):
-        return True
-    return hop > 0 and (attempt == FIRST or _is_forgetful(request))
-
-
-def _is_forgetful(request: Request) -> bool:
-    """Whether others may have held it before those that are remembered."""
-    return len(request.tried) >= REMEMBERED

@@ -233,7 +233,9 @@ class Hostile:
 
     def figures(self):
         stage = self.chance.choice((self.stage, *self.world.stages, f"x{self.chance.random()}"))
-        return Outcomes(figures=[Figures(stage, 1, 0, 2**32 - 1, "idle", nbytes=2**62)])
+        pick = self.chance.choice
+        size, reason, nbytes = pick((1, 1, 2**31)), pick(("idle", "x")), pick((2**30, 2**62))
+        return Outcomes(figures=[Figures(stage, size, 0, 2**32 - 1, reason, nbytes=nbytes)])
 
     def obituary(self):
         dead = self.chance.choice([rep.me for rep in self.world.reps()] or [self.me])

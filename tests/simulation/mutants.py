@@ -388,8 +388,8 @@ MUTANTS = (
     Mutant(
         "take results of a later attempt from who had a former one",
         "gateway/requests/ownership.py",
-        "return hop > 0 and (attempt == FIRST or _is_forgetful(request))",
-        "return hop > 0",
+        "unknown = hop > 0 and (outcome.attempt == FIRST or len(request.tried) >= REMEMBERED)",
+        "unknown = hop > 0",
         "usurpers",
     ),
     Mutant(
@@ -409,15 +409,29 @@ MUTANTS = (
     Mutant(
         "follow notes of a later attempt of who had a former one",
         "gateway/requests/ownership.py",
-        "is_known = request.attempt > FIRST or (request.at == 0 and hop == 1)  # who has it",
-        "is_known = request.at == 0 and hop == 1",
+        "is_known = note.attempt > FIRST or by_first  # who has it",
+        "is_known = by_first",
         "usurpers",
     ),
     Mutant(
         "take anybody's figures",
         "gateway/requests/core.py",
-        "self._ownership.judge_figures(session, figures)",
+        "figures = believed(session, figures, mine.timeout, mine.pool)",
         "pass",
+        "hostile",
+    ),
+    Mutant(
+        "take figures of any reason and size",
+        "gateway/requests/batch_figures.py",
+        "if each.reason not in REASONS:",
+        "if False:",
+        "hostile",
+    ),
+    Mutant(
+        "believe whatever a replica says of its times",
+        "gateway/requests/batch_figures.py",
+        "return figures if usual else",
+        "return figures if True else",
         "hostile",
     ),
     Mutant(

@@ -828,6 +828,17 @@ def test_figures_are_taken_from_replicas_that_serve_and_of_their_own_stage(rig):
     assert rig.core.figures == []
 
 
+def test_figures_count_as_what_a_request_can_have_here(rig):
+    rig.hear(rig.first, figures=[Figures("a", 1, 0, 2**32 - 1, "idle", nbytes=2**36)])
+    limits = rig.links.identity
+    assert rig.core.figures[0].compute == rig.first.pace * 1e6 == limits.timeout * 1e6
+    assert rig.core.sizes.largest(["a"]) == limits.pool
+    other = rig.meet(13, A)
+    rig.hear(other, figures=[Figures("a", 1, 0, 0, "idle", nbytes=9)])
+    rig.lose(rig.first)
+    assert rig.core.sizes.largest(["a"]) == 9
+
+
 def test_a_replica_may_owe_outputs_where_its_stage_is_of_a_route(rig):
     assert rig.first.may_owe
     assert rig.meet(13, ("a", "former")).may_owe

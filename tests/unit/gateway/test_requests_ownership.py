@@ -3,9 +3,9 @@
 import pytest
 
 from gateway.requests.in_flight import Request
-from gateway.requests.ownership import MOST_MADE, REMEMBERED, Ownership
+from gateway.requests.ownership import REMEMBERED, Ownership
 from mesh.links.session import Session
-from mesh.protocol.messages import Figures, Kind, Note, Outcome, Role, StageFacts
+from mesh.protocol.messages import Kind, Note, Outcome, Role, StageFacts
 from mesh.protocol.permissions import Breach
 
 ME = 1
@@ -154,11 +154,12 @@ def test_who_may_say_where_it_went(ownership, made, hop, speaker, holder, expect
     assert verdict(ownership.may_note, made, note, replica(*speaker), there) == expected
 
 
-def test_a_note_of_another_attempt_or_of_nobody_is_none(ownership):
+def test_a_note_of_nobody_or_of_an_attempt_that_others_have_is_none(ownership):
     made = request(TWO, attempt=3)
-    for attempt, holder in (2, 21), (4, 21), (3, 0):
+    for attempt, peer, holder in (1, 11, 0), (3, 11, 0), (2, 12, 21), (4, 12, 21):
         note = Note(made.number, attempt, 1, holder)
-        assert not ownership.may_note(made, note, replica(11, "a"), None)
+        assert not ownership.may_note(made, note, replica(peer, "a"), None)
+    assert ownership.may_note(made, Note(5, 1, 1, 21), replica(12, "a"), None)  # and moves nothing
 
 
 def test_whom_an_obituary_may_blame(ownership):
@@ -181,21 +182,6 @@ def test_of_a_later_attempt_only_those_are_to_blame_that_are_known_to_have_held_
     assert not ownership.may_have_held(made, 22, "b")
     assert not ownership.may_have_held(made, 33, "c")
     assert all(ownership.may_have_held(made, peer, "c") for peer in (21, 31, 32))
-
-
-def test_figures_are_of_ones_own_stage(ownership):
-    mine = Figures("a", 1, 0, 0, "idle")
-    ownership.judge_figures(replica(11, "a"), [mine, mine])
-    for session in replica(11, "b"), Session(ME, 3, Role.SUPERVISOR, 0):
-        with pytest.raises(Breach, match="another stage"):
-            ownership.judge_figures(session, [mine])
-
-
-def test_figures_are_within_what_a_batch_can_make(ownership):
-    most = Figures("a", 2, 0, 0, "idle", nbytes=2 * MOST_MADE)
-    ownership.judge_figures(replica(11, "a"), [most])
-    with pytest.raises(Breach, match="more than any can"):
-        ownership.judge_figures(replica(11, "a"), [most._replace(nbytes=2 * MOST_MADE + 1)])
 
 
 def test_one_that_is_no_replica_has_no_say(ownership):
