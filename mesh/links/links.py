@@ -296,17 +296,13 @@ class Links(Upkeep):
             self._give_up_duplicate(line, peer, now)
             return None
         mine = session is not None and session.nonce == line.nonce
-        poses = welcome.role is Role.GATEWAY and not self._is_gateways(line.address)
-        if poses or not permitted(welcome.role, self.identity.role, dialled=False):
-            self._drop(link, now)  # it is no producer of ours, whatever its address was listed as
-            return None
-        if welcome.resumed and not mine:  # ours was lost while we were greeting
-            self._drop(link, now)
-            return None
         pause = 0.0 if mine else self.held_off.left(peer, self.source(link), now)
-        if pause:
+        poses = welcome.role is Role.GATEWAY and not self._is_gateways(line.address)
+        # It is no producer of ours, whatever its address was listed as; or has lost us meanwhile.
+        alien = poses or not permitted(welcome.role, self.identity.role, dialled=False)
+        if pause or alien or (welcome.resumed and not mine):
             self._drop(link, now)
-            line.due = now + pause
+            line.due = max(line.due, now + pause)
             return None
         former = self.sessions.get(line.peer)
         if former is not None and former is not session and former.link is None:

@@ -68,7 +68,8 @@ class Hostile:
         if role is Role.REPLICA:
             self.port.listen(self.feed)
         self.victim = world.gateways[0]  # the gateway whose requests it speaks of
-        self.stage = chance.choice([*world.stages, "nowhere"])
+        later = list(world.stages)[1:] if world.draw.profile == "usurpers" else []
+        self.stage = chance.choice(later or [*world.stages, "nowhere"])
 
     def draw(self):
         """A new incarnation, of which the world knows that no rule is kept."""

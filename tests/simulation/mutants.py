@@ -423,7 +423,7 @@ MUTANTS = (
     Mutant(
         "take figures of any reason and size",
         "gateway/requests/batch_figures.py",
-        "if each.reason not in REASONS:",
+        "if reason not in REASONS:",
         "if False:",
         "hostile",
     ),
