@@ -111,7 +111,8 @@ def objection(identity: Identity, peer: int, hello: Hello) -> str:
 def imposture(session: Session | None, hello: Hello, source: str) -> str:
     """Why HELLO may not bear the number of a process that is known; "" if it may.
 
-    Numbers are no secret: another process must not end that one's session with its number.
+    Numbers are no secret: another process must not end that one's session with its number. That of
+    its supervisor is one, which none but the process and its gateways are told.
 
     Args:
         session: of the process with that number, None if none is known.
@@ -120,10 +121,11 @@ def imposture(session: Session | None, hello: Hello, source: str) -> str:
     """
     if session is None:
         return ""
-    known = (session.role, session.stage and session.stage[:2], session.host, session.pid)
-    said = (hello.role, hello.stage and hello.stage[:2], hello.host, hello.pid)
+    known = session.role, session.stage and session.stage[:2], session.host, session.pid
+    said = hello.role, hello.stage and hello.stage[:2], hello.host, hello.pid
     moved = source and session.source and source != session.source
-    return "another process bears this number" if known != said or moved else ""
+    differs = known != said or session.parent != hello.parent or moved
+    return "another process bears this number" if differs else ""
 
 
 def crowding(source: str, sessions: Iterable[Session]) -> str:

@@ -5,7 +5,8 @@ from world import SICK, Broken
 
 from gateway.requests import retries as recovery
 from mesh.links.dialer import State
-from mesh.protocol.messages import Kind, Role
+from mesh.protocol.messages import REASONS, Kind, Role
+from mesh.protocol.permissions import MOST_BATCH
 
 # Profiles in which nobody is lost.
 GENTLE = ("calm", "links", "blinks", "long", "hostile", "hoards")
@@ -13,7 +14,6 @@ GENTLE = ("calm", "links", "blinks", "long", "hostile", "hoards")
 # many that are told at all and one that is not, and two of which its owner does not know, since the
 # output had not been receipted.
 UNNAMED, UNKNOWN = 3 + 1, 2
-MOST_BYTES = 2**40  # that a batch may be said to have made
 MANY_LINES = 100  # addresses that a process has beside those that one gateway names
 PRODUCERS = (Role.GATEWAY, Role.REPLICA)
 DELAYS = {"blink": BLINK, "slow": 2 * SLOW}  # seconds, of a fault there and back
@@ -142,8 +142,11 @@ def conduct(world):
 def unharmed(world):
     """What one says that keeps no rule leaves nothing behind, where it cannot be mended."""
     for gateway in filter(None, world.gateways):
+        limits = gateway.core.links.identity
         for each in gateway.core.figures:
-            if each.stage not in world.stages or (world.hostile and each.nbytes > MOST_BYTES):
+            known = each.stage in world.stages and each.reason in REASONS
+            small = each.size <= MOST_BATCH and each.nbytes <= each.size * limits.pool
+            if not (known and small and each.compute <= limits.timeout * 1e6):
                 raise Broken("own figures", f"{gateway.name} takes {each}")
     for member in world.members:
         links = member.core.links

@@ -89,7 +89,8 @@ class Hostile:
         if role is Role.REPLICA:
             self.port.listen(self.feed)
         self.victim = world.gateways[0]  # the gateway whose requests it speaks of
-        self.stage = chance.choice([*world.stages, "nowhere"])
+        later = list(world.stages)[1:] if world.draw.profile == "usurpers" else []
+        self.stage = chance.choice(later or [*world.stages, "nowhere"])
 
     def draw(self):
         """A new incarnation, of which the world knows that no rule is kept."""
@@ -205,13 +206,21 @@ class Hostile:
 
     def numbers(self):
         """Of requests that it may speak of: a few guesses, or what the rules must keep from it."""
-        guesses = [self.chance.randrange(1, GUESSES) for _ in range(MANY)]
-        first = self.world.draw.stages[0].name
-        if self.role is Role.REPLICA and self.stage not in (first, "nowhere"):
-            return guesses
+        self.again = {}
         gateway = self.victim = self.chance.choice(self.world.gateways)
-        known = list(gateway.core.book.requests)[-MANY:]
-        return known or guesses
+        requests = gateway.core.book.requests
+        if self.is_later():
+            self.again = {n: each.attempt for n, each in requests.items() if each.attempt > 1}
+            return list(self.again)[-MANY:] or self.guesses()
+        return list(requests)[-MANY:] or self.guesses()
+
+    def guesses(self):
+        return [self.chance.randrange(1, GUESSES) for _ in range(MANY)]
+
+    def is_later(self):
+        """Whether it poses as a replica that others feed, and is believed of a first attempt."""
+        first = self.world.draw.stages[0].name
+        return self.role is Role.REPLICA and self.stage not in (first, "nowhere")
 
     def owner(self):
         return self.victim.me
@@ -280,7 +289,8 @@ class Hostile:
         return [*slices, whole]
 
     def tasks(self):
-        numbers = self.numbers()[:2]
+        # What it had once it may still feed to others, as an output of the attempt that it had.
+        numbers = (self.guesses() if self.role is Role.REPLICA else self.numbers())[:2]
         path = self.chance.choice((self.world.path, self.world.path[1:] or self.world.path, X))
         now, hop = self.world.now, self.chance.choice((0, 1, 7))
         return Tasks(
@@ -295,12 +305,14 @@ class Hostile:
     def outcomes(self):
         """Of one sort, as they would be that are meant to be believed."""
         pick, last = self.chance.choice, len(self.world.path) - 1
-        likely = (Kind.RESULT, last), (Kind.FAILURE, 0), (Kind.HANDBACK, 1), (Kind.UNSTARTED, 0)
+        here = [name for name, _ in self.world.path].index(self.stage) if self.is_later() else 0
+        lesser = (Kind.FAILURE, here), (Kind.HANDBACK, here + 1), (Kind.UNSTARTED, 0)
+        likely = (Kind.RESULT, last), *lesser
         kind, hop = pick((*likely, (pick(list(Kind)), pick((0, 1, 2, 9)))))
         attempt, label = pick((1, 1, 2, 9)), "server_error" if kind is Kind.FAILURE else ""
         return Outcomes(
             [
-                Outcome(n, attempt, kind, hop, buffers=list(JUNK), label=label)
+                Outcome(n, self.again.get(n, attempt), kind, hop, buffers=list(JUNK), label=label)
                 for n in self.numbers()
             ]
         )
@@ -309,12 +321,17 @@ class Hostile:
         holders = [member.me for member in self.world.members]
         pick = self.chance.choice
         return Outcomes(
-            notes=[Note(n, 1, pick((0, 1, 2, 9)), pick(holders)) for n in self.numbers()]
+            notes=[
+                Note(n, self.again.get(n, 1), pick((0, 1, 2, 9)), pick(holders))
+                for n in self.numbers()
+            ]
         )
 
     def figures(self):
         stage = self.chance.choice((self.stage, *self.world.stages, f"x{self.chance.random()}"))
-        return Outcomes(figures=[Figures(stage, 1, 0, 2**32 - 1, "idle", nbytes=2**62)])
+        pick = self.chance.choice
+        size, reason, nbytes = pick((1, 1, 2**31)), pick(("idle", "x")), pick((2**30, 2**62))
+        return Outcomes(figures=[Figures(stage, size, 0, 2**32 - 1, reason, nbytes=nbytes)])
 
     def obituary(self):
         dead = self.chance.choice([rep.me for rep in self.world.reps()] or [self.me])

@@ -922,6 +922,32 @@ def test_a_producer_that_breaks_a_rule_is_not_dialled_at_once() -> None:
     assert [each for each in consumer.take() if isinstance(each, Dial)]
 
 
+def test_who_was_expelled_is_no_producer_either_for_a_while() -> None:
+    """It dialled us, broke a rule, and answers at an address that we dial meanwhile."""
+    consumer = a_consumer()
+    consumer.held_off.expelled(1, "", 0.0)
+    welcomed(consumer, now=0.5)
+    assert consumer.sessions == {}
+    consumer.tick(0.9)
+    assert not [each for each in consumer.take() if isinstance(each, Dial)]
+    welcomed(consumer, now=1.0)
+    assert set(consumer.sessions) == {1}
+
+
+def test_a_process_that_is_known_has_one_supervisor_all_its_life() -> None:
+    """Nobody but gateways is told its number: whoever names another is another process."""
+    producer = a_producer()
+    assert producer.received(7, hello(parent=77), 0.0) is None
+    producer.closed(7, 0.1)
+    for parent in (0, 78):
+        for nonce in (5, 6):
+            producer.received(8, hello(nonce, parent=parent), 0.1)
+            assert (8, Err(0, "another process bears this number")) in told(producer)
+    assert producer.sessions[2].parent == 77
+    producer.received(9, hello(parent=77), 0.1)
+    assert producer.sessions[2].link == 9
+
+
 def test_a_round_trip_is_believed_within_reason() -> None:
     producer = a_producer()
     greeted(producer)
