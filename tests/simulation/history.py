@@ -34,7 +34,7 @@ def play(seed, profile=None, story=None):
         plan(world)
         world.tell(f"{draw}")
         _run(world)
-        if draw.hostile:
+        if draw.profile == "hostile":
             prompt(world, _without_hostile(draw))
     return world
 

@@ -359,7 +359,6 @@ class Hoarder(Hostile):
     def __init__(self, world, role, chance):
         super().__init__(world, role, chance)
         self.stage = chance.choice(list(world.stages))
-        self.transfers = {}  # by link
         self.is_tired = False
 
     def act(self):
@@ -367,25 +366,21 @@ class Hoarder(Hostile):
             return
         self.hear()
         self.world.look_at_memory()
-        if self.role is not Role.GATEWAY and (len(self.links) < 2 or self.chance.random() < 0.1):
+        if self.role is not Role.GATEWAY and (len(self.voices) < 2 or self.chance.random() < 0.1):
             self.dial()
-        for link in sorted(self.links):
-            if self.links.get(link) and not self.is_tired:
+        for link in sorted(self.voices):
+            if self.voices[link].peer and not self.is_tired:
                 self.begin(link)
         pause = RARELY if self.is_tired else MANY_AT_ONCE * EVERY
         self.world.at(self.world.now + pause * (1 + self.chance.random()), self.act)
 
     def begin(self, link):
         """Begin more payloads on this link."""
+        voice = self.voices[link]
         for _ in range(MANY_AT_ONCE):
-            number = self.transfers[link] = self.transfers.get(link, -1) + 1
-            self.sequences[link] = self.sequences.get(link, 0) + 1
-            self.say(link, Part(number, 2 * HOARD, 0, bytes(HOARD)), self.sequences[link])
-
-    def say(self, link, message, sequence=0):
-        if isinstance(message, Hello | Welcome):
-            self.transfers.pop(link, None)
-        super().say(link, message, sequence)
+            number, voice.transfers = voice.transfers, voice.transfers + 1
+            voice.sequence += 1
+            self.say(link, Part(number, 2 * HOARD, 0, bytes(HOARD)), voice.sequence)
 
 
 X = (("nowhere", "r"),)

@@ -17,6 +17,7 @@ from members import KILL_GRACE, NEVER, Forward, Gateway, Mesh, Rep, Supervision
 from gateway.requests.in_flight import Book
 from mesh.links.dispatcher import _is_free
 from mesh.links.events import Lost, Silent
+from mesh.links.session import Session
 from mesh.protocol.hold_off import FIRST_S
 from mesh.protocol.messages import (
     Cancel,
@@ -438,15 +439,18 @@ class World(Mesh):
     def expelled(self, member, session, reason, fault):
         """An honest process keeps the rules, whatever befalls it; and nothing chokes anybody."""
         if fault is None and session is not None and session.peer in self.hostile:
-            last, self.expelled_at[member.me, session.peer] = (
-                self.expelled_at.get((member.me, session.peer), -NEVER),
-                self.now,
-            )
-            if self.now < last + FIRST_S:
-                self.complain("held off", f"{session.peer:x} is back at {member.name} at once")
+            if isinstance(session, Session):  # else it only said a number, which proves nothing
+                self.look_at_pause(member, session.peer)
             return
         check = "no crash" if fault is not None else "keeps the rules"
         raise Broken(check, f"{member} expels {session}: {reason}") from fault
+
+    def look_at_pause(self, member, peer):
+        """Who is expelled does not come back at once."""
+        last = self.expelled_at.get((member.me, peer), -NEVER)
+        self.expelled_at[member.me, peer] = self.now
+        if self.now < last + FIRST_S:
+            self.complain("held off", f"{peer:x} is back at {member.name} at once")
 
     # --- processes -------------------------------------------------------------------------------
 
