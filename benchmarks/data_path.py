@@ -25,7 +25,7 @@ from gateway.inference import Desk
 from gateway.requests.admission import Admission
 from gateway.requests.core import GatewayCore
 from gateway.requests.route import InferenceRoute
-from gateway.web.exchange import Exchange, Inference, Turn
+from gateway.web.exchange import Exchange, HttpRequest, Inference
 from gateway.web.failure_log import FailureLog
 from mesh import Worker
 from mesh.links.events import Identity
@@ -115,7 +115,7 @@ class Client:
     special = False
 
     def __init__(self, desk: Inference) -> None:
-        self.pending: list[Turn] = []
+        self.pending: list[HttpRequest] = []
         self.inference = desk
         self.transport = self
         self.answers = 0

@@ -17,7 +17,7 @@ from gateway.requests.admission import Refusal, Sizes
 from gateway.requests.core import GatewayCore
 from gateway.requests.in_flight import Ended, Request
 from gateway.requests.route import InferenceRoute, Reservation
-from gateway.web import responses as answers
+from gateway.web import responses
 from gateway.web.exchange import Exchange
 from mesh.errors import EncodingError
 from mesh.protocol.messages import Buffer, Figures, Kind, Meta, Outcome, Path
@@ -26,8 +26,9 @@ from mesh.worker.request_info import check_header
 
 _BROKEN = "the gateway could not write the answer"
 _CHOSEN = "the worker chose this status in a Reply"
-_SHOWN = 2  # buffers of a failure that clients may be shown: what was raised, and the traceback
-_LONGEST = 64 * 1024  # bytes that are read of each of them
+# Buffers of a failure that clients may be shown: what was raised, and the traceback.
+_SHOWN_BUFFERS = 2
+_SHOWN_BYTES = 64 * 1024  # bytes that are read of each of them
 # Requests that end like this were not served: they say nothing about how fast others are.
 _UNSERVED = frozenset({"deadline_exceeded", "no_replica"})
 
@@ -261,11 +262,11 @@ class Desk:
     def _refusal(self, exchange: Exchange, refusal: Refusal) -> bytes:
         code, message, retry_after, stage = refusal
         route: InferenceRoute = exchange.route  # type: ignore[assignment]
-        self.answered[answers.row(code).status, route.endpoint] += 1
+        self.answered[responses.row(code).status, route.endpoint] += 1
         request_id = exchange.request_id or self._name(self.core.book.next_number())
         exchange.request_id = request_id  # the access log names it, too
         self._failures.tell(code, message, request_id, route=route.endpoint, stage=stage)
-        return answers.failure(code, message, stage, request_id, retry_after)
+        return responses.failure(code, message, stage, request_id, retry_after)
 
     def gone(self, exchange: Exchange) -> None:
         """It will not be whole, or its client hung up: forget it everywhere."""
@@ -300,17 +301,17 @@ class Desk:
                 elif outcome.label or outcome.status or outcome.headers:
                     status = self._special(request, exchange, route, request_id, outcome)
                 else:
-                    timing = answers.server_timing(route.stages, outcome.timings)
+                    timing = responses.server_timing(route.stages, outcome.timings)
                     body = _whole(outcome.buffers)
                     mime = route.mime
                     if request.path is not route.path:  # of a former version
                         mime = self._mime(request.path, mime)
                     status = 200
                     took(now - request.arrived)
-                    if len(body) <= answers.INLINE:
-                        exchange.respond(answers.result(request_id, mime, timing, body))
+                    if len(body) <= responses.INLINE_BYTES:
+                        exchange.respond(responses.result(request_id, mime, timing, body))
                     else:
-                        head = answers.result_head(request_id, mime, timing, len(body))
+                        head = responses.result_head(request_id, mime, timing, len(body))
                         exchange.respond(head, body)
             except Exception as error:  # noqa: BLE001 - one that cannot be answered costs no other
                 status = self._break(exchange, route, request_id, error)
@@ -324,8 +325,8 @@ class Desk:
         """A fault of ours: say so, if its client can still be told anything."""
         self._failures.tell("server_error", _BROKEN, request_id, route=route.endpoint, error=error)
         with contextlib.suppress(Exception):
-            exchange.respond(answers.failure("server_error", _BROKEN, None, request_id))
-        return answers.row("server_error").status
+            exchange.respond(responses.failure("server_error", _BROKEN, None, request_id))
+        return responses.row("server_error").status
 
     def _fail(
         self,
@@ -337,19 +338,22 @@ class Desk:
     ) -> int:
         code, text, trace = outcome.label, outcome.text, ""
         stage = route.stages[outcome.hop] if outcome.hop < len(route.stages) else None
-        status = answers.meaning(code, outcome.status)[1].status
-        raised = [str(buffer[:_LONGEST], "utf-8", "replace") for buffer in outcome.buffers[:_SHOWN]]
+        status = responses.meaning(code, outcome.status)[1].status
+        raised = [
+            str(buffer[:_SHOWN_BYTES], "utf-8", "replace")
+            for buffer in outcome.buffers[:_SHOWN_BUFFERS]
+        ]
         if status >= 500:
             self._tell(request, route, request_id, code, _reason(text, raised), stage, status)
-        if self.debug and len(raised) == _SHOWN:
+        if self.debug and len(raised) == _SHOWN_BUFFERS:
             text, trace = raised
-        timing = answers.server_timing(route.stages, outcome.timings).decode()
+        timing = responses.server_timing(route.stages, outcome.timings).decode()
         headers = [("Server-Timing", timing)] if timing else []
         for name, value in outcome.headers:  # of an error of the worker's own
             check_header(name, value)
             headers.append((name, value))
         exchange.respond(
-            answers.failure(code, text, stage, request_id, None, headers, outcome.status, trace)
+            responses.failure(code, text, stage, request_id, None, headers, outcome.status, trace)
         )
         return status
 
@@ -384,22 +388,22 @@ class Desk:
         outcome: Outcome,
     ) -> int:
         """An answer whose worker chose status, content type or headers."""
-        timing = answers.server_timing(route.stages, outcome.timings)
+        timing = responses.server_timing(route.stages, outcome.timings)
         body = _whole(outcome.buffers)
         kind = outcome.label.encode("latin-1", "replace") or route.mime
         last = route.stages[-1]
         try:
-            head = answers.special_head(
+            head = responses.special_head(
                 outcome.status, request_id, kind, outcome.headers, timing, len(body)
             )
         except EncodingError as error:
             self._tell(request, route, request_id, error.code, str(error), last)
-            exchange.respond(answers.failure(error.code, str(error), last, request_id))
+            exchange.respond(responses.failure(error.code, str(error), last, request_id))
             return 500
         status = outcome.status or 200
         if status >= 500:
             self._tell(request, route, request_id, "", _CHOSEN, last, status)
-        exchange.respond(head, body if answers.has_body(status) else None)
+        exchange.respond(head, body if responses.has_body(status) else None)
         return status
 
 

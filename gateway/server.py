@@ -29,7 +29,7 @@ from gateway.requests.route import InferenceRoute
 from gateway.web.access_log import AccessLog
 from gateway.web.admin_listener import AdminListener
 from gateway.web.browser_policy import BrowserPolicy
-from gateway.web.compressor import Coder
+from gateway.web.compressor import Compressor
 from gateway.web.exchange import Limits
 from gateway.web.failure_log import FailureLog
 from gateway.web.http_server import HttpServer
@@ -117,7 +117,7 @@ class Gateway:
         self._ledger = picture.Ledger(self._metrics)
         self._coder = None
         if settings.compression:
-            self._coder = Coder(self._desk, settings.max_body, self.failed)
+            self._coder = Compressor(self._desk, settings.max_body, self.failed)
         access = _access_log(settings)
         self._http = HttpServer(
             self._coder or self._desk,

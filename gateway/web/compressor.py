@@ -1,6 +1,6 @@
 """Unpacks requests and packs answers, between the HTTP wire and the inference.
 
-A `Coder` is an `Inference` around another. Requests that say nothing of codings pass through.
+A `Compressor` is an `Inference` around another. Requests that say nothing of codings pass through.
 For each of the others it makes a second exchange, with the body as it was before it was
 compressed; the answer to that is compressed, if its client wants it, and answers the first.
 
@@ -22,28 +22,27 @@ from typing import Final, TypeVar
 
 import zstandard
 
-from gateway.web import compression as codings
-from gateway.web import responses as answers
-from gateway.web.compression import Codings, Malformed, Shredded, TooLarge
-from gateway.web.exchange import Exchange, Inference, Route, Turn, Writer
+from gateway.web import compression, responses
+from gateway.web.compression import ContentCodings, Malformed, Shredded, TooLarge
+from gateway.web.exchange import Exchange, HttpRequest, Inference, Route, Writer
 from mesh.protocol.messages import Buffer
 
-_AT_ONCE: Final = 64 * 1024  # bytes that the event loop may work on itself
-_TRIED: Final = 16 * 1024  # compressed bytes of which it may see whether they are so few
+_AT_ONCE_BYTES: Final = 64 * 1024  # bytes that the event loop may work on itself
+_TRIED_BYTES: Final = 16 * 1024  # compressed bytes of which it may see whether they are so few
 # One at a time: two would take both processors of a small machine.
 _THREADS: Final = 1
-_NICE: Final = 10  # what the threads add to the process's own
+_NICENESS: Final = 10  # what the threads add to the process's own
 _BLOCKS_AT_ONCE: Final = 128  # zstd blocks of a body that the event loop may look at itself
-_WAITING: Final = 256  # bodies that may wait for a thread
-_WINDOW: Final = 8 * 1024 * 1024  # of zstd, as RFC 9659 has it for HTTP
-_PIECE: Final = 128 * 1024
+_MOST_WAITING: Final = 256  # bodies that may wait for a thread
+_ZSTD_WINDOW_BYTES: Final = 8 * 1024 * 1024  # of zstd, as RFC 9659 has it for HTTP
+_PIECE_BYTES: Final = 128 * 1024
 _END: Final = b"\r\n\r\n"
 
 Unpacked = bytes | Malformed | TooLarge
 Result = TypeVar("Result")
 
 
-class Coder:
+class Compressor:
     """An `Inference` whose clients may compress.
 
     Args:
@@ -75,7 +74,9 @@ class Coder:
         if asked is None:
             self._inner.submit(exchange)
             return
-        inside = _Passage(self._inner, exchange, partial(self._answer, exchange, asked)).exchange
+        inside = _InnerChannel(
+            self._inner, exchange, partial(self._answer, exchange, asked)
+        ).exchange
         inside.request, exchange.request = exchange.request, inside  # its room goes along
         if exchange.fault is None and asked.sent and exchange.body:
             self._unpack(inside, asked.sent)
@@ -98,16 +99,16 @@ class Coder:
 
     def _unpack(self, inside: Exchange, coding: str) -> None:
         body, limit = inside.body, self._max_body
-        if len(body) <= _TRIED:
-            found = unpacked(coding, body, min(limit, _AT_ONCE), _BLOCKS_AT_ONCE)
+        if len(body) <= _TRIED_BYTES:
+            found = unpacked(coding, body, min(limit, _AT_ONCE_BYTES), _BLOCKS_AT_ONCE)
             if not isinstance(found, TooLarge | Shredded):
                 self._pass_on(inside, found)
                 return
-        if self._waiting >= _WAITING:
+        if self._waiting >= _MOST_WAITING:
             inside.fault = ("overloaded", "too many compressed bodies are waiting")
             self._inner.submit(inside)
             return
-        work = partial(unpacked, coding, body, limit, codings.blocks_for(limit))
+        work = partial(unpacked, coding, body, limit, compression.blocks_for(limit))
         self._aside(inside, work, partial(self._pass_on, inside))
 
     def _pass_on(self, inside: Exchange, found: Unpacked) -> None:
@@ -124,13 +125,13 @@ class Coder:
 
     # ---- answers
 
-    def _answer(self, exchange: Exchange, asked: Codings, head: bytes, body: Buffer) -> None:
+    def _answer(self, exchange: Exchange, asked: ContentCodings, head: bytes, body: Buffer) -> None:
         """Answer the client; `head` has the empty line that ends it."""
-        if not (asked.wanted and codings.is_worth(head, len(body))):
+        if not (asked.wanted and compression.is_worth(head, len(body))):
             exchange.respond(head, body)
-        elif len(body) <= _AT_ONCE:
+        elif len(body) <= _AT_ONCE_BYTES:
             _respond(exchange, asked.wanted, head, body, packed(asked.wanted, body))
-        elif self._waiting >= _WAITING:
+        elif self._waiting >= _MOST_WAITING:
             exchange.respond(head, body)
         else:
             work = partial(packed, asked.wanted, body)
@@ -155,13 +156,15 @@ class Coder:
                 loop.call_exception_handler(what)
                 name = exchange.request_id or b"-"
                 self._failed("server_error", "the gateway failed", name)
-                exchange.respond(answers.failure("server_error", "the gateway failed", None, name))
+                exchange.respond(
+                    responses.failure("server_error", "the gateway failed", None, name)
+                )
 
         self._waiting += 1
         loop.run_in_executor(self._threads, work).add_done_callback(done)
 
 
-class _Passage:
+class _InnerChannel:
     """The connection that the inner exchange came by, as far as that one knows it.
 
     Attributes:
@@ -187,7 +190,7 @@ class _Passage:
         exchange.headers = outside.headers
         exchange.connection = b""  # the outer one says how the connection goes on
         self.exchange = exchange
-        self.pending: list[Turn] = [exchange]
+        self.pending: list[HttpRequest] = [exchange]
 
     @property
     def transport(self) -> Writer:
@@ -214,7 +217,7 @@ def _step_back() -> None:
     """Let everybody else have the processor first: on Linux a thread has a priority of its own."""
     with suppress(OSError):
         mine = os.getpriority(os.PRIO_PROCESS, 0)
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), mine + _NICE)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), mine + _NICENESS)
 
 
 def unpacked(coding: str, body: bytes, limit: int, blocks: int) -> Unpacked:
@@ -228,8 +231,8 @@ def unpacked(coding: str, body: bytes, limit: int, blocks: int) -> Unpacked:
     """
     try:
         if coding == "gzip":
-            return codings.gunzip(body, limit)
-        codings.check_zstd(body, blocks)
+            return compression.gunzip(body, limit)
+        compression.check_zstd(body, blocks)
         return _unzstd(body, limit)
     except (TooLarge, Malformed) as error:
         return error
@@ -238,11 +241,11 @@ def unpacked(coding: str, body: bytes, limit: int, blocks: int) -> Unpacked:
 def _unzstd(body: bytes, limit: int) -> bytes:
     parts: list[bytes] = []
     left = limit
-    decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES)
     with decompressor.stream_reader(io.BytesIO(body), read_across_frames=True) as reader:
         while left >= 0:
             try:
-                part = reader.read(min(left + 1, _PIECE))
+                part = reader.read(min(left + 1, _PIECE_BYTES))
             except zstandard.ZstdError as error:
                 raise Malformed(str(error)) from None
             if not part:
@@ -254,12 +257,12 @@ def _unzstd(body: bytes, limit: int) -> bytes:
 
 def packed(coding: str, body: Buffer) -> bytes:
     """The body, compressed."""
-    return codings.gzip(body) if coding == "gzip" else zstandard.ZstdCompressor().compress(body)
+    return compression.gzip(body) if coding == "gzip" else zstandard.ZstdCompressor().compress(body)
 
 
 def _respond(exchange: Exchange, coding: str, head: bytes, body: Buffer, less: bytes) -> None:
     """Answer with what is less."""
     if len(less) < len(body):
-        exchange.respond(codings.recoded(head, coding, len(less)), less)
+        exchange.respond(compression.recoded(head, coding, len(less)), less)
     else:
         exchange.respond(head, body)

@@ -15,7 +15,7 @@ class Echo:                                        # the smallest Inference
         return None
 
     def submit(self, exchange: Exchange) -> None:
-        exchange.respond(answers.result(b"1", b"text/plain", b"", exchange.body))
+        exchange.respond(responses.result(b"1", b"text/plain", b"", exchange.body))
 
     def gone(self, exchange: Exchange) -> None: ...
 ```
@@ -27,8 +27,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from gateway.web import compression as codings
-from gateway.web import headers as heads
+from gateway.web import compression, headers
 from gateway.web.browser_policy import with_lines
 from mesh.protocol.messages import Buffer
 
@@ -97,7 +96,7 @@ class Writer(Protocol):
         """Close at once."""
 
 
-class Turn(Protocol):
+class HttpRequest(Protocol):
     """Whatever awaits its turn to be answered on a connection: an exchange or a page.
 
     Attributes are those of `Exchange`; `status` and `sent` (bytes) are of the answer.
@@ -147,7 +146,7 @@ class Turn(Protocol):
         """The connection is no more, or reads no more of the request."""
 
 
-class Link(Protocol):
+class ResponseChannel(Protocol):
     """The connection that an exchange came by, as far as the exchange knows it.
 
     Attributes:
@@ -156,7 +155,7 @@ class Link(Protocol):
         inference: who answers.
     """
 
-    pending: list[Turn]
+    pending: list[HttpRequest]
     special: bool
     inference: Inference
 
@@ -250,10 +249,15 @@ class Exchange:
     )
 
     def __init__(
-        self, link: Link, route: Route | None, target: bytes, arrived: float, connection: bytes
+        self,
+        link: ResponseChannel,
+        route: Route | None,
+        target: bytes,
+        arrived: float,
+        connection: bytes,
     ) -> None:
         """Made by the wire when a head is complete. `connection` is `CLOSE`, `KEEP` or empty."""
-        self._link: Link | None = link
+        self._link: ResponseChannel | None = link
         self._answer: tuple[bytes, Buffer | None] | None = None
         self.route = route
         self.target = target
@@ -267,7 +271,7 @@ class Exchange:
         self.timeout: float | None = None
         self.priority = 0
         self.fault: tuple[str, str] | None = None
-        self.codings: codings.Codings | None = None
+        self.codings: compression.ContentCodings | None = None
         self.headers: list[tuple[bytes, bytes]] | None = None
 
     @property
@@ -322,37 +326,37 @@ class Exchange:
 
     def hear(self, kind: int, value: bytes) -> None:
         """Take in a header line of one of the kinds of `gateway.web.headers`. For the wire only."""
-        if kind == heads.REQUEST_ID:
-            self.request_id = heads.sane_request_id(value)
-        elif kind == heads.TRACEPARENT:
-            self.traceparent = heads.sane_traceparent(value)
+        if kind == headers.REQUEST_ID:
+            self.request_id = headers.sane_request_id(value)
+        elif kind == headers.TRACEPARENT:
+            self.traceparent = headers.sane_traceparent(value)
         else:
             self._ask(kind, value)
 
     def _ask(self, kind: int, value: bytes) -> None:
         """Take in what the client asks for, or what is wrong with it."""
-        if kind >= heads.CODING:
+        if kind >= headers.CODING:
             self._ask_coding(kind, value)
             return
         try:
-            if kind == heads.TIMEOUT:
-                self.timeout = heads.budget_of(value)
+            if kind == headers.TIMEOUT:
+                self.timeout = headers.budget_of(value)
             else:
-                self.priority = heads.priority_of(value)
+                self.priority = headers.priority_of(value)
         except ValueError as error:
             self.fault = ("bad_request", str(error))
 
     def _ask_coding(self, kind: int, value: bytes) -> None:
         """Take in how the body is compressed, or how the answer may be."""
-        asked = self.codings or codings.Codings()
-        if kind == heads.WANTED:
-            self.codings = asked._replace(wanted=codings.wanted_by(value))
+        asked = self.codings or compression.ContentCodings()
+        if kind == headers.WANTED:
+            self.codings = asked._replace(wanted=compression.wanted_by(value))
             return
         try:
-            sent = codings.sent_by(value)
+            sent = compression.sent_by(value)
             if sent and asked.sent:
                 raise ValueError("Content-Encoding names several codings; use one")
-            if sent and kind == heads.UNREAD:
+            if sent and kind == headers.UNREAD:
                 raise ValueError("compression is off here ([gateway] compression); send none")
             self.codings = asked._replace(sent=sent or asked.sent)
         except ValueError as error:
@@ -401,7 +405,7 @@ class BrowserExchange(Exchange):
 
     def __init__(
         self,
-        link: Link,
+        link: ResponseChannel,
         route: Route | None,
         target: bytes,
         arrived: float,
@@ -417,13 +421,13 @@ class BrowserExchange(Exchange):
         super().respond(with_lines(answer, self._lines), rest)
 
 
-class Refusal(Exchange):
+class RefusedRequest(Exchange):
     """A request that the wire itself refuses, of whatever method and target."""
 
     __slots__ = ("_method",)
 
     def __init__(
-        self, link: Link, method: bytes, target: bytes, arrived: float, connection: bytes
+        self, link: ResponseChannel, method: bytes, target: bytes, arrived: float, connection: bytes
     ) -> None:
         """Made by the wire; method and target are empty where nothing is known of the request."""
         super().__init__(link, None, target, arrived, connection)

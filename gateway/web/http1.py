@@ -1,7 +1,7 @@
 """HTTP/1.1 on raw bytes: the hottest code of the gateway.
 
-One `Connection` per client socket. `httptools` calls it back for every piece of a request; once a
-head is complete the path decides: an inference route becomes an `Exchange` and never meets any
+One `Http1Connection` per client socket. `httptools` calls it back for each piece of a request; once
+a head is complete the path decides: an inference route becomes an `Exchange` and never meets any
 tornado object; everything else becomes a `Page`, which tornado's `Application` answers. How the
 answers leave is the other half, `gateway/web/http1_responses.py`.
 
@@ -18,9 +18,9 @@ from typing import Final, cast
 
 import httptools
 
-from gateway.web import headers as heads
+from gateway.web import headers
 from gateway.web.browser_policy import with_lines
-from gateway.web.exchange import CLOSE, Exchange, Refusal, Turn
+from gateway.web.exchange import CLOSE, Exchange, HttpRequest, RefusedRequest
 from gateway.web.http1_checks import MOST_LINES, STEP, TOO_LONG, TOO_MANY, Vetting
 from gateway.web.http1_responses import (
     BODY,
@@ -36,7 +36,7 @@ from gateway.web.http1_responses import (
     fold,
 )
 from gateway.web.patience import TINY_BYTES, Patience
-from gateway.web.server_state import Shared
+from gateway.web.server_state import ServerState
 from gateway.web.tornado_adapter import Page
 from gateway.web.uploads import SLOW_S
 from gateway.web.uploads import TOO_MANY as TOO_MANY_SLOW
@@ -53,7 +53,7 @@ _CALLS: Final = 2048
 _UNCOPIED: Final = 16 * 1024
 
 
-class Connection(Vetting):
+class Http1Connection(Vetting):
     """One client's connection: the reading half, on top of the answering one."""
 
     __slots__ = (
@@ -72,11 +72,11 @@ class Connection(Vetting):
         "_values",
     )
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, server: ServerState) -> None:
         """Nothing is connected yet; asyncio calls `connection_made` next."""
-        super().__init__(shared)
-        self._known = shared.known
-        self._plan = heads.NO_PLAN  # of the last head; clients repeat the same header lines
+        super().__init__(server)
+        self._known = server.known
+        self._plan = headers.NO_LAYOUT  # of the last head; clients repeat the same header lines
         self._target = b""
         self._said = b""  # the target of the request whose head was read last
         self._names: list[bytes] = []
@@ -94,8 +94,8 @@ class Connection(Vetting):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected: count it, or say that it is one too many."""
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
-        self._shared.guests.add(self)
-        if self._shared.excess > 0:
+        self._server.connections.add(self)
+        if self._server.excess > 0:
             self._refuse("too_many_connections", "too many connections are open")
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -109,7 +109,7 @@ class Connection(Vetting):
         if self._account is not None:
             self._account.close()
             self._account = None
-        self._shared.leave(self)
+        self._server.leave(self)
 
     def data_received(self, data: bytes) -> None:
         """Read what came. Everything that follows from it happens before this returns."""
@@ -183,7 +183,7 @@ class Connection(Vetting):
     def _measure(self, nbytes: int) -> None:
         """Of a head or a chunked body so many bytes more were parsed, and it is not whole."""
         self._head += nbytes
-        if self._head > self._shared.limits.max_header or len(self._names) > MOST_LINES:
+        if self._head > self._server.limits.max_header or len(self._names) > MOST_LINES:
             self._check_growth()
         elif self._phase == HEAD and not self._find_room_for_head(nbytes):
             self._refuse("overloaded", "too many requests whose headers are not complete")
@@ -199,7 +199,7 @@ class Connection(Vetting):
         if self._patience is None:
             self._patience = Patience(now)
         if not self._patience.bears(tiny, now) and self._phase < LAST:
-            self._shared.drop("tiny_pieces")
+            self._server.drop("tiny_pieces")
             text = f"the body comes in too many pieces of less than {TINY_BYTES} bytes"
             self._refuse("bad_request", f"{text}; send larger chunks")
 
@@ -236,9 +236,9 @@ class Connection(Vetting):
         """Remember the head if the segment was exactly one request; its body begins at `start`."""
         target, length = lesson
         if self._phase == IDLE and len(segment) - start == int(length):
-            self._shared.learn(segment[:start], (target, int(length)))
+            self._server.learn(segment[:start], (target, int(length)))
 
-    def _enter(self, exchange: Turn) -> None:
+    def _enter(self, exchange: HttpRequest) -> None:
         """The request is whole: enter it in the order of answers, then set it off."""
         pending = self.pending
         pending.append(exchange)
@@ -284,16 +284,16 @@ class Connection(Vetting):
         if names != plan.names:
             plan = self._plan = self._plan_for(names)
         lines = self._lines = self._check_browser(plan, values) if plan.browser else b""
-        if self._head or self._chunk > self._shared.limits.max_header:
+        if self._head or self._chunk > self._server.limits.max_header:
             self._check_head(target, names, values)
         connection = b""
         parser = self._parser
-        if plan.host >= 0 and values[plan.host] not in self._shared.hosts:
+        if plan.host >= 0 and values[plan.host] not in self._server.hosts:
             self._check_host(values[plan.host], target)
         if plan.odd or not parser.should_keep_alive() or self._retiring:
             if plan.upgrades and not self._upgrade(plan, names, values):
-                head = heads.Head(parser.get_method(), target, names, values)
-                self._replay = heads.without_upgrade(head, parser.get_http_version())
+                head = headers.RequestHead(parser.get_method(), target, names, values)
+                self._replay = headers.without_upgrade(head, parser.get_http_version())
                 return
             connection = self._check_plan(plan)
         route = self.inference.routes.get(target)
@@ -310,7 +310,7 @@ class Connection(Vetting):
         self._lesson = None
         for kind, index in plan.told:
             exchange.hear(kind, values[index].strip())
-        if plan.framing or self._declared > self._shared.small:
+        if plan.framing or self._declared > self._server.small:
             self._weigh(plan, values)
         elif plan.plain and direct and not connection:
             self._lesson = (target, values[plan.length])
@@ -334,7 +334,7 @@ class Connection(Vetting):
         self._head = 0
         if len(self._pieces) >= MANY:
             fold(self._pieces)
-        if self._received > self._shared.limits.max_body:
+        if self._received > self._server.limits.max_body:
             raise self._too_large()
         if self._received > self._admitted:
             self._admit(self._received + STEP)
@@ -393,7 +393,7 @@ class Connection(Vetting):
             self._blame(reason)
             self._refuse("server_error", "the gateway failed")
 
-    def _failed(self, turn: Turn, reason: BaseException) -> None:
+    def _failed(self, turn: HttpRequest, reason: BaseException) -> None:
         """What a request set off has failed: in its place that is said, and nothing follows."""
         at = self.pending.index(turn)
         later = self.pending[at:]
@@ -433,7 +433,7 @@ class Connection(Vetting):
         self._drop()
         self._names, self._values = [], []
         self._owes_continue = False
-        exchange = Refusal(self, method, target, monotonic(), CLOSE)
+        exchange = RefusedRequest(self, method, target, monotonic(), CLOSE)
         self.pending.append(exchange)
         exchange.respond(answer)
 

@@ -26,12 +26,12 @@ from typing import Final
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
-from gateway.web.exchange import CLOSE, Turn
+from gateway.web.exchange import CLOSE, HttpRequest
 from gateway.web.half_close import HalfClosed
-from gateway.web.server_state import CLIENT_GONE, Room, Shared
-from gateway.web.tornado_adapter import Origin, Page
+from gateway.web.server_state import CLIENT_GONE, ByteBudget, ServerState
+from gateway.web.tornado_adapter import ClientAddress, Page
 from gateway.web.unread import Account, Charged
-from gateway.web.websocket_stream import Tunnel
+from gateway.web.websocket_stream import WebSocketStream
 from mesh.protocol.messages import Buffer
 
 IDLE: Final = 0
@@ -83,7 +83,7 @@ class Lane(asyncio.Protocol):
         "_paused",
         "_phase",
         "_received",
-        "_shared",
+        "_server",
         "_tail",
         "_tunnel",
         "_unsent",
@@ -94,13 +94,13 @@ class Lane(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, server: ServerState) -> None:
         """Nothing is connected yet; asyncio calls `connection_made` next."""
-        self._shared = shared
-        self.inference = shared.inference
+        self._server = server
+        self.inference = server.inference
         self.transport: asyncio.Transport
-        self.pending: list[Turn] = []
-        self.special = shared.access is not None
+        self.pending: list[HttpRequest] = []
+        self.special = server.access is not None
         self.choked = False
         self._phase = IDLE
         self._lingered = 0.0  # seconds for which input has been thrown away
@@ -115,27 +115,27 @@ class Lane(asyncio.Protocol):
         self._calls = 0  # pieces of bodies that were taken since others had their turn
         self._called = False  # `_go_on` is going to be called
         self._half_closed: HalfClosed | None = None  # the client sends nothing more
-        self._tunnel: Tunnel | None = None  # where the connection goes after an upgrade
+        self._tunnel: WebSocketStream | None = None  # where the connection goes after an upgrade
 
     @property
     def application(self) -> HTTPServerConnectionDelegate:
         """Who answers what is not inference."""
-        return self._shared.application
+        return self._server.application
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> ClientAddress:
         """Who asks."""
         peer = self.transport.get_extra_info("peername")
-        return Origin(peer[0] if isinstance(peer, tuple) else "0.0.0.0", "http")
+        return ClientAddress(peer[0] if isinstance(peer, tuple) else "0.0.0.0", "http")
 
     @property
-    def room(self) -> Room:
+    def room(self) -> ByteBudget:
         """For the bodies of pages' requests."""
-        return self._shared.room
+        return self._server.room
 
     def name(self) -> bytes:
         """An id for a request that came without one."""
-        return self._shared.name()
+        return self._server.name()
 
     def abort(self) -> None:
         """Close at once; what was not sent is lost."""
@@ -143,13 +143,13 @@ class Lane(asyncio.Protocol):
 
     # ---- answers
 
-    def hand_over(self) -> Tunnel:
+    def hand_over(self) -> WebSocketStream:
         """Give the connection away, as the answer says; RuntimeError if nobody asked for it."""
         tunnel = self._tunnel
         if tunnel is None or self._phase == CLOSING:
             raise RuntimeError("nobody asked for an upgrade of this connection")
         self._phase = CLOSING
-        self._shared.guests.discard(self)
+        self._server.connections.discard(self)
         tunnel.open()
         return tunnel
 
@@ -159,8 +159,8 @@ class Lane(asyncio.Protocol):
         while pending and not self.choked and pending[0].flush(self.transport):
             turn = pending.pop(0)
             self._leaving = turn.route
-            if self._shared.access is not None:
-                self._shared.access(turn, self.origin.remote_ip)
+            if self._server.access is not None:
+                self._server.access(turn, self.origin.remote_ip)
             if turn.connection is CLOSE:
                 self._farewell()
                 break
@@ -185,14 +185,14 @@ class Lane(asyncio.Protocol):
         if account is None:
             if not kept:
                 return
-            account = self._account = Account(self._shared.unread, self._cut_off)
+            account = self._account = Account(self._server.unread, self._cut_off)
         account.settle(kept, taken)
         if not kept:
             self._account = None
 
     def _cut_off(self, cause: str) -> None:
         """The client costs too much: no answer would reach it."""
-        self._shared.drop(cause)
+        self._server.drop(cause)
         self._phase = CLOSING
         self.transport.abort()
 
@@ -218,8 +218,8 @@ class Lane(asyncio.Protocol):
         self._drop()
         pending, self.pending = self.pending, []
         for turn in pending:
-            if self._shared.access is not None:
-                self._shared.access(turn, self.origin.remote_ip, CLIENT_GONE)
+            if self._server.access is not None:
+                self._server.access(turn, self.origin.remote_ip, CLIENT_GONE)
             turn.lost()
 
     def _drop(self) -> None:
@@ -290,7 +290,7 @@ class Lane(asyncio.Protocol):
 
     def _is_full(self) -> bool:
         """Whether as much is pending as may be, or the client does not take its answers."""
-        limits = self._shared.limits
+        limits = self._server.limits
         pending = self.pending
         if self.choked or len(pending) > limits.pipelined:
             return True
@@ -330,7 +330,7 @@ class Lane(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 - logged; whatever it is, its client is answered
             self._failed(page, error)
 
-    def _failed(self, turn: Turn, reason: BaseException) -> None:
+    def _failed(self, turn: HttpRequest, reason: BaseException) -> None:
         """What a request set off has failed; the reading half knows what to say."""
         raise NotImplementedError
 
@@ -345,14 +345,14 @@ class Lane(asyncio.Protocol):
 
     def _resume(self) -> None:
         """Read on, if the client takes its answers and little is pending."""
-        limits = self._shared.limits
+        limits = self._server.limits
         few = len(self.pending) <= limits.pipelined // 2
         if self._paused and not self.choked and few and _held(self.pending) <= limits.max_body:
             if self._tail:
                 self._call_on()
             else:
                 self._unpause()
-        self.special = self._paused or self._owes_continue or self._shared.access is not None
+        self.special = self._paused or self._owes_continue or self._server.access is not None
 
     def _unpause(self) -> None:
         if self._paused:
@@ -378,7 +378,7 @@ class Lane(asyncio.Protocol):
                 self._lingered += step
             elif self._phase == BODY:
                 self._watch_body()
-            most = self._shared.limits.linger_most
+            most = self._server.limits.linger_most
             if self._age >= self._allowed() or self._lingered >= most:
                 self._expire()
 
@@ -387,12 +387,12 @@ class Lane(asyncio.Protocol):
         before = self._unsent
         self._reckon()
         self._age = self._age + step if self._unsent == before else 0.0
-        if self._age >= self._shared.limits.write_timeout:
+        if self._age >= self._server.limits.write_timeout:
             self.transport.abort()
 
     def _allowed(self) -> float:
         """Seconds that the present phase may last."""
-        limits = self._shared.limits
+        limits = self._server.limits
         if self._phase == BODY:
             return limits.body_timeout + self._received / _BYTES_PER_SECOND
         if self._phase == CLOSING:
@@ -423,6 +423,6 @@ def fold(pieces: list[Buffer]) -> None:
     pieces[:] = [whole]
 
 
-def _held(turns: list[Turn]) -> int:
+def _held(turns: list[HttpRequest]) -> int:
     """Bytes of the bodies of these requests."""
     return sum([len(turn.body) for turn in turns])

@@ -23,31 +23,31 @@ from h2.errors import ErrorCodes
 from h2.exceptions import NoSuchStreamError, StreamClosedError
 from h2.settings import SettingCodes, Settings
 
-from gateway.web import headers as heads
+from gateway.web import headers
 from gateway.web.half_close import HalfClosed
 from gateway.web.hpack import SmallEncoder
 from gateway.web.http2_flood_guard import Intake
 from gateway.web.http2_frames import goaway
 from gateway.web.http2_stream import Stream
-from gateway.web.patience import PATIENCE, PER_SECOND
-from gateway.web.server_state import Shared
-from gateway.web.tornado_adapter import Origin
+from gateway.web.patience import FULL_PATIENCE, PATIENCE_PER_S
+from gateway.web.server_state import ServerState
+from gateway.web.tornado_adapter import ClientAddress
 from gateway.web.unread import Account, Charged
 from gateway.web.uploads import client_of
 
 # Bytes that a client may send on one stream, and on all together, before it hears of us.
-_STREAM_WINDOW: Final = 128 * 1024
-_WINDOW: Final = 16 * 1024 * 1024
-_FIRST_WINDOW: Final = 65_535  # of every connection, by the standard
-_GATHER: Final = 256 * 1024  # bytes that are gathered before they are written
-_PING: Final = b"\0\0\x08\x06\0\0\0\0\0half-end"
+_STREAM_WINDOW_BYTES: Final = 128 * 1024
+_CONNECTION_WINDOW_BYTES: Final = 16 * 1024 * 1024
+_INITIAL_WINDOW_BYTES: Final = 65_535  # of every connection, by the standard
+_GATHERED_BYTES: Final = 256 * 1024  # bytes that are gathered before they are written
+_PING_FRAME: Final = b"\0\0\x08\x06\0\0\0\0\0half-end"
 
 
 class Http2Connection(Intake):
     """One client's connection: the answering half, on top of the reading one.
 
     Attributes:
-        shared: what all connections of the server have in common.
+        server: what all connections of the server have in common.
         streams: requests that are not yet answered, by number; the oldest first.
     """
 
@@ -65,14 +65,14 @@ class Http2Connection(Intake):
         "_pages",
         "_retiring",
         "_unsent",
-        "shared",
+        "server",
         "streams",
     )
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, server: ServerState) -> None:
         """Nothing is connected yet; asyncio calls `connection_made` next."""
-        super().__init__(_wire(shared.limits.max_header), shared.limits)
-        self.shared = shared
+        super().__init__(_wire(server.limits.max_header), server.limits)
+        self.server = server
         self.streams: dict[int, Stream] = {}
         self._pages: deque[Stream] = deque()  # that tornado is to answer, one in a turn
         self._due: dict[int, Stream] = {}  # that have something to send, first come first served
@@ -93,15 +93,15 @@ class Http2Connection(Intake):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet the client."""
         self.transport = cast(asyncio.Transport, transport)
-        self.shared.guests.add(self)
+        self.server.connections.add(self)
         self._wire.initiate_connection()
         # As an update, h2 enforces it only once the client knows of it.
         limit: dict[SettingCodes | int, int] = {
-            SettingCodes.MAX_CONCURRENT_STREAMS: self.shared.limits.streams
+            SettingCodes.MAX_CONCURRENT_STREAMS: self.server.limits.streams
         }
         self._wire.update_settings(limit)
-        self._wire.increment_flow_control_window(_WINDOW - _FIRST_WINDOW)
-        if self.shared.excess > 0:
+        self._wire.increment_flow_control_window(_CONNECTION_WINDOW_BYTES - _INITIAL_WINDOW_BYTES)
+        if self.server.excess > 0:
             self._dismiss(ErrorCodes.ENHANCE_YOUR_CALM)  # nothing was looked at: it may ask again
         self._write()
 
@@ -116,7 +116,7 @@ class Http2Connection(Intake):
         if self._account is not None:
             self._account.close()
             self._account = None
-        self.shared.leave(self)
+        self.server.leave(self)
 
     def eof_received(self) -> bool:
         """The client sends nothing more: answer what it asked for; says whether it stays open."""
@@ -134,7 +134,7 @@ class Http2Connection(Intake):
     def _probe(self) -> None:
         """Send what makes the kernel of a client that has closed its connection say so."""
         if not (self.choked or self._closing):
-            self.transport.write(_PING)
+            self.transport.write(_PING_FRAME)
 
     def _vanished(self) -> None:
         """The client has closed its connection: nobody wants the answers."""
@@ -153,13 +153,13 @@ class Http2Connection(Intake):
         """Take room for headers that are not complete; without any left, the connection ends."""
         if pending == self._heading_bytes:
             return
-        heads_of_all = self.shared.heads
+        heads_of_all = self.server.heads
         heads_of_all.give_back(self._heading_bytes)
         self._heading_bytes = 0
         if heads_of_all.take(pending):
             self._heading_bytes = pending
         else:
-            self.shared.drop("heads")
+            self.server.drop("heads")
             self._dismiss(ErrorCodes.ENHANCE_YOUR_CALM)
 
     def _is_idle(self) -> bool:
@@ -167,7 +167,7 @@ class Http2Connection(Intake):
 
     def _requested(self, event: events.RequestReceived) -> None:
         number = event.stream_id
-        if self._retiring or len(self.streams) >= self.shared.limits.streams:
+        if self._retiring or len(self.streams) >= self.server.limits.streams:
             self._reset(number, ErrorCodes.REFUSED_STREAM)
             self._pay(1.0)
             return
@@ -175,13 +175,13 @@ class Http2Connection(Intake):
             self._pay(1.0)
         stream = self.streams[number] = Stream(self, number)
         self._age = 0.0
-        stream.begin(heads.from_http2(event.headers), event.stream_ended is not None)
+        stream.begin(headers.from_http2(event.headers), event.stream_ended is not None)
 
     def _received(self, event: events.DataReceived) -> None:
         length = event.flow_controlled_length
         self._bodies += 1
         self._consumed += length
-        if self._consumed >= _WINDOW // 2:
+        if self._consumed >= _CONNECTION_WINDOW_BYTES // 2:
             self._wire.increment_flow_control_window(self._consumed)
             self._consumed = 0
         stream = self.streams.get(event.stream_id)
@@ -208,7 +208,7 @@ class Http2Connection(Intake):
 
     def _grant(self, stream: Stream) -> None:
         """Give a stream its window again, if it may go on."""
-        if stream.owed < _STREAM_WINDOW // 2 or stream.whole:
+        if stream.owed < _STREAM_WINDOW_BYTES // 2 or stream.whole:
             return
         if stream.reading and self._is_full() and stream is not self._oldest():
             return
@@ -219,7 +219,7 @@ class Http2Connection(Intake):
     def _is_full(self) -> bool:
         """Whether this connection holds as much as it may."""
         held = sum([stream.held for stream in self.streams.values()])
-        return held > self.shared.limits.max_body
+        return held > self.server.limits.max_body
 
     def _oldest(self) -> Stream | None:
         """The first that is still being read."""
@@ -299,14 +299,14 @@ class Http2Connection(Intake):
         if account is None:
             if not kept:
                 return
-            account = self._account = Account(self.shared.unread, self._cut_off)
+            account = self._account = Account(self.server.unread, self._cut_off)
         account.settle(kept, max(0, written + before - self._unsent))
         if not kept:
             self._account = None
 
     def _cut_off(self, cause: str) -> None:
         """The client costs too much: no answer would reach it."""
-        self.shared.drop(cause)
+        self.server.drop(cause)
         self._closing = True
         self.transport.abort()
 
@@ -327,7 +327,7 @@ class Http2Connection(Intake):
                 self._answered(stream)
             elif stream.waits:
                 self._due[stream.number] = stream
-            if gathered >= _GATHER:
+            if gathered >= _GATHERED_BYTES:
                 gathered = 0
                 self._write()
                 if self.choked:
@@ -368,10 +368,10 @@ class Http2Connection(Intake):
     # ---- the server's side
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> ClientAddress:
         """Who asks."""
         peer = self.transport.get_extra_info("peername")
-        return Origin(peer[0] if isinstance(peer, tuple) else "0.0.0.0", "http")
+        return ClientAddress(peer[0] if isinstance(peer, tuple) else "0.0.0.0", "http")
 
     @property
     def client(self) -> str:
@@ -381,8 +381,8 @@ class Http2Connection(Intake):
 
     def tick(self, step: float) -> None:
         """`step` seconds have passed: end what takes too long. Called by the server's sweep."""
-        limits = self.shared.limits
-        self._patience = min(PATIENCE, self._patience + PER_SECOND * step)
+        limits = self.server.limits
+        self._patience = min(FULL_PATIENCE, self._patience + PATIENCE_PER_S * step)
         if self.choked:
             self._watch_writing(step)
         elif self._account is not None:
@@ -393,7 +393,7 @@ class Http2Connection(Intake):
             return
         self._watch_head(step)
         for stream in list(self.streams.values()):
-            if stream.reading and stream.owed >= _STREAM_WINDOW // 2:
+            if stream.reading and stream.owed >= _STREAM_WINDOW_BYTES // 2:
                 stream.patient()
             stream.tick(step)
         self._age = 0.0 if self.streams else self._age + step
@@ -408,7 +408,7 @@ class Http2Connection(Intake):
         block = self._sieve.block
         self._heading = self._heading + step if block and block == self._block else 0.0
         self._block = block
-        if self._heading >= self.shared.limits.header_timeout:
+        if self._heading >= self.server.limits.header_timeout:
             self._dismiss(ErrorCodes.ENHANCE_YOUR_CALM)
 
     def _watch_writing(self, step: float) -> None:
@@ -416,7 +416,7 @@ class Http2Connection(Intake):
         before = self._unsent
         self._reckon(0)
         self._stuck = self._stuck + step if self._unsent == before else 0.0
-        if self._stuck >= self.shared.limits.write_timeout:
+        if self._stuck >= self.server.limits.write_timeout:
             self.transport.abort()
 
     def retire(self) -> None:
@@ -460,7 +460,7 @@ def _wire(max_header: int) -> H2Connection:
         )
     )
     own = {
-        SettingCodes.INITIAL_WINDOW_SIZE: _STREAM_WINDOW,
+        SettingCodes.INITIAL_WINDOW_SIZE: _STREAM_WINDOW_BYTES,
         SettingCodes.MAX_HEADER_LIST_SIZE: 2 * max_header,
     }
     wire.local_settings = Settings(client=False, initial_values=own)

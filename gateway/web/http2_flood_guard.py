@@ -20,7 +20,7 @@ from h2.exceptions import ProtocolError
 
 from gateway.web.exchange import Limits
 from gateway.web.http2_frames import Sieve
-from gateway.web.patience import PATIENCE
+from gateway.web.patience import FULL_PATIENCE
 
 # Patience that comes back with each answer.
 _PER_ANSWER: Final = 2.0
@@ -67,7 +67,7 @@ class Intake(asyncio.Protocol):
         self._runs: Iterator[tuple[bytes, float]] = iter(())  # of what came, not looked at yet
         self._ahead: tuple[bytes, float] | None = None  # the first of them
         self._paused = False
-        self._patience = PATIENCE
+        self._patience = FULL_PATIENCE
         self._bodies = 0  # pieces of bodies that h2 took for such, or that were paid for
         self._sent = 0  # bytes that were sent since window updates were last granted for them
 
@@ -164,7 +164,7 @@ class Intake(asyncio.Protocol):
         more = self._sent // _BYTES_PER_UPDATE + answers * _UPDATES_PER_ANSWER
         self._sent %= _BYTES_PER_UPDATE
         self._sieve.updates = min(_MOST_UPDATES, self._sieve.updates + more)
-        self._patience = min(PATIENCE, self._patience + answers * _PER_ANSWER)
+        self._patience = min(FULL_PATIENCE, self._patience + answers * _PER_ANSWER)
 
     # ---- the answering half's part
 

@@ -15,23 +15,21 @@ from typing import Final, Protocol
 from h2.connection import H2Connection
 from tornado.httputil import HTTPServerConnectionDelegate
 
-from gateway.web import headers as heads
-from gateway.web import responses as answers
-from gateway.web import uploads
+from gateway.web import headers, responses, uploads
 from gateway.web.browser_policy import NotServed, pairs_of, told_by, with_lines
-from gateway.web.exchange import Exchange, Refusal, Turn, Writer
-from gateway.web.server_state import CLIENT_GONE, Room, Shared
-from gateway.web.tornado_adapter import Origin, Page, turn_for
+from gateway.web.exchange import Exchange, HttpRequest, RefusedRequest, Writer
+from gateway.web.server_state import CLIENT_GONE, ByteBudget, ServerState
+from gateway.web.tornado_adapter import ClientAddress, Page, turn_for
 from gateway.web.unread import Charged
-from gateway.web.websocket_stream import Tunnel
+from gateway.web.websocket_stream import WebSocketStream
 from mesh.protocol.messages import Buffer
 
 # Bytes by which the room for a body of unknown length grows.
-_STEP: Final = 64 * 1024
+_BODY_STEP_BYTES: Final = 64 * 1024
 # Bytes that may wait to be sent before a page is told to stop writing.
-_HIGH: Final = 64 * 1024
+_HIGH_WATER_BYTES: Final = 64 * 1024
 # Bytes that a stream sends before others have their turn.
-_SHARE: Final = 64 * 1024
+_SHARE_BYTES: Final = 64 * 1024
 _HEAD_BYTES: Final = 512  # what the head of an answer counts as while it is not sent
 _BYTES_PER_SECOND: Final = 16 * 1024
 _END: Final = b"\r\n\r\n"
@@ -41,11 +39,11 @@ class Carrier(Protocol):
     """The connection that carries the streams, as far as they know it."""
 
     @property
-    def shared(self) -> Shared:
+    def server(self) -> ServerState:
         """What all connections of the server have in common."""
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> ClientAddress:
         """Who asks."""
 
     @property
@@ -95,7 +93,7 @@ class Stream:
         "_lingered",
         "_owes_continue",
         "_parts",
-        "_shared",
+        "_server",
         "_told",
         "_turn",
         "_unsent",
@@ -113,10 +111,10 @@ class Stream:
     def __init__(self, carrier: Carrier, number: int) -> None:
         """Made when the head of a request has come; `begin` reads it."""
         self._carrier = carrier
-        self._shared = carrier.shared
-        self.inference = self._shared.inference
+        self._server = carrier.server
+        self.inference = self._server.inference
         self.number = number
-        self.pending: list[Turn] = []
+        self.pending: list[HttpRequest] = []
         self.received = 0
         self.owed = 0
         self.whole = False
@@ -139,31 +137,30 @@ class Stream:
 
     # ---- the request
 
-    def begin(self, head: heads.Head, ended: bool) -> None:
+    def begin(self, head: headers.RequestHead, ended: bool) -> None:
         """A head came; `ended` says that no body follows."""
         self.whole = ended
         self._asked = (head.method, head.target)
-        plan = heads.plan_for(head.names, self._shared.coded)
+        plan = headers.layout_for(head.names, self._server.coded)
         try:
             self._check_browser(head, plan)
         except NotServed as refused:
-            headers = pairs_of(self._shared.browsers.vary)
-            self._refuse(refused.code, str(refused), *headers)
+            self._refuse(refused.code, str(refused), *pairs_of(self._server.browsers.vary))
             return
         if self._carrier.is_behind:
             self._refuse("overloaded", "too much of former answers is unread on this connection")
-        elif heads.size_of(head.target, head.names, head.values) > self._shared.limits.max_header:
+        elif headers.size_of(head.target, head.names, head.values) > self._server.limits.max_header:
             self._refuse("headers_too_large", "the headers are too long")
-        elif plan.hosts != 1 or not heads.sane_host(head.values[plan.host]):
+        elif plan.hosts != 1 or not headers.sane_host(head.values[plan.host]):
             self._refuse("bad_request", "a request needs exactly one :authority or Host")
         elif head.method == b"CONNECT":
             self._refuse("method_not_allowed", "this is no proxy", ("Allow", ""))
-        elif not heads.sane_target(head.target, head.method):
+        elif not headers.sane_target(head.target, head.method):
             self._refuse("bad_request", "the request's :path is not a path")
-        elif not heads.sane_lines(head):
+        elif not headers.sane_lines(head):
             self._refuse("bad_request", "a header line contains what no header line may")
         else:
-            vary = self._shared.browsers.vary
+            vary = self._server.browsers.vary
             turn = self._turn = turn_for(self, head, "2.0", b"", self._lines, vary)
             for kind, index in plan.told:
                 turn.hear(kind, head.values[index])
@@ -171,25 +168,27 @@ class Stream:
             if ended:
                 self.end()
 
-    def _check_browser(self, head: heads.Head, plan: heads.Plan) -> None:
+    def _check_browser(self, head: headers.RequestHead, plan: headers.HeaderLayout) -> None:
         """Find out what the answer must say. Raises `NotServed`: a name or page of strangers."""
-        shared = self._shared
+        server = self._server
         host = head.values[plan.host] if plan.host >= 0 else b""
         if plan.browser:
             told = told_by(plan.browser, head.values)
-            self._lines = shared.browsers.check_origin(head.method, host, told)
-        is_new = host not in shared.hosts and heads.sane_host(host)
-        if is_new and shared.browsers.check_host(host, head.target):
-            shared.learn_host(host)
+            self._lines = server.browsers.check_origin(head.method, host, told)
+        is_new = host not in server.hosts and headers.sane_host(host)
+        if is_new and server.browsers.check_host(host, head.target):
+            server.learn_host(host)
 
-    def _weigh(self, turn: Exchange | Page, plan: heads.Plan, values: list[bytes]) -> None:
+    def _weigh(
+        self, turn: Exchange | Page, plan: headers.HeaderLayout, values: list[bytes]
+    ) -> None:
         """Look at a body before it comes: it may be too large, find no room, or await our word."""
         size = int(values[plan.length]) if plan.length >= 0 else 0
-        expectation = dict(plan.framing).get(heads.EXPECT)
-        if size > self._shared.limits.max_body:
+        expectation = dict(plan.framing).get(headers.EXPECT)
+        if size > self._server.limits.max_body:
             self._refuse_body()
         elif not self.whole:
-            self._admit(turn, size if plan.length >= 0 else _STEP)
+            self._admit(turn, size if plan.length >= 0 else _BODY_STEP_BYTES)
         if expectation is not None and self._turn is not None and not self.whole:
             self._expect(values[expectation])
 
@@ -203,14 +202,14 @@ class Stream:
 
     def _begin_upload(self) -> bool:
         """Count a slow body; False if its client has too many."""
-        self._uploading = self._shared.uploads.begin(self._carrier.client)
+        self._uploading = self._server.uploads.begin(self._carrier.client)
         return self._uploading
 
     def _end_upload(self) -> None:
         """The body is whole, or given up."""
         if self._uploading:
             self._uploading = False
-            self._shared.uploads.end(self._carrier.client)
+            self._server.uploads.end(self._carrier.client)
 
     def _expect(self, expectation: bytes) -> None:
         """The client waits for our word before it sends the body."""
@@ -225,14 +224,14 @@ class Stream:
         self.received += len(piece)
         turn = self._turn
         if turn is None:
-            if self._lingered < self._shared.limits.linger_most:
+            if self._lingered < self._server.limits.linger_most:
                 self._age = 0.0
             return  # refused: what still comes is thrown away
         self._body += piece
-        if self.received > self._shared.limits.max_body:
+        if self.received > self._server.limits.max_body:
             self._refuse_body()
         elif self.received > self._admitted:
-            self._admit(turn, self.received + _STEP)
+            self._admit(turn, self.received + _BODY_STEP_BYTES)
 
     def end(self) -> None:
         """The request is whole: set it off."""
@@ -272,12 +271,12 @@ class Stream:
     # ---- refusals
 
     def _refuse_body(self) -> None:
-        message = f"the body is larger than {self._shared.limits.max_body} bytes"
+        message = f"the body is larger than {self._server.limits.max_body} bytes"
         self._refuse("body_too_large", message)
 
     def _refuse(self, code: str, message: str, *headers: tuple[str, str]) -> None:
         name = self._turn.request_id if self._turn is not None else None
-        self._answer_early(self._shared.failure(code, message, name, headers))
+        self._answer_early(self._server.failure(code, message, name, headers))
 
     def _answer_early(self, answer: bytes) -> None:
         """Answer a request of which more may still come.
@@ -288,7 +287,7 @@ class Stream:
         self._drop()
         self._body.clear()
         self._owes_continue = False
-        exchange = Refusal(self, *self._asked, monotonic(), b"")
+        exchange = RefusedRequest(self, *self._asked, monotonic(), b"")
         self.pending.append(exchange)
         exchange.respond(with_lines(answer, self._lines) if self._lines else answer)
 
@@ -313,38 +312,38 @@ class Stream:
     @property
     def application(self) -> HTTPServerConnectionDelegate:
         """Who answers what is not inference."""
-        return self._shared.application
+        return self._server.application
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> ClientAddress:
         """Who asks."""
         return self._carrier.origin
 
     @property
     def choked(self) -> bool:
         """True while the client does not take what was written."""
-        return self._unsent >= _HIGH
+        return self._unsent >= _HIGH_WATER_BYTES
 
     @property
-    def room(self) -> Room:
+    def room(self) -> ByteBudget:
         """For the bodies of pages' requests."""
-        return self._shared.room
+        return self._server.room
 
     def name(self) -> bytes:
         """An id for a request that came without one."""
-        return self._shared.name()
+        return self._server.name()
 
     def release(self) -> None:
         """Take what the answer has ready."""
         if self.pending and self.pending[0].flush(self) and self.pending:
             turn = self.pending.pop()
             self.charged = turn.route
-            if self._shared.access is not None:
-                self._shared.access(turn, self.origin.remote_ip)
+            if self._server.access is not None:
+                self._server.access(turn, self.origin.remote_ip)
             self._finished = True
             self._carrier.due(self)
 
-    def hand_over(self) -> Tunnel:
+    def hand_over(self) -> WebSocketStream:
         """Refused: a stream is not a connection."""
         raise RuntimeError("an HTTP/2 stream cannot be detached")
 
@@ -354,7 +353,7 @@ class Stream:
             head, _, piece = bytes(piece).partition(_END)
             self._told = True
             try:
-                self._head = answers.parted(head)
+                self._head = responses.parted(head)
             except ValueError as error:
                 self._blame(error)
                 return
@@ -378,11 +377,11 @@ class Stream:
             sent += 1
         if self._head is not None:
             sent += self._send_head(wire)
-        while self._parts and sent < _SHARE:
+        while self._parts and sent < _SHARE_BYTES:
             room = wire.local_flow_control_window(self.number)
             if room <= 0:
                 break
-            sent += self._send_part(wire, min(room, wire.max_outbound_frame_size, _SHARE))
+            sent += self._send_part(wire, min(room, wire.max_outbound_frame_size, _SHARE_BYTES))
         if self._finished and self._told and not (self._parts or self.over):
             wire.end_stream(self.number)
             self.over = True
@@ -429,8 +428,8 @@ class Stream:
         self._unsent = 0
         pending, self.pending = self.pending, []
         for turn in pending:
-            if self._shared.access is not None:
-                self._shared.access(turn, self.origin.remote_ip, CLIENT_GONE)
+            if self._server.access is not None:
+                self._server.access(turn, self.origin.remote_ip, CLIENT_GONE)
             turn.lost()
 
     def _drop(self) -> None:
@@ -444,7 +443,7 @@ class Stream:
 
     def tick(self, step: float) -> None:
         """`step` seconds have passed: end what takes too long. Called by the server's sweep."""
-        limits = self._shared.limits
+        limits = self._server.limits
         self._age += step
         if self._turn is not None:
             if self._age >= limits.body_timeout + self.received / _BYTES_PER_SECOND:

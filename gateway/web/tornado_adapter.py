@@ -17,25 +17,31 @@ from typing import Final, NamedTuple, Protocol
 from tornado import httputil
 from tornado.iostream import StreamClosedError
 
-from gateway.web import headers as heads
-from gateway.web import responses as answers
+from gateway.web import headers, responses
 from gateway.web.browser_policy import with_lines
-from gateway.web.exchange import CLOSE, BrowserExchange, Exchange, Link, Writer, with_connection
-from gateway.web.server_state import Room
-from gateway.web.websocket_stream import Tunnel
+from gateway.web.exchange import (
+    CLOSE,
+    BrowserExchange,
+    Exchange,
+    ResponseChannel,
+    Writer,
+    with_connection,
+)
+from gateway.web.server_state import ByteBudget
+from gateway.web.websocket_stream import WebSocketStream
 
 SWITCHING: Final = 101
 _FORBIDDEN: Final = re.compile(rb"[\r\n\0]")
 
 
-class Origin(NamedTuple):
+class ClientAddress(NamedTuple):
     """Where a request came from, in the two words that `HTTPServerRequest` asks for."""
 
     remote_ip: str
     protocol: str
 
 
-class PageLink(Protocol):
+class PageChannel(Protocol):
     """The connection that a page came by, as far as the page knows it."""
 
     @property
@@ -43,7 +49,7 @@ class PageLink(Protocol):
         """Who answers."""
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> ClientAddress:
         """Who asks."""
 
     @property
@@ -51,7 +57,7 @@ class PageLink(Protocol):
         """True while the client does not take what was written."""
 
     @property
-    def room(self) -> Room:
+    def room(self) -> ByteBudget:
         """For the bodies of all pages' requests."""
 
     def name(self) -> bytes:
@@ -60,7 +66,7 @@ class PageLink(Protocol):
     def release(self) -> None:
         """Write what the oldest requests have ready, in order."""
 
-    def hand_over(self) -> Tunnel:
+    def hand_over(self) -> WebSocketStream:
         """Give the connection away; RuntimeError if it has not been upgraded."""
 
 
@@ -86,7 +92,7 @@ class Page(httputil.HTTPConnection):
     # Not an inference request, and nobody's route.
     route: Final = None
 
-    def __init__(self, link: PageLink, method: bytes, target: bytes, connection: bytes) -> None:
+    def __init__(self, link: PageChannel, method: bytes, target: bytes, connection: bytes) -> None:
         """Made when a head is complete; `describe` tells the rest."""
         self.method = method
         self.target = target
@@ -100,7 +106,7 @@ class Page(httputil.HTTPConnection):
         self.started = False
         self.status = 0
         self.sent = 0
-        self._link: PageLink | None = link
+        self._link: PageChannel | None = link
         self._room = link.room
         self._charge = 0  # bytes of it that are taken
         self._version = "1.1"
@@ -123,8 +129,8 @@ class Page(httputil.HTTPConnection):
 
     def hear(self, kind: int, value: bytes) -> None:
         """Take in a header line of one of the kinds of `gateway.web.headers`."""
-        if kind == heads.REQUEST_ID:
-            self.request_id = heads.sane_request_id(value)
+        if kind == headers.REQUEST_ID:
+            self.request_id = headers.sane_request_id(value)
 
     def told(self, name: bytes) -> bytes:
         """Nothing: tornado wrote the answer, and no stage computed it."""
@@ -136,7 +142,9 @@ class Page(httputil.HTTPConnection):
             self._charge = nbytes
             return None
         name = self.request_id or (self._link.name() if self._link is not None else b"")
-        return answers.failure("overloaded", "too many bytes of requests are in flight", None, name)
+        return responses.failure(
+            "overloaded", "too many bytes of requests are in flight", None, name
+        )
 
     def _give_back(self) -> None:
         charge, self._charge = self._charge, 0
@@ -148,16 +156,16 @@ class Page(httputil.HTTPConnection):
         assert link is not None
         self.started = True
         self.request_id = self.request_id or link.name()
-        target = heads.origin_form(self.target).decode("latin-1")
+        target = headers.origin_form(self.target).decode("latin-1")
         start_line = httputil.RequestStartLine(
             self.method.decode("latin-1"), target, f"HTTP/{self._version}"
         )
         try:
-            headers = httputil.HTTPHeaders()
+            lines = httputil.HTTPHeaders()
             for name, value in self._headers:
-                headers.add(name.decode("latin-1"), value.decode("latin-1"))
+                lines.add(name.decode("latin-1"), value.decode("latin-1"))
             delegate = link.application.start_request(link, self)
-            delegate.headers_received(start_line, headers)
+            delegate.headers_received(start_line, lines)
             if self.body:
                 delegate.data_received(self.body)
         except httputil.HTTPInputError as error:
@@ -241,7 +249,7 @@ class Page(httputil.HTTPConnection):
         if link is not None:
             link.release()
 
-    def detach(self) -> Tunnel:
+    def detach(self) -> WebSocketStream:
         """Take the connection over, after an answer that switches protocols.
 
         Raises:
@@ -256,7 +264,7 @@ class Page(httputil.HTTPConnection):
 
     def _frame(self, status: int, headers: httputil.HTTPHeaders) -> None:
         """Decide how the client will know where the body ends."""
-        if self.method == b"HEAD" or not answers.has_body(status):
+        if self.method == b"HEAD" or not responses.has_body(status):
             self._left = 0
         elif "Content-Length" in headers:
             self._left = int(headers["Content-Length"])
@@ -301,7 +309,7 @@ class Page(httputil.HTTPConnection):
         assert self.request_id is not None
         self.connection = CLOSE
         self.status = 400
-        answer = answers.failure("bad_request", reason, None, self.request_id)
+        answer = responses.failure("bad_request", reason, None, self.request_id)
         answer = with_lines(answer, self.lines)
         self._put(with_connection(answer, CLOSE))
         self._finished = True
@@ -309,13 +317,13 @@ class Page(httputil.HTTPConnection):
             self._link.release()
 
 
-class AnyLink(Link, PageLink, Protocol):
+class Channel(ResponseChannel, PageChannel, Protocol):
     """A connection that brings both exchanges and pages."""
 
 
 def turn_for(
-    link: AnyLink,
-    head: heads.Head,
+    link: Channel,
+    head: headers.RequestHead,
     version: str,
     connection: bytes,
     lines: bytes = b"",
@@ -331,7 +339,7 @@ def turn_for(
         lines: header lines of the answer for the browser that asks.
         vary: those of a page where no browser asks.
     """
-    path = heads.path_of(head.target)
+    path = headers.path_of(head.target)
     route = link.inference.routes.get(path)
     if route is None and path.endswith(b"/"):
         route = link.inference.routes.get(path[:-1])
@@ -339,12 +347,12 @@ def turn_for(
         place = (link, route, head.target, monotonic(), connection)
         exchange = BrowserExchange(*place, lines) if lines else Exchange(*place)
         if route.wants_meta:
-            exchange.headers = heads.lines_of(head.names, head.values)
+            exchange.headers = headers.lines_of(head.names, head.values)
         return exchange
     page = Page(link, head.method, head.target, connection)
     page.lines = lines or vary
     page.allow = "POST" if route is not None else None
-    page.describe(version, heads.lines_of(head.names, head.values), monotonic())
+    page.describe(version, headers.lines_of(head.names, head.values), monotonic())
     return page
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from http_fakes import Way, connect, shared
 
-from gateway.web import responses as answers
+from gateway.web import responses
 from gateway.web.access_log import AccessLog, stages_of
-from gateway.web.exchange import Exchange, Refusal
+from gateway.web.exchange import Exchange, RefusedRequest
 from gateway.web.tornado_adapter import Page
 from mesh.logs.loggers import Output
 
@@ -31,7 +31,7 @@ def exchange(target: bytes = b"/inference", answer: bytes = b"") -> Exchange:
     made.request_id = b"a-1"
     timing = b"embed-queue;dur=0.10, embed;dur=12.30"
     connection.special = True
-    made.respond(answer or answers.result(b"a-1", b"application/json", timing, b"[1]"))
+    made.respond(answer or responses.result(b"a-1", b"application/json", timing, b"[1]"))
     return made
 
 
@@ -102,8 +102,8 @@ def test_what_stands_in_a_body_is_no_figure() -> None:
 
 def test_a_request_that_the_wire_refuses() -> None:
     connection, _ = connect(shared())
-    known = logged(Refusal(connection, b"PUT", b"/", monotonic(), b""), 431)
-    unknown = logged(Refusal(connection, b"", b"", monotonic(), b""), 400)
+    known = logged(RefusedRequest(connection, b"PUT", b"/", monotonic(), b""), 431)
+    unknown = logged(RefusedRequest(connection, b"", b"", monotonic(), b""), 400)
     assert known is not None
     assert unknown is not None
     assert (known["method"], known["route"], known["path"]) == ("PUT", "-", "/")
@@ -112,7 +112,7 @@ def test_a_request_that_the_wire_refuses() -> None:
 
 def test_a_client_writes_no_escapes_into_the_log() -> None:
     connection, _ = connect(shared())
-    rude = logged(Refusal(connection, b"GET", b"/\x1b[2J\x9b", monotonic(), b""), 400)
+    rude = logged(RefusedRequest(connection, b"GET", b"/\x1b[2J\x9b", monotonic(), b""), 400)
     assert rude is not None
     assert rude["path"] == "/\\x1b[2J\\\\x9b"
 

@@ -19,9 +19,9 @@ from http_fakes import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.web import responses as answers
+from gateway.web import responses
 from gateway.web.exchange import Exchange, Limits
-from gateway.web.http1 import Connection
+from gateway.web.http1 import Http1Connection
 from mesh.errors import ServerError
 
 TRACE = "00-" + "a1" * 16 + "-" + "b2" * 8 + "-01"
@@ -29,7 +29,7 @@ TRACE = "00-" + "a1" * 16 + "-" + "b2" * 8 + "-01"
 
 def serve(
     inference: Inference | None = None, limits: Limits | None = None
-) -> tuple[Connection, FakeTransport, Inference]:
+) -> tuple[Http1Connection, FakeTransport, Inference]:
     inference = inference or Inference(at_once=True)
     connection, transport = connect(shared(inference, limits))
     return connection, transport, inference
@@ -61,7 +61,7 @@ def test_a_request_becomes_an_exchange_and_its_answer_one_write() -> None:
     assert exchange.headers is None
     assert exchange.request_id is exchange.traceparent is exchange.timeout is None
     assert transport.writes == 1
-    assert transport.take() == answers.result(b"id", b"text/plain", b"", b"hello")
+    assert transport.take() == responses.result(b"id", b"text/plain", b"", b"hello")
     assert not transport.closed
 
 
@@ -256,7 +256,7 @@ def test_answers_leave_in_the_order_of_the_requests() -> None:
     assert transport.written == b""
     echo(first)
     assert transport.take() == b"".join(
-        [answers.result(b"id", b"text/plain", b"", body) for body in (b"1", b"2", b"3")]
+        [responses.result(b"id", b"text/plain", b"", body) for body in (b"1", b"2", b"3")]
     )
 
 
@@ -273,7 +273,7 @@ def test_a_large_body_is_written_apart() -> None:
     connection, transport, inference = serve(Inference())
     connection.data_received(post(b"1"))
     body = memoryview(b"y" * 100_000)
-    inference.taken[0].respond(answers.result_head(b"i", b"t/p", b"", len(body)), body)
+    inference.taken[0].respond(responses.result_head(b"i", b"t/p", b"", len(body)), body)
     assert transport.writes == 2
     assert statuses(transport.take()) == [200]
 
@@ -356,13 +356,13 @@ def test_a_client_that_leaves_takes_its_requests_along() -> None:
 def test_a_lost_connection_is_forgotten() -> None:
     common = shared(Inference())
     left: list[int] = []
-    common.parted = lambda: left.append(len(common.guests))
+    common.parted = lambda: left.append(len(common.connections))
     one, other = connect(common)[0], connect(common)[0]
     one.connection_lost(None)
     assert left == [1]
     other.connection_lost(ConnectionResetError())
     assert left == [1, 0]
-    assert common.guests == set()
+    assert common.connections == set()
 
 
 # ---- limits
@@ -512,7 +512,7 @@ def test_any_bytes_end_in_an_answer_or_in_waiting_for_more(garbage: bytes, after
 
 def test_a_large_body_can_be_refused_before_it_comes() -> None:
     connection, transport, inference = serve()
-    inference.refusal = answers.failure("overloaded", "full", None, b"1", 3)
+    inference.refusal = responses.failure("overloaded", "full", None, b"1", 3)
     connection.data_received(post(b"x" * 100_000)[:1000])
     assert inference.asked == [100_000]
     assert refused(transport) == (429, "overloaded")
@@ -552,7 +552,7 @@ def test_our_word_comes_after_earlier_answers() -> None:
 
 def test_a_refusal_takes_the_place_of_our_word() -> None:
     connection, transport, inference = serve()
-    inference.refusal = answers.failure("draining", "stopping", None, b"1")
+    inference.refusal = responses.failure("draining", "stopping", None, b"1")
     connection.data_received(post(b"hello", lines=EXPECT)[:-5])
     assert refused(transport) == (503, "draining")
 
@@ -756,7 +756,7 @@ CHUNKED = b"POST /inference HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\
 async def test_a_segment_of_tiny_chunks_is_refused_after_a_few_thousand_of_them() -> None:
     connection, transport, inference = serve()
     dropped: list[str] = []
-    connection._shared.dropped = dropped.append
+    connection._server.dropped = dropped.append
     connection.data_received(CHUNKED)
     connection.data_received(TINY * 40_000)
     for _ in range(3):
@@ -819,7 +819,7 @@ def test_a_long_head_in_one_segment_is_not_parsed_to_its_end() -> None:
 @pytest.mark.parametrize("asked", [0, 1])
 def test_without_room_a_body_is_refused_where_it_stands(asked: int) -> None:
     connection, transport, inference = serve()
-    full = answers.failure("overloaded", "full", None, b"1", 3)
+    full = responses.failure("overloaded", "full", None, b"1", 3)
     inference.refusals = [None] * asked + [full]
     connection.data_received(chunked(b"x" * 60_000, b"x" * 60_000))
     assert refused(transport) == (429, "overloaded")
@@ -912,7 +912,7 @@ def test_what_asks_for_an_upgrade_is_refused_like_anything_else(case: str, step:
     sent, expected = AS_H2C[case]
     connection, transport, inference = serve(limits=Limits(max_body=1000))
     if expected[0] == 429:
-        inference.refusal = answers.failure("overloaded", "full", None, b"1", 3)
+        inference.refusal = responses.failure("overloaded", "full", None, b"1", 3)
     for at in range(0, len(sent), step):
         connection.data_received(sent[at : at + step])
     assert refused(transport) == expected

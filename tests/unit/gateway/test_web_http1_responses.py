@@ -15,9 +15,9 @@ from http_fakes import (
     turned,
 )
 
-from gateway.web import responses as answers
-from gateway.web.exchange import Limits, Turn
-from gateway.web.http1 import Connection
+from gateway.web import responses
+from gateway.web.exchange import HttpRequest, Limits
+from gateway.web.http1 import Http1Connection
 from mesh.errors import ServerError
 
 LIMITS = Limits(
@@ -30,13 +30,13 @@ LIMITS = Limits(
 )
 
 
-def serve(limits: Limits = LIMITS) -> tuple[Connection, FakeTransport, Inference]:
+def serve(limits: Limits = LIMITS) -> tuple[Http1Connection, FakeTransport, Inference]:
     inference = Inference()
     connection, transport = connect(shared(inference, limits))
     return connection, transport, inference
 
 
-def wait(connection: Connection, seconds: float) -> None:
+def wait(connection: Http1Connection, seconds: float) -> None:
     """Let time pass, as the sweep tells it."""
     for _ in range(int(seconds * 2)):
         connection.tick(0.5)
@@ -152,7 +152,7 @@ def test_a_client_that_takes_nothing_is_cut_off() -> None:
     assert transport.aborted
 
 
-def hold(connection: Connection, transport: FakeTransport, unsent: int) -> None:
+def hold(connection: Http1Connection, transport: FakeTransport, unsent: int) -> None:
     """The client does not take so much of what was written."""
     transport.unsent = unsent
     connection.pause_writing()
@@ -162,19 +162,19 @@ def test_answers_that_are_not_taken_are_charged_to_their_route_until_they_are() 
     connection, transport, inference = serve()
     way = inference.routes[b"/inference"]
     connection.data_received(post(b"1") * 3)
-    inference.taken[0].respond(answers.result(b"id", b"a/b", b"", bytes(100)), None)
+    inference.taken[0].respond(responses.result(b"id", b"a/b", b"", bytes(100)), None)
     assert way.held == 0
     hold(connection, transport, 70_000)
     echo(inference.taken[2])
     echo(inference.taken[1])
     waiting = sum(turn.sent for turn in connection.pending)
-    assert way.held == connection._shared.unread.nbytes == 70_000 + waiting
+    assert way.held == connection._server.unread.nbytes == 70_000 + waiting
     transport.unsent = 30_000
     wait(connection, 0.5)
     assert way.held == 30_000 + waiting
     transport.unsent = 0
     connection.resume_writing()
-    assert (way.held, connection._shared.unread.nbytes) == (0, 0)
+    assert (way.held, connection._server.unread.nbytes) == (0, 0)
     assert statuses(transport.take()) == [200, 200, 200]
 
 
@@ -196,13 +196,13 @@ def test_what_a_connection_holds_is_let_go_of_when_it_ends() -> None:
     echo(inference.taken[0])
     assert inference.routes[b"/inference"].held > 0
     connection.connection_lost(None)
-    assert (inference.routes[b"/inference"].held, connection._shared.unread.nbytes) == (0, 0)
+    assert (inference.routes[b"/inference"].held, connection._server.unread.nbytes) == (0, 0)
 
 
 def test_a_client_that_trickles_its_answer_away_is_cut_off() -> None:
     connection, transport, _ = serve()
     dropped: list[str] = []
-    connection._shared.dropped = dropped.append
+    connection._server.dropped = dropped.append
     hold(connection, transport, 1_000_000)
     for _ in range(61):
         transport.unsent -= 100
@@ -327,7 +327,7 @@ async def test_a_page_that_cannot_begin_costs_itself_and_what_follows() -> None:
 # ---- a client that does not read
 
 
-def choking(connection: Connection, transport: FakeTransport, limit: int) -> None:
+def choking(connection: Http1Connection, transport: FakeTransport, limit: int) -> None:
     """The transport takes so many bytes, then tells the connection to stop."""
     write = transport.write
 
@@ -427,7 +427,7 @@ def test_a_closing_transport_is_left_alone() -> None:
 def test_every_answer_is_logged_in_order() -> None:
     logged: list[tuple[bytes, bytes, int]] = []
 
-    def access(turn: Turn, client: str, status: int = 0) -> None:
+    def access(turn: HttpRequest, client: str, status: int = 0) -> None:
         assert client == "192.0.2.7"
         logged.append((turn.method, turn.target, status or turn.status))
 
@@ -449,7 +449,7 @@ def test_every_answer_is_logged_in_order() -> None:
 def test_what_its_client_gave_up_is_logged_as_such() -> None:
     logged: list[tuple[bytes, int]] = []
 
-    def access(turn: Turn, client: str, status: int = 0) -> None:
+    def access(turn: HttpRequest, client: str, status: int = 0) -> None:
         logged.append((turn.target, status or turn.status))
 
     connection, _ = connect(shared(Inference(), access=access))
