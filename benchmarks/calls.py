@@ -31,9 +31,9 @@ from gateway.inference import Desk
 from gateway.requests.admission import Admission
 from gateway.requests.core import GatewayCore
 from gateway.requests.route import InferenceRoute
-from gateway.web.exchange import Limits
 from gateway.web.failure_log import FailureLog
 from gateway.web.http1 import Http1Connection
+from gateway.web.limits import Limits
 from gateway.web.server_state import ServerState
 from mesh import Worker
 from mesh.links.events import Identity
@@ -208,8 +208,9 @@ class Service:
             Stage(name, 20 + number, batch, hub, number < stages - 1)
             for number, (name, _) in enumerate(path)
         ]
-        desk: Any = self.desk
-        shared = ServerState(desk, Application(), Limits(), names=lambda number: b"%x" % number)
+        shared = ServerState(
+            self.desk, Application(), Limits(), names=lambda number: b"%x" % number
+        )
         self.wires = [Wire() for _ in range(clients)]
         self.connections = [Http1Connection(shared) for _ in range(clients)]
 

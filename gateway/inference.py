@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from gateway.requests.admission import Refusal, Sizes
 from gateway.requests.core import GatewayCore
@@ -31,6 +31,10 @@ _SHOWN_BUFFERS = 2
 _SHOWN_BYTES = 64 * 1024  # bytes that are read of each of them
 # Requests that end like this were not served: they say nothing about how fast others are.
 _UNSERVED = frozenset({"deadline_exceeded", "no_replica"})
+
+
+# What the HTTP connections hand over: routed by ours, and with room for what we keep of it.
+InferenceExchange: TypeAlias = Exchange[InferenceRoute, Reservation, Request]
 
 
 class Failures(Protocol):
@@ -117,12 +121,11 @@ class Desk:
 
     # --- in --------------------------------------------------------------------------------------
 
-    def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
+    def admit(self, exchange: InferenceExchange, nbytes: int) -> bytes | None:
         """Let a request in whose body is still to come, or more of it than was said."""
-        former = exchange.request
-        route: InferenceRoute = exchange.route  # type: ignore[assignment]
+        former, route = exchange.reservation, exchange.route
         place = Reservation(nbytes, route.grown)
-        if isinstance(former, Reservation):
+        if former is not None:
             if nbytes <= former.charge:
                 return None
             self._leave(exchange, former)
@@ -131,90 +134,85 @@ class Desk:
             refusal = self._objection(exchange, nbytes, self._budget(exchange), place)
         if refusal is None:
             route.admission.reserve(place.charge, place.seated)
-            exchange.request = place
+            exchange.reservation = place
             return None
         return self._refusal(exchange, refusal)
 
     def _room_for(self, route: InferenceRoute, place: Reservation, now: float) -> Refusal | None:
         return route.admission.reservation_objection(place.charge, place.seated, now)
 
-    def _leave(self, exchange: Exchange, place: Reservation) -> None:
-        route: InferenceRoute = exchange.route  # type: ignore[assignment]
-        exchange.request = None
-        route.admission.let_go(place.charge, place.seated)
+    def _leave(self, exchange: InferenceExchange, place: Reservation) -> None:
+        exchange.reservation = None
+        exchange.route.admission.let_go(place.charge, place.seated)
 
-    def submit(self, exchange: Exchange) -> None:
+    def submit(self, exchange: InferenceExchange) -> None:
         """Own a complete request, or refuse it."""
-        core = self.core
-        route: InferenceRoute = exchange.route  # type: ignore[assignment]  # ours, of `routes`
-        body = exchange.body
+        core, route, body = self.core, exchange.route, exchange.body
         nbytes = len(body)
         now = exchange.arrived
         budget = self._timeout if exchange.timeout is None else self._budget(exchange)
         charge = nbytes if nbytes > route.grown else route.grown
-        is_usual = exchange.request is None and exchange.fault is None
+        is_usual = exchange.reservation is None and exchange.fault is None
         # Nearly always there is nothing to consider but room; the rest is what it costs to refuse.
         if not (is_usual and core.calm and not self.draining and route.admission.admit(charge)):
             refusal = self._consider(exchange, nbytes, charge, budget)
             if refusal is not None:
                 exchange.respond(self._refusal(exchange, refusal))
                 return
+        name = exchange.request_id
         request = Request(
-            self._me,
-            core.book.next_number(),
-            route.path,
-            0,
-            1,
-            now + budget,
-            [body],
-            nbytes,
-            0,
-            exchange.priority,
-            exchange.traceparent,
-            (),
-            _meta(exchange) if route.wants_meta else None,
-            None if exchange.request_id is None else exchange.request_id.decode("ascii"),
-            (),
-            0,
-            exchange,
-            route,
-            now,
-            0,
-            0,
-            charge,
+            owner=self._me,
+            number=core.book.next_number(),
+            path=route.path,
+            hop=0,
+            attempt=1,
+            deadline=now + budget,
+            buffers=[body],
+            nbytes=nbytes,
+            priority=exchange.priority,
+            trace=exchange.traceparent,
+            meta=_meta(exchange) if route.wants_meta else None,
+            request_id=None if name is None else name.decode("ascii"),
+            origin=exchange,
+            route=route,
+            arrived=now,
+            charge=charge,
         )
         exchange.request = request
         core.submit(request)
         self._wake()
 
     def _consider(
-        self, exchange: Exchange, nbytes: int, charge: int, budget: float
+        self, exchange: InferenceExchange, nbytes: int, charge: int, budget: float
     ) -> Refusal | None:
         """Let a complete request in, or say why not."""
-        route: InferenceRoute = exchange.route  # type: ignore[assignment]
-        if exchange.request is None:
+        place = exchange.reservation
+        if place is None:
             refusal = self._objection(exchange, nbytes, budget)
         else:
-            refusal = self._second_objection(exchange, charge, budget)
+            refusal = self._second_objection(exchange, place, charge, budget)
         if refusal is None:
-            route.admission.enter(charge)
+            exchange.route.admission.enter(charge)
         return refusal
 
-    def _budget(self, exchange: Exchange) -> float:
+    def _budget(self, exchange: InferenceExchange) -> float:
         """Seconds that the request has, from its arrival."""
         asked = exchange.timeout
         return self._timeout if asked is None or asked > self._timeout else asked
 
     def _objection(
-        self, exchange: Exchange, nbytes: int, budget: float, place: Reservation | None = None
+        self,
+        exchange: InferenceExchange,
+        nbytes: int,
+        budget: float,
+        place: Reservation | None = None,
     ) -> Refusal | None:
         """Why a request of `nbytes` and with `budget` seconds may not enter, or None.
 
         Where its body is still to come, it asks for `place`.
         """
         now = exchange.arrived
-        core = self.core
-        route: InferenceRoute = exchange.route  # type: ignore[assignment]
+        core, route = self.core, exchange.route
         if exchange.fault is not None:
             return Refusal(*exchange.fault, 0)
         if self.draining:
@@ -230,14 +228,14 @@ class Desk:
             return full
         return self._lateness(exchange, route, budget)
 
-    def _second_objection(self, exchange: Exchange, charge: int, budget: float) -> Refusal | None:
+    def _second_objection(
+        self, exchange: InferenceExchange, place: Reservation, charge: int, budget: float
+    ) -> Refusal | None:
         """Why one that was let in, and is whole now, may not stay; its reservation is given up.
 
         Reading it has taken time, in which its budget became less and stages may have gone.
         """
-        core, place, now = self.core, exchange.request, self._clock()
-        assert isinstance(place, Reservation)
-        route: InferenceRoute = exchange.route  # type: ignore[assignment]
+        core, route, now = self.core, exchange.route, self._clock()
         self._leave(exchange, place)
         refusal = None
         absent = core.queues.missing and core.absent(route.path, now)
@@ -249,7 +247,9 @@ class Desk:
             refusal = self._lateness(exchange, route, exchange.arrived + budget - now)
         return refusal or route.admission.objection(charge, now)
 
-    def _lateness(self, exchange: Exchange, route: InferenceRoute, left: float) -> Refusal | None:
+    def _lateness(
+        self, exchange: InferenceExchange, route: InferenceRoute, left: float
+    ) -> Refusal | None:
         """Why it would be too late with `left` seconds, although there is room, or None."""
         admission = route.admission
         if admission.lateness(left) is None:
@@ -259,22 +259,22 @@ class Desk:
         overtaken = self.core.queues.overtaken(route.path, exchange.priority, deadline)
         return admission.lateness(left, overtaken)
 
-    def _refusal(self, exchange: Exchange, refusal: Refusal) -> bytes:
+    def _refusal(self, exchange: InferenceExchange, refusal: Refusal) -> bytes:
         code, message, retry_after, stage = refusal
-        route: InferenceRoute = exchange.route  # type: ignore[assignment]
-        self.answered[responses.row(code).status, route.endpoint] += 1
+        endpoint = exchange.route.endpoint
+        self.answered[responses.row(code).status, endpoint] += 1
         request_id = exchange.request_id or self._name(self.core.book.next_number())
         exchange.request_id = request_id  # the access log names it, too
-        self._failures.tell(code, message, request_id, route=route.endpoint, stage=stage)
+        self._failures.tell(code, message, request_id, route=endpoint, stage=stage)
         return responses.failure(code, message, stage, request_id, retry_after)
 
-    def gone(self, exchange: Exchange) -> None:
+    def gone(self, exchange: InferenceExchange) -> None:
         """It will not be whole, or its client hung up: forget it everywhere."""
-        request = exchange.request
-        if isinstance(request, Reservation):
-            self._leave(exchange, request)
-        elif isinstance(request, Request) and self.core.gone(request.number) is not None:
-            route: InferenceRoute = request.route  # type: ignore[assignment]
+        place, request = exchange.reservation, exchange.request
+        if place is not None:
+            self._leave(exchange, place)
+        elif request is not None and self.core.gone(request.number) is not None:
+            route = exchange.route
             route.admission.leave(request.charge, served=False)
             self.answered[499, route.endpoint] += 1
             self._wake()
@@ -288,8 +288,9 @@ class Desk:
         failure = Kind.FAILURE
         now = self._clock()
         for request, outcome in ended:
-            exchange: Exchange = request.origin  # type: ignore[assignment]
-            route: InferenceRoute = request.route  # type: ignore[assignment]
+            exchange, route = request.origin, request.route
+            assert isinstance(exchange, Exchange)  # by `submit`
+            assert route is not None
             route.admission.leave(request.charge, outcome.label not in _UNSERVED)
             exchange.request = None  # or the two would keep each other until a collection
             request_id = exchange.request_id
@@ -320,7 +321,11 @@ class Desk:
             route.admission.learn(self.core.queues.is_crowded(route.path), now)
 
     def _break(
-        self, exchange: Exchange, route: InferenceRoute, request_id: bytes, error: Exception
+        self,
+        exchange: InferenceExchange,
+        route: InferenceRoute,
+        request_id: bytes,
+        error: Exception,
     ) -> int:
         """A fault of ours: say so, if its client can still be told anything."""
         self._failures.tell("server_error", _BROKEN, request_id, route=route.endpoint, error=error)
@@ -331,7 +336,7 @@ class Desk:
     def _fail(
         self,
         request: Request,
-        exchange: Exchange,
+        exchange: InferenceExchange,
         route: InferenceRoute,
         request_id: bytes,
         outcome: Outcome,
@@ -382,7 +387,7 @@ class Desk:
     def _special(
         self,
         request: Request,
-        exchange: Exchange,
+        exchange: InferenceExchange,
         route: InferenceRoute,
         request_id: bytes,
         outcome: Outcome,
@@ -418,7 +423,7 @@ def _whole(buffers: list[Buffer]) -> Buffer:
     return buffers[0] if len(buffers) == 1 else b"".join(buffers)
 
 
-def _meta(exchange: Exchange) -> Meta:
+def _meta(exchange: InferenceExchange) -> Meta:
     path, _, query = exchange.target.decode("latin-1").partition("?")
     headers = exchange.headers or []
     pairs = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)

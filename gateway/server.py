@@ -30,9 +30,9 @@ from gateway.web.access_log import AccessLog
 from gateway.web.admin_listener import AdminListener
 from gateway.web.browser_policy import BrowserPolicy
 from gateway.web.compressor import Compressor
-from gateway.web.exchange import Limits
 from gateway.web.failure_log import FailureLog
 from gateway.web.http_server import HttpServer
+from gateway.web.limits import Limits
 from gateway.web.responses import row
 from mesh.config.addresses import bracketed
 from mesh.config.settings import ADMIN_PAGES, PAGES, GatewaySettings

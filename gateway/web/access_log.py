@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Any, Final
 
 from gateway.web import headers
-from gateway.web.exchange import HttpRequest
+from gateway.web.http_request import HttpRequest
 from gateway.web.tornado_adapter import Page
 from mesh.logs.loggers import Output
 

@@ -8,8 +8,10 @@ from contextlib import suppress
 
 from gateway.admin.pages import View, make_app
 from gateway.web.browser_policy import BrowserPolicy
-from gateway.web.exchange import Exchange, Limits, Route
+from gateway.web.exchange import AnyExchange
+from gateway.web.http_request import Route
 from gateway.web.http_server import HttpServer
+from gateway.web.limits import Limits
 from gateway.web.server_state import LogAccess
 from mesh.config.addresses import bracketed
 from mesh.config.settings import ADMIN_PAGES, HEALTH_PAGES, GatewaySettings
@@ -25,15 +27,15 @@ class NoInference:
 
     routes: Mapping[bytes, Route] = {}
 
-    def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
+    def admit(self, exchange: AnyExchange, nbytes: int) -> bytes | None:
         """Never asked."""
         raise NotImplementedError
 
-    def submit(self, exchange: Exchange) -> None:
+    def submit(self, exchange: AnyExchange) -> None:
         """Never asked either."""
         raise NotImplementedError
 
-    def gone(self, exchange: Exchange) -> None:
+    def gone(self, exchange: AnyExchange) -> None:
         """The same."""
 
 

@@ -24,7 +24,8 @@ import zstandard
 
 from gateway.web import compression, responses
 from gateway.web.compression import ContentCodings, Malformed, Shredded, TooLarge
-from gateway.web.exchange import Exchange, HttpRequest, Inference, Route, Writer
+from gateway.web.exchange import AnyExchange, AnyInference, Exchange
+from gateway.web.http_request import HttpRequest, ResponseWriter, Route
 from mesh.protocol.messages import Buffer
 
 _AT_ONCE_BYTES: Final = 64 * 1024  # bytes that the event loop may work on itself
@@ -52,7 +53,7 @@ class Compressor:
 
     def __init__(
         self,
-        inner: Inference,
+        inner: AnyInference,
         max_body: int,
         failed: Callable[[str, str, bytes], None] = lambda code, message, request_id: None,
     ) -> None:
@@ -64,11 +65,11 @@ class Compressor:
         self._threads = ThreadPoolExecutor(_THREADS, "coder", _step_back)
         self._waiting = 0
 
-    def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
+    def admit(self, exchange: AnyExchange, nbytes: int) -> bytes | None:
         """As the inference does; it knows of codings that are not spoken by `Exchange.fault`."""
         return self._inner.admit(exchange, nbytes)
 
-    def submit(self, exchange: Exchange) -> None:
+    def submit(self, exchange: AnyExchange) -> None:
         """Unpack the body if it is compressed, and pass it on."""
         asked = exchange.codings
         if asked is None:
@@ -77,17 +78,17 @@ class Compressor:
         inside = _InnerChannel(
             self._inner, exchange, partial(self._answer, exchange, asked)
         ).exchange
-        inside.request, exchange.request = exchange.request, inside  # its room goes along
+        exchange.inner = inside
+        inside.reservation, exchange.reservation = exchange.reservation, None  # goes along
         if exchange.fault is None and asked.sent and exchange.body:
             self._unpack(inside, asked.sent)
         else:
             self._inner.submit(inside)
 
-    def gone(self, exchange: Exchange) -> None:
+    def gone(self, exchange: AnyExchange) -> None:
         """The client went away."""
-        inside = exchange.request
-        if isinstance(inside, Exchange):
-            inside.lost()
+        if exchange.inner is not None:
+            exchange.inner.lost()
         else:
             self._inner.gone(exchange)
 
@@ -97,7 +98,7 @@ class Compressor:
 
     # ---- requests
 
-    def _unpack(self, inside: Exchange, coding: str) -> None:
+    def _unpack(self, inside: AnyExchange, coding: str) -> None:
         body, limit = inside.body, self._max_body
         if len(body) <= _TRIED_BYTES:
             found = unpacked(coding, body, min(limit, _AT_ONCE_BYTES), _BLOCKS_AT_ONCE)
@@ -111,7 +112,7 @@ class Compressor:
         work = partial(unpacked, coding, body, limit, compression.blocks_for(limit))
         self._aside(inside, work, partial(self._pass_on, inside))
 
-    def _pass_on(self, inside: Exchange, found: Unpacked) -> None:
+    def _pass_on(self, inside: AnyExchange, found: Unpacked) -> None:
         if isinstance(found, bytes):
             inside.body = found
         elif isinstance(found, TooLarge):
@@ -125,7 +126,9 @@ class Compressor:
 
     # ---- answers
 
-    def _answer(self, exchange: Exchange, asked: ContentCodings, head: bytes, body: Buffer) -> None:
+    def _answer(
+        self, exchange: AnyExchange, asked: ContentCodings, head: bytes, body: Buffer
+    ) -> None:
         """Answer the client; `head` has the empty line that ends it."""
         if not (asked.wanted and compression.is_worth(head, len(body))):
             exchange.respond(head, body)
@@ -140,7 +143,7 @@ class Compressor:
     # ---- threads
 
     def _aside(
-        self, exchange: Exchange, work: Callable[[], Result], then: Callable[[Result], None]
+        self, exchange: AnyExchange, work: Callable[[], Result], then: Callable[[Result], None]
     ) -> None:
         """Do the work in a thread, and go on with its result in the loop."""
         loop = asyncio.get_running_loop()
@@ -174,26 +177,30 @@ class _InnerChannel:
     special: bool = True
 
     def __init__(
-        self, inference: Inference, outside: Exchange, answer: Callable[[bytes, Buffer], None]
+        self, inference: AnyInference, outside: AnyExchange, answer: Callable[[bytes, Buffer], None]
     ) -> None:
         self.inference = inference
         self._answer = answer
         self._parts: list[Buffer] = []
-        arrived = outside.arrived
-        exchange = Exchange(self, outside.route, outside.target, arrived, outside.connection)
-        exchange.body = outside.body
-        exchange.request_id = outside.request_id
-        exchange.traceparent = outside.traceparent
-        exchange.timeout = outside.timeout
-        exchange.priority = outside.priority
-        exchange.fault = outside.fault
-        exchange.headers = outside.headers
-        exchange.connection = b""  # the outer one says how the connection goes on
+        # The outer exchange says how the connection goes on, and how bodies are compressed.
+        exchange: AnyExchange = Exchange(
+            self,
+            outside.route,
+            outside.target,
+            outside.arrived,
+            body=outside.body,
+            request_id=outside.request_id,
+            traceparent=outside.traceparent,
+            timeout=outside.timeout,
+            priority=outside.priority,
+            fault=outside.fault,
+            headers=outside.headers,
+        )
         self.exchange = exchange
         self.pending: list[HttpRequest] = [exchange]
 
     @property
-    def transport(self) -> Writer:
+    def transport(self) -> ResponseWriter:
         """Where the answer is written: here."""
         return self
 
@@ -260,7 +267,7 @@ def packed(coding: str, body: Buffer) -> bytes:
     return compression.gzip(body) if coding == "gzip" else zstandard.ZstdCompressor().compress(body)
 
 
-def _respond(exchange: Exchange, coding: str, head: bytes, body: Buffer, less: bytes) -> None:
+def _respond(exchange: AnyExchange, coding: str, head: bytes, body: Buffer, less: bytes) -> None:
     """Answer with what is less."""
     if len(less) < len(body):
         exchange.respond(compression.recoded(head, coding, len(less)), less)

@@ -135,6 +135,7 @@ class RequestHead(NamedTuple):
     target: bytes
     names: list[bytes]
     values: list[bytes]
+    version: str = "1.1"
 
 
 NO_LAYOUT: Final = layout_for([])
@@ -246,7 +247,7 @@ def from_http2(pairs: Iterable[tuple[bytes, bytes]]) -> RequestHead:
 
     Example:
         >>> from_http2([(b":method", b"GET"), (b":path", b"/a"), (b":authority", b"h")])
-        RequestHead(method=b'GET', target=b'/a', names=[b'host'], values=[b'h'])
+        RequestHead(method=b'GET', target=b'/a', names=[b'host'], values=[b'h'], version='2.0')
     """
     method = target = authority = b""
     names: list[bytes] = []
@@ -265,7 +266,7 @@ def from_http2(pairs: Iterable[tuple[bytes, bytes]]) -> RequestHead:
         elif name[:1] != b":" and not (name == b"host" and authority):
             names.append(name)
             values.append(value)
-    return RequestHead(method, target, names, values)
+    return RequestHead(method, target, names, values, "2.0")
 
 
 def sane_target(target: bytes, method: bytes) -> bool:
@@ -309,9 +310,9 @@ def asks_for_websocket(plan: HeaderLayout, names: list[bytes], values: list[byte
     return [value.strip().lower() for value in asked] == [b"websocket"]
 
 
-def without_upgrade(head: RequestHead, version: str) -> bytes:
+def without_upgrade(head: RequestHead) -> bytes:
     """The same head, as a client would have written it that asks for no upgrade, and only once."""
-    lines = [b"%b %b HTTP/%b" % (head.method, head.target, version.encode("ascii"))]
+    lines = [b"%b %b HTTP/%b" % (head.method, head.target, head.version.encode("ascii"))]
     for name, value in zip(head.names, head.values, strict=True):
         if name.lower() not in _HOP_BY_HOP:
             lines.append(b"%b: %b" % (name, value))

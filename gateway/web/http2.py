@@ -368,7 +368,7 @@ class Http2Connection(Intake):
     # ---- the server's side
 
     @property
-    def origin(self) -> ClientAddress:
+    def client_address(self) -> ClientAddress:
         """Who asks."""
         peer = self.transport.get_extra_info("peername")
         return ClientAddress(peer[0] if isinstance(peer, tuple) else "0.0.0.0", "http")
@@ -376,7 +376,7 @@ class Http2Connection(Intake):
     @property
     def client(self) -> str:
         """Who asks, as far as slow bodies are counted."""
-        self._client = self._client or client_of(self.origin.remote_ip)
+        self._client = self._client or client_of(self.client_address.remote_ip)
         return self._client
 
     def tick(self, step: float) -> None:

@@ -18,8 +18,8 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
-from gateway.web.exchange import Limits
 from gateway.web.http2_frames import Sieve
+from gateway.web.limits import Limits
 from gateway.web.patience import FULL_PATIENCE
 
 # Patience that comes back with each answer.

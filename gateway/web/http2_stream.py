@@ -17,9 +17,11 @@ from tornado.httputil import HTTPServerConnectionDelegate
 
 from gateway.web import headers, responses, uploads
 from gateway.web.browser_policy import NotServed, pairs_of, told_by, with_lines
-from gateway.web.exchange import Exchange, HttpRequest, RefusedRequest, Writer
+from gateway.web.exchange import RefusedRequest
+from gateway.web.front_protocols import open_request
+from gateway.web.http_request import HttpRequest, ResponseWriter
 from gateway.web.server_state import CLIENT_GONE, ByteBudget, ServerState
-from gateway.web.tornado_adapter import ClientAddress, Page, turn_for
+from gateway.web.tornado_adapter import ClientAddress
 from gateway.web.unread import Charged
 from gateway.web.websocket_stream import WebSocketStream
 from mesh.protocol.messages import Buffer
@@ -43,7 +45,7 @@ class Carrier(Protocol):
         """What all connections of the server have in common."""
 
     @property
-    def origin(self) -> ClientAddress:
+    def client_address(self) -> ClientAddress:
         """Who asks."""
 
     @property
@@ -122,7 +124,7 @@ class Stream:
         self.charged: Charged | None = None
         self._age = 0.0  # seconds without progress, as the sweep counts them
         self._lingered = 0.0  # seconds for which its body has been thrown away
-        self._turn: Exchange | Page | None = None  # whose body is being read
+        self._turn: HttpRequest | None = None  # whose body is being read
         self._uploading = False  # it is counted as slow
         self._admitted = -1  # bytes of it for which there is room
         self._asked = (b"", b"")  # method and target
@@ -160,8 +162,7 @@ class Stream:
         elif not headers.sane_lines(head):
             self._refuse("bad_request", "a header line contains what no header line may")
         else:
-            vary = self._server.browsers.vary
-            turn = self._turn = turn_for(self, head, "2.0", b"", self._lines, vary)
+            turn = self._turn = open_request(self, head, lines=self._lines)
             for kind, index in plan.told:
                 turn.hear(kind, head.values[index])
             self._weigh(turn, plan, head.values)
@@ -179,9 +180,7 @@ class Stream:
         if is_new and server.browsers.check_host(host, head.target):
             server.learn_host(host)
 
-    def _weigh(
-        self, turn: Exchange | Page, plan: headers.HeaderLayout, values: list[bytes]
-    ) -> None:
+    def _weigh(self, turn: HttpRequest, plan: headers.HeaderLayout, values: list[bytes]) -> None:
         """Look at a body before it comes: it may be too large, find no room, or await our word."""
         size = int(values[plan.length]) if plan.length >= 0 else 0
         expectation = dict(plan.framing).get(headers.EXPECT)
@@ -192,7 +191,7 @@ class Stream:
         if expectation is not None and self._turn is not None and not self.whole:
             self._expect(values[expectation])
 
-    def _admit(self, turn: Exchange | Page, nbytes: int) -> None:
+    def _admit(self, turn: HttpRequest, nbytes: int) -> None:
         """Find room for the body, or refuse it."""
         answer = turn.admit(nbytes)
         if answer is None:
@@ -245,7 +244,7 @@ class Stream:
         turn.body = bytes(self._body)
         self._body.clear()
         self.pending.append(turn)
-        if isinstance(turn, Page):
+        if turn.awaits_turn:
             self._carrier.later(self)
         else:
             self.set_off()
@@ -287,7 +286,8 @@ class Stream:
         self._drop()
         self._body.clear()
         self._owes_continue = False
-        exchange = RefusedRequest(self, *self._asked, monotonic(), b"")
+        method, target = self._asked
+        exchange = RefusedRequest(self, None, target, monotonic(), asked_method=method)
         self.pending.append(exchange)
         exchange.respond(with_lines(answer, self._lines) if self._lines else answer)
 
@@ -305,7 +305,7 @@ class Stream:
     # ---- what exchanges and pages need of a connection
 
     @property
-    def transport(self) -> Writer:
+    def transport(self) -> ResponseWriter:
         """Where answers are written: this stream."""
         return self
 
@@ -315,9 +315,9 @@ class Stream:
         return self._server.application
 
     @property
-    def origin(self) -> ClientAddress:
+    def client_address(self) -> ClientAddress:
         """Who asks."""
-        return self._carrier.origin
+        return self._carrier.client_address
 
     @property
     def choked(self) -> bool:
@@ -329,6 +329,11 @@ class Stream:
         """For the bodies of pages' requests."""
         return self._server.room
 
+    @property
+    def vary(self) -> bytes:
+        """Header lines of pages that no browser asks for."""
+        return self._server.browsers.vary
+
     def name(self) -> bytes:
         """An id for a request that came without one."""
         return self._server.name()
@@ -339,7 +344,7 @@ class Stream:
             turn = self.pending.pop()
             self.charged = turn.route
             if self._server.access is not None:
-                self._server.access(turn, self.origin.remote_ip)
+                self._server.access(turn, self.client_address.remote_ip)
             self._finished = True
             self._carrier.due(self)
 
@@ -429,7 +434,7 @@ class Stream:
         pending, self.pending = self.pending, []
         for turn in pending:
             if self._server.access is not None:
-                self._server.access(turn, self.origin.remote_ip, CLIENT_GONE)
+                self._server.access(turn, self.client_address.remote_ip, CLIENT_GONE)
             turn.lost()
 
     def _drop(self) -> None:

@@ -12,7 +12,8 @@ from tornado.httputil import HTTPServerConnectionDelegate
 
 from gateway.web.acceptor import Acceptor
 from gateway.web.browser_policy import ANYBODY, BrowserPolicy, Reach
-from gateway.web.exchange import Inference, Limits
+from gateway.web.exchange import AnyInference
+from gateway.web.limits import Limits
 from gateway.web.protocol_detection import ProtocolDetection
 from gateway.web.server_state import LogAccess, ServerState
 from mesh.log import get_logger
@@ -54,7 +55,7 @@ class HttpServer:
 
     def __init__(  # noqa: PLR0913 - all that clients are met with
         self,
-        inference: Inference,
+        inference: AnyInference,
         application: HTTPServerConnectionDelegate,
         limits: Limits | None = None,
         *,

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
 from gateway.web import responses
 from gateway.web.browser_policy import ANYBODY, BrowserPolicy
-from gateway.web.exchange import HttpRequest, Inference, Limits
+from gateway.web.exchange import AnyInference
+from gateway.web.http_request import HttpRequest, Route
+from gateway.web.limits import Limits
 from gateway.web.unread import Unread
 from gateway.web.uploads import Uploads
 
@@ -49,6 +51,20 @@ class ByteBudget:
     def give_back(self, nbytes: int) -> None:
         """What was taken is free again."""
         self._free += nbytes
+
+
+class KnownHead(NamedTuple):
+    """What a head meant that was parsed once: inference, and nothing that needs another look.
+
+    Attributes:
+        route: what its path led to.
+        target: the request target.
+        length: bytes of the body.
+    """
+
+    route: Route
+    target: bytes
+    length: int
 
 
 class OpenConnection(Protocol):
@@ -90,8 +106,7 @@ class ServerState:
         connections: the connections that are open.
         leaving: the server stops: whoever connects now is answered once.
         numbers: counts these ids.
-        known: heads of plain inference requests that were parsed once, to target and length of
-            the body.
+        known: heads of plain inference requests that were parsed once, to what they meant.
         hosts: those that were found to be names of ours: clients repeat them.
         small: bytes that a body may have without being worth a look before it comes.
         room: for the bodies of pages' requests.
@@ -100,7 +115,7 @@ class ServerState:
         uploads: whose bodies come slowly.
     """
 
-    inference: Inference
+    inference: AnyInference
     application: HTTPServerConnectionDelegate
     limits: Limits
     names: Callable[[int], bytes]
@@ -113,7 +128,7 @@ class ServerState:
     connections: set[OpenConnection] = field(default_factory=set)
     leaving: bool = False
     numbers: count[int] = field(default_factory=count)
-    known: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
+    known: dict[bytes, KnownHead] = field(default_factory=dict)
     small: int = 0
     hosts: set[bytes] = field(default_factory=set)
     room: ByteBudget = field(init=False)
@@ -134,7 +149,7 @@ class ServerState:
         """How many more connections are open than may be; negative while there is room."""
         return len(self.connections) - self.limits.connections
 
-    def learn(self, head: bytes, meaning: tuple[bytes, int]) -> None:
+    def learn(self, head: bytes, meaning: KnownHead) -> None:
         """Remember what a head meant. Bounded: when it is full, everything is forgotten."""
         if len(head) <= _KNOWN_HEAD_BYTES:
             if len(self.known) >= _KNOWN_HEADS:

@@ -17,8 +17,9 @@ from tornado.web import Application
 
 from gateway.admin.pages import make_app
 from gateway.web import responses
-from gateway.web.exchange import Exchange, Limits
+from gateway.web.exchange import Exchange
 from gateway.web.http_server import HttpServer
+from gateway.web.limits import Limits
 
 MAX_BODY = 1_000_000
 

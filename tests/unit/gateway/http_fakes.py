@@ -10,8 +10,10 @@ from typing import Any
 from tornado import httputil
 
 from gateway.web import responses
-from gateway.web.exchange import Exchange, HttpRequest, Limits
+from gateway.web.exchange import Exchange
 from gateway.web.http1 import Http1Connection
+from gateway.web.http_request import HttpRequest
+from gateway.web.limits import Limits
 from gateway.web.server_state import ServerState
 
 

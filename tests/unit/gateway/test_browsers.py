@@ -12,7 +12,8 @@ from tornado import httputil
 
 from gateway.web import responses
 from gateway.web.browser_policy import BrowserPolicy, Reach
-from gateway.web.exchange import Exchange, Limits
+from gateway.web.exchange import Exchange
+from gateway.web.limits import Limits
 from gateway.web.server_state import ServerState
 
 APP = "https://app.example"

@@ -337,16 +337,16 @@ async def test_room_for_a_compressed_body_goes_along_with_it(place: Place) -> No
     kept: list[object] = []
 
     def keep(exchange: Exchange, nbytes: int) -> None:
-        exchange.request = nbytes
+        exchange.reservation = nbytes
 
     place.inference.admit = keep  # type: ignore[method-assign,assignment]
-    place.inference.submit = lambda exchange: kept.append(exchange.request)  # type: ignore[method-assign]
+    place.inference.submit = lambda exchange: kept.append(exchange.reservation)  # type: ignore[method-assign]
     packed = gzip.compress(noise)
     place.connection.data_received(post(packed, lines="Content-Encoding: gzip\r\n"))
     await until(lambda: bool(kept))
     assert kept == [len(packed)]
     place.connection.connection_lost(None)
-    assert [exchange.request for exchange in place.inference.left] == [len(packed)]
+    assert [exchange.reservation for exchange in place.inference.left] == [len(packed)]
 
 
 @placed

@@ -1,16 +1,7 @@
 from gateway.web import headers
-from gateway.web.exchange import (
-    CLOSE,
-    KEEP,
-    BrowserExchange,
-    Exchange,
-    HttpRequest,
-    Inference,
-    Limits,
-    RefusedRequest,
-    Writer,
-    with_connection,
-)
+from gateway.web.exchange import AnyInference, BrowserExchange, Exchange, RefusedRequest
+from gateway.web.http_request import CLOSE, KEEP, HttpRequest, ResponseWriter, with_connection
+from gateway.web.limits import Limits
 from mesh.protocol.messages import Buffer
 
 
@@ -56,12 +47,12 @@ class OneLink:
         self.pending: list[HttpRequest] = []
         self.special = False
         self.taker = Taker()
-        self.inference: Inference = self.taker
+        self.inference: AnyInference = self.taker
         self.sink = Sink()
         self.released = 0
 
     @property
-    def transport(self) -> Writer:
+    def transport(self) -> ResponseWriter:
         return self.sink
 
     def release(self) -> None:
@@ -225,7 +216,7 @@ def test_whether_there_is_room_is_the_inferences_word() -> None:
 def test_a_refusal_is_of_whatever_was_asked() -> None:
     link = OneLink()
     assert link.exchange().method == b"POST"
-    refusal = RefusedRequest(link, b"PUT", b"/b", 2.0, CLOSE)
+    refusal = RefusedRequest(link, None, b"/b", 2.0, CLOSE, asked_method=b"PUT")
     assert (refusal.method, refusal.target, refusal.arrived) == (b"PUT", b"/b", 2.0)
     assert not refusal.keep_alive
 
@@ -242,7 +233,7 @@ def test_headers_of_the_answer_can_be_looked_up() -> None:
 
 def test_the_answer_to_a_browser_bears_its_lines() -> None:
     link = OneLink()
-    exchange = BrowserExchange(link, Way(), b"/echo", 0.0, b"", b"Vary: Origin\r\n")
+    exchange = BrowserExchange(link, Way(), b"/echo", 0.0, lines=b"Vary: Origin\r\n")
     link.pending.append(exchange)
     exchange.respond(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n", b"body")
     assert link.released == 1

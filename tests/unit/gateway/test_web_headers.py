@@ -79,7 +79,8 @@ def test_a_head_without_its_upgrade_asks_for_the_same_once() -> None:
     names = [b"Host", b"Connection", b"Upgrade", b"HTTP2-Settings", b"Content-Length"]
     values = [b"h", b"Upgrade, HTTP2-Settings", b"h2c", b"AAMAAABkAAQAoAAAAAIAAAAA", b"3"]
     for version in ("1.0", "1.1"):
-        head = headers.without_upgrade(headers.RequestHead(b"POST", b"/a", names, values), version)
+        sent = headers.RequestHead(b"POST", b"/a", names, values, version)
+        head = headers.without_upgrade(sent)
         rest = b"Host: h\r\nContent-Length: 3\r\nConnection: close\r\n\r\n"
         assert head == b"POST /a HTTP/%b\r\n" % version.encode() + rest
 
@@ -141,12 +142,13 @@ def test_a_head_of_http_2_becomes_one_of_http_1() -> None:
         b"/a?b",
         [b"host", b"cookie", b"x-a", b"x-a"],
         [b"h:1", b"a=1; b=2", b"1", b"2"],
+        "2.0",
     )
 
 
 def test_without_an_authority_the_host_is_what_the_client_says() -> None:
     said = [(b"host", b"h"), (b"host", b"i")]
-    assert headers.from_http2(said) == (b"", b"", [b"host", b"host"], [b"h", b"i"])
+    assert headers.from_http2(said) == (b"", b"", [b"host"] * 2, [b"h", b"i"], "2.0")
 
 
 def test_a_target_is_a_path() -> None:
@@ -187,7 +189,9 @@ def test_space_around_values_is_not_part_of_them() -> None:
 
 
 def test_a_line_of_http2_is_one_line_of_http1() -> None:
-    def head(name: bytes = b"a", value: bytes = b"b", method: bytes = b"GET") -> headers.RequestHead:
+    def head(
+        name: bytes = b"a", value: bytes = b"b", method: bytes = b"GET"
+    ) -> headers.RequestHead:
         return headers.RequestHead(method, b"/", [b"host", name], [b"h", value])
 
     assert headers.sane_lines(head())

@@ -16,8 +16,9 @@ from http_fakes import (
 )
 
 from gateway.web import responses
-from gateway.web.exchange import HttpRequest, Limits
 from gateway.web.http1 import Http1Connection
+from gateway.web.http_request import HttpRequest
+from gateway.web.limits import Limits
 from mesh.errors import ServerError
 
 LIMITS = Limits(
@@ -167,7 +168,7 @@ def test_answers_that_are_not_taken_are_charged_to_their_route_until_they_are() 
     hold(connection, transport, 70_000)
     echo(inference.taken[2])
     echo(inference.taken[1])
-    waiting = sum(turn.sent for turn in connection.pending)
+    waiting = sum(turn.sent for turn in connection.responses.pending)
     assert way.held == connection._server.unread.nbytes == 70_000 + waiting
     transport.unsent = 30_000
     wait(connection, 0.5)
@@ -182,7 +183,7 @@ def test_an_answer_behind_one_that_is_not_ready_is_charged_and_nobody_is_blamed(
     connection, transport, inference = serve()
     connection.data_received(post(b"1") * 2)
     echo(inference.taken[1])
-    assert inference.routes[b"/inference"].held == connection.pending[1].sent
+    assert inference.routes[b"/inference"].held == connection.responses.pending[1].sent
     wait(connection, 120)
     assert not transport.aborted
     echo(inference.taken[0])
@@ -251,7 +252,7 @@ async def test_however_many_come_in_one_piece_few_are_pending() -> None:
     bodies = [b"%d" % number for number in range(1000)]
     connection.data_received(b"".join(map(post, bodies)))
     for number in range(1000):
-        assert len(connection.pending) <= 17
+        assert len(connection.responses.pending) <= 17
         assert not transport.reading or number > 980
         echo(inference.taken[number])
         await asyncio.sleep(0)
@@ -333,7 +334,7 @@ def choking(connection: Http1Connection, transport: FakeTransport, limit: int) -
 
     def full(piece: bytes) -> None:
         write(piece)
-        if len(transport.written) >= limit and not connection.choked:
+        if len(transport.written) >= limit and not connection.responses.choked:
             connection.pause_writing()
 
     transport.write = full  # type: ignore[method-assign]
@@ -462,8 +463,10 @@ def test_what_its_client_gave_up_is_logged_as_such() -> None:
 def test_a_page_knows_who_asks(peer: object) -> None:
     connection, transport, _ = serve()
     transport.get_extra_info = lambda _name, _default=None: peer  # type: ignore[method-assign]
-    assert connection.origin.remote_ip == ("192.0.2.7" if peer and peer != "" else "0.0.0.0")
-    assert connection.origin.protocol == "http"
+    assert connection.responses.client_address.remote_ip == (
+        "192.0.2.7" if peer and peer != "" else "0.0.0.0"
+    )
+    assert connection.responses.client_address.protocol == "http"
 
 
 def test_what_an_earlier_body_brought_gives_the_next_one_no_time() -> None:
@@ -471,7 +474,7 @@ def test_what_an_earlier_body_brought_gives_the_next_one_no_time() -> None:
     large = post(b"x" * 9_000_000)
     for at in range(0, len(large), 200_000):
         connection.data_received(large[at : at + 200_000])
-    echo(connection.pending[0])  # type: ignore[arg-type]
+    echo(connection.responses.pending[0])  # type: ignore[arg-type]
     transport.take()
     connection.data_received(post(b"12345")[:-3])
     wait(connection, 20)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from gateway.web import http2_frames as frames
 from gateway.web import responses
-from gateway.web.exchange import Limits
+from gateway.web.limits import Limits
 
 
 def meet(

@@ -16,8 +16,10 @@ from tornado.iostream import StreamClosedError
 
 from gateway.admin.pages import make_app
 from gateway.web import headers, responses
-from gateway.web.exchange import Exchange, HttpRequest, Limits
+from gateway.web.exchange import Exchange
 from gateway.web.http2_stream import Stream
+from gateway.web.http_request import HttpRequest
+from gateway.web.limits import Limits
 from gateway.web.tornado_adapter import Page
 
 TRACE = "00-" + "a1" * 16 + "-" + "b2" * 8 + "-01"

@@ -9,8 +9,10 @@ import uvloop
 from http_fakes import Inference, Pages, echo, post, statuses
 
 from gateway.web import http_server
-from gateway.web.exchange import Exchange, HttpRequest, Limits
+from gateway.web.exchange import Exchange
+from gateway.web.http_request import HttpRequest
 from gateway.web.http_server import HttpServer, fitted
+from gateway.web.limits import Limits
 from gateway.web.server_state import LogAccess
 from mesh.process.accept_balance import Crowd, Seat
 from mesh.process.listen_socket import bound, look_up

@@ -9,10 +9,10 @@ from http_fakes import FakeTransport, Inference, post, shared, statuses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.web.exchange import Limits
 from gateway.web.http1 import Http1Connection
 from gateway.web.http2 import Http2Connection
 from gateway.web.http2_frames import PREFACE
+from gateway.web.limits import Limits
 from gateway.web.protocol_detection import ANSWERED_EXCESS, ProtocolDetection
 from gateway.web.server_state import ServerState
 
@@ -30,7 +30,7 @@ def feed(
         segment, stream = stream[:size], stream[size:]
         if segment:
             spoken = transport.protocol or doorway
-            assert isinstance(spoken, asyncio.Protocol)
+            assert isinstance(spoken, asyncio.BaseProtocol)
             spoken.data_received(segment)
 
 

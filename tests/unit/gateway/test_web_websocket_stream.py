@@ -12,8 +12,8 @@ from tornado import httputil
 from tornado.ioloop import IOLoop
 from tornado.iostream import StreamClosedError
 
-from gateway.web.exchange import Limits
 from gateway.web.http1 import Http1Connection
+from gateway.web.limits import Limits
 from gateway.web.tornado_adapter import Page
 from gateway.web.websocket_stream import WebSocketStream
 
