@@ -11,21 +11,16 @@ To add one, give its paths a `PathKind`, decide in `open_request` which they are
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum, auto
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol, TypeAlias
 
 from gateway.web.exchange import AnyExchange, BrowserExchange, Exchange
 from gateway.web.headers import RequestHead, lines_of, path_of
 from gateway.web.http_request import HttpRequest, Route
 from gateway.web.tornado_adapter import Channel, Page
 
-
-class PathKind(Enum):
-    """What a request asks for."""
-
-    INFERENCE = auto()  # POST to a path that leads to stages
-    PAGE = auto()  # everything else
+# What a request asks for. Plain words, as an enumeration's members are slow to get at.
+PathKind: TypeAlias = Literal["inference", "page"]
 
 
 class FrontProtocol(Protocol):
@@ -60,7 +55,7 @@ def open_request(
         path = path_of(head.target)
         route = routes.get(path) or (routes.get(path[:-1]) if path[-1:] == b"/" else None)
     is_inference = route is not None and head.method == b"POST"
-    kind = PathKind.INFERENCE if is_inference else PathKind.PAGE
+    kind: PathKind = "inference" if is_inference else "page"
     return PROTOCOLS[kind](channel, route, head, connection, lines)
 
 
@@ -100,6 +95,6 @@ def _open_page(
 
 
 PROTOCOLS: Final[Mapping[PathKind, FrontProtocol]] = {
-    PathKind.INFERENCE: _open_exchange,
-    PathKind.PAGE: _open_page,
+    "inference": _open_exchange,  # POST to a path that leads to stages
+    "page": _open_page,  # everything else
 }

@@ -69,7 +69,8 @@ class HeadReader:
             cut_bytes: of the cut in which it ended.
 
         Raises:
-            RequestRefused: it is not acceptable, in whatever version of HTTP.
+            RequestRefused: it is not acceptable, in whatever version of HTTP. The version itself is
+                only looked at where something is unusual; nearly always it is 1.1.
         """
         server, values = self._server, self._values
         target = self.target = b"".join(self.begun)
@@ -87,8 +88,7 @@ class HeadReader:
             check_size(target, names, values, server)
         if layout.host >= 0 and values[layout.host] not in server.hosts:
             check_host(values[layout.host], target, server)
-        version = parser.get_http_version()
-        return _new_tuple(RequestHead, (method, target, names, values, version))
+        return _new_tuple(RequestHead, (method, target, names, values, "1.1"))
 
     def measure(self, nbytes: int) -> None:
         """So many bytes more of a head have come, and it is not complete.

@@ -250,6 +250,7 @@ class RequestReader:
         layout = self.head.layout
         connection = b""
         if layout.odd or not parser.should_keep_alive() or self.retiring:
+            head = head._replace(version=parser.get_http_version())
             if layout.upgrades and not self._upgrade(layout, head):
                 self._replay = headers.without_upgrade(head)
                 return
