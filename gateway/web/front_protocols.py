@@ -10,7 +10,6 @@ To add one, give its paths a `PathKind`, decide in `open_request` which they are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from time import monotonic
 from typing import Final, Literal, Protocol, TypeAlias
 
@@ -94,7 +93,7 @@ def _open_page(
     return page
 
 
-PROTOCOLS: Final[Mapping[PathKind, FrontProtocol]] = {
+PROTOCOLS: Final[dict[PathKind, FrontProtocol]] = {
     "inference": _open_exchange,  # POST to a path that leads to stages
     "page": _open_page,  # everything else
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Final
 
-from gateway.web import headers, uploads
+from gateway.web import headers
 from gateway.web.headers import HeaderLayout, RequestHead
 from gateway.web.http_request import CLOSE, HttpRequest
 from gateway.web.limits import BODY_BYTES_PER_S, BODY_STEP_BYTES
@@ -97,6 +97,10 @@ class RequestBody:
             return False
         check_expectation(expected[-1])
         return True
+
+    def begin_turn(self) -> None:
+        """Others have had their turn."""
+        self.turn_pieces = 0
 
     def take(self, piece: bytes) -> None:
         """A piece came; mostly it is the only one and stays as it is.
@@ -197,12 +201,8 @@ class RequestBody:
 
     def count_slow(self, address: str) -> bool:
         """It comes slowly: count it, once; False if its client has too many such."""
-        if not self._slow_client:
-            client = uploads.client_of(address)
-            if not self._server.uploads.begin(client):
-                return False
-            self._slow_client = client
-        return True
+        self._slow_client = self._slow_client or self._server.uploads.count(address)
+        return bool(self._slow_client)
 
     def _end_slow(self) -> None:
         client, self._slow_client = self._slow_client, ""

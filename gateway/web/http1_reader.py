@@ -206,7 +206,7 @@ class RequestReader:
         self.pacing.keep(segment[at:])
 
     def _read_on(self, kept: bytes) -> None:
-        self.body.turn_pieces = 0
+        self.body.begin_turn()
         self._read(kept)
 
     def _measure(self, nbytes: int) -> None:

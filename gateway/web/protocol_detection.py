@@ -7,7 +7,7 @@ from typing import Final, cast
 
 from gateway.web.http1 import Http1Connection
 from gateway.web.http2 import Http2Connection
-from gateway.web.http2_frames import PREFACE
+from gateway.web.http2_flood_guard import PREFACE
 from gateway.web.server_state import ServerState
 
 # Connections beyond the limit that are told so; more are cut off.

@@ -21,8 +21,7 @@ from http_fakes import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.web import http2_frames as frames
-from gateway.web import responses
+from gateway.web import http2_flood_guard, responses
 from gateway.web.limits import Limits
 
 
@@ -220,7 +219,7 @@ async def test_so_do_goodbyes_without_end() -> None:
     peer, _ = meet(Inference())
     peer.ask(b"x")
     for _ in range(250):
-        peer.tell(frames.goaway(0))
+        peer.tell(http2_flood_guard.goaway(0))
     peer.hear()
     assert peer.goodbye == ErrorCodes.ENHANCE_YOUR_CALM
 
@@ -303,12 +302,12 @@ async def test_draining_closes_what_is_idle() -> None:
 async def test_a_client_that_says_goodbye_gets_its_answers() -> None:
     peer, inference = meet(Inference())
     number = peer.ask(b"x")
-    peer.tell(frames.goaway(0))
+    peer.tell(http2_flood_guard.goaway(0))
     echo(inference.taken[0])
     assert (await peer.answer(number)).body == b"x"
     assert peer.transport.ended
     peer, _ = meet()
-    peer.tell(frames.goaway(0))
+    peer.tell(http2_flood_guard.goaway(0))
     assert peer.transport.ended
 
 
@@ -500,7 +499,7 @@ def test_http_1_says_where_http_2_begins() -> None:
     async def inside() -> None:
         connection, transport = connect(shared(Inference(at_once=True)))
         connection.data_received(post(b"x"))
-        connection.data_received(frames.PREFACE)
+        connection.data_received(http2_flood_guard.PREFACE)
         written = transport.take()
         assert statuses(written) == [200, 505]
         assert b"first byte" in written

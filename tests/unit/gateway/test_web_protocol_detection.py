@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.web.http1 import Http1Connection
 from gateway.web.http2 import Http2Connection
-from gateway.web.http2_frames import PREFACE
+from gateway.web.http2_flood_guard import PREFACE
 from gateway.web.limits import Limits
 from gateway.web.protocol_detection import ANSWERED_EXCESS, ProtocolDetection
 from gateway.web.server_state import ServerState
