@@ -23,8 +23,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, cast
 
+from gateway.web import uploads
 from gateway.web.half_close import HalfClosed
-from gateway.web.http1_reader import DEAF, IDLE, RequestReader
+from gateway.web.http1_reader import BODY, DEAF, IDLE, RequestReader
 from gateway.web.http1_responses import ResponseQueue
 from gateway.web.server_state import ServerState
 from gateway.web.websocket_stream import WebSocketStream
@@ -44,7 +45,6 @@ class Http1Connection(asyncio.BaseProtocol):
     """
 
     __slots__ = (
-        "_age",
         "_ending",
         "_half_closed",
         "_lingered",
@@ -63,7 +63,6 @@ class Http1Connection(asyncio.BaseProtocol):
         self.reader = RequestReader(server, self.responses)
         self.data_received = self.reader.receive
         self._ending = _OPEN
-        self._age = 0.0  # seconds since it began to end, or since anything came while it lingers
         self._lingered = 0.0  # seconds for which input has been thrown away
         self._half_closed: HalfClosed | None = None  # the client sends nothing more
 
@@ -149,7 +148,6 @@ class Http1Connection(asyncio.BaseProtocol):
         self._forsake()
         if sends_more and transport.can_write_eof():
             self._ending = _LINGERING
-            self._age = 0.0
             self.reader.pacing.unpause()
             transport.write_eof()
         else:
@@ -174,7 +172,6 @@ class Http1Connection(asyncio.BaseProtocol):
 
     def _close(self) -> None:
         self._ending = _CLOSING
-        self._age = 0.0
         self.responses.transport.close()
 
     def tick(self, step: float) -> None:
@@ -189,21 +186,32 @@ class Http1Connection(asyncio.BaseProtocol):
                 self._half_closed.look()
         elif self._ending:
             self._tick_ending(step)
-        elif self.reader.tick(step):
-            self.reader.stop()
-            self._close()
+        else:
+            self._tick_reading(step)
 
     def _tick_ending(self, step: float) -> None:
         """Give the client some time to take its answer, and to stop sending."""
-        limits, reader = self._server.limits, self.reader
+        limits, age = self._server.limits, self.reader.grow_older(step)
         if self._ending == _LINGERING:
-            if reader.take_ignored() and not reader.retiring:
-                self._age = 0.0
             self._lingered += step
-        self._age += step
         most = limits.linger if self._ending == _LINGERING else limits.write_timeout
-        if self._age >= most or self._lingered >= limits.linger_most:
+        if age >= most or self._lingered >= limits.linger_most:
             self.abort()
+
+    def _tick_reading(self, step: float) -> None:
+        """Nothing is owed to the client: have it ask, or go on, in time."""
+        reader, limits, age = self.reader, self._server.limits, self.reader.grow_older(step)
+        if reader.state == IDLE:
+            if age >= limits.idle_timeout:
+                reader.stop()
+                self._close()
+            return
+        is_body = reader.state == BODY
+        address = self.responses.client_address.remote_ip
+        if is_body and age >= uploads.SLOW_S and not reader.body.count_slow(address):
+            reader.refuse("overloaded", uploads.TOO_MANY)
+        elif age >= (reader.body.time_s if is_body else limits.header_timeout):
+            reader.refuse("request_timeout", "the request did not arrive in time")
 
     def retire(self) -> None:
         """Answer what is pending or has begun, take nothing after it, then close."""

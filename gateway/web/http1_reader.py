@@ -38,10 +38,7 @@ from gateway.web.http1_pacing import ReadPacing
 from gateway.web.http1_responses import ResponseQueue
 from gateway.web.http_request import CLOSE
 from gateway.web.request_checks import MOST_LINES, RequestRefused, check_target
-from gateway.web.responses import Headers
 from gateway.web.server_state import KnownHead, ServerState
-from gateway.web.uploads import SLOW_S
-from gateway.web.uploads import TOO_MANY as TOO_MANY_SLOW
 from gateway.web.websocket_stream import WebSocketStream
 from mesh.protocol.messages import Buffer
 
@@ -80,7 +77,6 @@ class RequestReader:
         pacing: when it is read.
         websocket: where the connection goes after an upgrade, if one was asked for.
         retiring: the connection is to end: what is being read is the last request.
-        ignored: something came that was not read, since that was last asked.
     """
 
     __slots__ = (
@@ -95,7 +91,6 @@ class RequestReader:
         "_server",
         "body",
         "head",
-        "ignored",
         "on_body",
         "on_header",
         "on_url",
@@ -119,7 +114,6 @@ class RequestReader:
         self.state = IDLE
         self.websocket: WebSocketStream | None = None
         self.retiring = server.leaving
-        self.ignored = False
         self._parser: Any = httptools.HttpRequestParser(self)
         self._age = 0.0  # seconds in this state, as the sweep counts them
         self._cut_bytes = 0  # of the cut that is being parsed
@@ -226,11 +220,12 @@ class RequestReader:
         """This follows a request that was the last one."""
         if not rest:
             return
-        self.ignored = True
         if self.websocket is not None:
             self.websocket.data_received(rest)
-        elif self.state == LAST:
-            self.state = DEAF
+            return
+        self.state = DEAF
+        if not self.retiring:
+            self._age = 0.0  # it may go on for a while: see `Http1Connection`
 
     def _await_body(self) -> None:
         """Some of the body is still to come; perhaps nobody has asked yet whether there is room."""
@@ -346,19 +341,16 @@ class RequestReader:
         else:
             self.refuse("bad_request", f"malformed HTTP: {error}")
 
-    def _refuse(self, refused: RequestRefused) -> None:
-        if refused.answer:
-            self._answer_early(refused.answer)
-        else:
-            self.refuse(refused.code, refused.message, refused.headers)
-
-    def refuse(self, code: str, message: str, lines: Headers = ()) -> None:
+    def refuse(self, code: str, message: str) -> None:
         """Answer the request that is being read, in its turn, and read nothing more."""
+        self._refuse(RequestRefused(code, message))
+
+    def _refuse(self, refused: RequestRefused) -> None:
         request = self.body.request
         name = request.request_id if request is not None else None
-        self._answer_early(self._server.failure(code, message, name, lines))
-
-    def _answer_early(self, answer: bytes) -> None:
+        answer = refused.answer or self._server.failure(
+            refused.code, refused.message, name, refused.headers
+        )
         if self.head.lines and self.state == BODY:
             answer = with_lines(answer, self.head.lines)
         method, target = self._asked()
@@ -381,24 +373,10 @@ class RequestReader:
         version: str = self._parser.get_http_version()
         return version != "1.0"
 
-    def tick(self, step: float) -> bool:
-        """`step` seconds have passed in which nothing was owed to the client: end what takes long.
-
-        Returns:
-            Whether the client has asked for nothing for too long.
-        """
+    def grow_older(self, step: float) -> float:
+        """`step` seconds have passed; returns for how many nothing has come that moved it on."""
         self._age += step
-        limits = self._server.limits
-        if self.state == IDLE:
-            return self._age >= limits.idle_timeout
-        if self.state == BODY:
-            address = self._responses.client_address.remote_ip
-            if self._age >= SLOW_S and not self.body.count_slow(address):
-                self.refuse("overloaded", TOO_MANY_SLOW)
-                return False
-        if self._age >= (self.body.time_s if self.state == BODY else limits.header_timeout):
-            self.refuse("request_timeout", "the request did not arrive in time")
-        return False
+        return self._age
 
     def rest(self) -> None:
         """It is not the client's fault that nothing comes."""
@@ -417,11 +395,6 @@ class RequestReader:
         self.pacing.stop()
         self.head.drop()
         self.body.drop()
-
-    def take_ignored(self) -> bool:
-        """Whether anything has come that was not read since that was last asked."""
-        ignored, self.ignored = self.ignored, False
-        return ignored
 
     def close(self) -> None:
         """The connection is no more: the parser refers to us, and no cycle may stay."""

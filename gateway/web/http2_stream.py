@@ -30,7 +30,6 @@ from gateway.web.request_checks import (
     check_size,
     check_target,
 )
-from gateway.web.responses import Headers
 from gateway.web.server_state import CLIENT_GONE, ByteBudget, ServerState
 from gateway.web.tornado_adapter import ClientAddress
 from gateway.web.unread import Charged
@@ -247,21 +246,15 @@ class Stream:
     # ---- refusals
 
     def _refuse(self, refused: RequestRefused) -> None:
-        if refused.answer:
-            self._answer_early(refused.answer)
-        else:
-            self._say(refused.code, refused.message, refused.headers)
-
-    def _say(self, code: str, message: str, lines: Headers = ()) -> None:
-        name = self._request.request_id if self._request is not None else None
-        self._answer_early(self._server.failure(code, message, name, lines))
-
-    def _answer_early(self, answer: bytes) -> None:
         """Answer a request of which more may still come.
 
         That is thrown away for a while: many clients look at an answer only after they have sent
         everything, and take a reset for a failure even when it follows a whole answer.
         """
+        name = self._request.request_id if self._request is not None else None
+        answer = refused.answer or self._server.failure(
+            refused.code, refused.message, name, refused.headers
+        )
         self._drop()
         self._body.clear()
         self.answer.owe_continue(False)
@@ -279,7 +272,7 @@ class Stream:
         if self.answer.told:
             self._owner.cancel(self)
         else:
-            self._say("server_error", "the gateway failed")
+            self._refuse(RequestRefused("server_error", "the gateway failed"))
 
     # ---- what requests ask of it
 
@@ -379,7 +372,9 @@ class Stream:
         self._age += step
         if self._request is not None:
             if self._age >= limits.body_timeout + self.received / BODY_BYTES_PER_S:
-                self._say("request_timeout", "the request did not arrive in time")
+                self._refuse(
+                    RequestRefused("request_timeout", "the request did not arrive in time")
+                )
             elif self._age >= uploads.SLOW_S:
                 self._count_slow()
         elif self.answer.over:
@@ -396,7 +391,7 @@ class Stream:
         if not self._slow_client:
             self._slow_client = self._server.uploads.count(self.client_address.remote_ip)
             if not self._slow_client:
-                self._say("overloaded", uploads.TOO_MANY)
+                self._refuse(RequestRefused("overloaded", uploads.TOO_MANY))
 
     def patient(self) -> None:
         """It is not the client's fault that nothing comes."""
