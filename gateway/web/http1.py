@@ -177,8 +177,9 @@ class Http1Connection(asyncio.BaseProtocol):
     def tick(self, step: float) -> None:
         """`step` seconds have passed: end what takes too long. Called by the server's sweep."""
         responses = self.responses
+        is_stuck = responses.tick(step)
         if responses.choked:
-            if responses.tick(step):
+            if is_stuck:
                 self.abort()
         elif responses.pending:
             self.reader.rest()

@@ -12,11 +12,12 @@ from typing import Final, Protocol
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
+from gateway.web.byte_budget import ByteBudget
 from gateway.web.exchange import AnyInference, RefusedRequest
 from gateway.web.http_request import CLOSE, HttpRequest
-from gateway.web.server_state import CLIENT_GONE, ByteBudget, ServerState
+from gateway.web.server_state import CLIENT_GONE, ServerState
 from gateway.web.tornado_adapter import ClientAddress
-from gateway.web.unread import Charged, UnreadLedger
+from gateway.web.unread import LEAST_RATE, Charged, UnreadLedger
 from gateway.web.websocket_stream import WebSocketStream
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -249,28 +250,47 @@ class ResponseQueue:
         self.release()
 
     def _account(self) -> None:
-        """Account for what the client has not taken: answers in their turn, and what is written."""
+        """Account for what the client has not taken: answers in their turn, and what is written.
+
+        What is written and chokes nobody is looked at by the sweep, and from then on.
+        """
+        ledger = self._ledger
+        is_watched = self.choked or ledger.is_open
+        unsent = self.transport.get_write_buffer_size() if is_watched else 0
+        self._keep(unsent, ledger.taken(unsent) if self.choked else LEAST_RATE)
+
+    def _keep(self, unsent: int, taken: int) -> None:
         kept: list[tuple[Charged | None, int]] = [
             (request.route, request.sent)
             for request in self.pending
             if request.route is not None and request.sent
         ]
-        unsent = self.transport.get_write_buffer_size() if self.choked else 0
         if unsent:
             kept.append((self._leaving, unsent))
-        self._ledger.settle(kept, unsent)
+        self._ledger.settle(kept, unsent, taken)
 
     def tick(self, step: float) -> bool:
-        """`step` seconds have passed while the client was choked.
+        """`step` seconds have passed.
 
         Returns:
-            Whether not a byte has gone for too long.
+            Whether the client is choked and not a byte has gone for too long.
         """
+        if not self.choked:
+            self._tick_unchoked(step)
+            return False
         before = self._ledger.unsent
         self._account()
         self._stuck = self._stuck + step if self._ledger.unsent == before else 0.0
         self._ledger.tick(step)
         return self._stuck >= self._server.limits.write_timeout
+
+    def _tick_unchoked(self, step: float) -> None:
+        """Charge what the client has not taken and is too little to choke it."""
+        ledger, unsent = self._ledger, self.transport.get_write_buffer_size()
+        if unsent or ledger.is_open:
+            self._keep(unsent, ledger.moved(unsent))
+            if unsent:
+                ledger.tick(step)
 
     def probe(self) -> None:
         """Send what makes the kernel of a client that has closed its connection say so.

@@ -4,7 +4,8 @@ h2 reads and writes the frames. What it does not do is done here, on nothing but
 that begin each frame:
 
 - It processes whatever it is given before it returns, and a segment from the socket may hold
-  tens of thousands of frames. It is therefore given few at a time.
+  tens of thousands of frames. It is therefore given few at a time, and of headers and settings,
+  where each byte may be a line, few bytes.
 - Frames that ask for no request (pings, settings, resets, empty pieces of a body, updates of
   windows that nothing was sent through) cost as much as those that do. They are counted, and the
   connection ends once patience with its client has run out (`FloodGuard.pay`). Window updates
@@ -33,6 +34,9 @@ _END_HEADERS: Final = 4
 _HEADER_BYTES: Final = 9
 _FRAME_BYTES: Final = 16_384  # what a frame may have after its header; HTTP/2's default
 _RUN_FRAMES: Final = 32  # that are passed on at once
+# The same in bytes of frames whose every byte may be a header line, or every sixth a setting.
+_RUN_DENSE_BYTES: Final = 256
+_DENSE: Final = frozenset({1, 4, 5, 9})
 # HEADERS, PUSH_PROMISE (an error) and CONTINUATION; DATA and WINDOW_UPDATE are looked at.
 _WELCOME: Final = frozenset({1, 5, 9})
 _WINDOW: Final = 8
@@ -121,7 +125,7 @@ class FloodGuard:
         empty where all of it was kept back.
         """
         parts: list[bytes] = []
-        frames = at = 0
+        frames = dense = at = 0
         unwelcome = 0.0
         while at < len(segment):
             if self._left:
@@ -131,16 +135,18 @@ class FloodGuard:
                 if not self._kept_back:
                     parts.append(piece)
                 continue
-            if frames == _RUN_FRAMES:
+            if frames == _RUN_FRAMES or dense >= _RUN_DENSE_BYTES:
                 yield b"".join(parts), unwelcome
                 parts.clear()
-                frames, unwelcome = 0, 0.0
+                frames, dense, unwelcome = 0, 0, 0.0
             piece = segment[at : at + _HEADER_BYTES - len(self._header)]
             self._header += piece
             at += len(piece)
             if len(self._header) == _HEADER_BYTES:
                 frames += 1
+                kind = self._header[3]
                 unwelcome += self._begin(parts)
+                dense += self._left if kind in _DENSE else 0
         if parts or unwelcome:
             yield b"".join(parts), unwelcome
 

@@ -2,7 +2,7 @@
 
 h2 works off whatever it is given before it returns, and a segment may hold thousands of frames.
 So a few of them are read, then others have their turn, and nothing more is read from the client
-meanwhile.
+meanwhile; nor after a large segment, since the event loop reads one socket many times in a row.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from itertools import chain
-from typing import Protocol
+from typing import Final, Protocol
 
 from h2 import events
 from h2.connection import H2Connection
@@ -18,6 +18,10 @@ from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
 from gateway.web.http2_flood_guard import FloodGuard
+
+# A segment of so many bytes has the next wait for another turn, by an empty run.
+_LARGE_SEGMENT_BYTES: Final = 32 * 1024
+_REST: Final = ((b"", 0.0),)
 
 
 class FrameOwner(Protocol):
@@ -81,7 +85,8 @@ class FrameReader:
 
     def receive(self, segment: bytes) -> None:
         """Read what came: some frames at once, the rest as the loop turns again."""
-        self._runs = chain(self._runs, self._guard.runs(segment))
+        rest = _REST if len(segment) >= _LARGE_SEGMENT_BYTES else ()
+        self._runs = chain(self._runs, self._guard.runs(segment), rest)
         if self._ahead is None:
             self._ahead = next(self._runs, None)
             self._go_on()

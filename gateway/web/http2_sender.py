@@ -126,16 +126,24 @@ class FrameSender:
         self.flush()
 
     def _account(self, written: int) -> None:
-        """Account for what the client has not taken, after so many bytes were written."""
+        """Account for what the client has not taken, after so many bytes were written.
+
+        What is written and chokes nobody is looked at by the sweep, and from then on.
+        """
+        ledger = self._ledger
+        is_watched = self.choked or ledger.is_open
+        unsent = self._transport.get_write_buffer_size() if is_watched else 0
+        self._keep(unsent, ledger.taken(unsent, written))
+
+    def _keep(self, left: int, taken: int) -> None:
         kept: list[tuple[Charged | None, int]] = [
             (stream.charged, unsent)
             for stream in self._streams.values()
             if (unsent := stream.answer.left)
         ]
-        unsent = self._transport.get_write_buffer_size()
-        if self.choked:
-            kept.append((None, unsent))
-        self._ledger.settle(kept, unsent, written)
+        if left:
+            kept.append((None, left))
+        self._ledger.settle(kept, left, taken)
 
     def tick(self, step: float, patience: float) -> bool:
         """`step` seconds have passed.
@@ -149,10 +157,16 @@ class FrameSender:
             self._account(0)
             self._stuck = self._stuck + step if self._ledger.unsent == before else 0.0
             is_stuck = self._stuck >= patience
-        elif self._ledger.is_open:
-            self._account(0)
+        else:
+            self._look_at_rest()
         self._ledger.tick(step)
         return is_stuck
+
+    def _look_at_rest(self) -> None:
+        """Charge what the client has not taken and is too little to choke it."""
+        ledger, unsent = self._ledger, self._transport.get_write_buffer_size()
+        if unsent or ledger.is_open:
+            self._keep(unsent, ledger.moved(unsent))
 
     def stop(self) -> None:
         """The connection ends: nothing more is sent."""

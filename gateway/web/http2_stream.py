@@ -15,6 +15,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 
 from gateway.web import headers, uploads
 from gateway.web.browser_policy import with_lines
+from gateway.web.byte_budget import ByteBudget
 from gateway.web.exchange import AnyInference, RefusedRequest
 from gateway.web.front_protocols import open_request
 from gateway.web.headers import HeaderLayout, RequestHead
@@ -30,7 +31,7 @@ from gateway.web.request_checks import (
     check_size,
     check_target,
 )
-from gateway.web.server_state import CLIENT_GONE, ByteBudget, ServerState
+from gateway.web.server_state import CLIENT_GONE, ServerState
 from gateway.web.tornado_adapter import ClientAddress
 from gateway.web.unread import Charged
 from gateway.web.websocket_stream import WebSocketStream

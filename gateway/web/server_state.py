@@ -11,6 +11,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 
 from gateway.web import responses
 from gateway.web.browser_policy import ANYBODY, BrowserPolicy
+from gateway.web.byte_budget import ByteBudget
 from gateway.web.exchange import AnyInference
 from gateway.web.http_request import HttpRequest, Route
 from gateway.web.limits import Limits
@@ -25,32 +26,6 @@ _KNOWN_HOST_BYTES: Final = 256
 CLIENT_GONE: Final = responses.row("client_gone").status
 # A body that is declared to be at least this long needs room before any of it is looked at.
 LARGE_BODY_BYTES: Final = 64 * 1024
-
-
-class ByteBudget:
-    """Room for so many bytes, taken and given back.
-
-    Example:
-        >>> room = ByteBudget(100)
-        >>> room.take(60), room.take(60)
-        (True, False)
-    """
-
-    __slots__ = ("_free",)
-
-    def __init__(self, size: int) -> None:
-        self._free = size
-
-    def take(self, nbytes: int) -> bool:
-        """Take that much if it is there."""
-        if nbytes > self._free:
-            return False
-        self._free -= nbytes
-        return True
-
-    def give_back(self, nbytes: int) -> None:
-        """What was taken is free again."""
-        self._free += nbytes
 
 
 class KnownHead(NamedTuple):

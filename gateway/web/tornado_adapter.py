@@ -18,9 +18,9 @@ from tornado.iostream import StreamClosedError
 
 from gateway.web import headers, responses
 from gateway.web.browser_policy import with_lines
+from gateway.web.byte_budget import ByteBudget
 from gateway.web.exchange import ResponseChannel
 from gateway.web.http_request import CLOSE, ResponseWriter, with_connection
-from gateway.web.server_state import ByteBudget
 from gateway.web.websocket_stream import WebSocketStream
 
 SWITCHING: Final = 101

@@ -142,6 +142,8 @@ class Account:
 
     def tick(self, step: float) -> None:
         """For `step` seconds the client has had something to take."""
+        if self._is_over:
+            return
         fresh, self._fresh = self._fresh, 0
         pace = fresh / step
         self._pace = pace if not self._seen else self._pace + _WEIGHT * (pace - self._pace)
@@ -185,10 +187,10 @@ class UnreadLedger:
 
     Example:
         >>> ledger = UnreadLedger(Unread(1000, 30.0), print)
-        >>> ledger.settle([(None, 300)], 300)
+        >>> ledger.settle([(None, 300)], 300, 0)
         >>> ledger.is_open, ledger.is_full
         (True, True)
-        >>> ledger.settle([], 0)
+        >>> ledger.settle([], 0, 300)
         >>> ledger.is_open
         False
     """
@@ -206,15 +208,31 @@ class UnreadLedger:
         """See `Account.is_full`."""
         return self._account is not None and self._account.is_full
 
-    def settle(self, kept: Kept, unsent: int, written: int = 0) -> None:
+    def taken(self, unsent: int, written: int = 0) -> int:
+        """Bytes that the client took since the last time.
+
+        Args:
+            unsent: bytes that the transport has not sent.
+            written: bytes that it was given since then, as far as that is counted.
+        """
+        return max(0, written + self.unsent - unsent)
+
+    def moved(self, unsent: int) -> int:
+        """The same as the sweep sees it, where nobody is choked and more may have been written.
+
+        How fast the client takes that cannot be told; it is late if nothing moves.
+        """
+        return LEAST_RATE if unsent != self.unsent else 0
+
+    def settle(self, kept: Kept, unsent: int, taken: int) -> None:
         """These answers are held now.
 
         Args:
             kept: all of them.
             unsent: bytes that the transport has not sent.
-            written: bytes that it was given since the last time, as far as that is counted.
+            taken: bytes that the client took since the last time.
         """
-        taken, self.unsent = max(0, written + self.unsent - unsent), unsent
+        self.unsent = unsent
         if self._account is None:
             if not kept:
                 return

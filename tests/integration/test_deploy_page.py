@@ -1,7 +1,6 @@
 """docs/deploy.md: its commands are run, its files are used, as they stand there."""
 
 import contextlib
-import os
 import re
 import shlex
 import signal
@@ -26,28 +25,6 @@ ELSEWHERE = {
     "BASE=cuda-python docker-compose -f docker-compose.yml -f docker-compose.gpu.yml up --build",
     "docker-compose -f docker-compose.yml -f docker-compose.monitoring.yml up --build",
 }
-SERVICE = """
-from mesh import Worker
-
-class Decode(Worker):
-    def forward(self, text):
-        return text.upper()
-
-class Detect(Worker):
-    def forward(self, text):
-        return {"found": text}
-"""
-STAGES = """
-[stages.decode]
-worker = "service:Decode"
-
-[stages.detect]
-worker = "service:Detect"
-"""
-ROUTES = """
-[routes]
-"/inference" = ["decode", "detect"]
-"""
 
 
 def section(title):
@@ -60,8 +37,16 @@ def commands(text):
     return [line.partition("#")[0].strip() for line in lines]
 
 
-def block(title, language):
-    return "\n".join(re.findall(rf"```{language}\n(.*?)```", section(title), re.DOTALL))
+def blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def file_of(title):
+    """The mesh.toml of a section: its own, or else the first of the page."""
+    return (blocks(section(title), "toml") or blocks(PAGE, "toml"))[0]
+
+
+ONE = "1. One machine"
 
 
 PARTS = "2. One machine, parts of their own"
@@ -78,11 +63,11 @@ class Site:
             "gateway.example": "127.0.0.1",
             ":7000": f":{free_ports(2)}",
             "0.0.0.0:8000": f"127.0.0.1:{self.port}",
+            "127.0.0.1:8000": f"127.0.0.1:{self.port}",
         }.items():
             file = file.replace(written, ours)
-        (folder / "service.py").write_text(SERVICE)
+        (folder / "service.py").write_text(blocks(PAGE, "python")[0])
         (folder / "mesh.toml").write_text(file)
-        self.variables = os.environ | {"MESH_GATEWAY_HTTP": f"127.0.0.1:{self.port}"}
         self.log = folder / "log"
         self.started = []
 
@@ -96,7 +81,6 @@ class Site:
         done = subprocess.run(
             [*self.command(line), *more],
             cwd=self.folder,
-            env=self.variables,
             capture_output=True,
             text=True,
             check=False,
@@ -107,9 +91,7 @@ class Site:
     def start(self, line):
         with self.log.open("ab") as log:
             self.started.append(
-                subprocess.Popen(
-                    self.command(line), cwd=self.folder, env=self.variables, stdout=log, stderr=log
-                )
+                subprocess.Popen(self.command(line), cwd=self.folder, stdout=log, stderr=log)
             )
         return self.started[-1]
 
@@ -148,17 +130,20 @@ def site(tmp_path):
 
 
 def test_every_command_of_the_page_is_tried():
-    titles = ("1. One machine", PARTS, SEVERAL, VERSION)
+    titles = (ONE, PARTS, SEVERAL, VERSION)
     tried = {line for title in titles for line in commands(section(title))}
     assert set(commands(PAGE)) == tried | {"mesh keygen"} | ELSEWHERE
 
 
 def test_one_machine(site):
-    here = site(STAGES + ROUTES)
-    check, up = commands(section("1. One machine"))
+    here = site(file_of(ONE))
+    check, up, curl = commands(section(ONE))
     assert "is right" in here.run(check)
     here.start(up)
     with here.serving():
+        asked = shlex.split(curl.replace(":8000", f":{here.port}"))
+        answer = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+        assert answer == section(ONE).partition(f"$ {curl}\n")[2].splitlines()[0]
         here.stop()
 
 
@@ -178,17 +163,17 @@ def serve_parts(here, starting, status, replicas=1):
 
 def test_parts_of_their_own(site):
     *starting, status = commands(section(PARTS))
-    serve_parts(site(block(PARTS, "toml") + STAGES + ROUTES), starting, status, replicas=2)
+    serve_parts(site(file_of(PARTS)), starting, status, replicas=2)
 
 
 def test_several_gateway_processes(site):
     *starting, status, _ = commands(section(SEVERAL))
-    shown = serve_parts(site(block(SEVERAL, "toml") + STAGES + ROUTES), starting, status)
+    shown = serve_parts(site(file_of(SEVERAL)), starting, status)
     assert len(shown.partition("\nprocesses\n")[2].splitlines()) == 3, shown
 
 
 def test_several_gateway_processes_of_one_machine(site):
-    here = site(STAGES + ROUTES)
+    here = site(file_of(ONE))
     here.start(commands(section(SEVERAL))[-1])
     with here.serving() as client:
         assert len(client.get("/mesh/status").json()["processes"]) == 2
@@ -196,7 +181,7 @@ def test_several_gateway_processes_of_one_machine(site):
 
 
 def test_a_new_version(site):
-    here = site(block(PARTS, "toml") + STAGES + ROUTES)
+    here = site(file_of(PARTS))
     old = [here.start(line) for line in commands(section(PARTS))[:-1]]
     decode, detect, status = commands(section(VERSION))
     with here.serving() as client:
@@ -220,8 +205,7 @@ def test_a_new_version(site):
 
 def test_several_machines(site):
     title = "4. Several machines"
-    detect = STAGES.partition("[stages.detect]")
-    here = site(block(title, "toml") + "".join(detect[1:]) + ROUTES)
+    here = site(file_of(title))
     (keygen,) = commands(section(title))
     assert "keys" in here.run(keygen)
     *starting, status = commands(section(PARTS))

@@ -360,3 +360,36 @@ class Place:
         while not true():
             assert monotonic() < end, f"{what}\n{self.log.read_text()}"
             threading.Event().wait(0.01)
+
+
+def test_processes_that_only_the_gateway_was_told_of(tmp_path):
+    """A flag of the gateway's: the stage, whose file knows of one, finds the other all the same."""
+    runs, port, log = tempfile.mkdtemp(prefix="r"), free_port(), tmp_path / "log"
+    (tmp_path / "service.py").write_text(SERVICE)
+    (tmp_path / "mesh.toml").write_text(described(processes=1))
+    variables = environment(port) | {"XDG_RUNTIME_DIR": runs}
+    started = []
+    with log.open("wb") as out:
+        for command in (("stage", "echo"), ("gateway", "--processes", "2")):
+            started.append(
+                subprocess.Popen(
+                    [MESH, *command], cwd=tmp_path, env=variables, stdout=out, stderr=out
+                )
+            )
+    try:
+        place = Place(port, 0, log, Path(runs))
+        with place.client() as client:
+            wait_ready(client, started[0], log)
+            until_all_serve(place)
+            with connected(place, 8):
+                for _ in range(8):
+                    with place.client() as another:
+                        assert another.infer("hello") == "hello"
+        for process in reversed(started):
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0, log.read_text()
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+        shutil.rmtree(runs)

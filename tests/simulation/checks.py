@@ -7,7 +7,8 @@ from gateway.requests import retries as recovery
 from mesh.links.dialer import State
 from mesh.protocol.messages import Kind
 
-GENTLE = ("calm", "links", "blinks", "long", "hostile")  # profiles in which nobody is lost
+# Profiles in which nobody is lost.
+GENTLE = ("calm", "links", "blinks", "long", "hostile", "hoards")
 # Deaths over one request of which nobody is told what was computed: for each of its attempts so
 # many that are told at all and one that is not, and two of which its owner does not know, since the
 # output had not been receipted.
@@ -124,6 +125,14 @@ def unharmed(world):
         links = member.core.links
         if len(links._lines._lines) > len(world.dialled) + links.most_named:
             raise Broken("addresses", f"{member.name} dials {len(links._lines._lines)}")
+
+
+def given_up(world):
+    """Nothing is left of payloads that came to no end, although who began them is still there."""
+    for member in world.members:
+        held = member.core.links._unfinished.nbytes
+        if held:
+            raise Broken("given up", f"{member.name} holds {held} bytes")
 
 
 def bounded(world):
