@@ -31,10 +31,10 @@ from gateway.inference import Desk
 from gateway.requests.admission import Admission
 from gateway.requests.core import GatewayCore
 from gateway.requests.route import InferenceRoute
-from gateway.web.exchange import Limits
 from gateway.web.failure_log import FailureLog
-from gateway.web.http1 import Connection
-from gateway.web.server_state import Shared
+from gateway.web.http1 import Http1Connection
+from gateway.web.limits import Limits
+from gateway.web.server_state import ServerState
 from mesh import Worker
 from mesh.links.events import Identity
 from mesh.links.links import Links
@@ -208,10 +208,11 @@ class Service:
             Stage(name, 20 + number, batch, hub, number < stages - 1)
             for number, (name, _) in enumerate(path)
         ]
-        desk: Any = self.desk
-        shared = Shared(desk, Application(), Limits(), names=lambda number: b"%x" % number)
+        shared = ServerState(
+            self.desk, Application(), Limits(), names=lambda number: b"%x" % number
+        )
         self.wires = [Wire() for _ in range(clients)]
-        self.connections = [Connection(shared) for _ in range(clients)]
+        self.connections = [Http1Connection(shared) for _ in range(clients)]
 
     def _answer(self, now: float) -> None:
         """As `gateway.server` does it after each turn, without what it counts for metrics."""

@@ -25,8 +25,9 @@ from gateway.inference import Desk
 from gateway.requests.admission import Admission
 from gateway.requests.core import GatewayCore
 from gateway.requests.route import InferenceRoute
-from gateway.web.exchange import Exchange, Inference, Turn
+from gateway.web.exchange import AnyExchange, AnyInference, Exchange
 from gateway.web.failure_log import FailureLog
+from gateway.web.http_request import HttpRequest
 from mesh import Worker
 from mesh.links.events import Identity
 from mesh.links.links import Links
@@ -114,16 +115,15 @@ class Client:
 
     special = False
 
-    def __init__(self, desk: Inference) -> None:
-        self.pending: list[Turn] = []
+    def __init__(self, desk: AnyInference) -> None:
+        self.pending: list[HttpRequest] = []
         self.inference = desk
         self.transport = self
         self.answers = 0
 
     def ask(self, route: InferenceRoute) -> None:
         """One more request is complete."""
-        exchange = Exchange(self, route, b"/inference", monotonic(), b"")
-        exchange.body = BODY
+        exchange: AnyExchange = Exchange(self, route, b"/inference", monotonic(), b"", BODY)
         self.pending.append(exchange)
         exchange.start()
 
@@ -162,8 +162,7 @@ class Bench:
         self.core_there = Replica(dialling, facts, Batcher(batch, 0.0, POOL), ["tcp://g:1"], now)
         self.replica = Node(self.core_there, there)
         self.runner = Runner(Echo(), batching=batch > 1, log=logging.getLogger("bench"))
-        desk: Any = self.desk  # an `Inference`, but for the finer type of its routes
-        self.clients = [Client(desk) for _ in range(clients)]
+        self.clients = [Client(self.desk) for _ in range(clients)]
         self.took: dict[str, list[float]] = defaultdict(list)
         for _ in range(20):
             self.replica.turn(now)

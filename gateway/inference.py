@@ -11,15 +11,15 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from gateway.requests.admission import Refusal
 from gateway.requests.core import GatewayCore
 from gateway.requests.in_flight import Ended, Request
 from gateway.requests.route import InferenceRoute, Reservation
-from gateway.web import responses as answers
+from gateway.web import responses
+from gateway.web.byte_budget import ByteBudget
 from gateway.web.exchange import Exchange
-from gateway.web.room import Room
 from mesh.errors import EncodingError
 from mesh.protocol.messages import Buffer, Kind, Meta, Outcome, Path
 from mesh.protocol.request_names import namer
@@ -28,11 +28,16 @@ from mesh.worker.request_info import check_header
 _BROKEN = "the gateway could not write the answer"
 _TOO_MUCH = "too many bytes of unfinished requests are in flight"
 _CHOSEN = "the worker chose this status in a Reply"
-_SHOWN = 2  # buffers of a failure that clients may be shown: what was raised, and the traceback
-_BOUNDLESS = 1 << 62  # bytes
-_LONGEST = 64 * 1024  # bytes that are read of each of them
+# Buffers of a failure that clients may be shown: what was raised, and the traceback.
+_SHOWN_BUFFERS = 2
+_SHOWN_BYTES = 64 * 1024  # bytes that are read of each of them
+_BOUNDLESS_BYTES = 1 << 62
 # Requests that end like this were not served: they say nothing about how fast others are.
 _UNSERVED = frozenset({"deadline_exceeded", "no_replica"})
+
+
+# What the HTTP connections hand over: routed by ours, and with room for what we keep of it.
+InferenceExchange: TypeAlias = Exchange[InferenceRoute, Reservation, Request]
 
 
 class Failures(Protocol):
@@ -80,11 +85,11 @@ class Desk:
         wake: Callable[[], None],
         clock: Callable[[], float],
         failures: Failures,
-        unfinished: Room | None = None,
+        unfinished: ByteBudget | None = None,
     ) -> None:
         self.core = core
         self._failures = failures
-        self._unfinished = unfinished or Room(_BOUNDLESS)
+        self._unfinished = unfinished or ByteBudget(_BOUNDLESS_BYTES)
         self.debug = False
         self.routes: Mapping[bytes, InferenceRoute] = {r.endpoint.encode(): r for r in routes}
         self.answered: Counter[tuple[int, str]] = Counter()
@@ -120,12 +125,11 @@ class Desk:
 
     # --- in --------------------------------------------------------------------------------------
 
-    def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
+    def admit(self, exchange: InferenceExchange, nbytes: int) -> bytes | None:
         """Let a request in whose body is still to come, or more of it than was said."""
-        former = exchange.request
-        route: InferenceRoute = exchange.route  # type: ignore[assignment]
+        former, route = exchange.reservation, exchange.route
         place = Reservation(nbytes, route.grown)
-        if isinstance(former, Reservation):
+        if former is not None:
             if nbytes <= former.charge:
                 return None
             self._leave(exchange, former)
@@ -136,91 +140,86 @@ class Desk:
             refusal = Refusal("overloaded", _TOO_MUCH, route.admission.retry_after())
         if refusal is None:
             route.admission.reserve(place.charge, place.seated)
-            exchange.request = place
+            exchange.reservation = place
             return None
         return self._refusal(exchange, refusal)
 
     def _room_for(self, route: InferenceRoute, place: Reservation, now: float) -> Refusal | None:
         return route.admission.reservation_objection(place.charge, place.seated, now)
 
-    def _leave(self, exchange: Exchange, place: Reservation) -> None:
-        route: InferenceRoute = exchange.route  # type: ignore[assignment]
-        exchange.request = None
+    def _leave(self, exchange: InferenceExchange, place: Reservation) -> None:
+        exchange.reservation = None
         self._unfinished.give_back(place.nbytes)
-        route.admission.let_go(place.charge, place.seated)
+        exchange.route.admission.let_go(place.charge, place.seated)
 
-    def submit(self, exchange: Exchange) -> None:
+    def submit(self, exchange: InferenceExchange) -> None:
         """Own a complete request, or refuse it."""
-        core = self.core
-        route: InferenceRoute = exchange.route  # type: ignore[assignment]  # ours, of `routes`
-        body = exchange.body
+        core, route, body = self.core, exchange.route, exchange.body
         nbytes = len(body)
         now = exchange.arrived
         budget = self._timeout if exchange.timeout is None else self._budget(exchange)
         charge = nbytes if nbytes > route.grown else route.grown
-        is_usual = exchange.request is None and exchange.fault is None
+        is_usual = exchange.reservation is None and exchange.fault is None
         # Nearly always there is nothing to consider but room; the rest is what it costs to refuse.
         if not (is_usual and core.calm and not self.draining and route.admission.admit(charge)):
             refusal = self._consider(exchange, nbytes, charge, budget)
             if refusal is not None:
                 exchange.respond(self._refusal(exchange, refusal))
                 return
+        name = exchange.request_id
         request = Request(
-            self._me,
-            core.book.next_number(),
-            route.path,
-            0,
-            1,
-            now + budget,
-            [body],
-            nbytes,
-            0,
-            exchange.priority,
-            exchange.traceparent,
-            (),
-            _meta(exchange) if route.wants_meta else None,
-            None if exchange.request_id is None else exchange.request_id.decode("ascii"),
-            (),
-            0,
-            exchange,
-            route,
-            now,
-            0,
-            0,
-            charge,
+            owner=self._me,
+            number=core.book.next_number(),
+            path=route.path,
+            hop=0,
+            attempt=1,
+            deadline=now + budget,
+            buffers=[body],
+            nbytes=nbytes,
+            priority=exchange.priority,
+            trace=exchange.traceparent,
+            meta=_meta(exchange) if route.wants_meta else None,
+            request_id=None if name is None else name.decode("ascii"),
+            origin=exchange,
+            route=route,
+            arrived=now,
+            charge=charge,
         )
         exchange.request = request
         core.submit(request)
         self._wake()
 
     def _consider(
-        self, exchange: Exchange, nbytes: int, charge: int, budget: float
+        self, exchange: InferenceExchange, nbytes: int, charge: int, budget: float
     ) -> Refusal | None:
         """Let a complete request in, or say why not."""
-        route: InferenceRoute = exchange.route  # type: ignore[assignment]
-        if exchange.request is None:
+        place = exchange.reservation
+        if place is None:
             refusal = self._objection(exchange, nbytes, budget)
         else:
-            refusal = self._second_objection(exchange, charge, budget)
+            refusal = self._second_objection(exchange, place, charge, budget)
         if refusal is None:
-            route.admission.enter(charge)
+            exchange.route.admission.enter(charge)
         return refusal
 
-    def _budget(self, exchange: Exchange) -> float:
+    def _budget(self, exchange: InferenceExchange) -> float:
         """Seconds that the request has, from its arrival."""
         asked = exchange.timeout
         return self._timeout if asked is None or asked > self._timeout else asked
 
     def _objection(
-        self, exchange: Exchange, nbytes: int, budget: float, place: Reservation | None = None
+        self,
+        exchange: InferenceExchange,
+        nbytes: int,
+        budget: float,
+        place: Reservation | None = None,
     ) -> Refusal | None:
         """Why a request of `nbytes` and with `budget` seconds may not enter, or None.
 
         Where its body is still to come, it asks for `place`.
         """
         now = exchange.arrived
-        core = self.core
-        route: InferenceRoute = exchange.route  # type: ignore[assignment]
+        core, route = self.core, exchange.route
         if exchange.fault is not None:
             return Refusal(*exchange.fault, 0)
         if self.draining:
@@ -236,14 +235,14 @@ class Desk:
             return full
         return self._lateness(exchange, route, budget)
 
-    def _second_objection(self, exchange: Exchange, charge: int, budget: float) -> Refusal | None:
+    def _second_objection(
+        self, exchange: InferenceExchange, place: Reservation, charge: int, budget: float
+    ) -> Refusal | None:
         """Why one that was let in, and is whole now, may not stay; its reservation is given up.
 
         Reading it has taken time, in which its budget became less and stages may have gone.
         """
-        core, place, now = self.core, exchange.request, self._clock()
-        assert isinstance(place, Reservation)
-        route: InferenceRoute = exchange.route  # type: ignore[assignment]
+        core, route, now = self.core, exchange.route, self._clock()
         self._leave(exchange, place)
         refusal = None
         absent = core.queues.missing and core.absent(route.path, now)
@@ -255,7 +254,9 @@ class Desk:
             refusal = self._lateness(exchange, route, exchange.arrived + budget - now)
         return refusal or route.admission.objection(charge, now)
 
-    def _lateness(self, exchange: Exchange, route: InferenceRoute, left: float) -> Refusal | None:
+    def _lateness(
+        self, exchange: InferenceExchange, route: InferenceRoute, left: float
+    ) -> Refusal | None:
         """Why it would be too late with `left` seconds, although there is room, or None."""
         admission = route.admission
         if admission.lateness(left) is None:
@@ -265,22 +266,22 @@ class Desk:
         overtaken = self.core.queues.overtaken(route.path, exchange.priority, deadline)
         return admission.lateness(left, overtaken)
 
-    def _refusal(self, exchange: Exchange, refusal: Refusal) -> bytes:
+    def _refusal(self, exchange: InferenceExchange, refusal: Refusal) -> bytes:
         code, message, retry_after, stage = refusal
-        route: InferenceRoute = exchange.route  # type: ignore[assignment]
-        self.answered[answers.row(code).status, route.endpoint] += 1
+        endpoint = exchange.route.endpoint
+        self.answered[responses.row(code).status, endpoint] += 1
         request_id = exchange.request_id or self._name(self.core.book.next_number())
         exchange.request_id = request_id  # the access log names it, too
-        self._failures.tell(code, message, request_id, route=route.endpoint, stage=stage)
-        return answers.failure(code, message, stage, request_id, retry_after)
+        self._failures.tell(code, message, request_id, route=endpoint, stage=stage)
+        return responses.failure(code, message, stage, request_id, retry_after)
 
-    def gone(self, exchange: Exchange) -> None:
+    def gone(self, exchange: InferenceExchange) -> None:
         """It will not be whole, or its client hung up: forget it everywhere."""
-        request = exchange.request
-        if isinstance(request, Reservation):
-            self._leave(exchange, request)
-        elif isinstance(request, Request) and self.core.gone(request.number) is not None:
-            route: InferenceRoute = request.route  # type: ignore[assignment]
+        place, request = exchange.reservation, exchange.request
+        if place is not None:
+            self._leave(exchange, place)
+        elif request is not None and self.core.gone(request.number) is not None:
+            route = exchange.route
             route.admission.leave(request.charge, served=False)
             self.answered[499, route.endpoint] += 1
             self._wake()
@@ -294,8 +295,9 @@ class Desk:
         failure = Kind.FAILURE
         now = self._clock()
         for request, outcome in ended:
-            exchange: Exchange = request.origin  # type: ignore[assignment]
-            route: InferenceRoute = request.route  # type: ignore[assignment]
+            exchange, route = request.origin, request.route
+            assert isinstance(exchange, Exchange)  # by `submit`
+            assert route is not None
             route.admission.leave(request.charge, outcome.label not in _UNSERVED)
             exchange.request = None  # or the two would keep each other until a collection
             request_id = exchange.request_id
@@ -307,17 +309,17 @@ class Desk:
                 elif outcome.label or outcome.status or outcome.headers:
                     status = self._special(request, exchange, route, request_id, outcome)
                 else:
-                    timing = answers.server_timing(route.stages, outcome.timings)
+                    timing = responses.server_timing(route.stages, outcome.timings)
                     body = _whole(outcome.buffers)
                     mime = route.mime
                     if request.path is not route.path:  # of a former version
                         mime = self._mime(request.path, mime)
                     status = 200
                     took(now - request.arrived)
-                    if len(body) <= answers.INLINE:
-                        exchange.respond(answers.result(request_id, mime, timing, body))
+                    if len(body) <= responses.INLINE_BYTES:
+                        exchange.respond(responses.result(request_id, mime, timing, body))
                     else:
-                        head = answers.result_head(request_id, mime, timing, len(body))
+                        head = responses.result_head(request_id, mime, timing, len(body))
                         exchange.respond(head, body)
             except Exception as error:  # noqa: BLE001 - one that cannot be answered costs no other
                 status = self._break(exchange, route, request_id, error)
@@ -326,37 +328,44 @@ class Desk:
             route.admission.learn(self.core.queues.is_crowded(route.path), now)
 
     def _break(
-        self, exchange: Exchange, route: InferenceRoute, request_id: bytes, error: Exception
+        self,
+        exchange: InferenceExchange,
+        route: InferenceRoute,
+        request_id: bytes,
+        error: Exception,
     ) -> int:
         """A fault of ours: say so, if its client can still be told anything."""
         self._failures.tell("server_error", _BROKEN, request_id, route=route.endpoint, error=error)
         with contextlib.suppress(Exception):
-            exchange.respond(answers.failure("server_error", _BROKEN, None, request_id))
-        return answers.row("server_error").status
+            exchange.respond(responses.failure("server_error", _BROKEN, None, request_id))
+        return responses.row("server_error").status
 
     def _fail(
         self,
         request: Request,
-        exchange: Exchange,
+        exchange: InferenceExchange,
         route: InferenceRoute,
         request_id: bytes,
         outcome: Outcome,
     ) -> int:
         code, text, trace = outcome.label, outcome.text, ""
         stage = route.stages[outcome.hop] if outcome.hop < len(route.stages) else None
-        status = answers.meaning(code, outcome.status)[1].status
-        raised = [str(buffer[:_LONGEST], "utf-8", "replace") for buffer in outcome.buffers[:_SHOWN]]
+        status = responses.meaning(code, outcome.status)[1].status
+        raised = [
+            str(buffer[:_SHOWN_BYTES], "utf-8", "replace")
+            for buffer in outcome.buffers[:_SHOWN_BUFFERS]
+        ]
         if status >= 500:
             self._tell(request, route, request_id, code, _reason(text, raised), stage, status)
-        if self.debug and len(raised) == _SHOWN:
+        if self.debug and len(raised) == _SHOWN_BUFFERS:
             text, trace = raised
-        timing = answers.server_timing(route.stages, outcome.timings).decode()
+        timing = responses.server_timing(route.stages, outcome.timings).decode()
         headers = [("Server-Timing", timing)] if timing else []
         for name, value in outcome.headers:  # of an error of the worker's own
             check_header(name, value)
             headers.append((name, value))
         exchange.respond(
-            answers.failure(code, text, stage, request_id, None, headers, outcome.status, trace)
+            responses.failure(code, text, stage, request_id, None, headers, outcome.status, trace)
         )
         return status
 
@@ -385,28 +394,28 @@ class Desk:
     def _special(
         self,
         request: Request,
-        exchange: Exchange,
+        exchange: InferenceExchange,
         route: InferenceRoute,
         request_id: bytes,
         outcome: Outcome,
     ) -> int:
         """An answer whose worker chose status, content type or headers."""
-        timing = answers.server_timing(route.stages, outcome.timings)
+        timing = responses.server_timing(route.stages, outcome.timings)
         body = _whole(outcome.buffers)
         kind = outcome.label.encode("latin-1", "replace") or route.mime
         last = route.stages[-1]
         try:
-            head = answers.special_head(
+            head = responses.special_head(
                 outcome.status, request_id, kind, outcome.headers, timing, len(body)
             )
         except EncodingError as error:
             self._tell(request, route, request_id, error.code, str(error), last)
-            exchange.respond(answers.failure(error.code, str(error), last, request_id))
+            exchange.respond(responses.failure(error.code, str(error), last, request_id))
             return 500
         status = outcome.status or 200
         if status >= 500:
             self._tell(request, route, request_id, "", _CHOSEN, last, status)
-        exchange.respond(head, body if answers.has_body(status) else None)
+        exchange.respond(head, body if responses.has_body(status) else None)
         return status
 
 
@@ -421,7 +430,7 @@ def _whole(buffers: list[Buffer]) -> Buffer:
     return buffers[0] if len(buffers) == 1 else b"".join(buffers)
 
 
-def _meta(exchange: Exchange) -> Meta:
+def _meta(exchange: InferenceExchange) -> Meta:
     path, _, query = exchange.target.decode("latin-1").partition("?")
     headers = exchange.headers or []
     pairs = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)

@@ -29,12 +29,12 @@ from gateway.requests.route import InferenceRoute
 from gateway.web.access_log import AccessLog
 from gateway.web.admin_listener import AdminListener
 from gateway.web.browser_policy import BrowserPolicy
-from gateway.web.compressor import Coder
-from gateway.web.exchange import Limits
+from gateway.web.byte_budget import ByteBudget
+from gateway.web.compressor import Compressor
 from gateway.web.failure_log import FailureLog
 from gateway.web.http_server import HttpServer
+from gateway.web.limits import Limits
 from gateway.web.responses import row
-from gateway.web.room import Room
 from mesh.config.addresses import bracketed
 from mesh.config.settings import ADMIN_PAGES, PAGES, GatewaySettings
 from mesh.links.events import Identity
@@ -113,14 +113,14 @@ class Gateway:
             self._drive.wake,
             monotonic,
             self._failures,
-            Room(max(settings.capacity_bytes, settings.max_body)),
+            ByteBudget(max(settings.capacity_bytes, settings.max_body)),
         )
         self._desk.debug = settings.debug
         self._metrics = Metrics(settings.namespace)
         self._ledger = picture.Ledger(self._metrics)
         self._coder = None
         if settings.compression:
-            self._coder = Coder(self._desk, settings.max_body, self.failed)
+            self._coder = Compressor(self._desk, settings.max_body, self.failed)
         access = _access_log(settings)
         self._http = HttpServer(
             self._coder or self._desk,

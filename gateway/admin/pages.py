@@ -15,9 +15,7 @@ from tornado.httputil import HTTPHeaders
 from tornado.web import RequestHandler
 
 from gateway.admin.metrics import CONTENT_TYPE
-from gateway.web import directions
-from gateway.web import headers as heads
-from gateway.web import responses as answers
+from gateway.web import directions, headers, responses
 from gateway.web.tornado_adapter import Page
 from mesh.config.settings import PAGES
 from mesh.release import VERSION
@@ -72,7 +70,7 @@ class BasePage(RequestHandler):
 
     def set_default_headers(self) -> None:
         """Begin every answer, errors as well."""
-        self.set_header("Server", answers.SERVER)
+        self.set_header("Server", responses.SERVER)
         self.set_header("X-Request-ID", (self.page.request_id or b"").decode("latin-1"))
 
     def compute_etag(self) -> None:
@@ -80,17 +78,17 @@ class BasePage(RequestHandler):
 
     def fail(self, code: str, message: str, stage: str | None = None) -> None:
         """Answer with an error of the table."""
-        meaning = answers.row(code)
+        meaning = responses.row(code)
         self.set_status(meaning.status)
         self.set_header("Content-Type", "application/json")
         if meaning.wait:
             self.set_header("Retry-After", "1")
         request_id = self.page.request_id or b""
-        self.finish(answers.failure_body(code, message, stage, request_id))
+        self.finish(responses.failure_body(code, message, stage, request_id))
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Give tornado's own errors the common form."""
-        code = answers.code_for(status_code)
+        code = responses.code_for(status_code)
         if code == "method_not_allowed":
             self.set_header("Allow", ", ".join(self._allowed()))
         message = self.explained(code)
@@ -140,7 +138,7 @@ class Absent(BasePage):
     def prepare(self) -> None:
         """Answer, whatever the method."""
         page = self.page
-        path = heads.path_of(page.target).decode("latin-1")
+        path = headers.path_of(page.target).decode("latin-1")
         if page.method == b"OPTIONS" and (page.allow or path == "*"):
             own = [] if page.allow else ["GET", "HEAD"]  # of the server as a whole
             self.tell_methods([*own, "POST", "OPTIONS"])

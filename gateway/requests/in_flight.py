@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import NamedTuple
 
+from gateway.requests.route import InferenceRoute
 from mesh.protocol.messages import Flag, Kind, Note, Outcome, Task
 
 _new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each request
@@ -23,7 +24,8 @@ class Request(Task):
 
     Attributes:
         origin: whoever awaits the answer; the book does not look at it.
-        route: the HTTP path's route; the book does not look at it either.
+        route: the HTTP path's route, None where the request came by none; the book does not look
+            at it either.
         arrived: when it came, local monotonic time in seconds.
         holder: the incarnation that holds it, 0 while it waits here.
         at: the hop at which it is held or waits.
@@ -35,7 +37,7 @@ class Request(Task):
     """
 
     origin: object = None
-    route: object = None
+    route: InferenceRoute | None = None
     arrived: float = 0.0
     holder: int = 0
     at: int = 0

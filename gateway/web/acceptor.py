@@ -21,11 +21,12 @@ from mesh.process.accept_balance import Seat
 from mesh.process.listen_socket import BACKLOG, bound
 
 _log = get_logger()
-MOST: Final = 64  # taken in one turn; requests of those that are here already come next
+# Connections taken in one turn; requests of those that are here already come next.
+ACCEPTED_PER_TURN: Final = 64
 # Seconds for which nothing is taken when there are no descriptors or no memory for more.
-RESPITE: Final = 0.1
+SHORTAGE_PAUSE_S: Final = 0.1
 # Seconds for which a newcomer is left to those who have fewer connections; then he is taken.
-PATIENCE: Final = 0.001
+YIELD_PAUSE_S: Final = 0.001
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -38,7 +39,7 @@ class Acceptor:
 
     Example:
         ```python
-        acceptor = Acceptor(lambda: Doorway(shared))
+        acceptor = Acceptor(lambda: ProtocolDetection(server))
         host, port = await acceptor.listen("127.0.0.1", 0)
         ...
         acceptor.close()
@@ -159,11 +160,11 @@ class Acceptor:
         """How many to take now. Whoever has more than the others waits a moment, once."""
         self.count()
         room = None if self._seat is None else self._seat.room()
-        if room is None or room > MOST:
-            return MOST
+        if room is None or room > ACCEPTED_PER_TURN:
+            return ACCEPTED_PER_TURN
         self._passed = not room and not self._passed
         if self._passed:
-            self._rest(listening, PATIENCE)
+            self._rest(listening, YIELD_PAUSE_S)
             return 0
         return max(room, 1)
 
@@ -180,7 +181,7 @@ class Acceptor:
 
     def _pause(self, listening: socket.socket, error: OSError) -> None:
         _log.warning("no more connections are taken for a moment: %s", error.strerror)
-        self._rest(listening, RESPITE)
+        self._rest(listening, SHORTAGE_PAUSE_S)
 
     def _rest(self, listening: socket.socket, seconds: float) -> None:
         """Look at it no more for so long."""

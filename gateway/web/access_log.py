@@ -5,8 +5,8 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any, Final
 
-from gateway.web import headers as heads
-from gateway.web.exchange import Turn
+from gateway.web import headers
+from gateway.web.http_request import HttpRequest
 from gateway.web.tornado_adapter import Page
 from mesh.logs.loggers import Output
 
@@ -37,7 +37,7 @@ class AccessLog:
     def __init__(self, output: Output, *, health: bool = False, query: bool = False) -> None:
         self._output, self._health, self._query = output, health, query
 
-    def __call__(self, turn: Turn, client: str, status: int = 0) -> None:
+    def __call__(self, turn: HttpRequest, client: str, status: int = 0) -> None:
         """A request is over: log it.
 
         Args:
@@ -45,7 +45,7 @@ class AccessLog:
             client: the address that it came from.
             status: instead of the answer's.
         """
-        path, _, query = heads.origin_form(turn.target).partition(b"?")
+        path, _, query = headers.origin_form(turn.target).partition(b"?")
         if not self._health and isinstance(turn, Page) and _is_health(turn.method, path):
             return
         fields = self._fields(turn, path, status or turn.status, client)
@@ -59,7 +59,7 @@ class AccessLog:
         else:
             output.say("info", f"{message} {_as_text(fields)}", {})
 
-    def _fields(self, turn: Turn, path: bytes, status: int, client: str) -> dict[str, Any]:
+    def _fields(self, turn: HttpRequest, path: bytes, status: int, client: str) -> dict[str, Any]:
         shown = _shown(path) or "-"
         route = _route(turn, shown, status)
         fields: dict[str, Any] = {
@@ -80,7 +80,7 @@ class AccessLog:
         return fields
 
 
-def _route(turn: Turn, path: str, status: int) -> str:
+def _route(turn: HttpRequest, path: str, status: int) -> str:
     """What the request was matched to; "-" where it was nothing."""
     if turn.route is not None:
         return turn.route.endpoint

@@ -8,16 +8,18 @@ from contextlib import suppress
 
 from gateway.admin.pages import View, make_app
 from gateway.web.browser_policy import BrowserPolicy
-from gateway.web.exchange import Exchange, Limits, Route
+from gateway.web.exchange import AnyExchange
+from gateway.web.http_request import Route
 from gateway.web.http_server import HttpServer
-from gateway.web.server_state import Access
+from gateway.web.limits import Limits
+from gateway.web.server_state import LogAccess
 from mesh.config.addresses import bracketed
 from mesh.config.settings import ADMIN_PAGES, HEALTH_PAGES, GatewaySettings
 from mesh.process.admin_door import UNIX, AdminDoor
 from mesh.process.listen_socket import inherited
 
-_CONNECTIONS = 256  # open at a time: those of a few operators and of what scrapes metrics
-_BODY = 64 * 1024  # bytes of a request's body, which no page reads
+_MOST_CONNECTIONS = 256  # open at a time: those of a few operators and of what scrapes metrics
+_BODY_BYTES = 64 * 1024  # bytes of a request's body, which no page reads
 
 
 class NoInference:
@@ -25,15 +27,15 @@ class NoInference:
 
     routes: Mapping[bytes, Route] = {}
 
-    def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
+    def admit(self, exchange: AnyExchange, nbytes: int) -> bytes | None:
         """Never asked."""
         raise NotImplementedError
 
-    def submit(self, exchange: Exchange) -> None:
+    def submit(self, exchange: AnyExchange) -> None:
         """Never asked either."""
         raise NotImplementedError
 
-    def gone(self, exchange: Exchange) -> None:
+    def gone(self, exchange: AnyExchange) -> None:
         """The same."""
 
 
@@ -59,7 +61,7 @@ class AdminListener:
         self,
         settings: GatewaySettings,
         view: View,
-        access: Access | None = None,
+        access: LogAccess | None = None,
         refused: Callable[[str, str, bytes], None] | None = None,
     ) -> None:
         """Only assigns; `open` acts."""
@@ -68,7 +70,7 @@ class AdminListener:
         self._http = HttpServer(
             NoInference(),
             make_app(view, pages=(*HEALTH_PAGES, *ADMIN_PAGES), for_admin=True),
-            Limits(max_body=_BODY, page_bytes=_BODY, connections=_CONNECTIONS),
+            Limits(max_body=_BODY_BYTES, page_bytes=_BODY_BYTES, connections=_MOST_CONNECTIONS),
             access=access,
             refused=refused,
             browsers=BrowserPolicy(settings.hosts, settings.cors, by_address=True),

@@ -22,7 +22,7 @@ from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
-from gateway.web import headers as heads
+from gateway.web import headers
 from mesh.config.settings import ADMIN_PAGES, HEALTH_PAGES
 
 ANY: Final = "*"
@@ -74,7 +74,7 @@ class BrowserPolicy:
         >>> policy = BrowserPolicy(reach=Reach.MACHINE)
         >>> policy.check_host(b"localhost:8000", b"/")
         True
-        >>> policy.check_origin(b"POST", b"localhost:8000", {heads.SITE: b"same-origin"})
+        >>> policy.check_origin(b"POST", b"localhost:8000", {headers.SITE: b"same-origin"})
         b''
     """
 
@@ -150,7 +150,7 @@ class BrowserPolicy:
         """
         if not _is_foreign(host, told):
             return self.vary
-        origin = told.get(heads.ORIGIN, b"")
+        origin = told.get(headers.ORIGIN, b"")
         if ANY in self.cors:
             return _granted(b"*", method, told)
         if origin and origin.decode("latin-1") in self.cors:
@@ -209,9 +209,9 @@ def pairs_of(lines: bytes) -> list[tuple[str, str]]:
 def _granted(origin: bytes, method: bytes, told: Mapping[int, bytes]) -> bytes:
     """What lets a page of this origin read the answer; and, in a preflight, send its request."""
     lines = b"Access-Control-Allow-Origin: %b\r\n" % origin
-    if method != b"OPTIONS" or heads.ASKED_METHOD not in told:
+    if method != b"OPTIONS" or headers.ASKED_METHOD not in told:
         return lines + b"Access-Control-Expose-Headers: *\r\n"
-    wanted = told.get(heads.ASKED_HEADERS, b"")
+    wanted = told.get(headers.ASKED_HEADERS, b"")
     if _HEADER_NAMES.fullmatch(wanted):
         lines += b"Access-Control-Allow-Headers: %b\r\n" % wanted
     return lines + _PREFLIGHT
@@ -222,10 +222,10 @@ def _is_foreign(host: bytes, told: Mapping[int, bytes]) -> bool:
 
     One of the same *site* counts as foreign, too: every port of localhost is one site.
     """
-    site = told.get(heads.SITE)
+    site = told.get(headers.SITE)
     if site is not None:
         return site.strip().lower() not in _OWN
-    origin = told.get(heads.ORIGIN)
+    origin = told.get(headers.ORIGIN)
     return origin is not None and not _is_origin_of(origin, host)
 
 
@@ -239,9 +239,9 @@ def _is_origin_of(origin: bytes, host: bytes) -> bool:
 
 def _is_visit(method: bytes, told: Mapping[int, bytes]) -> bool:
     """Whether somebody followed a link here: the page that had the link cannot read the answer."""
-    if method not in (b"GET", b"HEAD") or told.get(heads.MODE, b"") != b"navigate":
+    if method not in (b"GET", b"HEAD") or told.get(headers.MODE, b"") != b"navigate":
         return False
-    return told.get(heads.DESTINATION, b"") not in _EMBEDDED
+    return told.get(headers.DESTINATION, b"") not in _EMBEDDED
 
 
 def _name_of(host: bytes) -> str:
@@ -274,10 +274,10 @@ def _fits(name: str, listed: str) -> bool:
 
 
 def told_by(kinds: Sequence[tuple[int, int]], values: Sequence[bytes]) -> dict[int, bytes]:
-    """What a browser says of its request: the value of each line that `heads.Plan.browser` found.
+    """What a browser says of its request: the value of each line that `HeaderLayout.browser` found.
 
     Example:
-        >>> told_by([(heads.SITE, 1)], [b"localhost", b"none"])[heads.SITE]
+        >>> told_by([(headers.SITE, 1)], [b"localhost", b"none"])[headers.SITE]
         b'none'
     """
     return {kind: values[index] for kind, index in kinds}

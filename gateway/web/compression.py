@@ -15,20 +15,20 @@ from mesh.protocol.messages import Buffer
 # What is spoken, the best first.
 SPOKEN: Final = ("zstd", "gzip")
 # An answer shorter than this is not worth compressing.
-SMALLEST: Final = 1024
+SMALLEST_BYTES: Final = 1024
 
-_LEVEL: Final = 4  # of gzip: most of what 6 saves, in half the time
-_GZIP: Final = 31  # zlib's word for a gzip header and trailer around the largest window
-_MEMBERS: Final = 64  # gzip members or zstd frames in one body
+_GZIP_LEVEL: Final = 4  # of gzip: most of what 6 saves, in half the time
+_GZIP_WINDOW_BITS: Final = 31  # zlib's word for a gzip header and trailer around the largest window
+_MOST_MEMBERS: Final = 64  # gzip members or zstd frames in one body
 # zstd blocks in one body: so many, and one more for each so many bytes that it may unpack to. An
 # encoder fills blocks of 128 KiB unless it is flushed.
-_BLOCKS: Final = 1024
-_BLOCK: Final = 4096
-_GIVEN: Final = 16 * 1024  # bytes that zlib is given at a time
-_TAKEN: Final = 64 * 1024  # and that are taken from it
+_FREE_BLOCKS: Final = 1024
+_BYTES_PER_BLOCK: Final = 4096
+_INPUT_BYTES: Final = 16 * 1024  # bytes that zlib is given at a time
+_OUTPUT_BYTES: Final = 64 * 1024  # and that are taken from it
 
-_ZSTD: Final = 0xFD2FB528
-_SKIPPED: Final = 0x184D2A50
+_ZSTD_MAGIC: Final = 0xFD2FB528
+_SKIPPABLE_MAGIC: Final = 0x184D2A50
 _ID_BYTES: Final = (0, 1, 2, 4)
 _SIZE_BYTES: Final = (0, 2, 4, 8)
 _RLE: Final = 2  # the bits of a block header that say so
@@ -53,7 +53,7 @@ class Shredded(Malformed):
     """A body consists of far too many pieces."""
 
 
-class Codings(NamedTuple):
+class ContentCodings(NamedTuple):
     """What a request says of codings.
 
     Attributes:
@@ -112,7 +112,7 @@ def gunzip(body: Buffer, limit: int) -> bytes:
     parts: list[bytes] = []
     source = memoryview(body)
     at, left = 0, limit
-    for _ in range(_MEMBERS):
+    for _ in range(_MOST_MEMBERS):
         at, left = _gunzip_member(source, at, left, parts)
         if at == len(source):
             return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -125,14 +125,14 @@ def _gunzip_member(source: memoryview, at: int, left: int, parts: list[bytes]) -
     A little is given and taken at a time: whatever zlib does not use, or makes in one go, it copies
     while it holds the interpreter's lock.
     """
-    member = zlib.decompressobj(_GZIP)
+    member = zlib.decompressobj(_GZIP_WINDOW_BITS)
     rest: Buffer = b""
     while not member.eof:
         if not rest:
-            rest = source[at : at + _GIVEN]
+            rest = source[at : at + _INPUT_BYTES]
             at += len(rest)
         try:
-            part = member.decompress(rest, min(left + 1, _TAKEN))
+            part = member.decompress(rest, min(left + 1, _OUTPUT_BYTES))
         except zlib.error as error:
             raise Malformed(str(error)) from None
         if not (part or rest or member.eof):
@@ -147,12 +147,12 @@ def _gunzip_member(source: memoryview, at: int, left: int, parts: list[bytes]) -
 
 def gzip(body: Buffer) -> bytes:
     """Pack a body."""
-    return zlib.compress(body, _LEVEL, _GZIP)
+    return zlib.compress(body, _GZIP_LEVEL, _GZIP_WINDOW_BITS)
 
 
 def blocks_for(limit: int) -> int:
     """Of how many zstd blocks a body may consist that unpacks to at most `limit` bytes."""
-    return _BLOCKS + limit // _BLOCK
+    return _FREE_BLOCKS + limit // _BYTES_PER_BLOCK
 
 
 def check_zstd(body: bytes, blocks: int) -> None:
@@ -170,12 +170,12 @@ def check_zstd(body: bytes, blocks: int) -> None:
     at = frames = 0
     while at < len(body):
         frames += 1
-        if frames > _MEMBERS:
+        if frames > _MOST_MEMBERS:
             raise Shredded("it has too many parts")
         magic = _number(body, at, 4)
-        if magic & 0xFFFFFFF0 == _SKIPPED:
+        if magic & 0xFFFFFFF0 == _SKIPPABLE_MAGIC:
             at += 8 + _number(body, at + 4, 4)
-        elif magic == _ZSTD:
+        elif magic == _ZSTD_MAGIC:
             at, blocks = _after_frame(body, at + 4, blocks)
         else:
             raise Malformed("it is no zstd")
@@ -209,7 +209,7 @@ def _number(body: bytes, at: int, length: int) -> int:
 
 def is_worth(head: bytes, length: int) -> bool:
     """Whether an answer with this head and a body of `length` bytes should be compressed."""
-    if length < SMALLEST:
+    if length < SMALLEST_BYTES:
         return False
     for line in head.split(b"\r\n")[1:]:
         name, _, value = line.partition(b":")

@@ -1,6 +1,6 @@
 """Unpacks requests and packs answers, between the HTTP wire and the inference.
 
-A `Coder` is an `Inference` around another. Requests that say nothing of codings pass through.
+A `Compressor` is an `Inference` around another. Requests that say nothing of codings pass through.
 For each of the others it makes a second exchange, with the body as it was before it was
 compressed; the answer to that is compressed, if its client wants it, and answers the first.
 
@@ -22,28 +22,28 @@ from typing import Final, TypeVar
 
 import zstandard
 
-from gateway.web import compression as codings
-from gateway.web import responses as answers
-from gateway.web.compression import Codings, Malformed, Shredded, TooLarge
-from gateway.web.exchange import Exchange, Inference, Route, Turn, Writer
+from gateway.web import compression, responses
+from gateway.web.compression import ContentCodings, Malformed, Shredded, TooLarge
+from gateway.web.exchange import AnyExchange, AnyInference, Exchange
+from gateway.web.http_request import HttpRequest, ResponseWriter, Route
 from mesh.protocol.messages import Buffer
 
-_AT_ONCE: Final = 64 * 1024  # bytes that the event loop may work on itself
-_TRIED: Final = 16 * 1024  # compressed bytes of which it may see whether they are so few
+_AT_ONCE_BYTES: Final = 64 * 1024  # bytes that the event loop may work on itself
+_TRIED_BYTES: Final = 16 * 1024  # compressed bytes of which it may see whether they are so few
 # One at a time: two would take both processors of a small machine.
 _THREADS: Final = 1
-_NICE: Final = 10  # what the threads add to the process's own
+_NICENESS: Final = 10  # what the threads add to the process's own
 _BLOCKS_AT_ONCE: Final = 128  # zstd blocks of a body that the event loop may look at itself
-_WAITING: Final = 256  # bodies that may wait for a thread
-_WINDOW: Final = 8 * 1024 * 1024  # of zstd, as RFC 9659 has it for HTTP
-_PIECE: Final = 128 * 1024
+_MOST_WAITING: Final = 256  # bodies that may wait for a thread
+_ZSTD_WINDOW_BYTES: Final = 8 * 1024 * 1024  # of zstd, as RFC 9659 has it for HTTP
+_PIECE_BYTES: Final = 128 * 1024
 _END: Final = b"\r\n\r\n"
 
 Unpacked = bytes | Malformed | TooLarge
 Result = TypeVar("Result")
 
 
-class Coder:
+class Compressor:
     """An `Inference` whose clients may compress.
 
     Args:
@@ -53,7 +53,7 @@ class Coder:
 
     def __init__(
         self,
-        inner: Inference,
+        inner: AnyInference,
         max_body: int,
         failed: Callable[[str, str, bytes], None] = lambda code, message, request_id: None,
     ) -> None:
@@ -65,28 +65,30 @@ class Coder:
         self._threads = ThreadPoolExecutor(_THREADS, "coder", _step_back)
         self._waiting = 0
 
-    def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
+    def admit(self, exchange: AnyExchange, nbytes: int) -> bytes | None:
         """As the inference does; it knows of codings that are not spoken by `Exchange.fault`."""
         return self._inner.admit(exchange, nbytes)
 
-    def submit(self, exchange: Exchange) -> None:
+    def submit(self, exchange: AnyExchange) -> None:
         """Unpack the body if it is compressed, and pass it on."""
         asked = exchange.codings
         if asked is None:
             self._inner.submit(exchange)
             return
-        inside = _Passage(self._inner, exchange, partial(self._answer, exchange, asked)).exchange
-        inside.request, exchange.request = exchange.request, inside  # its room goes along
+        inside = _InnerChannel(
+            self._inner, exchange, partial(self._answer, exchange, asked)
+        ).exchange
+        exchange.inner = inside
+        inside.reservation, exchange.reservation = exchange.reservation, None  # goes along
         if exchange.fault is None and asked.sent and exchange.body:
             self._unpack(inside, asked.sent)
         else:
             self._inner.submit(inside)
 
-    def gone(self, exchange: Exchange) -> None:
+    def gone(self, exchange: AnyExchange) -> None:
         """The client went away."""
-        inside = exchange.request
-        if isinstance(inside, Exchange):
-            inside.lost()
+        if exchange.inner is not None:
+            exchange.inner.lost()
         else:
             self._inner.gone(exchange)
 
@@ -96,21 +98,21 @@ class Coder:
 
     # ---- requests
 
-    def _unpack(self, inside: Exchange, coding: str) -> None:
+    def _unpack(self, inside: AnyExchange, coding: str) -> None:
         body, limit = inside.body, self._max_body
-        if len(body) <= _TRIED:
-            found = unpacked(coding, body, min(limit, _AT_ONCE), _BLOCKS_AT_ONCE)
+        if len(body) <= _TRIED_BYTES:
+            found = unpacked(coding, body, min(limit, _AT_ONCE_BYTES), _BLOCKS_AT_ONCE)
             if not isinstance(found, TooLarge | Shredded):
                 self._pass_on(inside, found)
                 return
-        if self._waiting >= _WAITING:
+        if self._waiting >= _MOST_WAITING:
             inside.fault = ("overloaded", "too many compressed bodies are waiting")
             self._inner.submit(inside)
             return
-        work = partial(unpacked, coding, body, limit, codings.blocks_for(limit))
+        work = partial(unpacked, coding, body, limit, compression.blocks_for(limit))
         self._aside(inside, work, partial(self._pass_on, inside))
 
-    def _pass_on(self, inside: Exchange, found: Unpacked) -> None:
+    def _pass_on(self, inside: AnyExchange, found: Unpacked) -> None:
         if isinstance(found, bytes):
             inside.body = found
         elif isinstance(found, TooLarge):
@@ -124,13 +126,15 @@ class Coder:
 
     # ---- answers
 
-    def _answer(self, exchange: Exchange, asked: Codings, head: bytes, body: Buffer) -> None:
+    def _answer(
+        self, exchange: AnyExchange, asked: ContentCodings, head: bytes, body: Buffer
+    ) -> None:
         """Answer the client; `head` has the empty line that ends it."""
-        if not (asked.wanted and codings.is_worth(head, len(body))):
+        if not (asked.wanted and compression.is_worth(head, len(body))):
             exchange.respond(head, body)
-        elif len(body) <= _AT_ONCE:
+        elif len(body) <= _AT_ONCE_BYTES:
             _respond(exchange, asked.wanted, head, body, packed(asked.wanted, body))
-        elif self._waiting >= _WAITING:
+        elif self._waiting >= _MOST_WAITING:
             exchange.respond(head, body)
         else:
             work = partial(packed, asked.wanted, body)
@@ -139,7 +143,7 @@ class Coder:
     # ---- threads
 
     def _aside(
-        self, exchange: Exchange, work: Callable[[], Result], then: Callable[[Result], None]
+        self, exchange: AnyExchange, work: Callable[[], Result], then: Callable[[Result], None]
     ) -> None:
         """Do the work in a thread, and go on with its result in the loop."""
         loop = asyncio.get_running_loop()
@@ -155,13 +159,15 @@ class Coder:
                 loop.call_exception_handler(what)
                 name = exchange.request_id or b"-"
                 self._failed("server_error", "the gateway failed", name)
-                exchange.respond(answers.failure("server_error", "the gateway failed", None, name))
+                exchange.respond(
+                    responses.failure("server_error", "the gateway failed", None, name)
+                )
 
         self._waiting += 1
         loop.run_in_executor(self._threads, work).add_done_callback(done)
 
 
-class _Passage:
+class _InnerChannel:
     """The connection that the inner exchange came by, as far as that one knows it.
 
     Attributes:
@@ -171,26 +177,30 @@ class _Passage:
     special: bool = True
 
     def __init__(
-        self, inference: Inference, outside: Exchange, answer: Callable[[bytes, Buffer], None]
+        self, inference: AnyInference, outside: AnyExchange, answer: Callable[[bytes, Buffer], None]
     ) -> None:
         self.inference = inference
         self._answer = answer
         self._parts: list[Buffer] = []
-        arrived = outside.arrived
-        exchange = Exchange(self, outside.route, outside.target, arrived, outside.connection)
-        exchange.body = outside.body
-        exchange.request_id = outside.request_id
-        exchange.traceparent = outside.traceparent
-        exchange.timeout = outside.timeout
-        exchange.priority = outside.priority
-        exchange.fault = outside.fault
-        exchange.headers = outside.headers
-        exchange.connection = b""  # the outer one says how the connection goes on
+        # The outer exchange says how the connection goes on, and how bodies are compressed.
+        exchange: AnyExchange = Exchange(
+            self,
+            outside.route,
+            outside.target,
+            outside.arrived,
+            body=outside.body,
+            request_id=outside.request_id,
+            traceparent=outside.traceparent,
+            timeout=outside.timeout,
+            priority=outside.priority,
+            fault=outside.fault,
+            headers=outside.headers,
+        )
         self.exchange = exchange
-        self.pending: list[Turn] = [exchange]
+        self.pending: list[HttpRequest] = [exchange]
 
     @property
-    def transport(self) -> Writer:
+    def transport(self) -> ResponseWriter:
         """Where the answer is written: here."""
         return self
 
@@ -214,7 +224,7 @@ def _step_back() -> None:
     """Let everybody else have the processor first: on Linux a thread has a priority of its own."""
     with suppress(OSError):
         mine = os.getpriority(os.PRIO_PROCESS, 0)
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), mine + _NICE)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), mine + _NICENESS)
 
 
 def unpacked(coding: str, body: bytes, limit: int, blocks: int) -> Unpacked:
@@ -228,8 +238,8 @@ def unpacked(coding: str, body: bytes, limit: int, blocks: int) -> Unpacked:
     """
     try:
         if coding == "gzip":
-            return codings.gunzip(body, limit)
-        codings.check_zstd(body, blocks)
+            return compression.gunzip(body, limit)
+        compression.check_zstd(body, blocks)
         return _unzstd(body, limit)
     except (TooLarge, Malformed) as error:
         return error
@@ -238,11 +248,11 @@ def unpacked(coding: str, body: bytes, limit: int, blocks: int) -> Unpacked:
 def _unzstd(body: bytes, limit: int) -> bytes:
     parts: list[bytes] = []
     left = limit
-    decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES)
     with decompressor.stream_reader(io.BytesIO(body), read_across_frames=True) as reader:
         while left >= 0:
             try:
-                part = reader.read(min(left + 1, _PIECE))
+                part = reader.read(min(left + 1, _PIECE_BYTES))
             except zstandard.ZstdError as error:
                 raise Malformed(str(error)) from None
             if not part:
@@ -254,12 +264,12 @@ def _unzstd(body: bytes, limit: int) -> bytes:
 
 def packed(coding: str, body: Buffer) -> bytes:
     """The body, compressed."""
-    return codings.gzip(body) if coding == "gzip" else zstandard.ZstdCompressor().compress(body)
+    return compression.gzip(body) if coding == "gzip" else zstandard.ZstdCompressor().compress(body)
 
 
-def _respond(exchange: Exchange, coding: str, head: bytes, body: Buffer, less: bytes) -> None:
+def _respond(exchange: AnyExchange, coding: str, head: bytes, body: Buffer, less: bytes) -> None:
     """Answer with what is less."""
     if len(less) < len(body):
-        exchange.respond(codings.recoded(head, coding, len(less)), less)
+        exchange.respond(compression.recoded(head, coding, len(less)), less)
     else:
         exchange.respond(head, body)

@@ -18,9 +18,9 @@ from typing import Final
 
 from mesh.config.schema import nearest
 
-SHOWN: Final = 20  # routes that are named
-_COMPARED: Final = 2  # paths that a mistyped one is compared with in full
-_LONGEST: Final = 64  # characters of a mistyped path that is compared at all
+SHOWN_ROUTES: Final = 20  # routes that are named
+_COMPARED_PATHS: Final = 2  # paths that a mistyped one is compared with in full
+_COMPARED_CHARACTERS: Final = 64  # characters of a mistyped path that is compared at all
 _HOST: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,100}")
 
 Routes = Mapping[str, Sequence[str]]
@@ -33,8 +33,8 @@ def named(paths: Sequence[str]) -> str:
         >>> named(["/a", "/b"])
         '/a, /b'
     """
-    shown = ", ".join(paths[:SHOWN]) or "none"
-    more = len(paths) - SHOWN
+    shown = ", ".join(paths[:SHOWN_ROUTES]) or "none"
+    more = len(paths) - SHOWN_ROUTES
     return f"{shown} and {more} more" if more > 0 else shown
 
 
@@ -45,7 +45,11 @@ def not_found(path: str, routes: Routes, pages: Iterable[str]) -> str:
         >>> not_found("/infrence", {"/inference": ("echo",)}, ["/health"])
         'there is nothing at this path (did you mean /inference?); routes: /inference'
     """
-    meant = _meant(path, (*islice(routes, SHOWN), *pages)) if len(path) <= _LONGEST else None
+    meant = (
+        _meant(path, (*islice(routes, SHOWN_ROUTES), *pages))
+        if len(path) <= _COMPARED_CHARACTERS
+        else None
+    )
     hint = f" (did you mean {meant}?)" if meant else ""
     return f"there is nothing at this path{hint}; routes: {named(list(routes))}"
 
@@ -62,7 +66,7 @@ def _meant(path: str, known: tuple[str, ...]) -> str | None:
     for one in known:
         matcher.set_seq1(one)
         likely.append((matcher.quick_ratio(), one))
-    best = [one for _, one in nlargest(_COMPARED, likely)]
+    best = [one for _, one in nlargest(_COMPARED_PATHS, likely)]
     return nearest(path, best)
 
 

@@ -1,75 +1,56 @@
-"""One inference request on its way through the gateway, and what the HTTP wire asks of the rest.
+"""One inference request on its way through the gateway, and whoever answers it.
 
 Pure.
 
-The wire (`gateway/web/http1.py`) makes an `Exchange` of every inference request and hands it, body
-and all, to an `Inference`. The answer may come at any later time, from anywhere in the loop's
-thread:
+The HTTP connections make an `Exchange` of every inference request and hand it, body and all, to an
+`Inference`. The answer may come at any later time, from anywhere in the loop's thread:
 
 ```python
 class Echo:                                        # the smallest Inference
     def __init__(self) -> None:
         self.routes = {b"/echo": Way()}
 
-    def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
+    def admit(self, exchange: AnyExchange, nbytes: int) -> bytes | None:
         return None
 
-    def submit(self, exchange: Exchange) -> None:
-        exchange.respond(answers.result(b"1", b"text/plain", b"", exchange.body))
+    def submit(self, exchange: AnyExchange) -> None:
+        exchange.respond(responses.result(b"1", b"text/plain", b"", exchange.body))
 
-    def gone(self, exchange: Exchange) -> None: ...
+    def gone(self, exchange: AnyExchange) -> None: ...
 ```
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
-from gateway.web import compression as codings
-from gateway.web import headers as heads
+import msgspec
+
+from gateway.web import compression, headers
 from gateway.web.browser_policy import with_lines
+from gateway.web.http_request import CLOSE, HttpRequest, ResponseWriter, Route, with_connection
 from mesh.protocol.messages import Buffer
 
-# What an answer's Connection header must say, where it must say something.
-CLOSE: Final = b"close"
-KEEP: Final = b"keep-alive"
+RouteT = TypeVar("RouteT", bound=Route)
+ReservationT = TypeVar("ReservationT")
+RequestT = TypeVar("RequestT")
 
 
-def with_connection(answer: bytes, value: bytes) -> bytes:
-    """The same answer with a ``Connection`` header after its status line.
+class Inference(Protocol[RouteT, ReservationT, RequestT]):
+    """Whoever takes the inference requests: the gateway's service, or a stand-in in a test.
 
-    Example:
-        >>> with_connection(b"HTTP/1.1 200 OK\\r\\n\\r\\n", CLOSE)
-        b'HTTP/1.1 200 OK\\r\\nConnection: close\\r\\n\\r\\n'
+    Its types are its own business: what it routes by, and what it keeps in an exchange while the
+    body is still to come, and while the request is in flight.
     """
-    return answer.replace(b"\r\n", b"\r\nConnection: " + value + b"\r\n", 1)
-
-
-class Route(Protocol):
-    """What the wire needs to know of an HTTP path that leads to stages."""
 
     @property
-    def endpoint(self) -> str:
-        """The path itself, as metrics and the access log name it."""
+    def routes(self) -> Mapping[bytes, RouteT]:
+        """Path to route. Which paths there are does not change while clients are served."""
 
-    @property
-    def wants_meta(self) -> bool:
-        """Whether a worker of the route asked for the request's method, query and headers."""
-
-    def hold(self, nbytes: int) -> None:
-        """Charge so many bytes of answers that clients have not taken yet; less where negative."""
-
-
-class Inference(Protocol):
-    """Whoever takes the inference requests: the gateway's book, or a stand-in in a test."""
-
-    @property
-    def routes(self) -> Mapping[bytes, Route]:
-        """Path to route. Looked up for every request; changes take effect at once."""
-
-    def admit(self, exchange: Exchange, nbytes: int) -> bytes | None:
+    def admit(
+        self, exchange: Exchange[RouteT, ReservationT, RequestT], nbytes: int
+    ) -> bytes | None:
         """Let a request in whose body is still to come, with room for `nbytes` bytes of it.
 
         Asked once the head is there, and again with a greater number if a body of unknown length
@@ -80,142 +61,53 @@ class Inference(Protocol):
             A whole answer that says why there is no room, else None.
         """
 
-    def submit(self, exchange: Exchange) -> None:
+    def submit(self, exchange: Exchange[RouteT, ReservationT, RequestT]) -> None:
         """Take a complete request; sooner or later call its `respond`, once."""
 
-    def gone(self, exchange: Exchange) -> None:
+    def gone(self, exchange: Exchange[RouteT, ReservationT, RequestT]) -> None:
         """It will not be complete, or its client went away: nobody wants it any more."""
 
 
-class Writer(Protocol):
-    """The part of a transport that answers need."""
-
-    def write(self, piece: Buffer, /) -> object:
-        """Send, or keep until it can be sent; `piece` must not change any more."""
-
-    def abort(self) -> None:
-        """Close at once."""
+AnyInference: TypeAlias = Inference[Any, Any, Any]
 
 
-class Turn(Protocol):
-    """Whatever awaits its turn to be answered on a connection: an exchange or a page.
-
-    Attributes are those of `Exchange`; `status` and `sent` (bytes) are of the answer.
-    """
-
-    target: bytes
-    body: bytes
-    request_id: bytes | None
-    arrived: float
-    connection: bytes
-
-    @property
-    def method(self) -> bytes:
-        """Such as ``b"POST"``."""
-
-    @property
-    def route(self) -> Route | None:
-        """What the path led to, if that is inference."""
-
-    @property
-    def status(self) -> int:
-        """Of the answer, 0 before there is one."""
-
-    @property
-    def sent(self) -> int:
-        """Bytes of the answer."""
-
-    def told(self, name: bytes) -> bytes:
-        """A header of an answer by `gateway.web.responses`, empty where it has none."""
-
-    def admit(self, nbytes: int) -> bytes | None:
-        """Find room for a body of `nbytes` bytes that is still to come, or say why there is none.
-
-        What was found is given back when it is answered, or `lost`.
-        """
-
-    def start(self) -> None:
-        """The request is complete: set off whoever makes the answer."""
-
-    def flush(self, transport: Writer) -> bool:
-        """It is the oldest now: write what there is; True when that was all of it."""
-
-    def writable(self) -> None:
-        """The client has room for more of the answer."""
-
-    def lost(self) -> None:
-        """The connection is no more, or reads no more of the request."""
-
-
-class Link(Protocol):
-    """The connection that an exchange came by, as far as the exchange knows it.
+class ResponseChannel(Protocol):
+    """Where an exchange came from and its answer goes: an HTTP/1.1 queue, or an HTTP/2 stream.
 
     Attributes:
-        pending: what awaits an answer, oldest first.
+        pending: what awaits an answer, oldest first. An exchange that can be answered at once
+            takes itself out.
         special: True while an answer must go the long way, through `release`.
         inference: who answers.
     """
 
-    pending: list[Turn]
+    pending: list[HttpRequest]
     special: bool
-    inference: Inference
+    inference: AnyInference
 
     @property
-    def transport(self) -> Writer:
+    def transport(self) -> ResponseWriter:
         """Where answers are written."""
 
     def release(self) -> None:
         """Write what the oldest of `pending` have ready, in order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the HTTP wire allows a client. Sizes in bytes, times in seconds.
-
-    Attributes:
-        max_body: of one request's body.
-        max_header: of request line and header lines together.
-        head_bytes: of heads that are not complete, on all connections together.
-        pipelined: requests of one HTTP/1.1 connection in flight before no more is read from it.
-        streams: requests of one HTTP/2 connection in flight; one more is refused.
-        connections: open at a time; one more is answered 503.
-        idle_timeout: between two requests of a connection.
-        header_timeout: from a request's first byte to the end of its headers.
-        body_timeout: for the body; each 16 KiB that arrive allow a second more.
-        write_timeout: without the client taking any byte of its answer.
-        linger: for reading on after an early refusal, so that the client can read the answer:
-            as long without anything coming, and `linger_most` altogether.
-        page_bytes: of the bodies of all requests together that are not inference.
-        unread_bytes: of answers that clients have not taken, all connections together; a quarter
-            of it on one.
-        uploads_per_address: bodies that one client address may have which come slowly.
-    """
-
-    max_body: int = 10 * 1024 * 1024
-    max_header: int = 64 * 1024
-    head_bytes: int = 64 * 1024 * 1024
-    pipelined: int = 16
-    streams: int = 100
-    connections: int = 20_000
-    idle_timeout: float = 75.0
-    header_timeout: float = 10.0
-    body_timeout: float = 20.0
-    write_timeout: float = 30.0
-    linger: float = 2.0
-    linger_most: float = 30.0
-    page_bytes: int = 64 * 1024 * 1024
-    unread_bytes: int = 256 * 1024 * 1024
-    uploads_per_address: int = 256
-
-
-class Exchange:
+class Exchange(msgspec.Struct, Generic[RouteT, ReservationT, RequestT], eq=False):
     """One inference request and the right to answer it once.
+
+    A `msgspec.Struct`, because every request makes one: it is built without a call of Python code.
 
     Attributes:
         route: what the path led to; None only where the wire itself refuses.
-        method: ``b"POST"``, the only method of inference.
         target: the request target as it was sent, with its query.
+        arrived: monotonic time, seconds, at which the head was complete.
+        connection: what the answer's ``Connection`` header must say: `CLOSE`, `KEEP` or nothing.
         body: the whole body, as it was sent.
+        gone: the client went away; an answer would reach nobody.
+        reservation: what the inference keeps of it while its body is still to come.
+        request: what the inference keeps of it while it is in flight.
+        inner: the exchange that is answered in its place, where bodies are compressed.
         request_id: the client's ``X-Request-ID`` if it is fit to be repeated (at most 128 visible
             ASCII characters), else None.
         traceparent: the client's, if it is well-formed.
@@ -224,51 +116,29 @@ class Exchange:
         fault: code and text of what is wrong with the request's head, None if nothing is;
             whoever takes the request refuses it.
         codings: what the request says of compressed bodies, None if nothing.
-        request: whatever the inference wants to find again when the client is gone.
         headers: all header lines, only where the route wants them.
-        arrived: monotonic time, seconds, at which the head was complete.
-        gone: the client went away; an answer would reach nobody.
     """
 
-    __slots__ = (
-        "_answer",
-        "_link",
-        "arrived",
-        "body",
-        "codings",
-        "connection",
-        "fault",
-        "gone",
-        "headers",
-        "priority",
-        "request",
-        "request_id",
-        "route",
-        "target",
-        "timeout",
-        "traceparent",
-    )
+    awaits_turn: ClassVar[bool] = False
 
-    def __init__(
-        self, link: Link, route: Route | None, target: bytes, arrived: float, connection: bytes
-    ) -> None:
-        """Made by the wire when a head is complete. `connection` is `CLOSE`, `KEEP` or empty."""
-        self._link: Link | None = link
-        self._answer: tuple[bytes, Buffer | None] | None = None
-        self.route = route
-        self.target = target
-        self.arrived = arrived
-        self.connection = connection
-        self.body = b""
-        self.gone = False
-        self.request: object = None
-        self.request_id: bytes | None = None
-        self.traceparent: str | None = None
-        self.timeout: float | None = None
-        self.priority = 0
-        self.fault: tuple[str, str] | None = None
-        self.codings: codings.Codings | None = None
-        self.headers: list[tuple[bytes, bytes]] | None = None
+    _channel: ResponseChannel | None
+    route: RouteT
+    target: bytes
+    arrived: float
+    connection: bytes = b""
+    body: bytes = b""
+    gone: bool = False
+    reservation: ReservationT | None = None
+    request: RequestT | None = None
+    inner: AnyExchange | None = None
+    request_id: bytes | None = None
+    traceparent: str | None = None
+    timeout: float | None = None
+    priority: int = 0
+    fault: tuple[str, str] | None = None
+    codings: compression.ContentCodings | None = None
+    headers: list[tuple[bytes, bytes]] | None = None
+    _answer: tuple[bytes, Buffer | None] | None = None
 
     @property
     def method(self) -> bytes:
@@ -309,50 +179,55 @@ class Exchange:
             rest: the body, if `answer` is only its head. It is not copied, and must not change
                 any more.
         """
-        link = self._link
-        if link is None:
+        channel = self._channel
+        if channel is None:
             return
-        self._link = None
-        if rest is None and not self.connection and not link.special and len(link.pending) == 1:
-            link.pending.clear()
-            link.transport.write(answer)
+        self._channel = None
+        if (
+            rest is None
+            and not self.connection
+            and not channel.special
+            and len(channel.pending) == 1
+        ):
+            channel.pending.clear()
+            channel.transport.write(answer)
             return
         self._answer = (answer, rest)
-        link.release()
+        channel.release()
 
     def hear(self, kind: int, value: bytes) -> None:
         """Take in a header line of one of the kinds of `gateway.web.headers`. For the wire only."""
-        if kind == heads.REQUEST_ID:
-            self.request_id = heads.sane_request_id(value)
-        elif kind == heads.TRACEPARENT:
-            self.traceparent = heads.sane_traceparent(value)
+        if kind == headers.REQUEST_ID:
+            self.request_id = headers.sane_request_id(value)
+        elif kind == headers.TRACEPARENT:
+            self.traceparent = headers.sane_traceparent(value)
         else:
             self._ask(kind, value)
 
     def _ask(self, kind: int, value: bytes) -> None:
         """Take in what the client asks for, or what is wrong with it."""
-        if kind >= heads.CODING:
+        if kind >= headers.CODING:
             self._ask_coding(kind, value)
             return
         try:
-            if kind == heads.TIMEOUT:
-                self.timeout = heads.budget_of(value)
+            if kind == headers.TIMEOUT:
+                self.timeout = headers.budget_of(value)
             else:
-                self.priority = heads.priority_of(value)
+                self.priority = headers.priority_of(value)
         except ValueError as error:
             self.fault = ("bad_request", str(error))
 
     def _ask_coding(self, kind: int, value: bytes) -> None:
         """Take in how the body is compressed, or how the answer may be."""
-        asked = self.codings or codings.Codings()
-        if kind == heads.WANTED:
-            self.codings = asked._replace(wanted=codings.wanted_by(value))
+        asked = self.codings or compression.ContentCodings()
+        if kind == headers.WANTED:
+            self.codings = asked._replace(wanted=compression.wanted_by(value))
             return
         try:
-            sent = codings.sent_by(value)
+            sent = compression.sent_by(value)
             if sent and asked.sent:
                 raise ValueError("Content-Encoding names several codings; use one")
-            if sent and kind == heads.UNREAD:
+            if sent and kind == headers.UNREAD:
                 raise ValueError("compression is off here ([gateway] compression); send none")
             self.codings = asked._replace(sent=sent or asked.sent)
         except ValueError as error:
@@ -360,16 +235,16 @@ class Exchange:
 
     def admit(self, nbytes: int) -> bytes | None:
         """See `Inference.admit`. For the wire only."""
-        link = self._link
-        return link.inference.admit(self, nbytes) if link is not None else None
+        channel = self._channel
+        return channel.inference.admit(self, nbytes) if channel is not None else None
 
     def start(self) -> None:
         """The request is complete: hand it to the inference. For the wire only."""
-        link = self._link
-        if link is not None:
-            link.inference.submit(self)
+        channel = self._channel
+        if channel is not None:
+            channel.inference.submit(self)
 
-    def flush(self, transport: Writer) -> bool:
+    def flush(self, transport: ResponseWriter) -> bool:
         """Write the answer if there is one, and say whether there was. For the wire only."""
         if self._answer is None:
             return False
@@ -384,52 +259,43 @@ class Exchange:
     def lost(self) -> None:
         """The connection is no more: say so to whoever works on this, unless it is answered."""
         self.gone = True
-        link, self._link = self._link, None
-        if link is not None:
-            link.inference.gone(self)
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.inference.gone(self)
 
     def __repr__(self) -> str:
         """Show what it asks for and how far it is."""
-        state = "gone" if self.gone else "open" if self._link is not None else "answered"
+        state = "gone" if self.gone else "open" if self._channel is not None else "answered"
         return f"<Exchange {self.target!r} {len(self.body)} bytes, {state}>"
 
 
-class BrowserExchange(Exchange):
-    """A request whose answer has header lines for the browser that sent it."""
+AnyExchange: TypeAlias = Exchange[Any, Any, Any]
 
-    __slots__ = ("_lines",)
 
-    def __init__(
-        self,
-        link: Link,
-        route: Route | None,
-        target: bytes,
-        arrived: float,
-        connection: bytes,
-        lines: bytes,
-    ) -> None:
-        """Made by the wire; `lines` are as `BrowserPolicy.check_origin` makes them."""
-        super().__init__(link, route, target, arrived, connection)
-        self._lines = lines
+class BrowserExchange(Exchange[RouteT, ReservationT, RequestT], eq=False):
+    """A request whose answer has header lines for the browser that sent it.
+
+    Attributes:
+        lines: as `BrowserPolicy.check_origin` makes them.
+    """
+
+    lines: bytes = b""
 
     def respond(self, answer: bytes, rest: Buffer | None = None) -> None:
         """Answer, also with what the browser must know."""
-        super().respond(with_lines(answer, self._lines), rest)
+        super().respond(with_lines(answer, self.lines), rest)
 
 
-class Refusal(Exchange):
-    """A request that the wire itself refuses, of whatever method and target."""
+class RefusedRequest(Exchange[Any, Any, Any], eq=False):
+    """A request that the wire itself refuses, of whatever method and target.
 
-    __slots__ = ("_method",)
+    Attributes:
+        asked_method: what it asked for; empty, as the target, where nothing is known of it.
+    """
 
-    def __init__(
-        self, link: Link, method: bytes, target: bytes, arrived: float, connection: bytes
-    ) -> None:
-        """Made by the wire; method and target are empty where nothing is known of the request."""
-        super().__init__(link, None, target, arrived, connection)
-        self._method = method
+    asked_method: bytes = b""
 
     @property
     def method(self) -> bytes:
         """What it asked for."""
-        return self._method
+        return self.asked_method

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from gateway.web import responses as answers
+from gateway.web import responses
 from mesh.log import get_logger
 from mesh.logs.limit import LogLimit, fixed_part
 from mesh.logs.loggers import SAID
@@ -61,7 +61,7 @@ class FailureLog:
         """A request was answered with this code.
 
         Args:
-            code: a word of `answers.TABLE`, "" where the worker chose the status itself.
+            code: a word of `responses.TABLE`, "" where the worker chose the status itself.
             reason: for people.
             request_id: what the client knows it by.
             status: of the answer, if the code does not tell it.
@@ -70,7 +70,7 @@ class FailureLog:
             replica: which of its replicas had it.
             error: a fault of the gateway's own, whose traceback follows.
         """
-        status = status or answers.row(code).status
+        status = status or responses.row(code).status
         if status < 500:
             return
         now = self._clock()

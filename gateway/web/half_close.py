@@ -4,9 +4,9 @@ A client that shuts down its sending half (`nc -N`, ``shutdown(SHUT_WR)``) and o
 connection look the same: the kernel reports the end of input. They differ once something is sent:
 the kernel of a client that has closed answers with a reset, and poll then reports an error.
 
-So nothing is sent while the answer may come at once. After `DELAY` the connection *probes*: it
-sends something that means nothing to the client, and looks whether a reset comes. The reset takes a
-round trip, hence several looks; after the last of them the server's sweep goes on looking.
+So nothing is sent while the answer may come at once. After `PROBE_DELAY_S` the connection *probes*:
+it sends something that means nothing to the client, and looks whether a reset comes. The reset
+takes a round trip, hence several looks; after the last of them the server's sweep goes on looking.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import select
 from collections.abc import Callable
 from typing import Final
 
-DELAY: Final = 0.05  # seconds that an answer may take before the client is probed
-_LOOKS: Final = (0.005, 0.015, 0.030)  # pauses after the probe, each before another look
+PROBE_DELAY_S: Final = 0.05  # seconds that an answer may take before the client is probed
+_LOOK_PAUSES_S: Final = (0.005, 0.015, 0.030)  # pauses after the probe, each before another look
 
 
 class HalfClosed:
@@ -39,8 +39,8 @@ class HalfClosed:
     ) -> None:
         self._transport, self._gone = transport, gone
         self._probe: Callable[[], None] | None = probe
-        self._pauses = list(_LOOKS)
-        self._later = asyncio.get_running_loop().call_later(DELAY, self._proceed)
+        self._pauses = list(_LOOK_PAUSES_S)
+        self._later = asyncio.get_running_loop().call_later(PROBE_DELAY_S, self._proceed)
 
     def _proceed(self) -> None:
         """Look, and come back later."""

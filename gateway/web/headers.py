@@ -66,10 +66,10 @@ _NAMES: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]*")
 _BREAKS: Final = re.compile(rb"[\r\n\0]")
 _BARE: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 _PRIORITIES: Final = {b"normal": 0, b"0": 0, b"high": 1, b"1": 1}
-_SHOWN: Final = 40  # characters of a wrong value that its client is shown
+_SHOWN_CHARACTERS: Final = 40  # characters of a wrong value that its client is shown
 
 
-class Plan(NamedTuple):
+class HeaderLayout(NamedTuple):
     """Where in a head the lines are that matter, for one sequence of header names.
 
     A client repeats the same names request after request, so that looking them up once is enough.
@@ -100,7 +100,7 @@ class Plan(NamedTuple):
     browser: tuple[tuple[int, int], ...] = ()
 
 
-def plan_for(names: list[bytes], coded: bool = False) -> Plan:
+def layout_for(names: list[bytes], coded: bool = False) -> HeaderLayout:
     """Find the lines that matter among header names in any spelling.
 
     Args:
@@ -108,7 +108,7 @@ def plan_for(names: list[bytes], coded: bool = False) -> Plan:
         coded: whether compressed bodies are spoken.
 
     Example:
-        >>> plan = plan_for([b"HOST", b"Accept", b"content-length"])
+        >>> plan = layout_for([b"HOST", b"Accept", b"content-length"])
         >>> plan.plain, plan.length
         (True, 2)
     """
@@ -123,19 +123,22 @@ def plan_for(names: list[bytes], coded: bool = False) -> Plan:
     says_whose = ORIGIN in kinds or SITE in kinds
     browser = tuple([(kind, i) for i, kind in enumerate(kinds) if kind >= ORIGIN and says_whose])
     plain = length >= 0 and not (odd or framing or told or browser)
-    return Plan(names, plain, odd, length, host, hosts, UPGRADE in kinds, framing, told, browser)
+    return HeaderLayout(
+        names, plain, odd, length, host, hosts, UPGRADE in kinds, framing, told, browser
+    )
 
 
-class Head(NamedTuple):
+class RequestHead(NamedTuple):
     """A request line and its header lines, as they were sent."""
 
     method: bytes
     target: bytes
     names: list[bytes]
     values: list[bytes]
+    version: str = "1.1"
 
 
-NO_PLAN: Final = plan_for([])
+NO_LAYOUT: Final = layout_for([])
 
 
 def sane_request_id(value: bytes | None) -> bytes | None:
@@ -195,7 +198,7 @@ def priority_of(value: bytes) -> int:
 
 
 def _shown(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
+    return repr(text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "...")
 
 
 def lines_of(names: list[bytes], values: list[bytes]) -> list[tuple[bytes, bytes]]:
@@ -236,7 +239,7 @@ def path_of(target: bytes) -> bytes:
     return unquote_to_bytes(path) if b"%" in path else path
 
 
-def from_http2(pairs: Iterable[tuple[bytes, bytes]]) -> Head:
+def from_http2(pairs: Iterable[tuple[bytes, bytes]]) -> RequestHead:
     """A request's head as HTTP/2 sends it, in the terms of HTTP/1.1.
 
     ``:authority`` becomes Host, several ``cookie`` lines become one again (RFC 9113, 8.2.3). What
@@ -244,7 +247,7 @@ def from_http2(pairs: Iterable[tuple[bytes, bytes]]) -> Head:
 
     Example:
         >>> from_http2([(b":method", b"GET"), (b":path", b"/a"), (b":authority", b"h")])
-        Head(method=b'GET', target=b'/a', names=[b'host'], values=[b'h'])
+        RequestHead(method=b'GET', target=b'/a', names=[b'host'], values=[b'h'], version='2.0')
     """
     method = target = authority = b""
     names: list[bytes] = []
@@ -263,7 +266,7 @@ def from_http2(pairs: Iterable[tuple[bytes, bytes]]) -> Head:
         elif name[:1] != b":" and not (name == b"host" and authority):
             names.append(name)
             values.append(value)
-    return Head(method, target, names, values)
+    return RequestHead(method, target, names, values, "2.0")
 
 
 def sane_target(target: bytes, method: bytes) -> bool:
@@ -276,15 +279,15 @@ def sane_target(target: bytes, method: bytes) -> bool:
     return target == b"*" and method == b"OPTIONS"
 
 
-def sane_lines(head: Head) -> bool:
+def sane_lines(head: RequestHead) -> bool:
     """Whether no header line of a request by HTTP/2 would be more than one line in HTTP/1.1.
 
     h2 looks at that too, since 4.3; httptools does for what it reads.
 
     Example:
-        >>> sane_lines(Head(b"GET", b"/", [b"a"], [b"b"]))
+        >>> sane_lines(RequestHead(b"GET", b"/", [b"a"], [b"b"]))
         True
-        >>> sane_lines(Head(b"GET", b"/", [b"a"], [b"b\\r\\nc: d"]))
+        >>> sane_lines(RequestHead(b"GET", b"/", [b"a"], [b"b\\r\\nc: d"]))
         False
     """
     if not all(head.names) or not _METHOD.fullmatch(head.method):
@@ -299,7 +302,7 @@ def size_of(target: bytes, names: list[bytes], values: list[bytes]) -> int:
     return len(target) + sum(map(len, names)) + sum(map(len, values)) + 4 * len(names)
 
 
-def asks_for_websocket(plan: Plan, names: list[bytes], values: list[bytes]) -> bool:
+def asks_for_websocket(plan: HeaderLayout, names: list[bytes], values: list[bytes]) -> bool:
     """Whether a head with an Upgrade line, of a GET, is a WebSocket's: no body, and one word."""
     if plan.length >= 0 or plan.framing:
         return False
@@ -307,9 +310,9 @@ def asks_for_websocket(plan: Plan, names: list[bytes], values: list[bytes]) -> b
     return [value.strip().lower() for value in asked] == [b"websocket"]
 
 
-def without_upgrade(head: Head, version: str) -> bytes:
+def without_upgrade(head: RequestHead) -> bytes:
     """The same head, as a client would have written it that asks for no upgrade, and only once."""
-    lines = [b"%b %b HTTP/%b" % (head.method, head.target, version.encode("ascii"))]
+    lines = [b"%b %b HTTP/%b" % (head.method, head.target, head.version.encode("ascii"))]
     for name, value in zip(head.names, head.values, strict=True):
         if name.lower() not in _HOP_BY_HOP:
             lines.append(b"%b: %b" % (name, value))

@@ -1,237 +1,248 @@
-"""HTTP/2 by h2: frames in, streams, frames out.
+"""An HTTP/2 connection by h2: one reader of frames, its streams, one sender of frames, their end.
 
-One `Http2Connection` per client socket. What a request is and how it is answered is the business
-of `gateway/web/http2_stream.py`; here is what the streams of a connection share: the parser, the
-socket, the windows, and the patience with a client that only keeps us busy.
+```
+transport ─► FrameReader ─► h2 ─► Stream ─► FrameSender ─► h2 ─► transport
+             (http2_reader)       (http2_stream, http2_answer)
+```
 
-**Windows.** The client may always send on the connection as a whole. A single stream gets its
-window again as long as the bodies that this connection holds are not too many bytes; beyond that
-only the oldest that is still being read does, so that it can become whole and be answered.
+The connection owns them, and does what the events of h2 ask for. How much the client may send is
+the business of `gateway/web/http2_windows.py`; how long it may keep us busy for nothing, of
+`gateway/web/http2_flood_guard.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, cast
 
 from h2 import events
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.exceptions import NoSuchStreamError, StreamClosedError
-from h2.settings import SettingCodes, Settings
+from h2.settings import SettingCodes
 
-from gateway.web import headers as heads
+from gateway.web import headers
 from gateway.web.half_close import HalfClosed
-from gateway.web.hpack import LINE_BYTES, MOST_LINES, SmallDecoder, SmallEncoder
-from gateway.web.http2_flood_guard import Intake
-from gateway.web.http2_frames import goaway
+from gateway.web.http2_flood_guard import FloodGuard, goaway
+from gateway.web.http2_reader import FrameReader
+from gateway.web.http2_sender import FrameSender
 from gateway.web.http2_stream import Stream
-from gateway.web.patience import PATIENCE, PER_SECOND
-from gateway.web.server_state import Shared
-from gateway.web.tornado_adapter import Origin
-from gateway.web.unread import LEAST_RATE, Account, Charged
-from gateway.web.uploads import client_of
+from gateway.web.http2_windows import ReceiveWindows
+from gateway.web.http2_wire import make_wire
+from gateway.web.server_state import ServerState
+from gateway.web.tornado_adapter import ClientAddress
+from gateway.web.unread import UnreadLedger
 
-# Bytes that a client may send on one stream, and on all together, before it hears of us.
-_STREAM_WINDOW: Final = 128 * 1024
-_WINDOW: Final = 16 * 1024 * 1024
-_FIRST_WINDOW: Final = 65_535  # of every connection, by the standard
-_GATHER: Final = 256 * 1024  # bytes that are gathered before they are written
-_PING: Final = b"\0\0\x08\x06\0\0\0\0\0half-end"
+_PING_FRAME: Final = b"\0\0\x08\x06\0\0\0\0\0half-end"
 
 
-class Http2Connection(Intake):
-    """One client's connection: the answering half, on top of the reading one.
+class Http2Connection(asyncio.BaseProtocol):
+    """One client's connection.
 
     Attributes:
-        shared: what all connections of the server have in common.
+        server: what all connections of the server have in common.
         streams: requests that are not yet answered, by number; the oldest first.
+        data_received: what the transport calls with what came: the reader's `receive`.
     """
 
     __slots__ = (
-        "_account",
         "_age",
         "_block",
-        "_called",
-        "_client",
-        "_consumed",
-        "_due",
+        "_closing",
+        "_guard",
         "_half_closed",
-        "_heading",
-        "_heading_bytes",
+        "_head_bytes",
+        "_head_seconds",
+        "_ledger",
         "_pages",
+        "_reader",
         "_retiring",
-        "_unsent",
-        "shared",
+        "_sender",
+        "_transport",
+        "_windows",
+        "_wire",
+        "data_received",
+        "server",
         "streams",
     )
 
-    def __init__(self, shared: Shared) -> None:
+    data_received: Callable[[bytes], None]
+
+    def __init__(self, server: ServerState) -> None:
         """Nothing is connected yet; asyncio calls `connection_made` next."""
-        super().__init__(_wire(shared.limits.max_header), shared.limits)
-        self.shared = shared
+        limits = server.limits
+        self.server = server
         self.streams: dict[int, Stream] = {}
+        self._transport: asyncio.Transport
+        self._wire = wire = make_wire(limits.max_header)
+        self._guard = FloodGuard(2 * limits.max_header)
+        self._ledger = UnreadLedger(server.unread, self._cut_off)
+        self._windows = ReceiveWindows(wire, self.streams, limits.max_body)
+        self._reader = FrameReader(wire, self._guard, self)
+        self._sender = FrameSender(wire, self._guard, self.streams, self._ledger, self._answered)
+        self.data_received = self._reader.receive
         self._pages: deque[Stream] = deque()  # that tornado is to answer, one in a turn
-        self._due: dict[int, Stream] = {}  # that have something to send, first come first served
-        self._client = ""
-        self._called = False  # `_flush` is going to be called
-        self._consumed = 0  # bytes of the connection's window that were not given back
+        self._closing = False
         self._retiring = False
         self._half_closed: HalfClosed | None = None  # the client sends nothing more
         self._block = 0  # of headers, that was not complete when the sweep last looked
-        self._heading_bytes = 0  # of them that have taken room
-        self._heading = 0.0  # seconds for which it has not been
+        self._head_bytes = 0  # of them that have taken room
+        self._head_seconds = 0.0  # for which it has not been
         self._age = 0.0  # seconds without any stream, as the sweep counts them
-        self._unsent = 0
-        self._account: Account | None = None  # of answers that the client has not taken
 
     # ---- the transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet the client."""
-        self.transport = cast(asyncio.Transport, transport)
-        self.shared.guests.add(self)
+        self._transport = cast(asyncio.Transport, transport)
+        self._reader.open(self._transport)
+        self._sender.open(self._transport)
+        self.server.connections.add(self)
         self._wire.initiate_connection()
         # As an update, h2 enforces it only once the client knows of it.
         limit: dict[SettingCodes | int, int] = {
-            SettingCodes.MAX_CONCURRENT_STREAMS: self.shared.limits.streams
+            SettingCodes.MAX_CONCURRENT_STREAMS: self.server.limits.streams
         }
         self._wire.update_settings(limit)
-        self._wire.increment_flow_control_window(_WINDOW - _FIRST_WINDOW)
-        if self.shared.excess > 0:
-            self._dismiss(ErrorCodes.ENHANCE_YOUR_CALM)  # nothing was looked at: it may ask again
-        self._write()
+        self._windows.open()
+        if self.server.excess > 0:
+            self.dismiss(ErrorCodes.ENHANCE_YOUR_CALM)  # nothing was looked at: it may ask again
+        self._sender.write()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection is no more; whoever works for it is told."""
-        self._closing = True
         self._forsake()
         self._count_head(0)
         if self._half_closed is not None:
             self._half_closed.stop()
             self._half_closed = None
-        if self._account is not None:
-            self._account.close()
-            self._account = None
-        self.shared.leave(self)
+        # They refer to us: no cycle may stay.
+        self._ledger.close()
+        self._reader.close()
+        self._sender.close()
+        self.server.leave(self)
+
+    def pause_writing(self) -> None:
+        """The client does not read its answers: read no more requests from it."""
+        self._sender.choke()
+        self._reader.choke(True)
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._reader.choke(False)
+        self._sender.unchoke()
 
     def eof_received(self) -> bool:
         """The client sends nothing more: answer what it asked for; says whether it stays open."""
         for stream in list(self.streams.values()):
-            if stream.reading or stream.over:
+            if stream.reading or stream.answer.over:
                 self._drop(stream)
-            stream.whole = True
-        if self._closing or not self.streams or self.transport.is_closing():
-            self._closing = True
+            stream.end_input()
+        if self._closing or not self.streams or self._transport.is_closing():
             self._forsake()
             return False
-        self._half_closed = HalfClosed(self.transport, self._probe, self._vanished)
+        self._half_closed = HalfClosed(self._transport, self._probe, self._vanished)
         return True
 
     def _probe(self) -> None:
         """Send what makes the kernel of a client that has closed its connection say so."""
-        if not (self.choked or self._closing):
-            self.transport.write(_PING)
+        if not (self._sender.choked or self._closing):
+            self._transport.write(_PING_FRAME)
 
     def _vanished(self) -> None:
         """The client has closed its connection: nobody wants the answers."""
-        self._closing = True
         self._forsake()
-        self.transport.abort()
+        self._transport.abort()
 
-    # ---- h2's side
+    # ---- the reader's side
 
-    def _heed(self, event: events.Event) -> None:
+    def heed(self, event: events.Event) -> None:
+        """Do what an event of h2 asks for."""
         action = _ACTIONS.get(type(event))
         if action is not None:
             action(self, event)
 
+    def paused(self) -> None:
+        """Some frames were read, more are here: let others have their turn."""
+        self._sender.write()
+
+    def all_read(self) -> None:
+        """Everything that came was read."""
+        self._count_head(self._guard.pending)
+        if self._guard.overlong:
+            self.dismiss(ErrorCodes.FRAME_SIZE_ERROR)
+        elif self._guard.excessive:
+            self.dismiss(ErrorCodes.ENHANCE_YOUR_CALM)
+        if self._departed and not self.streams:
+            self.end()
+        self._sender.flush()
+
+    @property
+    def _departed(self) -> bool:
+        """Whether the client has said that it will ask for nothing more, and all was read."""
+        return self._guard.departed and self._reader.has_read_all
+
+    def _pay(self) -> None:
+        """The client costs us something and asks for nothing: at last lose patience."""
+        if not self._guard.pay(1.0):
+            self.dismiss(ErrorCodes.ENHANCE_YOUR_CALM)
+
     def _count_head(self, pending: int) -> None:
         """Take room for headers that are not complete; without any left, the connection ends."""
-        if pending == self._heading_bytes:
+        if pending == self._head_bytes:
             return
-        heads_of_all = self.shared.heads
-        heads_of_all.give_back(self._heading_bytes)
-        self._heading_bytes = 0
-        if heads_of_all.take(pending):
-            self._heading_bytes = pending
+        heads = self.server.heads
+        heads.give_back(self._head_bytes)
+        self._head_bytes = 0
+        if heads.take(pending):
+            self._head_bytes = pending
         else:
-            self.shared.drop("heads")
-            self._dismiss(ErrorCodes.ENHANCE_YOUR_CALM)
-
-    def _is_idle(self) -> bool:
-        return not self.streams
+            self.server.drop("heads")
+            self.dismiss(ErrorCodes.ENHANCE_YOUR_CALM)
 
     def _requested(self, event: events.RequestReceived) -> None:
         number = event.stream_id
-        if self._retiring or len(self.streams) >= self.shared.limits.streams:
+        if self._retiring or len(self.streams) >= self.server.limits.streams:
             self._reset(number, ErrorCodes.REFUSED_STREAM)
-            self._pay(1.0)
+            self._pay()
             return
         if self.is_behind:
-            self._pay(1.0)
+            self._pay()
         stream = self.streams[number] = Stream(self, number)
         self._age = 0.0
-        stream.begin(heads.from_http2(event.headers), event.stream_ended is not None)
+        stream.begin(headers.from_http2(event.headers), event.stream_ended is not None)
 
     def _received(self, event: events.DataReceived) -> None:
         length = event.flow_controlled_length
-        self._bodies += 1
-        self._consumed += length
-        if self._consumed >= _WINDOW // 2:
-            self._wire.increment_flow_control_window(self._consumed)
-            self._consumed = 0
+        self._guard.pay_for_body()
+        self._windows.consume(length)
         stream = self.streams.get(event.stream_id)
         if stream is not None:
-            stream.owed += length
+            self._windows.owe(stream, length)
             stream.read(event.data)
-            self._grant(stream)
+            self._windows.grant(stream)
 
     def _ended(self, event: events.StreamEnded) -> None:
         stream = self.streams.get(event.stream_id)
         if stream is not None and not stream.whole:
             stream.end()
-            if stream.over:
+            if stream.answer.over:
                 self._drop(stream)
 
     def _cancelled(self, event: events.StreamReset) -> None:
         if not event.remote_reset:
-            self._pay(1.0)  # h2 has reset it, for what the client did; the client's own are counted
+            self._pay()  # h2 has reset it, for what the client did; the client's own are counted
         stream = self.streams.get(event.stream_id)
         if stream is not None:
             self._drop(stream)
 
-    # ---- streams
-
-    def _grant(self, stream: Stream) -> None:
-        """Give a stream its window again, if it may go on."""
-        if stream.owed < _STREAM_WINDOW // 2 or stream.whole:
-            return
-        if stream.reading and self._is_full() and stream is not self._oldest():
-            return
-        with suppress(NoSuchStreamError, StreamClosedError, KeyError):
-            self._wire.increment_flow_control_window(stream.owed, stream.number)
-            stream.owed = 0
-
-    def _is_full(self) -> bool:
-        """Whether this connection holds as much as it may."""
-        held = sum([stream.held for stream in self.streams.values()])
-        return held > self.shared.limits.max_body
-
-    def _oldest(self) -> Stream | None:
-        """The first that is still being read."""
-        return next((stream for stream in self.streams.values() if stream.reading), None)
+    # ---- the streams' side
 
     def due(self, stream: Stream) -> None:
         """The stream has something to send: send it together with others of this turn."""
-        if stream.number in self.streams:
-            self._due[stream.number] = stream
-            if not self._called:
-                self._called = True
-                asyncio.get_running_loop().call_soon(self._flush)
+        self._sender.due(stream)
 
     def later(self, stream: Stream) -> None:
         """Set the stream off when others have had their turn."""
@@ -246,208 +257,120 @@ class Http2Connection(Intake):
 
     def cancel(self, stream: Stream) -> None:
         """The stream cannot be answered, or is, and its client still sends: say so."""
-        code = ErrorCodes.NO_ERROR if stream.over else ErrorCodes.INTERNAL_ERROR
-        self._reset(stream.number, code)
+        over = stream.answer.over
+        self._reset(stream.number, ErrorCodes.NO_ERROR if over else ErrorCodes.INTERNAL_ERROR)
         self._drop(stream)
-        self._write()
+        self._sender.write()
 
     def _reset(self, number: int, code: ErrorCodes) -> None:
         with suppress(NoSuchStreamError, StreamClosedError):
             self._wire.reset_stream(number, code)
 
+    def _answered(self, stream: Stream) -> None:
+        """The sender has sent all of it."""
+        if stream.whole:
+            self._drop(stream)
+
     def _drop(self, stream: Stream) -> None:
         """A stream is over, answered or not."""
         self.streams.pop(stream.number, None)
-        self._due.pop(stream.number, None)
+        self._sender.forget(stream)
         stream.lost()
-        for other in self.streams.values():
-            self._grant(other)
+        self._windows.forget(stream)
         if not self.streams and (self._retiring or self._departed or self._half_closed):
-            self._end()
-
-    def _forsake(self) -> None:
-        """Nothing that is still pending will be answered."""
-        streams, self.streams = self.streams, {}
-        self._due.clear()
-        for stream in streams.values():
-            stream.lost()
-
-    # ---- what is sent
-
-    def _flush(self) -> None:
-        """Send what the streams have, in turns, as far as windows and socket take it."""
-        self._called = False
-        written, moved = 0, 1
-        while moved and self._due and not (self.choked or self._closing):
-            moved = self._round()
-            written += moved
-        self._write()
-        if self._due or self._account is not None:
-            self._reckon(written)
-
-    def _reckon(self, written: int) -> None:
-        """Account for what the client has not taken, after so many bytes were written.
-
-        What is written and chokes nobody is looked at by the sweep, and from then on.
-        """
-        is_watched = self.choked or self._account is not None
-        unsent = self.transport.get_write_buffer_size() if is_watched else 0
-        self._settle(unsent, max(0, written + self._unsent - unsent))
-
-    def _settle(self, left: int, taken: int) -> None:
-        kept: list[tuple[Charged | None, int]] = [
-            (stream.charged, unsent)
-            for stream in self.streams.values()
-            if (unsent := stream.unsent)
-        ]
-        self._unsent = left
-        if left:
-            kept.append((None, left))
-        account = self._account
-        if account is None:
-            if not kept:
-                return
-            account = self._account = Account(self.shared.unread, self._cut_off)
-        account.settle(kept, taken)
-        if not kept:
-            self._account = None
-
-    def _cut_off(self, cause: str) -> None:
-        """The client costs too much: no answer would reach it."""
-        self.shared.drop(cause)
-        self._closing = True
-        self.transport.abort()
+            self.end()
 
     @property
     def is_behind(self) -> bool:
         """Whether so much is unread that nothing more should be asked for."""
-        return self._account is not None and self._account.is_full
+        return self._ledger.is_full
 
-    def _round(self) -> int:
-        """Let each stream send its share once."""
-        moved = gathered = 0
-        for stream in list(self._due.values()):
-            del self._due[stream.number]
-            sent = stream.advance(self._wire)
-            moved += sent
-            gathered += sent
-            if stream.over:
-                self._answered(stream)
-            elif stream.waits:
-                self._due[stream.number] = stream
-            if gathered >= _GATHER:
-                gathered = 0
-                self._write()
-                if self.choked:
-                    break
-        self._write()
-        self._please(moved)
-        return moved
+    @property
+    def client_address(self) -> ClientAddress:
+        """Who asks."""
+        peer = self._transport.get_extra_info("peername")
+        return ClientAddress(peer[0] if isinstance(peer, tuple) else "0.0.0.0", "http")
 
-    def _answered(self, stream: Stream) -> None:
-        self._please(0, answers=1)
-        if stream.whole:
-            self._drop(stream)
+    # ---- the end
 
-    def _write(self) -> None:
-        piece = self._wire.data_to_send()
-        if piece and not self._closing:
-            self.transport.write(piece)
+    def _forsake(self) -> None:
+        """Nothing that is still pending will be answered, nothing read or sent any more."""
+        self._closing = True
+        self._reader.stop()
+        self._sender.stop()
+        streams = list(self.streams.values())
+        self.streams.clear()
+        for stream in streams:
+            stream.lost()
 
-    def _dismiss(self, code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
+    def _cut_off(self, cause: str) -> None:
+        """The client costs too much: no answer would reach it."""
+        self.server.drop(cause)
+        self._closing = True
+        self._reader.stop()
+        self._sender.stop()
+        self._transport.abort()
+
+    def dismiss(self, code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
         """End the connection, and say why."""
         if not self._closing:
             self._wire.close_connection(code)
-            self._end()
+            self.end()
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Say good-bye, and close so that the client can still read it."""
         if self._closing:
             return
-        self._write()
-        self._closing = True
+        self._sender.write()
         self._age = 0.0
         self._forsake()
-        if self._half_closed is None and self.transport.can_write_eof():
-            self.transport.write_eof()
+        if self._half_closed is None and self._transport.can_write_eof():
+            self._transport.write_eof()
         else:
-            self.transport.close()
+            self._transport.close()
 
     # ---- the server's side
 
-    @property
-    def origin(self) -> Origin:
-        """Who asks."""
-        peer = self.transport.get_extra_info("peername")
-        return Origin(peer[0] if isinstance(peer, tuple) else "0.0.0.0", "http")
-
-    @property
-    def client(self) -> str:
-        """Who asks, as far as slow bodies are counted."""
-        self._client = self._client or client_of(self.origin.remote_ip)
-        return self._client
-
     def tick(self, step: float) -> None:
         """`step` seconds have passed: end what takes too long. Called by the server's sweep."""
-        limits = self.shared.limits
-        self._patience = min(PATIENCE, self._patience + PER_SECOND * step)
-        if self.choked:
-            self._watch_writing(step)
-        else:
-            self._watch_rest()
-        if self._account is not None:
-            self._account.tick(step)
+        limits = self.server.limits
+        self._guard.recover(step)
+        if self._sender.tick(step, limits.write_timeout):
+            self._transport.abort()
         if self._half_closed is not None and self._half_closed.look():
             return
         self._watch_head(step)
         for stream in list(self.streams.values()):
-            if stream.reading and stream.owed >= _STREAM_WINDOW // 2:
+            if stream.reading and self._windows.is_held_up(stream):
                 stream.patient()
             stream.tick(step)
         self._age = 0.0 if self.streams else self._age + step
         if self._closing:
             if self._age >= limits.linger:
-                self.transport.abort()
+                self._transport.abort()
         elif self._age >= limits.idle_timeout:
-            self._dismiss()
+            self.dismiss()
 
     def _watch_head(self, step: float) -> None:
         """Headers that are not complete have as long as in HTTP/1.1."""
-        block = self._sieve.block
-        self._heading = self._heading + step if block and block == self._block else 0.0
+        block = self._guard.block
+        self._head_seconds = self._head_seconds + step if block and block == self._block else 0.0
         self._block = block
-        if self._heading >= self.shared.limits.header_timeout:
-            self._dismiss(ErrorCodes.ENHANCE_YOUR_CALM)
-
-    def _watch_rest(self) -> None:
-        """Charge what the client has not taken and is too little to choke it.
-
-        How fast it takes that cannot be told while more is written; it is late if nothing moves.
-        """
-        unsent = self.transport.get_write_buffer_size()
-        if unsent or self._account is not None:
-            self._settle(unsent, LEAST_RATE if unsent != self._unsent else 0)
-
-    def _watch_writing(self, step: float) -> None:
-        """The client does not take its answer: give up once not a byte has gone for long."""
-        before = self._unsent
-        self._reckon(0)
-        self._stuck = self._stuck + step if self._unsent == before else 0.0
-        if self._stuck >= self.shared.limits.write_timeout:
-            self.transport.abort()
+        if self._head_seconds >= self.server.limits.header_timeout:
+            self.dismiss(ErrorCodes.ENHANCE_YOUR_CALM)
 
     def retire(self) -> None:
         """Answer what has begun, take nothing after it, then close."""
         if self._retiring or self._closing:
             return
         self._retiring = True
-        self.transport.write(goaway(self._wire.highest_inbound_stream_id))
+        self._transport.write(goaway(self._wire.highest_inbound_stream_id))
         if not self.streams:
-            self._end()
+            self.end()
 
     def abort(self) -> None:
         """Close at once; what was not sent is lost."""
-        self.transport.abort()
+        self._transport.abort()
 
     def __repr__(self) -> str:
         """Show how many requests it has."""
@@ -460,28 +383,3 @@ _ACTIONS: Final[dict[type[events.Event], Any]] = {
     events.StreamEnded: Http2Connection._ended,
     events.StreamReset: Http2Connection._cancelled,
 }
-
-
-def _wire(max_header: int) -> H2Connection:
-    """The parser of one connection.
-
-    Headers a little over the limit are taken in, so that a request whose headers are too long can
-    be answered like in HTTP/1.1; h2 ends a connection that brings more.
-    """
-    wire = H2Connection(
-        H2Configuration(
-            client_side=False,
-            header_encoding=False,
-            validate_outbound_headers=False,
-            normalize_outbound_headers=False,
-        )
-    )
-    most = max_header + MOST_LINES * LINE_BYTES  # as HPACK counts
-    own = {
-        SettingCodes.INITIAL_WINDOW_SIZE: _STREAM_WINDOW,
-        SettingCodes.MAX_HEADER_LIST_SIZE: most,
-    }
-    wire.local_settings = Settings(client=False, initial_values=own)
-    wire.encoder = SmallEncoder()
-    wire.decoder = SmallDecoder(most)
-    return wire

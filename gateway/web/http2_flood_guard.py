@@ -1,202 +1,229 @@
-"""What an HTTP/2 client sends, taken in a little at a time, and how long we put up with it.
+"""HTTP/2 frames from outside: what h2 must not get, how much at once, and for how long. Pure.
 
-h2 works off whatever it is given before it returns, and a segment may hold thousands of frames.
-So a few of them are read, then others have their turn, and nothing more is read from the client
-meanwhile; nor after a large segment, since the event loop reads one socket many times in a row.
-What costs us something and asks for nothing is paid for with patience; when that has run out the
-connection ends.
+h2 reads and writes the frames. What it does not do is done here, on nothing but the nine bytes
+that begin each frame:
+
+- It processes whatever it is given before it returns, and a segment from the socket may hold
+  tens of thousands of frames. It is therefore given few at a time, and of headers and settings,
+  where each byte may be a line, few bytes.
+- Frames that ask for no request (pings, settings, resets, empty pieces of a body, updates of
+  windows that nothing was sent through) cost as much as those that do. They are counted, and the
+  connection ends once patience with its client has run out (`FloodGuard.pay`). Window updates
+  cost none as far as there was reason for them.
+- A frame that is longer than allowed would be gathered whole, up to 16 MiB, before it is refused.
+- After a client's GOAWAY it can send nothing more, although the client may still wait for answers.
+  That frame is kept from it.
 """
 
 from __future__ import annotations
 
-import asyncio
+import struct
 from collections.abc import Iterator
-from itertools import chain
 from typing import Final
 
-from h2 import events
-from h2.connection import H2Connection
-from h2.errors import ErrorCodes
-from h2.exceptions import ProtocolError
+from gateway.web.patience import FULL_PATIENCE, PATIENCE_PER_S, TINY_BYTES, TINY_COST
 
-from gateway.web.exchange import Limits
-from gateway.web.http2_frames import Sieve
-from gateway.web.patience import PATIENCE
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+_BODY: Final = 0
+_GOAWAY: Final = 7
+_HEADERS: Final = 1
+_HEADER_KINDS: Final = frozenset({1, 9})
+_END_STREAM: Final = 1
+_END_HEADERS: Final = 4
+_HEADER_BYTES: Final = 9
+_FRAME_BYTES: Final = 16_384  # what a frame may have after its header; HTTP/2's default
+_RUN_FRAMES: Final = 32  # that are passed on at once
+# The same in bytes of frames whose every byte may be a header line, or every sixth a setting.
+_RUN_DENSE_BYTES: Final = 256
+_DENSE: Final = frozenset({1, 4, 5, 9})
+# HEADERS, PUSH_PROMISE (an error) and CONTINUATION; DATA and WINDOW_UPDATE are looked at.
+_WELCOME: Final = frozenset({1, 5, 9})
+_WINDOW: Final = 8
+_GOAWAY_FRAME: Final = struct.Struct(">3sBBIII")
 
 # Patience that comes back with each answer.
 _PER_ANSWER: Final = 2.0
 # Window updates that cost no patience: so many at once, so many more with every answer, and one
 # with so many bytes that are sent; so many are saved up.
-_UPDATES: Final = 200
+_FREE_UPDATES: Final = 200
 _UPDATES_PER_ANSWER: Final = 4
 _BYTES_PER_UPDATE: Final = 128
 _MOST_UPDATES: Final = 65_536
-# Bytes of a segment from which on the next waits for another turn, and what makes it wait.
-_LARGE_SEGMENT: Final = 32 * 1024
-_REST: Final = ((b"", 0.0),)
 
 
-class Intake(asyncio.Protocol):
-    """The reading half of a connection, below the one that answers (`gateway/web/http2.py`).
+def goaway(last: int, code: int = 0) -> bytes:
+    """A GOAWAY frame: streams after `last` were not looked at, those before will be answered.
+
+    h2 could write it as well, but would then refuse to send those answers.
+    """
+    return _GOAWAY_FRAME.pack(b"\0\0\x08", _GOAWAY, 0, 0, last, code)
+
+
+class FloodGuard:
+    """Cuts what a client sends into runs of frames, and says when it has sent too much for nothing.
 
     Attributes:
-        transport: where frames come from and go to.
-        choked: True while the client does not take what was written.
+        updates: window updates that are still welcome.
+        bodies: pieces of bodies that have come, or begun to.
+        departed: the client has sent GOAWAY: it will ask for nothing more.
+        overlong: it has sent a frame that is too long, of which nothing is passed on.
+        excessive: the same of headers, in whatever frames.
+
+    Args:
+        most_header_bytes: that the frames of one request's headers may have.
+        updates: window updates that are welcome from the first.
+
+    Example:
+        >>> guard = FloodGuard()
+        >>> ping = b"\\0\\0\\x08\\x06\\0\\0\\0\\0\\0" + bytes(8)
+        >>> list(guard.runs(PREFACE + ping)) == [(PREFACE + ping, 1.0)]
+        True
     """
 
     __slots__ = (
-        "_ahead",
-        "_bodies",
-        "_closing",
+        "_block_bytes",
+        "_blocks",
+        "_header",
+        "_in_headers",
+        "_kept_back",
+        "_left",
+        "_most_header_bytes",
+        "_open",
+        "_paid_bodies",
         "_patience",
-        "_paused",
-        "_runs",
-        "_sent",
-        "_sieve",
-        "_stuck",
-        "_wire",
-        "choked",
-        "transport",
+        "_sent_bytes",
+        "bodies",
+        "departed",
+        "excessive",
+        "overlong",
+        "updates",
     )
 
-    def __init__(self, wire: H2Connection, limits: Limits) -> None:
-        """Nothing is connected yet."""
-        self.transport: asyncio.Transport
-        self.choked = False
-        self._wire = wire
-        self._closing = False
-        self._stuck = 0.0  # seconds without the client taking anything
-        self._sieve = Sieve(2 * limits.max_header)
-        self._sieve.updates = _UPDATES
-        self._runs: Iterator[tuple[bytes, float]] = iter(())  # of what came, not looked at yet
-        self._ahead: tuple[bytes, float] | None = None  # the first of them
-        self._paused = False
-        self._patience = PATIENCE
-        self._bodies = 0  # pieces of bodies that h2 took for such, or that were paid for
-        self._sent = 0  # bytes that were sent since window updates were last granted for them
+    def __init__(self, most_header_bytes: int = 128 * 1024, updates: int = _FREE_UPDATES) -> None:
+        """A connection begins with the preface, which is passed on as it is."""
+        self._most_header_bytes = most_header_bytes
+        self._patience = FULL_PATIENCE
+        self._paid_bodies = 0  # pieces that h2 took for such, or that were paid for
+        self._sent_bytes = 0  # since window updates were last granted for them
+        self._block_bytes = 0  # of the headers that began last
+        self.updates = updates
+        self.bodies = 0
+        self._blocks = 0  # of headers that have begun
+        self._in_headers = False  # the present frame belongs to one
+        self._open = False  # the present one goes on in another frame
+        self.departed = False
+        self.overlong = self.excessive = False
+        self._left = len(PREFACE)  # bytes of the present frame that are still to come
+        self._kept_back = False  # the present frame is not passed on
+        self._header = b""  # the first bytes of a frame whose header is not complete
 
-    def data_received(self, data: bytes) -> None:
-        """Read what came: some frames at once, the rest as the loop turns again."""
-        rest = _REST if len(data) >= _LARGE_SEGMENT else ()
-        self._runs = chain(self._runs, self._sieve.runs(data), rest)
-        if self._ahead is None:
-            self._ahead = next(self._runs, None)
-            self._go_on()
+    def runs(self, segment: bytes) -> Iterator[tuple[bytes, float]]:
+        """What the segment contains for h2, in order; with each run how unwelcome its frames are.
 
-    def _go_on(self) -> None:
-        """Read a run of frames; another one only after others have had their turn."""
-        ahead, self._ahead = self._ahead, next(self._runs, None)
-        if self._closing:
-            self._ahead = None
-            return
-        if ahead is not None:
-            self._take(*ahead)
-        if self._ahead is not None and not self._closing:
-            self._write()
-            asyncio.get_running_loop().call_soon(self._go_on)
-        else:
-            self._all_read()
-        self._regulate()
+        Incomplete frames are passed on as far as they are there, incomplete headers kept. A run is
+        empty where all of it was kept back.
+        """
+        parts: list[bytes] = []
+        frames = dense = at = 0
+        unwelcome = 0.0
+        while at < len(segment):
+            if self._left:
+                piece = segment[at : at + self._left]
+                self._left -= len(piece)
+                at += len(piece)
+                if not self._kept_back:
+                    parts.append(piece)
+                continue
+            if frames == _RUN_FRAMES or dense >= _RUN_DENSE_BYTES:
+                yield b"".join(parts), unwelcome
+                parts.clear()
+                frames, dense, unwelcome = 0, 0, 0.0
+            piece = segment[at : at + _HEADER_BYTES - len(self._header)]
+            self._header += piece
+            at += len(piece)
+            if len(self._header) == _HEADER_BYTES:
+                frames += 1
+                kind = self._header[3]
+                unwelcome += self._begin(parts)
+                dense += self._left if kind in _DENSE else 0
+        if parts or unwelcome:
+            yield b"".join(parts), unwelcome
 
-    def _take(self, run: bytes, unwelcome: float) -> None:
-        self._pay(unwelcome)
-        if run and not self._closing:
-            self._parse(run)
-            wasted = self._sieve.bodies - self._bodies - 1  # the last may not be there yet
-            if wasted > 0:  # to streams that we reset, each of which h2 resets again
-                self._bodies += wasted
-                self._pay(wasted)
-
-    def _all_read(self) -> None:
-        self._count_head(self._sieve.pending)
-        if self._sieve.overlong:
-            self._dismiss(ErrorCodes.FRAME_SIZE_ERROR)
-        elif self._sieve.excessive:
-            self._dismiss(ErrorCodes.ENHANCE_YOUR_CALM)
-        if self._departed and self._is_idle():
-            self._end()
-        self._flush()
+    def _begin(self, parts: list[bytes]) -> float:
+        """A frame's header is complete; says how unwelcome the frame is, 0.0 to 1.0."""
+        header, self._header = self._header, b""
+        kind, flags = header[3], header[4]
+        self._left = int.from_bytes(header[:3], "big")
+        if kind == _GOAWAY:
+            self.departed = True
+        if kind in _HEADER_KINDS:
+            self._block_bytes = self._left + (self._block_bytes if self._open else 0)
+            self.excessive = self.excessive or self._block_bytes > self._most_header_bytes
+        if self._left > _FRAME_BYTES:
+            self.overlong = True
+        self._kept_back = kind == _GOAWAY or self.overlong or self.excessive
+        if not self._kept_back:
+            parts.append(header)
+        if kind == _HEADERS:
+            self._blocks += 1
+        if kind in _HEADER_KINDS:
+            self._open = not flags & _END_HEADERS
+        self._in_headers = kind in _HEADER_KINDS
+        if kind == _BODY:
+            return self._unwelcome_body(bool(flags & _END_STREAM))
+        if kind == _WINDOW and self.updates > 0:
+            self.updates -= 1
+            return 0.0
+        return float(kind not in _WELCOME)
 
     @property
-    def _departed(self) -> bool:
-        """Whether the client has said that it will ask for nothing more, and all was read."""
-        return self._sieve.departed and self._ahead is None
+    def block(self) -> int:
+        """The number of the headers that have begun and are not complete, 0 if there are none."""
+        return self._blocks if self._open or (self._in_headers and self._left) else 0
 
-    def _parse(self, run: bytes) -> None:
-        try:
-            found = self._wire.receive_data(run)
-        except ProtocolError:
-            self._end()  # h2 has written why
-            return
-        for event in found:
-            if not self._closing:
-                self._heed(event)
+    @property
+    def pending(self) -> int:
+        """Bytes of the headers that have begun and are not complete."""
+        return self._block_bytes if self.block else 0
 
-    def pause_writing(self) -> None:
-        """The client does not read its answers: read no more requests from it."""
-        self.choked = True
-        self._stuck = 0.0
-        self._regulate()
-
-    def resume_writing(self) -> None:
-        """It reads again."""
-        self.choked = False
-        self._regulate()
-        self._flush()
-
-    def _regulate(self) -> None:
-        """Read from the client while it reads, and what it sent before has been looked at."""
-        wanted = not (self.choked or self._ahead is not None)
-        if wanted != self._paused or self.transport.is_closing():
-            return
-        self._paused = not wanted
-        if wanted:
-            self.transport.resume_reading()
-        else:
-            self.transport.pause_reading()
+    def _unwelcome_body(self, is_last: bool) -> float:
+        self.bodies += 1
+        if is_last or self._left >= TINY_BYTES:
+            return 0.0
+        return TINY_COST if self._left else 1.0
 
     # ---- patience
 
-    def _pay(self, cost: float) -> None:
-        """The client costs us something and asks for nothing: at last lose patience."""
+    def pay(self, cost: float) -> bool:
+        """The client costs us something and asks for nothing; False once patience has run out."""
         self._patience -= cost
-        if self._patience < 0:
-            self._dismiss(ErrorCodes.ENHANCE_YOUR_CALM)
+        return self._patience >= 0
 
-    def _please(self, sent: int, answers: int = 0) -> None:
+    def pay_for_body(self) -> None:
+        """h2 took a piece of a body for such: it belongs to a request."""
+        self._paid_bodies += 1
+
+    def pay_for_wasted(self) -> bool:
+        """A run was read: pay for pieces to streams that were reset, each of which h2 resets again.
+
+        Returns:
+            Whether any patience is left.
+        """
+        wasted = self.bodies - self._paid_bodies - 1  # the last may not be there yet
+        if wasted <= 0:
+            return True
+        self._paid_bodies += wasted
+        return self.pay(wasted)
+
+    def please(self, nbytes: int, answers: int = 0) -> None:
         """So many bytes and answers were sent: the client may update windows for them."""
-        self._sent += sent
-        more = self._sent // _BYTES_PER_UPDATE + answers * _UPDATES_PER_ANSWER
-        self._sent %= _BYTES_PER_UPDATE
-        self._sieve.updates = min(_MOST_UPDATES, self._sieve.updates + more)
-        self._patience = min(PATIENCE, self._patience + answers * _PER_ANSWER)
+        self._sent_bytes += nbytes
+        more = self._sent_bytes // _BYTES_PER_UPDATE + answers * _UPDATES_PER_ANSWER
+        self._sent_bytes %= _BYTES_PER_UPDATE
+        self.updates = min(_MOST_UPDATES, self.updates + more)
+        self._patience = min(FULL_PATIENCE, self._patience + answers * _PER_ANSWER)
 
-    # ---- the answering half's part
-
-    def _heed(self, event: events.Event) -> None:
-        """Do what an event of h2 asks for."""
-        raise NotImplementedError
-
-    def _count_head(self, pending: int) -> None:
-        """So many bytes of headers have come that are not complete."""
-        raise NotImplementedError
-
-    def _flush(self) -> None:
-        """Send what there is, as far as the client takes it."""
-        raise NotImplementedError
-
-    def _write(self) -> None:
-        """Write what h2 has ready."""
-        raise NotImplementedError
-
-    def _dismiss(self, code: ErrorCodes) -> None:
-        """End the connection, and say why."""
-        raise NotImplementedError
-
-    def _end(self) -> None:
-        """End the connection."""
-        raise NotImplementedError
-
-    def _is_idle(self) -> bool:
-        """Whether nothing awaits an answer."""
-        raise NotImplementedError
+    def recover(self, step: float) -> None:
+        """`step` seconds have passed: patience comes back."""
+        self._patience = min(FULL_PATIENCE, self._patience + PATIENCE_PER_S * step)

@@ -1,57 +1,53 @@
-"""One request on an HTTP/2 connection, and its answer.
+"""One request on an HTTP/2 connection.
 
-A `Stream` is to its `Exchange` or `Page` what a whole connection is in HTTP/1.1: where it came
-from, and where its answer goes. Exchanges and pages write HTTP/1.1; the stream takes their heads
-apart and sends the rest as DATA, as fast as the client opens its windows.
+A `Stream` is to its request what a whole connection is in HTTP/1.1: where it came from, and where
+its answer goes (`gateway/web/http2_answer.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from time import monotonic
-from typing import Final, Protocol
+from typing import Protocol
 
 from h2.connection import H2Connection
 from tornado.httputil import HTTPServerConnectionDelegate
 
-from gateway.web import headers as heads
-from gateway.web import responses as answers
-from gateway.web import uploads
-from gateway.web.browser_policy import NotServed, pairs_of, told_by, with_lines
-from gateway.web.exchange import Exchange, Refusal, Turn, Writer
-from gateway.web.room import Room
-from gateway.web.server_state import CLIENT_GONE, Shared
-from gateway.web.tornado_adapter import Origin, Page, turn_for
+from gateway.web import headers, uploads
+from gateway.web.browser_policy import with_lines
+from gateway.web.byte_budget import ByteBudget
+from gateway.web.exchange import AnyInference, RefusedRequest
+from gateway.web.front_protocols import open_request
+from gateway.web.headers import HeaderLayout, RequestHead
+from gateway.web.http2_answer import StreamAnswer
+from gateway.web.http_request import HttpRequest, ResponseWriter
+from gateway.web.limits import BODY_BYTES_PER_S, BODY_STEP_BYTES
+from gateway.web.request_checks import (
+    RequestRefused,
+    browser_lines,
+    check_expectation,
+    check_host,
+    check_length,
+    check_size,
+    check_target,
+)
+from gateway.web.server_state import CLIENT_GONE, ServerState
+from gateway.web.tornado_adapter import ClientAddress
 from gateway.web.unread import Charged
-from gateway.web.websocket_stream import Tunnel
+from gateway.web.websocket_stream import WebSocketStream
 from mesh.protocol.messages import Buffer
 
-# Bytes by which the room for a body of unknown length grows.
-_STEP: Final = 64 * 1024
-# Bytes that may wait to be sent before a page is told to stop writing.
-_HIGH: Final = 64 * 1024
-# Bytes that a stream sends before others have their turn.
-_SHARE: Final = 64 * 1024
-_HEAD_BYTES: Final = 512  # what the head of an answer counts as while it is not sent
-_BYTES_PER_SECOND: Final = 16 * 1024
-_END: Final = b"\r\n\r\n"
 
-
-class Carrier(Protocol):
+class StreamOwner(Protocol):
     """The connection that carries the streams, as far as they know it."""
 
     @property
-    def shared(self) -> Shared:
+    def server(self) -> ServerState:
         """What all connections of the server have in common."""
 
     @property
-    def origin(self) -> Origin:
+    def client_address(self) -> ClientAddress:
         """Who asks."""
-
-    @property
-    def client(self) -> str:
-        """Who asks, as far as slow bodies are counted."""
 
     @property
     def is_behind(self) -> bool:
@@ -75,10 +71,9 @@ class Stream:
         inference: who answers inference requests.
         pending: the request, once it is whole, until its answer is.
         special: True: answers always go through `release`.
+        answer: what is to be sent.
         received: bytes of the body so far.
-        owed: bytes of its window that the client has used and was not given again.
         whole: the client has sent everything.
-        over: the answer has been sent to its end.
         charged: the route that the answer is of, if it is inference.
     """
 
@@ -89,209 +84,185 @@ class Stream:
         "_age",
         "_asked",
         "_body",
-        "_carrier",
-        "_finished",
-        "_head",
         "_lines",
         "_lingered",
-        "_owes_continue",
-        "_parts",
-        "_shared",
-        "_told",
-        "_turn",
-        "_unsent",
-        "_uploading",
+        "_owner",
+        "_request",
+        "_server",
+        "_slow_client",
+        "answer",
         "charged",
         "inference",
         "number",
-        "over",
-        "owed",
         "pending",
         "received",
         "whole",
     )
 
-    def __init__(self, carrier: Carrier, number: int) -> None:
+    def __init__(self, owner: StreamOwner, number: int) -> None:
         """Made when the head of a request has come; `begin` reads it."""
-        self._carrier = carrier
-        self._shared = carrier.shared
-        self.inference = self._shared.inference
+        self._owner = owner
+        self._server = owner.server
+        self.inference: AnyInference = self._server.inference
         self.number = number
-        self.pending: list[Turn] = []
+        self.pending: list[HttpRequest] = []
+        self.answer = StreamAnswer(number)
         self.received = 0
-        self.owed = 0
         self.whole = False
-        self.over = False
         self.charged: Charged | None = None
         self._age = 0.0  # seconds without progress, as the sweep counts them
         self._lingered = 0.0  # seconds for which its body has been thrown away
-        self._turn: Exchange | Page | None = None  # whose body is being read
-        self._uploading = False  # it is counted as slow
+        self._request: HttpRequest | None = None  # whose body is being read
+        self._slow_client = ""  # who is counted as sending it slowly
         self._admitted = -1  # bytes of it for which there is room
         self._asked = (b"", b"")  # method and target
         self._body = bytearray()
         self._lines = b""  # of the answer, for the browser that asks
-        self._owes_continue = False
-        self._head: list[tuple[bytes, bytes]] | None = None  # of the answer, while not sent
-        self._told = False  # the answer's head is known
-        self._parts: deque[memoryview] = deque()  # of its body
-        self._unsent = 0
-        self._finished = False  # nothing will be added to them
 
     # ---- the request
 
-    def begin(self, head: heads.Head, ended: bool) -> None:
+    def begin(self, head: RequestHead, ended: bool) -> None:
         """A head came; `ended` says that no body follows."""
         self.whole = ended
         self._asked = (head.method, head.target)
-        plan = heads.plan_for(head.names, self._shared.coded)
+        layout = headers.layout_for(head.names, self._server.coded)
         try:
-            self._check_browser(head, plan)
-        except NotServed as refused:
-            headers = pairs_of(self._shared.browsers.vary)
-            self._refuse(refused.code, str(refused), *headers)
+            self._check(head, layout)
+            request = self._request = open_request(self, head, lines=self._lines)
+            for kind, index in layout.told:
+                request.hear(kind, head.values[index])
+            self._weigh(request, layout, head.values)
+        except RequestRefused as refused:
+            self._refuse(refused)
             return
-        if self._carrier.is_behind:
-            self._refuse("overloaded", "too much of former answers is unread on this connection")
-        elif heads.size_of(head.target, head.names, head.values) > self._shared.limits.max_header:
-            self._refuse("headers_too_large", "the headers are too long")
-        elif plan.hosts != 1 or not heads.sane_host(head.values[plan.host]):
-            self._refuse("bad_request", "a request needs exactly one :authority or Host")
-        elif head.method == b"CONNECT":
-            self._refuse("method_not_allowed", "this is no proxy", ("Allow", ""))
-        elif not heads.sane_target(head.target, head.method):
-            self._refuse("bad_request", "the request's :path is not a path")
-        elif not heads.sane_lines(head):
-            self._refuse("bad_request", "a header line contains what no header line may")
-        else:
-            vary = self._shared.browsers.vary
-            turn = self._turn = turn_for(self, head, "2.0", b"", self._lines, vary)
-            for kind, index in plan.told:
-                turn.hear(kind, head.values[index])
-            self._weigh(turn, plan, head.values)
-            if ended:
-                self.end()
+        if ended:
+            self.end()
 
-    def _check_browser(self, head: heads.Head, plan: heads.Plan) -> None:
-        """Find out what the answer must say. Raises `NotServed`: a name or page of strangers."""
-        shared = self._shared
-        host = head.values[plan.host] if plan.host >= 0 else b""
-        if plan.browser:
-            told = told_by(plan.browser, head.values)
-            self._lines = shared.browsers.check_origin(head.method, host, told)
-        is_new = host not in shared.hosts and heads.sane_host(host)
-        if is_new and shared.browsers.check_host(host, head.target):
-            shared.learn_host(host)
+    def _check(self, head: RequestHead, layout: HeaderLayout) -> None:
+        """Refuse a head that HTTP/1.1 would refuse, or that would not be one there."""
+        server, method, target = self._server, head.method, head.target
+        if layout.browser:
+            self._lines = browser_lines(method, layout, head.values, server)
+        host = head.values[layout.host] if layout.hosts == 1 else b""
+        is_sane = layout.hosts == 1 and headers.sane_host(host)
+        if is_sane and host not in server.hosts:
+            check_host(host, target, server)
+        if self._owner.is_behind:
+            text = "too much of former answers is unread on this connection"
+            raise RequestRefused("overloaded", text)
+        check_size(target, head.names, head.values, server)
+        if not is_sane:
+            text = "a request needs exactly one :authority or Host"
+            raise RequestRefused("bad_request", text)
+        if method == b"CONNECT":
+            check_target(method, target, server)
+        if not headers.sane_target(target, method):
+            raise RequestRefused("bad_request", "the request's :path is not a path")
+        if not headers.sane_lines(head):
+            text = "a header line contains what no header line may"
+            raise RequestRefused("bad_request", text)
 
-    def _weigh(self, turn: Exchange | Page, plan: heads.Plan, values: list[bytes]) -> None:
+    def _weigh(self, request: HttpRequest, layout: HeaderLayout, values: list[bytes]) -> None:
         """Look at a body before it comes: it may be too large, find no room, or await our word."""
-        size = int(values[plan.length]) if plan.length >= 0 else 0
-        expectation = dict(plan.framing).get(heads.EXPECT)
-        if size > self._shared.limits.max_body:
-            self._refuse_body()
-        elif not self.whole:
-            self._admit(turn, size if plan.length >= 0 else _STEP)
-        if expectation is not None and self._turn is not None and not self.whole:
-            self._expect(values[expectation])
-
-    def _admit(self, turn: Exchange | Page, nbytes: int) -> None:
-        """Find room for the body, or refuse it."""
-        answer = turn.admit(nbytes)
-        if answer is None:
-            self._admitted = nbytes
-        else:
-            self._answer_early(answer)
-
-    def _begin_upload(self) -> bool:
-        """Count a slow body; False if its client has too many."""
-        self._uploading = self._shared.uploads.begin(self._carrier.client)
-        return self._uploading
-
-    def _end_upload(self) -> None:
-        """The body is whole, or given up."""
-        if self._uploading:
-            self._uploading = False
-            self._shared.uploads.end(self._carrier.client)
-
-    def _expect(self, expectation: bytes) -> None:
-        """The client waits for our word before it sends the body."""
-        if expectation.lower() != b"100-continue":
-            self._refuse("expectation_failed", "only 100-continue can be expected")
+        size = int(values[layout.length]) if layout.length >= 0 else 0
+        check_length(size, self._server)
+        if self.whole:
             return
-        self._owes_continue = True
-        self._carrier.due(self)
+        self._admit(request, size if layout.length >= 0 else BODY_STEP_BYTES)
+        expectation = dict(layout.framing).get(headers.EXPECT)
+        if expectation is not None:
+            check_expectation(values[expectation])
+            self.answer.owe_continue(True)
+            self._owner.due(self)
+
+    def _admit(self, request: HttpRequest, nbytes: int) -> None:
+        """Find room for the body. Raises where there is none."""
+        answer = request.admit(nbytes)
+        if answer is not None:
+            raise RequestRefused(answer=answer)
+        self._admitted = nbytes
 
     def read(self, piece: bytes) -> None:
         """A piece of the body came."""
         self.received += len(piece)
-        turn = self._turn
-        if turn is None:
-            if self._lingered < self._shared.limits.linger_most:
+        request = self._request
+        if request is None:
+            if self._lingered < self._server.limits.linger_most:
                 self._age = 0.0
             return  # refused: what still comes is thrown away
         self._body += piece
-        if self.received > self._shared.limits.max_body:
-            self._refuse_body()
-        elif self.received > self._admitted:
-            self._admit(turn, self.received + _STEP)
+        try:
+            if self.received > self._server.limits.max_body:
+                check_length(self.received, self._server)
+            if self.received > self._admitted:
+                self._admit(request, self.received + BODY_STEP_BYTES)
+        except RequestRefused as refused:
+            self._refuse(refused)
 
     def end(self) -> None:
         """The request is whole: set it off."""
         self.whole = True
-        turn, self._turn = self._turn, None
-        self._end_upload()
-        if turn is None:
+        request, self._request = self._request, None
+        self._end_slow()
+        if request is None:
             return
         self._age = 0.0
-        self._owes_continue = False
-        turn.body = bytes(self._body)
+        self.answer.owe_continue(False)
+        request.body = bytes(self._body)
         self._body.clear()
-        self.pending.append(turn)
-        if isinstance(turn, Page):
-            self._carrier.later(self)
+        self.pending.append(request)
+        if request.awaits_turn:
+            self._owner.later(self)
         else:
             self.set_off()
+
+    def end_input(self) -> None:
+        """The client sends nothing more, on any stream."""
+        self.whole = True
 
     def set_off(self) -> None:
         """Let whoever makes the answer begin, if the client is still there."""
         try:
-            for turn in self.pending:
-                turn.start()
+            for request in self.pending:
+                request.start()
         except Exception as error:  # noqa: BLE001 - logged; whatever it is, its client is answered
             self._blame(error)
 
     @property
     def reading(self) -> bool:
         """Whether more of the body is to come and is wanted."""
-        return self._turn is not None
+        return self._request is not None
 
     @property
     def held(self) -> int:
         """Bytes of the body that are kept for this request."""
-        return len(self._body) + sum([len(turn.body) for turn in self.pending])
+        return len(self._body) + sum([len(request.body) for request in self.pending])
+
+    def _end_slow(self) -> None:
+        """The body is whole, or given up."""
+        client, self._slow_client = self._slow_client, ""
+        if client:
+            self._server.uploads.end(client)
 
     # ---- refusals
 
-    def _refuse_body(self) -> None:
-        message = f"the body is larger than {self._shared.limits.max_body} bytes"
-        self._refuse("body_too_large", message)
-
-    def _refuse(self, code: str, message: str, *headers: tuple[str, str]) -> None:
-        name = self._turn.request_id if self._turn is not None else None
-        self._answer_early(self._shared.failure(code, message, name, headers))
-
-    def _answer_early(self, answer: bytes) -> None:
+    def _refuse(self, refused: RequestRefused) -> None:
         """Answer a request of which more may still come.
 
         That is thrown away for a while: many clients look at an answer only after they have sent
         everything, and take a reset for a failure even when it follows a whole answer.
         """
+        name = self._request.request_id if self._request is not None else None
+        answer = refused.answer or self._server.failure(
+            refused.code, refused.message, name, refused.headers
+        )
         self._drop()
         self._body.clear()
-        self._owes_continue = False
-        exchange = Refusal(self, *self._asked, monotonic(), b"")
-        self.pending.append(exchange)
-        exchange.respond(with_lines(answer, self._lines) if self._lines else answer)
+        self.answer.owe_continue(False)
+        method, target = self._asked
+        request = RefusedRequest(self, None, target, monotonic(), asked_method=method)
+        self.pending.append(request)
+        request.respond(with_lines(answer, self._lines) if self._lines else answer)
 
     def _blame(self, reason: BaseException) -> None:
         """A bug of ours, or of whoever serves the inference: log it, answer, go on with others."""
@@ -299,167 +270,129 @@ class Stream:
             {"message": "an HTTP request raised inside the gateway", "exception": reason}
         )
         self.lost()
-        if self._told:
-            self._carrier.cancel(self)
+        if self.answer.told:
+            self._owner.cancel(self)
         else:
-            self._refuse("server_error", "the gateway failed")
+            self._refuse(RequestRefused("server_error", "the gateway failed"))
 
-    # ---- what exchanges and pages need of a connection
+    # ---- what requests ask of it
 
     @property
-    def transport(self) -> Writer:
+    def transport(self) -> ResponseWriter:
         """Where answers are written: this stream."""
         return self
 
     @property
     def application(self) -> HTTPServerConnectionDelegate:
         """Who answers what is not inference."""
-        return self._shared.application
+        return self._server.application
 
     @property
-    def origin(self) -> Origin:
+    def client_address(self) -> ClientAddress:
         """Who asks."""
-        return self._carrier.origin
+        return self._owner.client_address
 
     @property
     def choked(self) -> bool:
         """True while the client does not take what was written."""
-        return self._unsent >= _HIGH
+        return self.answer.is_behind
 
     @property
-    def room(self) -> Room:
-        """For the bodies of pages' requests."""
-        return self._shared.room
+    def room(self) -> ByteBudget:
+        """For bodies of pages."""
+        return self._server.room
+
+    @property
+    def vary(self) -> bytes:
+        """Header lines of pages that no browser asks for."""
+        return self._server.browsers.vary
 
     def name(self) -> bytes:
         """An id for a request that came without one."""
-        return self._shared.name()
+        return self._server.name()
 
     def release(self) -> None:
         """Take what the answer has ready."""
         if self.pending and self.pending[0].flush(self) and self.pending:
-            turn = self.pending.pop()
-            self.charged = turn.route
-            if self._shared.access is not None:
-                self._shared.access(turn, self.origin.remote_ip)
-            self._finished = True
-            self._carrier.due(self)
+            request = self.pending.pop()
+            self.charged = request.route
+            if self._server.access is not None:
+                self._server.access(request, self.client_address.remote_ip)
+            self.answer.finish()
+            self._owner.due(self)
 
-    def hand_over(self) -> Tunnel:
+    def hand_over(self) -> WebSocketStream:
         """Refused: a stream is not a connection."""
         raise RuntimeError("an HTTP/2 stream cannot be detached")
 
     def write(self, piece: Buffer, /) -> None:
         """Keep a piece of the answer until it can be sent; the first one begins with its head."""
-        if not self._told:
-            head, _, piece = bytes(piece).partition(_END)
-            self._told = True
-            try:
-                self._head = answers.parted(head)
-            except ValueError as error:
-                self._blame(error)
-                return
-        if len(piece):
-            self._parts.append(memoryview(piece))
-            self._unsent += len(piece)
-        self._carrier.due(self)
+        try:
+            self.answer.add(piece)
+        except ValueError as error:
+            self._blame(error)
+            return
+        self._owner.due(self)
 
     def abort(self) -> None:
         """The answer cannot be completed."""
-        self._carrier.cancel(self)
+        self._owner.cancel(self)
 
-    # ---- the answer
+    # ---- the connection's side
 
     def advance(self, wire: H2Connection) -> int:
-        """Hand some frames to h2; returns about how many bytes, 0 if nothing can be sent now."""
-        sent = 0
-        if self._owes_continue:
-            self._owes_continue = False
-            wire.send_headers(self.number, [(b":status", b"100")])
-            sent += 1
-        if self._head is not None:
-            sent += self._send_head(wire)
-        while self._parts and sent < _SHARE:
-            room = wire.local_flow_control_window(self.number)
-            if room <= 0:
-                break
-            sent += self._send_part(wire, min(room, wire.max_outbound_frame_size, _SHARE))
-        if self._finished and self._told and not (self._parts or self.over):
-            wire.end_stream(self.number)
-            self.over = True
-            sent += 1
+        """Send some of the answer; returns about how many bytes, 0 if nothing can be sent now."""
+        sent = self.answer.advance(wire)
         if sent:
             self._age = 0.0
-            for turn in self.pending:
-                turn.writable()
+            for request in self.pending:
+                request.writable()
         return sent
-
-    def _send_head(self, wire: H2Connection) -> int:
-        assert self._head is not None
-        self.over = self._finished and not self._parts
-        wire.send_headers(self.number, self._head, end_stream=self.over)
-        self._head = None
-        return 1
-
-    def _send_part(self, wire: H2Connection, room: int) -> int:
-        part = self._parts[0]
-        if len(part) > room:
-            part, self._parts[0] = part[:room], part[room:]
-        else:
-            self._parts.popleft()
-        self._unsent -= len(part)
-        self.over = self._finished and not self._parts
-        wire.send_data(self.number, part, end_stream=self.over)
-        return len(part)
-
-    @property
-    def unsent(self) -> int:
-        """About how many bytes of the answer are left to be sent."""
-        return self._unsent if self._head is None else self._unsent + _HEAD_BYTES
-
-    @property
-    def waits(self) -> bool:
-        """Whether something is left to be sent as soon as there is room."""
-        return bool(self._parts)
 
     def lost(self) -> None:
         """The client does not want the answer any more, or cannot get it."""
         self._drop()
         self._body.clear()
-        self._parts.clear()
-        self._unsent = 0
+        self.answer.drop()
         pending, self.pending = self.pending, []
-        for turn in pending:
-            if self._shared.access is not None:
-                self._shared.access(turn, self.origin.remote_ip, CLIENT_GONE)
-            turn.lost()
+        for request in pending:
+            if self._server.access is not None:
+                self._server.access(request, self.client_address.remote_ip, CLIENT_GONE)
+            request.lost()
 
     def _drop(self) -> None:
         """Read no more of the request: it will not be whole."""
-        self._end_upload()
-        turn, self._turn = self._turn, None
-        if turn is not None and self._admitted >= 0:
-            turn.lost()
-
-    # ---- time
+        self._end_slow()
+        request, self._request = self._request, None
+        if request is not None and self._admitted >= 0:
+            request.lost()
 
     def tick(self, step: float) -> None:
         """`step` seconds have passed: end what takes too long. Called by the server's sweep."""
-        limits = self._shared.limits
+        limits = self._server.limits
         self._age += step
-        if self._turn is not None:
-            if self._age >= limits.body_timeout + self.received / _BYTES_PER_SECOND:
-                self._refuse("request_timeout", "the request did not arrive in time")
-            elif self._age >= uploads.SLOW_S and not (self._uploading or self._begin_upload()):
-                self._refuse("overloaded", uploads.TOO_MANY)
-        elif self.over:
+        if self._request is not None:
+            if self._age >= limits.body_timeout + self.received / BODY_BYTES_PER_S:
+                self._refuse(
+                    RequestRefused("request_timeout", "the request did not arrive in time")
+                )
+            elif self._age >= uploads.SLOW_S:
+                self._count_slow()
+        elif self.answer.over:
             self._lingered += step
             if self._age >= limits.linger:
-                self._carrier.cancel(self)
-        elif not self._parts:
+                self._owner.cancel(self)
+        elif not self.answer.waits:
             self._age = 0.0  # whoever answers has clocks of its own
         elif self._age >= limits.write_timeout:
-            self._carrier.cancel(self)
+            self._owner.cancel(self)
+
+    def _count_slow(self) -> None:
+        """Count a slow body, once; refuse it if its client has too many."""
+        if not self._slow_client:
+            self._slow_client = self._server.uploads.count(self.client_address.remote_ip)
+            if not self._slow_client:
+                self._refuse(RequestRefused("overloaded", uploads.TOO_MANY))
 
     def patient(self) -> None:
         """It is not the client's fault that nothing comes."""

@@ -12,21 +12,22 @@ from tornado.httputil import HTTPServerConnectionDelegate
 
 from gateway.web.acceptor import Acceptor
 from gateway.web.browser_policy import ANYBODY, BrowserPolicy, Reach
-from gateway.web.exchange import Inference, Limits
-from gateway.web.protocol_detection import Doorway
-from gateway.web.server_state import Access, Shared
+from gateway.web.exchange import AnyInference
+from gateway.web.limits import Limits
+from gateway.web.protocol_detection import ProtocolDetection
+from gateway.web.server_state import LogAccess, ServerState
 from mesh.log import get_logger
 from mesh.process.accept_balance import Seat
 from mesh.process.limits import raise_descriptor_limit
 from mesh.protocol.request_names import namer
 
 _log = get_logger()
-NOTICE = 0.1  # seconds for which a server that has nothing left to do can still be asked
-_LOOK = 0.02  # seconds between looks whether those that were here are gone
+NOTICE_S = 0.1  # seconds for which a server that has nothing left to do can still be asked
+_LOOK_PAUSE_S = 0.02  # seconds between looks whether those that were here are gone
 # Descriptors that are not for clients, at least and at most.
-_RESERVE = 64
-_ENOUGH = 1024
-_FEW = 4096  # connections, of which the log tells that they are no more
+_LEAST_SPARE_DESCRIPTORS = 64
+_MOST_SPARE_DESCRIPTORS = 1024
+_FEW_CONNECTIONS = 4096  # connections, of which the log tells that they are no more
 
 
 class HttpServer:
@@ -54,18 +55,18 @@ class HttpServer:
 
     def __init__(  # noqa: PLR0913 - all that clients are met with
         self,
-        inference: Inference,
+        inference: AnyInference,
         application: HTTPServerConnectionDelegate,
         limits: Limits | None = None,
         *,
         coded: bool = False,
-        access: Access | None = None,
+        access: LogAccess | None = None,
         refused: Callable[[str, str, bytes], None] | None = None,
         dropped: Callable[[str], None] | None = None,
         browsers: BrowserPolicy = ANYBODY,
     ) -> None:
         """Only assigns; `start` acts."""
-        self._shared = Shared(
+        self._server = ServerState(
             inference=inference,
             application=application,
             limits=limits or Limits(),
@@ -78,24 +79,24 @@ class HttpServer:
             browsers=browsers,
         )
         self._closed: Callable[[], None] = lambda: None
-        self._acceptor = Acceptor(lambda: Doorway(self._shared), lambda: len(self._shared.guests))
+        self._acceptor = Acceptor(lambda: ProtocolDetection(self._server), lambda: self.connections)
         self._sweep: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None
 
     @property
     def connections(self) -> int:
         """How many client connections are open."""
-        return len(self._shared.guests)
+        return len(self._server.connections)
 
     @property
     def unread_bytes(self) -> int:
         """Bytes of answers that clients have not taken."""
-        return self._shared.unread.nbytes
+        return self._server.unread.nbytes
 
     @property
     def is_near(self) -> bool:
         """Whether only this machine reaches it."""
-        return self._shared.browsers.reach is not Reach.NETWORK
+        return self._server.browsers.reach is not Reach.NETWORK
 
     @property
     def is_open(self) -> bool:
@@ -137,11 +138,11 @@ class HttpServer:
 
     def _begin(self) -> None:
         """Nobody has been read yet, so that all meet the policy of these addresses."""
-        self._shared.browsers = self._shared.browsers.listening_at(self._acceptor.addresses)
+        self._server.browsers = self._server.browsers.listening_at(self._acceptor.addresses)
         self._schedule(asyncio.get_running_loop())
 
     def _fit(self) -> None:
-        self._shared.limits = fitted(self._shared.limits, raise_descriptor_limit())
+        self._server.limits = fitted(self._server.limits, raise_descriptor_limit())
 
     def stop_accepting(self) -> None:
         """Close the listening socket; open connections go on."""
@@ -152,35 +153,35 @@ class HttpServer:
     async def drain(self, grace: float) -> None:
         """Answer what has begun, close each connection after it, and be done within `grace` s.
 
-        Meanwhile, and for `NOTICE` at least, others may still connect, each for one request: that
+        Meanwhile, and for `NOTICE_S` at least, others may still connect, each for one request: that
         is how a load balancer learns that this server is not ready any more. Where other processes
         share the port, these take whoever connects.
 
         Returns when every connection is closed; those that are not by then are aborted.
         """
-        guests, loop = self._shared.guests, asyncio.get_running_loop()
+        connections, loop = self._server.connections, asyncio.get_running_loop()
         end = loop.time() + grace
-        self._shared.leaving = True
-        old = set(guests)
-        for guest in old:
-            guest.retire()
-        notice = min(loop.time() + NOTICE, end) if self._acceptor.is_open else 0.0
-        while loop.time() < (end if old & guests else notice):
+        self._server.leaving = True
+        old = set(connections)
+        for connection in old:
+            connection.retire()
+        notice = min(loop.time() + NOTICE_S, end) if self._acceptor.is_open else 0.0
+        while loop.time() < (end if old & connections else notice):
             self._acceptor.give_way()
-            await asyncio.sleep(_LOOK)
+            await asyncio.sleep(_LOOK_PAUSE_S)
         self.stop_accepting()
-        for guest in list(guests):
-            guest.retire()
+        for connection in list(connections):
+            connection.retire()
         await self._until_empty(max(0.0, end - loop.time()))
-        for guest in list(guests):
-            guest.abort()
+        for connection in list(connections):
+            connection.abort()
         await self._until_empty(1.0)
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
 
     async def _until_empty(self, seconds: float) -> None:
-        if self._shared.guests:
+        if self._server.connections:
             self._empty = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._empty], timeout=seconds)
             self._empty = None
@@ -188,19 +189,19 @@ class HttpServer:
     def _parted(self) -> None:
         """A connection has gone."""
         self._acceptor.count()
-        if self._empty is not None and not self._shared.guests and not self._empty.done():
+        if self._empty is not None and not self._server.connections and not self._empty.done():
             self._empty.set_result(None)
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have the sweep come soon enough for the shortest of the limits."""
-        limits = self._shared.limits
+        limits = self._server.limits
         times = (limits.idle_timeout, limits.header_timeout, limits.body_timeout)
         step = min(0.5, min(*times, limits.write_timeout, limits.linger) / 4)
         self._sweep = loop.call_later(step, self._tick, loop, step)
 
     def _tick(self, loop: asyncio.AbstractEventLoop, step: float) -> None:
-        for guest in list(self._shared.guests):
-            guest.tick(step)
+        for connection in list(self._server.connections):
+            connection.tick(step)
         self._schedule(loop)
 
 
@@ -210,10 +211,13 @@ def fitted(limits: Limits, descriptors: int) -> Limits:
     Some are left for everything else: the mesh, files, and connections that are told that they are
     too many. Without any left, nobody could be told.
     """
-    room = max(1, descriptors - min(max(_RESERVE, descriptors // 8), _ENOUGH))
+    room = max(
+        1,
+        descriptors - min(max(_LEAST_SPARE_DESCRIPTORS, descriptors // 8), _MOST_SPARE_DESCRIPTORS),
+    )
     if room >= limits.connections:
         return limits
-    if room < _FEW:
+    if room < _FEW_CONNECTIONS:
         why = "a process may have %d open files (ulimit -n)"
         _log.warning("only %d client connections are taken: " + why, room, descriptors)
     return replace(limits, connections=room)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Final
 
 # What may be asked for nothing: so much at once, and so much more each second.
-PATIENCE: Final = 200.0
-PER_SECOND: Final = 50.0
+FULL_PATIENCE: Final = 200.0
+PATIENCE_PER_S: Final = 50.0
 # A piece of a body that has fewer bytes, and what it costs.
 TINY_BYTES: Final = 64
 TINY_COST: Final = 0.05
@@ -32,11 +32,11 @@ class Patience:
     __slots__ = ("_at", "_left")
 
     def __init__(self, now: float) -> None:
-        self._left, self._at = PATIENCE, now
+        self._left, self._at = FULL_PATIENCE, now
 
     def bears(self, pieces: int, now: float) -> bool:
         """Pay for so many tiny pieces that have come by now; False if that is too many."""
-        self._left = min(PATIENCE, self._left + (now - self._at) * PER_SECOND)
+        self._left = min(FULL_PATIENCE, self._left + (now - self._at) * PATIENCE_PER_S)
         self._at = now
         self._left -= pieces * TINY_COST
         return self._left >= 0

@@ -35,7 +35,7 @@ SERVER: Final = f"meshline/{VERSION}"
 
 # Up to this many bytes a body is copied behind its head and leaves in one write; a longer one is
 # worth a second write instead of a copy.
-INLINE: Final = 64 * 1024
+INLINE_BYTES: Final = 64 * 1024
 
 
 class Row(NamedTuple):
@@ -117,8 +117,8 @@ _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 _TIMINGS: dict[tuple[str, ...], bytes] = {}
 _MAX_TIMINGS: Final = 256
 # Times under 10 ms as texts in milliseconds, by hundredths: formatting a float takes longer.
-_SHORT: Final = 10_000
-_MS: Final = [b"%.2f" % (hundredth / 100) for hundredth in range(_SHORT // 10)]
+_SHORT_US: Final = 10_000
+_MS_TEXTS: Final = [b"%.2f" % (hundredth / 100) for hundredth in range(_SHORT_US // 10)]
 
 
 def row(code: str) -> Row:
@@ -167,7 +167,7 @@ def code_for(status: int) -> str:
 def result(request_id: bytes, content_type: bytes, server_timing: bytes, body: Buffer) -> bytes:
     """A whole 200 answer, head and body in one bytes object.
 
-    Meant for bodies up to `INLINE` bytes, since the body is copied; a longer one goes as
+    Meant for bodies up to `INLINE_BYTES` bytes, since the body is copied; a longer one goes as
     ``exchange.respond(result_head(...), body)``. None of the arguments is checked: the id and the
     timing are the gateway's own, the content type was checked when the replica registered.
     """
@@ -345,8 +345,8 @@ def server_timing(stages: tuple[str, ...], timings: tuple[int, ...]) -> bytes:
     if len(timings) == 2:
         queue, compute = timings
         return template % (
-            _MS[queue // 10] if queue < _SHORT else b"%.2f" % (queue / 1000),
-            _MS[compute // 10] if compute < _SHORT else b"%.2f" % (compute / 1000),
+            _MS_TEXTS[queue // 10] if queue < _SHORT_US else b"%.2f" % (queue / 1000),
+            _MS_TEXTS[compute // 10] if compute < _SHORT_US else b"%.2f" % (compute / 1000),
         )
     return template % tuple([b"%.2f" % (microseconds / 1000) for microseconds in timings])
 

@@ -5,28 +5,44 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from tornado.httputil import HTTPServerConnectionDelegate
 
-from gateway.web import responses as answers
+from gateway.web import responses
 from gateway.web.browser_policy import ANYBODY, BrowserPolicy
-from gateway.web.exchange import Inference, Limits, Turn
-from gateway.web.room import Room
+from gateway.web.byte_budget import ByteBudget
+from gateway.web.exchange import AnyInference
+from gateway.web.http_request import HttpRequest, Route
+from gateway.web.limits import Limits
 from gateway.web.unread import Unread
 from gateway.web.uploads import Uploads
 
 # Heads remembered at most, and bytes of each: 2 MB in all.
-_MOST: Final = 1024
-_LONGEST: Final = 2048
-_MOST_HOSTS: Final = 64
-_LONGEST_HOST: Final = 256
-CLIENT_GONE: Final = answers.row("client_gone").status
+_KNOWN_HEADS: Final = 1024
+_KNOWN_HEAD_BYTES: Final = 2048
+_KNOWN_HOSTS: Final = 64
+_KNOWN_HOST_BYTES: Final = 256
+CLIENT_GONE: Final = responses.row("client_gone").status
 # A body that is declared to be at least this long needs room before any of it is looked at.
-LARGE: Final = 64 * 1024
+LARGE_BODY_BYTES: Final = 64 * 1024
 
 
-class Guest(Protocol):
+class KnownHead(NamedTuple):
+    """What a head meant that was parsed once: inference, and nothing that needs another look.
+
+    Attributes:
+        route: what its path led to.
+        target: the request target.
+        length: bytes of the body.
+    """
+
+    route: Route
+    target: bytes
+    length: int
+
+
+class OpenConnection(Protocol):
     """An open client connection, as the server sees it."""
 
     def tick(self, step: float) -> None:
@@ -39,15 +55,15 @@ class Guest(Protocol):
         """Close at once."""
 
 
-class Access(Protocol):
+class LogAccess(Protocol):
     """Writes the access log."""
 
-    def __call__(self, turn: Turn, client: str, status: int = 0) -> None:
+    def __call__(self, turn: HttpRequest, client: str, status: int = 0) -> None:
         """A request is over."""
 
 
 @dataclass(slots=True)
-class Shared:
+class ServerState:
     """One object for all connections of a server, so that each of them stays small.
 
     Attributes:
@@ -62,11 +78,10 @@ class Shared:
         browsers: which requests of browsers are served.
         parted: called when a connection has gone.
         dropped: called with a word for why a connection is closed on a client that costs too much.
-        guests: the connections that are open.
+        connections: the connections that are open.
         leaving: the server stops: whoever connects now is answered once.
         numbers: counts these ids.
-        known: heads of plain inference requests that were parsed once, to target and length of
-            the body.
+        known: heads of plain inference requests that were parsed once, to what they meant.
         hosts: those that were found to be names of ours: clients repeat them.
         small: bytes that a body may have without being worth a look before it comes.
         room: for the bodies of pages' requests.
@@ -75,44 +90,44 @@ class Shared:
         uploads: whose bodies come slowly.
     """
 
-    inference: Inference
+    inference: AnyInference
     application: HTTPServerConnectionDelegate
     limits: Limits
     names: Callable[[int], bytes]
     coded: bool = False
-    access: Access | None = None
+    access: LogAccess | None = None
     refused: Callable[[str, str, bytes], None] | None = None
     parted: Callable[[], None] | None = None
     dropped: Callable[[str], None] | None = None
     browsers: BrowserPolicy = ANYBODY
-    guests: set[Guest] = field(default_factory=set)
+    connections: set[OpenConnection] = field(default_factory=set)
     leaving: bool = False
     numbers: count[int] = field(default_factory=count)
-    known: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
+    known: dict[bytes, KnownHead] = field(default_factory=dict)
     small: int = 0
     hosts: set[bytes] = field(default_factory=set)
-    room: Room = field(init=False)
-    heads: Room = field(init=False)
+    room: ByteBudget = field(init=False)
+    heads: ByteBudget = field(init=False)
     unread: Unread = field(init=False)
     uploads: Uploads = field(init=False)
 
     def __post_init__(self) -> None:
         """Derive the rest from the limits."""
-        self.room = Room(max(self.limits.page_bytes, self.limits.max_body))
-        self.heads = Room(self.limits.head_bytes)
-        self.small = min(LARGE - 1, self.limits.max_body)
+        self.room = ByteBudget(max(self.limits.page_bytes, self.limits.max_body))
+        self.heads = ByteBudget(self.limits.head_bytes)
+        self.small = min(LARGE_BODY_BYTES - 1, self.limits.max_body)
         self.uploads = Uploads(self.limits.uploads_per_address)
         self.unread = Unread(self.limits.unread_bytes, self.limits.write_timeout)
 
     @property
     def excess(self) -> int:
         """How many more connections are open than may be; negative while there is room."""
-        return len(self.guests) - self.limits.connections
+        return len(self.connections) - self.limits.connections
 
-    def learn(self, head: bytes, meaning: tuple[bytes, int]) -> None:
+    def learn(self, head: bytes, meaning: KnownHead) -> None:
         """Remember what a head meant. Bounded: when it is full, everything is forgotten."""
-        if len(head) <= _LONGEST:
-            if len(self.known) >= _MOST:
+        if len(head) <= _KNOWN_HEAD_BYTES:
+            if len(self.known) >= _KNOWN_HEADS:
                 self.known.clear()
             self.known[head] = meaning
 
@@ -123,25 +138,25 @@ class Shared:
 
     def learn_host(self, host: bytes) -> None:
         """Remember a name of ours. Bounded like the heads."""
-        if len(self.hosts) >= _MOST_HOSTS:
+        if len(self.hosts) >= _KNOWN_HOSTS:
             self.hosts.clear()
-        if len(host) <= _LONGEST_HOST:
+        if len(host) <= _KNOWN_HOST_BYTES:
             self.hosts.add(host)
 
-    def leave(self, guest: Guest) -> None:
+    def leave(self, connection: OpenConnection) -> None:
         """A connection is no more."""
-        self.guests.discard(guest)
+        self.connections.discard(connection)
         if self.parted is not None:
             self.parted()
 
     def failure(
-        self, code: str, message: str, request_id: bytes | None, headers: answers.Headers = ()
+        self, code: str, message: str, request_id: bytes | None, headers: responses.Headers = ()
     ) -> bytes:
         """The answer to a request that the wire itself refuses; whoever counts them is told."""
         name = request_id or self.name()
         if self.refused is not None:
             self.refused(code, message, name)
-        return answers.failure(code, message, None, name, headers=headers)
+        return responses.failure(code, message, None, name, headers=headers)
 
     def name(self) -> bytes:
         """An id for a request that has none of its client's and is in no book."""

@@ -11,31 +11,30 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from time import monotonic
 from typing import Final, NamedTuple, Protocol
 
 from tornado import httputil
 from tornado.iostream import StreamClosedError
 
-from gateway.web import headers as heads
-from gateway.web import responses as answers
+from gateway.web import headers, responses
 from gateway.web.browser_policy import with_lines
-from gateway.web.exchange import CLOSE, BrowserExchange, Exchange, Link, Writer, with_connection
-from gateway.web.room import Room
-from gateway.web.websocket_stream import Tunnel
+from gateway.web.byte_budget import ByteBudget
+from gateway.web.exchange import ResponseChannel
+from gateway.web.http_request import CLOSE, ResponseWriter, with_connection
+from gateway.web.websocket_stream import WebSocketStream
 
 SWITCHING: Final = 101
 _FORBIDDEN: Final = re.compile(rb"[\r\n\0]")
 
 
-class Origin(NamedTuple):
+class ClientAddress(NamedTuple):
     """Where a request came from, in the two words that `HTTPServerRequest` asks for."""
 
     remote_ip: str
     protocol: str
 
 
-class PageLink(Protocol):
+class PageChannel(Protocol):
     """The connection that a page came by, as far as the page knows it."""
 
     @property
@@ -43,7 +42,7 @@ class PageLink(Protocol):
         """Who answers."""
 
     @property
-    def origin(self) -> Origin:
+    def client_address(self) -> ClientAddress:
         """Who asks."""
 
     @property
@@ -51,8 +50,12 @@ class PageLink(Protocol):
         """True while the client does not take what was written."""
 
     @property
-    def room(self) -> Room:
+    def room(self) -> ByteBudget:
         """For the bodies of all pages' requests."""
+
+    @property
+    def vary(self) -> bytes:
+        """Header lines of pages that no browser asks for."""
 
     def name(self) -> bytes:
         """An id for a request that came without one."""
@@ -60,7 +63,7 @@ class PageLink(Protocol):
     def release(self) -> None:
         """Write what the oldest requests have ready, in order."""
 
-    def hand_over(self) -> Tunnel:
+    def hand_over(self) -> WebSocketStream:
         """Give the connection away; RuntimeError if it has not been upgraded."""
 
 
@@ -86,7 +89,9 @@ class Page(httputil.HTTPConnection):
     # Not an inference request, and nobody's route.
     route: Final = None
 
-    def __init__(self, link: PageLink, method: bytes, target: bytes, connection: bytes) -> None:
+    def __init__(
+        self, channel: PageChannel, method: bytes, target: bytes, connection: bytes
+    ) -> None:
         """Made when a head is complete; `describe` tells the rest."""
         self.method = method
         self.target = target
@@ -94,18 +99,18 @@ class Page(httputil.HTTPConnection):
         self.body = b""
         self.request_id: bytes | None = None
         self.arrived = 0.0
-        self.context = link.origin
+        self.context = channel.client_address
         self.allow: str | None = None
         self.lines = b""
         self.started = False
         self.status = 0
         self.sent = 0
-        self._link: PageLink | None = link
-        self._room = link.room
+        self._channel: PageChannel | None = channel
+        self._room = channel.room
         self._charge = 0  # bytes of it that are taken
         self._version = "1.1"
         self._headers: list[tuple[bytes, bytes]] = []
-        self._transport: Writer | None = None  # set once it is its turn
+        self._transport: ResponseWriter | None = None  # set once it is its turn
         self._kept: list[bytes] = []
         self._chunked = False
         self._left: int | None = None  # bytes of a declared body that are still to be written
@@ -121,10 +126,15 @@ class Page(httputil.HTTPConnection):
 
     # ---- the wire's side
 
+    @property
+    def awaits_turn(self) -> bool:
+        """A page takes long, and does not work ahead of its turn."""
+        return not self.started
+
     def hear(self, kind: int, value: bytes) -> None:
         """Take in a header line of one of the kinds of `gateway.web.headers`."""
-        if kind == heads.REQUEST_ID:
-            self.request_id = heads.sane_request_id(value)
+        if kind == headers.REQUEST_ID:
+            self.request_id = headers.sane_request_id(value)
 
     def told(self, name: bytes) -> bytes:
         """Nothing: tornado wrote the answer, and no stage computed it."""
@@ -135,8 +145,10 @@ class Page(httputil.HTTPConnection):
         if self._room.take(nbytes - self._charge):
             self._charge = nbytes
             return None
-        name = self.request_id or (self._link.name() if self._link is not None else b"")
-        return answers.failure("overloaded", "too many bytes of requests are in flight", None, name)
+        name = self.request_id or (self._channel.name() if self._channel is not None else b"")
+        return responses.failure(
+            "overloaded", "too many bytes of requests are in flight", None, name
+        )
 
     def _give_back(self) -> None:
         charge, self._charge = self._charge, 0
@@ -144,20 +156,20 @@ class Page(httputil.HTTPConnection):
 
     def start(self) -> None:
         """The request is complete: let tornado answer."""
-        link = self._link
-        assert link is not None
+        channel = self._channel
+        assert channel is not None
         self.started = True
-        self.request_id = self.request_id or link.name()
-        target = heads.origin_form(self.target).decode("latin-1")
+        self.request_id = self.request_id or channel.name()
+        target = headers.origin_form(self.target).decode("latin-1")
         start_line = httputil.RequestStartLine(
             self.method.decode("latin-1"), target, f"HTTP/{self._version}"
         )
         try:
-            headers = httputil.HTTPHeaders()
+            lines = httputil.HTTPHeaders()
             for name, value in self._headers:
-                headers.add(name.decode("latin-1"), value.decode("latin-1"))
-            delegate = link.application.start_request(link, self)
-            delegate.headers_received(start_line, headers)
+                lines.add(name.decode("latin-1"), value.decode("latin-1"))
+            delegate = channel.application.start_request(channel, self)
+            delegate.headers_received(start_line, lines)
             if self.body:
                 delegate.data_received(self.body)
         except httputil.HTTPInputError as error:
@@ -165,7 +177,7 @@ class Page(httputil.HTTPConnection):
             return
         delegate.finish()
 
-    def flush(self, transport: Writer) -> bool:
+    def flush(self, transport: ResponseWriter) -> bool:
         """It is this page's turn: write what was kept; True when the answer is complete."""
         self._transport = transport
         kept, self._kept = self._kept, []
@@ -178,15 +190,15 @@ class Page(httputil.HTTPConnection):
 
     def writable(self) -> None:
         """Let tornado write on, if the client has room."""
-        waiting, link = self._waiting, self._link
-        if waiting is not None and link is not None and not link.choked:
+        waiting, channel = self._waiting, self._channel
+        if waiting is not None and channel is not None and not channel.choked:
             self._waiting = None
             if not waiting.done():
                 waiting.set_result(None)
 
     def lost(self) -> None:
         """The connection is no more: tell tornado."""
-        self._link = self._transport = None
+        self._channel = self._transport = None
         self._kept.clear()
         self._give_back()
         waiting, self._waiting = self._waiting, None
@@ -230,7 +242,7 @@ class Page(httputil.HTTPConnection):
 
     def finish(self) -> None:
         """The answer is complete. Raises HTTPOutputError if less was written than declared."""
-        link = self._link
+        channel = self._channel
         if self._left:
             if self._transport is not None:
                 self._transport.abort()
@@ -238,25 +250,25 @@ class Page(httputil.HTTPConnection):
         if self._chunked:
             self._put(b"0\r\n\r\n")
         self._finished = True
-        if link is not None:
-            link.release()
+        if channel is not None:
+            channel.release()
 
-    def detach(self) -> Tunnel:
+    def detach(self) -> WebSocketStream:
         """Take the connection over, after an answer that switches protocols.
 
         Raises:
             RuntimeError: there was no such answer, or the client did not ask for one.
         """
-        if self.status != SWITCHING or self._link is None:
+        if self.status != SWITCHING or self._channel is None:
             raise RuntimeError("this HTTP connection cannot be detached")
-        link, self._link, self._closed = self._link, None, None
-        return link.hand_over()
+        channel, self._channel, self._closed = self._channel, None, None
+        return channel.hand_over()
 
     # ---- framing
 
     def _frame(self, status: int, headers: httputil.HTTPHeaders) -> None:
         """Decide how the client will know where the body ends."""
-        if self.method == b"HEAD" or not answers.has_body(status):
+        if self.method == b"HEAD" or not responses.has_body(status):
             self._left = 0
         elif "Content-Length" in headers:
             self._left = int(headers["Content-Length"])
@@ -279,17 +291,17 @@ class Page(httputil.HTTPConnection):
 
     def _put(self, piece: bytes) -> asyncio.Future[None]:
         """Write or keep `piece`; the future is done when there is room for the next."""
-        link = self._link
+        channel = self._channel
         future = asyncio.get_running_loop().create_future()
-        if link is None:
+        if channel is None:
             _fail(future)
             return future
         if self._transport is None:
             self._kept.append(piece)
-            link.release()  # it may be its turn already
+            channel.release()  # it may be its turn already
         elif piece:
             self._transport.write(piece)
-        if self._transport is not None and not link.choked:
+        if self._transport is not None and not channel.choked:
             future.set_result(None)
             return future
         if self._waiting is None or self._waiting.done():
@@ -301,51 +313,16 @@ class Page(httputil.HTTPConnection):
         assert self.request_id is not None
         self.connection = CLOSE
         self.status = 400
-        answer = answers.failure("bad_request", reason, None, self.request_id)
+        answer = responses.failure("bad_request", reason, None, self.request_id)
         answer = with_lines(answer, self.lines)
         self._put(with_connection(answer, CLOSE))
         self._finished = True
-        if self._link is not None:
-            self._link.release()
+        if self._channel is not None:
+            self._channel.release()
 
 
-class AnyLink(Link, PageLink, Protocol):
-    """A connection that brings both exchanges and pages."""
-
-
-def turn_for(
-    link: AnyLink,
-    head: heads.Head,
-    version: str,
-    connection: bytes,
-    lines: bytes = b"",
-    vary: bytes = b"",
-) -> Exchange | Page:
-    """Decide by path and method who will answer a request: the inference or tornado.
-
-    Args:
-        link: the connection that the request came by.
-        head: of the request.
-        version: of HTTP, such as ``"1.1"``.
-        connection: see `Exchange`.
-        lines: header lines of the answer for the browser that asks.
-        vary: those of a page where no browser asks.
-    """
-    path = heads.path_of(head.target)
-    route = link.inference.routes.get(path)
-    if route is None and path.endswith(b"/"):
-        route = link.inference.routes.get(path[:-1])
-    if route is not None and head.method == b"POST":
-        place = (link, route, head.target, monotonic(), connection)
-        exchange = BrowserExchange(*place, lines) if lines else Exchange(*place)
-        if route.wants_meta:
-            exchange.headers = heads.lines_of(head.names, head.values)
-        return exchange
-    page = Page(link, head.method, head.target, connection)
-    page.lines = lines or vary
-    page.allow = "POST" if route is not None else None
-    page.describe(version, heads.lines_of(head.names, head.values), monotonic())
-    return page
+class Channel(ResponseChannel, PageChannel, Protocol):
+    """A connection, or a stream of one, that brings both exchanges and pages."""
 
 
 def _fail(future: asyncio.Future[None]) -> None:

@@ -172,3 +172,90 @@ class Account:
         """The connection is over: what it held is let go of."""
         self.settle((), 0)
         self._is_over = True
+
+
+class UnreadLedger:
+    """Accounts for one connection: has an `Account` only while something is held.
+
+    Args:
+        unread: of all connections.
+        cut_off: called with a word for the metrics when the connection must end.
+
+    Attributes:
+        is_open: something is held.
+        unsent: bytes that the transport still had when that was last looked at.
+
+    Example:
+        >>> ledger = UnreadLedger(Unread(1000, 30.0), print)
+        >>> ledger.settle([(None, 300)], 300, 0)
+        >>> ledger.is_open, ledger.is_full
+        (True, True)
+        >>> ledger.settle([], 0, 300)
+        >>> ledger.is_open
+        False
+    """
+
+    __slots__ = ("_account", "_cut_off", "_unread", "is_open", "unsent")
+
+    def __init__(self, unread: Unread, cut_off: Callable[[str], None]) -> None:
+        self._unread, self._cut_off = unread, cut_off
+        self._account: Account | None = None
+        self.is_open = False
+        self.unsent = 0
+
+    @property
+    def is_full(self) -> bool:
+        """See `Account.is_full`."""
+        return self._account is not None and self._account.is_full
+
+    def taken(self, unsent: int, written: int = 0) -> int:
+        """Bytes that the client took since the last time.
+
+        Args:
+            unsent: bytes that the transport has not sent.
+            written: bytes that it was given since then, as far as that is counted.
+        """
+        return max(0, written + self.unsent - unsent)
+
+    def moved(self, unsent: int) -> int:
+        """The same as the sweep sees it, where nobody is choked and more may have been written.
+
+        How fast the client takes that cannot be told; it is late if nothing moves.
+        """
+        return LEAST_RATE if unsent != self.unsent else 0
+
+    def settle(self, kept: Kept, unsent: int, taken: int) -> None:
+        """These answers are held now.
+
+        Args:
+            kept: all of them.
+            unsent: bytes that the transport has not sent.
+            taken: bytes that the client took since the last time.
+        """
+        self.unsent = unsent
+        if self._account is None:
+            if not kept:
+                return
+            self._account = Account(self._unread, self._cut_off)
+            self.is_open = True
+        self._account.settle(kept, taken)
+        if not kept:
+            self._account = None
+            self.is_open = False
+
+    def tick(self, step: float) -> None:
+        """`step` seconds have passed."""
+        if self._account is not None:
+            self._account.tick(step)
+
+    def close(self) -> None:
+        """The connection is over; it is not referred to any more."""
+        account, self._account = self._account, None
+        self.is_open = False
+        if account is not None:
+            account.close()
+        self._cut_off = _nobody
+
+
+def _nobody(cause: str) -> None:
+    """The connection is over: there is nothing to cut off."""

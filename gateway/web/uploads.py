@@ -62,6 +62,11 @@ class Uploads:
         self._counts[client] = count + 1
         return True
 
+    def count(self, address: str) -> str:
+        """One more body from this address is slow: whom it counts for, "" if he has too many."""
+        client = client_of(address)
+        return client if self.begin(client) else ""
+
     def end(self, client: str) -> None:
         """One is whole, or given up."""
         count = self._counts[client] - 1

@@ -12,14 +12,14 @@ from typing import Final, cast
 from tornado.ioloop import IOLoop
 from tornado.iostream import StreamClosedError
 
-from gateway.web.server_state import Shared
+from gateway.web.server_state import ServerState
 
-_HIGH: Final = 64 * 1024  # bytes that may lie unread while nobody waits for more
+_HIGH_WATER_BYTES: Final = 64 * 1024  # bytes that may lie unread while nobody waits for more
 # A WebSocket's close frame: 1001, the server goes away.
 _GOING_AWAY: Final = b"\x88\x02\x03\xe9"
 
 
-class Tunnel(asyncio.Protocol):
+class WebSocketStream(asyncio.Protocol):
     """The stream of an upgraded connection: the methods of tornado's `IOStream` that it needs.
 
     Everything that comes before `open` is kept, so that a client may send its first frame right
@@ -31,7 +31,7 @@ class Tunnel(asyncio.Protocol):
         "_closed",
         "_paused",
         "_reader",
-        "_shared",
+        "_server",
         "_stuck",
         "_transport",
         "_unsent",
@@ -39,9 +39,9 @@ class Tunnel(asyncio.Protocol):
         "_writer",
     )
 
-    def __init__(self, shared: Shared, transport: asyncio.Transport) -> None:
+    def __init__(self, server: ServerState, transport: asyncio.Transport) -> None:
         """Made when a client asks for an upgrade; HTTP passes on what comes until `open`."""
-        self._shared = shared
+        self._server = server
         self._transport: asyncio.Transport | None = transport
         self._buffer = bytearray()
         self._wanted = 0  # bytes that the reader waits for
@@ -55,7 +55,7 @@ class Tunnel(asyncio.Protocol):
     def open(self) -> None:
         """Take the connection over from HTTP."""
         assert self._transport is not None
-        self._shared.guests.add(self)
+        self._server.connections.add(self)
         self._transport.set_protocol(self)
 
     # ---- tornado's side
@@ -124,7 +124,7 @@ class Tunnel(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        full = len(self._buffer) >= max(_HIGH, self._wanted)
+        full = len(self._buffer) >= max(_HIGH_WATER_BYTES, self._wanted)
         if full and not self._paused:
             self._paused = True
             transport.pause_reading()
@@ -152,7 +152,7 @@ class Tunnel(asyncio.Protocol):
         """The connection is no more; whoever waits is told."""
         self._end()
         self._transport = None
-        self._shared.leave(self)
+        self._server.leave(self)
 
     def _end(self) -> None:
         """Nothing will come, and nothing can be sent."""
@@ -172,7 +172,7 @@ class Tunnel(asyncio.Protocol):
         unsent = transport.get_write_buffer_size()
         self._stuck = self._stuck + step if unsent == self._unsent else 0.0
         self._unsent = unsent
-        if self._stuck >= self._shared.limits.write_timeout:
+        if self._stuck >= self._server.limits.write_timeout:
             transport.abort()
 
     def retire(self) -> None:

@@ -16,9 +16,10 @@ import uvloop
 from tornado.web import Application
 
 from gateway.admin.pages import make_app
-from gateway.web import responses as answers
-from gateway.web.exchange import Exchange, Limits
+from gateway.web import responses
+from gateway.web.exchange import Exchange
 from gateway.web.http_server import HttpServer
+from gateway.web.limits import Limits
 
 MAX_BODY = 1_000_000
 
@@ -43,9 +44,9 @@ class Echo:
     def submit(self, exchange: Exchange) -> None:
         name = exchange.request_id or b"ours"
         if exchange.fault is not None:
-            exchange.respond(answers.failure(*exchange.fault, None, name))
+            exchange.respond(responses.failure(*exchange.fault, None, name))
             return
-        answer = answers.result(name, b"text/plain", b"echo;dur=1", exchange.body)
+        answer = responses.result(name, b"text/plain", b"echo;dur=1", exchange.body)
         asyncio.get_running_loop().call_soon(exchange.respond, answer)
 
     def gone(self, exchange: Exchange) -> None:

@@ -11,7 +11,7 @@ from h2.connection import H2Connection
 from http_fakes import FakeTransport
 
 from gateway.web.http2 import Http2Connection
-from gateway.web.server_state import Shared
+from gateway.web.server_state import ServerState
 
 _GOAWAY = 7
 
@@ -35,7 +35,7 @@ class Answer:
 class Peer:
     """A client: what it sends arrives at once, what it is sent when it looks (`hear`)."""
 
-    def __init__(self, common: Shared, greet: bool = True, window: int = 0) -> None:
+    def __init__(self, common: ServerState, greet: bool = True, window: int = 0) -> None:
         """With `window` it takes that many bytes of each answer until it grants more."""
         self.connection = Http2Connection(common)
         self.transport = FakeTransport()

@@ -9,10 +9,12 @@ from typing import Any
 
 from tornado import httputil
 
-from gateway.web import responses as answers
-from gateway.web.exchange import Exchange, Limits, Turn
-from gateway.web.http1 import Connection
-from gateway.web.server_state import Shared
+from gateway.web import responses
+from gateway.web.exchange import Exchange
+from gateway.web.http1 import Http1Connection
+from gateway.web.http_request import HttpRequest
+from gateway.web.limits import Limits
+from gateway.web.server_state import ServerState
 
 
 def turned(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -126,7 +128,7 @@ class Inference:
 
 def echo(exchange: Exchange) -> None:
     """Answer with the request's own body."""
-    exchange.respond(answers.result(b"id", b"text/plain", b"", exchange.body))
+    exchange.respond(responses.result(b"id", b"text/plain", b"", exchange.body))
 
 
 class Pages(httputil.HTTPServerConnectionDelegate):
@@ -172,10 +174,10 @@ def shared(
     inference: Inference | None = None,
     limits: Limits | None = None,
     pages: httputil.HTTPServerConnectionDelegate | None = None,
-    access: Callable[[Turn], None] | None = None,
-) -> Shared:
+    access: Callable[[HttpRequest], None] | None = None,
+) -> ServerState:
     """What the connections of a test have in common."""
-    return Shared(
+    return ServerState(
         inference=inference or Inference(),
         application=pages or Pages(),
         limits=limits or Limits(),
@@ -184,9 +186,9 @@ def shared(
     )
 
 
-def connect(common: Shared) -> tuple[Connection, FakeTransport]:
+def connect(common: ServerState) -> tuple[Http1Connection, FakeTransport]:
     """A new client."""
-    connection = Connection(common)
+    connection = Http1Connection(common)
     transport = FakeTransport()
     connection.connection_made(transport)
     return connection, transport

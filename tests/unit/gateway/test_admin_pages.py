@@ -54,7 +54,7 @@ def ask(
         connection.data_received(f"{method} {path} HTTP/1.1\r\n{lines}\r\n\r\n".encode())
         for _ in range(10):
             await asyncio.sleep(0)
-        assert connection.pending == []
+        assert connection.responses.pending == []
         return transport.take()
 
     written = asyncio.run(run())

@@ -10,10 +10,11 @@ from http2_fakes import Peer
 from http_fakes import Inference, Pages, connect, post, shared, statuses
 from tornado import httputil
 
-from gateway.web import responses as answers
+from gateway.web import responses
 from gateway.web.browser_policy import BrowserPolicy, Reach
-from gateway.web.exchange import Exchange, Limits
-from gateway.web.server_state import Shared
+from gateway.web.exchange import Exchange
+from gateway.web.limits import Limits
+from gateway.web.server_state import ServerState
 
 APP = "https://app.example"
 LOOPBACK = BrowserPolicy(reach=Reach.MACHINE)
@@ -25,7 +26,9 @@ Answer = tuple[int, Mapping[str, str], bytes]
 Ask = Callable[..., Answer]
 
 
-def http1(common: Shared, method: str, path: str, lines: Mapping[str, str], body: bytes) -> Answer:
+def http1(
+    common: ServerState, method: str, path: str, lines: Mapping[str, str], body: bytes
+) -> Answer:
     async def run() -> bytes:
         connection, transport = connect(common)
         head = [f"{method} {path} HTTP/1.1"]
@@ -43,7 +46,9 @@ def http1(common: Shared, method: str, path: str, lines: Mapping[str, str], body
     return int(first.split()[1]), {name.lower(): value for name, value in pairs}, rest
 
 
-def http2(common: Shared, method: str, path: str, lines: Mapping[str, str], body: bytes) -> Answer:
+def http2(
+    common: ServerState, method: str, path: str, lines: Mapping[str, str], body: bytes
+) -> Answer:
     async def run() -> Answer:
         peer = Peer(common)
         rest = dict(lines)
@@ -71,7 +76,7 @@ def ask(request: pytest.FixtureRequest) -> Ask:
         method: str = "POST",
         path: str = "/inference",
         body: bytes = b"x",
-        common: Shared | None = None,
+        common: ServerState | None = None,
         **lines: str,
     ) -> Answer:
         told = {"Host": "localhost:8000"} | {key.replace("_", "-"): v for key, v in lines.items()}
@@ -139,16 +144,16 @@ def test_a_page_that_may_be_kept_varies_whoever_asks(ask: Ask) -> None:
 
 class Refusing(Inference):
     def submit(self, exchange: Exchange) -> None:
-        exchange.respond(answers.failure("overloaded", "full", None, b"7"))
+        exchange.respond(responses.failure("overloaded", "full", None, b"7"))
 
 
 def test_errors_may_be_read_as_well(ask: Ask) -> None:
     busy = shared(Refusing())
     large = shared(Inference(at_once=True), Limits(max_body=10))
     full = Inference()
-    full.refusal = answers.failure("overloaded", "full", None, b"7")
+    full.refusal = responses.failure("overloaded", "full", None, b"7")
     headed = shared(Inference(), Limits(max_header=700))
-    cases: list[tuple[int, Shared, dict[str, Any]]] = [
+    cases: list[tuple[int, ServerState, dict[str, Any]]] = [
         (429, busy, {}),
         (413, large, {"body": b"x" * 20}),
         (429, shared(full), {"body": b"x" * 66_000}),
@@ -211,7 +216,7 @@ def test_a_head_of_a_browser_is_looked_at_each_time() -> None:
 
 def test_an_absolute_target_names_a_host_as_well() -> None:
     connection, transport = connect(shared(Inference(at_once=True)))
-    connection._shared.browsers = LOOPBACK
+    connection._server.browsers = LOOPBACK
     head = b"POST http://evil.example/inference HTTP/1.1\r\nHost: localhost\r\n"
     connection.data_received(head + b"Content-Length: 0\r\n\r\n")
     assert statuses(transport.take()) == [421]
@@ -219,7 +224,7 @@ def test_an_absolute_target_names_a_host_as_well() -> None:
 
 def test_a_page_is_opened_from_a_link_but_no_websocket_by_a_stranger() -> None:
     connection, transport = connect(shared(Inference()))
-    connection._shared.browsers = LOOPBACK
+    connection._server.browsers = LOOPBACK
     connection.data_received(
         b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Origin: https://evil.example\r\n\r\n"

@@ -8,9 +8,9 @@ from gateway.inference import Desk
 from gateway.requests.admission import Admission
 from gateway.requests.core import GatewayCore
 from gateway.requests.route import InferenceRoute
+from gateway.web.byte_budget import ByteBudget
 from gateway.web.exchange import Exchange
 from gateway.web.failure_log import FailureLog
-from gateway.web.room import Room
 from mesh.links.events import Delivery, Identity, Lost, Met
 from mesh.links.links import Links
 from mesh.links.session import Session
@@ -425,7 +425,7 @@ class ManyRoutes(Rig):
 
     def __init__(self):
         super().__init__()
-        self.room = Room(1 << 20)
+        self.room = ByteBudget(1 << 20)
         admissions = [Admission(10, 1 << 20) for _ in range(3)]
         self.ways = [InferenceRoute(f"/{n}", PATH, each) for n, each in enumerate(admissions)]
         self.desk = Desk(

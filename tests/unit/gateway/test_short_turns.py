@@ -15,9 +15,9 @@ import pytest
 from hpack import Encoder
 from http_fakes import FakeTransport, Inference, chunked, connect, post, shared
 
-from gateway.web.http1 import Connection
+from gateway.web.http1 import Http1Connection
 from gateway.web.http2 import Http2Connection
-from gateway.web.http2_frames import PREFACE
+from gateway.web.http2_flood_guard import PREFACE
 
 MOST_S = 0.020
 BUFFER_BYTES = 256_000  # of uvloop, for one read
@@ -102,7 +102,7 @@ HTTP2 = {
 }
 
 
-def http1() -> tuple[Connection, FakeTransport]:
+def http1() -> tuple[Http1Connection, FakeTransport]:
     return connect(shared(Inference(at_once=True)))
 
 
@@ -114,7 +114,9 @@ def http2() -> tuple[Http2Connection, FakeTransport]:
 
 
 async def longest(
-    meet: Callable[[], tuple[Connection | Http2Connection, FakeTransport]], said: bytes, size: int
+    meet: Callable[[], tuple[Http1Connection | Http2Connection, FakeTransport]],
+    said: bytes,
+    size: int,
 ) -> float:
     """Seconds of processor time that the longest turn takes while all of this comes."""
     connection, transport = meet()
@@ -141,7 +143,9 @@ async def longest(
     ],
 )
 def test_a_turn_is_short_whatever_comes(
-    meet: Callable[[], tuple[Connection | Http2Connection, FakeTransport]], said: bytes, size: int
+    meet: Callable[[], tuple[Http1Connection | Http2Connection, FakeTransport]],
+    said: bytes,
+    size: int,
 ) -> None:
     took: list[float] = []
     while len(took) < RUNS and min(took, default=MOST_S + 1) > MOST_S:

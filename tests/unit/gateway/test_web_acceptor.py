@@ -103,7 +103,7 @@ def test_an_empty_host_means_every_interface() -> None:
 def test_without_descriptors_the_port_rests_for_a_moment(
     number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(acceptor, "RESPITE", 0.0)
+    monkeypatch.setattr(acceptor, "SHORTAGE_PAUSE_S", 0.0)
     came: list[Greeted] = []
 
     async def main() -> None:

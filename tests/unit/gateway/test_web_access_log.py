@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from http_fakes import Way, connect, shared
 
-from gateway.web import responses as answers
+from gateway.web import responses
 from gateway.web.access_log import AccessLog, stages_of
-from gateway.web.exchange import Exchange, Refusal
+from gateway.web.exchange import Exchange, RefusedRequest
 from gateway.web.tornado_adapter import Page
 from mesh.logs.loggers import Output
 
@@ -27,17 +27,17 @@ class Kept:
 
 def exchange(target: bytes = b"/inference", answer: bytes = b"") -> Exchange:
     connection, _ = connect(shared())
-    made = Exchange(connection, Way(), target, monotonic(), b"")
+    made = Exchange(connection.responses, Way(), target, monotonic(), b"")
     made.request_id = b"a-1"
     timing = b"embed-queue;dur=0.10, embed;dur=12.30"
-    connection.special = True
-    made.respond(answer or answers.result(b"a-1", b"application/json", timing, b"[1]"))
+    connection.responses.special = True
+    made.respond(answer or responses.result(b"a-1", b"application/json", timing, b"[1]"))
     return made
 
 
 def page(target: bytes, status: int = 200, method: bytes = b"GET") -> Page:
     connection, _ = connect(shared())
-    made = Page(connection, method, target, b"")
+    made = Page(connection.responses, method, target, b"")
     made.describe("1.1", [], monotonic())
     made.status, made.sent, made.request_id = status, 100, b"p-1"
     return made
@@ -88,7 +88,7 @@ def test_a_path_that_is_not_the_route_as_it_is_written() -> None:
 
 def test_a_client_that_went_away() -> None:
     connection, _ = connect(shared())
-    line = logged(Exchange(connection, Way(), b"/inference", monotonic(), b""), 499)
+    line = logged(Exchange(connection.responses, Way(), b"/inference", monotonic(), b""), 499)
     assert line is not None
     assert (line["status"], line["bytes"], line["id"]) == (499, 0, "-")
     assert "stages" not in line
@@ -102,8 +102,12 @@ def test_what_stands_in_a_body_is_no_figure() -> None:
 
 def test_a_request_that_the_wire_refuses() -> None:
     connection, _ = connect(shared())
-    known = logged(Refusal(connection, b"PUT", b"/", monotonic(), b""), 431)
-    unknown = logged(Refusal(connection, b"", b"", monotonic(), b""), 400)
+    known = logged(
+        RefusedRequest(connection.responses, None, b"/", monotonic(), asked_method=b"PUT"), 431
+    )
+    unknown = logged(
+        RefusedRequest(connection.responses, None, b"", monotonic(), asked_method=b""), 400
+    )
     assert known is not None
     assert unknown is not None
     assert (known["method"], known["route"], known["path"]) == ("PUT", "-", "/")
@@ -112,7 +116,12 @@ def test_a_request_that_the_wire_refuses() -> None:
 
 def test_a_client_writes_no_escapes_into_the_log() -> None:
     connection, _ = connect(shared())
-    rude = logged(Refusal(connection, b"GET", b"/\x1b[2J\x9b", monotonic(), b""), 400)
+    rude = logged(
+        RefusedRequest(
+            connection.responses, None, b"/\x1b[2J\x9b", monotonic(), asked_method=b"GET"
+        ),
+        400,
+    )
     assert rude is not None
     assert rude["path"] == "/\\x1b[2J\\\\x9b"
 

@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.web import headers as heads
+from gateway.web import headers
 from gateway.web.browser_policy import (
     BrowserPolicy,
     NotServed,
@@ -133,12 +133,12 @@ def lines(
 ) -> bytes | None:
     """The header lines of the answer, None where the request is refused."""
     kinds = {
-        "origin": heads.ORIGIN,
-        "site": heads.SITE,
-        "mode": heads.MODE,
-        "dest": heads.DESTINATION,
-        "asked": heads.ASKED_METHOD,
-        "headers": heads.ASKED_HEADERS,
+        "origin": headers.ORIGIN,
+        "site": headers.SITE,
+        "mode": headers.MODE,
+        "dest": headers.DESTINATION,
+        "asked": headers.ASKED_METHOD,
+        "headers": headers.ASKED_HEADERS,
     }
     said = {kinds[key.strip("_")]: value.encode("latin-1") for key, value in told.items()}
     try:
@@ -200,7 +200,7 @@ def test_pages_of_other_origins_are_refused(told: dict[str, str]) -> None:
 def test_what_is_shown_of_an_origin_is_printable_and_short() -> None:
     for origin in (b"http://a\x1b[2J", b"http://" + b"a" * 300, b"\xff"):
         with pytest.raises(NotServed) as refused:
-            LOOPBACK.check_origin(b"POST", b"localhost", {heads.ORIGIN: origin})
+            LOOPBACK.check_origin(b"POST", b"localhost", {headers.ORIGIN: origin})
         assert "another site" in str(refused.value)
 
 
@@ -274,11 +274,11 @@ def test_lines_are_added_unless_the_worker_wrote_its_own() -> None:
 
 def test_what_a_browser_says_is_found_by_the_plan() -> None:
     names = [b"Host", b"Origin", b"Sec-Fetch-Site", b"Content-Length", b"Sec-Fetch-Mode"]
-    plan = heads.plan_for(names)
+    plan = headers.layout_for(names)
     assert not plan.plain
     assert not plan.told
     values = [b"h", b"http://h", b"none", b"0", b"cors"]
     told = told_by(plan.browser, values)
-    assert told == {heads.ORIGIN: b"http://h", heads.SITE: b"none", heads.MODE: b"cors"}
+    assert told == {headers.ORIGIN: b"http://h", headers.SITE: b"none", headers.MODE: b"cors"}
     # Without any of the two that say whose page it was there is nothing to decide.
-    assert not heads.plan_for([b"Host", b"Sec-Fetch-Mode", b"Content-Length"]).browser
+    assert not headers.layout_for([b"Host", b"Sec-Fetch-Mode", b"Content-Length"]).browser

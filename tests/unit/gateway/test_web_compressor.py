@@ -17,13 +17,11 @@ import zstandard
 from http2_fakes import Peer
 from http_fakes import FakeTransport, Inference, connect, echo, post, shared
 
-from gateway.web import compression as codings
-from gateway.web import compressor as coder
-from gateway.web import responses as answers
-from gateway.web.compressor import Coder
+from gateway.web import compression, compressor, responses
+from gateway.web.compressor import Compressor
 from gateway.web.exchange import Exchange
-from gateway.web.http1 import Connection
-from gateway.web.server_state import Shared
+from gateway.web.http1 import Http1Connection
+from gateway.web.server_state import ServerState
 
 LIMIT = 1_000_000
 PACK = {"gzip": gzip.compress, "zstd": zstandard.ZstdCompressor().compress}
@@ -45,7 +43,7 @@ class Strict(Inference):
         if exchange.fault is not None:
             code, text = exchange.fault
             self.taken.append(exchange)
-            exchange.respond(answers.failure(code, text, None, exchange.request_id or b"ours"))
+            exchange.respond(responses.failure(code, text, None, exchange.request_id or b"ours"))
         else:
             super().submit(exchange)
 
@@ -55,10 +53,10 @@ class Place:
 
     def __init__(self, inference: Inference | None = None) -> None:
         self.inference = inference or Strict(at_once=True)
-        self.coder = Coder(self.inference, LIMIT)
-        self.common: Shared = shared(self.coder)  # type: ignore[arg-type]
+        self.coder = Compressor(self.inference, LIMIT)
+        self.common: ServerState = shared(self.coder)  # type: ignore[arg-type]
         self.common.coded = True
-        self.connection: Connection
+        self.connection: Http1Connection
         self.transport: FakeTransport
         self.connection, self.transport = connect(self.common)
 
@@ -235,7 +233,7 @@ def test_where_compression_is_off_it_is_refused() -> None:
 def test_a_refusal_of_the_inference_comes_before_the_body_is_read() -> None:
     @placed
     async def test(place: Place) -> None:
-        place.inference.refusal = answers.failure("overloaded", "full", None, b"7")
+        place.inference.refusal = responses.failure("overloaded", "full", None, b"7")
         status, _, _ = await place.ask(bytes(100_000), Content_Encoding="gzip")
         assert (status, place.inference.asked) == (429, [100_000])
 
@@ -277,7 +275,7 @@ def test_when_too_many_wait_bodies_are_refused_and_answers_go_unpacked(
         body = b"x" * 100_000
         _, headers, _ = await place.ask(body, Accept_Encoding="gzip")
         assert "content-encoding" in headers
-        monkeypatch.setattr(coder, "_WAITING", 0)
+        monkeypatch.setattr(compressor, "_MOST_WAITING", 0)
         _, headers, _ = await place.ask(body, Accept_Encoding="gzip")
         assert "content-encoding" not in headers
         status, _, _ = await place.ask(gzip.compress(body), Content_Encoding="gzip")
@@ -339,35 +337,35 @@ async def test_room_for_a_compressed_body_goes_along_with_it(place: Place) -> No
     kept: list[object] = []
 
     def keep(exchange: Exchange, nbytes: int) -> None:
-        exchange.request = nbytes
+        exchange.reservation = nbytes
 
     place.inference.admit = keep  # type: ignore[method-assign,assignment]
-    place.inference.submit = lambda exchange: kept.append(exchange.request)  # type: ignore[method-assign]
+    place.inference.submit = lambda exchange: kept.append(exchange.reservation)  # type: ignore[method-assign]
     packed = gzip.compress(noise)
     place.connection.data_received(post(packed, lines="Content-Encoding: gzip\r\n"))
     await until(lambda: bool(kept))
     assert kept == [len(packed)]
     place.connection.connection_lost(None)
-    assert [exchange.request for exchange in place.inference.left] == [len(packed)]
+    assert [exchange.reservation for exchange in place.inference.left] == [len(packed)]
 
 
 @placed
 async def test_a_small_body_of_many_pieces_is_not_looked_at_by_the_loop(place: Place) -> None:
     """Each piece costs as much as a far larger one: 1000 of one byte go to a thread."""
     looked_in: list[str] = []
-    check = codings.check_zstd
+    check = compression.check_zstd
 
     def noted(body: bytes, blocks: int) -> None:
         check(body, blocks)
         looked_in.append(threading.current_thread().name)
 
-    codings.check_zstd = noted
+    compression.check_zstd = noted
     try:
         piece = b"\x0a\0\0x"  # one byte, repeated once
         body = b"\x28\xb5\x2f\xfd\x00\x58" + piece * 999 + b"\x0b\0\0x"
         status, _, got = await place.ask(body, Content_Encoding="zstd")
     finally:
-        codings.check_zstd = check
+        compression.check_zstd = check
     assert (status, got) == (200, b"x" * 1000)
     assert [name.partition("_")[0] for name in looked_in] == ["coder"]
 

@@ -1,16 +1,7 @@
-from gateway.web import headers as heads
-from gateway.web.exchange import (
-    CLOSE,
-    KEEP,
-    BrowserExchange,
-    Exchange,
-    Inference,
-    Limits,
-    Refusal,
-    Turn,
-    Writer,
-    with_connection,
-)
+from gateway.web import headers
+from gateway.web.exchange import AnyInference, BrowserExchange, Exchange, RefusedRequest
+from gateway.web.http_request import CLOSE, KEEP, HttpRequest, ResponseWriter, with_connection
+from gateway.web.limits import Limits
 from mesh.protocol.messages import Buffer
 
 
@@ -53,15 +44,15 @@ class OneLink:
     """As much of a connection as an exchange needs."""
 
     def __init__(self) -> None:
-        self.pending: list[Turn] = []
+        self.pending: list[HttpRequest] = []
         self.special = False
         self.taker = Taker()
-        self.inference: Inference = self.taker
+        self.inference: AnyInference = self.taker
         self.sink = Sink()
         self.released = 0
 
     @property
-    def transport(self) -> Writer:
+    def transport(self) -> ResponseWriter:
         return self.sink
 
     def release(self) -> None:
@@ -117,17 +108,17 @@ def test_the_connection_header_is_added_where_it_must_be() -> None:
 def test_it_hears_what_a_client_says_of_its_request() -> None:
     exchange = OneLink().exchange()
     trace = b"00-" + b"a1" * 16 + b"-" + b"b2" * 8 + b"-01"
-    exchange.hear(heads.REQUEST_ID, b"mine")
-    exchange.hear(heads.TRACEPARENT, trace)
-    exchange.hear(heads.TIMEOUT, b"250ms")
-    exchange.hear(heads.PRIORITY, b"high")
+    exchange.hear(headers.REQUEST_ID, b"mine")
+    exchange.hear(headers.TRACEPARENT, trace)
+    exchange.hear(headers.TIMEOUT, b"250ms")
+    exchange.hear(headers.PRIORITY, b"high")
     assert (exchange.request_id, exchange.traceparent) == (b"mine", trace.decode())
     assert (exchange.timeout, exchange.priority, exchange.fault) == (0.25, 1, None)
-    exchange.hear(heads.PRIORITY, b"urgent")
+    exchange.hear(headers.PRIORITY, b"urgent")
     assert exchange.fault is not None
     assert exchange.fault[0] == "bad_request"
     assert "urgent" in exchange.fault[1]
-    exchange.hear(heads.REQUEST_ID, b"not fit")
+    exchange.hear(headers.REQUEST_ID, b"not fit")
     assert exchange.request_id is None
 
 
@@ -194,12 +185,12 @@ def test_limits_have_safe_defaults() -> None:
 def test_it_hears_of_codings() -> None:
     exchange = OneLink().exchange()
     assert exchange.codings is None
-    exchange.hear(heads.WANTED, b"gzip;q=0.5, br")
-    exchange.hear(heads.CODING, b"zstd")
-    exchange.hear(heads.CODING, b"identity")
+    exchange.hear(headers.WANTED, b"gzip;q=0.5, br")
+    exchange.hear(headers.CODING, b"zstd")
+    exchange.hear(headers.CODING, b"identity")
     assert exchange.codings == ("zstd", "gzip")
     assert exchange.fault is None
-    exchange.hear(heads.CODING, b"gzip")
+    exchange.hear(headers.CODING, b"gzip")
     assert exchange.fault is not None
     assert exchange.fault[0] == "unsupported_encoding"
     assert "several" in exchange.fault[1]
@@ -207,10 +198,10 @@ def test_it_hears_of_codings() -> None:
 
 def test_where_no_coding_is_spoken_it_may_only_be_none() -> None:
     exchange = OneLink().exchange()
-    exchange.hear(heads.UNREAD, b"identity")
+    exchange.hear(headers.UNREAD, b"identity")
     assert exchange.fault is None
     for value, why in ((b"gzip", "off here"), (b"br", "Content-Encoding is 'br'")):
-        exchange.hear(heads.UNREAD, value)
+        exchange.hear(headers.UNREAD, value)
         assert exchange.fault is not None
         assert why in exchange.fault[1]
 
@@ -225,7 +216,7 @@ def test_whether_there_is_room_is_the_inferences_word() -> None:
 def test_a_refusal_is_of_whatever_was_asked() -> None:
     link = OneLink()
     assert link.exchange().method == b"POST"
-    refusal = Refusal(link, b"PUT", b"/b", 2.0, CLOSE)
+    refusal = RefusedRequest(link, None, b"/b", 2.0, CLOSE, asked_method=b"PUT")
     assert (refusal.method, refusal.target, refusal.arrived) == (b"PUT", b"/b", 2.0)
     assert not refusal.keep_alive
 
@@ -242,7 +233,7 @@ def test_headers_of_the_answer_can_be_looked_up() -> None:
 
 def test_the_answer_to_a_browser_bears_its_lines() -> None:
     link = OneLink()
-    exchange = BrowserExchange(link, Way(), b"/echo", 0.0, b"", b"Vary: Origin\r\n")
+    exchange = BrowserExchange(link, Way(), b"/echo", 0.0, lines=b"Vary: Origin\r\n")
     link.pending.append(exchange)
     exchange.respond(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n", b"body")
     assert link.released == 1

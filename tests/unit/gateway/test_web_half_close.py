@@ -14,8 +14,8 @@ from http_fakes import FakeTransport, Inference, Pages, connect, echo, post, sha
 from tornado import httputil
 
 from gateway.web import half_close
-from gateway.web.half_close import DELAY, HalfClosed, is_closed
-from gateway.web.http1 import Connection
+from gateway.web.half_close import PROBE_DELAY_S, HalfClosed, is_closed
+from gateway.web.http1 import Http1Connection
 from gateway.web.http2 import Http2Connection
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -61,7 +61,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-def ended(sent: bytes, pages: Pages | None = None) -> tuple[Connection, FakeTransport, Inference]:
+def ended(
+    sent: bytes, pages: Pages | None = None
+) -> tuple[Http1Connection, FakeTransport, Inference]:
     """A connection on which this was sent, and then the end."""
     inference = Inference()
     connection, transport = connect(shared(inference, pages=pages))
@@ -76,7 +78,7 @@ def ended(sent: bytes, pages: Pages | None = None) -> tuple[Connection, FakeTran
 def test_it_probes_once_and_looks_again_a_few_times(clock: Clock) -> None:
     told: list[str] = []
     watch = HalfClosed(FakeTransport(), lambda: told.append("probe"), lambda: told.append("gone"))
-    clock.run(DELAY - 0.001)
+    clock.run(PROBE_DELAY_S - 0.001)
     assert (clock.looks, told) == ([], [])
     clock.run(10.0)
     assert clock.looks == [0.05, 0.055, 0.07, 0.1]
@@ -90,7 +92,7 @@ def test_it_probes_once_and_looks_again_a_few_times(clock: Clock) -> None:
 def test_once_the_client_is_known_to_be_gone_it_ends(clock: Clock, after: float) -> None:
     told: list[str] = []
     HalfClosed(FakeTransport(), lambda: told.append("probe"), lambda: told.append("gone"))
-    clock.run(DELAY - 0.001 + after)
+    clock.run(PROBE_DELAY_S - 0.001 + after)
     clock.closed = True
     clock.run(1.0)
     assert told == (["probe", "gone"] if after else ["gone"])

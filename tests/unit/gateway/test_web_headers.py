@@ -1,10 +1,10 @@
 import pytest
 
-from gateway.web import headers as heads
+from gateway.web import headers
 
 
 def test_a_plain_head_is_recognised_in_any_spelling() -> None:
-    plan = heads.plan_for([b"hOST", b"User-Agent", b"CONTENT-LENGTH", b"Accept"])
+    plan = headers.layout_for([b"hOST", b"User-Agent", b"CONTENT-LENGTH", b"Accept"])
     assert plan.plain
     assert plan.length == 2
     assert plan.hosts == 1
@@ -24,34 +24,34 @@ def test_a_plain_head_is_recognised_in_any_spelling() -> None:
     ],
 )
 def test_any_other_head_is_not_plain(names: list[bytes]) -> None:
-    assert not heads.plan_for(names).plain
+    assert not headers.layout_for(names).plain
 
 
 def test_the_lines_that_matter_are_found() -> None:
     names = [b"Expect", b"Accept", b"Host", b"Traceparent", b"X-Request-Timeout", b"X-Priority"]
-    plan = heads.plan_for(names)
-    kinds = (heads.TRACEPARENT, heads.TIMEOUT, heads.PRIORITY)
+    plan = headers.layout_for(names)
+    kinds = (headers.TRACEPARENT, headers.TIMEOUT, headers.PRIORITY)
     assert plan.told == tuple(zip(kinds, (3, 4, 5), strict=True))
-    assert plan.framing == ((heads.EXPECT, 0),)
+    assert plan.framing == ((headers.EXPECT, 0),)
     assert not plan.odd
     assert (plan.hosts, plan.length, plan.upgrades) == (1, -1, False)
-    assert heads.plan_for([b"upgrade"]).upgrades
+    assert headers.layout_for([b"upgrade"]).upgrades
     for names in ([], [b"Host", b"Host"], [b"Host", b"Connection"], [b"Host", b"Upgrade"]):
-        assert heads.plan_for(names).odd
+        assert headers.layout_for(names).odd
 
 
 def test_a_request_id_is_repeated_only_if_it_is_fit_for_a_header() -> None:
-    assert heads.sane_request_id(b"a" * 128) == b"a" * 128
+    assert headers.sane_request_id(b"a" * 128) == b"a" * 128
     for value in (None, b"", b"a" * 129, b"a b", b"\xfc", b"a\r\nb"):
-        assert heads.sane_request_id(value) is None
+        assert headers.sane_request_id(value) is None
 
 
 def test_a_traceparent_is_passed_on_only_if_it_is_well_formed() -> None:
     good = b"00-" + b"a1" * 16 + b"-" + b"b2" * 8 + b"-01"
-    assert heads.sane_traceparent(good) == good.decode()
-    assert heads.sane_traceparent(good + b"-later") == (good + b"-later").decode()
+    assert headers.sane_traceparent(good) == good.decode()
+    assert headers.sane_traceparent(good + b"-later") == (good + b"-later").decode()
     for value in (None, b"", b"00-x-y-01", good.upper(), good + b"x"):
-        assert heads.sane_traceparent(value) is None
+        assert headers.sane_traceparent(value) is None
 
 
 @pytest.mark.parametrize(
@@ -67,19 +67,20 @@ def test_a_traceparent_is_passed_on_only_if_it_is_well_formed() -> None:
     ],
 )
 def test_a_target_leads_to_its_path(target: bytes, path: bytes) -> None:
-    assert heads.path_of(target) == path
+    assert headers.path_of(target) == path
 
 
 def test_the_size_of_a_head_is_that_of_its_text() -> None:
     text = b"/path" + b"Host: a\r\n" + b"X: yz\r\n"
-    assert heads.size_of(b"/path", [b"Host", b"X"], [b"a", b"yz"]) == len(text)
+    assert headers.size_of(b"/path", [b"Host", b"X"], [b"a", b"yz"]) == len(text)
 
 
 def test_a_head_without_its_upgrade_asks_for_the_same_once() -> None:
     names = [b"Host", b"Connection", b"Upgrade", b"HTTP2-Settings", b"Content-Length"]
     values = [b"h", b"Upgrade, HTTP2-Settings", b"h2c", b"AAMAAABkAAQAoAAAAAIAAAAA", b"3"]
     for version in ("1.0", "1.1"):
-        head = heads.without_upgrade(heads.Head(b"POST", b"/a", names, values), version)
+        sent = headers.RequestHead(b"POST", b"/a", names, values, version)
+        head = headers.without_upgrade(sent)
         rest = b"Host: h\r\nContent-Length: 3\r\nConnection: close\r\n\r\n"
         assert head == b"POST /a HTTP/%b\r\n" % version.encode() + rest
 
@@ -97,7 +98,7 @@ def test_a_head_without_its_upgrade_asks_for_the_same_once() -> None:
     ],
 )
 def test_a_time_has_a_unit_or_is_in_seconds(value: bytes, seconds: float) -> None:
-    assert heads.budget_of(value) == seconds
+    assert headers.budget_of(value) == seconds
 
 
 @pytest.mark.parametrize(
@@ -105,25 +106,25 @@ def test_a_time_has_a_unit_or_is_in_seconds(value: bytes, seconds: float) -> Non
 )
 def test_what_is_no_time_is_refused_with_an_example(value: bytes) -> None:
     with pytest.raises(ValueError, match=r"^X-Request-Timeout is '.*'; it must be .*500ms"):
-        heads.budget_of(value)
+        headers.budget_of(value)
 
 
 def test_a_long_nonsense_is_not_repeated_whole() -> None:
     with pytest.raises(ValueError, match=r"x{40}\.\.\.'") as caught:
-        heads.budget_of(b"x" * 5000)
+        headers.budget_of(b"x" * 5000)
     assert len(str(caught.value)) < 200
 
 
 def test_there_are_two_priorities() -> None:
-    assert [heads.priority_of(value) for value in (b"normal", b"0")] == [0, 0]
-    assert [heads.priority_of(value) for value in (b"high", b" HIGH ", b"1")] == [1, 1, 1]
+    assert [headers.priority_of(value) for value in (b"normal", b"0")] == [0, 0]
+    assert [headers.priority_of(value) for value in (b"high", b" HIGH ", b"1")] == [1, 1, 1]
     for value in (b"", b"2", b"-1", b"urgent", b"\xff"):
         with pytest.raises(ValueError, match="it must be normal"):
-            heads.priority_of(value)
+            headers.priority_of(value)
 
 
 def test_a_head_of_http_2_becomes_one_of_http_1() -> None:
-    head = heads.from_http2(
+    head = headers.from_http2(
         [
             (b":method", b"POST"),
             (b":scheme", b"http"),
@@ -141,32 +142,33 @@ def test_a_head_of_http_2_becomes_one_of_http_1() -> None:
         b"/a?b",
         [b"host", b"cookie", b"x-a", b"x-a"],
         [b"h:1", b"a=1; b=2", b"1", b"2"],
+        "2.0",
     )
 
 
 def test_without_an_authority_the_host_is_what_the_client_says() -> None:
     said = [(b"host", b"h"), (b"host", b"i")]
-    assert heads.from_http2(said) == (b"", b"", [b"host", b"host"], [b"h", b"i"])
+    assert headers.from_http2(said) == (b"", b"", [b"host"] * 2, [b"h", b"i"], "2.0")
 
 
 def test_a_target_is_a_path() -> None:
     for target in (b"/", b"/a/b?c=%20", b"/\xc3\xa4"):
-        assert heads.sane_target(target, b"GET")
+        assert headers.sane_target(target, b"GET")
     for target in (b"", b"a", b"http://h/", b"/a b", b"/\x1b[2J", b"/\n", b"*"):
-        assert not heads.sane_target(target, b"GET")
-    assert heads.sane_target(b"*", b"OPTIONS")
+        assert not headers.sane_target(target, b"GET")
+    assert headers.sane_target(b"*", b"OPTIONS")
 
 
 def test_codings_matter_only_where_they_are_spoken() -> None:
     names = [b"Content-Encoding", b"Accept-Encoding"]
-    assert heads.plan_for(names).told == ((heads.UNREAD, 0),)
-    assert heads.plan_for(names, coded=True).told == ((heads.CODING, 0), (heads.WANTED, 1))
+    assert headers.layout_for(names).told == ((headers.UNREAD, 0),)
+    assert headers.layout_for(names, coded=True).told == ((headers.CODING, 0), (headers.WANTED, 1))
 
 
 def test_a_websocket_asks_for_one_upgrade_and_sends_no_body() -> None:
     def asks(*lines: tuple[bytes, bytes]) -> bool:
         names, values = [name for name, _ in lines], [value for _, value in lines]
-        return heads.asks_for_websocket(heads.plan_for(names), names, values)
+        return headers.asks_for_websocket(headers.layout_for(names), names, values)
 
     assert asks((b"Host", b"h"), (b"UPGRADE", b" WebSocket"))
     assert not asks((b"Upgrade", b"h2c"))
@@ -177,25 +179,27 @@ def test_a_websocket_asks_for_one_upgrade_and_sends_no_body() -> None:
 
 def test_a_host_is_a_name_or_an_address() -> None:
     for host in (b"", b"h", b"h:80", b"127.0.0.1:8000", b"[::1]", b"[fe80::1%25eth0]:1", b"a_b.c "):
-        assert heads.sane_host(host)
+        assert headers.sane_host(host)
     for host in (b"a b", b"a/b", b"a@b", b"a,b", b"h:x", b"[", b"[]", b"\xff", b"a\n", b" h"):
-        assert not heads.sane_host(host)
+        assert not headers.sane_host(host)
 
 
 def test_space_around_values_is_not_part_of_them() -> None:
-    assert heads.lines_of([b"A", b"B"], [b"1 \t", b""]) == [(b"A", b"1"), (b"B", b"")]
+    assert headers.lines_of([b"A", b"B"], [b"1 \t", b""]) == [(b"A", b"1"), (b"B", b"")]
 
 
 def test_a_line_of_http2_is_one_line_of_http1() -> None:
-    def head(name: bytes = b"a", value: bytes = b"b", method: bytes = b"GET") -> heads.Head:
-        return heads.Head(method, b"/", [b"host", name], [b"h", value])
+    def head(
+        name: bytes = b"a", value: bytes = b"b", method: bytes = b"GET"
+    ) -> headers.RequestHead:
+        return headers.RequestHead(method, b"/", [b"host", name], [b"h", value])
 
-    assert heads.sane_lines(head())
-    assert heads.sane_lines(head(value=b""))
-    assert heads.sane_lines(head(value=b"\t\x80 \x1b"))
+    assert headers.sane_lines(head())
+    assert headers.sane_lines(head(value=b""))
+    assert headers.sane_lines(head(value=b"\t\x80 \x1b"))
     for value in (b"b\r\nc: d", b"b\n", b"\rb", b"b\0"):
-        assert not heads.sane_lines(head(value=value))
+        assert not headers.sane_lines(head(value=value))
     for name in (b"", b"A", b"a b", b"a:", b"a\r", b"a\n", b"a\0", b"\xe9"):
-        assert not heads.sane_lines(head(name))
+        assert not headers.sane_lines(head(name))
     for method in (b"", b"GET /", b"G\nT"):
-        assert not heads.sane_lines(head(method=method))
+        assert not headers.sane_lines(head(method=method))

@@ -7,7 +7,6 @@ from http_fakes import (
     FakeTransport,
     Inference,
     Pages,
-    Way,
     chunked,
     connect,
     echo,
@@ -19,9 +18,10 @@ from http_fakes import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.web import responses as answers
-from gateway.web.exchange import Exchange, Limits
-from gateway.web.http1 import Connection
+from gateway.web import responses
+from gateway.web.exchange import Exchange
+from gateway.web.http1 import Http1Connection
+from gateway.web.limits import Limits
 from mesh.errors import ServerError
 
 TRACE = "00-" + "a1" * 16 + "-" + "b2" * 8 + "-01"
@@ -29,7 +29,7 @@ TRACE = "00-" + "a1" * 16 + "-" + "b2" * 8 + "-01"
 
 def serve(
     inference: Inference | None = None, limits: Limits | None = None
-) -> tuple[Connection, FakeTransport, Inference]:
+) -> tuple[Http1Connection, FakeTransport, Inference]:
     inference = inference or Inference(at_once=True)
     connection, transport = connect(shared(inference, limits))
     return connection, transport, inference
@@ -61,7 +61,7 @@ def test_a_request_becomes_an_exchange_and_its_answer_one_write() -> None:
     assert exchange.headers is None
     assert exchange.request_id is exchange.traceparent is exchange.timeout is None
     assert transport.writes == 1
-    assert transport.take() == answers.result(b"id", b"text/plain", b"", b"hello")
+    assert transport.take() == responses.result(b"id", b"text/plain", b"", b"hello")
     assert not transport.closed
 
 
@@ -109,7 +109,7 @@ def test_a_body_in_a_great_many_chunks_is_not_kept_in_as_many_pieces() -> None:
     pieces = [body[at : at + 64] for at in range(0, len(body), 64)]
     whole = chunked(*pieces)
     connection.data_received(whole[:-5])
-    assert len(connection._pieces or ()) <= 1024
+    assert len(connection.reader.body._pieces or ()) <= 1024
     connection.data_received(whole[-5:])
     assert inference.bodies == [body]
 
@@ -151,7 +151,7 @@ async def _split(requests: list[bytes], sizes: list[int]) -> None:
         if stream:
             connection.data_received(stream[:size])
             stream = stream[size:]
-        while not transport.reading or connection.pending:  # noqa: ASYNC110 - nothing tells
+        while not transport.reading or connection.responses.pending:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0)
     assert told(got) == told(expected)
     assert statuses(transport.take()) == [200] * len(requests)
@@ -170,7 +170,7 @@ def test_a_repeated_head_means_the_same_again() -> None:
     other.data_received(post(b"jkl"))
     assert inference.bodies == [b"abc", b"def", b"ghi", b"jkl"]
     assert statuses(transport.take()) == [200] * 3
-    assert list(common.known.values()) == [(b"/inference", 3)]
+    assert list(common.known.values()) == [(inference.routes[b"/inference"], b"/inference", 3)]
 
 
 def test_only_whole_plain_requests_are_learnt() -> None:
@@ -181,6 +181,7 @@ def test_only_whole_plain_requests_are_learnt() -> None:
         [post(b"abc", lines="X-Request-ID: a\r\n")],
         [post(b"abc", lines="Connection: close\r\n")],
         [post(b"abc", path="/meta")],
+        [post(b"abc", path="/inference?a=1")],
         [chunked(b"abc")],
         [post(b"x" * 64 * 1024)],
         [b"\r\n" + post(b"abc")[:-3], b"abc"],
@@ -195,7 +196,7 @@ def test_only_whole_plain_requests_are_learnt() -> None:
 def test_the_head_of_ten_kilobytes_is_learnt_unless_so_much_is_too_much() -> None:
     common = shared(Inference(at_once=True))
     connect(common)[0].data_received(post(b"x" * 10_000))
-    assert list(common.known.values()) == [(b"/inference", 10_000)]
+    assert [known.length for known in common.known.values()] == [10_000]
     narrow = shared(Inference(at_once=True), Limits(max_body=9_999))
     connection, transport = connect(narrow)
     connection.data_received(post(b"x" * 10_000))
@@ -220,20 +221,14 @@ def test_a_known_head_is_only_a_short_cut(requests: list[bytes], data: st.DataOb
 
 
 def test_a_known_head_follows_its_route() -> None:
-    connection, transport, inference = serve()
+    connection, _, inference = serve()
     connection.data_received(post(b"abc"))
-    inference.routes[b"/inference"] = Way(wants_meta=True)
+    inference.routes[b"/inference"].wants_meta = True
     connection.data_received(post(b"abc"))
     assert inference.taken[1].headers is not None
-    del inference.routes[b"/inference"]
-    transport.take()
-
-    async def ask() -> None:
-        connection.data_received(post(b"abc"))
-
-    asyncio.run(ask())
-    assert len(inference.taken) == 2
-    assert transport.take().endswith(b"/inference")
+    inference.routes[b"/inference"].wants_meta = False
+    connection.data_received(post(b"abc"))
+    assert inference.taken[2].headers is None
 
 
 def test_what_is_known_is_bounded() -> None:
@@ -256,7 +251,7 @@ def test_answers_leave_in_the_order_of_the_requests() -> None:
     assert transport.written == b""
     echo(first)
     assert transport.take() == b"".join(
-        [answers.result(b"id", b"text/plain", b"", body) for body in (b"1", b"2", b"3")]
+        [responses.result(b"id", b"text/plain", b"", body) for body in (b"1", b"2", b"3")]
     )
 
 
@@ -273,7 +268,7 @@ def test_a_large_body_is_written_apart() -> None:
     connection, transport, inference = serve(Inference())
     connection.data_received(post(b"1"))
     body = memoryview(b"y" * 100_000)
-    inference.taken[0].respond(answers.result_head(b"i", b"t/p", b"", len(body)), body)
+    inference.taken[0].respond(responses.result_head(b"i", b"t/p", b"", len(body)), body)
     assert transport.writes == 2
     assert statuses(transport.take()) == [200]
 
@@ -356,13 +351,13 @@ def test_a_client_that_leaves_takes_its_requests_along() -> None:
 def test_a_lost_connection_is_forgotten() -> None:
     common = shared(Inference())
     left: list[int] = []
-    common.parted = lambda: left.append(len(common.guests))
+    common.parted = lambda: left.append(len(common.connections))
     one, other = connect(common)[0], connect(common)[0]
     one.connection_lost(None)
     assert left == [1]
     other.connection_lost(ConnectionResetError())
     assert left == [1, 0]
-    assert common.guests == set()
+    assert common.connections == set()
 
 
 # ---- limits
@@ -512,7 +507,7 @@ def test_any_bytes_end_in_an_answer_or_in_waiting_for_more(garbage: bytes, after
 
 def test_a_large_body_can_be_refused_before_it_comes() -> None:
     connection, transport, inference = serve()
-    inference.refusal = answers.failure("overloaded", "full", None, b"1", 3)
+    inference.refusal = responses.failure("overloaded", "full", None, b"1", 3)
     connection.data_received(post(b"x" * 100_000)[:1000])
     assert inference.asked == [100_000]
     assert refused(transport) == (429, "overloaded")
@@ -552,7 +547,7 @@ def test_our_word_comes_after_earlier_answers() -> None:
 
 def test_a_refusal_takes_the_place_of_our_word() -> None:
     connection, transport, inference = serve()
-    inference.refusal = answers.failure("draining", "stopping", None, b"1")
+    inference.refusal = responses.failure("draining", "stopping", None, b"1")
     connection.data_received(post(b"hello", lines=EXPECT)[:-5])
     assert refused(transport) == (503, "draining")
 
@@ -723,7 +718,7 @@ def test_a_retiring_connection_takes_no_known_head() -> None:
 def test_it_shows_its_state() -> None:
     connection, _, inference = serve(Inference())
     connection.data_received(post(b"1"))
-    assert repr(connection) == "<Connection phase 0, 1 pending>"
+    assert repr(connection) == "<Http1Connection state 0, 1 pending>"
     assert repr(inference.taken[0]) == "<Exchange b'/inference' 1 bytes, open>"
 
 
@@ -756,7 +751,7 @@ CHUNKED = b"POST /inference HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\
 async def test_a_segment_of_tiny_chunks_is_refused_after_a_few_thousand_of_them() -> None:
     connection, transport, inference = serve()
     dropped: list[str] = []
-    connection._shared.dropped = dropped.append
+    connection._server.dropped = dropped.append
     connection.data_received(CHUNKED)
     connection.data_received(TINY * 40_000)
     for _ in range(3):
@@ -780,12 +775,12 @@ async def test_others_have_their_turn_between_a_few_thousand_pieces() -> None:
     piece = b"40\r\n" + b"x" * 64 + b"\r\n"
     connection.data_received(CHUNKED)
     connection.data_received(piece * 4_000)
-    assert (connection._calls < 2 * 2_048, transport.reading) == (True, False)
+    assert (connection.reader.body.turn_pieces < 2 * 2_048, transport.reading) == (True, False)
     for _ in range(10):
         await asyncio.sleep(0)
-    assert (connection._received, transport.reading) == (64 * 4_000, True)
+    assert (connection.reader.body.received, transport.reading) == (64 * 4_000, True)
     connection.data_received(piece * 48)
-    assert connection._received == 64 * 4_048
+    assert connection.reader.body.received == 64 * 4_048
     # All that is read in one turn counts together, although it comes in many segments.
     for _ in range(40):
         if transport.reading:
@@ -813,13 +808,13 @@ def test_a_long_head_in_one_segment_is_not_parsed_to_its_end() -> None:
     connection, transport, _ = serve()
     connection.data_received(b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 60_000)
     assert refused(transport) == (431, "headers_too_large")
-    assert connection._names == []
+    assert connection.reader.head.names == []
 
 
 @pytest.mark.parametrize("asked", [0, 1])
 def test_without_room_a_body_is_refused_where_it_stands(asked: int) -> None:
     connection, transport, inference = serve()
-    full = answers.failure("overloaded", "full", None, b"1", 3)
+    full = responses.failure("overloaded", "full", None, b"1", 3)
     inference.refusals = [None] * asked + [full]
     connection.data_received(chunked(b"x" * 60_000, b"x" * 60_000))
     assert refused(transport) == (429, "overloaded")
@@ -912,7 +907,7 @@ def test_what_asks_for_an_upgrade_is_refused_like_anything_else(case: str, step:
     sent, expected = AS_H2C[case]
     connection, transport, inference = serve(limits=Limits(max_body=1000))
     if expected[0] == 429:
-        inference.refusal = answers.failure("overloaded", "full", None, b"1", 3)
+        inference.refusal = responses.failure("overloaded", "full", None, b"1", 3)
     for at in range(0, len(sent), step):
         connection.data_received(sent[at : at + step])
     assert refused(transport) == expected

@@ -15,9 +15,10 @@ from http_fakes import (
     turned,
 )
 
-from gateway.web import responses as answers
-from gateway.web.exchange import Limits, Turn
-from gateway.web.http1 import Connection
+from gateway.web import responses
+from gateway.web.http1 import Http1Connection
+from gateway.web.http_request import HttpRequest
+from gateway.web.limits import Limits
 from mesh.errors import ServerError
 
 LIMITS = Limits(
@@ -30,13 +31,13 @@ LIMITS = Limits(
 )
 
 
-def serve(limits: Limits = LIMITS) -> tuple[Connection, FakeTransport, Inference]:
+def serve(limits: Limits = LIMITS) -> tuple[Http1Connection, FakeTransport, Inference]:
     inference = Inference()
     connection, transport = connect(shared(inference, limits))
     return connection, transport, inference
 
 
-def wait(connection: Connection, seconds: float) -> None:
+def wait(connection: Http1Connection, seconds: float) -> None:
     """Let time pass, as the sweep tells it."""
     for _ in range(int(seconds * 2)):
         connection.tick(0.5)
@@ -152,7 +153,7 @@ def test_a_client_that_takes_nothing_is_cut_off() -> None:
     assert transport.aborted
 
 
-def hold(connection: Connection, transport: FakeTransport, unsent: int) -> None:
+def hold(connection: Http1Connection, transport: FakeTransport, unsent: int) -> None:
     """The client does not take so much of what was written."""
     transport.unsent = unsent
     connection.pause_writing()
@@ -162,19 +163,19 @@ def test_answers_that_are_not_taken_are_charged_to_their_route_until_they_are() 
     connection, transport, inference = serve()
     way = inference.routes[b"/inference"]
     connection.data_received(post(b"1") * 3)
-    inference.taken[0].respond(answers.result(b"id", b"a/b", b"", bytes(100)), None)
+    inference.taken[0].respond(responses.result(b"id", b"a/b", b"", bytes(100)), None)
     assert way.held == 0
     hold(connection, transport, 70_000)
     echo(inference.taken[2])
     echo(inference.taken[1])
-    waiting = sum(turn.sent for turn in connection.pending)
-    assert way.held == connection._shared.unread.nbytes == 70_000 + waiting
+    waiting = sum(turn.sent for turn in connection.responses.pending)
+    assert way.held == connection._server.unread.nbytes == 70_000 + waiting
     transport.unsent = 30_000
     wait(connection, 0.5)
     assert way.held == 30_000 + waiting
     transport.unsent = 0
     connection.resume_writing()
-    assert (way.held, connection._shared.unread.nbytes) == (0, 0)
+    assert (way.held, connection._server.unread.nbytes) == (0, 0)
     assert statuses(transport.take()) == [200, 200, 200]
 
 
@@ -182,7 +183,7 @@ def test_an_answer_behind_one_that_is_not_ready_is_charged_and_nobody_is_blamed(
     connection, transport, inference = serve()
     connection.data_received(post(b"1") * 2)
     echo(inference.taken[1])
-    assert inference.routes[b"/inference"].held == connection.pending[1].sent
+    assert inference.routes[b"/inference"].held == connection.responses.pending[1].sent
     wait(connection, 120)
     assert not transport.aborted
     echo(inference.taken[0])
@@ -196,13 +197,13 @@ def test_what_a_connection_holds_is_let_go_of_when_it_ends() -> None:
     echo(inference.taken[0])
     assert inference.routes[b"/inference"].held > 0
     connection.connection_lost(None)
-    assert (inference.routes[b"/inference"].held, connection._shared.unread.nbytes) == (0, 0)
+    assert (inference.routes[b"/inference"].held, connection._server.unread.nbytes) == (0, 0)
 
 
 def test_a_client_that_trickles_its_answer_away_is_cut_off() -> None:
     connection, transport, _ = serve()
     dropped: list[str] = []
-    connection._shared.dropped = dropped.append
+    connection._server.dropped = dropped.append
     hold(connection, transport, 1_000_000)
     for _ in range(61):
         transport.unsent -= 100
@@ -212,8 +213,8 @@ def test_a_client_that_trickles_its_answer_away_is_cut_off() -> None:
 
 def test_what_chokes_nobody_and_is_not_taken_is_charged_as_well() -> None:
     connection, transport, inference = serve()
-    unread, dropped = connection._shared.unread, []
-    connection._shared.dropped = dropped.append
+    unread, dropped = connection._server.unread, []
+    connection._server.dropped = dropped.append
     for _ in range(2):
         connection.data_received(post(b"1"))
         transport.unsent += 10_000  # the answer; less than what makes a transport pause
@@ -233,7 +234,7 @@ def test_who_takes_it_a_little_later_is_not_charged_any_more() -> None:
     wait(connection, 20)
     transport.unsent = 0
     wait(connection, 0.5)
-    assert (connection._shared.unread.nbytes, connection._account) == (0, None)
+    assert (connection._server.unread.nbytes, connection.responses._ledger.is_open) == (0, False)
     for _ in range(300):  # a busy client, of which something is always under way
         transport.unsent = 30_000 - transport.unsent or 20_000
         connection.data_received(post(b"1") * 2)
@@ -284,7 +285,7 @@ async def test_however_many_come_in_one_piece_few_are_pending() -> None:
     bodies = [b"%d" % number for number in range(1000)]
     connection.data_received(b"".join(map(post, bodies)))
     for number in range(1000):
-        assert len(connection.pending) <= 17
+        assert len(connection.responses.pending) <= 17
         assert not transport.reading or number > 980
         echo(inference.taken[number])
         await asyncio.sleep(0)
@@ -360,13 +361,13 @@ async def test_a_page_that_cannot_begin_costs_itself_and_what_follows() -> None:
 # ---- a client that does not read
 
 
-def choking(connection: Connection, transport: FakeTransport, limit: int) -> None:
+def choking(connection: Http1Connection, transport: FakeTransport, limit: int) -> None:
     """The transport takes so many bytes, then tells the connection to stop."""
     write = transport.write
 
     def full(piece: bytes) -> None:
         write(piece)
-        if len(transport.written) >= limit and not connection.choked:
+        if len(transport.written) >= limit and not connection.responses.choked:
             connection.pause_writing()
 
     transport.write = full  # type: ignore[method-assign]
@@ -460,7 +461,7 @@ def test_a_closing_transport_is_left_alone() -> None:
 def test_every_answer_is_logged_in_order() -> None:
     logged: list[tuple[bytes, bytes, int]] = []
 
-    def access(turn: Turn, client: str, status: int = 0) -> None:
+    def access(turn: HttpRequest, client: str, status: int = 0) -> None:
         assert client == "192.0.2.7"
         logged.append((turn.method, turn.target, status or turn.status))
 
@@ -482,7 +483,7 @@ def test_every_answer_is_logged_in_order() -> None:
 def test_what_its_client_gave_up_is_logged_as_such() -> None:
     logged: list[tuple[bytes, int]] = []
 
-    def access(turn: Turn, client: str, status: int = 0) -> None:
+    def access(turn: HttpRequest, client: str, status: int = 0) -> None:
         logged.append((turn.target, status or turn.status))
 
     connection, _ = connect(shared(Inference(), access=access))
@@ -495,8 +496,10 @@ def test_what_its_client_gave_up_is_logged_as_such() -> None:
 def test_a_page_knows_who_asks(peer: object) -> None:
     connection, transport, _ = serve()
     transport.get_extra_info = lambda _name, _default=None: peer  # type: ignore[method-assign]
-    assert connection.origin.remote_ip == ("192.0.2.7" if peer and peer != "" else "0.0.0.0")
-    assert connection.origin.protocol == "http"
+    assert connection.responses.client_address.remote_ip == (
+        "192.0.2.7" if peer and peer != "" else "0.0.0.0"
+    )
+    assert connection.responses.client_address.protocol == "http"
 
 
 def test_what_an_earlier_body_brought_gives_the_next_one_no_time() -> None:
@@ -504,7 +507,7 @@ def test_what_an_earlier_body_brought_gives_the_next_one_no_time() -> None:
     large = post(b"x" * 9_000_000)
     for at in range(0, len(large), 200_000):
         connection.data_received(large[at : at + 200_000])
-    echo(connection.pending[0])  # type: ignore[arg-type]
+    echo(connection.responses.pending[0])  # type: ignore[arg-type]
     transport.take()
     connection.data_received(post(b"12345")[:-3])
     wait(connection, 20)

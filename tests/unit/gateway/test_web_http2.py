@@ -21,9 +21,8 @@ from http_fakes import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.web import http2_frames as frames
-from gateway.web import responses as answers
-from gateway.web.exchange import Limits
+from gateway.web import http2_flood_guard, responses
+from gateway.web.limits import Limits
 
 
 def meet(
@@ -72,7 +71,7 @@ async def test_an_answer_keeps_to_the_clients_windows(window: int, times: float)
     number = peer.ask(b"x")
     size = int(window * times)
     body = (b"0123456789" * (size // 10 + 1))[:size]
-    inference.taken[0].respond(answers.result_head(b"id", b"a/b", b"", size), memoryview(body))
+    inference.taken[0].respond(responses.result_head(b"id", b"a/b", b"", size), memoryview(body))
     got = await peer.answer(number)
     while not got.ended:
         assert len(got.body) <= size
@@ -91,7 +90,7 @@ async def test_large_answers_take_turns() -> None:
     peer, inference = meet(Inference())
     numbers = [peer.ask(b"x") for _ in range(3)]
     for exchange in inference.taken:
-        exchange.respond(answers.result_head(b"id", b"a/b", b"", 60_000), bytes(60_000))
+        exchange.respond(responses.result_head(b"id", b"a/b", b"", 60_000), bytes(60_000))
     await peer.settle()
     assert [len(peer.answers[number].body) for number in numbers] == [60_000] * 3
 
@@ -128,7 +127,7 @@ async def test_writing_stops_as_soon_as_the_socket_is_full() -> None:
         peer.wire.increment_flow_control_window(20_000_000, number)
     peer.tell()
     for exchange in inference.taken:
-        exchange.respond(answers.result_head(b"id", b"a/b", b"", len(body)), body)
+        exchange.respond(responses.result_head(b"id", b"a/b", b"", len(body)), body)
     await asyncio.sleep(0)
     assert 0 < len(peer.transport.written) < 600_000
 
@@ -220,7 +219,7 @@ async def test_so_do_goodbyes_without_end() -> None:
     peer, _ = meet(Inference())
     peer.ask(b"x")
     for _ in range(250):
-        peer.tell(frames.goaway(0))
+        peer.tell(http2_flood_guard.goaway(0))
     peer.hear()
     assert peer.goodbye == ErrorCodes.ENHANCE_YOUR_CALM
 
@@ -303,12 +302,12 @@ async def test_draining_closes_what_is_idle() -> None:
 async def test_a_client_that_says_goodbye_gets_its_answers() -> None:
     peer, inference = meet(Inference())
     number = peer.ask(b"x")
-    peer.tell(frames.goaway(0))
+    peer.tell(http2_flood_guard.goaway(0))
     echo(inference.taken[0])
     assert (await peer.answer(number)).body == b"x"
     assert peer.transport.ended
     peer, _ = meet()
-    peer.tell(frames.goaway(0))
+    peer.tell(http2_flood_guard.goaway(0))
     assert peer.transport.ended
 
 
@@ -329,9 +328,9 @@ async def test_a_client_that_hangs_up_is_gone() -> None:
 async def test_whoever_goes_is_noticed() -> None:
     common = shared(Inference())
     left: list[int] = []
-    common.parted = lambda: left.append(len(common.guests))
+    common.parted = lambda: left.append(len(common.connections))
     peers = [Peer(common), Peer(common)]
-    assert len(common.guests) == 2
+    assert len(common.connections) == 2
     for peer in peers:
         peer.connection.connection_lost(None)
     assert left == [1, 0]
@@ -380,9 +379,9 @@ async def test_answers_that_are_not_taken_are_charged_to_their_route_until_they_
     way = inference.routes[b"/inference"]
     numbers = [peer.ask(b"x") for _ in range(3)]
     for exchange in inference.taken:
-        exchange.respond(answers.result(b"id", b"a/b", b"", bytes(5000)))
+        exchange.respond(responses.result(b"id", b"a/b", b"", bytes(5000)))
     await peer.settle()
-    assert way.held == peer.connection.shared.unread.nbytes == 12_000
+    assert way.held == peer.connection.server.unread.nbytes == 12_000
     peer.wire.increment_flow_control_window(5000, numbers[0])
     peer.tell()
     await peer.settle()
@@ -392,17 +391,17 @@ async def test_answers_that_are_not_taken_are_charged_to_their_route_until_they_
     peer.connection.tick(0.5)
     assert way.held == 4000
     peer.connection.connection_lost(None)
-    assert (way.held, peer.connection.shared.unread.nbytes) == (0, 0)
+    assert (way.held, peer.connection.server.unread.nbytes) == (0, 0)
 
 
 @turned
 async def test_what_chokes_nobody_and_is_not_taken_is_charged_as_well() -> None:
     peer, inference = meet(Inference())
-    unread, dropped = peer.connection.shared.unread, []
-    peer.connection.shared.dropped = dropped.append
+    unread, dropped = peer.connection.server.unread, []
+    peer.connection.server.dropped = dropped.append
     peer.ask(b"x")
     peer.transport.unsent = 10_000
-    inference.taken[0].respond(answers.result(b"id", b"a/b", b"", b""))
+    inference.taken[0].respond(responses.result(b"id", b"a/b", b"", b""))
     await peer.settle()
     peer.connection.tick(0.5)
     assert unread.nbytes == 10_000
@@ -423,7 +422,7 @@ async def test_who_takes_it_a_little_later_is_not_charged_any_more() -> None:
         peer.connection.tick(0.5)
     peer.transport.unsent = 0
     peer.connection.tick(0.5)
-    assert (peer.connection.shared.unread.nbytes, peer.connection._account) == (0, None)
+    assert (peer.connection.server.unread.nbytes, peer.connection._ledger.is_open) == (0, False)
 
 
 @turned
@@ -434,21 +433,21 @@ async def test_heads_that_a_choked_client_does_not_take_count_as_well() -> None:
     peer.transport.unsent = 70_000
     peer.connection.pause_writing()
     for exchange in inference.taken:
-        exchange.respond(answers.result(b"id", b"a/b", b"", b""))
+        exchange.respond(responses.result(b"id", b"a/b", b"", b""))
     await asyncio.sleep(0)
-    assert peer.connection.shared.unread.nbytes == 70_000 + 3 * 512
+    assert peer.connection.server.unread.nbytes == 70_000 + 3 * 512
     peer.transport.unsent = 0
     peer.connection.resume_writing()
-    assert peer.connection.shared.unread.nbytes == 0
+    assert peer.connection.server.unread.nbytes == 0
 
 
 @turned
 async def test_a_connection_with_much_that_is_unread_gets_nothing_more() -> None:
     peer, inference = meet(Inference(), Limits(unread_bytes=20_000), window=1000)
     dropped: list[str] = []
-    peer.connection.shared.dropped = dropped.append
+    peer.connection.server.dropped = dropped.append
     peer.ask(b"x")
-    inference.taken[0].respond(answers.result(b"id", b"a/b", b"", bytes(9000)))
+    inference.taken[0].respond(responses.result(b"id", b"a/b", b"", bytes(9000)))
     await peer.settle()
     refused = await peer.answer(peer.ask(b"y"))
     assert (refused.status, len(inference.taken)) == (429, 1)
@@ -531,7 +530,7 @@ def test_http_1_says_where_http_2_begins() -> None:
     async def inside() -> None:
         connection, transport = connect(shared(Inference(at_once=True)))
         connection.data_received(post(b"x"))
-        connection.data_received(frames.PREFACE)
+        connection.data_received(http2_flood_guard.PREFACE)
         written = transport.take()
         assert statuses(written) == [200, 505]
         assert b"first byte" in written
@@ -546,7 +545,7 @@ async def test_room_is_asked_for_before_a_body_comes_and_as_it_grows() -> None:
     peer.ask(b"x" * 100_000, length=False)
     assert inference.asked == [10, 65_536, 131_072 + 16_384 - 65_536 % 16_384]
     assert inference.left == []
-    inference.refusals = [None, answers.failure("overloaded", "full", None, b"1", 3)]
+    inference.refusals = [None, responses.failure("overloaded", "full", None, b"1", 3)]
     number = peer.ask(None)
     peer.send(number, bytes(100_000))
     await peer.settle()

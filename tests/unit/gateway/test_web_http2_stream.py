@@ -15,10 +15,11 @@ from tornado import httputil
 from tornado.iostream import StreamClosedError
 
 from gateway.admin.pages import make_app
-from gateway.web import headers as heads
-from gateway.web import responses as answers
-from gateway.web.exchange import Exchange, Limits, Turn
+from gateway.web import headers, responses
+from gateway.web.exchange import Exchange
 from gateway.web.http2_stream import Stream
+from gateway.web.http_request import HttpRequest
+from gateway.web.limits import Limits
 from gateway.web.tornado_adapter import Page
 
 TRACE = "00-" + "a1" * 16 + "-" + "b2" * 8 + "-01"
@@ -62,7 +63,7 @@ async def test_a_request_becomes_an_exchange() -> None:
         "content-length": "5",
         "x-request-id": "id",
         "server-timing": "",
-        "server": answers.SERVER,
+        "server": responses.SERVER,
     }
 
 
@@ -83,7 +84,7 @@ async def test_an_empty_body_is_a_body_and_an_empty_answer_an_answer() -> None:
     peer, inference = meet(Inference())
     number = peer.ask(b"")
     assert inference.bodies == [b""]
-    inference.taken[0].respond(answers.special_head(204, b"7", b"", (), b"", 0))
+    inference.taken[0].respond(responses.special_head(204, b"7", b"", (), b"", 0))
     got = await peer.answer(number)
     assert (got.status, got.body, got.ended, got.pieces) == (204, b"", True, 0)
 
@@ -138,7 +139,7 @@ async def test_a_request_that_raises_costs_nobody_else_anything() -> None:
 
 @turned
 async def test_the_access_log_hears_of_every_answer() -> None:
-    log: list[Turn] = []
+    log: list[HttpRequest] = []
     peer = Peer(shared(Inference(at_once=True), access=lambda turn, _: log.append(turn)))
     await peer.answer(peer.ask(b"hello"))
     await peer.answer(peer.ask(b"", "/page", "GET"))
@@ -149,7 +150,7 @@ async def test_the_access_log_hears_of_every_answer() -> None:
 async def test_the_access_log_hears_of_requests_that_their_client_gave_up() -> None:
     logged: list[tuple[bytes, int]] = []
 
-    def access(turn: Turn, client: str, status: int = 0) -> None:
+    def access(turn: HttpRequest, client: str, status: int = 0) -> None:
         logged.append((turn.target, status or turn.status))
 
     peer = Peer(shared(Inference(), access=access))
@@ -216,7 +217,7 @@ async def test_if_h2_lets_it_pass_it_is_refused() -> None:
     number = peer.ask(None)
     stream = Stream(peer.connection, number)
     peer.connection.streams[number] = stream
-    stream.begin(heads.Head(b"POST", b"/inference", [], []), ended=True)
+    stream.begin(headers.RequestHead(b"POST", b"/inference", [], []), ended=True)
     assert code(await peer.answer(number)) == "bad_request"
     assert inference.taken == []
 
@@ -300,7 +301,7 @@ async def test_bodies_are_asked_about_before_they_are_read() -> None:
     for length in (10, 65_535, 65_536):
         peer.ask(None, lines=(("content-length", str(length)),))
     assert inference.asked == [10, 65_535, 65_536]
-    inference.refusal = answers.failure("overloaded", "full", None, b"7")
+    inference.refusal = responses.failure("overloaded", "full", None, b"7")
     number = peer.ask(None)
     assert code(await peer.answer(number)) == "overloaded"
 
@@ -313,7 +314,7 @@ async def test_a_client_that_waits_for_a_word_gets_it() -> None:
     peer.send(number, b"hello", end=True)
     assert (await peer.answer(number)).body == b"hello"
     assert inference.asked == [65_536]
-    inference.refusal = answers.failure("overloaded", "full", None, b"7")
+    inference.refusal = responses.failure("overloaded", "full", None, b"7")
     got = await peer.answer(peer.ask(None, lines=(("expect", "100-continue"),)))
     assert (got.status, got.informed) == (429, [])
 
@@ -350,18 +351,18 @@ async def test_an_address_has_so_many_slow_bodies_and_no_more() -> None:
     peer.connection.tick(1.0)
     assert (await peer.answer(peer.ask(b"whole"))).status == 200
     peer.connection.connection_lost(None)
-    assert not peer.connection.shared.uploads._counts
+    assert not peer.connection.server.uploads._counts
     assert inference.bodies == [b"1", b"whole"]
 
 
 @turned
 async def test_an_answer_that_is_not_taken_is_given_up() -> None:
     peer, inference = meet(Inference(), limits=Limits(write_timeout=5.0), window=10)
-    peer.connection.shared.unread.patience = 1000.0  # one stream, not the connection
+    peer.connection.server.unread.patience = 1000.0  # one stream, not the connection
     number = peer.ask(b"x")
     for _ in range(3):
         peer.connection.tick(4.0)  # the inference takes its time
-    inference.taken[0].respond(answers.result(b"id", b"a/b", b"", bytes(100)))
+    inference.taken[0].respond(responses.result(b"id", b"a/b", b"", bytes(100)))
     await peer.settle()
     peer.connection.tick(4.0)
     peer.wire.increment_flow_control_window(10, number)

@@ -8,17 +8,19 @@ import pytest
 import uvloop
 from http_fakes import Inference, Pages, echo, post, statuses
 
-from gateway.web import http_server as listener
-from gateway.web.exchange import Exchange, Limits, Turn
+from gateway.web import http_server
+from gateway.web.exchange import Exchange
+from gateway.web.http_request import HttpRequest
 from gateway.web.http_server import HttpServer, fitted
-from gateway.web.server_state import Access
+from gateway.web.limits import Limits
+from gateway.web.server_state import LogAccess
 from mesh.process.accept_balance import Crowd, Seat
 from mesh.process.listen_socket import bound, look_up
 
 
 @pytest.fixture(autouse=True)
 def _no_notice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "NOTICE", 0.0)
+    monkeypatch.setattr(http_server, "NOTICE_S", 0.0)
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -79,7 +81,7 @@ class Client:
 class Place:
     """A server of a test, and its clients."""
 
-    def __init__(self, limits: Limits | None = None, access: Access | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, access: LogAccess | None = None) -> None:
         self.inference = Later()
         self.refused: list[str] = []
         self.server = HttpServer(
@@ -107,7 +109,7 @@ def run(
     loop: Callable[[], asyncio.AbstractEventLoop],
     test: Callable[[Place], Awaitable[None]],
     limits: Limits | None = None,
-    access: Access | None = None,
+    access: LogAccess | None = None,
 ) -> None:
     async def inside() -> None:
         place = Place(limits, access)
@@ -225,7 +227,7 @@ def test_a_server_that_drains_can_still_be_asked_for_a_moment(
     loop: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test(place: Place) -> None:
-        monkeypatch.setattr(listener, "NOTICE", 60.0)
+        monkeypatch.setattr(http_server, "NOTICE_S", 60.0)
         place.inference.hold = True
         draining = asyncio.ensure_future(place.server.drain(0.3))
         client = await place.connect()
@@ -235,7 +237,7 @@ def test_a_server_that_drains_can_still_be_asked_for_a_moment(
         assert b"\r\nConnection: close\r\n" in await client.answer()
         assert not draining.done()
         await draining  # within the grace, whatever the notice is
-        monkeypatch.setattr(listener, "NOTICE", 0.0)
+        monkeypatch.setattr(http_server, "NOTICE_S", 0.0)
 
     run(loop, test)
 
@@ -269,7 +271,7 @@ def test_the_sweep_ends_what_takes_too_long(loop: Callable[[], asyncio.AbstractE
 def test_answers_are_logged_if_so_wanted() -> None:
     logged: list[tuple[int, str]] = []
 
-    def access(turn: Turn, client: str, status: int = 0) -> None:
+    def access(turn: HttpRequest, client: str, status: int = 0) -> None:
         logged.append((turn.status, client))
 
     async def test(place: Place) -> None:
@@ -346,7 +348,7 @@ def test_those_who_share_a_port_know_at_once_who_has_gone() -> None:
 def test_the_last_of_those_who_share_a_port_tells_newcomers_that_it_leaves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(listener, "NOTICE", 5.0)
+    monkeypatch.setattr(http_server, "NOTICE_S", 5.0)
 
     async def inside() -> None:
         (door,) = bound(look_up("127.0.0.1", 0))

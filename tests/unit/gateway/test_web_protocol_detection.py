@@ -9,26 +9,28 @@ from http_fakes import FakeTransport, Inference, post, shared, statuses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.web.exchange import Limits
-from gateway.web.http1 import Connection
+from gateway.web.http1 import Http1Connection
 from gateway.web.http2 import Http2Connection
-from gateway.web.http2_frames import PREFACE
-from gateway.web.protocol_detection import SPARE, Doorway
-from gateway.web.server_state import Shared
+from gateway.web.http2_flood_guard import PREFACE
+from gateway.web.limits import Limits
+from gateway.web.protocol_detection import ANSWERED_EXCESS, ProtocolDetection
+from gateway.web.server_state import ServerState
 
 
-def enter(common: Shared) -> tuple[Doorway, FakeTransport]:
-    doorway, transport = Doorway(common), FakeTransport()
+def enter(common: ServerState) -> tuple[ProtocolDetection, FakeTransport]:
+    doorway, transport = ProtocolDetection(common), FakeTransport()
     doorway.connection_made(transport)
     return doorway, transport
 
 
-def feed(doorway: Doorway, transport: FakeTransport, stream: bytes, sizes: list[int]) -> None:
+def feed(
+    doorway: ProtocolDetection, transport: FakeTransport, stream: bytes, sizes: list[int]
+) -> None:
     for size in [*sizes, len(stream)]:
         segment, stream = stream[:size], stream[size:]
         if segment:
             spoken = transport.protocol or doorway
-            assert isinstance(spoken, asyncio.Protocol)
+            assert isinstance(spoken, asyncio.BaseProtocol)
             spoken.data_received(segment)
 
 
@@ -37,10 +39,10 @@ def test_http_1_is_recognised_however_it_comes(sizes: list[int]) -> None:
     common = shared(inference := Inference(at_once=True))
     doorway, transport = enter(common)
     feed(doorway, transport, post(b"hello") * 2, sizes)
-    assert isinstance(transport.protocol, Connection)
+    assert isinstance(transport.protocol, Http1Connection)
     assert inference.bodies == [b"hello"] * 2
     assert statuses(transport.take()) == [200, 200]
-    assert common.guests == {transport.protocol}
+    assert common.connections == {transport.protocol}
 
 
 @given(st.lists(st.integers(1, 10), max_size=10))
@@ -51,7 +53,7 @@ def test_http_2_is_recognised_however_it_comes(sizes: list[int]) -> None:
     feed(doorway, transport, PREFACE + settings, sizes)
     assert isinstance(transport.protocol, Http2Connection)
     assert transport.take().endswith(b"\0\0\0\x04\x01\0\0\0\0")  # its settings are acknowledged
-    assert common.guests == {transport.protocol}
+    assert common.connections == {transport.protocol}
 
 
 def test_half_a_preface_is_malformed_http_1() -> None:
@@ -68,8 +70,8 @@ def test_one_connection_too_many_is_told_so() -> None:
     assert first.protocol is None
     assert statuses(second.take()) == [503]
     assert second.ended
-    assert len(common.guests) == 2
-    assert doorway not in common.guests
+    assert len(common.connections) == 2
+    assert doorway not in common.connections
 
 
 def test_in_http_2_it_is_told_so_in_http_2() -> None:
@@ -99,7 +101,7 @@ def test_one_that_says_nothing_is_told_so_after_a_while_unless_there_is_room_by_
     assert transport.written == b""
     doorway.tick(1.0)
     assert statuses(transport.take()) == [503]
-    assert isinstance(transport.protocol, Connection)
+    assert isinstance(transport.protocol, Http1Connection)
     transport.protocol.connection_lost(None)
     doorway, transport = enter(common)
     first.connection_lost(None)
@@ -110,8 +112,10 @@ def test_one_that_says_nothing_is_told_so_after_a_while_unless_there_is_room_by_
 
 def test_so_many_too_many_are_cut_off() -> None:
     common = shared(limits=Limits(connections=1))
-    transports = [enter(common)[1] for _ in range(1 + SPARE + 2)]
-    assert [transport.aborted for transport in transports] == [False] * (1 + SPARE) + [True] * 2
+    transports = [enter(common)[1] for _ in range(1 + ANSWERED_EXCESS + 2)]
+    assert [transport.aborted for transport in transports] == [False] * (1 + ANSWERED_EXCESS) + [
+        True
+    ] * 2
 
 
 def test_the_time_for_headers_begins_with_their_first_byte() -> None:
@@ -145,4 +149,4 @@ def test_it_ends_with_the_server_or_the_client() -> None:
     doorway.abort()
     assert transport.aborted
     doorway.connection_lost(None)
-    assert (common.guests, left) == (set(), [True])
+    assert (common.connections, left) == (set(), [True])

@@ -7,7 +7,7 @@ from http_fakes import FakeTransport, Inference, Pages, connect, echo, post, sha
 from tornado import httputil
 from tornado.iostream import StreamClosedError
 
-from gateway.web.http1 import Connection
+from gateway.web.http1 import Http1Connection
 from gateway.web.tornado_adapter import Page
 
 Begin = Callable[[Page, httputil.HTTPHeaders], None]
@@ -24,7 +24,7 @@ class Visit:
     def __init__(self, inference: Inference | None = None) -> None:
         self.pages: list[Page] = []
         common = shared(inference, pages=Pages(lambda page, _headers: self.pages.append(page)))
-        self.connection: Connection
+        self.connection: Http1Connection
         self.transport: FakeTransport
         self.connection, self.transport = connect(common)
 

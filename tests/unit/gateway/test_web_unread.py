@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.web.unread import LEAST_RATE, Account, Unread
+from gateway.web.unread import LEAST_RATE, Account, Unread, UnreadLedger
 
 
 class Way:
@@ -104,3 +104,52 @@ def test_an_answer_that_is_larger_than_all_room_can_be_given(unread: Unread) -> 
     client = Client(unread)
     client.hold(5_000_000)
     assert client.ended == []
+
+
+def test_a_ledger_has_an_account_only_while_something_is_held() -> None:
+    unread, route = Unread(1000, 30.0), Way()
+    ledger = UnreadLedger(unread, print)
+    ledger.settle([], 0, 0)
+    assert not ledger.is_open
+    assert not ledger.is_full
+    ledger.tick(1.0)
+    ledger.settle([(route, 300)], 300, 0)
+    assert (ledger.is_open, ledger.is_full, ledger.unsent) == (True, True, 300)
+    assert (route.held, unread.nbytes) == (300, 300)
+    ledger.tick(1.0)
+    ledger.settle([], 0, 300)
+    assert (ledger.is_open, ledger.is_full) == (False, False)
+    assert (route.held, unread.nbytes) == (0, 0)
+
+
+def test_a_ledger_counts_what_the_client_takes_from_what_is_left() -> None:
+    cut: list[str] = []
+    ledger = UnreadLedger(Unread(1 << 20, 1.0), cut.append)
+    ledger.settle([(None, 100_000)], 100_000, ledger.taken(100_000))
+    for _ in range(20):  # all that was written is taken, and as much is written again
+        ledger.settle([(None, 100_000)], 100_000, ledger.taken(100_000, 20_000))
+        ledger.tick(1.0)
+    assert cut == []
+    ledger.settle([(None, 100_000)], 100_000, ledger.taken(100_000))
+    ledger.tick(1.0)
+    assert cut == ["slow_reader"]
+
+
+def test_while_nobody_is_choked_a_ledger_tells_only_whether_anything_moved() -> None:
+    ledger = UnreadLedger(Unread(1 << 20, 1.0), print)
+    ledger.settle([(None, 300)], 300, 0)
+    assert [ledger.moved(unsent) for unsent in (300, 200, 400)] == [0, LEAST_RATE, LEAST_RATE]
+    assert [ledger.taken(unsent) for unsent in (300, 200, 400)] == [0, 100, 0]
+
+
+def test_a_closed_ledger_holds_nothing_and_cuts_nobody_off() -> None:
+    cut: list[str] = []
+    unread = Unread(1000, 1.0)
+    ledger = UnreadLedger(unread, cut.append)
+    ledger.settle([(None, 300)], 300, 0)
+    ledger.close()
+    ledger.close()
+    assert (unread.nbytes, ledger.is_open) == (0, False)
+    ledger.settle([(None, 300)], 300, 0)
+    ledger.tick(9.0)
+    assert cut == []

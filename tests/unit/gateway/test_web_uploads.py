@@ -20,3 +20,11 @@ def test_an_ipv6_network_is_one_client() -> None:
     assert client_of("::ffff:10.0.0.1") == "10.0.0.1"
     assert client_of("10.0.0.1") == "10.0.0.1"
     assert client_of("unix") == "unix"
+
+
+def test_a_slow_body_counts_for_whom_its_address_belongs_to() -> None:
+    uploads = Uploads(1)
+    assert uploads.count("2001:db8::1") == "2001:db8::"
+    assert uploads.count("2001:db8::2") == ""
+    uploads.end("2001:db8::")
+    assert not uploads._counts

@@ -12,10 +12,10 @@ from tornado import httputil
 from tornado.ioloop import IOLoop
 from tornado.iostream import StreamClosedError
 
-from gateway.web.exchange import Limits
-from gateway.web.http1 import Connection
+from gateway.web.http1 import Http1Connection
+from gateway.web.limits import Limits
 from gateway.web.tornado_adapter import Page
-from gateway.web.websocket_stream import Tunnel
+from gateway.web.websocket_stream import WebSocketStream
 
 SWITCH = httputil.ResponseStartLine("HTTP/1.1", 101, "Switching Protocols")
 GOING_AWAY = b"\x88\x02\x03\xe9"
@@ -38,7 +38,7 @@ class Visit:
             Limits(write_timeout=10.0),
             Pages(lambda page, _headers: self.pages.append(page)),
         )
-        self.connection: Connection
+        self.connection: Http1Connection
         self.transport: FakeTransport
         self.connection, self.transport = connect(self.common)
 
@@ -46,7 +46,7 @@ class Visit:
         self.connection.data_received(request)
         return self.pages[-1]
 
-    def open(self, sent: bytes = b"") -> Tunnel:
+    def open(self, sent: bytes = b"") -> WebSocketStream:
         page = self.ask(handshake() + sent)
         switch(page)
         return page.detach()
@@ -70,7 +70,7 @@ def test_a_page_takes_its_connection_over() -> None:
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
         )
         assert visit.transport.protocol is tunnel
-        assert visit.common.guests == {tunnel}
+        assert visit.common.connections == {tunnel}
         assert not visit.transport.closed
         with pytest.raises(RuntimeError, match="detached"):
             visit.pages[0].detach()
@@ -163,7 +163,7 @@ def test_a_client_that_leaves_before_it_is_open_is_gone() -> None:
         switch(page)
         with pytest.raises(RuntimeError, match="detached"):
             page.detach()
-        assert visit.common.guests == set()
+        assert visit.common.connections == set()
 
     run(test)
 
@@ -225,16 +225,16 @@ def test_writing_waits_for_the_client() -> None:
     run(test)
 
 
-def lose(tunnel: Tunnel) -> None:
+def lose(tunnel: WebSocketStream) -> None:
     tunnel.connection_lost(None)
 
 
-def end(tunnel: Tunnel) -> None:
+def end(tunnel: WebSocketStream) -> None:
     assert not tunnel.eof_received()
 
 
-@pytest.mark.parametrize("leave", [lose, end, Tunnel.close])
-def test_whoever_waits_is_told_of_the_end(leave: Callable[[Tunnel], Any]) -> None:
+@pytest.mark.parametrize("leave", [lose, end, WebSocketStream.close])
+def test_whoever_waits_is_told_of_the_end(leave: Callable[[WebSocketStream], Any]) -> None:
     async def test() -> None:
         visit = Visit()
         tunnel = visit.open()
@@ -248,9 +248,9 @@ def test_whoever_waits_is_told_of_the_end(leave: Callable[[Tunnel], Any]) -> Non
             with pytest.raises(StreamClosedError):
                 await future
         assert await tunnel.read_bytes(1) == b"x"
-        assert visit.transport.closed == (leave is Tunnel.close)
+        assert visit.transport.closed == (leave is WebSocketStream.close)
         tunnel.connection_lost(None)
-        assert visit.common.guests == set()
+        assert visit.common.connections == set()
         for late in (tunnel.close, tunnel.abort, tunnel.retire, lambda: tunnel.tick(99.0)):
             late()
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 
-class Room:
+class ByteBudget:
     """Room for so many bytes, taken and given back.
 
     Example:
-        >>> room = Room(100)
+        >>> room = ByteBudget(100)
         >>> room.take(60), room.take(60)
         (True, False)
     """
