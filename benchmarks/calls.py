@@ -153,7 +153,7 @@ class SteppedLoop(Loop):
     def step(self, now: float) -> None:
         """What `_serve` does between two waits."""
         rested = False
-        while self._receive(now) or not rested:
+        while self._node.receive(now, []) or not rested:
             batch = self._replica.next_batch(now)
             if batch is None:
                 self._node.flush(now)

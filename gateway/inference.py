@@ -19,14 +19,17 @@ from gateway.requests.in_flight import Ended, Request
 from gateway.requests.route import InferenceRoute, Reservation
 from gateway.web import responses as answers
 from gateway.web.exchange import Exchange
+from gateway.web.room import Room
 from mesh.errors import EncodingError
 from mesh.protocol.messages import Buffer, Figures, Kind, Meta, Outcome, Path
 from mesh.protocol.request_names import namer
 from mesh.worker.request_info import check_header
 
 _BROKEN = "the gateway could not write the answer"
+_TOO_MUCH = "too many bytes of unfinished requests are in flight"
 _CHOSEN = "the worker chose this status in a Reply"
 _SHOWN = 2  # buffers of a failure that clients may be shown: what was raised, and the traceback
+_BOUNDLESS = 1 << 62  # bytes
 _LONGEST = 64 * 1024  # bytes that are read of each of them
 # Requests that end like this were not served: they say nothing about how fast others are.
 _UNSERVED = frozenset({"deadline_exceeded", "no_replica"})
@@ -60,6 +63,7 @@ class Desk:
         wake: asks for a turn before the loop sleeps again.
         clock: local monotonic time in seconds.
         failures: writes a line for each answer that says that the service failed.
+        unfinished: room for bodies that are not whole, of all routes together.
 
     Attributes:
         answered: how many answers of each status each endpoint gave.
@@ -68,7 +72,7 @@ class Desk:
         debug: show clients what their requests' workers raised.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that it works with
         self,
         core: GatewayCore,
         routes: Iterable[InferenceRoute],
@@ -76,9 +80,11 @@ class Desk:
         wake: Callable[[], None],
         clock: Callable[[], float],
         failures: Failures,
+        unfinished: Room | None = None,
     ) -> None:
         self.core = core
         self._failures = failures
+        self._unfinished = unfinished or Room(_BOUNDLESS)
         self.debug = False
         self.routes: Mapping[bytes, InferenceRoute] = {r.endpoint.encode(): r for r in routes}
         self.answered: Counter[tuple[int, str]] = Counter()
@@ -128,6 +134,8 @@ class Desk:
             refusal = self._room_for(route, place, self._clock())
         else:
             refusal = self._objection(exchange, nbytes, self._budget(exchange), place)
+        if refusal is None and not self._unfinished.take(place.nbytes):
+            refusal = Refusal("overloaded", _TOO_MUCH, route.admission.retry_after())
         if refusal is None:
             route.admission.reserve(place.charge, place.seated)
             exchange.request = place
@@ -140,6 +148,7 @@ class Desk:
     def _leave(self, exchange: Exchange, place: Reservation) -> None:
         route: InferenceRoute = exchange.route  # type: ignore[assignment]
         exchange.request = None
+        self._unfinished.give_back(place.nbytes)
         route.admission.let_go(place.charge, place.seated)
 
     def submit(self, exchange: Exchange) -> None:

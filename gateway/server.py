@@ -34,6 +34,7 @@ from gateway.web.exchange import Limits
 from gateway.web.failure_log import FailureLog
 from gateway.web.http_server import HttpServer
 from gateway.web.responses import row
+from gateway.web.room import Room
 from mesh.config.addresses import bracketed
 from mesh.config.settings import ADMIN_PAGES, PAGES, GatewaySettings
 from mesh.links.events import Identity
@@ -47,6 +48,7 @@ from mesh.process.malloc import keep_freed
 from mesh.process.parent_link import Lifeline
 from mesh.process.settings import GatewayProcess, ipc_feeds
 from mesh.process.signals import ONE_STOP, wanted_stops
+from mesh.protocol import incarnations
 from mesh.protocol.messages import Role
 from mesh.transport.curve import Keys
 from mesh.transport.zeromq import ZmqNetwork
@@ -111,6 +113,7 @@ class Gateway:
             self._drive.wake,
             monotonic,
             self._failures,
+            Room(max(settings.capacity_bytes, settings.max_body)),
         )
         self._desk.debug = settings.debug
         self._metrics = Metrics(settings.namespace)
@@ -178,7 +181,7 @@ class Gateway:
                 await self._siblings.start()
             if self._admin is not None:
                 where = self._admin.open(self._process.admin_doors)
-                _log.info("gateway %x serves metrics and status at %s", self.me, where)
+                _log.info("gateway %s serves metrics and status at %s", self._name, where)
             if await self._may_open():
                 await self._open(bind)
                 await self._stopping.wait()
@@ -239,7 +242,7 @@ class Gateway:
         if settings.debug:
             _log.warning("debug is on: clients are shown what workers raise, with tracebacks")
         shown = bracketed(host)
-        _log.info("gateway %x serves http://%s:%d, replicas at %s", self.me, shown, port, bind)
+        _log.info("gateway %s serves http://%s:%d, replicas at %s", self._name, shown, port, bind)
         self._lifeline.ready(self.me, http=f"{shown}:{port}", bind=bind)
 
     async def _listen(self) -> tuple[str, int]:
@@ -251,14 +254,14 @@ class Gateway:
 
     async def _drain(self) -> None:
         settings = self._process.gateway
-        _log.info("gateway %x stops, %d requests in flight", self.me, len(self._core.book))
+        _log.info("gateway %s stops, %d requests in flight", self._name, len(self._core.book))
         await self._http.drain(settings.grace)
         self._drive.wake()
         for session in list(self._links.sessions.values()):
             self._links.part(session, monotonic())
         self._drive.wake()
         await self._hear_goodbyes()
-        _log.info("gateway %x has stopped", self.me)
+        _log.info("gateway %s has stopped", self._name)
 
     async def _hear_goodbyes(self) -> None:
         """Wait until everybody has read our BYE, and with it that their outcomes have come.
@@ -295,7 +298,12 @@ class Gateway:
         level = logging.INFO if orderly else logging.WARNING
         where = f"{session.host}, pid {session.pid}"
         _log.log(
-            level, "replica %x of %s: %s (%s)", session.peer, session.stage.name, reason, where
+            level,
+            "replica %s of %s: %s (%s)",
+            incarnations.shown(session.peer),
+            session.stage.name,
+            reason,
+            where,
         )
 
     def _refused(self, code: str, message: str, request_id: bytes) -> None:
@@ -310,6 +318,10 @@ class Gateway:
         self._failures.tell(code, message, request_id)
 
     # --- what the pages show ---------------------------------------------------------------------
+
+    @property
+    def _name(self) -> str:
+        return incarnations.shown(self.me)
 
     @property
     def me(self) -> int:

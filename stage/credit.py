@@ -57,7 +57,8 @@ class Holdings:
         if held is None:
             held = self._by_source[source] = [0, 0, 0]
         held[0] += len(tasks)
-        held[1] += sum([task.nbytes for task in tasks])
+        for task in tasks:
+            held[1] += task.nbytes
         held[2] += len(tasks)
         self.tasks += len(tasks)
 
@@ -95,18 +96,21 @@ class Holdings:
         self._by_source[task.source][1] += output.nbytes - task.nbytes
 
 
-def is_low(producers: Collection[Session], window: int, pool: int) -> bool:
+def is_low(producers: Collection[Session], window: int, nbytes: int) -> bool:
     """Whether any producer has used up half of what it may have outstanding.
 
     Until then its credit need not be renewed: a lone client would have every request pay for it.
+
+    Args:
+        producers: sessions that send us tasks.
+        window: how many tasks one batch means now.
+        nbytes: half of the bytes that each may have outstanding.
     """
-    tasks, nbytes = window // 2, pool // max(1, len(producers)) // 2
-    for s in producers:  # a loop, not `any`: a lone request asks this, too
-        if s.silent:
-            continue
-        if s.allowed_tasks - s.taken_tasks <= tasks or s.allowed_bytes - s.taken_bytes <= nbytes:
-            return True
-    return False
+    return any(
+        s.allowed_tasks - s.taken_tasks <= window // 2 or s.allowed_bytes - s.taken_bytes <= nbytes
+        for s in producers
+        if not s.silent
+    )
 
 
 def grant(

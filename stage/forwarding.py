@@ -26,14 +26,8 @@ class Outlet(Dispatcher):
     """
 
     def __init__(self, hop: Hop, owner: int) -> None:
-        super().__init__(hop)
-        self.owner = owner
+        super().__init__(hop, owner)
         self.stuck_at = NEVER
-
-    @property
-    def sessions(self) -> list[Session]:
-        """Replicas that take this owner's tasks."""
-        return [s for s in super().sessions if self.owner in s.owners]
 
     @property
     def patience(self) -> float:
@@ -43,14 +37,16 @@ class Outlet(Dispatcher):
 
 
 class Leavings(NamedTuple):
-    """Outputs that do not go straight to the next stage.
+    """What became of the outputs that waited.
 
     Attributes:
+        sent: set out for the next stage.
         expired: nobody wants them any more.
         stuck: found no replica in time.
         unfit: no message can carry them, each with the reason.
     """
 
+    sent: list[Task]
     expired: list[Task]
     stuck: list[Task]
     unfit: list[tuple[Task, str]]
@@ -61,10 +57,13 @@ class Onward:
 
     Args:
         links: of this process.
+
+    Attributes:
+        is_waiting: `advance` has something to do.
     """
 
     def __init__(self, links: Links) -> None:
-        self._sent: list[Task] = []
+        self.is_waiting = False
         self._links = links
         self._consumers: dict[int, Session] = {}
         self._lent: set[Task] = set()
@@ -118,19 +117,19 @@ class Onward:
 
     def push(self, task: Task) -> bool:
         """Let an output wait for a replica; False if there is none that could take it."""
-        outlet = self._outlet(task.path[0], task.owner)
-        if not outlet.sessions:
+        key = task.path[0], task.owner
+        outlet = self._outlets.get(key) or self._open(*key)
+        if not outlet.has_takers():
             return False
         outlet.push(task)
+        self.is_waiting = True
         return True
 
-    def _outlet(self, hop: Hop, owner: int) -> Outlet:
-        outlet = self._outlets.get((hop, owner))
-        if outlet is None:
-            outlet = self._outlets[hop, owner] = Outlet(hop, owner)
-            for session in self._consumers.values():
-                if session.stage is not None and hop == session.stage[:2]:
-                    outlet.join(session)
+    def _open(self, hop: Hop, owner: int) -> Outlet:
+        outlet = self._outlets[hop, owner] = Outlet(hop, owner)
+        for session in self._consumers.values():
+            if session.stage is not None and hop == session.stage[:2]:
+                outlet.join(session)
         return outlet
 
     def cancel(self, ids: set[tuple[int, int]]) -> list[Task]:
@@ -153,19 +152,16 @@ class Onward:
             tasks += [task for task, _ in outlet.unfit]
         return tasks
 
-    def is_waiting(self) -> bool:
-        """Whether `advance` has anything to do."""
-        if not self._outlets:
-            return False
-        return any([outlet.waiting.count or outlet.unfit for outlet in self._outlets.values()])
-
     def advance(self, now: float) -> Leavings:
-        """Send what can be sent; return what cannot."""
-        leavings = Leavings([], [], [])
+        """Send what can be sent; tell of that, and of what cannot."""
+        leavings = Leavings([], [], [], [])
+        self.is_waiting = False
         for outlet in self._outlets.values():
-            if outlet.waiting:
+            if outlet.waiting.count:
                 leavings.expired.extend(outlet.waiting.expired(now))
                 self._dispatch(outlet, leavings, now)
+                if outlet.waiting.count:
+                    self.is_waiting = True
             if outlet.unfit:
                 leavings.unfit.extend(outlet.unfit)
                 outlet.unfit.clear()
@@ -177,26 +173,20 @@ class Onward:
     def _dispatch(self, outlet: Outlet, leavings: Leavings, now: float) -> None:
         bundles = outlet.dispatch()
         for bundle in bundles:
-            self._sent += bundle.tasks
+            leavings.sent.extend(bundle.tasks)
             self._links.touch(bundle.session)
-        if not outlet.waiting:
+        if not outlet.waiting.count:
             outlet.stuck_at = NEVER
-        elif not outlet.sessions:
+            return
+        if not outlet.has_takers():
             outlet.stuck_at = now
         elif bundles or outlet.stuck_at == NEVER:
             outlet.stuck_at = now + outlet.patience
         if now >= outlet.stuck_at:
             leavings.stuck.extend(_emptied(outlet))
 
-    def take_sent(self) -> list[Task]:
-        """The outputs that set out since the last call."""
-        sent, self._sent = self._sent, []
-        return sent
-
     def next_due(self) -> float:
         """When outputs will have waited for too long."""
-        if not self._outlets:
-            return NEVER
         due = [outlet.stuck_at for outlet in self._outlets.values() if outlet.waiting.count]
         return min(due, default=NEVER)
 

@@ -181,7 +181,9 @@ class Loop:
             if now >= self._signals_due:
                 self._signals_due = now + SIGNALS_AGAIN
                 self._held.retake()
-            if self._receive(now) or not rested:
+            ready, self._ready = self._ready, []
+            posted = bool(self._posted) and self._run_posted(now)
+            if self._node.receive(now, ready) or posted or not rested:
                 batch = replica.next_batch(now)
                 if batch is not None:
                     if now - self._polled >= LOOK_IN:  # one that never rests must hear all, too
@@ -206,7 +208,7 @@ class Loop:
             return False
         self._compute(batch, LOOK_IN)
         self._node.flush(monotonic())
-        return not self._replica.batcher
+        return not self._replica.batcher.line.count
 
     def _is_over(self) -> bool:
         if not self._replica.draining:
@@ -236,7 +238,8 @@ class Loop:
             items = self._runner.run(batch.tasks)
         finally:
             self._computing = False
-            self._take_loop()
+            if not self._lock.acquire(blocking=False):
+                self._take_loop()
         self._finish(items)
 
     def _finish(self, items: list[ItemOutcome]) -> None:
@@ -244,17 +247,15 @@ class Loop:
         replica, runner, now = self._replica, self._runner, monotonic()
         if now - self._began >= LOOK_IN or not self._held.are_intact():
             self._signals_due = now  # a look costs little beside it
-        unbegun = runner.give_up()
-        if unbegun:
-            replica.cut_short([], 0.0, unbegun)
+        if runner.todo:
+            replica.cut_short([], 0.0, runner.give_up())
         batch = replica.running  # may be less than it was: see `_cut_short`
         assert batch is not None
         replica.finished(results_of(batch, items[-len(batch.tasks) :]), now - self._began)
         runner.clear()
 
     def _take_loop(self) -> None:
-        if self._lock.acquire(blocking=False):
-            return
+        """Have the stand-in let go of it."""
         self._wanted = True
         os.eventfd_write(self._wake, 1)
         self._lock.acquire()
@@ -263,15 +264,15 @@ class Loop:
     # --- whoever has the loop --------------------------------------------------------------------
 
     def _turn(self, now: float) -> None:
-        self._receive(now)
+        ready, self._ready = self._ready, []
+        self._run_posted(now)
+        self._node.receive(now, ready)
         self._node.flush(now)
 
-    def _receive(self, now: float) -> bool:
-        ready, self._ready = self._ready, []
-        posted = bool(self._posted)
+    def _run_posted(self, now: float) -> bool:
         while self._posted:
             self._posted.pop(0)(now)
-        return self._node.receive(now, ready) or posted
+        return True
 
     def _poll(self, now: float, longest: float = LONGEST_POLL) -> None:
         """Wait for something to happen, at most until something is due."""

@@ -81,7 +81,9 @@ class Replica:
         self._parted = False
         self._upstream: dict[int, tuple[int, list[str]]] = {}
         self._owed = False
-        self._taken = False  # credit was used, or a producer came, since it was last looked at
+        self._low = True  # a producer has used up half of its credit, or came just now
+        self._slice = 0  # half of the bytes that each producer may have outstanding
+        self._window = 0  # for batches of how many tasks credit was given last
         self._renew_at = NEVER
         self._is_long = False  # the running forward; credit for short ones is not for it
         self._sated: set[int] = set()  # owners to whom tasks were given back while it runs
@@ -114,7 +116,11 @@ class Replica:
             task.source = source
         self.batcher.add(tasks, now)
         self.held.add(source, tasks)
-        self._owed = self._taken = True
+        self._owed = True
+        window = self.facts.batch if self._is_long else self.batcher.window
+        left = session.allowed_tasks - session.taken_tasks
+        if left <= window // 2 or session.allowed_bytes - session.taken_bytes <= self._slice:
+            self._low = True
         if self.draining:
             self._give_back(self.batcher.take_back(0))
 
@@ -166,7 +172,7 @@ class Replica:
         elif isinstance(news, Refused):
             self._refused(news)
         elif news.session.stage is None:
-            self._owed = self._taken = True  # a producer that is silent is granted nothing
+            self._owed = self._low = True  # a producer that is silent is granted nothing
         elif isinstance(news, Silent):
             for task in self.onward.bypass(news.session):
                 self._hand_back(task)
@@ -178,7 +184,7 @@ class Replica:
             self.onward.join(session)
         elif self.draining:
             self._ask_to_stop(session)
-        self._owed = self._taken = True
+        self._owed = self._low = True
 
     def _lost(self, session: Session) -> None:
         if session.stage is None:
@@ -215,8 +221,8 @@ class Replica:
         if self.running is not None:
             return None
         batch = self.batcher.due(now)
-        expired, cancelled = self.batcher.take_drops()
-        if expired or cancelled:
+        if self.batcher.has_drops:
+            expired, cancelled = self.batcher.take_drops()
             self._release(expired)
             self._dropped = self._dropped[0] + len(expired), self._dropped[1] + cancelled
         if batch is not None:
@@ -235,7 +241,8 @@ class Replica:
         batch = self.running
         assert batch is not None
         self.running, self._is_long = None, False
-        again = run_again(batch, results, self.started + seconds)
+        one_by_one = batch.single or len(results) == 1
+        again = [] if one_by_one else run_again(batch, results, self.started + seconds)
         if again and self.facts.repeatable:
             batch, results = self._set_apart(batch, results, again)
         if results:
@@ -303,7 +310,8 @@ class Replica:
                 nbytes += result.nbytes
                 self.held.swap(task, result)
                 self._forward(result)
-        self._release(done)
+        if done:
+            self._release(done)
         self._free_since = self.started + seconds
         self._figure(batch, seconds, nbytes)
 
@@ -329,7 +337,7 @@ class Replica:
 
         Outputs wait for credit, something large is in slices under way, or all of this is to end.
         """
-        return self.draining or self.onward.is_waiting() or self.links.is_slicing()
+        return self.draining or self.onward.is_waiting or self.links.is_slicing()
 
     def relieve(self, now: float) -> None:
         """A forward turned out long: what waits beyond two batches is better off elsewhere."""
@@ -390,36 +398,38 @@ class Replica:
 
     def advance(self, now: float) -> None:
         """Send outputs on, outcomes home, and renew credit."""
-        if self.onward.is_waiting():
-            expired, stuck, unfit = self.onward.advance(now)
+        if self.onward.is_waiting:
+            sent, expired, stuck, unfit = self.onward.advance(now)
             if expired:
                 self._release(expired)
             for task in stuck:
                 self._hand_back(task)
             for task, reason in unfit:
                 self._fail(task, reason)
-            self.held.set_out(self.onward.take_sent())
+            self.held.set_out(sent)
             self._owed = True
-        self.homeward.flush(now)
-        if self._owed and (self._taken or now >= self._renew_at or self._renew_at == NEVER):
-            self._renew_credit(now)
+        if now >= self.homeward.due:
+            self.homeward.flush(now)
+        if self._owed:
+            window = self.facts.batch if self._is_long else self.batcher.window
+            hurry = self._low or self._sated or self.draining or window > self._window
+            if hurry or now >= self._renew_at:
+                self._renew_credit(now, window)
+            elif self._renew_at == NEVER:  # a lone client would have every request pay for it
+                self._renew_at = now + LAZY
 
-    def _renew_credit(self, now: float) -> None:
+    def _renew_credit(self, now: float, window: int) -> None:
         if self._sated and self.running is not None:
             self._renew_at = NEVER
             return  # what was given back would come straight back
-        self._taken = False
-        window = self.facts.batch if self._is_long else self.batcher.window()
-        pool, producers = self.facts.pool, self._producers()
-        lazy = now < self._renew_at and not (self.draining or self._sated)
-        if lazy and not is_low(producers, window, pool):
-            self._renew_at = min(self._renew_at, now + LAZY)
-            return
         self._owed, self._renew_at = False, NEVER
         if self.draining:
             return
+        pool, producers = self.facts.pool, self._producers()
         for session in grant(producers, self.held, window, pool, now, self._sated):
             self.links.touch(session)
+        self._slice = pool // max(1, len(producers)) // 2
+        self._low, self._window = is_low(producers, window, self._slice), window
         if self._sated:
             self._sated = set()
 
@@ -429,9 +439,12 @@ class Replica:
 
     def next_due(self) -> float:
         """When a batch, a note or a stuck output is due."""
-        due = min(self.homeward.next_due(), self.onward.next_due(), self._renew_at)
-        waits = self.batcher.next_due() if self.running is None else None
-        return due if waits is None else min(due, waits)
+        due = min(self.homeward.due, self._renew_at)
+        if self.onward.is_waiting:
+            due = min(due, self.onward.next_due())
+        if self.running is None and self.batcher.line.count:
+            due = min(due, self.batcher.next_due())
+        return due
 
     def _load(self, now: float) -> tuple[int, int, int]:
         running = 0 if self.running is None else int((now - self.started) * 1000)

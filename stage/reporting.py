@@ -35,6 +35,7 @@ class Homeward:
 
     Attributes:
         ownerless: outcomes dropped because their owner is gone.
+        due: when `flush` has something to do.
     """
 
     def __init__(self, links: Links) -> None:
@@ -43,7 +44,7 @@ class Homeward:
         self._parcels: dict[int, Parcel] = {}
         self._notes: dict[int, list[Note]] = {}
         self._figures: dict[int, list[Figures]] = {}
-        self._notes_at = self._figures_at = NEVER
+        self._notes_at = self._figures_at = self.due = NEVER
 
     def __len__(self) -> int:
         """Count the owners for whom something waits."""
@@ -54,6 +55,7 @@ class Homeward:
         parcel = self._parcels.get(owner)
         if parcel is None:
             parcel = self._parcels[owner] = Parcel()
+            self.due = -NEVER
         nbytes = _ROW + sum(map(len, outcome.buffers))
         if outcome.text:
             nbytes += 4 * min(len(outcome.text), MAX_TEXT)
@@ -68,6 +70,7 @@ class Homeward:
         notes = self._notes.setdefault(owner, [])
         notes.append(note)
         self._notes_at = now if len(notes) >= MANY else min(self._notes_at, now + LAZY)
+        self.due = min(self.due, self._notes_at)
 
     def record(self, owner: int, figures: Figures, now: float) -> None:
         """Have a batch's figures go home soon, to this owner or to whichever gateway there is."""
@@ -79,6 +82,7 @@ class Homeward:
         gathered = self._figures.setdefault(owner, [])
         gathered.append(figures)
         self._figures_at = now if len(gathered) >= MANY else min(self._figures_at, now + LAZY)
+        self.due = min(self.due, self._figures_at)
 
     def forget(self, owner: int) -> None:
         """This gateway is gone."""
@@ -92,6 +96,7 @@ class Homeward:
             self._notes_at = now
         if self._figures:
             self._figures_at = now
+        self.due = min(self.due, self._notes_at, self._figures_at)
 
     def flush(self, now: float) -> None:
         """Post what is ready on the owners' sessions."""
@@ -110,10 +115,7 @@ class Homeward:
             self._figures_at = NEVER
         if not self._notes:
             self._notes_at = NEVER
-
-    def next_due(self) -> float:
-        """When notes or figures must go."""
-        return min(self._notes_at, self._figures_at)
+        self.due = min(self._notes_at, self._figures_at)
 
     def _send(self, owner: int, parcel: Parcel, figures: list[Figures]) -> None:
         notes = self._notes.pop(owner, [])

@@ -58,6 +58,7 @@ class Runner:
         interruptible: a signal may raise `ForwardTimeout` now, and at no other time: here it ends
             what runs, elsewhere it would lose what is already done.
         tasks: those that run one by one now, none otherwise. `give_up` is for them.
+        todo: the last of them, which were not begun.
         done: outcomes of the first of them.
         failures: judges and logs what the worker raises.
 
@@ -87,7 +88,7 @@ class Runner:
         self._clock = clock
         self.failures = Failures(log, clock, debug=debug)
         self._writes_itself = type(worker).serialize is not Worker.serialize
-        self._todo: deque[Task] = deque()
+        self.todo: deque[Task] = deque()
         self.tasks: Sequence[Task] = ()
         self.done: list[ItemOutcome] = []
         self.interruptible = False
@@ -172,7 +173,7 @@ class Runner:
             The tasks that were not begun. Of the others all but one are `done`.
         """
         rest: list[Task] = []
-        todo = self._todo
+        todo = self.todo
         while todo:
             try:
                 rest.append(todo.pop())
@@ -199,7 +200,7 @@ class Runner:
 
     def _run_singly(self, tasks: list[Task]) -> list[ItemOutcome]:
         """One by one, until they turn out slow or `give_up` took the rest."""
-        todo = self._todo = deque(tasks)
+        todo = self.todo = deque(tasks)
         done = self.done = []
         task, spent = todo.popleft(), 0.0
         self.tasks = tasks
@@ -224,16 +225,18 @@ class Runner:
         started = self._clock()
         try:
             self.interruptible = True
-            outcome: ItemOutcome = self._attempt(self._one, [task])
+            try:
+                outcome = self._encode(task, self._ask([task], self._decode(task)))
+            except _PASSING:
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is this one's failure
+                outcome = self.failures.outcome(error, [task])
             self.interruptible = False
         except ForwardTimeout as error:
             self.interruptible = False
             outcome = self.failures.timed_out(error, [task])
         outcome.seconds = self._clock() - started
         return outcome
-
-    def _one(self, tasks: list[Task]) -> ItemOutcome:
-        return self._encode(tasks[0], self._ask(tasks, self._decode(tasks[0])))
 
     def _ask(self, tasks: list[Task], given: Any) -> Any:
         """Call `forward`, telling the worker whose inputs these are."""
@@ -303,10 +306,14 @@ class Runner:
 
     def _forward(self, tasks: list[Task], inputs: list[Any]) -> list[Any]:
         """Run the batch; its failure becomes each input's result."""
-        results = self._attempt(self._checked_forward, tasks, inputs)
-        return [results] * len(tasks) if type(results) is ItemOutcome else results
+        try:
+            return self._checked_forward(tasks, inputs)
+        except _PASSING:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the batch's failure
+            return [self.failures.outcome(error, tasks)] * len(tasks)
 
-    def _checked_forward(self, tasks: list[Task], inputs: list[Any]) -> Any:
+    def _checked_forward(self, tasks: list[Task], inputs: list[Any]) -> list[Any]:
         """Run the batch; its results in a list that nobody else has."""
         count = len(tasks)
         results = self._ask(tasks, inputs)
@@ -321,15 +328,6 @@ class Runner:
         if len(results) != count:
             raise ServerError(f"forward returned {len(results)} results for {count} inputs")
         return results
-
-    def _attempt(self, step: Callable[..., Any], tasks: list[Task], *arguments: Any) -> Any:
-        """Call into the user's code for these tasks; a failure is an `ItemOutcome`."""
-        try:
-            return step(tasks, *arguments)
-        except _PASSING:
-            raise
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is one item's failure
-            return self.failures.outcome(error, tasks)
 
     def _decode(self, task: Task) -> Any:
         buffers = task.buffers
@@ -346,10 +344,13 @@ class Runner:
         if isinstance(result, Reply):
             return self._encode_reply(task, result)
         if len(task.path) == 1:
-            return ItemOutcome([_checked(self._worker.serialize(result), "serialize")])
+            body = self._worker.serialize(result)
+            return ItemOutcome([body if type(body) is bytes else _checked(body, "serialize")])
         output = self._worker.serialize_ipc(result)
         if type(output) is not list:
             return ItemOutcome([_checked(output, "serialize_ipc")])
+        if len(output) == 1 and type(output[0]) is bytes:
+            return ItemOutcome(output)
         if not output:
             raise EncodingError("serialize_ipc returned an empty list; it must hold a buffer")
         return ItemOutcome([_checked(buffer, "serialize_ipc") for buffer in output])

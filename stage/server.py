@@ -31,6 +31,7 @@ from mesh.process.settings import ReplicaProcess
 from mesh.process.signals import STOP_SIGNALS
 from mesh.process.start_watch import StartWatch
 from mesh.process.streams import open_missing_streams
+from mesh.protocol import incarnations
 from mesh.protocol.array_memory import SetAside
 from mesh.protocol.messages import Role, StageFacts
 from mesh.protocol.wire import encode
@@ -118,11 +119,11 @@ def serve(
         discovery.start()
         lifeline.ready(identity.incarnation, report=report)
         _log.info(
-            "replica %d of stage %s is ready after %.2f s: %x",
+            "replica %d of stage %s is ready after %.2f s: %s",
             process.worker_id,
             settings.name,
             monotonic() - started,
-            identity.incarnation,
+            incarnations.shown(identity.incarnation),
         )
         loop.run(replica, network, process.grace)
     finally:

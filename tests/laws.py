@@ -86,6 +86,7 @@ UNUSED_WORDS = _names("job broker manager handler helper util context data")
 FOREIGN_NAMES = {
     "data_received": "asyncio.Protocol, tornado's HTTPMessageDelegate",
     "data_received.data": "asyncio.Protocol",
+    "decode.data": "hpack.Decoder",
     "forward.data": "the vocabulary that workers share with mosec",
     "serialize.data": "the same",
     "deserialize.data": "the same",

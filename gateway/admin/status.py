@@ -14,13 +14,14 @@ from gateway.requests.core import GatewayCore
 from gateway.requests.in_flight import Request
 from gateway.requests.route import InferenceRoute
 from mesh.links.session import Session
+from mesh.protocol import incarnations
 from mesh.protocol.messages import Hop
 
 
 def status(core: GatewayCore, now: float) -> dict[str, Any]:
     """Routes, stages and replicas, as JSON has it."""
     return {
-        "gateway": f"{core.links.me:x}",
+        "gateway": incarnations.shown(core.links.me),
         "mesh": core.links.identity.mesh,
         "version": version("meshline"),
         "in_flight": len(core.book),
@@ -76,7 +77,7 @@ def row(
     """One gateway process among those that share a port; `is_open` if it takes connections."""
     return {
         "process": number,
-        "gateway": f"{core.links.me:x}",
+        "gateway": incarnations.shown(core.links.me),
         "pid": core.links.identity.pid,
         "in_flight": len(core.book),
         "ready": core.is_ready(now) and is_open and not draining,
@@ -111,7 +112,7 @@ def _replica(core: GatewayCore, session: Session, now: float) -> dict[str, Any]:
     direct = sum(one.peer in session.owners for one in feeding)
     return {
         "stage": facts.name,
-        "replica": f"{session.peer:x}",
+        "replica": incarnations.shown(session.peer),
         "host": session.host,
         "pid": session.pid,
         "version": facts.version or "-",

@@ -22,6 +22,7 @@ from mesh.links.dispatcher import Dispatcher
 from mesh.links.events import Delivery, Heard, Lost, Met, News, Refused, Silent
 from mesh.links.links import Links
 from mesh.links.session import Session
+from mesh.protocol import incarnations
 from mesh.protocol.messages import (
     Cancel,
     Figures,
@@ -430,7 +431,7 @@ class GatewayCore:
         """How people find the replica that held a request; "" if none did."""
         session = self.links.sessions.get(holder)
         origin = self._departed.get(holder) if session is None else origin_of(session)
-        return origin.shown if origin is not None else f"{holder:x}" if holder else ""
+        return origin.shown if origin is not None else incarnations.shown(holder) if holder else ""
 
     def take_ended(self) -> list[Ended]:
         """The requests that are over since the last call."""

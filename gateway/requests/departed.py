@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from mesh.links.session import Session
+from mesh.protocol import incarnations
 
 MOST_DEPARTED: Final = 256
 
@@ -57,9 +58,9 @@ def origin_of(session: Session) -> Origin:
     Example:
         >>> from mesh.protocol.messages import Role
         >>> origin_of(Session(1, 0xBEE, Role.REPLICA, 0)).shown
-        'bee (, pid 0)'
+        '0000000000000bee (, pid 0)'
     """
     stage = session.stage.name if session.stage is not None else ""
     # Its incarnation, as other log lines have it, and its process.
-    shown = f"{session.peer:x} ({session.host}, pid {session.pid})"
+    shown = f"{incarnations.shown(session.peer)} ({session.host}, pid {session.pid})"
     return Origin(stage, session.parent, shown)

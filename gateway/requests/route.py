@@ -43,6 +43,7 @@ class Reservation:
         grown: see `InferenceRoute`.
 
     Attributes:
+        nbytes: of its body.
         charge: bytes that it counts for at the door.
         seated: whether it takes a place before it is whole; a small one does not.
 
@@ -51,8 +52,9 @@ class Reservation:
         (100, 200000)
     """
 
-    __slots__ = ("charge", "seated")
+    __slots__ = ("charge", "nbytes", "seated")
 
     def __init__(self, nbytes: int, grown: int) -> None:
+        self.nbytes = nbytes
         self.seated = nbytes > SMALL_BODY_BYTES
         self.charge = max(nbytes, grown) if self.seated else nbytes

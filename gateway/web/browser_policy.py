@@ -23,7 +23,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from gateway.web import headers as heads
-from mesh.config.settings import HEALTH_PAGES
+from mesh.config.settings import ADMIN_PAGES, HEALTH_PAGES
 
 ANY: Final = "*"
 _OWN: Final = frozenset({b"same-origin", b"none"})  # "none": typed, or a bookmark
@@ -32,6 +32,7 @@ _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 _SHOWABLE: Final = re.compile(rb"[!-~]{1,100}")
 _HEADER_NAMES: Final = re.compile(rb"[0-9A-Za-z!#$%&'*+.^_`|~, -]{1,1000}")
 _HEALTH: Final = frozenset(page.encode() for page in HEALTH_PAGES)
+_ADMIN: Final = frozenset(page.encode() for page in ADMIN_PAGES)
 _VARY: Final = b"Vary: Origin\r\n"
 _PREFLIGHT: Final = (
     b"Access-Control-Allow-Methods: GET, HEAD, POST\r\nAccess-Control-Max-Age: 600\r\n"
@@ -99,7 +100,8 @@ class BrowserPolicy:
         Args:
             host: the value of the Host line, with a port or without; "" where there is none, which
                 no browser sends.
-            target: what is asked for. Who looks whether a service is alive may use its address.
+            target: what is asked for. Who looks whether a service is alive may use any name, who
+                watches it any address.
 
         Returns:
             Whether every target is served under this name.
@@ -107,7 +109,7 @@ class BrowserPolicy:
         name = _name_of(host)
         if not name or self._serves(name):
             return True
-        if self.reach is Reach.NETWORK and target in _HEALTH:
+        if self.reach is Reach.NETWORK and self._is_looked_at(name, target):
             return False
         shown = name if _SHOWABLE.fullmatch(name.encode("latin-1")) else "this one"
         if self.reach is Reach.MACHINE:
@@ -115,6 +117,13 @@ class BrowserPolicy:
         else:
             text = f"{shown} is none of the hosts that are served here"
         raise NotServed("host_not_served", f"{text}; to serve it list it in [gateway] hosts")
+
+    def _is_looked_at(self, name: str, target: bytes) -> bool:
+        """Whether it is a page by which others look after the service, as they find it.
+
+        What scrapes metrics finds gateways by their addresses, which no browser takes for names.
+        """
+        return target in _HEALTH or (target in _ADMIN and _address_of(name) is not None)
 
     def _serves(self, name: str) -> bool:
         if self.reach is Reach.SOCKET or (self.reach is Reach.NETWORK and not self.hosts):

@@ -28,9 +28,10 @@ from tornado.httputil import HTTPServerConnectionDelegate
 
 from gateway.web.exchange import CLOSE, Turn
 from gateway.web.half_close import HalfClosed
-from gateway.web.server_state import CLIENT_GONE, Room, Shared
+from gateway.web.room import Room
+from gateway.web.server_state import CLIENT_GONE, Shared
 from gateway.web.tornado_adapter import Origin, Page
-from gateway.web.unread import Account, Charged
+from gateway.web.unread import LEAST_RATE, Account, Charged
 from gateway.web.websocket_stream import Tunnel
 from mesh.protocol.messages import Buffer
 
@@ -173,14 +174,21 @@ class Lane(asyncio.Protocol):
             self._reckon()
 
     def _reckon(self) -> None:
-        """Account for what the client has not taken: answers in their turn, and what is written."""
+        """Account for what the client has not taken: answers in their turn, and what is written.
+
+        What is written and chokes nobody is looked at by the sweep, and from then on.
+        """
+        is_watched = self.choked or self._account is not None
+        unsent = self.transport.get_write_buffer_size() if is_watched else 0
+        self._settle(unsent, max(0, self._unsent - unsent) if self.choked else LEAST_RATE)
+
+    def _settle(self, unsent: int, taken: int) -> None:
         kept: list[tuple[Charged | None, int]] = [
             (turn.route, turn.sent) for turn in self.pending if turn.route is not None and turn.sent
         ]
-        unsent = self.transport.get_write_buffer_size() if self.choked else 0
         if unsent:
             kept.append((self._leaving, unsent))
-        taken, self._unsent = max(0, self._unsent - unsent), unsent
+        self._unsent = unsent
         account = self._account
         if account is None:
             if not kept:
@@ -368,7 +376,9 @@ class Lane(asyncio.Protocol):
             self._watch_writing(step)
             if self._account is not None:
                 self._account.tick(step)
-        elif self.pending:
+            return
+        self._watch_rest(step)
+        if self.pending:
             self._age = 0.0
             if self._half_closed is not None:
                 self._half_closed.look()
@@ -389,6 +399,17 @@ class Lane(asyncio.Protocol):
         self._age = self._age + step if self._unsent == before else 0.0
         if self._age >= self._shared.limits.write_timeout:
             self.transport.abort()
+
+    def _watch_rest(self, step: float) -> None:
+        """Charge what the client has not taken and is too little to choke it.
+
+        How fast it takes that cannot be told while more is written; it is late if nothing moves.
+        """
+        unsent = self.transport.get_write_buffer_size()
+        if unsent or self._account is not None:
+            self._settle(unsent, LEAST_RATE if unsent != self._unsent else 0)
+            if unsent and self._account is not None:
+                self._account.tick(step)
 
     def _allowed(self) -> float:
         """Seconds that the present phase may last."""

@@ -25,14 +25,14 @@ from h2.settings import SettingCodes, Settings
 
 from gateway.web import headers as heads
 from gateway.web.half_close import HalfClosed
-from gateway.web.hpack import SmallEncoder
+from gateway.web.hpack import LINE_BYTES, MOST_LINES, SmallDecoder, SmallEncoder
 from gateway.web.http2_flood_guard import Intake
 from gateway.web.http2_frames import goaway
 from gateway.web.http2_stream import Stream
 from gateway.web.patience import PATIENCE, PER_SECOND
 from gateway.web.server_state import Shared
 from gateway.web.tornado_adapter import Origin
-from gateway.web.unread import Account, Charged
+from gateway.web.unread import LEAST_RATE, Account, Charged
 from gateway.web.uploads import client_of
 
 # Bytes that a client may send on one stream, and on all together, before it hears of us.
@@ -286,21 +286,29 @@ class Http2Connection(Intake):
             self._reckon(written)
 
     def _reckon(self, written: int) -> None:
-        """Account for what the client has not taken, after so many bytes were written."""
+        """Account for what the client has not taken, after so many bytes were written.
+
+        What is written and chokes nobody is looked at by the sweep, and from then on.
+        """
+        is_watched = self.choked or self._account is not None
+        unsent = self.transport.get_write_buffer_size() if is_watched else 0
+        self._settle(unsent, max(0, written + self._unsent - unsent))
+
+    def _settle(self, left: int, taken: int) -> None:
         kept: list[tuple[Charged | None, int]] = [
             (stream.charged, unsent)
             for stream in self.streams.values()
             if (unsent := stream.unsent)
         ]
-        before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
-        if self.choked:
-            kept.append((None, self._unsent))
+        self._unsent = left
+        if left:
+            kept.append((None, left))
         account = self._account
         if account is None:
             if not kept:
                 return
             account = self._account = Account(self.shared.unread, self._cut_off)
-        account.settle(kept, max(0, written + before - self._unsent))
+        account.settle(kept, taken)
         if not kept:
             self._account = None
 
@@ -385,8 +393,8 @@ class Http2Connection(Intake):
         self._patience = min(PATIENCE, self._patience + PER_SECOND * step)
         if self.choked:
             self._watch_writing(step)
-        elif self._account is not None:
-            self._reckon(0)
+        else:
+            self._watch_rest()
         if self._account is not None:
             self._account.tick(step)
         if self._half_closed is not None and self._half_closed.look():
@@ -410,6 +418,15 @@ class Http2Connection(Intake):
         self._block = block
         if self._heading >= self.shared.limits.header_timeout:
             self._dismiss(ErrorCodes.ENHANCE_YOUR_CALM)
+
+    def _watch_rest(self) -> None:
+        """Charge what the client has not taken and is too little to choke it.
+
+        How fast it takes that cannot be told while more is written; it is late if nothing moves.
+        """
+        unsent = self.transport.get_write_buffer_size()
+        if unsent or self._account is not None:
+            self._settle(unsent, LEAST_RATE if unsent != self._unsent else 0)
 
     def _watch_writing(self, step: float) -> None:
         """The client does not take its answer: give up once not a byte has gone for long."""
@@ -448,8 +465,8 @@ _ACTIONS: Final[dict[type[events.Event], Any]] = {
 def _wire(max_header: int) -> H2Connection:
     """The parser of one connection.
 
-    Headers up to twice the limit are taken in, so that a request whose headers are too long can be
-    answered like in HTTP/1.1; h2 ends a connection that brings more.
+    Headers a little over the limit are taken in, so that a request whose headers are too long can
+    be answered like in HTTP/1.1; h2 ends a connection that brings more.
     """
     wire = H2Connection(
         H2Configuration(
@@ -459,11 +476,12 @@ def _wire(max_header: int) -> H2Connection:
             normalize_outbound_headers=False,
         )
     )
+    most = max_header + MOST_LINES * LINE_BYTES  # as HPACK counts
     own = {
         SettingCodes.INITIAL_WINDOW_SIZE: _STREAM_WINDOW,
-        SettingCodes.MAX_HEADER_LIST_SIZE: 2 * max_header,
+        SettingCodes.MAX_HEADER_LIST_SIZE: most,
     }
     wire.local_settings = Settings(client=False, initial_values=own)
     wire.encoder = SmallEncoder()
-    wire.decoder.max_header_list_size = 2 * max_header
+    wire.decoder = SmallDecoder(most)
     return wire

@@ -2,8 +2,9 @@
 
 h2 works off whatever it is given before it returns, and a segment may hold thousands of frames.
 So a few of them are read, then others have their turn, and nothing more is read from the client
-meanwhile. What costs us something and asks for nothing is paid for with patience; when that has run
-out the connection ends.
+meanwhile; nor after a large segment, since the event loop reads one socket many times in a row.
+What costs us something and asks for nothing is paid for with patience; when that has run out the
+connection ends.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ _UPDATES: Final = 200
 _UPDATES_PER_ANSWER: Final = 4
 _BYTES_PER_UPDATE: Final = 128
 _MOST_UPDATES: Final = 65_536
+# Bytes of a segment from which on the next waits for another turn, and what makes it wait.
+_LARGE_SEGMENT: Final = 32 * 1024
+_REST: Final = ((b"", 0.0),)
 
 
 class Intake(asyncio.Protocol):
@@ -73,7 +77,8 @@ class Intake(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what came: some frames at once, the rest as the loop turns again."""
-        self._runs = chain(self._runs, self._sieve.runs(data))
+        rest = _REST if len(data) >= _LARGE_SEGMENT else ()
+        self._runs = chain(self._runs, self._sieve.runs(data), rest)
         if self._ahead is None:
             self._ahead = next(self._runs, None)
             self._go_on()

@@ -4,7 +4,8 @@ h2 reads and writes the frames. What it does not do is done here, on nothing but
 that begin each frame:
 
 - It processes whatever it is given before it returns, and a segment from the socket may hold
-  tens of thousands of frames. It is therefore given few at a time.
+  tens of thousands of frames. It is therefore given few at a time, and of headers and settings,
+  where each byte may be a line, few bytes.
 - Frames that ask for no request (pings, settings, resets, empty pieces of a body, updates of
   windows that nothing was sent through) cost as much as those that do. They are counted, so that
   somebody can lose patience.
@@ -32,6 +33,9 @@ _END_HEADERS: Final = 4
 _HEADER: Final = 9
 _LONGEST: Final = 16_384  # what a frame may have after its header; HTTP/2's default
 _RUN: Final = 32  # frames that are passed on at once
+# The same in bytes of frames whose every byte may be a header line, or every sixth a setting.
+_RUN_BYTES: Final = 256
+_DENSE: Final = frozenset({1, 4, 5, 9})
 # HEADERS, PUSH_PROMISE (an error) and CONTINUATION; DATA and WINDOW_UPDATE are looked at.
 _WELCOME: Final = frozenset({1, 5, 9})
 _WINDOW: Final = 8
@@ -104,7 +108,7 @@ class Sieve:
         empty where all of it was kept back.
         """
         parts: list[bytes] = []
-        frames = at = 0
+        frames = dense = at = 0
         unwelcome = 0.0
         while at < len(segment):
             if self._left:
@@ -114,16 +118,18 @@ class Sieve:
                 if not self._kept_back:
                     parts.append(piece)
                 continue
-            if frames == _RUN:
+            if frames == _RUN or dense >= _RUN_BYTES:
                 yield b"".join(parts), unwelcome
                 parts.clear()
-                frames, unwelcome = 0, 0.0
+                frames, dense, unwelcome = 0, 0, 0.0
             piece = segment[at : at + _HEADER - len(self._header)]
             self._header += piece
             at += len(piece)
             if len(self._header) == _HEADER:
                 frames += 1
+                kind = self._header[3]
                 unwelcome += self._begin(parts)
+                dense += self._left if kind in _DENSE else 0
         if parts or unwelcome:
             yield b"".join(parts), unwelcome
 

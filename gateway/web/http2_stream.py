@@ -20,7 +20,8 @@ from gateway.web import responses as answers
 from gateway.web import uploads
 from gateway.web.browser_policy import NotServed, pairs_of, told_by, with_lines
 from gateway.web.exchange import Exchange, Refusal, Turn, Writer
-from gateway.web.server_state import CLIENT_GONE, Room, Shared
+from gateway.web.room import Room
+from gateway.web.server_state import CLIENT_GONE, Shared
 from gateway.web.tornado_adapter import Origin, Page, turn_for
 from gateway.web.unread import Charged
 from gateway.web.websocket_stream import Tunnel

@@ -12,6 +12,7 @@ from tornado.httputil import HTTPServerConnectionDelegate
 from gateway.web import responses as answers
 from gateway.web.browser_policy import ANYBODY, BrowserPolicy
 from gateway.web.exchange import Inference, Limits, Turn
+from gateway.web.room import Room
 from gateway.web.unread import Unread
 from gateway.web.uploads import Uploads
 
@@ -23,32 +24,6 @@ _LONGEST_HOST: Final = 256
 CLIENT_GONE: Final = answers.row("client_gone").status
 # A body that is declared to be at least this long needs room before any of it is looked at.
 LARGE: Final = 64 * 1024
-
-
-class Room:
-    """Room for so many bytes, taken and given back.
-
-    Example:
-        >>> room = Room(100)
-        >>> room.take(60), room.take(60)
-        (True, False)
-    """
-
-    __slots__ = ("_free",)
-
-    def __init__(self, size: int) -> None:
-        self._free = size
-
-    def take(self, nbytes: int) -> bool:
-        """Take that much if it is there."""
-        if nbytes > self._free:
-            return False
-        self._free -= nbytes
-        return True
-
-    def give_back(self, nbytes: int) -> None:
-        """What was taken is free again."""
-        self._free += nbytes
 
 
 class Guest(Protocol):

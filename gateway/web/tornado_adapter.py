@@ -21,7 +21,7 @@ from gateway.web import headers as heads
 from gateway.web import responses as answers
 from gateway.web.browser_policy import with_lines
 from gateway.web.exchange import CLOSE, BrowserExchange, Exchange, Link, Writer, with_connection
-from gateway.web.server_state import Room
+from gateway.web.room import Room
 from gateway.web.websocket_stream import Tunnel
 
 SWITCHING: Final = 101

@@ -142,6 +142,8 @@ class Account:
 
     def tick(self, step: float) -> None:
         """For `step` seconds the client has had something to take."""
+        if self._is_over:
+            return
         fresh, self._fresh = self._fresh, 0
         pace = fresh / step
         self._pace = pace if not self._seen else self._pace + _WEIGHT * (pace - self._pace)

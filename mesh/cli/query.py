@@ -32,7 +32,7 @@ url_option = click.option(
 @url_option
 @click.option("--json", "plain", is_flag=True, help="print what the gateway said, as JSON")
 def status(config: str, url: str, plain: bool) -> None:
-    """Show the routes, stages and replicas that a gateway sees."""
+    """Show the routes, stages and replicas that a gateway sees; docs/status.md explains each."""
     with Client(_url(url, config, for_admin=True), timeout=_PATIENCE) as client:
         answer = client.get("/mesh/status")
         answer.raise_for_status()

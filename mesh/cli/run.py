@@ -32,9 +32,27 @@ def gateway(config: str, **given: str | None) -> None:
     """Run a gateway, of as many processes as the file says; stages dial it from anywhere."""
     wanted = overrides(given, {"": "", "gateway": "gateway"})
     settings = _settings(config, wanted, "mesh gateway")
+    _tell_unknown_processes(settings, config, wanted)
     if settings.gateway.processes == 1:
         become_gateway(settings)
     raise SystemExit(run(settings, {}))
+
+
+def _tell_unknown_processes(settings: MeshSettings, config: str, wanted: list[Override]) -> None:
+    """Say that stages do not know of more processes than their own settings have.
+
+    Of sockets they find all; which ports follow the first one's nothing but settings can tell.
+    """
+    processes = settings.gateway.processes
+    if not settings.gateway.bind.startswith("tcp://"):
+        return
+    others = [one for one in wanted if one[1] != "processes"]
+    if load_settings(config, others).gateway.processes != processes:
+        text = (
+            "stages dial as many processes as their own settings say, and the rest answers 503: "
+            "write processes = %d in [gateway] of %s, or give MESH_GATEWAY_PROCESSES to them, too"
+        )
+        log.get_logger().warning(text, processes, config)
 
 
 @click.command()
@@ -65,12 +83,24 @@ def check(config: str, imports: bool) -> None:
     sources = _sources(settings, config)
     for source in sources.values() if imports else ():
         load(source)
+    keys = _keys_told(settings)
     print(f"{config} is right (revision {settings.revision})")
     for path, names in settings.routes.items():
         print(f"  http://{settings.gateway.http}{path}: {' -> '.join(names)}")
     for one in settings.stages.values():
         unused = "" if any(one.name in path for path in settings.routes.values()) else ", unused"
         print(f"  {one.name}: {one.worker}, replicas {one.replicas}{unused}")
+    for line in keys:
+        print(f"  {line}")
+
+
+def _keys_told(settings: MeshSettings) -> list[str]:
+    """Lines about the folder of keys, if one is named; ZeroMQ is loaded for nobody else."""
+    if not settings.gateway.keys:
+        return []
+    from mesh.transport.key_check import keys_told
+
+    return keys_told(settings)
 
 
 def _settings(config: str, wanted: list[Override], source: str) -> MeshSettings:

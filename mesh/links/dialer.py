@@ -10,10 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 
+from mesh.protocol.incarnations import shown
+
 OPENING = 0.25  # seconds for the first attempt to connect, doubled with each failure
 GREETING = 2.0  # seconds until HELLO must be answered
 SLOWEST = 3.0  # seconds: no attempt is given longer, and no pause is
 LEAVING = 0.25  # seconds that our answer to BYE has to arrive before the link is closed
+# Attempts that fail before a refusal is told to people: the first may come from one who has not
+# noticed yet that our last connection is gone.
+REFUSALS = 2
 DUPLICATE = 30.0  # seconds until an address is tried again that led to a process we have
 # Addresses that are dialled because peers named them: two gateways may name different ones. Each
 # takes two descriptors.
@@ -57,7 +62,12 @@ class Line:
 
     def __repr__(self) -> str:
         """Address and state."""
-        return f"<Line {self.address} {self.state.value} {self.peer:x}>"
+        return f"<Line {self.address} {self.state.value} {shown(self.peer)}>"
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether another attempt in vain is worth to be told of."""
+        return self.failures >= REFUSALS
 
     def opening(self, link: int, now: float) -> None:
         """A socket dials."""

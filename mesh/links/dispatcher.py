@@ -35,14 +35,17 @@ class Dispatcher:
 
     Args:
         hop: the stage and revision.
+        owner: the gateway whose tasks they are, where a replica gets only what it can answer; 0
+            for a gateway's own.
 
     Attributes:
         waiting: what has not been sent to anybody.
         unfit: tasks that no message can carry, with the reason; the owner fails them.
     """
 
-    def __init__(self, hop: Hop) -> None:
+    def __init__(self, hop: Hop, owner: int = 0) -> None:
         self.hop = hop
+        self.owner = owner
         self.waiting = Backlog()
         self.unfit: list[tuple[Task, str]] = []
         self._sessions: dict[int, Session] = {}
@@ -62,7 +65,11 @@ class Dispatcher:
     @property
     def sessions(self) -> list[Session]:
         """Replicas that are connected and take tasks."""
-        return [s for s in self._sessions.values() if s.link is not None and not s.draining]
+        return [
+            s
+            for s in self._sessions.values()
+            if s.link is not None and not s.draining and (not self.owner or self.owner in s.owners)
+        ]
 
     def push(self, task: Task) -> None:
         """Let a task wait for a session with credit."""
@@ -84,7 +91,7 @@ class Dispatcher:
         if not waiting.count:
             return []
         bundles = []
-        free = [s for s in self.sessions if _is_free(s)]
+        free = self._free()
         share = -(-waiting.count // len(free)) if free else 0
         while free and waiting.count:
             session = free[0] if len(free) == 1 else self._freest(free)
@@ -96,9 +103,34 @@ class Dispatcher:
             bundle = self._fill(session, share, free)
             session.post_tasks(bundle.tasks, bundle.nbytes)
             bundles.append(bundle)
-            if not _is_free(session):
+            if waiting.count and not _is_free(session):
                 free.remove(session)
         return bundles
+
+    def _free(self) -> list[Session]:
+        """Replicas that take a task now; a loop without calls, as every task passes here."""
+        owner, free = self.owner, []
+        for session in self._sessions.values():
+            granted = session.granted_tasks
+            if (
+                granted > session.spent_tasks
+                and granted > session.sated
+                and session.granted_bytes > session.spent_bytes
+                and session.link is not None
+                and not session.draining
+                and (not owner or owner in session.owners)
+            ):
+                free.append(session)
+        return free
+
+    def has_takers(self) -> bool:
+        """Whether there is a replica that would take a task, if it had credit."""
+        owner = self.owner
+        for session in self._sessions.values():  # a loop, not `any`: each output asks this
+            usable = session.link is not None and not session.draining
+            if usable and (not owner or owner in session.owners):
+                return True
+        return False
 
     def give_one(self, session: Session) -> list[Bundle]:
         """Give the task that leads to this replica, which need not have joined, if it takes it."""
@@ -144,7 +176,8 @@ class Dispatcher:
     def _fill(self, session: Session, share: int, free: list[Session]) -> Bundle:
         """Take what goes to this session: a batch, or its share where batches are small."""
         waiting = self.waiting
-        room = min(session.granted_tasks - session.spent_tasks, max(_batch(session), share))
+        batch = session.stage.batch if session.stage is not None else 1
+        room = min(session.granted_tasks - session.spent_tasks, max(batch, share))
         room_bytes = min(session.granted_bytes - session.spent_bytes, PART_SIZE)
         before = waiting.nbytes
         tasks = waiting.take(room, room_bytes, lambda task: _belongs_elsewhere(task, session, free))
@@ -166,13 +199,9 @@ def _belongs_elsewhere(task: Task, session: Session, free: list[Session]) -> boo
     return session.peer in task.tried and any(s.peer not in task.tried for s in free)
 
 
-def _batch(session: Session) -> int:
-    return session.stage.batch if session.stage is not None else 1
-
-
 def _freedom(session: Session) -> float:
     """Credit left, in batches: who has most is idle, or nearly.
 
     Divided by the seconds that a batch takes there it says who would be done first.
     """
-    return session.free_tasks / _batch(session)
+    return session.free_tasks / (session.stage.batch if session.stage is not None else 1)

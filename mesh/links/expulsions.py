@@ -9,6 +9,7 @@ from mesh.links.events import Stranger
 from mesh.links.session import Session
 from mesh.log import get_logger
 from mesh.logs.limit import LogLimit, fixed_part
+from mesh.protocol.incarnations import shown
 
 
 class ExpulsionLog:
@@ -43,6 +44,8 @@ class ExpulsionLog:
         role = "somebody unknown" if session is None else session.role.name.lower()
         if not self._limit.admits(f"expelled {role}: {fixed_part(reason)}", now):
             return
-        who = "" if session is None else f" {session.peer:x} ({session.host}, pid {session.pid})"
+        who = (
+            "" if session is None else f" {shown(session.peer)} ({session.host}, pid {session.pid})"
+        )
         tell = self._log.warning if fault is None else self._log.error
         tell("expelled %s%s: %s", role, who, reason, exc_info=fault)

@@ -42,7 +42,8 @@ class Hooks:
         load: tells the tasks queued, the milliseconds that the running batch took so far and
             may take, for PING.
         admits: tells why who says HELLO on a link may not be what it says, or "".
-        objected: told the address and the reason where our HELLO is refused again and again.
+        objected: told the address and the reason where we are refused again and again; "" is the
+            reason of a gateway that leaves attempts unanswered, as it does if it refuses a key.
         left_out: told once how many addresses that peers named are not dialled, being too many.
         source: tells where who dialled us comes from, as far as that is proven, or "".
         expelled: told whose session a breach has cost, why, and the exception if it was no breach

@@ -11,7 +11,7 @@ connection; so the two ends never disagree about which numbers they are counting
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mesh.errors import ProtocolError
 from mesh.links.dialer import Line, State
@@ -52,9 +52,6 @@ from mesh.protocol.permissions import (
 )
 from mesh.protocol.wire import decode, encode, open_header, seal
 
-# Attempts that fail before a refusal is told to people: the first may come from one who has not
-# noticed yet that our last connection is gone.
-_REFUSALS = 2
 # Bytes of large buffers that may be unfinished on all sessions together, unless the pool is larger.
 _UNFINISHED_BYTES = 1 << 30
 # Seconds that are believed: who is gone is awaited for four of them, and says how long they are.
@@ -73,6 +70,12 @@ class Links(Upkeep):
     """
 
     memory: Callable[[int], Gathering] = Growing
+    _unfinished: Unfinished = field(init=False)
+
+    def __post_init__(self) -> None:
+        Upkeep.__post_init__(self)
+        limit = max(_UNFINISHED_BYTES, 2 * self.identity.pool)
+        self._unfinished = Unfinished(limit, self.memory)
 
     # --- what the network reports ----------------------------------------------------------------
 
@@ -87,7 +90,7 @@ class Links(Upkeep):
             return
         line.greeting(draw_nonce(self.chance()) if known is None else known.nonce, now)
         self._due = min(self._due, line.due)
-        confides = self._is_gateways(line.address)
+        confides = self.is_gateways(line.address)
         hello = hello_of(self.identity, line.nonce, known, self.producers(), confides=confides)
         self._send(link, seal(Header(Type.HELLO, self.me, 0), encode(hello)))
 
@@ -225,7 +228,7 @@ class Links(Upkeep):
             if known is not None and known.link is not None:
                 self._give_up_duplicate(line, known.peer, now)
             else:  # refused: another attempt, later
-                if type(message) is Err and line.failures >= _REFUSALS:
+                if type(message) is Err and line.is_refused:
                     self.objected(line.address, message.reason)
                 self._drop(link, now)
         return None
@@ -259,7 +262,7 @@ class Links(Upkeep):
         if session is not None and not resumed:
             self.lose(session, "it began anew")
         if session is None or not resumed:
-            session = self._begin(peer, hello.role, hello.nonce, now, dialled=True)
+            session = self._begin(link, peer, hello.role, hello.nonce, now)
             if hello.feed:
                 self.out.append(Knock(peer, hello.feed))
         session.source, session.owners = source, hello.owners
@@ -296,8 +299,9 @@ class Links(Upkeep):
             self._give_up_duplicate(line, peer, now)
             return None
         mine = session is not None and session.nonce == line.nonce
-        poses = welcome.role is Role.GATEWAY and not self._is_gateways(line.address)
-        if poses or not permitted(welcome.role, self.identity.role, dialled=False):
+        poses = welcome.role is Role.GATEWAY and not self.is_gateways(line.address)
+        expelled = not mine and self.held_off.left(peer, "", now)
+        if poses or expelled or not permitted(welcome.role, self.identity.role, dialled=False):
             self._drop(link, now)  # it is no producer of ours, whatever its address was listed as
             return None
         if welcome.resumed and not mine:  # ours was lost while we were greeting
@@ -313,30 +317,29 @@ class Links(Upkeep):
             left = session.unreceipted()
             self.lose(session, "it has forgotten us")
         if session is None or not welcome.resumed:
-            session = self._begin(peer, welcome.role, line.nonce, now, dialled=False)
+            session = self._begin(link, peer, welcome.role, line.nonce, now)
         for message in left:
             session.post(message)
         return self._attach(session, link, welcome.received, welcome.resumed, now)
-
-    def _is_gateways(self, address: str) -> bool:
-        """Whether a gateway is there by our own settings, and not because a peer said so."""
-        return self.gateways is None or address in self.gateways
 
     def _give_up_duplicate(self, line: Line, peer: int, now: float) -> None:
         self.out.append(HangUp(line.link))
         self._lines.duplicate(line, peer, now)
 
-    def _begin(self, peer: int, role: Role, nonce: int, now: float, *, dialled: bool) -> Session:
-        unfinished = Unfinished(self._room, self.memory)
-        session = Session(self.me, peer, role, self.identity.pool, nonce, now, unfinished)
-        session.may_say = permitted(role, self.identity.role, dialled=dialled)
+    def _begin(self, link: int, peer: int, role: Role, nonce: int, now: float) -> Session:
+        pool, payer = self.identity.pool, self._whence(link)
+        session = Session(self.me, peer, role, pool, nonce, now, self._unfinished, payer)
+        session.may_say = permitted(role, self.identity.role, dialled=link > 0)
         self.sessions[peer] = session
         return session
 
-    def _room(self) -> int:
-        """Bytes that may still come of unfinished large buffers, of whomever."""
-        arrived = sum([session.arrived for session in self.sessions.values()])
-        return max(_UNFINISHED_BYTES, 2 * self.identity.pool) - arrived
+    def _whence(self, link: int) -> str:
+        """Where the other comes from, "" if nobody can tell: its key and host, or where it listens.
+
+        One host can have many sessions with us; they have one share of what we hold.
+        """
+        line = self._lines.of(link)
+        return self.source(link) if line is None else line.address.rpartition(":")[0]
 
     def _attach(
         self, session: Session, link: int, received: int, resumed: bool, now: float

@@ -51,6 +51,8 @@ PING_EVERY = 1.0
 LEAST = 0.75  # seconds: a timeout below it makes signs of life no more frequent
 SILENCE = 3.0
 FAREWELL = 1.0  # seconds that BYE may remain unanswered
+# Seconds that a payload may take to come, at least: otherwise as long as a request lives.
+LEAST_PAYLOAD_S = 30.0
 _NEVER = float("inf")
 _new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each message
 
@@ -142,6 +144,10 @@ class Upkeep(Hooks):
             self.left_out(self._lines.left_out)
         self._due = now
 
+    def is_gateways(self, address: str) -> bool:
+        """Whether a gateway is there by our own settings, and not because a peer said so."""
+        return self.gateways is None or address in self.gateways
+
     # --- what is due -----------------------------------------------------------------------------
 
     def tell(self, session: Session, message: Message, now: float) -> None:
@@ -201,6 +207,8 @@ class Upkeep(Hooks):
             if line.state is State.IDLE:
                 self.out.append(Dial(self._lines.dial(line, now), line.address))
             else:
+                if line.is_refused and self.is_gateways(line.address):
+                    self.objected(line.address, "")
                 self._drop(line.link, now)
         for session in list(self.sessions.values()):
             self._due = min(self._due, self._tick_session(session, every, now))
@@ -228,6 +236,9 @@ class Upkeep(Hooks):
             self.lose(session, "it did not answer our goodbye")
             return _NEVER
         if session.link is not None:
+            if session.arrived:  # what comes later than that is of no use to anybody
+                longest = max(LEAST_PAYLOAD_S, self.identity.timeout)
+                session.give_up_slices(begun_before=now - longest)
             if now >= session.said + every:
                 self._ping(session, now)
             return min(session.said + every, session.parting, self._judge(session, now))
@@ -367,6 +378,7 @@ class Upkeep(Hooks):
         if session.link is not None:
             self._by_link.pop(session.link, None)
             session.link = None
+        session.give_up_slices()
         self._touched.pop(session, None)
         self._owing.pop(session, None)
         self._stamps.pop(session.peer, None)

@@ -156,7 +156,8 @@ class Backlog:
         for level in (self._high, self._normal):
             while level and level[0].deadline <= now:
                 out.append(level.popleft())
-        self._forget(out)
+        if out:
+            self._forget(out)
         return out
 
 

@@ -20,8 +20,9 @@ from dataclasses import InitVar, dataclass, field
 
 from mesh.errors import ProtocolError
 from mesh.links.send_buffer import UNKNOWN, Outbox, Retained, singly
-from mesh.protocol.chunking import Incoming, Unfinished
+from mesh.protocol.chunking import Incoming, Source, Unfinished
 from mesh.protocol.fields import Frame
+from mesh.protocol.incarnations import shown
 from mesh.protocol.messages import (
     RELIABLE,
     Cancel,
@@ -59,6 +60,7 @@ class Session:
         nonce: of the HELLO that began it. The same nonce resumes it, another one begins anew.
         now: local monotonic time in seconds.
         unfinished: what large buffers that are coming have in common, on all sessions.
+        payer: whose share of that they count for; the peer's own where it is 0.
 
     Attributes:
         link: the connection that carries the pair now, None while there is none.
@@ -104,6 +106,7 @@ class Session:
     nonce: int = 0
     now: InitVar[float] = 0.0
     unfinished: InitVar[Unfinished | None] = None
+    payer: InitVar[Source] = 0
     link: int | None = field(default=None, init=False)
     stage: StageFacts | None = field(default=None, init=False)
     feed: str = field(default="", init=False)
@@ -148,16 +151,18 @@ class Session:
     _unreceipted_in: int = field(default=0, init=False)
     _owed_since: float | None = field(default=None, init=False)
 
-    def __post_init__(self, limit: int, now: float, unfinished: Unfinished | None) -> None:
+    def __post_init__(
+        self, limit: int, now: float, unfinished: Unfinished | None, payer: Source
+    ) -> None:
         """Nothing was said yet, but it has just begun."""
-        self._incoming = Incoming(limit, unfinished)
+        self._incoming = Incoming(limit, unfinished, payer or self.peer)
         self.since = self.heard = self.said = self.progress = now
 
     def __repr__(self) -> str:
         """What matters when a history is read."""
         where = "down" if self.link is None else f"link {self.link}"
         return (
-            f"<Session {self.role.name.lower()} {self.peer:x} {where} sent {self.sequence} "
+            f"<Session {self.role.name.lower()} {shown(self.peer)} {where} sent {self.sequence} "
             f"(unreceipted {len(self._outbox)}) received {self.received} "
             f"credit {self.free_tasks}>"
         )
@@ -356,7 +361,7 @@ class Session:
         if self._owed_since is None:
             self._owed_since = now
         if type(message) is Part:
-            self._incoming.add(message)
+            self._incoming.add(message, now)
             self.received = sequence
             self._unreceipted_in += MANY_MESSAGES * len(message.slice) // MANY_BYTES
             return False
@@ -439,6 +444,10 @@ class Session:
     def arrived(self) -> int:
         """Bytes that have come of buffers which are not whole, or not named yet."""
         return self._incoming.arrived
+
+    def give_up_slices(self, begun_before: float = _NEVER) -> None:
+        """Let go of large buffers that are not whole, or not named yet, and began before then."""
+        self._incoming.give_up(begun_before)
 
     def is_slicing(self) -> bool:
         """Whether something large is under way, in either direction."""

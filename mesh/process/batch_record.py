@@ -59,6 +59,12 @@ class Board:
 
     def begin(self, tasks: Sequence[Task], now: float, *, singly: bool) -> None:
         """These tasks are computed from now on, together or one by one."""
+        if len(tasks) == 1:  # a lone request waits for this
+            (task,) = tasks
+            _ID.pack_into(self._memory, _HEAD.size, task.owner, task.number)
+            length = self._write(task.request_id) if task.request_id else 0
+            _HEAD.pack_into(self._memory, 0, now, 1, 0 if singly else -1, length)
+            return
         count = min(len(tasks), MOST)
         numbers = [number for task in tasks[:count] for number in (task.owner, task.number)]
         pack_into(f"={2 * count}Q", self._memory, _HEAD.size, *numbers)

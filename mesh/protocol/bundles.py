@@ -3,8 +3,13 @@
 A bundle is written in columns. The numbers of every row lie in one packed string, which one
 C call reads into tuples whose types and ranges need no further check; only what varies in form
 (payload, trace, particulars, the client's own id) is a msgpack value per row, and that is a plain
-byte string in the usual case of one small buffer and nothing else. Where it is a list, whoever
-reads it skips what follows the elements that it knows: so a later version may add some.
+byte string in the usual case of one small buffer and nothing else.
+
+A later release may add a field at the end of each list and of each packed row: whoever does not
+know it skips it (`mesh/protocol/rows.py`).
+
+Each function here runs once for a lone request, so what could be a helper of one line stands in
+the loop, and single rows and paths have a branch of their own.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from typing import Any
 from mesh.protocol.fields import (
     INLINE,
     MAX_BODY,
+    MAX_LIST,
     MAX_U64,
     MISFITS,
     Body,
@@ -33,13 +39,17 @@ from mesh.protocol.fields import (
     unpack_list,
     words,
 )
-from mesh.protocol.messages import Buffer, Kind, Meta, Outcome, Outcomes, Path, Task, Tasks
-from mesh.protocol.riders import pack_figures, pack_notes, read_figures, read_notes
+from mesh.protocol.messages import Kind, Meta, Outcome, Outcomes, Path, Task, Tasks
+from mesh.protocol.rows import (
+    OUTCOME_ROW,
+    TASK_ROW,
+    pack_figures,
+    pack_notes,
+    read_figures,
+    read_notes,
+    read_rows,
+)
 
-# owner, number, budget in ms, index of path, hop, attempt, count of timings, flags, priority
-TASK_ROW = struct.Struct("!QQIHHHBBB")
-# number, index, attempt, hop, status, count of timings, kind
-OUTCOME_ROW = struct.Struct("!QIHHHBB")
 MAX_BUDGET = 2**32 - 1
 MAX_HOPS = 64
 MAX_TIMINGS = 2**8 - 1
@@ -79,7 +89,7 @@ def pack_tasks(message: Tasks, now: float) -> tuple[bytes, list[Frame]]:
     times: list[int] = []
     varied: list[Any] = []
     frames: list[Frame] = []
-    pack_row, most = TASK_ROW.pack, float(MAX_BUDGET)
+    pack_row, most = TASK_ROW.packing.pack, float(MAX_BUDGET)
     path = None  # of the row before: most bundles have one
     for task in message.tasks:
         if task.path is not path:
@@ -103,13 +113,26 @@ def pack_tasks(message: Tasks, now: float) -> tuple[bytes, list[Frame]]:
             )
         )
         buffers = task.buffers
-        if task.trace is None and task.request_id is None and task.meta is None and _plain(buffers):
-            varied.append(buffers[0])
+        if (
+            len(buffers) == 1
+            and type(payload := buffers[0]) is bytes
+            and len(payload) <= INLINE
+            and task.trace is None
+            and task.request_id is None
+            and task.meta is None
+        ):
+            varied.append(payload)
         else:
             varied.append(_vary_task(task, frames))
     fixed = rows[0] if len(rows) == 1 else b"".join(rows)
-    written = [_written_paths.get(path) or _write_path(path) for path in paths]
-    return pack([fixed, _u32s(times) if times else b"", written, listed(varied)]), frames
+    if len(paths) == 1:
+        (first,) = paths
+        written = [_written_paths.get(first) or _write_path(first)]
+    else:
+        written = [_written_paths.get(each) or _write_path(each) for each in paths]
+    if len(varied) > MAX_LIST:
+        listed(varied)
+    return pack([fixed, _u32s(times) if times else b"", written, varied]), frames
 
 
 def _write_path(path: Path) -> bytes:
@@ -135,10 +158,6 @@ def _vary_task(task: Task, frames: list[Frame]) -> list[Any]:
     if task.request_id is not None:
         varied.append(_checked_id(task.request_id))
     return varied
-
-
-def _plain(buffers: list[Buffer]) -> bool:
-    return len(buffers) == 1 and type(buffers[0]) is bytes and len(buffers[0]) <= INLINE
 
 
 def _u32s(numbers: list[int]) -> bytes:
@@ -185,14 +204,18 @@ def read_tasks(body: Body, frames: Sequence[Frame], now: float) -> Tasks:
     Raises:
         ValueError, TypeError, IndexError, struct.error: the body is no such bundle.
     """
-    fixed, times, paths, varied = body
-    paths = [_known_paths.get(path) or _read_path(path) for path in paths]
-    timings = _Timings(times)
+    fixed, times, written, varied = body[:4]
+    if len(written) == 1:
+        paths = [_known_paths.get(written[0]) or _read_path(written[0])]
+    else:
+        paths = [_known_paths.get(path) or _read_path(path) for path in written]
+    spans = struct.unpack(f"!{len(times) // 4}I", times) if times != b"" else ()
+    done = 0  # of the spans
     rest = iter(frames)
     tasks = []
     plain = True
     buffers: list[Any]
-    for row, item in zip(TASK_ROW.iter_unpack(fixed), varied, strict=True):
+    for row, item in zip(read_rows(TASK_ROW, fixed, len(varied)), varied, strict=True):
         owner, number, budget, path, hop, attempt, count, flags, priority = row
         if type(item) is bytes:
             trace, meta, request_id, buffers, nbytes = None, None, None, [item], len(item)
@@ -200,6 +223,7 @@ def read_tasks(body: Body, frames: Sequence[Frame], now: float) -> Tasks:
             plain = False
             trace, meta, request_id, buffers = _read_varied(rest, *item)
             nbytes = payload_bytes(buffers)
+        first, done = done, done + count
         tasks.append(
             Task(
                 owner,
@@ -213,11 +237,13 @@ def read_tasks(body: Body, frames: Sequence[Frame], now: float) -> Tasks:
                 flags,
                 priority,
                 trace,
-                timings.take(count) if count else (),
+                spans[first:done],
                 meta,
                 request_id,
             )
         )
+    if done > len(spans):
+        raise ValueError("there are fewer timings than announced")
     if frames:
         check_all_used(rest)
     return Tasks(tasks, plain)
@@ -237,7 +263,7 @@ def _checked_path(path: Any) -> Path:
         raise ValueError(f"a path has 1 to {MAX_HOPS} hops")
     return tuple(
         (text(stage, name="a stage's name"), text(revision, name="a revision"))
-        for stage, revision in path
+        for stage, revision, *_later in path
     )
 
 
@@ -257,7 +283,7 @@ def _read_varied(
 ) -> tuple[str | None, Meta | None, str | None, list[Any]]:
     return (
         _read_trace(trace),
-        None if particulars is None else _read_meta(*particulars),
+        None if particulars is None else _read_meta(*particulars[:4]),
         None if request_id is None else _checked_id(request_id),
         unpack_buffers(described, frames),
     )
@@ -282,22 +308,6 @@ def _read_meta(method: Any, path: Any, query: Any, headers: Any) -> Meta:
     )
 
 
-class _Timings:
-    """Hands out the column of timings row by row."""
-
-    __slots__ = ("at", "column")
-
-    def __init__(self, packed: Any) -> None:
-        self.column = struct.unpack(f"!{len(packed) // 4}I", packed) if packed != b"" else ()
-        self.at = 0
-
-    def take(self, count: int) -> tuple[int, ...]:
-        start, self.at = self.at, self.at + count
-        if self.at > len(self.column):
-            raise ValueError("there are fewer timings than announced")
-        return self.column[start : self.at]
-
-
 def pack_outcomes(message: Outcomes) -> tuple[bytes, list[Frame]]:
     """Write a bundle of outcomes, notes and figures.
 
@@ -311,7 +321,7 @@ def pack_outcomes(message: Outcomes) -> tuple[bytes, list[Frame]]:
     times: list[int] = []
     varied: list[Any] = []
     frames: list[Frame] = []
-    pack_row = OUTCOME_ROW.pack
+    pack_row = OUTCOME_ROW.packing.pack
     for outcome in message.outcomes:
         timings = outcome.timings
         rows.append(
@@ -325,14 +335,24 @@ def pack_outcomes(message: Outcomes) -> tuple[bytes, list[Frame]]:
                 outcome.kind,
             )
         )
-        times += timings
-        if outcome.label or outcome.text or outcome.headers or not _plain(outcome.buffers):
-            varied.append(_vary_outcome(outcome, frames))
+        if timings:
+            times += timings
+        buffers = outcome.buffers
+        if (
+            len(buffers) == 1
+            and type(payload := buffers[0]) is bytes
+            and len(payload) <= INLINE
+            and not (outcome.label or outcome.text or outcome.headers)
+        ):
+            varied.append(payload)
         else:
-            varied.append(outcome.buffers[0])
-    notes, figures = pack_notes(message.notes), pack_figures(message.figures)
+            varied.append(_vary_outcome(outcome, frames))
+    if len(varied) > MAX_LIST:
+        listed(varied)
     fixed = rows[0] if len(rows) == 1 else b"".join(rows)
-    return pack([fixed, _u32s(times), listed(varied), notes, figures]), frames
+    notes = pack_notes(message.notes) if message.notes else ()
+    figures = pack_figures(message.figures) if message.figures else ()
+    return pack([fixed, _u32s(times) if times else b"", varied, notes, figures]), frames
 
 
 def _vary_outcome(outcome: Outcome, frames: list[Frame]) -> list[Any]:
@@ -350,27 +370,29 @@ def read_outcomes(body: Body, frames: Sequence[Frame], now: float) -> Outcomes:
     Raises:
         ValueError, TypeError, KeyError, struct.error: the body is no such bundle.
     """
-    fixed, times, varied, notes, figures = body
-    timings = _Timings(times)
+    fixed, times, varied, notes, figures = body[:5]
+    spans = struct.unpack(f"!{len(times) // 4}I", times) if times != b"" else ()
+    done = 0  # of the spans
     rest = iter(frames)
     outcomes = []
     plain = True
     headers: tuple[tuple[str, str], ...]
     buffers: list[Any]
-    for row, item in zip(OUTCOME_ROW.iter_unpack(fixed), varied, strict=True):
+    for row, item in zip(read_rows(OUTCOME_ROW, fixed, len(varied)), varied, strict=True):
         number, index, attempt, hop, status, count, kind = row
         if type(item) is bytes:
             label, message, headers, buffers = "", "", (), [item]
         else:
             plain = False
             label, message, headers, buffers = _read_words(rest, *item)
+        first, done = done, done + count
         outcomes.append(
             Outcome(
                 number,
                 attempt,
                 _KINDS[kind],
                 hop,
-                timings.take(count) if count else (),
+                spans[first:done],
                 buffers,
                 label,
                 message,
@@ -379,9 +401,12 @@ def read_outcomes(body: Body, frames: Sequence[Frame], now: float) -> Outcomes:
                 index,
             )
         )
+    if done > len(spans):
+        raise ValueError("there are fewer timings than announced")
     if frames:
         check_all_used(rest)
-    return Outcomes(outcomes, read_notes(notes), read_figures(figures), plain)
+    told = read_notes(notes) if notes != () else []
+    return Outcomes(outcomes, told, read_figures(figures) if figures != () else [], plain)
 
 
 def _read_words(

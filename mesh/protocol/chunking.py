@@ -5,13 +5,14 @@ every heartbeat behind it for seconds. It goes ahead in slices, a few unreceipte
 one buffer of the receiver's. So do smaller buffers that are too much together.
 
 What a first slice announces costs nothing: memory is taken as slices come. That is what counts,
-together for all sessions of a process.
+together for all sessions of a process. Where it is used up, whoever has most of it gives way to
+those who have less; so no peer can keep others out with transfers that it never ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 from mesh.errors import ProtocolError
@@ -27,6 +28,8 @@ from mesh.protocol.messages import (
     Task,
     Tasks,
 )
+
+Source = int | str  # where a peer comes from, or its number where nobody can tell
 
 LEAST_BYTES = 64 * 1024  # what an unfinished transfer counts as, however little of it has come
 MAX_TOGETHER = 3 * PART_SIZE  # bytes of payload in one multipart; 4 MiB is the limit for it all
@@ -131,33 +134,80 @@ class Growing:
         self.whole += piece
 
 
-@dataclass(slots=True)
 class Unfinished:
-    """What the incoming buffers of all sessions of a process have in common.
+    """What has come of the unfinished buffers of all sessions of a process, and who gives way.
+
+    Sessions of one *source* have one share: one peer can begin many. Of n sources that want much
+    each is sure of an n-th of the limit, whatever the others do.
+
+    Args:
+        limit: bytes that may have come of them.
+        memory: makes the buffer for so many bytes.
 
     Attributes:
-        room: bytes that may still come of them. Asked for every slice.
-        memory: makes the buffer for so many bytes.
+        nbytes: what has come; each buffer counts as `LEAST_BYTES` at least.
+
+    Example:
+        >>> unfinished = Unfinished(4 * LEAST_BYTES)
+        >>> greedy, other = Incoming(99, unfinished, "greedy"), Incoming(99, unfinished, "other")
+        >>> for number in range(4):
+        ...     greedy.add(Part(number, 9, 0, b"x"), now=0.0)
+        >>> other.add(Part(0, 9, 0, b"x"), now=1.0)
+        >>> greedy.arrived, other.arrived
+        (0, 65536)
     """
 
-    room: Callable[[], int]
-    memory: Callable[[int], Gathering] = Growing
+    __slots__ = ("_holders", "_shares", "limit", "memory", "nbytes")
+
+    def __init__(self, limit: int, memory: Callable[[int], Gathering] = Growing) -> None:
+        self.limit, self.memory = limit, memory
+        self.nbytes = 0
+        self._shares: dict[Source, int] = {}  # bytes, of those that have any
+        self._holders: dict[Incoming, None] = {}  # in order, so that a history repeats itself
+
+    def change(self, incoming: Incoming, more: int) -> None:
+        """So many bytes more have come on this session, or fewer are kept."""
+        self.nbytes += more
+        share = self._shares.pop(incoming.source, 0) + more
+        if share:
+            self._shares[incoming.source] = share
+        if incoming.arrived:
+            self._holders[incoming] = None
+        else:
+            self._holders.pop(incoming, None)
+
+    def find_room(self, incoming: Incoming, more: int) -> bool:
+        """Have others give way to `more` bytes, as long as they have more; False if none does."""
+        wanted = self._shares.get(incoming.source, 0) + more
+        while self.nbytes + more > self.limit:
+            most = max(self._shares, key=lambda source: self._shares[source], default=None)
+            if most is None or self._shares[most] <= wanted:
+                return False
+            holders = [one for one in self._holders if one.source == most]
+            min(holders, key=lambda one: one.oldest).give_up()
+        return True
 
 
 class _Transfer:
     """One buffer, and how much of it has come."""
 
-    __slots__ = ("buffer", "filled", "total")
+    __slots__ = ("begun", "buffer", "filled", "total")
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, begun: float) -> None:
         self.total = total
+        self.begun = begun
         self.filled = 0
         self.buffer: Gathering | None = None
 
     @property
     def charge(self) -> int:
         """Bytes that it counts as."""
-        return max(self.filled, LEAST_BYTES) if self.filled else 0
+        return self.charge_with(0)
+
+    def charge_with(self, more: int) -> int:
+        """The same when so many more have come."""
+        filled = self.filled + more
+        return max(filled, LEAST_BYTES) if filled else 0
 
 
 class Incoming:
@@ -166,39 +216,56 @@ class Incoming:
     Args:
         limit: how many bytes may be under way at once; more is a breach of credit.
         unfinished: what all sessions have in common; without it there is room for everything.
+        source: whose share of that it counts for.
 
     Attributes:
         held: bytes of the buffers that were announced and are not yet claimed.
         arrived: bytes that have come of them; each counts as `LEAST_BYTES` at least.
     """
 
-    def __init__(self, limit: int, unfinished: Unfinished | None = None) -> None:
-        self._limit, self._unfinished = limit, unfinished or Unfinished(lambda: limit + LEAST_BYTES)
+    def __init__(
+        self, limit: int, unfinished: Unfinished | None = None, source: Source = 0
+    ) -> None:
+        self._limit, self._unfinished = limit, unfinished or Unfinished(1 << 62)
+        self.source = source
         self._open: dict[int, _Transfer] = {}
+        self._given_up = -1  # the last transfer that was
         self.held = self.arrived = 0
 
-    def add(self, part: Part) -> None:
-        """Copy one slice to its place.
+    def add(self, part: Part, now: float = 0.0) -> None:
+        """Copy one slice to its place; drop it if its transfer was given up.
+
+        Of that its sender hears when it names the transfer, and not for each slice until then.
+
+        Args:
+            part: the slice.
+            now: local monotonic time in seconds.
 
         Raises:
             ProtocolError: it is not the next one of its transfer, or there is no room.
         """
+        if part.transfer <= self._given_up:
+            return
         known = self._open.get(part.transfer)
-        transfer = known or _Transfer(part.total)
+        transfer = known or _Transfer(part.total, now)
         if part.offset != transfer.filled or part.total != transfer.total:
             where = f"{part.offset} of {part.total} where {transfer.filled} is next"
             raise ProtocolError(f"a slice at {where}")
         if known is None and self.held + part.total > self._limit:
             raise ProtocolError(f"a transfer of {part.total} bytes is over what was granted")
-        if len(part.slice) > self._unfinished.room():
-            raise ProtocolError("unfinished transfers are all that there is memory for")
-        self._put(transfer, part)
         if known is None:
             self._open[part.transfer] = transfer
             self.held += part.total
+        try:
+            self._put(transfer, part)
+        except ProtocolError:
+            self.give_up()  # the rest belongs to the same message
+            raise
 
     def _put(self, transfer: _Transfer, part: Part) -> None:
-        before = transfer.charge
+        more = transfer.charge_with(len(part.slice)) - transfer.charge
+        if not self._unfinished.find_room(self, more):
+            raise ProtocolError("unfinished transfers are all that there is memory for")
         try:
             if transfer.buffer is None:
                 transfer.buffer = self._unfinished.memory(part.total)
@@ -207,7 +274,23 @@ class Incoming:
             text = f"there is no memory for a transfer of {part.total} bytes"
             raise ProtocolError(text) from None
         transfer.filled += len(part.slice)
-        self.arrived += transfer.charge - before
+        self._charge(more)
+
+    def _charge(self, more: int) -> None:
+        self.arrived += more
+        self._unfinished.change(self, more)
+
+    @property
+    def oldest(self) -> float:
+        """When the transfer began that has been coming for longest; infinity without any."""
+        return next(iter(self._open.values())).begun if self._open else float("inf")
+
+    def give_up(self, begun_before: float = float("inf")) -> None:
+        """Keep nothing of the transfers that began before that time, in seconds."""
+        while self.oldest < begun_before:
+            number = next(iter(self._open))
+            self._given_up = max(self._given_up, number)
+            self._drop(number)
 
     def claim(self, message: Message) -> None:
         """Replace every `Transfer` in the message by its buffer.
@@ -234,8 +317,13 @@ class Incoming:
             self._drop(number)
         for (buffers, at, transfer), buffer in zip(named, taken, strict=True):
             if buffer is None:
-                raise ProtocolError(f"transfer {transfer.number} is named but is not complete")
+                raise ProtocolError(f"transfer {transfer.number} {self._lack(transfer.number)}")
             buffers[at] = buffer
+
+    def _lack(self, number: int) -> str:
+        if number > self._given_up:
+            return "is named but is not complete"
+        return "was given up: it came too slowly, or others needed the memory"
 
     def _take(self, named: Transfer) -> Buffer | None:
         transfer = self._drop(named.number)
@@ -247,7 +335,7 @@ class Incoming:
         transfer = self._open.pop(number, None)
         if transfer is not None:
             self.held -= transfer.total
-            self.arrived -= transfer.charge
+            self._charge(-transfer.charge)
         return transfer
 
 

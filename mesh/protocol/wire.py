@@ -4,6 +4,10 @@ The first frame of every message is the fixed header (`FIXED`, 56 bytes) followe
 list; large payload buffers follow as frames of their own, untouched. The header is put on by
 `seal` at the moment of sending, so that a message that is sent again bears today's receipt and
 credit, and says how old its budgets are.
+
+The format may grow. A later release may put a field after the ones of any list here, with a
+default for who does not send it; whoever does not know it skips it. What cannot be said so, a new
+message above all, needs a new `VERSION`, on which HELLO and WELCOME agree.
 """
 
 from __future__ import annotations
@@ -141,9 +145,8 @@ def decode(frames: Sequence[Frame], now: float) -> tuple[Header, Message]:
     if len(first) > MAX_BODY:
         raise ProtocolError(f"a first frame of {len(first)} bytes is over {MAX_BODY}")
     body = unpack_list(memoryview(first)[HEADER_SIZE:])
-    read = _READERS[header[0]]
     try:
-        return header, read(body, frames[1:], now - header[7] / 1000)
+        return header, _READERS[header[0]](body, frames[1:], now - header[7] / 1000)
     except MISFITS as error:
         raise ProtocolError(f"{header.type.name}: {error}") from error
 
@@ -192,7 +195,7 @@ def _write_hello(m: Hello) -> tuple[list[Any], list[Frame]]:
 
 
 def _read_hello(body: Body, frames: Sequence[Frame], now: float) -> Hello:
-    role, nonce, mesh, versions, known, received, feed, stage, host, pid, owners, parent = body
+    role, nonce, mesh, versions, known, received, feed, stage, host, pid, owners, parent = body[:12]
     return Hello(
         _read_role(role),
         u64(nonce),
@@ -214,8 +217,8 @@ def _read_role(role: Any) -> Role:
 
 
 def _read_stage(fields: Body) -> StageFacts:
-    name, revision, batch, timeout, pool, repeatable, wants_meta, *texts = fields
-    mime, schema, version, routes = texts
+    name, revision, batch, timeout, pool, repeatable, wants_meta = fields[:7]
+    mime, schema, version, routes = fields[7:11]
     if type(repeatable) is not bool or type(wants_meta) is not bool:
         raise TypeError("the stage's facts have wrong types")
     return StageFacts(
@@ -238,7 +241,7 @@ def _write_welcome(m: Welcome) -> tuple[list[Any], list[Frame]]:
 
 
 def _read_welcome(body: Body, frames: Sequence[Frame], now: float) -> Welcome:
-    nonce, version, role, received, resumed, timeout = body
+    nonce, version, role, received, resumed, timeout = body[:6]
     if type(resumed) is not bool:
         raise TypeError("resumed is true or false")
     heard = u64(received)
@@ -250,7 +253,7 @@ def _write_part(m: Part) -> tuple[list[Any], list[Frame]]:
 
 
 def _read_part(body: Body, frames: Sequence[Frame], now: float) -> Part:
-    transfer, total, offset = u64s(body)
+    transfer, total, offset = u64s(body[:3])
     (piece,) = frames
     if not piece or offset + len(piece) > total:
         raise ValueError(f"{len(piece)} bytes at {offset} do not fit into {total}")
@@ -262,8 +265,8 @@ def _write_obituary(m: Obituary) -> tuple[list[Any], list[Frame]]:
 
 
 def _read_obituary(body: Body, frames: Sequence[Frame], now: float) -> Obituary:
-    incarnation, stage, signal, code, computing = body
-    ids = [(u64(owner), u64(number)) for owner, number in computing]
+    incarnation, stage, signal, code, computing = body[:5]
+    ids = [(u64(owner), u64(number)) for owner, number, *_later in computing]
     return Obituary(u64(incarnation), text(stage), u64(signal), u64(code), ids)
 
 
@@ -273,7 +276,7 @@ def _write_submit(m: Submit) -> tuple[list[Any], list[Frame]]:
 
 
 def _read_submit(body: Body, frames: Sequence[Frame], now: float) -> Submit:
-    number, route, budget, priority, trace, buffers = body
+    number, route, budget, priority, trace, buffers = body[:6]
     rest = iter(frames)
     payload = unpack_buffers(buffers, rest)
     check_all_used(rest)
@@ -291,7 +294,7 @@ def _write_cancel(m: Cancel) -> tuple[list[Any], list[Frame]]:
 
 
 def _read_cancel(body: Body, frames: Sequence[Frame], now: float) -> Cancel:
-    owner, numbers = body
+    owner, numbers = body[:2]
     return Cancel(u64(owner), list(u64s(numbers)))
 
 
@@ -300,8 +303,8 @@ def _write_peers(m: Peers) -> tuple[list[Any], list[Frame]]:
 
 
 def _read_peers(body: Body, frames: Sequence[Frame], now: float) -> Peers:
-    version, peers = body
-    return Peers(u64(version), [_read_peer(*peer) for peer in peers])
+    version, peers = body[:2]
+    return Peers(u64(version), [_read_peer(*peer[:5]) for peer in peers])
 
 
 def _read_peer(address: Any, incarnation: Any, role: Any, stage: Any, revision: Any) -> Peer:
@@ -313,12 +316,12 @@ def _write_ping(m: Ping) -> tuple[list[Any], list[Frame]]:
 
 
 def _read_ping(body: Body, frames: Sequence[Frame], now: float) -> Ping:
-    stamp, echo, held, queued, running, allowed = u64s(body[:-1])
-    return Ping(stamp, echo, held, queued, running, allowed, u64s(body[-1]))
+    stamp, echo, held, queued, running, allowed = u64s(body[:6])
+    return Ping(stamp, echo, held, queued, running, allowed, u64s(body[6]))
 
 
 def _read_drain(body: Body, frames: Sequence[Frame], now: float) -> Drain:
-    (last,) = body
+    (last,) = body[:1]
     return Drain(u64(last))
 
 
@@ -327,7 +330,7 @@ def _write_bye(m: Bye) -> tuple[list[Any], list[Frame]]:
 
 
 def _read_bye(body: Body, frames: Sequence[Frame], now: float) -> Bye:
-    (reason,) = body
+    (reason,) = body[:1]
     return Bye(text(reason))
 
 
@@ -336,7 +339,7 @@ def _write_err(m: Err) -> tuple[list[Any], list[Frame]]:
 
 
 def _read_err(body: Body, frames: Sequence[Frame], now: float) -> Err:
-    sequence, reason = body
+    sequence, reason = body[:2]
     return Err(u64(sequence), text(reason))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mesh.transport.dialable import SHARED, folder_of, is_private
-from mesh.transport.discovery import is_file, resolve
+from mesh.transport.discovery import first_of, is_file, resolve
 
 SHOWN: Final = 3  # addresses of which the reason is found out
 _TIMEOUT_S: Final = 0.25
@@ -37,7 +37,7 @@ def explain(addresses: Sequence[str], objections: Mapping[str, str], keyed: bool
         objections: why gateways at these numeric addresses refused us.
         keyed: whether we dial with keys.
     """
-    shown = [f"{one}: {why(one, objections, keyed)}" for one in addresses[:SHOWN]]
+    shown = [f"{first_of(one)}: {why(one, objections, keyed)}" for one in addresses[:SHOWN]]
     more = len(addresses) - SHOWN
     return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
 
@@ -49,6 +49,7 @@ def why(address: str, objections: Mapping[str, str], keyed: bool) -> str:
         if not found:
             return "the file cannot be read, or lists no address"
         return f"{found[0]}: {why(found[0], objections, keyed)}"
+    address = first_of(address)
     if not address.startswith("tcp://"):
         path, folder = address.removeprefix("ipc://"), folder_of(address)
         if os.path.isdir(folder) and not is_private(folder):

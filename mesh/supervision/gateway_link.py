@@ -21,8 +21,9 @@ from mesh.log import get_logger
 from mesh.protocol.messages import Obituary, Role
 from mesh.supervision.death_notices import Herald
 from mesh.supervision.diagnosis import SHOWN, explain
-from mesh.supervision.reach import Reach, Step
-from mesh.transport.discovery import Discovery
+from mesh.supervision.events import Slot
+from mesh.supervision.reach import Reach, Step, Unanswered
+from mesh.transport.discovery import Discovery, first_of
 from mesh.transport.network import Network
 
 _log = get_logger()
@@ -53,6 +54,7 @@ class Reporter:
             timeout=timeout,
         )
         self._reach = Reach(greets)
+        self._unanswered = Unanswered()
         self._objections: dict[str, str] = {}  # of gateways, by address
         self._why = _UNKNOWN
         self._finding_out: threading.Thread | None = None
@@ -117,15 +119,36 @@ class Reporter:
         """A replica ended."""
         self._herald.died(obituary, monotonic())
 
-    def refused(self, stage: str, address: str, why: str) -> None:
-        """A gateway does not let replicas in."""
+    def refused(self, slot: Slot, address: str, why: str) -> None:
+        """A gateway does not let a replica in.
+
+        Args:
+            slot: the replica's.
+            address: the gateway's.
+            why: what it says, "" if nothing.
+        """
+        if not why:
+            reached = self._herald.links.addresses_of(Role.GATEWAY)
+            if not self._unanswered.is_refused(str(slot), address, reached):
+                return
+            why = self._silently(slot.stage)
         self._objected(address, why)
-        if self._reach.may_say_refused(monotonic()):
+        if self._reach.may_say_refused(address, monotonic()):
             text = "the gateway at %s refuses the replicas of %s: %s"
-            _log.warning(text, address, stage, why)
+            _log.warning(text, address, slot.stage, why)
+
+    def _silently(self, stage: str) -> str:
+        """Why a gateway that lets this host's supervisor in leaves a replica out."""
+        if not self._keys:
+            return "it does not answer them"
+        return (
+            f"it does not take their key, stage-{stage}.key or else stage.key in {self._keys}: "
+            "its allowed.toml must have it (its log names the key)"
+        )
 
     def _objected(self, address: str, why: str) -> None:
-        self._objections[address] = why
+        if why:
+            self._objections[address] = why
 
     def turn(self, leaving: bool = False) -> None:
         """Take in what has come, send what is to be sent; `leaving`: nobody is to be reached."""
@@ -148,6 +171,7 @@ class Reporter:
             self._found_out = False
             self._reach.answered()
         reached = self._herald.links.addresses_of(Role.GATEWAY)
+        self._unanswered.keep(reached)
         match self._reach.look(bool(reached), now):
             case Step.ASK:
                 self._find_out()
@@ -161,7 +185,7 @@ class Reporter:
     def _find_out(self) -> None:
         """Have it found out why, beside the loop: names may take long to be looked up."""
         if self._finding_out is None or not self._finding_out.is_alive():
-            self._why = f"{', '.join(self._addresses[:SHOWN])}: {_UNKNOWN}"
+            self._why = f"{', '.join(map(first_of, self._addresses[:SHOWN]))}: {_UNKNOWN}"
             asked = (list(self._addresses), dict(self._objections))
             self._finding_out = threading.Thread(target=self._ask, args=asked, daemon=True)
             self._finding_out.start()

@@ -6,12 +6,14 @@ that one line at once, and one every ten seconds, however often the link comes a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
 FIRST_S: Final = 0.6  # without a gateway, before anything is said
 ANSWER_S: Final = 0.3  # that finding out why may take; the line does not wait longer
 EVERY_S: Final = 10.0  # between two lines
+REFUSED_S: Final = 60.0  # between two lines that one gateway refuses replicas
 _NEVER: Final = float("inf")
 
 
@@ -42,6 +44,7 @@ class Reach:
         self._greets = greets
         self._due = _NEVER
         self._quiet_until = -_NEVER
+        self._refused_until: dict[str, float] = {}  # by the gateway's address
 
     def begin(self, now: float) -> None:
         """It is known where the gateways are."""
@@ -79,13 +82,46 @@ class Reach:
         if self._asked:
             self._due = -_NEVER
 
-    def may_say_refused(self, now: float) -> bool:
+    def may_say_refused(self, address: str, now: float) -> bool:
         """Whether to say that a gateway refuses our replicas although we are connected."""
-        if not self.connected or now < self._quiet_until:
+        if not self.connected or now < self._refused_until.get(address, -_NEVER):
             return False
-        self._quiet_until = now + EVERY_S
+        self._refused_until[address] = now + REFUSED_S
         return True
 
     def next_due(self) -> float:
         """When to look at the latest."""
         return self._due
+
+
+class Unanswered:
+    """Which replicas a gateway leaves out although it is connected with this host.
+
+    A gateway that refuses a key says nothing, so a replica knows only that its attempts end in
+    vain. One that the host itself does not reach explains that; one that it reaches is to blame
+    when it happens twice: the second attempt began when the gateway was there.
+
+    Example:
+        >>> unanswered, reached = Unanswered(), ["tcp://10.0.0.7:7000"]
+        >>> [unanswered.is_refused("embed/1", reached[0], reached) for _ in range(2)]
+        [False, True]
+    """
+
+    def __init__(self) -> None:
+        self._once: set[tuple[str, str]] = set()
+
+    def is_refused(self, replica: str, address: str, reached: Iterable[str]) -> bool:
+        """Whether a gateway refuses a replica, of which another attempt there has failed."""
+        if address not in reached:
+            self._once.discard((replica, address))
+            return False
+        if (replica, address) in self._once:
+            return True
+        self._once.add((replica, address))
+        return False
+
+    def keep(self, reached: Iterable[str]) -> None:
+        """These gateways are connected; what was known of others counts no more."""
+        if self._once:
+            there = set(reached)
+            self._once = {pair for pair in self._once if pair[1] in there}

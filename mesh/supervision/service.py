@@ -36,6 +36,7 @@ from mesh.supervision.gateway_link import Reporter
 from mesh.supervision.process_loop import Processes
 from mesh.supervision.runtime_dir import RunFolder
 from mesh.supervision.supervisor import Supervisor
+from mesh.transport.discovery import with_siblings
 
 # Longer than opening two ports can take, also on a machine that is busy importing models.
 GATEWAY_START = 60.0
@@ -117,7 +118,7 @@ class Service:
                 self._reporter.dial(self._gateways(), anew=True)
 
         elif self._reporter is not None and words.get("event") == "refused":
-            self._reporter.refused(slot.stage, str(words["address"]), str(words["why"]))
+            self._reporter.refused(slot, str(words["address"]), str(words["why"]))
 
     def exited(self, slot: Slot, pid: int, code: int | None, signal: int) -> None:
         """Count a gateway that is gone no more among those that take connections."""
@@ -176,7 +177,7 @@ class Service:
     def _gateways(self) -> tuple[str, ...]:
         """Where replicas dial, as far as it is known."""
         if not self._with_gateway:
-            return self._settings.dialled()
+            return tuple(map(with_siblings, self._settings.dialled()))
         return tuple(dialled_at(bind) for bind in self._binds.values() if _is_known(bind))
 
     def _feed(self, stage: StageSettings, number: int) -> str:

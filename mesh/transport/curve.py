@@ -30,6 +30,7 @@ from mesh.transport import trusted_files
 from mesh.transport.allowlist import Allowance, check_key, read_allowance
 
 LIST: Final = "allowed.toml"
+MAKE_KEYS: Final = "make keys with `mesh keygen`, and copy this host's"
 _ZAP: Final = "inproc://zeromq.zap.01"
 _DOMAIN: Final = b"mesh"
 _PATIENCE: Final = 3000  # milliseconds that a refusal may take, in the trial with a wrong key
@@ -85,7 +86,9 @@ class Keys:
             trusted_files.check_folder(self._list.parent)
             text, facts = trusted_files.read(self._list)
         except OSError as error:
-            raise SettingsError(f"cannot read {self._list}: {error.strerror}") from None
+            raise SettingsError(
+                f"cannot read {self._list}: {error.strerror}; {MAKE_KEYS}"
+            ) from None
         self._stamp = _stamp(facts)
         return read_allowance(text, str(self._list))
 
@@ -249,8 +252,7 @@ def read_pair(path: Path) -> Pair:
     try:
         text, _ = trusted_files.read(path, secret=True)
     except OSError as error:
-        hint = "make keys with `mesh keygen`, and copy this host's"
-        raise SettingsError(f"cannot read {path}: {error.strerror}; {hint}") from None
+        raise SettingsError(f"cannot read {path}: {error.strerror}; {MAKE_KEYS}") from None
     try:
         plain = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

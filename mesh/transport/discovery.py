@@ -1,15 +1,19 @@
-"""Where the gateways are: numeric addresses as they are, names by all their DNS records, or a file.
+"""Where the gateways are: numbers as they are, names by all their DNS records, files, sockets.
 
 libzmq would take the first record only, and resolve it on the thread that moves all messages. So
 names are resolved here, on a thread of their own, again and again: that is how a gateway that is
 scaled up is found. The last good answer is kept while a name server is silent. A file has one
 address a line, and is read as often; whoever changes it replaces it whole, by renaming another.
+Of a socket the first is known, and those of its siblings are found beside it as they come: how many
+processes a gateway has may be known to nobody but itself.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import os
 import random
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterable
@@ -26,7 +30,7 @@ def is_numeric(address: str) -> bool:
         >>> is_numeric("tcp://10.0.0.7:7000"), is_numeric("tcp://gateway:7000")
         (True, False)
     """
-    if is_file(address):
+    if is_file(address) or is_socket_and_siblings(address):
         return False
     if not address.startswith("tcp://"):
         return True
@@ -43,8 +47,30 @@ def is_file(address: str) -> bool:
     return address.startswith("file://")
 
 
+def is_socket_and_siblings(address: str) -> bool:
+    """Whether it is a socket with those that may be beside it: ``ipc:///path*``."""
+    return address.startswith("ipc://") and address.endswith("*")
+
+
+def with_siblings(address: str) -> str:
+    """This address; of a socket, together with its siblings'.
+
+    Example:
+        >>> with_siblings("ipc:///run/gateway.sock"), with_siblings("tcp://gateway:7000")
+        ('ipc:///run/gateway.sock*', 'tcp://gateway:7000')
+    """
+    return f"{address}*" if address.startswith("ipc://") else address
+
+
+def first_of(address: str) -> str:
+    """An address without its siblings."""
+    return address[:-1] if is_socket_and_siblings(address) else address
+
+
 def resolve(address: str) -> set[str]:
     """All addresses that a name or a file stands for; none if nothing is known of it now."""
+    if is_socket_and_siblings(address):
+        return _beside(first_of(address))
     return _listed(address) if is_file(address) else _looked_up(address)
 
 
@@ -61,6 +87,17 @@ def _listed(address: str) -> set[str]:
         if line.startswith(("tcp://", "ipc://"))
     )
     return set().union(*found)
+
+
+def _beside(first: str) -> set[str]:
+    """A socket and those of the gateway's further processes, named as in `addresses`."""
+    path = Path(first.removeprefix("ipc://"))
+    sibling = re.compile(re.escape(path.name) + r"-[1-9]\d*")
+    try:
+        names = os.listdir(path.parent)
+    except OSError:
+        names = []
+    return {first, *(f"ipc://{path.parent / name}" for name in names if sibling.fullmatch(name))}
 
 
 def _looked_up(address: str) -> set[str]:
@@ -91,7 +128,8 @@ class Discovery:
     def __init__(self, addresses: Iterable[str], found: Callable[[set[str]], None]) -> None:
         addresses = list(addresses)
         self._names = [a for a in addresses if not is_numeric(a)]
-        self._answers: dict[str, set[str]] = {a: {a} for a in addresses if is_numeric(a)}
+        known = [a for a in addresses if is_numeric(a) or is_socket_and_siblings(a)]
+        self._answers: dict[str, set[str]] = {a: {first_of(a)} for a in known}
         self._found = found
         self._stopped = threading.Event()
         self._telling = threading.Lock()

@@ -20,6 +20,7 @@ from mesh.protocol.fields import MAX_BODY, Frame
 from mesh.protocol.messages import Hello
 from mesh.transport.curve import Check, Keys
 from mesh.transport.dialable import bindable, folder_of, is_dialable, is_private
+from mesh.transport.handshake_log import HandshakeLog
 from mesh.transport.network import Event, Happened
 from mesh.transport.port_probe import Knocker
 
@@ -31,6 +32,8 @@ _poll: Callable[..., Any] = zmq.backend.zmq_poll
 _IN = int(zmq.POLLIN)
 _OUT = int(zmq.POLLOUT)
 _EITHER = _IN | _OUT
+_DISCONNECTED = int(zmq.EVENT_DISCONNECTED)
+_UNSHAKEN = int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 _LAST = int(zmq.NOBLOCK)
 _MORE = int(zmq.SNDMORE | zmq.NOBLOCK)
 _NO_COPY = 64 * 1024  # bytes from which a frame is handed over uncopied
@@ -113,6 +116,7 @@ class ZmqNetwork:
         self.feeds: Collection[str] = ()
         self._keys = keys
         self._check: Check | None = None
+        self._handshakes = HandshakeLog(keyed=keys is not None)
         self._key_of: dict[int, str] = {}  # of links that dialled us, while keys are checked
         self._source_of: dict[int, str] = {}  # the same, with the address they come from
         self._router: zmq.Socket[bytes] | None = None
@@ -148,7 +152,7 @@ class ZmqNetwork:
             self._check = Check(self._context, self._keys)
             self._check.try_wrong_key()
             self._keys.secure_listening(socket)
-        monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        monitor = socket.get_monitor_socket(_DISCONNECTED | _UNSHAKEN)
         try:
             with bindable(address):
                 socket.bind(address)
@@ -390,7 +394,10 @@ class ZmqNetwork:
         monitor = self._monitor
         assert monitor is not None
         while _get(monitor, zmq.EVENTS) & _IN:
-            recv_monitor_message(monitor, _LAST)
+            told: Any = recv_monitor_message(monitor, _LAST)
+            if told["event"] == _UNSHAKEN:
+                self._handshakes.tell(self._bound, told["value"])
+                continue
             now = self._clock()
             self._probes = [now + pause for pause in _PROBES]
 

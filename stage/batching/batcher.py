@@ -67,6 +67,12 @@ class Batcher:
         repeatable: False if a task must not be begun twice; then there are no bundles of singles.
         patience: seconds after its arrival at which a task's turn comes, however late its deadline.
 
+    Attributes:
+        line: the tasks that wait.
+        window: how many tasks one batch may hold just now; credit is granted in these.
+        has_drops: tasks were dropped since `take_drops` was called.
+        predict: seconds that a batch of so many tasks is expected to take; 0.0 before the first.
+
     Example:
         >>> batcher = Batcher(max_batch_size=8, max_wait_time=0.0, max_bytes=1 << 20)
         >>> batcher.add([Task(1, 1, (("embed", ""),), 0, 1, 9.0, [b"a"], 1)], now=5.0)
@@ -88,8 +94,11 @@ class Batcher:
         self.max_bytes = max_bytes
         self._patience = patience
         self._bundles = max_batch_size == 1 and repeatable
-        self._line = Line()
+        self.line = Line()
+        self.window = max_batch_size
+        self.has_drops = False
         self._times = Times()
+        self.predict = self._times.predict
         self._habit = Habit(max_batch_size)
         self._draining = False
         self._oldest = inf  # arrival of the oldest task that waits
@@ -102,27 +111,23 @@ class Batcher:
 
     def __len__(self) -> int:
         """Count the tasks that wait."""
-        return self._line.count
+        return self.line.count
 
     def __repr__(self) -> str:
         """Show what waits and for what."""
         return (
-            f"<Batcher {len(self)} of {self.window()} tasks, {self.nbytes} bytes,"
+            f"<Batcher {len(self)} of {self.window} tasks, {self.nbytes} bytes,"
             f" goal {self._goal}{', draining' if self._draining else ''}>"
         )
 
     @property
     def nbytes(self) -> int:
         """Payload bytes of the tasks that wait."""
-        return self._line.nbytes
-
-    def window(self) -> int:
-        """Count the tasks that one batch may hold just now; credit is granted in these."""
-        return self._times.bundle if self._bundles else self.max_batch_size
+        return self.line.nbytes
 
     def add(self, tasks: Iterable[Task], now: float) -> None:
         """Let tasks that arrived together wait for their turn."""
-        line = self._line
+        line = self.line
         if not line.count:
             self._oldest = now
         rank = now + self._patience
@@ -142,9 +147,10 @@ class Batcher:
             Those of them that waited here.
         """
         unwanted = frozenset(ids)
-        found = self._line.remove(lambda task: task.id in unwanted)
+        found = self.line.remove(lambda task: task.id in unwanted)
         if found:
             self._cancelled += len(found)
+            self.has_drops = True
             self._look_for_oldest()
         return found
 
@@ -157,7 +163,7 @@ class Batcher:
         Returns:
             The others.
         """
-        surplus = self._line.pop_last(len(self) - keep)
+        surplus = self.line.pop_last(len(self) - keep)
         self._look_for_oldest()
         return surplus
 
@@ -169,6 +175,7 @@ class Batcher:
         """
         drops = self._expired, self._cancelled
         self._expired, self._cancelled = [], 0
+        self.has_drops = False
         return drops
 
     def drain(self) -> None:
@@ -184,10 +191,8 @@ class Batcher:
         """
         self._busy_until = self._started + seconds
         self._times.learn(size, seconds)
-
-    def predict(self, size: int) -> float:
-        """Seconds that a batch of this size is expected to take; 0.0 before the first."""
-        return self._times.predict(size)
+        if self._bundles:
+            self.window = self._times.bundle
 
     def due(self, now: float) -> Batch | None:
         """Ask for a batch. To be called when the replica is free.
@@ -196,33 +201,37 @@ class Batcher:
             A batch, whose tasks are the caller's from now on, or None: nothing waits, or more is
             worth waiting for until `next_due`.
         """
-        if self._line.front <= now:
+        if self.line.front <= now:
             self._expire(now)
-        if not self._line.count:
+        if not self.line.count:
             self._goal = self._first = 0
             return None
-        reason = self._reason_to_start(now)
+        if self.max_wait_time:
+            reason = self._reason_to_start(now)
+        else:  # nobody waits here: one task is all that is wanted
+            self._goal = 1
+            reason = self._is_complete()
         if reason is None:
-            self._first = self._first or self._line.count
+            self._first = self._first or self.line.count
             return None
         return self._start(reason, now)
 
-    def next_due(self) -> float | None:
+    def next_due(self) -> float:
         """Tell when to ask `due` again, if nothing happens before.
 
         Returns:
-            A time, perhaps past; None while nothing waits.
+            A time, perhaps past; infinity while nothing waits.
         """
-        if not self._line.count:
-            return None
+        if not self.line.count:
+            return inf
         if not self._goal or self._is_complete():
             return self._oldest
         return min(self._oldest + self.max_wait_time, self._latest_start())
 
     def _is_complete(self) -> str | None:
         """Tell why there is no sense in waiting, whatever the time is."""
-        line = self._line
-        if line.count >= self.window() or line.solo:
+        line = self.line
+        if line.count >= self.window or line.solo:
             return "size"
         if line.nbytes >= self.max_bytes:
             return "bytes"
@@ -241,31 +250,34 @@ class Batcher:
         return reason
 
     def _choose_goal(self) -> int:
-        if not self.max_wait_time:
-            return 1
-        count = self._line.count
+        count = self.line.count
         return self._habit.goal(count, company=count > 1 or self._oldest <= self._busy_until)
 
     def _latest_start(self) -> float:
-        return self._line.front - self._times.predict(self._line.count) - MARGIN
+        return self.line.front - self._times.predict(self.line.count) - MARGIN
 
     def _start(self, reason: str, now: float) -> Batch:
         if self._first:
             in_full = reason in ("wait", "deadline")
-            self._habit.learn(self._first, self._line.count, in_full=in_full)
+            self._habit.learn(self._first, self.line.count, in_full=in_full)
         self._goal = self._first = 0
         self._started = now
-        entries = self._line.pop(self.window(), self.max_bytes)
+        entries = self.line.pop(self.window, self.max_bytes)
+        if len(entries) == 1 and not self.line.count:
+            ((_, arrived, task),) = entries
+            self._oldest = inf
+            return Batch([task], reason, now - arrived, self.max_batch_size == 1)
         waited = now - min(map(_arrival, entries))
         self._look_for_oldest()
         tasks = [task for _, _, task in entries]
         return Batch(tasks, reason, waited, self.max_batch_size == 1)
 
     def _expire(self, now: float) -> None:
-        expired = self._line.remove(lambda task: task.deadline <= now)
+        expired = self.line.remove(lambda task: task.deadline <= now)
         if expired:
             self._expired += expired
+            self.has_drops = True
             self._look_for_oldest()
 
     def _look_for_oldest(self) -> None:
-        self._oldest = min(map(_arrival, self._line), default=inf) if self._line.count else inf
+        self._oldest = min(map(_arrival, self.line), default=inf) if self.line.count else inf

@@ -76,7 +76,10 @@ class Line:
             del level[:limit]
         else:
             taken = self._pick(limit, max_bytes)
-        self._forget(taken)
+        if len(taken) == self.count:
+            self.count = self.nbytes = 0
+        else:
+            self._forget(taken)
         return taken
 
     def _pick(self, limit: int, max_bytes: int) -> list[Entry]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import threading
 from datetime import datetime
 from itertools import pairwise
@@ -9,7 +10,7 @@ from itertools import pairwise
 import pytest
 from site_runs import Site, free_port, running, service_text, settings, stage
 
-from mesh.transport.curve import generate
+from mesh.transport.curve import draw_pair, generate, table_of, write_pair
 
 STAGES = {"first": stage("Echo", replicas=2), "second": "Echo"}
 UNREACHED = "no gateway is reached"
@@ -121,14 +122,14 @@ def test_another_mesh(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "reason"),
+    ("ours", "theirs", "reason", "refused"),
     [
-        ("a", "b", "it refuses our keys"),
-        ("a", "", "it demands keys"),
-        ("", "b", "it has no keys"),
+        ("a", "b", "it refuses our keys", "somebody who expects another key than ours there"),
+        ("a", "", "it demands keys", "somebody without keys; copy that host's"),
+        ("", "b", "it has no keys", "somebody with keys, but this process has none"),
     ],
 )
-def test_keys_that_do_not_fit(tmp_path, ours, theirs, reason):
+def test_keys_that_do_not_fit(tmp_path, ours, theirs, reason, refused):
     port = free_port()
     for name in filter(None, (ours, theirs)):
         generate(tmp_path / name, [])
@@ -138,6 +139,7 @@ def test_keys_that_do_not_fit(tmp_path, ours, theirs, reason):
         with Place(tmp_path / "other", port, **more[1]).run("stage", "first") as log:
             [line] = log.until(UNREACHED)
             assert f"tcp://127.0.0.1:{port}: {reason}" in said(line)
+            gateway.until(f"refused at tcp://127.0.0.1:{port}: {refused}")
 
 
 def test_replicas_that_are_refused_although_their_host_is_let_in(tmp_path):
@@ -153,3 +155,26 @@ def test_replicas_that_are_refused_although_their_host_is_let_in(tmp_path):
         with place.run("stage", "first") as log:
             log.until(f"the gateway at tcp://127.0.0.1:{port} refuses the replicas of first")
             assert not log.lines(UNREACHED)
+
+
+def test_replicas_whose_key_the_gateway_does_not_know_although_their_host_is_let_in(tmp_path):
+    """They are connected with nobody and told nothing: their host finds out, and says so."""
+    port, own = free_port(), tmp_path / "own"
+    generate(tmp_path / "keys", ["second"])
+    shutil.copytree(tmp_path / "keys", own)
+    pair = draw_pair()  # of which the gateway has never heard
+    write_pair(own / "stage-first.key", pair)
+    with (own / "allowed.toml").open("a") as listed:
+        listed.write(table_of("stage", pair, "first"))
+    gateways = Place(tmp_path / "host", port, keys=str(tmp_path / "keys"))
+    with gateways.run("gateway") as gateway:
+        gateway.until("serves")
+        place = Place(tmp_path / "other", port, keys=str(own))
+        with place.run("stage", "first") as log, place.run("stage", "second") as well:
+            text = f"the gateway at tcp://127.0.0.1:{port} refuses the replicas of first"
+            log.until(f"{text}: it does not take their key")
+            gateway.until("which is not allowed")
+            threading.Event().wait(12.0)
+            assert len(log.lines(text)) == 1
+            assert not log.lines(UNREACHED)
+            assert not well.lines("refuses the replicas")

@@ -6,7 +6,7 @@ import shlex
 import signal
 
 import pytest
-from site_runs import MESH, PATIENCE, ROOT, Site, free_ports, service_text, settings
+from site_runs import MESH, PATIENCE, ROOT, Site, free_ports
 
 PAGE = (ROOT / "docs" / "deploy.md").read_text()
 # What needs a container engine: tests/compose runs the first four, test_monitoring.py has Compose
@@ -19,8 +19,6 @@ ELSEWHERE = {
     "BASE=cuda-python docker-compose -f docker-compose.yml -f docker-compose.gpu.yml up --build",
     "docker-compose -f docker-compose.yml -f docker-compose.monitoring.yml up --build",
 }
-DESCRIBED = settings({"decode": "Decode", "detect": "Detect"})
-STAGES, ROUTES = re.split(r"(?=\[routes\])", DESCRIBED)
 
 
 def section(title):
@@ -33,10 +31,16 @@ def commands(text):
     return [line.partition("#")[0].strip() for line in lines]
 
 
-def block(title, language):
-    return "\n".join(re.findall(rf"```{language}\n(.*?)```", section(title), re.DOTALL))
+def blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
+def file_of(title):
+    """The mesh.toml of a section: its own, or else the first of the page."""
+    return (blocks(section(title), "toml") or blocks(PAGE, "toml"))[0]
+
+
+ONE = "1. One machine"
 PARTS = "2. One machine, parts of their own"
 SEVERAL = "3. Several gateway processes"
 VERSION = "6. A new version"
@@ -46,11 +50,13 @@ class Place(Site):
     """A folder with the page's file, ports of our own in it, and what was started there."""
 
     def __init__(self, folder, file):
-        super().__init__(folder, service_text("decode_detect"))
+        # Nothing but the file says where HTTP listens.
+        super().__init__(folder, blocks(PAGE, "python")[0], MESH_GATEWAY_HTTP=None)
         for written, ours in {
             "gateway.example": "127.0.0.1",
             ":7000": f":{free_ports(2)}",
             "0.0.0.0:8000": f"127.0.0.1:{self.port}",
+            "127.0.0.1:8000": f"127.0.0.1:{self.port}",
         }.items():
             file = file.replace(written, ours)
         self.describe(file=file)
@@ -89,17 +95,20 @@ def site(tmp_path):
 
 
 def test_every_command_of_the_page_is_tried():
-    titles = ("1. One machine", PARTS, SEVERAL, VERSION)
+    titles = (ONE, PARTS, SEVERAL, VERSION)
     tried = {line for title in titles for line in commands(section(title))}
     assert set(commands(PAGE)) == tried | {"mesh keygen"} | ELSEWHERE
 
 
 def test_one_machine(site):
-    here = site(STAGES + ROUTES)
-    check, up = commands(section("1. One machine"))
+    here = site(file_of(ONE))
+    check, up, curl = commands(section(ONE))
     assert "is right" in here.says(check)
     here.begin(up)
     with here.serving():
+        asked = shlex.split(curl.replace(":8000", f":{here.port}"))
+        answer = section(ONE).partition(f"$ {curl}\n")[2].splitlines()[0]
+        assert here.run(*asked).stdout == answer
         here.interrupt()
 
 
@@ -117,17 +126,17 @@ def serve_parts(here, starting, status, replicas=1):
 
 def test_parts_of_their_own(site):
     *starting, status = commands(section(PARTS))
-    serve_parts(site(block(PARTS, "toml") + STAGES + ROUTES), starting, status, replicas=2)
+    serve_parts(site(file_of(PARTS)), starting, status, replicas=2)
 
 
 def test_several_gateway_processes(site):
     *starting, status, _ = commands(section(SEVERAL))
-    shown = serve_parts(site(block(SEVERAL, "toml") + STAGES + ROUTES), starting, status)
+    shown = serve_parts(site(file_of(SEVERAL)), starting, status)
     assert len(shown.partition("\nprocesses\n")[2].splitlines()) == 3, shown
 
 
 def test_several_gateway_processes_of_one_machine(site):
-    here = site(STAGES + ROUTES)
+    here = site(file_of(ONE))
     here.begin(commands(section(SEVERAL))[-1])
     with here.serving():
         assert len(here.status()["processes"]) == 2
@@ -135,7 +144,7 @@ def test_several_gateway_processes_of_one_machine(site):
 
 
 def test_a_new_version(site):
-    here = site(block(PARTS, "toml") + STAGES + ROUTES)
+    here = site(file_of(PARTS))
     old = [here.begin(line) for line in commands(section(PARTS))[:-1]]
     decode, detect, status = commands(section(VERSION))
     with here.serving() as client:
@@ -156,8 +165,7 @@ def test_a_new_version(site):
 
 def test_several_machines(site):
     title = "4. Several machines"
-    detect = STAGES.partition("[stages.detect]")
-    here = site(block(title, "toml") + "".join(detect[1:]) + ROUTES)
+    here = site(file_of(title))
     (keygen,) = commands(section(title))
     assert "keys" in here.says(keygen)
     *starting, status = commands(section(PARTS))

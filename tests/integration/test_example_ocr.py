@@ -34,6 +34,16 @@ def client(tmp_path_factory):
         yield client
 
 
+def test_the_readme_shows_what_is_printed(client):
+    """All but the times, and what it leaves out."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    shown = re.search(r"```\n(page\.png: .*?)```", readme, re.DOTALL).group(1).splitlines()
+    printed = run_client("ocr", client).stdout.splitlines()
+    said = [line for line in shown if line.strip() not in ("", "...") and " ms" not in line]
+    assert len(said) >= 4
+    assert [line for line in said if line not in printed] == []
+
+
 def test_a_page_is_read_over_http(client):
     response = client.post("/inference", sample("page.png").read_bytes())
     lines = response.json()["lines"]

@@ -235,13 +235,18 @@ def test_the_port_refuses_until_every_stage_is_there(tmp_path, processes):
             site.connect()
 
 
-@contextlib.contextmanager
-def parts(folder, *commands):
-    """A service whose parts are started one by one."""
+def over_tcp(folder):
+    """A service whose parts meet at the ports of two gateways."""
     port = free_ports(2)
     file = described(1, bind=f"tcp://127.0.0.1:{port}", insecure=True)
     site = Site(folder, SERVICE, file, MESH_GATEWAY_PROCESSES="2")
     site.mesh_port = port
+    return site
+
+
+@contextlib.contextmanager
+def parts(site, *commands):
+    """A service whose parts are started one by one."""
     with contextlib.closing(site):
         for command in commands:
             site.mesh(*command)
@@ -253,7 +258,7 @@ def parts(folder, *commands):
 def test_gateways_alone_with_a_stage_alone(tmp_path):
     """A gateway that dies is back at its own mesh port, where the stage dials it again."""
     commands = (("gateway", "--processes", "2"), ("stage", "echo"))
-    with parts(tmp_path, *commands) as site, site.client() as client:
+    with parts(over_tcp(tmp_path), *commands) as site, site.client() as client:
         first_life = rows(site)
         doomed = first_life[1]["pid"]
         os.kill(doomed, signal.SIGKILL)
@@ -270,7 +275,7 @@ def test_gateways_alone_with_a_stage_alone(tmp_path):
 
 
 def test_gateways_whose_parent_is_killed_leave(tmp_path):
-    with parts(tmp_path, ("gateway",), ("stage", "echo")) as site:
+    with parts(over_tcp(tmp_path), ("gateway",), ("stage", "echo")) as site:
         both = pids(site)
         gateway, stage = site.started
         gateway.kill()
@@ -279,3 +284,16 @@ def test_gateways_whose_parent_is_killed_leave(tmp_path):
             site.connect()
         stage.terminate()
         assert stage.wait(PATIENCE) == 0
+
+
+def test_processes_that_only_the_gateway_was_told_of(tmp_path):
+    """A flag of the gateway's: the stage, whose file knows of one, finds the other all the same."""
+    commands = (("stage", "echo"), ("gateway", "--processes", "2"))
+    with parts(Site(tmp_path, SERVICE, described(1)), *commands) as site:
+        with connected(site, 8):
+            for _ in range(8):
+                with site.client() as another:
+                    assert another.infer("hello") == "hello"
+        for process in reversed(site.started):
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0, site.log()

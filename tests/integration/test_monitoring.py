@@ -1,6 +1,7 @@
 """What watches the service: board and alerts name our metrics, and Prometheus takes them all."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -146,23 +147,73 @@ def named_alerts():
     return re.findall(r"alert: (\w+)", (MONITORING / "alerts.yml").read_text())
 
 
-def said(command):
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def said(command, **more):
+    return subprocess.run(command, capture_output=True, text=True, check=False, **more)
 
 
 def composed(*files):
-    """Both files as Compose reads them, which needs no engine."""
+    """These files as Compose reads them, which needs no engine."""
     for command in (["docker-compose"], ["docker", "compose"]):
         # A `docker` without the plugin says so in other words from version to version.
         if shutil.which(command[0]) and said([*command, "version"]).returncode == 0:
             words = [word for name in files for word in ("-f", str(ROOT / name))]
-            done = said([*command, *words, "config"])
+            done = said(
+                [*command, *words, "config"],
+                env=os.environ | {"PORT": "8000", "COMPOSE_PROFILES": "two"},
+            )
             assert done.returncode == 0, done.stderr
             return done.stdout
     return pytest.skip("no container engine: neither `docker compose` nor `docker-compose` works")
 
 
-CONFINED = ("read_only: true", "cap_drop:", "no-new-privileges:true", "tmpfs:")
+CONTAINERS = {
+    "the service": ["docker-compose.yml"],
+    "its stages on GPUs": ["docker-compose.yml", "docker-compose.gpu.yml"],
+    "with what watches": ["docker-compose.yml", "docker-compose.monitoring.yml"],
+    "large bodies": ["tests/compose/large/docker-compose.yml"],
+}
+# What each container must have, however its file says so.
+CONFINED = {
+    "a root that nobody writes to": r"read_only: true",
+    "no capabilities": r"cap_drop:\n\s*- ALL\b",
+    "and none to gain": r"no-new-privileges:true",
+    "memory for what it writes to /tmp": r"tmpfs:\n\s*- /tmp\b",
+    "a limit of memory": r"mem_limit: ['\"]?\w",
+}
+
+
+def services(text):
+    """The text of each service in what Compose says."""
+    block = re.search(r"^services:\n((?:[ ].*\n|\n)*)", text, re.MULTILINE).group(1)
+    parts = re.split(r"^  ([\w-]+):\n", block, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def services_of_file(path):
+    """The lines of a Compose file that begin a service."""
+    block = path.read_text().partition("\nservices:\n")[2]
+    block = re.split(r"^\w", block, maxsplit=1, flags=re.MULTILINE)[0]
+    return re.findall(r"^  [\w-]+:", block, re.MULTILINE)
+
+
+def test_every_compose_file_is_held_to_the_rules():
+    named = {name for names in CONTAINERS.values() for name in names}
+    there = {path.relative_to(ROOT) for path in ROOT.glob("docker-compose*.yml")}
+    there |= {path.relative_to(ROOT) for path in (ROOT / "tests").rglob("docker-compose*.yml")}
+    assert set(map(str, there)) == named
+
+
+@pytest.mark.parametrize("files", CONTAINERS.values(), ids=CONTAINERS)
+def test_every_container_is_confined(files):
+    found = services(composed(*files))
+    named = {line[2:-1] for name in files for line in services_of_file(ROOT / name)}
+    assert set(found) == named
+    for name, text in found.items():
+        for what, pattern in CONFINED.items():
+            assert re.search(pattern, text), f"{name} has not {what}\n{text}"
+        published = re.search(r"^    ports:\n((?:    .*\n)*?)(?=^    \w|\Z)", text, re.MULTILINE)
+        for entry in re.findall(r"- .*", published.group(1)) if published else ():
+            assert "127.0.0.1" in entry, f"{name} publishes {entry}"
 
 
 def test_compose_pins_replicas_to_gpus():
@@ -171,7 +222,7 @@ def test_compose_pins_replicas_to_gpus():
     assert sorted(devices) == ["0", "0", "1"]
     # What one file gives each of its services the other repeats for its own.
     ours = text.count("image: meshline-ocr")
-    for common in ("init: true", "mem_limit:", "stop_grace_period:", *CONFINED):
+    for common in ("init: true", "stop_grace_period:"):
         assert text.count(common) >= ours, common
     assert len(re.findall(r"/keys\b(?!-)", text)) >= ours - 1  # all but the maker of the keys
 
@@ -180,3 +231,6 @@ def test_compose_adds_what_watches():
     text = composed("docker-compose.yml", "docker-compose.monitoring.yml")
     for mounted in ("prometheus.yml", "alerts.yml", "sources.yml", "boards.yml", "meshline.json"):
         assert re.search(rf"{re.escape(str(MONITORING))}/(grafana/)?{re.escape(mounted)}", text)
+    kept = {"prometheus": "/prometheus", "grafana": "/var/lib/grafana"}
+    for name, place in kept.items():
+        assert re.search(rf"\b{name}-kept:{place}(:rw)?$", services(text)[name], re.MULTILINE)

@@ -7,7 +7,8 @@ from gateway.requests import retries as recovery
 from mesh.links.dialer import State
 from mesh.protocol.messages import Kind
 
-GENTLE = ("calm", "links", "blinks", "long", "hostile")  # profiles in which nobody is lost
+# Profiles in which nobody is lost.
+GENTLE = ("calm", "links", "blinks", "long", "hostile", "hoards")
 # Deaths over one request of which nobody is told what was computed: for each of its attempts so
 # many that are told at all and one that is not, and two of which its owner does not know, since the
 # output had not been receipted.
@@ -126,6 +127,14 @@ def unharmed(world):
             raise Broken("addresses", f"{member.name} dials {len(links._lines._lines)}")
 
 
+def given_up(world):
+    """Nothing is left of payloads that came to no end, although who began them is still there."""
+    for member in world.members:
+        held = member.core.links._unfinished.nbytes
+        if held:
+            raise Broken("given up", f"{member.name} holds {held} bytes")
+
+
 def bounded(world):
     """No request is begun again and again that kills whoever gets it, without being named."""
     most = UNNAMED * world.draw.attempts + UNKNOWN
@@ -206,7 +215,7 @@ def _replica_unrest(world, rep):
         "dropped": len(core.batcher._expired),
         "lent": len(core.onward._lent),
     }
-    window = core.batcher.window()
+    window = core.batcher.window
     for session in core._producers():
         if session.allowed_tasks - session.taken_tasks < window:
             left = session.allowed_tasks - session.taken_tasks

@@ -15,6 +15,7 @@ SETTLED = 100.7  # when everybody has met everybody
 APART = 0.3  # seconds within which a link is surely resumed
 DOZE = 2.4  # seconds that a replica dozes at most; its heartbeats go on
 SICKNESS = 0.05  # seconds for which it then fails
+MEMORY = 64 * 1024  # bytes for payloads that are not whole, where some hoard them
 BUSY = 1.0  # seconds during which requests come and most faults begin
 
 # Profile: its share of all histories, and the faults that it draws from.
@@ -33,6 +34,7 @@ PROFILES = {
     "bugs": (1, ("cut", "slow")),
     "renewals": (2, ("renew", "renew", "cut", "slow", "kill", "drain")),
     "hostile": (1, ("slow", "blink")),
+    "hoards": (1, ("slow", "blink")),
     "once": (2, ("cut", "kill", "freeze", "partition", "drain")),
     "chaos": (
         4,
@@ -61,6 +63,7 @@ ALLOWED = {
     "bugs": ("lost", "deadline_exceeded", "no_replica", "poison_request"),
     "renewals": (),
     "hostile": (),
+    "hoards": (),
     "once": ("lost", "deadline_exceeded", "no_replica"),
     "chaos": ("lost", "deadline_exceeded", "no_replica", "poison_request", "forward_timeout"),
 }
@@ -85,7 +88,7 @@ def _draw_mesh(draw, chance):
     draw.jitter = draw.delay * chance.choice((0.0, 1.0, 3.0))
     draw.timeout = 3.0
     draw.attempts = chance.choice((1, 2)) if draw.profile == "bugs" else 3
-    draw.small_parts = chance.random() < 0.15
+    draw.small_parts = chance.random() < 0.15 or draw.profile == "hoards"
     for name in "abc"[:depth]:
         batch = chance.choice((1, 2, 4, 8))
         means = MEANS.get(draw.profile, (0.0005, 0.003, 0.01, 0.04))
@@ -101,6 +104,9 @@ def _draw_mesh(draw, chance):
         draw.stages[-1].slow = 0.0 if steady else chance.choice((0.0, 0.0, often))
     if draw.profile == "hostile":
         draw.hostile = [chance.choice(list(Role)) for _ in range(chance.randint(1, 3))]
+    if draw.profile == "hoards":
+        draw.hoarders = [chance.choice((Role.GATEWAY, Role.REPLICA)) for _ in range(3)]
+        draw.memory = MEMORY
     if draw.profile == "once":
         draw.once = chance.choice("abc"[:depth])
     least = 2 if draw.profile in ANCHORED else 1
@@ -123,7 +129,7 @@ def _draw_requests(draw, chance):
         elif draw.profile in ("work", "chaos") and chance.random() < 0.06:
             kinds = (b" poison@", b" hang@", b" deaf@", b" stall@")
             body += chance.choice(kinds) + chance.choice(draw.stages).name.encode()
-        if draw.small_parts and chance.random() < 0.3:
+        if draw.small_parts and chance.random() < (0.8 if draw.hoarders else 0.3):
             body = body.ljust(chance.randint(65, 1500), b".")
         timeout = draw.timeout
         if draw.profile == "chaos" and chance.random() < 0.2:

@@ -2,11 +2,12 @@
 
 import crowd
 import pytest
-from checks import AFTERWARDS, unrest
+from checks import AFTERWARDS, given_up, unrest
 from faults import draw_history, heal, plan
 from world import Broken, World
 
 SMALL = 64  # bytes: what small histories make of a slice
+PAYLOAD_S = 4.0  # that a payload may take to come, where some do not come
 SPARE = 6.0  # attempts: what a storm has at hand
 QUIET = 30.0  # seconds within which everything is at rest again; gateways are awaited for ten
 
@@ -47,6 +48,10 @@ def _run(world):
     world.run(5.0 + slept, lambda: _all_answered(world))
     for check in AFTERWARDS:
         check(world)
+    if world.draw.hoarders:
+        world.tire()
+        world.run(PAYLOAD_S + 1.0)
+        given_up(world)
     heal(world)
     rest = world.run(QUIET, Every(world, 0.25, lambda: not unrest(world)))
     if not rest:
@@ -91,6 +96,9 @@ class Patches:
             self.patch.setattr("mesh.protocol.permissions.MOST_PEERS", crowd.MOST_PEERS)
             sources = "mesh.links.handshake.MOST_FROM_ONE_SOURCE"
             self.patch.setattr(sources, crowd.MOST_FROM_ONE_SOURCE)
+        if self.draw.hoarders:
+            self.patch.setattr("mesh.protocol.chunking.LEAST_BYTES", SMALL)
+            self.patch.setattr("mesh.links.liveness.LEAST_PAYLOAD_S", PAYLOAD_S)
         if self.draw.profile == "storm":
             self.patch.setattr("gateway.requests.retries.SPARE", SPARE)
 

@@ -39,6 +39,9 @@ from mesh.transport.network import Happened
 
 EVERY = 0.015  # seconds between two things that one says, at most twice that
 SLICE = 4096  # bytes of a slice, of a transfer that claims to be larger
+HOARD = 4096  # the same of one who hoards them
+MANY_AT_ONCE = 4  # that he begins
+RARELY = 0.5  # seconds between two things that one does who is tired
 GUESSES = 60
 BOUND = 0.8  # chance that it says something of a type that its role may say
 MANY = 12  # numbers that it names at once
@@ -239,6 +242,41 @@ class Hostile:
 
     def part(self):
         return Part(self.chance.randrange(9), 1 << 22, 0, bytes(SLICE))
+
+
+class Hoarder(Hostile):
+    """One that begins more large payloads than there is room for, and ends none."""
+
+    def __init__(self, world, role, chance):
+        super().__init__(world, role, chance)
+        self.stage = chance.choice(list(world.stages))
+        self.transfers = {}  # by link
+        self.is_tired = False
+
+    def act(self):
+        if self.port is None:
+            return
+        self.hear()
+        self.world.look_at_memory()
+        if self.role is not Role.GATEWAY and (len(self.links) < 2 or self.chance.random() < 0.1):
+            self.dial()
+        for link in sorted(self.links):
+            if self.links.get(link) and not self.is_tired:
+                self.begin(link)
+        pause = RARELY if self.is_tired else MANY_AT_ONCE * EVERY
+        self.world.at(self.world.now + pause * (1 + self.chance.random()), self.act)
+
+    def begin(self, link):
+        """Begin more payloads on this link."""
+        for _ in range(MANY_AT_ONCE):
+            number = self.transfers[link] = self.transfers.get(link, -1) + 1
+            self.sequences[link] = self.sequences.get(link, 0) + 1
+            self.say(link, Part(number, 2 * HOARD, 0, bytes(HOARD)), self.sequences[link])
+
+    def say(self, link, message, sequence=0):
+        if isinstance(message, Hello | Welcome):
+            self.transfers.pop(link, None)
+        super().say(link, message, sequence)
 
 
 X = (("nowhere", "r"),)

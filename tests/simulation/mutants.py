@@ -206,7 +206,7 @@ MUTANTS = (
     Mutant(
         "compute what is out of time",
         "stage/batching/batcher.py",
-        "expired = self._line.remove(lambda task: task.deadline <= now)",
+        "expired = self.line.remove(lambda task: task.deadline <= now)",
         "expired = self._line.remove(lambda task: task.deadline <= now - 9)",
     ),
     Mutant(
@@ -454,6 +454,41 @@ MUTANTS = (
         "return new[:room] + [address for address in named if address in living]",
         "return named",
         "hostile",
+    ),
+    Mutant(
+        "let whoever came first keep all the memory",
+        "mesh/protocol/chunking.py",
+        "if most is None or self._shares[most] <= wanted:",
+        "if True:",
+        "hoards",
+    ),
+    Mutant(
+        "let payloads that do not come have their memory for ever",
+        "mesh/links/liveness.py",
+        "session.give_up_slices(begun_before=now - longest)",
+        "pass",
+        "hoards",
+    ),
+    Mutant(
+        "give up payloads that are still coming",
+        "mesh/links/liveness.py",
+        "longest = max(LEAST_PAYLOAD_S, self.identity.timeout)",
+        "longest = 0.0",
+        "hoards",
+    ),
+    Mutant(
+        "count nothing of what has come of payloads",
+        "mesh/protocol/chunking.py",
+        "more = transfer.charge_with(len(part.slice)) - transfer.charge",
+        "more = 0",
+        "hoards",
+    ),
+    Mutant(
+        "welcome at once a producer that was expelled",
+        "mesh/links/links.py",
+        'expelled = not mine and self.held_off.left(peer, "", now)',
+        "expelled = False",
+        "hoards",
     ),
 )
 

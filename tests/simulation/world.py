@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 import crowd
-from hostile import Hostile
+from hostile import Hoarder, Hostile
 from members import KILL_GRACE, NEVER, Forward, Gateway, Mesh, Rep, Supervision
 
 from gateway.requests.in_flight import Book
@@ -120,6 +120,8 @@ class Draw:
     once: str = ""
     small_parts: bool = False
     hostile: list = field(default_factory=list)  # roles, each of one that keeps no rule
+    hoarders: list = field(default_factory=list)  # the same, of those that end no payload
+    memory: int = 0  # bytes that may have come of payloads that are not whole, 0 for the usual
 
 
 @dataclass
@@ -320,6 +322,7 @@ class World(Mesh):
         bad = random.Random(draw.seed ^ 0xBAD)
         self.hostiles = [Hostile(self, role, bad) for role in draw.hostile]
         self._gather(random.Random(draw.seed ^ 0xC0D))
+        self.hostiles += [Hoarder(self, role, bad) for role in draw.hoarders]
         self.hosts = [Host(self, n, counts) for n, counts in enumerate(draw.hosts)]
         for one in self.hostiles:
             self.at(self.now + 0.5, one.act)
@@ -367,6 +370,21 @@ class World(Mesh):
             if count > crowd.MOST_FROM_ONE_SOURCE:
                 self.complain("fair", f"{gateway.name} has {count} sessions of {source}")
 
+    def look_at_memory(self):
+        """No process holds, or counts, more of payloads that are not whole than it may."""
+        for member in self.members:
+            links = member.core.links
+            limit, counted, held = links._unfinished.limit, links._unfinished.nbytes, 0
+            for session in links.sessions.values():
+                held += sum(each.filled for each in session._incoming._open.values())
+            if not held <= counted <= limit:
+                self.complain("memory", f"{member.name} has {held}, counts {counted} of {limit}")
+
+    def tire(self):
+        """Those that begin payloads begin no more, and stay connected."""
+        for one in self.hostiles:
+            one.is_tired = True
+
     def look_at_slices(self, hostile):
         """Nobody holds slices of one that may owe nothing."""
         for member in self.members:
@@ -403,6 +421,8 @@ class World(Mesh):
         member.core.links.source = lambda link: self.source(member.port, link)
         if self.draw.profile == "hostile":
             member.core.links.most_named = crowd.MOST_NAMED
+        if self.draw.memory:
+            member.core.links._unfinished.limit = self.draw.memory
         return super().join(member)
 
     def source(self, port, link):

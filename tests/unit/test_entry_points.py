@@ -7,6 +7,8 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 OCR = ROOT / "examples" / "ocr"
 
@@ -34,6 +36,18 @@ def test_each_stage_of_the_containers_file_has_its_container() -> None:
     assert "command: mesh gateway -c compose.toml" in composed
     port = described["gateway"]["http"].rpartition(":")[2]
     assert f'"${{ADDRESS:-127.0.0.1}}:${{PORT:-8000}}:{port}"' in composed
+
+
+CONTAINERS = [OCR / "compose.toml", *sorted((ROOT / "tests" / "compose").rglob("*.toml"))]
+
+
+@pytest.mark.parametrize("file", CONTAINERS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_port_that_others_reach_serves_listed_names_only(file: Path) -> None:
+    """A page whose name comes to mean 127.0.0.1 would else reach what is published there."""
+    gateway = tomllib.loads(file.read_text())["gateway"]
+    assert gateway["http"].startswith("0.0.0.0:")
+    assert {"localhost", "127.0.0.1", "gateway"} <= set(gateway["hosts"])
+    assert not any("*" in host for host in gateway["hosts"])
 
 
 def test_each_part_of_the_containers_file_has_its_keys() -> None:

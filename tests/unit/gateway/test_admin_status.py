@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 from gateway.admin import status as picture
 from gateway.requests.core import GatewayCore
 from mesh.links.events import Identity
 from mesh.links.links import Links
-from mesh.protocol.messages import Role
+from mesh.links.session import Session
+from mesh.protocol.messages import Role, StageFacts
 
 
 def core() -> GatewayCore:
@@ -21,7 +24,7 @@ def test_a_row_says_who_it_is_and_whether_it_takes_requests() -> None:
     row = picture.row(made, 2, 1.0, is_open=True, draining=False)
     assert row == {
         "process": 2,
-        "gateway": "abc",
+        "gateway": "0000000000000abc",
         "pid": 12,
         "in_flight": 0,
         "ready": False,
@@ -45,11 +48,11 @@ def test_rows_stand_in_order_and_tell_who_did_not_answer() -> None:
 
 def test_what_strangers_are_shown_names_no_host_and_no_process() -> None:
     whole = {
-        "gateway": "abc",
+        "gateway": "0000000000000abc",
         "mesh": "m",
         "stages": {"embed": {"replicas": 1}},
         "replicas": [{"stage": "embed", "replica": "f", "host": "h", "pid": 7, "feed": "tcp://a"}],
-        "processes": [{"process": 1, "gateway": "abc", "pid": 8, "ready": True}],
+        "processes": [{"process": 1, "gateway": "0000000000000abc", "pid": 8, "ready": True}],
     }
     assert picture.public(whole) == {
         "mesh": "m",
@@ -57,3 +60,47 @@ def test_what_strangers_are_shown_names_no_host_and_no_process() -> None:
         "replicas": [{"stage": "embed"}],
         "processes": [{"process": 1, "ready": True}],
     }
+
+
+# --- docs/status.md ------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[3] / "docs" / "status.md").read_text()
+
+
+def explained(heading: str, *, private: bool = False) -> set[str]:
+    """The names in the first column of a section's table; those alone that strangers never see."""
+    section = PAGE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    cells = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    mark = "•" if private else ""
+    return {name for cell in cells for name in re.findall(rf"`(\w+)`(?: ?{mark})", cell)}
+
+
+def shown() -> dict[str, list[str]]:
+    """The names in each part of a status."""
+    made = core()
+    session = Session(1, 0xBEE, Role.REPLICA, 0)
+    session.stage = StageFacts("embed", "r", 1, 1.0, 1)
+    made.roster.sessions[0xBEE] = session
+    status = picture.status(made, 1.0)
+    row = picture.row(made, 1, 1.0, is_open=True, draining=False)
+    return {
+        "The gateway": [
+            *(name for name in status if name not in ("routes", "stages", "replicas")),
+            "draining",
+        ],
+        "`stages`": list(status["stages"]["embed"]),
+        "`replicas`": list(status["replicas"][0]),
+        "`processes`": list(picture.rows(row, {})[0]),
+    }
+
+
+def test_the_page_explains_all_that_is_shown_and_nothing_else() -> None:
+    assert {heading: explained(heading) for heading in shown()} == {
+        heading: set(names) for heading, names in shown().items()
+    }
+
+
+def test_the_page_says_what_strangers_are_not_shown() -> None:
+    for heading, names in shown().items():
+        left_out = set(names) - picture.public(dict.fromkeys(names, ())).keys()
+        assert explained(heading, private=True) == left_out, heading

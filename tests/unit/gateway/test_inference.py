@@ -10,6 +10,7 @@ from gateway.requests.core import GatewayCore
 from gateway.requests.route import InferenceRoute
 from gateway.web.exchange import Exchange
 from gateway.web.failure_log import FailureLog
+from gateway.web.room import Room
 from mesh.links.events import Delivery, Identity, Lost, Met
 from mesh.links.links import Links
 from mesh.links.session import Session
@@ -418,6 +419,59 @@ def test_bodies_that_are_still_to_come_fill_the_room():
     assert rig.admission.unfinished == 7
 
 
+class ManyRoutes(Rig):
+    """Three routes of one MiB each, half of it for unfinished bodies; together they have one."""
+
+    def __init__(self):
+        super().__init__()
+        self.room = Room(1 << 20)
+        admissions = [Admission(10, 1 << 20) for _ in range(3)]
+        self.ways = [InferenceRoute(f"/{n}", PATH, each) for n, each in enumerate(admissions)]
+        self.desk = Desk(
+            self.core,
+            self.ways,
+            3.0,
+            self.wake,
+            lambda: NOW + 1,
+            FailureLog(lambda: NOW + 1),
+            self.room,
+        )
+
+    def begun(self, way, nbytes):
+        """A request of which so much is to come, and why it may not."""
+        self.route = self.ways[way]
+        exchange = self.exchange()
+        return exchange, self.desk.admit(exchange, nbytes)
+
+
+def test_unfinished_bodies_of_all_routes_have_so_much_together():
+    rig = ManyRoutes()
+    half = 1 << 19
+    (one, none), (other, nothing), (_, refused) = [rig.begun(way, half) for way in range(3)]
+    assert (none, nothing) == (None, None)
+    assert b" 429 " in refused
+    assert b"too many bytes of unfinished requests" in refused
+    assert rig.ways[2].admission.unfinished == 0
+    rig.desk.gone(one)
+    assert rig.begun(2, half)[1] is None
+    other.body = b"1"
+    rig.desk.submit(other)  # it is whole, and counts as others that are
+    assert other.request.charge == 1
+    grows, answer = rig.begun(0, half // 2)
+    assert answer is None
+    assert rig.begun(1, half // 2)[1] is None
+    assert b" 429 " in rig.desk.admit(grows, half // 2 + 1)
+    assert rig.room.take(half // 2)
+    assert not rig.room.take(1)
+
+
+def test_what_one_counts_for_at_the_door_is_no_matter_of_what_is_held():
+    rig = ManyRoutes()
+    rig.ways[0].grown = 400_000
+    assert rig.begun(0, LARGE)[1] is None
+    assert rig.room.take((1 << 20) - LARGE)
+
+
 def test_bodies_that_never_come_leave_room_for_whole_requests():
     rig = Rig(capacity=100)
     for _ in range(1_030):
@@ -582,8 +636,8 @@ def test_what_a_replica_fails_leaves_a_line_that_names_it(rig, caplog):
     rig.desk.answer(rig.core.take_ended())
     assert rig.refused()[0] == 500
     assert caplog.messages == [
-        "request mine to /inference: 500 server_error, stage a, replica 3f (gpu-1, pid 812): "
-        "the worker failed"
+        "request mine to /inference: 500 server_error, stage a, "
+        "replica 000000000000003f (gpu-1, pid 812): the worker failed"
     ]
 
 
@@ -596,7 +650,7 @@ def test_a_request_that_is_lost_names_the_replica_that_is_gone(rig, caplog):
     rig.core.told(Lost(session, "its link closed"), NOW)
     rig.desk.answer(rig.core.take_ended())
     assert rig.refused()[1]["code"] == "lost"
-    assert "502 lost, stage a, replica 3f (gpu-1, pid 812): 3 replicas" in caplog.text
+    assert "502 lost, stage a, replica 000000000000003f (gpu-1, pid 812): 3 replicas" in caplog.text
 
 
 def test_what_the_gateway_gives_up_leaves_a_line_and_what_clients_did_none(rig, caplog):

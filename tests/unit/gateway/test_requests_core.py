@@ -658,10 +658,10 @@ def test_what_a_replica_of_a_former_version_holds_is_not_lost_with_it(rig):
 def test_where_a_request_failed_can_be_told_for_people_also_of_those_that_are_gone(rig):
     rig.first.host, rig.first.pid = "gpu-1", 812
     assert rig.core.whereabouts(0) == ""
-    assert rig.core.whereabouts(11) == "b (gpu-1, pid 812)"
-    assert rig.core.whereabouts(0xFF) == "ff"
+    assert rig.core.whereabouts(11) == "000000000000000b (gpu-1, pid 812)"
+    assert rig.core.whereabouts(0xFF) == "00000000000000ff"
     rig.lose(rig.first)
-    assert rig.core.whereabouts(11) == "b (gpu-1, pid 812)"
+    assert rig.core.whereabouts(11) == "000000000000000b (gpu-1, pid 812)"
     for peer in range(100, 100 + MOST_DEPARTED):
         rig.lose(rig.meet(peer, A))
     assert rig.core.whereabouts(11) == "b"

@@ -15,7 +15,7 @@ def replica(peer, stage="a"):
 def test_where_a_replica_ran_is_remembered():
     departed = Departed()
     departed.add(replica(0xBEE))
-    assert departed.get(0xBEE) == Origin("a", 77, "bee (gpu-1, pid 812)")
+    assert departed.get(0xBEE) == Origin("a", 77, "0000000000000bee (gpu-1, pid 812)")
     assert departed.get(7) is None
     assert origin_of(Session(1, 3, Role.SUPERVISOR, 0)).stage == ""
 

@@ -71,10 +71,20 @@ def test_a_public_listener_serves_any_name_until_some_are_listed() -> None:
 def test_whoever_looks_whether_a_public_service_is_alive_may_use_its_address() -> None:
     listed = BrowserPolicy(("api.example",), reach=Reach.NETWORK)
     assert serves(listed, "10.0.0.7:8000", b"/readyz")
-    assert not serves(listed, "10.0.0.7:8000", b"/metrics")
+    assert not serves(listed, "10.0.0.7:8000", b"/inference")
     # Or every later request under that name would be served.
     assert not listed.check_host(b"10.0.0.7:8000", b"/readyz")
     assert listed.check_host(b"api.example", b"/readyz")
+
+
+@pytest.mark.parametrize("page", [b"/metrics", b"/mesh/status"])
+def test_whoever_watches_a_public_service_finds_it_by_address(page: bytes) -> None:
+    listed = BrowserPolicy(("api.example",), reach=Reach.NETWORK)
+    for host in ("10.0.0.7:8000", "[fd00::7]:8000"):
+        assert serves(listed, host, page)
+        assert not listed.check_host(host.encode(), page)
+    assert not serves(listed, "evil.example", page)
+    assert not serves(LOOPBACK, "10.0.0.7:8000", page)
 
 
 def test_the_administrators_listener_is_also_found_by_address() -> None:

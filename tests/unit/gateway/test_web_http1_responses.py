@@ -210,6 +210,39 @@ def test_a_client_that_trickles_its_answer_away_is_cut_off() -> None:
     assert (transport.aborted, dropped) == (True, ["slow_reader"])
 
 
+def test_what_chokes_nobody_and_is_not_taken_is_charged_as_well() -> None:
+    connection, transport, inference = serve()
+    unread, dropped = connection._shared.unread, []
+    connection._shared.dropped = dropped.append
+    for _ in range(2):
+        connection.data_received(post(b"1"))
+        transport.unsent += 10_000  # the answer; less than what makes a transport pause
+        echo(inference.taken[-1])
+        wait(connection, 0.5)
+        assert unread.nbytes == transport.unsent
+    transport.unsent = 5_000  # it takes some
+    wait(connection, 29.5)
+    assert (unread.nbytes, transport.aborted) == (5_000, False)
+    wait(connection, 2)
+    assert (unread.nbytes, transport.aborted, dropped) == (0, True, ["slow_reader"])
+
+
+def test_who_takes_it_a_little_later_is_not_charged_any_more() -> None:
+    connection, transport, inference = serve()
+    transport.unsent = 10_000
+    wait(connection, 20)
+    transport.unsent = 0
+    wait(connection, 0.5)
+    assert (connection._shared.unread.nbytes, connection._account) == (0, None)
+    for _ in range(300):  # a busy client, of which something is always under way
+        transport.unsent = 30_000 - transport.unsent or 20_000
+        connection.data_received(post(b"1") * 2)
+        for exchange in inference.taken[-2:]:
+            echo(exchange)
+        wait(connection, 0.5)
+    assert not transport.aborted
+
+
 def test_heads_that_are_not_complete_have_so_much_room_together() -> None:
     common = shared(Inference(), Limits(head_bytes=1000))
     half = b"POST /inference HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 361  # 400 bytes

@@ -396,6 +396,37 @@ async def test_answers_that_are_not_taken_are_charged_to_their_route_until_they_
 
 
 @turned
+async def test_what_chokes_nobody_and_is_not_taken_is_charged_as_well() -> None:
+    peer, inference = meet(Inference())
+    unread, dropped = peer.connection.shared.unread, []
+    peer.connection.shared.dropped = dropped.append
+    peer.ask(b"x")
+    peer.transport.unsent = 10_000
+    inference.taken[0].respond(answers.result(b"id", b"a/b", b"", b""))
+    await peer.settle()
+    peer.connection.tick(0.5)
+    assert unread.nbytes == 10_000
+    peer.transport.unsent = 5_000  # it takes some
+    for _ in range(60):
+        peer.connection.tick(0.5)
+    assert (unread.nbytes, peer.transport.aborted) == (5_000, False)
+    for _ in range(3):
+        peer.connection.tick(0.5)
+    assert (unread.nbytes, peer.transport.aborted, dropped) == (0, True, ["slow_reader"])
+
+
+@turned
+async def test_who_takes_it_a_little_later_is_not_charged_any_more() -> None:
+    peer, _ = meet()
+    peer.transport.unsent = 10_000
+    for _ in range(40):
+        peer.connection.tick(0.5)
+    peer.transport.unsent = 0
+    peer.connection.tick(0.5)
+    assert (peer.connection.shared.unread.nbytes, peer.connection._account) == (0, None)
+
+
+@turned
 async def test_heads_that_a_choked_client_does_not_take_count_as_well() -> None:
     peer, inference = meet(Inference())
     for _ in range(3):
@@ -633,6 +664,23 @@ async def test_a_client_that_reads_may_update_its_windows() -> None:
             peer.tell()
     assert peer.goodbye is None
     assert len(inference.taken) == 10
+
+
+@turned
+async def test_after_a_large_segment_others_have_their_turn() -> None:
+    inference = Inference()
+    peer, _ = meet(inference)
+    number = peer.ask(None)
+    piece = (16_000).to_bytes(3, "big") + b"\0\0" + number.to_bytes(4, "big") + bytes(16_000)
+    peer.tell(piece)
+    assert peer.transport.reading  # a small one
+    peer.tell(piece * 3)
+    assert not peer.transport.reading
+    peer.tell(piece[:5] + b"\0\0\0\1" + piece[9:])  # reaches us all the same, and is kept
+    assert peer.connection.streams[number].received == 4 * 16_000
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (peer.connection.streams[number].received, peer.transport.reading) == (5 * 16_000, True)
 
 
 @turned

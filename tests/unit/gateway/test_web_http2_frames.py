@@ -73,6 +73,15 @@ def test_few_frames_are_passed_on_at_once() -> None:
     assert [count for _, count in runs] == [32] * 6 + [8]
 
 
+@pytest.mark.parametrize("kind", [HEADERS, SETTINGS, PUSH, CONTINUATION])
+def test_of_frames_whose_every_byte_may_cost_something_few_bytes_are_passed_on(kind: int) -> None:
+    sieve = frames.Sieve()
+    sent = frames.PREFACE + frame(kind, bytes(100)) * 7 + frame(kind, bytes(1000)) * 2
+    runs = [len(run) for run, _ in sieve.runs(sent)]
+    assert runs == [24 + 3 * 109, 3 * 109, 109 + 1009, 1009]
+    assert len(list(sieve.runs(frame(DATA, bytes(1000)) * 32))) == 1
+
+
 def test_what_is_not_complete_waits_or_goes_ahead() -> None:
     sieve = frames.Sieve()
     assert list(sieve.runs(frames.PREFACE + b"\0\0")) == [(frames.PREFACE, 0)]

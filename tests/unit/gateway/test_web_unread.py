@@ -55,6 +55,14 @@ def test_who_takes_less_than_the_least_rate_is_cut_off(unread: Unread) -> None:
     assert unread.nbytes == 1000
 
 
+def test_who_is_cut_off_is_so_once(unread: Unread) -> None:
+    client = Client(unread)
+    client.hold(1000)
+    for _ in range(200):
+        client.account.tick(0.5)
+    assert client.ended == ["slow_reader"]
+
+
 def test_having_been_fast_saves_nothing_up(unread: Unread) -> None:
     client = Client(unread)
     client.hold(1000, taken=10**9)

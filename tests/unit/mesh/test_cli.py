@@ -19,6 +19,7 @@ from mesh.cli import run as running
 from mesh.cli.query import lines_of
 from mesh.client.core import Response
 from mesh.config.settings import MeshSettings
+from mesh.transport.curve import generate
 
 FILE = """\
 [gateway]
@@ -126,6 +127,30 @@ def test_gateways_of_several_processes_have_a_parent(
     assert (ran.stages, ran.with_gateway) == ([], True)
 
 
+@pytest.mark.parametrize(
+    ("flags", "file", "said"),
+    [
+        (["--bind", "tcp://127.0.0.1:7000"], "", True),
+        (["--bind", "tcp://127.0.0.1:7000"], "processes = 2\n", False),
+        ([], "", False),
+    ],
+)
+def test_more_processes_than_stages_can_know_of_are_said(
+    monkeypatch: pytest.MonkeyPatch,
+    ran: Ran,
+    folder: Path,
+    capfd: pytest.CaptureFixture[str],
+    flags: list[str],
+    file: str,
+    said: bool,
+) -> None:
+    """Ports that follow one another are dialled by those whose settings say how many there are."""
+    (folder / "mesh.toml").write_text(FILE.replace("[stages.read]", f"{file}[stages.read]"))
+    assert mesh(monkeypatch, "gateway", "--insecure", "--processes", "2", *flags) == 0
+    log.flush()
+    assert ("write processes = 2 in [gateway] of mesh.toml" in capfd.readouterr().err) is said
+
+
 @pytest.mark.parametrize(("number", "said"), [("0", "at least 1"), ("65", "at most 64")])
 def test_how_many_processes_there_may_be(
     monkeypatch: pytest.MonkeyPatch, number: str, said: str, capsys: pytest.CaptureFixture[str]
@@ -165,6 +190,87 @@ def test_check(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     assert shown.startswith("mesh.toml is right (revision ")
     assert "http://0.0.0.0:8123/inference: read" in shown
     assert "spare: service:Read, replicas 1, unused" in shown
+
+
+def keyed(folder: Path, *stages: str) -> Path:
+    """A folder of keys, named in mesh.toml."""
+    generate(folder / "keys", stages)
+    text = FILE.replace("[gateway]", '[gateway]\nkeys = "keys"')
+    (folder / "mesh.toml").write_text(text.replace('["read"]', '["read", "spare"]'))
+    return folder / "keys"
+
+
+def test_check_says_whose_keys_are_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    keyed(folder)
+    assert mesh(monkeypatch, "check") == 0
+    assert "\n  keys has the keys of the gateway, read, spare\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("missing", "there", "said"),
+    [
+        ("gateway.key", "read, spare", "the gateway: keys/gateway.key is missing"),
+        ("feed.key", "the gateway, spare", "read: keys/feed.key is missing"),
+        (
+            "stage-spare.key",
+            "the gateway, read",
+            "spare: keys/stage-spare.key or keys/stage.key is",
+        ),
+    ],
+)
+def test_check_says_which_file_a_part_lacks_that_may_run_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    folder: Path,
+    missing: str,
+    there: str,
+    said: str,
+) -> None:
+    (keyed(folder, "read", "spare") / missing).unlink()
+    assert mesh(monkeypatch, "check") == 0
+    shown = capsys.readouterr().out
+    assert f"keys has the keys of {there}\n" in shown
+    [line] = [line for line in shown.splitlines() if "has not those of" in line]
+    assert f"has not those of {said}" in line
+    assert "`mesh keygen`" in line
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        (None, "cannot read keys/allowed.toml: No such file"),
+        ((), "cannot read keys/allowed.toml: No such file"),
+        (("allowed.toml",), "nobody's keys. the gateway: keys/gateway.key is missing"),
+        (("allowed.toml", "client.key"), "nobody's keys. the gateway: keys/gateway.key is missing"),
+    ],
+)
+def test_check_refuses_a_folder_that_has_nobodys_keys(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    folder: Path,
+    left: tuple[str, ...] | None,
+    said: str,
+) -> None:
+    keys = keyed(folder)
+    for path in keys.iterdir():
+        if path.name not in (left or ()):
+            path.unlink()
+    if left is None:
+        keys.rmdir()
+    assert mesh(monkeypatch, "check") == 2
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert "`mesh keygen`" in shown
+
+
+def test_check_refuses_keys_that_others_can_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    (keyed(folder) / "gateway.key").chmod(0o644)
+    assert mesh(monkeypatch, "check") == 2
+    assert "chmod" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_an_attempt_goes_through_its_states(lines: Lines) -> None:
     assert (line.state, line.nonce, line.due) == (State.GREETING, 77, 2.0 + GREETING)
     line.up(5)
     assert (line.state, line.peer, line.due) == (State.UP, 5, float("inf"))
-    assert repr(line) == "<Line a up 5>"
+    assert repr(line) == "<Line a up 0000000000000005>"
     assert lines.leads_to(5)
     assert not lines.leads_to(6)
     line.leaving(3.0)
@@ -157,3 +157,12 @@ def test_our_own_addresses_are_never_left_out() -> None:
     lines.want(NAMED[:6], 1.0, NAMED, 0)
     assert addresses(lines) == NAMED[:6]
     assert lines.left_out == 3
+
+
+def test_who_has_failed_twice_is_refused(lines: Lines) -> None:
+    line = dialled(lines)
+    assert not line.is_refused
+    line.failed(1.0, always_half)
+    assert not line.is_refused
+    line.failed(2.0, always_half)
+    assert line.is_refused

@@ -46,6 +46,24 @@ def test_without_credit_or_tasks_nothing_goes() -> None:
     assert repr(dispatcher) == "<Dispatcher embed waiting 3 for 1>"
 
 
+def test_an_owners_tasks_go_only_to_who_can_answer_it() -> None:
+    stranger, mute, friend = (a_session(peer, 9) for peer in (2, 3, 4))
+    friend.owners = mute.owners = (7, 8)
+    mute.link = None
+    dispatcher = Dispatcher(HOP, owner=7)
+    for session in (stranger, mute):
+        dispatcher.join(session)
+    dispatcher.push(a_task(1))
+    assert not dispatcher.has_takers()
+    assert dispatcher.dispatch() == []
+    dispatcher.join(friend)
+    assert dispatcher.has_takers()
+    assert [bundle.session for bundle in dispatcher.dispatch()] == [friend]
+    friend.draining = True
+    assert not dispatcher.has_takers()
+    assert not Dispatcher(HOP).has_takers()
+
+
 def test_what_waits_goes_in_one_bundle_and_is_posted() -> None:
     session = a_session(2, 9)
     dispatcher = a_dispatcher(3, session)

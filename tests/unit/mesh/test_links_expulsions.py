@@ -23,9 +23,9 @@ def test_a_line_says_who_and_why(session: Session, caplog: pytest.LogCaptureFixt
     log.tell(None, "it could not be handled: KeyError", KeyError("x"))
     log.tell(Stranger(0xBAD, Role.CLIENT, "h", 5), "batch is 0", None)
     assert caplog.messages == [
-        "expelled replica bee (gpu-1, pid 812): it may not say CANCEL",
+        "expelled replica 0000000000000bee (gpu-1, pid 812): it may not say CANCEL",
         "expelled somebody unknown: it could not be handled: KeyError",
-        "expelled client bad (h, pid 5): batch is 0",
+        "expelled client 0000000000000bad (h, pid 5): batch is 0",
     ]
     assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR", "WARNING"]
     assert caplog.records[1].exc_info
@@ -41,5 +41,5 @@ def test_of_many_there_are_ten_a_minute(session: Session, caplog: pytest.LogCapt
     log.tell(session, "600 addresses are more than 512", None)
     assert caplog.messages[10:] == [
         "and 490 more: expelled replica: N addresses are more than N",
-        "expelled replica bee (gpu-1, pid 812): 600 addresses are more than 512",
+        "expelled replica 0000000000000bee (gpu-1, pid 812): 600 addresses are more than 512",
     ]

@@ -280,6 +280,31 @@ def test_who_refuses_us_again_and_again_is_told_of() -> None:
     assert heard == [("memory://p", "this is mesh 'x'")] * 2
 
 
+def test_who_leaves_attempts_unanswered_again_and_again_is_told_of() -> None:
+    """A key that is refused has no other sign."""
+    heard: list[tuple[str, str]] = []
+    consumer = a_consumer()
+    consumer.objected = lambda *what: heard.append(what)
+    for attempt in range(4):
+        begun = 20.0 * attempt
+        consumer.tick(begun)
+        consumer.take()
+        consumer.tick(begun + 9.0)  # longer than any attempt is given
+        consumer.take()
+    assert heard == [("memory://p", "")] * 2
+
+
+def test_only_gateways_that_do_not_answer_are_told_of() -> None:
+    heard: list[tuple[str, str]] = []
+    consumer = a_consumer()
+    consumer.gateways = frozenset()
+    consumer.objected = lambda *what: heard.append(what)
+    for attempt in range(6):
+        consumer.tick(10.0 * attempt)
+        consumer.take()
+    assert heard == []
+
+
 def test_what_comes_on_an_old_link_is_ignored() -> None:
     consumer = a_consumer()
     assert consumer.received(-99, frames(Credit(), 1, 2), 0.0) is None
@@ -977,14 +1002,48 @@ def test_what_comes_in_slices_counts_for_all_sessions_together() -> None:
     producer = a_producer()
     greeted(producer, link=7, nonce=5, peer=2)
     greeted(producer, link=8, nonce=6, peer=3)
-    before = producer._room()
     for link, peer in ((7, 2), (8, 3)):
         part = Part(0, 1 << 20, 0, bytes(100_000))
         producer.sessions[peer].may_owe = True
         producer.received(link, frames(part, peer, producer.me, 1), 1.0)
-    assert before - producer._room() == 200_000
+    assert producer._unfinished.nbytes == 200_000
     producer.lose(producer.sessions[3], "gone")
-    assert before - producer._room() == 100_000
+    assert producer._unfinished.nbytes == 100_000
+    producer.received(7, frames(Bye("done"), 2), 1.0)
+    assert producer._unfinished.nbytes == 0
+
+
+def sources(links: Links) -> dict[int, Any]:
+    return {peer: session._incoming.source for peer, session in links.sessions.items()}
+
+
+def test_sessions_from_one_place_have_one_share_of_what_is_unfinished() -> None:
+    producer = a_producer()
+    producer.source = {7: "key@10.0.0.1", 8: "key@10.0.0.1", 9: ""}.__getitem__
+    for link, peer in ((7, 2), (8, 3), (9, 4)):
+        greeted(producer, link=link, nonce=link, peer=peer)
+    assert sources(producer) == {2: "key@10.0.0.1", 3: "key@10.0.0.1", 4: 4}
+    consumer = a_consumer(address="tcp://10.0.0.1:7001")
+    welcomed(consumer, peer=1)
+    assert sources(consumer) == {1: "tcp://10.0.0.1"}
+
+
+def test_a_producer_that_was_expelled_is_not_met_again_at_once() -> None:
+    consumer = a_consumer()
+    welcomed(consumer, peer=1)
+    consumer.expel(consumer.sessions[1], "it lies", 0.0)
+    consumer.take()
+    consumer.dial(["memory://another"], 0.1)  # where it listens as well
+    assert consumer.sessions == {}
+    welcomed(consumer, peer=1, now=0.1)
+    assert consumer.sessions == {}
+    welcomed(consumer, peer=1, now=2.0)
+    assert list(consumer.sessions) == [1]
+
+
+def test_there_is_room_for_what_was_granted_twice_and_a_gibibyte_at_least() -> None:
+    assert a_producer(pool=1 << 20)._unfinished.limit == 1 << 30
+    assert a_producer(pool=1 << 31)._unfinished.limit == 1 << 32
 
 
 def test_whether_somebody_was_greeted_and_has_not_answered() -> None:

@@ -22,7 +22,14 @@ from mesh.links.events import (
     Stranger,
 )
 from mesh.links.links import Links
-from mesh.links.liveness import FAREWELL, KNOCK_EVERY, PATIENCE, PING_EVERY, RESUME
+from mesh.links.liveness import (
+    FAREWELL,
+    KNOCK_EVERY,
+    LEAST_PAYLOAD_S,
+    PATIENCE,
+    PING_EVERY,
+    RESUME,
+)
 from mesh.links.session import LAZY, Session
 from mesh.protocol.hold_off import FIRST_S
 from mesh.protocol.messages import (
@@ -32,6 +39,7 @@ from mesh.protocol.messages import (
     Drain,
     Header,
     Message,
+    Part,
     Peers,
     Ping,
     Role,
@@ -121,6 +129,24 @@ def test_one_that_never_answered_there_is_not_asked() -> None:
     joined(links).feed = "tcp://h:1"
     links.closed(7, 1.0)
     assert knocks(links, 1.0) == []
+
+
+# --- payloads ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("timeout", "life"), [(3.0, LEAST_PAYLOAD_S), (50.0, 50.0)])
+def test_a_payload_that_is_not_whole_when_no_request_wants_it_is_given_up(
+    timeout: float, life: float
+) -> None:
+    links = some_links(timeout=timeout)
+    session = joined(links)
+    session.accept(Header(Type.PART, 2, 1, 1), Part(0, 100, 0, b"x"), 2.0)
+    session.accept(Header(Type.PART, 2, 1, 2), Part(0, 100, 1, b"x"), life)  # it goes on
+    links.tick(2.0 + life)
+    assert session.arrived
+    links.tick(2.0 + life + PING_EVERY)
+    assert (session.arrived, session.is_slicing()) == (0, False)
+    assert links.sessions == {2: session}
 
 
 # --- dialling ------------------------------------------------------------------------------------

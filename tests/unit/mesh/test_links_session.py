@@ -402,3 +402,32 @@ def test_bytes_of_slices_that_have_come_are_counted() -> None:
     session = Session(1, 2, Role.REPLICA, 100)
     session.accept(Header(Type.PART, 2, 1, 1), Part(0, 10, 0, b"xxxx"), 0.0)
     assert session.arrived >= 4  # memory is taken in steps
+    assert session._incoming.source == 2
+    session.give_up_slices(begun_before=0.0)
+    assert session.arrived
+    session.give_up_slices()
+    assert not session.arrived
+
+
+def test_of_a_payload_that_was_given_up_the_sender_hears_once_and_gives_it_up(pair: Pair) -> None:
+    """As of any message that cannot be read: whoever waits for it is told."""
+    here, there = pair.producer, pair.consumer
+    task = a_task(1, 12 * SMALL)
+    here.post(Tasks([task]))
+    pair.carry(here.flush(0.0), there)
+    assert there.arrived
+    there.give_up_slices()
+    refused = []
+    for _ in range(9):
+        here.accept(header(there, Type.CREDIT, receipt=there.received), Credit(), 0.0)
+        for sent in here.flush(0.0):
+            opened, message = decode(sent, 0.0)
+            try:
+                there.accept(opened, message, 0.0)
+            except ProtocolError as error:
+                there.refuse(opened.sequence, str(error))
+                refused.append(opened.sequence)
+                here.told_off(opened.sequence, str(error))
+    assert len(refused) == 1
+    assert [message for message, _ in here.refusals] == [Tasks([task])]
+    assert (here.is_idle(), there.is_slicing()) == (True, False)

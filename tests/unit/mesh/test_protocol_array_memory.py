@@ -27,7 +27,7 @@ def test_slices_stand_where_they_belong() -> None:
 
 def test_what_is_announced_takes_no_memory_before_it_comes() -> None:
     for memory in (SetAside, Growing):
-        incoming = Incoming(1 << 30, Unfinished(lambda: 1 << 30, memory))
+        incoming = Incoming(1 << 30, Unfinished(1 << 30, memory))
         before = resident()
         incoming.add(Part(0, 1 << 30, 0, b"x" * 74))
         assert resident() - before < 8 << 20

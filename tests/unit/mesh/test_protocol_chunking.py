@@ -148,33 +148,103 @@ def test_more_than_was_granted_is_refused() -> None:
     assert incoming.held == 100
 
 
-def crowd(sessions: int, limit: int, memory: Any = transfers.Growing) -> list[Incoming]:
-    """So many sessions of one process, which may have `limit` bytes unfinished together."""
-    made: list[Incoming] = []
-    unfinished = transfers.Unfinished(lambda: limit - sum(one.arrived for one in made), memory)
-    made += [Incoming(1 << 30, unfinished) for _ in range(sessions)]
-    return made
+MIB = 1 << 20
+
+
+def crowd(limit: int, *sources: str, memory: Any = transfers.Growing) -> list[Incoming]:
+    """A session of each source, in one process that may have `limit` bytes unfinished."""
+    unfinished = transfers.Unfinished(limit, memory)
+    return [Incoming(1 << 30, unfinished, source) for source in sources]
+
+
+def come(incoming: Incoming, transfer: int, slices: int, now: float = 0.0) -> None:
+    """So many more MiB come of a transfer of 100 MiB."""
+    known = incoming._open.get(transfer)
+    for _ in range(slices):
+        filled = known.filled if known is not None else 0
+        incoming.add(Part(transfer, 100 * MIB, filled, bytes(MIB)), now)
+        known = incoming._open.get(transfer)
+
+
+def naming(number: int, total: int = 100 * MIB) -> Any:
+    """A message with that transfer."""
+    message: Any = Tasks([a_task(b"")])
+    message.tasks[0].buffers = [Transfer(number, total)]
+    return message
 
 
 def test_what_comes_counts_for_all_sessions_together() -> None:
-    size = 1 << 20
-    one, other = crowd(2, 3 * size)
-    one.add(Part(0, 8 * size, 0, bytes(size)))
-    one.add(Part(0, 8 * size, size, bytes(size)))
-    other.add(Part(0, 8 * size, 0, bytes(size)))
+    one, other = crowd(10 * MIB, "one", "other")
+    come(one, 0, 2)
+    come(other, 0, 3)
+    assert (one.arrived, other.arrived) == (2 * MIB, 3 * MIB)
+    assert one._unfinished.nbytes == 5 * MIB
+    one.give_up()
+    assert (one.arrived, one.held, one._unfinished.nbytes) == (0, 0, 3 * MIB)
+
+
+def test_whoever_has_most_gives_way_to_one_who_has_less() -> None:
+    most, much, little = crowd(10 * MIB, "most", "much", "little")
+    come(most, 0, 6)
+    come(much, 0, 4)
+    come(little, 0, 1)
+    assert (most.arrived, much.arrived, little.arrived) == (0, 4 * MIB, MIB)
+    come(little, 0, 4)
+    assert (much.arrived, little.arrived) == (4 * MIB, 5 * MIB)
+
+
+def test_of_those_who_have_as_much_none_gives_way_and_the_newcomer_is_refused() -> None:
+    one, other = crowd(10 * MIB, "one", "other")
+    come(one, 0, 5)
+    come(other, 0, 5)
     with pytest.raises(ProtocolError, match="unfinished transfers are all that there is memory"):
-        other.add(Part(0, 8 * size, size, bytes(size)))
-    assert (one.arrived, other.arrived) == (2 * size, size)
-    message: Any = Tasks([a_task(b"")])
-    message.tasks[0].buffers = [Transfer(0, 8 * size)]
-    with pytest.raises(ProtocolError, match="is not complete"):
-        one.claim(message)
+        come(one, 0, 1)
+    assert (one.arrived, other.arrived) == (0, 5 * MIB)  # what it had can never be whole
+    come(one, 0, 3)  # nor is more of it kept
     assert one.arrived == 0
-    other.add(Part(0, 8 * size, size, bytes(size)))
+    come(one, 1, 5)
+    assert one.arrived == 5 * MIB
+
+
+def test_all_sessions_of_one_source_have_one_share() -> None:
+    *many, other = crowd(10 * MIB, *["many"] * 9, "other")
+    for at, one in enumerate(many):
+        come(one, 0, 1, now=float(at))
+    come(other, 0, 5)
+    assert [one.arrived // MIB for one in many] == [0] * 4 + [1] * 5  # the oldest first
+    assert other.arrived == 5 * MIB
+    with pytest.raises(ProtocolError, match="all that there is memory"):
+        come(many[0], 1, 1)
+
+
+def test_what_is_given_up_is_refused_where_it_is_named_and_nowhere_before() -> None:
+    one, other = crowd(3 * MIB, "one", "other")
+    come(one, 4, 3)
+    come(other, 0, 1)
+    come(one, 4, 90)  # the sender has not heard of it
+    assert (one.arrived, one.held) == (0, 0)
+    with pytest.raises(ProtocolError, match="transfer 4 was given up: it came too slowly, or"):
+        one.claim(naming(4))
+    come(one, 5, 2)
+    assert one.arrived == 2 * MIB
+
+
+def test_what_has_been_coming_for_too_long_is_given_up() -> None:
+    (one,) = crowd(10 * MIB, "one")
+    come(one, 0, 1, now=1.0)
+    come(one, 1, 1, now=2.0)
+    come(one, 0, 1, now=9.0)
+    one.give_up(begun_before=1.0)
+    assert one.arrived == 3 * MIB
+    one.give_up(begun_before=1.5)
+    assert (one.arrived, one.held) == (MIB, 100 * MIB)
+    with pytest.raises(ProtocolError, match="transfer 0 was given up"):
+        one.claim(naming(0))
+    assert one.arrived == MIB
 
 
 def test_each_unfinished_transfer_costs_something_however_little_came_of_it() -> None:
-    (incoming,) = crowd(1, 10 * transfers.LEAST_BYTES)
+    (incoming,) = crowd(10 * transfers.LEAST_BYTES, "one")
     for number in range(10):
         incoming.add(Part(number, 1000, 0, b"x"))
     assert incoming.arrived == 10 * transfers.LEAST_BYTES
@@ -186,10 +256,13 @@ def test_a_transfer_for_which_there_is_no_memory_is_refused() -> None:
     def memory(total: int) -> transfers.Growing:
         raise MemoryError
 
-    (incoming,) = crowd(1, 1000, memory)
+    (incoming,) = crowd(1 << 20, "one", memory=memory)
     with pytest.raises(ProtocolError, match="there is no memory for a transfer of 100 bytes"):
         incoming.add(Part(0, 100, 0, b"x"))
-    assert (incoming.held, incoming.arrived) == (0, 0)
+    assert (incoming.held, incoming.arrived, incoming._unfinished.nbytes) == (0, 0, 0)
+    incoming.add(Part(0, 100, 1, b"x"))  # its sender has not heard of it
+    with pytest.raises(ProtocolError, match="transfer 0 was given up"):
+        incoming.claim(naming(0, 100))
 
 
 @pytest.mark.parametrize("part", [Part(0, 60, 10, b"x"), Part(0, 61, 30, b"x"), Part(9, 5, 1, b"")])

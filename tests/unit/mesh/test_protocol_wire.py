@@ -109,6 +109,20 @@ def test_every_message_arrives_as_it_left(one: type[Any]) -> None:
     arrives()
 
 
+@pytest.mark.parametrize("one", STRATEGIES, ids=lambda one: one.__name__)
+def test_what_a_later_release_adds_to_a_message_is_skipped(one: type[Any]) -> None:
+    @relaxed
+    @given(STRATEGIES[one])
+    def skips(message: Message) -> None:
+        frames = sealed(message)
+        body = msgpack.unpackb(memoryview(frames[0])[HEADER_SIZE:])
+        grown = msgpack.packb([*body, "more", [1, 2]])
+        _, arrived = decode([bytes(frames[0][:HEADER_SIZE]) + grown, *frames[1:]], NOW)
+        assert undated(arrived) == undated(decode(frames, NOW)[1])
+
+    skips()
+
+
 def test_every_type_has_a_strategy_and_a_reader() -> None:
     assert {one.__name__.upper() for one in STRATEGIES} == {one.name for one in Type}
 

@@ -117,6 +117,12 @@ def test_a_file_leads_to_what_it_lists(tmp_path: Path, found: Any) -> None:
     assert why(f"file://{tmp_path}/list", {}, False).startswith("tcp://127.0.0.1:9: connection ref")
 
 
+def test_a_socket_beside_which_others_may_be_is_shown_as_what_it_is(found: Any) -> None:
+    found(Asking(FileNotFoundError(errno.ENOENT, "?")))
+    assert explain(["ipc:///g*"], {}, False).startswith("ipc:///g: there is no such socket")
+    assert why("ipc:///g*", {"ipc:///g": "this is mesh 'a'"}, False) == "this is mesh 'a'"
+
+
 def test_of_many_addresses_some_are_looked_at(found: Any) -> None:
     found(Asking(ConnectionRefusedError(errno.ECONNREFUSED, "?")))
     text = explain([f"tcp://127.0.0.1:{port}" for port in range(1, 8)], {}, False)

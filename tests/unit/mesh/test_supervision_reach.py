@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mesh.supervision.reach import ANSWER_S, EVERY_S, FIRST_S, Reach, Step
+from mesh.supervision.reach import ANSWER_S, EVERY_S, FIRST_S, REFUSED_S, Reach, Step, Unanswered
 
 
 def told(reach: Reach, connected: bool, start: float, end: float, known: bool = True) -> list[str]:
@@ -92,8 +92,36 @@ def test_what_was_asked_is_forgotten_when_one_is_reached() -> None:
 
 def test_refused_replicas_are_said_where_the_host_is_connected() -> None:
     reach = begun()
-    assert not reach.may_say_refused(0.1)
+    assert not reach.may_say_refused("a", 0.1)
     reach.look(True, 0.2)
-    assert reach.may_say_refused(0.3)
-    assert not reach.may_say_refused(10.2)
-    assert reach.may_say_refused(10.3)
+    assert reach.may_say_refused("a", 0.3)
+    assert not reach.may_say_refused("a", REFUSED_S)
+    assert reach.may_say_refused("b", 1.0)
+    assert reach.may_say_refused("a", 0.3 + REFUSED_S)
+
+
+def test_who_is_left_unanswered_twice_in_a_row_is_refused() -> None:
+    """The first time it may have begun before the gateway was there."""
+    unanswered = Unanswered()
+    assert not unanswered.is_refused("embed/1", "a", ["a"])
+    assert not unanswered.is_refused("embed/2", "a", ["a"])
+    assert not unanswered.is_refused("embed/1", "b", ["a", "b"])
+    assert unanswered.is_refused("embed/1", "a", ["a"])
+
+
+def test_nobody_is_refused_by_a_gateway_that_this_host_does_not_reach() -> None:
+    unanswered = Unanswered()
+    assert not unanswered.is_refused("embed/1", "a", [])
+    assert not unanswered.is_refused("embed/1", "a", ["a"])
+    assert not unanswered.is_refused("embed/1", "a", ["b"])
+    assert not unanswered.is_refused("embed/1", "a", ["a"])
+
+
+def test_a_gateway_that_was_away_begins_anew() -> None:
+    unanswered = Unanswered()
+    unanswered.keep(["b"])
+    unanswered.is_refused("embed/1", "a", ["a"])
+    unanswered.keep(["b"])
+    assert not unanswered.is_refused("embed/1", "a", ["a"])
+    unanswered.keep(["a"])
+    assert unanswered.is_refused("embed/1", "a", ["a"])

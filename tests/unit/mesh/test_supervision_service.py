@@ -325,10 +325,10 @@ class Reporter:
 
     def __init__(self) -> None:
         self.dialled: list[tuple[tuple[str, ...], bool]] = []
-        self.refusals: list[tuple[str, str, str]] = []
+        self.refusals: list[tuple[Slot, str, str]] = []
 
-    def refused(self, stage: str, address: str, why: str) -> None:
-        self.refusals.append((stage, address, why))
+    def refused(self, slot: Slot, address: str, why: str) -> None:
+        self.refusals.append((slot, address, why))
 
     def dial(self, addresses: tuple[str, ...], *, anew: bool = False) -> None:
         self.dialled.append((addresses, anew))
@@ -358,7 +358,7 @@ def test_the_reporter_is_told_that_a_gateway_refuses_a_replica() -> None:
     made = Service(described(), SOURCES, FOLDER, reporter=told)  # type: ignore[arg-type]
     made.heard(Slot("embed", 1), {"event": "refused", "address": "tcp://g:1", "why": "not you"})
     made.heard(Slot("embed", 1), {"event": "ready"})
-    assert told.refusals == [("embed", "tcp://g:1", "not you")]
+    assert told.refusals == [(Slot("embed", 1), "tcp://g:1", "not you")]
 
 
 def test_the_reporter_of_replicas_alone_dials_where_they_do() -> None:

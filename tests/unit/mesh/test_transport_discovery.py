@@ -23,6 +23,7 @@ TWO = [(2, 1, 6, "", ("10.0.0.1", 7000)), (10, 1, 6, "", ("fd00::1", 7000, 0, 0)
         ("ipc:///run/gateway.sock", True),
         ("tcp://gateway:7000", False),
         ("file:///run/gateways", False),
+        ("ipc:///run/gateway.sock*", False),
         ("tcp://gateway.prod.svc.cluster.local:7000", False),
     ],
 )
@@ -108,6 +109,29 @@ class Followed:
         for thread in threading.enumerate():
             if thread.name == "discovery":
                 thread.join(5)
+
+
+def test_sockets_beside_the_first_are_found_as_they_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of gateway processes of which only they themselves know how many they are."""
+    monkeypatch.setattr(discovery, "EVERY", 0.005)
+    first = f"ipc://{tmp_path}/gateway.sock"
+    assert resolve(f"{first}*") == {first}
+    (tmp_path / "gateway.sock").touch()
+    for name in ("gateway.sock-2", "gateway.sock-x", "gateway.sock-02", "a-gateway.sock-3"):
+        (tmp_path / name).touch()
+    assert resolve(f"{first}*") == {first, f"{first}-2"}
+    followed = Followed(f"{first}*")
+    assert followed.discovery.known == {first}
+    followed.discovery.start()
+    assert followed.news.acquire(timeout=5)
+    (tmp_path / "gateway.sock-3").touch()
+    assert followed.news.acquire(timeout=5)
+    followed.stop()
+    assert followed.found[-1] == {first, f"{first}-2", f"{first}-3"}
+    assert resolve("ipc:///no/such/folder/gateway.sock*") == {"ipc:///no/such/folder/gateway.sock"}
+    assert local_address(f"{first}*") == "127.0.0.1"
 
 
 def test_numbers_need_no_thread() -> None:

@@ -6,6 +6,7 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Iterable
+from math import inf
 from typing import NamedTuple
 
 import pytest
@@ -42,8 +43,8 @@ def numbers(tasks: Iterable[Task]) -> list[int]:
 def test_nothing_waits() -> None:
     empty = batcher()
     assert empty.due(1.0) is None
-    assert empty.next_due() is None
-    assert (len(empty), empty.nbytes, empty.window()) == (0, 0, 8)
+    assert empty.next_due() == inf
+    assert (len(empty), empty.nbytes, empty.window) == (0, 0, 8)
 
 
 def test_without_a_wait_time_it_starts_at_once() -> None:
@@ -167,7 +168,7 @@ def test_what_is_beyond_need_is_taken_back_from_the_end() -> None:
 def test_what_was_not_begun_waits_again_where_it_stood() -> None:
     batcher = Batcher(2, 1.0, 1 << 20)
     batcher.put_back([], 1.0)
-    assert batcher.next_due() is None
+    assert batcher.next_due() == inf
     first, second = task(1), task(2)
     batcher.add([first], 5.0)
     batcher.put_back([second], 4.0)
@@ -191,10 +192,10 @@ def test_single_tasks_leave_in_bundles_once_they_are_known_to_be_short() -> None
     batch = due(one, 1.0)
     assert (numbers(batch.tasks), batch.reason, batch.single) == ([0], "size", True)
     one.finished(1, 0.0001)
-    assert one.window() == 20
+    assert one.window == 20
     assert numbers(due(one, 1.0).tasks) == list(range(1, 21))
     one.finished(20, 20 * 0.010)
-    assert one.window() == 1
+    assert one.window == 1
 
 
 def test_single_tasks_do_not_wait_for_a_bundle() -> None:
@@ -212,7 +213,7 @@ def test_tasks_that_must_not_be_begun_twice_are_not_bundled() -> None:
     one.add([task(1)], 1.0)
     due(one, 1.0)
     one.finished(1, 0.0001)
-    assert one.window() == 1
+    assert one.window == 1
 
 
 # What waiting brings: whole loads, on a simulated clock.
@@ -288,7 +289,7 @@ class Load:
 
     def _sleep(self, now: float) -> float:
         wake = self.one.next_due()
-        times = [*self.coming[:1], *([] if wake is None else [max(wake, now)])]
+        times = [*self.coming[:1], max(wake, now)]
         return min(times)
 
 
@@ -421,8 +422,8 @@ class Life(RuleBasedStateMachine):
         assert all(one.deadline > self.now for one in self.inside.values())
         if batch is None:
             wake = self.one.next_due()
-            assert (wake is None) == (not self.inside)
-            assert wake is None or self.now < wake <= self.now + 0.010
+            assert (wake == inf) == (not self.inside)
+            assert wake == inf or self.now < wake <= self.now + 0.010
             return
         self.leave(batch.tasks[:begun])
         self.one.put_back(batch.tasks[begun:], self.now - batch.waited)
@@ -440,7 +441,7 @@ class Life(RuleBasedStateMachine):
     def counts_agree(self) -> None:
         assert len(self.one) == len(self.inside)
         assert self.one.nbytes == sum(one.nbytes for one in self.inside.values())
-        assert (self.one.next_due() is None) == (not self.inside)
+        assert (self.one.next_due() == inf) == (not self.inside)
 
 
 TestLife = Life.TestCase

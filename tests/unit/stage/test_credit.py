@@ -177,12 +177,12 @@ def test_credit_never_starves_anybody_and_is_whole_again_when_all_is_quiet(count
 def test_credit_is_low_when_half_of_it_is_used_up():
     session = Session(1, 2, Role.GATEWAY, 1000, 0.0)
     session.allow(8, 1000, 0.0)
-    assert not is_low([session], 8, 1000)
+    assert not is_low([session], 8, 500)
     session.taken_tasks = 4
-    assert is_low([session], 8, 1000)
+    assert is_low([session], 8, 500)
     session.taken_tasks, session.taken_bytes = 0, 500
-    assert is_low([session], 8, 1000)
-    assert not is_low([], 8, 1000)
+    assert is_low([session], 8, 500)
+    assert not is_low([], 8, 500)
 
 
 def test_a_producer_that_does_not_use_what_it_has_takes_nothing_from_the_others():
@@ -202,10 +202,10 @@ def test_a_silent_producer_is_granted_nothing_until_it_is_heard_again():
     silent, other = producer(1, taken=8, allowed=8), producer(2, taken=8, allowed=8)
     silent.silent = True
     assert grant([silent, other], Holdings(), 4, POOL, 0.0) == [other]
-    assert not is_low([silent], 4, POOL)
+    assert not is_low([silent], 4, POOL // 2)
     assert (free(silent), silent.allowed_bytes, other.allowed_bytes) == (0, 0, POOL // 2)
     silent.silent = False
-    assert is_low([silent], 4, POOL)
+    assert is_low([silent], 4, POOL // 2)
     assert silent in grant([silent, other], Holdings(), 4, POOL, 0.0)
 
 

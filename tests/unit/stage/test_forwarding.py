@@ -40,7 +40,7 @@ def sent(session):
 
 
 def test_nobody_is_there(onward):
-    assert (onward.is_waiting(), onward.next_due()) == (False, NEVER)
+    assert (onward.is_waiting, onward.next_due()) == (False, NEVER)
     assert not onward.push(output(1))
     assert (len(onward), onward.next_due()) == (0, NEVER)
 
@@ -52,13 +52,14 @@ def test_an_output_goes_to_a_replica_of_its_stage(onward):
     assert onward.push(output(1))
     assert onward.push(output(2, C))
     assert len(onward) == 2
-    assert onward.is_waiting()
-    assert onward.advance(0.0) == ([], [], [])
+    assert onward.is_waiting
+    leavings = onward.advance(0.0)
     assert (sent(one), sent(two)) == ([1], [2])
-    assert [task.number for task in onward.take_sent()] == [1, 2]
-    assert onward.take_sent() == []
+    assert [task.number for task in leavings.sent] == [1, 2]
+    assert leavings[1:] == ([], [], [])
+    assert onward.advance(0.0).sent == []
     assert len(onward) == 0
-    assert not onward.is_waiting()
+    assert not onward.is_waiting
 
 
 def test_one_that_comes_later_is_used_too(onward):

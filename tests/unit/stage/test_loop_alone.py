@@ -45,7 +45,7 @@ class Restless:
         self.voice = voice
         self.left = FORWARDS
         self.running: Batch | None = None
-        self.batcher = SimpleNamespace(predict=lambda size: 0.001)
+        self.batcher = SimpleNamespace(predict=lambda size: 0.001, line=SimpleNamespace(count=1))
         self.links = SimpleNamespace(
             tick=lambda now: None,
             flush=lambda now: None,
@@ -91,7 +91,7 @@ def loop() -> Iterator[Loop]:
     former = {number: signal.getsignal(number) for number in numbers}
     nap = SimpleNamespace(
         run=lambda tasks: [Event().wait(0.001)][1:],  # nothing comes of it
-        give_up=list,
+        todo=(),
         clear=lambda: None,
         tasks=(),
     )

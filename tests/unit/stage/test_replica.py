@@ -378,7 +378,7 @@ def test_credit_for_short_forwards_is_not_given_during_a_long_one():
     for n in range(8):
         rig.take(n)
         rig.compute(seconds=1e-6)
-    assert rig.replica.batcher.window() == 64
+    assert rig.replica.batcher.window == 64
     rig.take(9)
     rig.replica.next_batch(0.0)
     rig.replica.relieve(LONG)

@@ -71,24 +71,24 @@ def test_notes_ride_with_an_outcome(links, homeward):
     homeward.flush(0.0)
     assert posted(links, 1)[0].notes == [Note(5, 1, 1, 77)]
     assert posted(links, 2) == []
-    assert homeward.next_due() == LAZY
+    assert homeward.due == LAZY
 
 
 def test_notes_wait_no_longer_than_a_moment(links, homeward):
     homeward.note(1, Note(5, 1, 1, 77), 1.0)
     homeward.note(1, Note(6, 1, 1, 77), 1.04)
     homeward.flush(1.0)
-    assert homeward.next_due() == 1.0 + LAZY
+    assert homeward.due == 1.0 + LAZY
     homeward.flush(1.0 + LAZY)
     (bundle,) = posted(links, 1)
     assert (len(bundle.notes), bundle.outcomes) == (2, [])
-    assert homeward.next_due() == NEVER
+    assert homeward.due == NEVER
 
 
 def test_many_notes_do_not_wait(links, homeward):
     for number in range(MANY):
         homeward.note(1, Note(number, 1, 1, 77), 3.0)
-    assert homeward.next_due() == 3.0
+    assert homeward.due == 3.0
 
 
 def test_notes_may_be_hurried(links, homeward):
@@ -105,7 +105,7 @@ def test_what_is_for_an_owner_that_is_gone_is_dropped_and_keeps_nobody_awake(lin
     assert homeward.ownerless == 1
     homeward.note(5, Note(6, 1, 1, 77), 1.0)
     homeward.flush(1.0 + LAZY)
-    assert (len(homeward), homeward.next_due()) == (0, NEVER)
+    assert (len(homeward), homeward.due) == (0, NEVER)
 
 
 def test_an_owner_may_be_forgotten(links, homeward):
@@ -136,11 +136,11 @@ def test_figures_wait_although_an_outcome_goes(links, homeward):
     homeward.post(1, result(1))
     homeward.flush(1.0)
     assert [(len(each.outcomes), each.figures) for each in posted(links, 1)] == [(1, [])]
-    assert homeward.next_due() == 1.0 + LAZY
+    assert homeward.due == 1.0 + LAZY
     homeward.record(1, FIGURES, 1.1)
     homeward.flush(1.0 + LAZY)
     assert posted(links, 1)[0].figures == [FIGURES, FIGURES]
-    assert homeward.next_due() == NEVER
+    assert homeward.due == NEVER
 
 
 def test_many_figures_do_not_wait(links, homeward):
