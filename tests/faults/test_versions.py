@@ -29,9 +29,7 @@ def start(made, version, *stages):
 
 def end(made, version):
     for stage in STAGES:
-        process = made.hosts.pop(f"{stage}@{version}")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE) == 0, made.log()
+        made.remove_host(f"{stage}@{version}")
 
 
 def test_a_gateway_moves_on_by_itself(made, unharmed):
@@ -80,4 +78,4 @@ def test_a_version_takes_over_when_all_of_it_stands(made, unharmed):
     assert load.tally.answers
     unharmed("a new version beside the old, which then ends", made, other)
     assert made.status(new)["hub_hops"] == 0
-    made.stop()
+    made.end()

@@ -1,14 +1,13 @@
 """docs/client.md: its code is run as it stands there, and names all that there is."""
 
 import re
-from pathlib import Path
 
-from site_runs import running
+from site_runs import ROOT, running
 
 from mesh import Client
 from mesh.client import Response
 
-PAGE = (Path(__file__).parents[2] / "docs" / "client.md").read_text()
+PAGE = (ROOT / "docs" / "client.md").read_text()
 
 
 def blocks(language):

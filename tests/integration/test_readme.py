@@ -4,13 +4,11 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from example_runs import MESH
-from site_runs import running
+from site_runs import MESH, ROOT, running
 
-PAGE = (Path(__file__).parents[2] / "README.md").read_text()
+PAGE = (ROOT / "README.md").read_text()
 SECTION = PAGE.partition("## Write a service\n")[2].partition("\n## ")[0]
 
 
@@ -57,13 +55,11 @@ def test_the_file(tmp_path):
         for words in (["check", "--import"], ["status"], ["call", "/inference", "hello.json"]):
             assert re.search(rf"`mesh {words[0]}[ `]", SECTION)
             url = [] if words[0] == "check" else ["--url", site.url]
-            done = subprocess.run(
-                [MESH, *words, *url], cwd=tmp_path, capture_output=True, text=True, check=False
-            )
+            done = site.run(MESH, *words, *url)
             assert done.returncode == 0, done.stderr
         assert done.stdout.strip() == "5"
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"\]\(([\w/.-]+)\)", PAGE))))
 def test_what_it_links_to_is_there(name):
-    assert (Path(__file__).parents[2] / name).exists()
+    assert (ROOT / name).exists()
