@@ -1,24 +1,19 @@
 """Each answer from 500 on leaves a line, and the same failure not without end."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 
 from gateway.web.failure_log import FailureLog
 
 
-class Rig:
-    def __init__(self):
-        self.now = 100.0
-        self.calls = []
-        self.failures = FailureLog(
-            lambda: self.now, lambda after, call: self.calls.append((after, call))
-        )
-
-
 @pytest.fixture
 def rig():
-    return Rig()
+    """A log of failures, a clock to set, and the calls that it wants later."""
+    rig = SimpleNamespace(now=100.0, calls=[])
+    rig.failures = FailureLog(lambda: rig.now, lambda *call: rig.calls.append(call))
+    return rig
 
 
 def lines(caplog):

@@ -1,14 +1,14 @@
 """The gateway's decisions, one by one. Whole pipelines are in tests/simulation."""
 
 import pytest
+from rig import ME, PATH, POOL, A, B, Rig
 
 from gateway.requests.core import SATED, SWEEP, GatewayCore
 from gateway.requests.departed import MOST_DEPARTED
 from gateway.requests.in_flight import Request
 from gateway.requests.journal import Turnover
 from gateway.requests.replicas import RESTART_GRACE
-from mesh.links.events import Delivery, Heard, Identity, Lost, Met, Refused, Silent
-from mesh.links.links import Links
+from mesh.links.events import Delivery, Heard, Met, Refused, Silent
 from mesh.links.session import Session
 from mesh.protocol.messages import (
     Cancel,
@@ -17,75 +17,14 @@ from mesh.protocol.messages import (
     Kind,
     Meta,
     Note,
-    Obituary,
     Outcome,
     Outcomes,
     Ping,
     Role,
-    StageFacts,
     Tasks,
 )
 from mesh.protocol.permissions import Breach
 from mesh.protocol.wire import decode
-
-A, B = ("a", ""), ("b", "")
-PATH = (A, B)
-ME, POOL = 1, 1 << 20
-PARENT = 77  # the incarnation of the supervisor that started all replicas
-
-
-class Rig:
-    """A gateway with one replica of each stage: 11 and 12."""
-
-    def __init__(self, *, replicas=True, attempts=3, repeatable=True):
-        self.links = Links(Identity(ME, Role.GATEWAY), lambda: 0.5)
-        self.core = GatewayCore(self.links, {"/inference": PATH}, attempts, 0.0)
-        if replicas:
-            self.first = self.meet(11, A)
-            self.second = self.meet(12, B, repeatable=repeatable)
-
-    def meet(self, peer, hop, role=Role.REPLICA, **facts):
-        session = Session(ME, peer, role, POOL, now=0.0)
-        session.link, session.feed = peer, f"tcp://{peer}"
-        session.stage = hop and StageFacts(*hop, batch=4, timeout=3.0, pool=POOL, **facts)
-        session.granted_tasks, session.granted_bytes = 10, POOL
-        session.parent = PARENT
-        self.links.sessions[peer] = session
-        self.core.told(Met(session, False), 0.0)
-        return session
-
-    def lose(self, session, now=0.0, orderly=False):
-        self.links.sessions.pop(session.peer, None)
-        session.link = None
-        self.core.told(Lost(session, "gone", orderly), now)
-
-    def died(self, peer, computing=(), supervisor=None, **how):
-        """A supervisor, the replica's own unless another is named, tells of a death."""
-        if supervisor is None:
-            supervisor = Session(ME, PARENT, Role.SUPERVISOR, POOL, now=0.0)
-        obituary = Obituary(peer, "a", how.pop("signal", 0), how.pop("code", 0), list(computing))
-        self.core.delivered(Delivery(supervisor, (), obituary), 0.0)
-        return obituary
-
-    def submit(self, deadline=90.0, **more):
-        number = self.core.book.next_number()
-        request = Request(ME, number, PATH, 0, 1, deadline, [b"x"], 1, **more)
-        self.core.submit(request)
-        return request
-
-    def hear(self, session, *outcomes, **more):
-        message = Outcomes(list(outcomes), **more)
-        self.core.delivered(Delivery(session, (), message), 0.0)
-
-    def sent(self, session, kind=Tasks, now=0.0):
-        self.core.advance(now)
-        return [message for message in session.unreceipted() if type(message) is kind]
-
-    def tasks(self, session, now=0.0):
-        return [task for message in self.sent(session, now=now) for task in message.tasks]
-
-    def endings(self):
-        return [(e.request.number, e.outcome.label) for e in self.core.take_ended()]
 
 
 @pytest.fixture

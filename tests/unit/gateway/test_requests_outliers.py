@@ -1,35 +1,18 @@
 """A replica that only fails attracts nothing, and shows one task at a time that it recovered."""
 
 import pytest
+from rig import ME, A, Rig
 
 from gateway.requests.in_flight import Request
-from gateway.requests.outliers import LATELY, Trust
-from gateway.requests.replicas import Roster
-from mesh.links.dispatcher import Dispatcher
-from mesh.links.session import Session
-from mesh.protocol.messages import Figures, Kind, Outcome, Role, StageFacts
-
-A = ("a", "")
-ME, POOL = 1, 1 << 20
+from gateway.requests.outliers import LATELY
+from mesh.protocol.messages import Figures, Kind, Outcome
 
 
-class Rig:
+class Judged(Rig):
     """Replicas of one stage."""
 
     def __init__(self, *peers):
-        self.roster = Roster({"/inference": (A,)}, 0.0)
-        self.dispatcher = Dispatcher(A)
-        self.trust = Trust(self.roster, {A: self.dispatcher})
-        self.sessions = {peer: self.meet(peer) for peer in peers}
-
-    def meet(self, peer):
-        session = Session(ME, peer, Role.REPLICA, POOL)
-        session.link = peer
-        session.stage = StageFacts(*A, 4, 3.0, POOL)
-        session.granted_tasks, session.granted_bytes = 10, POOL
-        self.roster.joined(session)
-        self.dispatcher.join(session)
-        return session
+        super().__init__(dict.fromkeys(peers, A), {"/inference": (A,)})
 
     def fail(self, peer, count=LATELY, code="server_error", status=0):
         failures = [Outcome(n, 1, Kind.FAILURE, label=code, status=status) for n in range(count)]
@@ -38,17 +21,14 @@ class Rig:
     def succeed(self, peer, count=LATELY):
         self.trust.learn(self.sessions[peer], [], count)
 
-    def takers(self):
-        return sorted(session.peer for session in self.dispatcher.sessions)
-
     def wait(self, *numbers):
         for number in numbers:
-            self.dispatcher.push(Request(ME, number, (A,), 0, 1, 9.0, [b"x"], 1))
+            self.dispatchers[A].push(Request(ME, number, (A,), 0, 1, 9.0, [b"x"], 1))
 
 
 @pytest.fixture
 def rig():
-    return Rig(11, 12)
+    return Judged(11, 12)
 
 
 def test_one_that_fails_leaves_and_comes_back_when_it_succeeds(rig):
@@ -100,12 +80,12 @@ def test_what_was_learnt_of_a_replica_fades_so_that_one_passed_over_is_tried_aga
 
 
 def test_where_all_fail_nobody_is_worse():
-    rig = Rig(11, 12)
+    rig = Judged(11, 12)
     rig.fail(12, LATELY // 2)
     rig.fail(11)
     rig.fail(12)
     assert rig.takers() == [11, 12]
-    alone = Rig(11)
+    alone = Judged(11)
     alone.fail(11)
     assert alone.takers() == [11]
 

@@ -1,34 +1,26 @@
 """What waits at the gateway, and where it goes when the routes lead elsewhere."""
 
 import pytest
+from rig import Rig
 
-from gateway.requests.in_flight import Book, Request, onward
-from gateway.requests.queues import Queues
-from gateway.requests.replicas import Roster
-from mesh.links.session import Session
-from mesh.protocol.messages import Kind, Outcome, Role, StageFacts
+from gateway.requests.in_flight import onward
+from mesh.protocol.messages import Kind, Outcome
 
 A, B = ("a", "1"), ("b", "1")
 A2, B2 = ("a", "2"), ("b", "2")
-ROUTES = {"/both": (A, B), "/second": (B,)}
-POOL = 1 << 20
 
 
-class Rig:
-    """A gateway's queues; replicas come and go by `add` and `remove`."""
+class Waiting(Rig):
+    """A gateway's queues; replicas come and go by `add` and `remove`, and the core is not told."""
 
     def __init__(self):
-        self.roster = Roster(ROUTES, 0.0, version="1")
-        self.queues = Queues(self.roster)
-        self.book = Book(1, 3)
+        super().__init__(None, {"/both": (A, B), "/second": (B,)}, version="1")
         self.peers = 10
 
     def add(self, *hops, version="1"):
         for hop in hops:
             self.peers += 1
-            session = Session(1, self.peers, Role.REPLICA, POOL, now=0.0)
-            session.link = self.peers
-            session.stage = StageFacts(*hop, batch=4, timeout=1.0, pool=POOL, version=version)
+            session = self.session(self.peers, hop, version=version)
             self.queues.join(self.roster.joined(session), session)
         return session
 
@@ -38,17 +30,12 @@ class Rig:
         self.queues.find_gaps()
 
     def request(self, path=(A, B), **more):
-        made = Request(1, self.book.next_number(), path, 0, 1, 90.0, [b"x"], 1, **more)
-        self.book.enter(made)
-        return made
+        return self.entered(path, **more)
 
     def wait(self, *arguments, **more):
         made = self.request(*arguments, **more)
         self.queues.wait(made)
         return made
-
-    def waiting(self, hop):
-        return list(self.queues.dispatchers[hop].waiting)
 
     def move(self):
         self.add(A2, version="2")
@@ -59,7 +46,7 @@ class Rig:
 
 @pytest.fixture
 def rig():
-    return Rig()
+    return Waiting()
 
 
 def test_what_waits_for_a_stage_that_is_gone_sets_out_when_it_is_back(rig):

@@ -1,9 +1,8 @@
 """Who is begun again: after a death, a silence, a crash; and who is not."""
 
 import pytest
+from rig import ME, A, B, Rig
 
-from gateway.requests.in_flight import Book, Request
-from gateway.requests.replicas import Roster
 from gateway.requests.retries import (
     MOST_BURIED,
     NO_BUDGET,
@@ -11,36 +10,19 @@ from gateway.requests.retries import (
     SPARE,
     Blame,
     Budget,
-    Recovery,
     blame_of,
 )
-from mesh.links.dispatcher import Dispatcher
-from mesh.links.session import Session
-from mesh.protocol.messages import Flag, Obituary, Role, StageFacts
-
-A, B = ("a", ""), ("b", "")
-PATH = (A, B)
-ME = 1
+from mesh.protocol.messages import Flag, Obituary
 
 
-class Rig:
+class Retrying(Rig):
     """Two replicas of stage a, 11 and 12, and two of b, 21 and 22."""
 
-    def __init__(self, *, repeatable=True, attempts=3):
-        self.book = Book(ME, attempts)
-        self.roster = Roster({"/inference": PATH}, 0.0)
-        self.dispatchers = {hop: Dispatcher(hop) for hop in PATH}
-        self.recovery = Recovery(self.book, self.roster, self.dispatchers)
-        for peer, hop in ((11, A), (12, A), (21, B), (22, B)):
-            session = Session(ME, peer, Role.REPLICA, 1 << 20)
-            session.link = peer
-            session.stage = StageFacts(*hop, 4, 3.0, 1 << 20, repeatable=repeatable or hop == A)
-            self.roster.joined(session)
-            self.dispatchers[hop].join(session)
+    def __init__(self, **more):
+        super().__init__({11: A, 12: A, 21: B, 22: B}, **more)
 
     def request(self, holder=11, at=0):
-        request = Request(ME, self.book.next_number(), PATH, 0, 1, 9.0, [b"x"], 1)
-        self.book.enter(request)
+        request = self.entered()
         request.holder, request.at = holder, at
         return request
 
@@ -52,13 +34,10 @@ class Rig:
         session = self.roster.sessions[peer]
         self.recovery.is_back(session, self.roster.hop_of(session))
 
-    def takers(self, hop):
-        return [session.peer for session in self.dispatchers[hop].sessions]
-
 
 @pytest.fixture
 def rig():
-    return Rig()
+    return Retrying()
 
 
 def test_a_success_pays_for_a_tenth_of_an_attempt():
@@ -91,7 +70,7 @@ def test_what_had_left_the_first_stage_begins_in_an_attempt_of_its_own(rig):
 
 
 def test_what_must_not_run_twice_is_not_begun_again():
-    rig = Rig(repeatable=False)
+    rig = Retrying(repeatable=False)
     request = rig.request(21, at=1)
     assert rig.recovery.retry(request, 21, parted=True) == NOT_TWICE
     rig.silence(21)
@@ -119,7 +98,7 @@ def test_what_a_silent_replica_holds_is_hedged_once_and_it_gets_nothing_new(rig)
     assert list(rig.recovery.hedges()) == []
     assert other.attempt == 1
     rig.hear(11)
-    assert sorted(rig.takers(A)) == [11, 12]
+    assert rig.takers(A) == [11, 12]
     rig.hear(11)
     assert rig.recovery.silent == {}
 

@@ -113,7 +113,7 @@ def test_no_producers_no_grants():
     assert grant([], Holdings(), 8, POOL, 0.0) == []
 
 
-class Rig:
+class Exchange:
     """Producers that send what they may, and a replica that finishes what it holds."""
 
     def __init__(self, producers):
@@ -157,7 +157,7 @@ steps = st.lists(
 
 @given(st.integers(1, 6), steps)
 def test_credit_never_starves_anybody_and_is_whole_again_when_all_is_quiet(count, history):
-    rig = Rig(count)
+    rig = Exchange(count)
     rig.renew(8)
     for name, which, number, window in history:
         if name == "send":
