@@ -14,9 +14,9 @@ BIN := $(VENV)/bin
 TOOLS := $(VENV)/tools/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 MODELS := $(wildcard examples/*/requirements*.txt)
-UNIT := tests/unit tests/test_architecture.py
+UNIT := tests/unit benchmarks/tests/unit tests/test_architecture.py
 # What measures rates and delays, or fills both processors, runs by itself; the rest two at a time.
-ALONE := tests/faults $(addprefix tests/integration/test_,admission_service.py benchmarks.py cancel.py gateway_processes.py obituaries.py overload.py pressure.py)
+ALONE := tests/faults benchmarks/tests/test_benchmarks.py $(addprefix tests/integration/test_,admission_service.py cancel.py gateway_processes.py obituaries.py overload.py pressure.py)
 QUICK = $(BIN)/python -m pytest -q --no-header --hypothesis-profile=quick -p no:xdist
 
 .PHONY: help demo test test-compose check bench bench-scale pictures overload package clean

@@ -134,7 +134,7 @@ def planted(
         path = folder / "tests" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    shutil.copy(ROOT / "tests/conftest.py", folder / "tests")
+    shutil.copy(ROOT / "conftest.py", folder)
     shutil.copy(ROOT / "pyproject.toml", folder)
     command = [*before, sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", *options]
     command.append("--continue-on-collection-errors")

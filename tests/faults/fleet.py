@@ -7,126 +7,25 @@ its number; what its workers do on the way can be asked for in the request itsel
 import contextlib
 import json
 import os
-import shutil
 import signal
-import subprocess
-import tempfile
-import threading
-import urllib.request
 from collections import Counter
 from pathlib import Path
 from time import monotonic
 
-from example_runs import MESH, free_port
+from site_runs import MESH, PATIENCE, Site, children, free_port, service_text, settings, stage
 
-PATIENCE = 40.0
 RESET = b"\1\0\0\0\0\0\0\0"  # SO_LINGER: closing sends RST
 STAGES = ("first", "second")
 
-SERVICE = '''
-import ctypes
-import os
-import select
-import threading
-import time
-
-import numpy
-
-from mesh import Worker
-
-PAUSE = float(os.environ.get("FAULT_PAUSE", "0.005"))
-VERSION = os.environ.get("MESH_VERSION", "")
+SERVICE = service_text("harmed")
 
 
-def held(seconds):
-    """Holds the interpreter's lock."""
-    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
-
-
-def does(deed, seconds):
-    if deed == "sleep":
-        open(f"computing.{os.getpid()}", "w").close()
-        time.sleep(seconds)
-        os.unlink(f"computing.{os.getpid()}")
-    elif deed == "hang":
-        while True:
-            time.sleep(0.01)
-    elif deed == "deaf":
-        ctypes.CDLL(None).sleep(3600)
-    elif deed == "hold":
-        held(seconds)
-    elif deed == "poison":
-        os.abort()
-    elif deed == "eat":
-        bytearray(600 << 20)[::4096] = bytes(600 << 8)
-
-
-class Step(Worker):
-    """Adds what its stage adds; an item may ask for a deed at one stage."""
-
-    adds = 0
-
-    def __init__(self):
-        fate = os.environ.get("FAULT_FATE", "")
-        if fate == "unborn":
-            raise RuntimeError("the device is not there")
-        if fate == "fork" and os.fork() == 0:
-            time.sleep(60)
-            os._exit(0)
-        if fate == "crash":
-            threading.Timer(0.5, os.abort).start()
-
-    def forward(self, items):
-        select.select([], [], [], PAUSE)  # not `sleep`, which a faked clock breaks
-        for item in items:
-            assert item.setdefault("version", VERSION) == VERSION
-            if item.get("at") == type(self).__name__.lower():
-                does(item["deed"], item.get("seconds", 0.0))
-        return [{**item, "n": item["n"] * 2 + self.adds} for item in items]
-
-
-class First(Step):
-    adds = 1
-
-    def forward(self, items):
-        items = super().forward(items)
-        for item in items:
-            if "floats" in item:
-                item["array"] = numpy.full(item["floats"], item["n"] % 1000, numpy.float32)
-        return items
-
-
-class Second(Step):
-    adds = 7
-
-    def forward(self, items):
-        for item in items:
-            if "floats" in item:
-                assert item.pop("array").mean() == item["n"] % 1000
-        return super().forward(items)
-'''
-FILE = """
-[gateway]
-timeout = "{timeout}"
-capacity = 20000
-drain_grace = "10s"
-insecure = true
-
-[stages.first]
-worker = "service:First"
-max_batch_size = 8
-timeout = "{limit}"
-kill_grace = "0.3s"
-
-[stages.second]
-worker = "service:Second"
-max_batch_size = 8
-timeout = "{limit}"
-kill_grace = "0.3s"
-
-[routes]
-"/inference" = ["first", "second"]
-"""
+def described(timeout="20s", limit="10s", **more):
+    """The file of a service with these timeouts of the gateway and of each stage."""
+    limits = {"max_batch_size": 8, "timeout": limit, "kill_grace": "0.3s"}
+    gateway = {"timeout": timeout, "capacity": 20000, "drain_grace": "10s", "insecure": True}
+    stages = {name: stage(name.title(), **limits) for name in STAGES}
+    return settings(stages, **gateway, **more)
 
 
 def answer(number):
@@ -139,7 +38,7 @@ def parent(pid):
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-class Fleet:
+class Fleet(Site):
     """Processes started from one folder.
 
     Args:
@@ -155,35 +54,25 @@ class Fleet:
     """
 
     def __init__(self, folder, timeout="20s", limit="10s", variables=None):
-        self.folder, self.variables = folder, variables or {}
-        self.runs = Path(tempfile.mkdtemp(prefix="r"))
+        super().__init__(
+            folder, SERVICE, described(timeout, limit), MESH_GATEWAY_HTTP=None, **variables or {}
+        )
         self.gateways, self.binds, self.hosts = {}, {}, {}
         self.wanted = dict.fromkeys(STAGES, 0)
         self._counted = Counter()
-        (folder / "service.py").write_text(SERVICE)
-        (folder / "mesh.toml").write_text(FILE.format(timeout=timeout, limit=limit))
 
     # --- processes -------------------------------------------------------------------------------
 
-    def start(self, *command, before=(), **variables):
+    def mesh(self, *arguments, before=(), **variables):
         """Run `mesh` with these arguments, perhaps by way of another command."""
-        environment = {**os.environ, "XDG_RUNTIME_DIR": str(self.runs), **self.variables}
-        environment |= variables
-        with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(
-                [*before, str(MESH), *map(str, command)],
-                cwd=self.folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        return self.start(*before, MESH, *arguments, variables=variables)
 
     def add_gateway(self, *flags, before=(), address="127.0.0.1", **variables):
         """Start a gateway that replicas reach at this address; returns its HTTP port."""
-        port, bind = free_port(), f"tcp://{address}:{free_port()}"
+        port = free_port() if self.gateways else self.port
+        bind = f"tcp://{address}:{free_port()}"
         flags = ("--http", f"127.0.0.1:{port}", "--bind", bind, *flags)
-        self.gateways[port] = self.start("gateway", *flags, before=before, **variables)
+        self.gateways[port] = self.mesh("gateway", *flags, before=before, **variables)
         self.binds[port] = bind
         return port
 
@@ -195,39 +84,22 @@ class Fleet:
         if not any("--feed" in str(flag) for flag in flags):
             options += ["--feed", "tcp://127.0.0.1:0"]
         command = ("stage", stage, "--replicas", replicas, *options, *flags)
-        self.hosts[name] = self.start(*command, before=before, **variables)
+        self.hosts[name] = self.mesh(*command, before=before, **variables)
         self.wanted[stage] += replicas
         return self.hosts[name]
 
-    def alive(self):
-        """Every process that was started from here, directly or not."""
-        mark = f"XDG_RUNTIME_DIR={self.runs}".encode()
-        found = []
-        for path in Path("/proc").glob("[0-9]*/environ"):
-            with contextlib.suppress(OSError):
-                if mark in path.read_bytes().split(b"\0"):
-                    found.append(int(path.parent.name))
-        return found
-
     def children(self, name):
         """Process ids of the replicas that a supervisor runs."""
-        found = []
-        for path in Path(f"/proc/{self.hosts[name].pid}/task").glob("*/children"):
-            with contextlib.suppress(OSError):  # that thread, or all of it, has just ended
-                found += map(int, path.read_text().split())
-        return found
+        return children(self.hosts[name].pid)
 
     # --- what the gateways say -------------------------------------------------------------------
 
-    @property
-    def port(self):
-        """Of the first gateway."""
-        return next(iter(self.gateways))
-
     def get(self, path, port=None):
-        url = f"http://127.0.0.1:{port or self.port}{path}"
-        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
-            return answer.read().decode()
+        """A page of one gateway, the first by default, as text."""
+        status, _, body = self.send("GET", path, port=port)
+        if status != 200:
+            raise ConnectionError(f"{path}: {status}")
+        return body.decode()
 
     def status(self, port=None):
         return json.loads(self.get("/mesh/status", port))
@@ -265,29 +137,26 @@ class Fleet:
                 replicas = self.status(port)["replicas"]
             except OSError:
                 return False
-            for stage, count in self.wanted.items():
-                here = [r for r in replicas if r["stage"] == stage and r["connected"]]
-                if len(here) != count:
-                    return False
+            here = Counter(one["stage"] for one in replicas if one["connected"])
+            if any(here[name] != count for name, count in self.wanted.items()):
+                return False
         return True
 
     def until(self, true, what="it became true", patience=PATIENCE):
         """Wait; returns the seconds that it took."""
         began = monotonic()
-        while not true():
-            assert monotonic() < began + patience, f"not within {patience} s: {what}\n{self.log()}"
-            threading.Event().wait(0.02)
+        super().until(true, f"not within {patience} s: {what}", patience)
         return monotonic() - began
 
     def until_whole(self, patience=PATIENCE):
         return self.until(self.is_whole, "every replica is there", patience)
 
     def log(self):
-        return (self.folder / "log").read_text()[-20_000:]
+        return super().log()[-20_000:]
 
     # --- the end ---------------------------------------------------------------------------------
 
-    def stop(self):
+    def end(self):
         """Everything ends in order, and nothing is left."""
         processes = [*self.gateways.values(), *self.hosts.values()]
         running = [process for process in processes if process.poll() is None]
@@ -297,17 +166,7 @@ class Fleet:
         for process in running:
             code = process.wait(PATIENCE)
             assert code == 0, f"ended with {code}\n{self.log()}"
-        self.until(lambda: not self.alive(), "nothing is left running")
-
-    def close(self):
-        for process in (*self.gateways.values(), *self.hosts.values()):
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            process.wait()
-        for pid in self.alive():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(self.runs)
+        self.until(lambda: not self.processes(), "nothing is left running")
 
 
 @contextlib.contextmanager
@@ -322,7 +181,7 @@ def fleet(folder, replicas=2, gateways=1, **settings):
                 made.add_host(f"{stage}@{number + 1}")
         made.until_whole()
         yield made
-        made.stop()
+        made.end()
     finally:
         made.close()
 

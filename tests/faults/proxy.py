@@ -6,8 +6,8 @@ import random
 import socket
 import threading
 
-from example_runs import free_port
 from fleet import RESET
+from site_runs import free_port
 
 CHUNK = 65536
 

@@ -14,14 +14,9 @@ from test_gateway_processes import established, is_back, pids, rows, samples, un
 PATIENCE = 40.0
 
 
-def described(processes):
-    file = fleet.FILE.format(timeout="20s", limit="10s")
-    return file.replace("capacity =", f"processes = {processes}\ncapacity =")
-
-
 @pytest.fixture
 def site(tmp_path):
-    with running(tmp_path, fleet.SERVICE, described(2)) as site:
+    with running(tmp_path, fleet.SERVICE, fleet.described(processes=2)) as site:
         until_all_serve(site)
         yield site
 
@@ -81,7 +76,8 @@ def ask(site, number, **deed):
 def test_all_are_ended_while_requests_run(tmp_path):
     """Every request that was accepted is answered."""
     count = 24
-    with running(tmp_path, fleet.SERVICE, described(3)) as site, ThreadPoolExecutor(count) as pool:
+    file = fleet.described(processes=3)
+    with running(tmp_path, fleet.SERVICE, file) as site, ThreadPoolExecutor(count) as pool:
         until_all_serve(site, 3)
         nap = {"at": "first", "deed": "sleep", "seconds": 0.15}
         asked = [pool.submit(ask, site, number, **nap) for number in range(count)]
@@ -102,7 +98,7 @@ def test_all_are_ended_while_requests_run(tmp_path):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_who_waits_for_a_process_that_dies_is_taken_by_its_successor(tmp_path, processes):
     """Nobody turns, and a request waits in the kernel's queue: it is answered all the same."""
-    with running(tmp_path, fleet.SERVICE, described(processes)) as site:
+    with running(tmp_path, fleet.SERVICE, fleet.described(processes=processes)) as site:
         if processes > 1:
             until_all_serve(site)
             gateways = pids(site)

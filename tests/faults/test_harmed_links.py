@@ -24,7 +24,7 @@ def through(folder, count=2, **settings):
                 made.add_host(f"{stage}@{number}", gateways=[f"tcp://127.0.0.1:{proxy.port}"])
         made.until_whole()
         yield made, proxies
-        made.stop()
+        made.end()
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def lost(share):
 class Apart(Fleet):
     """A fleet whose replicas run on the hosts of a LAN, two stages on each."""
 
-    def connect(self):
+    def add_own_gateway(self):
         return self.add_gateway("--insecure", address=f"{NET}.1")
 
     def add(self, host, number, stages=STAGES):
@@ -67,12 +67,12 @@ def apart(lan, folder, **settings):
         lan.host()
     made = Apart(folder, **settings)
     try:
-        made.connect()
+        made.add_own_gateway()
         for number, host in enumerate(lan.hosts[:2]):
             made.add(host, number)
         made.until_whole()
         yield made
-        made.stop()
+        made.end()
     finally:
         made.close()
 
@@ -120,7 +120,7 @@ def test_a_host_that_reaches_the_gateway_alone_is_served_by_way_of_it(filtered, 
     near, far = filtered.host(), filtered.host()
     # Answers to what it dials pass only where that is the gateway.
     with contextlib.closing(Apart(tmp_path)) as made:
-        made.connect()
+        made.add_own_gateway()
         with far.refusing(*UNREACHABLE):
             made.add(near, 1, ["first"])
             made.add(far, 2, ["second"])
@@ -133,7 +133,7 @@ def test_a_host_that_reaches_the_gateway_alone_is_served_by_way_of_it(filtered, 
             direct = {one["stage"]: one["direct"] for one in status["replicas"]}
             assert direct == {"first": "-", "second": "0 of 1"}
             assert status["hub_hops"] >= load.tally.sent
-            made.stop()
+            made.end()
 
 
 def rate(made, unharmed, what):

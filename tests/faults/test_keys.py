@@ -6,10 +6,10 @@ import socket
 
 import pytest
 import zmq
-from example_runs import free_port
 from fleet import RESET, STAGES, Fleet
 from load import Load
 from proxy import Proxy
+from site_runs import free_port
 from zmq.utils.monitor import recv_monitor_message
 
 from mesh.protocol.messages import Err, Header, Hello, Role, StageFacts, Type
@@ -31,7 +31,7 @@ def locked(tmp_path_factory):
             made.add_host(f"{stage}@1")
         made.until_whole()
         yield made
-        made.stop()
+        made.end()
 
 
 def pair(made, name):
@@ -200,7 +200,7 @@ def test_keys_are_changed_while_it_serves(tmp_path, unharmed):
             with Stranger(made, old, server) as stranger:
                 assert stranger.asks(hello()) is None
         unharmed("the stages' key changed", made, load)
-        made.stop()
+        made.end()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
@@ -208,6 +208,6 @@ def test_nobody_may_reach_a_port_without_keys(tmp_path, host):
     made = Fleet(tmp_path)
     with contextlib.closing(made):
         bind = f"tcp://{host}:{free_port()}"
-        process = made.start("gateway", "--bind", bind, "--no-insecure")
+        process = made.mesh("gateway", "--bind", bind, "--no-insecure")
         assert process.wait(20.0) == 2
         assert "run `mesh keygen`" in made.log()

@@ -207,7 +207,7 @@ def test_a_replica_that_is_not_well_joins(tmp_path, unharmed, fate):
         unharmed(what, made, load)
         if fate == "unborn":
             assert made.log().count("the device is not there") < 10
-        for pid in made.alive():
+        for pid in made.processes():
             if pid not in known(made):
                 os.kill(pid, signal.SIGKILL)  # the forked child, which is the user's own
 

@@ -80,4 +80,4 @@ def test_a_version_takes_over_when_all_of_it_stands(made, unharmed):
     assert load.tally.answers
     unharmed("a new version beside the old, which then ends", made, other)
     assert made.status(new)["hub_hops"] == 0
-    made.stop()
+    made.end()

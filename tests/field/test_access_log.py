@@ -1,8 +1,5 @@
 """The access log of a running service: what it says of which requests."""
 
-import contextlib
-import http.client
-import json
 import re
 import socket
 import threading
@@ -12,31 +9,11 @@ import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import StreamEnded
-from site_runs import running
+from site_runs import PATIENCE, running, service_text, settings
 
-SERVICE = """
-import time
-from mesh import ClientError, Worker
-
-class Echo(Worker):
-    def forward(self, value):
-        if value == "slow":
-            time.sleep(0.5)
-        if value == "wrong":
-            raise ClientError("no such thing")
-        return value
-"""
-FILE = """
-[gateway]
-access_log = true
-
-[stages.echo]
-worker = "service:Echo"
-
-[routes]
-"/echo" = ["echo"]
-"""
-PATIENCE = 40.0
+SERVICE = service_text("slow_or_wrong")
+STAGES, ROUTES = {"echo": "Echo"}, {"/echo": ["echo"]}
+FILE = settings(STAGES, ROUTES, access_log=True)
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +27,7 @@ def logged(site, name):
     found = []
 
     def look():
-        whole = site.log()[: site.log().rfind("\n") + 1]
-        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
-        found[:] = [line for line in lines if line.get("id") == name and "method" in line]
+        found[:] = [line for line in site.records() if line.get("id") == name and "method" in line]
         return found
 
     site.until(look, f"{name} is not in the access log")
@@ -61,11 +36,8 @@ def logged(site, name):
 
 
 def ask(site, method, path, body=None, name="", **headers):
-    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=PATIENCE)
-    with contextlib.closing(connection):
-        connection.request(method, path, body, {"X-Request-ID": name, **headers})
-        answer = connection.getresponse()
-        return answer.status, len(answer.read())
+    status, _, body = site.send(method, path, body, {"X-Request-ID": name, **headers})
+    return status, len(body)
 
 
 def test_a_request_is_one_record_with_fields(site):
@@ -151,8 +123,8 @@ def test_health_is_left_out(site):
 
 
 def test_health_and_queries_if_they_are_wanted(tmp_path):
-    more = "access_log = true\naccess_log_health = true\naccess_log_query = true"
-    with running(tmp_path, SERVICE, FILE.replace("access_log = true", more)) as site:
+    more = dict.fromkeys(("access_log", "access_log_health", "access_log_query"), True)
+    with running(tmp_path, SERVICE, settings(STAGES, ROUTES, **more)) as site:
         ask(site, "GET", "/readyz", None, "ready")
         ask(site, "POST", "/echo?a=5", "1", "query")
         assert logged(site, "ready")["route"] == "/readyz"

@@ -1,51 +1,17 @@
 """Machines that allow little: few open files, nowhere to write, no home, no folder to be in."""
 
 import contextlib
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
-from example_runs import MESH, free_port, wait_ready
-from site_runs import PATIENCE
+from site_runs import MESH, PATIENCE, SERVICES, Site, service_text, settings
 
-from mesh import Client
-
-SERVICE = """
-from mesh import Server, Worker
-
-
-class Echo(Worker):
-    def forward(self, value):
-        return value
-
-
-class Hoarder(Worker):
-    def __init__(self):
-        self.files = [open(__file__) for _ in range(48)]
-
-    def forward(self, value):
-        return value
-
-
-if __name__ == "__main__":
-    server = Server()
-    server.append_worker(Echo)
-    server.run()
-"""
-FILE = """
-[stages.echo]
-worker = "service:{name}"
-
-[routes]
-"/inference" = ["echo"]
-"""
-NO_PLACE = ("XDG_RUNTIME_DIR", "TMPDIR", "TEMP", "TMP")
+NO_PLACE = dict.fromkeys(("XDG_RUNTIME_DIR", "TMPDIR", "TEMP", "TMP"))
 
 
 @pytest.fixture
@@ -53,51 +19,40 @@ def folder():
     """A service's folder, in no place that a test covers, and for others to read."""
     folder = Path(tempfile.mkdtemp(prefix="bare", dir="/var/tmp"))
     folder.chmod(0o755)
-    (folder / "service.py").write_text(SERVICE)
-    (folder / "mesh.toml").write_text(FILE.format(name="Echo"))
     yield folder
     shutil.rmtree(folder)
 
 
-def bare(port, **names):
-    """An environment with no more in it than a service needs."""
-    left = {name: value for name, value in os.environ.items() if name not in NO_PLACE}
-    return left | {"MESH_GATEWAY_HTTP": f"127.0.0.1:{port}"} | names
+def made(folder, worker="Echo", **names):
+    """A service there, with no more in its environment than it needs."""
+    return Site(folder, service_text("echo"), settings({"echo": worker}), **NO_PLACE | names)
+
+
+def run(command, folder, worker="Echo", **names):
+    """Run a command that cannot start; returns its exit code and what it says."""
+    with contextlib.closing(made(folder, worker, **names)) as site:
+        done = site.run(*command)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr
 
 
 def refused(command, folder, **names):
-    """Run a command that cannot start; returns its exit code and what it says, which is a line."""
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=bare(free_port(), **names),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert "Traceback" not in done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    return done.returncode, done.stderr
+    """The same, of a command that says no more than a line."""
+    code, said = run(command, folder, **names)
+    assert said.count("\n") == 1, said
+    return code, said
 
 
 def serves(command, folder, **names):
     """Run a service by this command, ask it, and stop it in order; returns what it said."""
-    port, log = free_port(), folder / "log"
-    with log.open("wb") as out:
-        service = subprocess.Popen(
-            command, cwd=folder, env=bare(port, **names), stdout=out, stderr=out
-        )
-    try:
-        with Client(f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
-            wait_ready(client, service, log)
+    with contextlib.closing(made(folder, **names)) as site:
+        site.start(*command)
+        site.wait_ready()
+        with site.client() as client:
             assert client.infer("?") == "?"
-        service.send_signal(signal.SIGTERM)
-        assert service.wait(PATIENCE) == 0, log.read_text()
-        assert "Traceback" not in log.read_text()
-    finally:
-        service.kill()
-        service.wait()
-    return log.read_text()
+        site.end()
+        assert "Traceback" not in site.log()
+        return site.log()
 
 
 def limited(count, *command):
@@ -134,18 +89,9 @@ def test_a_soft_limit_is_raised(folder):
 
 
 def test_a_worker_that_leaves_too_few_open_files_is_told(folder):
-    (folder / "mesh.toml").write_text(FILE.format(name="Hoarder"))
-    done = subprocess.run(
-        limited(60, MESH, "up"),
-        cwd=folder,
-        env=bare(free_port()),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == 3
-    assert "the worker left" in done.stderr
-    assert "Traceback" not in done.stderr
+    code, said = run(limited(60, MESH, "up"), folder, "Hoarder")
+    assert code == 3
+    assert "the worker left" in said
 
 
 def unshared(*mounts):
@@ -190,17 +136,9 @@ def test_without_any_it_is_said_what_was_tried(folder, mounts):
 
 def test_a_place_with_no_room_is_said(folder, mounts):
     full = "head -c 65536 /dev/zero > /tmp/full 2>&- || true"
-    done = subprocess.run(
-        [*unshared(*read_only("/tmp"), full), MESH, "up"],
-        cwd=folder,
-        env=bare(free_port()),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == 3
-    assert "No space left on device" in done.stderr
-    assert "Traceback" not in done.stderr
+    code, said = run([*unshared(*read_only("/tmp"), full), MESH, "up"], folder)
+    assert code == 3
+    assert "No space left on device" in said
 
 
 def test_a_user_without_a_home_or_a_name(folder):
@@ -218,32 +156,9 @@ def test_the_current_folder_is_gone(folder):
     serves([*begin, sys.executable, folder / "service.py"], folder)
 
 
-# A filter for the kernel: x86-64's memfd_create (319), or 64-bit ARM's (279), is not permitted.
-FORBIDDING = """
-import ctypes, os, platform, struct, sys
-
-number = {"x86_64": 319, "aarch64": 279}[platform.machine()]
-steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (6, 0, 0, 0x00050001), (6, 0, 0, 0x7FFF0000)]
-code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
-program = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code))
-libc = ctypes.CDLL(None, use_errno=True)
-assert not libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
-assert not libc.prctl(22, 2, ctypes.c_char_p(program), 0, 0)  # PR_SET_SECCOMP, a filter
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-
-
 @pytest.mark.parametrize("way", COMMANDS)
 def test_a_sandbox_without_shared_memory_is_told(folder, way):
-    forbidding = [sys.executable, "-c", FORBIDDING]
-    done = subprocess.run(
-        [*forbidding, *COMMANDS[way]],
-        cwd=folder,
-        env=bare(free_port()),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == 3, done.stderr
-    assert "there is no shared memory: Operation not permitted; allow the" in done.stderr
-    assert "Traceback" not in done.stderr
+    forbidding = [sys.executable, SERVICES / "forbids_memfd.py"]
+    code, said = run([*forbidding, *COMMANDS[way]], folder)
+    assert code == 3, said
+    assert "there is no shared memory: Operation not permitted; allow the" in said

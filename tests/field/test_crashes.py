@@ -3,72 +3,20 @@
 import re
 
 import pytest
-from failing_runs import refused, serving
+from site_runs import refused, running, service_text, settings, stage
 
-SERVICE = '''
-import ctypes
-import os
-import time
-
-from mesh import Worker
-
-BREAKS = os.environ.get("BREAKS", "")
-
-
-def crash():
-    ctypes.string_at(0)
-
-
-def deaf():
-    while True:
-        try:
-            time.sleep(60)
-        except BaseException:
-            pass
-
-
-class Frail(Worker):
-    """Does what its input says."""
-
-    multi_examples = ["well", BREAKS or "well"]
-
-    def __init__(self):
-        if BREAKS == "constructor":
-            crash()
-
-    def forward(self, word):
-        if word == "crash":
-            crash()
-        if word == "abort":
-            os.abort()
-        if word == "deaf":
-            deaf()
-        if word == "hold":
-            ctypes.PyDLL(None).sleep(600)  # with the interpreter's lock
-        if word == "leave":
-            os._exit(9)
-        return word
-'''
-FILE = """
-[gateway]
-timeout = "30s"
-restart_grace = "30s"
-
-[stages.frail]
-worker = "service:Frail"
-timeout = "1s"
-kill_grace = "0.2s"
-
-[routes]
-"/inference" = ["frail"]
-"""
-BROKEN = FILE + '\n[[stages.frail.env]]\nBREAKS = "{}"\n'
+SERVICE = service_text("frail")
+FRAIL = stage("Frail", timeout="1s", kill_grace="0.2s")
+FILE = settings({"frail": FRAIL}, timeout="30s", restart_grace="30s")
+BROKEN = settings({"frail": FRAIL | {"env": [{"BREAKS": "{}"}]}}, restart_grace="30s")
 CRASHED = "frail/1 crashed"
 
 
 @pytest.fixture
 def site(tmp_path):
-    with serving(tmp_path, SERVICE, FILE) as service:  # for each: who dies often waits longer
+    with running(
+        tmp_path, SERVICE, FILE, ours=True
+    ) as service:  # for each: who dies often waits longer
         yield service
 
 
@@ -79,7 +27,7 @@ def test_a_native_crash_shows_where_it_was_and_over_which_request(site, word, nu
     (end, *_) = site.messages(f"killed by signal {number} ")
     assert f"frail/1 was killed by signal {number} while computing request the-{word}; " in end
     crashed = [one for one in site.messages(CRASHED) if f"in {word}" in one or word == "abort"]
-    assert re.search(r'File ".+/service.py", line \d+ in forward', crashed[-1]), site.text()
+    assert re.search(r'File ".+/service.py", line \d+ in forward', crashed[-1]), site.log()
     assert "stage/runner.py" not in crashed[-1]
     if word == "crash":  # the innermost last, as in a traceback
         assert re.search(r'in forward\n  File ".+/service.py", line \d+ in crash\n', crashed[-1])
@@ -116,7 +64,7 @@ def test_a_replica_that_is_killed_for_holding_the_interpreters_lock_is_named(sit
     ],
 )
 def test_a_crash_while_starting_says_in_which_step_and_line(tmp_path, breaks, where):
-    code, service = refused(tmp_path, SERVICE, BROKEN.format(breaks))
+    code, service = refused(tmp_path, SERVICE, BROKEN.replace("{}", breaks))
     assert code == 3
     (why,) = service.messages("the service could not be started: ")
     assert f"frail/1 was killed by signal 11 while starting, {where}" in why

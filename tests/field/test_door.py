@@ -1,5 +1,6 @@
 """Clients at the HTTP door that do what people do: half-close, ask around, mistype."""
 
+import contextlib
 import http.client
 import json
 import re
@@ -9,43 +10,14 @@ import subprocess
 from importlib.metadata import version
 
 import pytest
-from example_runs import MESH
 from h2 import events
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from site_runs import PATIENCE, running
+from site_runs import MESH, PATIENCE, Site, running, service_text, settings
 
-SERVICE = '''
-from time import sleep
-
-from mesh import ClientError, Reply, Worker
-
-
-class Echo(Worker):
-    """Gives back what it got, and takes as long as that says."""
-
-    def forward(self, item):
-        if isinstance(item, dict):
-            return Reply(item["say"], headers={"Server": "theirs"})
-        if item == "raise":
-            raise ClientError("as asked")
-        sleep(item)
-        with open("computed", "a") as computed:
-            computed.write(f"{item}\\n")
-        return item
-'''
-FILE = """
-[gateway]
-timeout = "10s"
-
-[stages.echo]
-worker = "service:Echo"
-
-[routes]
-"/inference" = ["echo"]
-"/v2/models" = ["echo"]
-"/docs" = ["echo"]
-"""
+SERVICE = service_text("door")
+ROUTES = ("/inference", "/v2/models", "/docs")
+FILE = settings({"echo": "Echo"}, {path: ["echo"] for path in ROUTES}, timeout="10s")
 
 
 @pytest.fixture(scope="module")
@@ -167,11 +139,8 @@ def test_http_2_as_well(site):
 
 
 def cancelled(site):
-    """How many requests ended because their clients had left; absent while there is none."""
-    try:
-        return site.metric("mesh_throughput_total", code="499")
-    except AssertionError:
-        return 0
+    """How many requests ended because their clients had left."""
+    return site.metric_or_0("mesh_throughput_total", code="499")
 
 
 def leave(site, ask, value):
@@ -213,13 +182,8 @@ def test_of_http_1_0_it_cannot_be_known(site):
 
 def ask(site, method, path, body=None, **headers):
     """Status, headers (names in lower case) and body."""
-    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=PATIENCE)
-    connection.request(method, path, body, headers)
-    answer = connection.getresponse()
-    lines = {name.lower(): value for name, value in answer.getheaders()}
-    found = answer.status, lines, answer.read()
-    connection.close()
-    return found
+    status, lines, found = site.send(method, path, body, headers)
+    return status, {name.lower(): value for name, value in lines.items()}, found
 
 
 def message(body):
@@ -339,10 +303,7 @@ def test_a_route_may_be_where_the_gateway_has_nothing(site):
 
 
 def test_a_route_where_the_gateway_answers_is_refused_with_the_reason(tmp_path):
-    (tmp_path / "service.py").write_text(SERVICE)
-    (tmp_path / "mesh.toml").write_text(FILE.replace("/docs", "/ping"))
-    done = subprocess.run(
-        [MESH, "check"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    with contextlib.closing(Site(tmp_path, SERVICE, FILE.replace("/docs", "/ping"))) as site:
+        done = site.run(MESH, "check")
     assert done.returncode == 2
     assert "/ping: this path is the gateway's own (200 while the gateway runs)" in done.stderr

@@ -9,65 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
 import pytest
-from example_runs import MESH
-from site_runs import PATIENCE, processes_of, running
+from site_runs import MESH, PATIENCE, running, service_text, settings, stage
 
 from mesh import MeshError
 
-KEEPER = """
-import atexit
-import multiprocessing
-import os
-import subprocess
-import threading
-import time
-
-from mesh import Worker
-
-HOW = os.environ["LEAVES"]
+KEEPER = service_text("keeper")
 
 
-def for_ever():
-    while True:
-        time.sleep(1)
+def keeper(how, worker="Keeper", timeout="1s"):
+    stages = {"keeper": stage(worker, env=[{"LEAVES": how}])}
+    return settings(stages, timeout=timeout, drain_grace="5s")
 
 
-class Keeper(Worker):
-    def __init__(self):
-        if HOW == "thread":
-            threading.Thread(target=for_ever, name="feeder").start()
-        elif HOW == "atexit":
-            atexit.register(for_ever)
-        elif HOW == "process":
-            multiprocessing.get_context("spawn").Process(target=for_ever, name="helper").start()
-        elif HOW == "atexit-that-ends":
-            atexit.register(lambda: (time.sleep(0.2), open("ended", "w").close()))
-        elif HOW == "fails":
-            threading.Thread(target=for_ever, name="feeder").start()
-            raise RuntimeError("no device")
-        self.child = subprocess.Popen(["sleep", "3600"])
-
-    def forward(self, value):
-        if value == "exit":
-            raise SystemExit(5)
-        return os.getpid()
-
-    def unload(self):
-        if HOW == "unload":
-            for_ever()
-"""
-FILE = """
-[gateway]
-timeout = "1s"
-drain_grace = "5s"
-
-[stages.keeper]
-worker = "service:Keeper"
-env = [{{ LEAVES = "{how}" }}]
-
-[routes]
-"/inference" = ["keeper"]
-"""
 NAMED = {
     "thread": "threads that are no daemons: feeder",
     "atexit": "a function registered with atexit",
@@ -78,35 +31,23 @@ NAMED = {
 
 @pytest.mark.parametrize("how", NAMED)
 def test_what_keeps_the_process_is_named_and_left(tmp_path, how):
-    with running(tmp_path, KEEPER, FILE.format(how=how)) as site:
+    with running(tmp_path, KEEPER, keeper(how)) as site:
         began = monotonic()
         site.stop()
         assert site.service.wait(PATIENCE) == 0, site.log()
         assert monotonic() - began < 5.0
         (warning,) = [line for line in site.log().splitlines() if '"warning"' in line]
         assert NAMED[how] in warning
-        assert not processes_of(site.runs)
+        assert not site.processes()
     if how in ("atexit", "unload"):
         assert "service.py:" in warning
 
 
-LEAVER = """
-import ctypes
-import os
-
-from mesh import Worker
-
-
-class Leaver(Worker):
-    def forward(self, value):
-        os.setpgid(0, os.getpgid(os.getppid()))
-        open("inside", "w").close()
-        ctypes.PyDLL(None).sleep(600)  # with the interpreter's lock
-"""
+LEAVER = service_text("leaver")
 
 
 def test_a_worker_that_leaves_its_process_group_is_killed_like_any_other(tmp_path):
-    file = FILE.format(how="").replace("Keeper", "Leaver").replace('"1s"', '"60s"')
+    file = keeper("", "Leaver", "60s")
     with running(tmp_path, LEAVER, file, ends=1) as site, ThreadPoolExecutor(1) as pool:
 
         def ask():
@@ -119,12 +60,12 @@ def test_a_worker_that_leaves_its_process_group_is_killed_like_any_other(tmp_pat
         threading.Event().wait(1.2)
         site.service.send_signal(signal.SIGTERM)
         began = monotonic()
-        site.until(lambda: not processes_of(site.runs), "somebody stayed")
+        site.until(lambda: not site.processes(), "somebody stayed")
         assert monotonic() - began < 5.0
 
 
 def test_what_ends_by_itself_is_waited_for(tmp_path):
-    with running(tmp_path, KEEPER, FILE.format(how="atexit-that-ends")) as site:
+    with running(tmp_path, KEEPER, keeper("atexit-that-ends")) as site:
         site.stop()
         assert site.service.wait(PATIENCE) == 0
         assert '"warning"' not in site.log()
@@ -133,23 +74,23 @@ def test_what_ends_by_itself_is_waited_for(tmp_path):
 
 @pytest.mark.parametrize("how", NAMED)
 def test_a_killed_supervisor_leaves_no_replica_that_is_kept(tmp_path, how):
-    with running(tmp_path, KEEPER, FILE.format(how=how), ends=-signal.SIGKILL) as site:
+    with running(tmp_path, KEEPER, keeper(how), ends=-signal.SIGKILL) as site:
         os.kill(site.service.pid, signal.SIGKILL)
-        site.until(lambda: not processes_of(site.runs), "somebody stayed")
+        site.until(lambda: not site.processes(), "somebody stayed")
 
 
 def test_a_supervisor_that_is_killed_while_a_replica_is_kept_leaves_nobody(tmp_path):
-    with running(tmp_path, KEEPER, FILE.format(how="thread"), ends=-signal.SIGKILL) as site:
+    with running(tmp_path, KEEPER, keeper("thread"), ends=-signal.SIGKILL) as site:
         site.stop()
         site.until(lambda: "replica 1 of stage keeper has stopped" in site.log(), "not stopped")
         os.kill(site.service.pid, signal.SIGKILL)
         began = monotonic()
-        site.until(lambda: not processes_of(site.runs), "somebody stayed")
+        site.until(lambda: not site.processes(), "somebody stayed")
         assert monotonic() - began < 5.0
 
 
 def test_a_worker_that_exits_is_replaced_although_its_thread_goes_on(tmp_path):
-    with running(tmp_path, KEEPER, FILE.format(how="thread")) as site, site.client() as client:
+    with running(tmp_path, KEEPER, keeper("thread")) as site, site.client() as client:
         before = client.infer("who")
         client.post("/inference", "exit")
         site.until(lambda: "exited with code 5 while computing" in site.log(), "it stayed")
@@ -159,67 +100,10 @@ def test_a_worker_that_exits_is_replaced_although_its_thread_goes_on(tmp_path):
 
 def test_a_worker_that_fails_is_reported_although_its_thread_goes_on(tmp_path):
     with pytest.raises(AssertionError, match="ended with code 3"):
-        running(tmp_path, KEEPER, FILE.format(how="fails")).__enter__()
+        running(tmp_path, KEEPER, keeper("fails")).__enter__()
 
 
-ECHO = """
-import os
-
-from mesh import Worker
-
-
-class Echo(Worker):
-    def forward(self, value):
-        return os.getpid()
-"""
-SCRIPT = '''
-import os
-import signal
-import threading
-import time
-
-from mesh import Server, Worker
-from service import Echo
-
-
-def steal(*_):
-    """Take in every child's end, whoever waits for it."""
-    try:
-        return os.waitpid(-1, os.WNOHANG)[0] or time.sleep(0.001)
-    except ChildProcessError:
-        return time.sleep(0.001)
-
-
-def steal_for_ever():
-    while True:
-        steal()
-
-
-if __name__ == "__main__":
-    if {how!r} == "thread":
-        threading.Thread(target=steal_for_ever, daemon=True).start()
-    elif {how!r} == "handler":
-        signal.signal(signal.SIGCHLD, steal)
-    elif {how!r} == "ignored":
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    server = Server()
-    server.append_worker(Echo, num=2)
-    if {how!r} == "other thread":
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-        running = threading.Thread(target=server.run)
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-        running.start()
-        running.join()
-    server.run()
-    assert {how!r} != "ignored" or signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
-'''
-PLAIN = """
-[stages.echo]
-worker = "service:Echo"
-
-[routes]
-"/inference" = ["echo"]
-"""
+WHO = settings({"echo": "Who"})
 IGNORING = ["env", "--ignore-signal=CHLD"]
 
 
@@ -236,7 +120,7 @@ def survives(site, how):
 
 
 def test_a_service_that_was_started_with_sigchld_ignored_restarts_a_replica(tmp_path):
-    with running(tmp_path, ECHO, PLAIN, [*IGNORING, MESH, "up"]) as site:
+    with running(tmp_path, service_text("echo"), WHO, [*IGNORING, MESH, "up"]) as site:
         survives(site, "was killed by signal 9; restart in")
 
 
@@ -250,7 +134,8 @@ def test_a_service_that_was_started_with_sigchld_ignored_restarts_a_replica(tmp_
     ],
 )
 def test_a_script_that_takes_in_every_childs_end_restarts_a_replica(tmp_path, how, said):
-    (tmp_path / "script.py").write_text(SCRIPT.format(how=how))
-    with running(tmp_path, ECHO, PLAIN, [sys.executable, "script.py"]) as site:
+    (tmp_path / "script.py").write_text(service_text("takes_in_children"))
+    command = ["env", f"TAKES_IN={how}", sys.executable, "script.py"]
+    with running(tmp_path, service_text("echo"), WHO, command) as site:
         survives(site, said)
-    site.until(lambda: not processes_of(site.runs), "somebody stayed")
+    site.until(lambda: not site.processes(), "somebody stayed")

@@ -6,125 +6,52 @@ import json
 import os
 import pty
 import re
-import shutil
-import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import termios
-import threading
 from time import monotonic
 
 import pytest
-from example_runs import MESH, environment, free_port, wait_ready
+from site_runs import MESH, PATIENCE, Site, service_text, settings, until
 
-from mesh import Client
+SERVICE = service_text("executes")
+NAMES = ("talk", "crash", "configure")
+GATEWAY = {"access_log": True, "access_log_query": True, "timeout": "30s", "restart_grace": "30s"}
 
-# Does what its input says, so that a test can read as the worker that it is about.
-SERVICE = """
-import contextlib, faulthandler, io, logging, logging.config, os, signal, sys, threading, traceback
-import warnings
-from mesh import Worker, get_logger
 
-log = logging.getLogger(__name__)
+def described(**top):
+    routes = {f"/{name}": [name] for name in NAMES}
+    return settings(dict.fromkeys(NAMES, "Do"), routes, top, **GATEWAY)
 
-class Do(Worker):
-    def forward(self, code):
-        scope = dict(globals())
-        exec(code, scope)
-        return scope.get("answer")
-"""
-FILE = """
-[gateway]
-access_log = true
-access_log_query = true
-timeout = "30s"
-restart_grace = "30s"
 
-[stages.talk]
-worker = "service:Do"
-
-[stages.crash]
-worker = "service:Do"
-
-[stages.configure]
-worker = "service:Do"
-
-[routes]
-"/talk" = ["talk"]
-"/crash" = ["crash"]
-"/configure" = ["configure"]
-"""
 LONG = "x" * 1000  # makes a line of the access log long
-PATIENCE = 40.0
 MANY = 2000  # requests with it: more lines than a pipe and our buffer hold
 
 
-def post(port, path, code):
+def post(site, path, code):
     """Have a worker do something; returns the answer's status, id and value."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-    with contextlib.closing(connection):
-        connection.request("POST", path, json.dumps(code))
+    status, headers, body = site.send("POST", path, json.dumps(code))
+    return status, headers["X-Request-ID"], json.loads(body)
+
+
+def ask(site, count, query=LONG):
+    """So many requests on one connection; every one must be answered."""
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=PATIENCE)
+    for number in range(count):
+        connection.request("POST", f"/talk?{query}", json.dumps(f"answer = {number}"))
         answer = connection.getresponse()
-        return answer.status, answer.headers["X-Request-ID"], json.loads(answer.read())
-
-
-class Service:
-    """`mesh up` with what it writes going where a test wants."""
-
-    def __init__(self, folder, out, service=SERVICE, file=FILE):
-        (folder / "service.py").write_text(service)
-        (folder / "mesh.toml").write_text(file)
-        self.port = free_port()
-        self.runs = tempfile.mkdtemp(prefix="r")
-        self.process = subprocess.Popen(
-            [MESH, "up"],
-            cwd=folder,
-            env=environment(self.port) | {"XDG_RUNTIME_DIR": self.runs},
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
-
-    def ready(self):
-        end = monotonic() + PATIENCE
-        while True:
-            with contextlib.suppress(Exception), self.client() as client:
-                return client.wait_ready(1.0)
-            assert self.process.poll() is None
-            assert monotonic() < end
-
-    def client(self):
-        return Client(f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
-
-    def ask(self, count, query=LONG):
-        """So many requests on one connection; every one must be answered."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-        for number in range(count):
-            connection.request("POST", f"/talk?{query}", json.dumps(f"answer = {number}"))
-            answer = connection.getresponse()
-            assert (answer.status, json.loads(answer.read())) == (200, number)
-        connection.close()
-
-    def stop(self):
-        """SIGTERM ends it in order, and not only when its time is over."""
-        self.process.terminate()
-        assert self.process.wait(PATIENCE) == 0
+        assert (answer.status, json.loads(answer.read())) == (200, number)
+    connection.close()
 
 
 @contextlib.contextmanager
-def serving(folder, out, *described):
-    service = Service(folder, out, *described)
-    try:
-        service.ready()
-        yield service
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(service.process.pid, signal.SIGKILL)
-        service.process.wait()
-        shutil.rmtree(service.runs, ignore_errors=True)
+def serving(folder, out, err=None, command=(MESH, "up"), service=SERVICE, file=None):
+    """What `command` serves, and what it writes goes where a test wants."""
+    site = Site(folder, service, file or described())
+    with contextlib.closing(site):
+        site.start(*command, stdout=out, stderr=err or out, start_new_session=True)
+        site.wait_ready()
+        yield site
 
 
 def read_until(fd, mark, end=PATIENCE):
@@ -152,9 +79,9 @@ def ends(pair):
 
 def test_nobody_reads_the_log_pipe(tmp_path):
     with ends(os.pipe()) as (read, write), serving(tmp_path, write) as service:
-        service.ask(MANY)
+        ask(service, MANY)
         for _ in range(5):  # what a worker prints, too
-            assert post(service.port, "/talk", f"for _ in range(200): print({LONG!r})")[0] == 200
+            assert post(service, "/talk", f"for _ in range(200): print({LONG!r})")[0] == 200
         # The gateway's own word on it: replicas drop lines, too, and say so when it is their turn.
         text = read_until(
             read, rb'"gateway","message":"\d+ log lines were dropped while nobody read'
@@ -162,10 +89,10 @@ def test_nobody_reads_the_log_pipe(tmp_path):
         lines = [json.loads(line) for line in text.splitlines()[:-1]]
         told = [line["message"] for line in lines if line["source"] == "gateway"]
         assert told.count("POST /talk 200") > 500
-        service.ask(1, "again")
+        ask(service, 1, "again")
         assert "again" in read_until(read, b'"query":"again"')
-        service.ask(MANY)
-        service.stop()
+        ask(service, MANY)
+        service.end()
 
 
 def test_the_terminal_is_stopped(tmp_path):
@@ -173,90 +100,56 @@ def test_the_terminal_is_stopped(tmp_path):
     with ends(pty.openpty()) as (master, slave), serving(tmp_path, slave) as service:
         read_until(master, b"serving http://")
         termios.tcflow(slave, termios.TCOOFF)
-        service.ask(MANY)
+        ask(service, MANY)
         termios.tcflow(slave, termios.TCOON)
         text = read_until(master, b"log lines were dropped while nobody read the log")
         assert "gateway    POST /talk 200" in text  # on a terminal it is text
-        service.ask(1, "again")
+        ask(service, 1, "again")
         read_until(master, rb"\?again")
         termios.tcflow(slave, termios.TCOOFF)
-        service.ask(MANY)
-        service.stop()
+        ask(service, MANY)
+        service.end()
         termios.tcflow(slave, termios.TCOON)
 
 
 def test_the_reader_of_the_log_goes_away(tmp_path):
     with ends(os.pipe()) as (read, write), serving(tmp_path, write) as service:
         os.close(read)
-        service.ask(200)
-        assert post(service.port, "/talk", "print('to nobody'); answer = 5")[2] == 5
-        service.stop()
+        ask(service, 200)
+        assert post(service, "/talk", "print('to nobody'); answer = 5")[2] == 5
+        service.end()
 
 
 def test_the_disk_is_full(tmp_path):
     with open("/dev/full", "w") as full, serving(tmp_path, full) as service:
-        service.ask(200)
-        assert post(service.port, "/talk", "print('to nowhere'); answer = 5")[2] == 5
-        service.stop()
+        ask(service, 200)
+        assert post(service, "/talk", "print('to nowhere'); answer = 5")[2] == 5
+        service.end()
 
 
 def test_the_log_is_a_socket_that_nobody_reads(tmp_path):
     ours, theirs = socket.socketpair()
     with ours, theirs, serving(tmp_path, theirs.fileno()) as service:
-        service.ask(MANY)
+        ask(service, MANY)
         text = read_until(ours.fileno(), b"dropped while nobody read the log")
         assert '"message":"POST /talk 200"' in text
-        service.ask(MANY)
-        service.stop()
+        ask(service, MANY)
+        service.end()
 
 
 def test_the_others_who_write_there_may_still_wait(tmp_path):
     """O_NONBLOCK belongs to the open file, which whoever started us shares."""
     with ends(os.pipe()) as (read, write), serving(tmp_path, write) as service:
         assert os.get_blocking(write)
-        service.stop()
+        service.end()
         read_until(read, b'"message":"stopped"')
         assert os.get_blocking(write)
 
 
-AFTERWARDS = """
-import sys
-from mesh import Server, Worker
-
-class Echo(Worker):
-    def forward(self, value):
-        return value
-
-if __name__ == "__main__":
-    server = Server()
-    server.append_worker(Echo)
-    server.run()
-    print("done")
-    print("done", file=sys.stderr)
-    open("over", "w").close()
-"""
-
-
-@contextlib.contextmanager
-def script(folder, out, err):
-    """A running service of a script that prints when it is over."""
-    (folder / "script.py").write_text(AFTERWARDS)
-    port = free_port()
-    service = subprocess.Popen(
-        [sys.executable, "script.py", "--port", str(port)],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=out,
-        stderr=err,
-        start_new_session=True,
-    )
-    try:
-        with Client(f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
-            wait_ready(client, service, folder / "log")
-        yield service
-    finally:
-        service.kill()
-        service.wait()
+PRINTS = {
+    "command": [sys.executable, "service.py"],
+    "service": service_text("prints_at_the_end"),
+}
 
 
 def fill(fd):
@@ -269,18 +162,17 @@ def fill(fd):
 
 
 def test_a_script_whose_log_nobody_reads_ends_although_it_prints(tmp_path):
-    with ends(os.pipe()) as (_, write), script(tmp_path, write, write) as service:
+    with ends(os.pipe()) as (_, write), serving(tmp_path, write, **PRINTS) as site:
         fill(write)
-        service.terminate()
-        assert service.wait(15.0) == 0
+        site.stop()
+        assert site.service.wait(15.0) == 0
         assert (tmp_path / "over").exists()
 
 
 def test_what_a_script_prints_to_a_pipe_of_its_own_is_whole_and_as_it_is(tmp_path):
     with ends(os.pipe()) as (read, write), (tmp_path / "log").open("wb") as log:
-        with script(tmp_path, write, log) as service:
-            service.terminate()
-            assert service.wait(PATIENCE) == 0
+        with serving(tmp_path, write, log, **PRINTS) as site:
+            site.end()
         assert os.read(read, 100) == b"done\n"
     assert (tmp_path / "log").read_text().splitlines()[-1] == "done"
 
@@ -291,13 +183,13 @@ def test_what_a_script_prints_to_a_pipe_of_its_own_is_whole_and_as_it_is(tmp_pat
 class Talk:
     """A running service that logs into a file, and the lines that came of what a test had done."""
 
-    def __init__(self, service, file):
-        self.service, self._file = service, file
+    def __init__(self, site, file):
+        self.site, self._file = site, file
 
     def do(self, code, path="/talk", status=200):
         """Have a worker do something; returns its answer's id and the lines that came of it."""
         seen = len(self.lines())
-        got, name, value = post(self.service.port, path, code)
+        got, name, value = post(self.site, path, code)
         assert got == status, value
         until(lambda: self._logged(name))
         return name, [line for line in self.lines()[seen:] if "method" not in line]
@@ -313,19 +205,12 @@ class Talk:
         return self._file.read_bytes().decode()
 
 
-def until(true):
-    end = monotonic() + PATIENCE
-    while not true():
-        assert monotonic() < end
-        threading.Event().wait(0.02)
-
-
 @contextlib.contextmanager
-def talking(folder, *described):
-    file = folder / "log"
-    with file.open("wb") as out, serving(folder, out, *described) as service:
+def talking(folder, **described):
+    file = folder / "said"
+    with file.open("wb") as out, serving(folder, out, **described) as service:
         yield Talk(service, file)
-        service.stop()
+        service.end()
 
 
 @pytest.fixture(scope="module")
@@ -506,17 +391,16 @@ def test_a_worker_that_configures_its_log_has_it_so(tmp_path):
     service = (
         SERVICE + "\nlogging.basicConfig(level='DEBUG', format='MINE %(levelname)s %(message)s')"
     )
-    with talking(tmp_path, service) as talk:
+    with talking(tmp_path, service=service) as talk:
         _, lines = talk.do("log.debug('in my form'); get_logger().debug('not wanted')")
         assert messages(lines, stream="stderr") == ["MINE DEBUG in my form"]
 
 
 def test_text_is_printed_as_it_is(tmp_path):
-    file = 'log_format = "text"\nlog_level = "WARN"\n' + FILE
-    with talking(tmp_path, SERVICE, file) as talk:
+    with talking(tmp_path, file=described(log_format="text", log_level="WARN")) as talk:
         code = "print('plain'); print('to be', end=''); print(' continued'); log.warning('careful')"
-        _, name, _ = post(talk.service.port, "/talk", code)
-        post(talk.service.port, "/talk", "print('\\r50 %', end='')")
+        _, name, _ = post(talk.site, "/talk", code)
+        post(talk.site, "/talk", "print('\\r50 %', end='')")
         until(lambda: talk.text().count("POST /talk 200") == 2)
         plain, continued, careful, access, *_ = talk.text().splitlines()
     assert (plain, continued) == ("plain", "to be continued")

@@ -3,96 +3,59 @@
 import contextlib
 import json
 import shutil
-import signal
-import subprocess
 import threading
 from datetime import datetime
 from itertools import pairwise
-from time import monotonic
 
 import pytest
-from example_runs import MESH, environment, free_port
-from site_runs import PATIENCE, running
+from site_runs import Site, free_port, running, service_text, settings, stage
 
 from mesh.transport.curve import draw_pair, generate, table_of, write_pair
 
-SERVICE = """
-from mesh import Worker
-
-
-class Echo(Worker):
-    def forward(self, item):
-        return item
-"""
-FILE = """
-name = "{name}"
-
-[gateway]
-bind = "tcp://127.0.0.1:{port}"
-insecure = true
-{more}
-
-[stages.first]
-worker = "service:Echo"
-replicas = 2
-
-[stages.second]
-worker = "service:Echo"
-
-[routes]
-"/inference" = ["first", "second"]
-"""
+STAGES = {"first": stage("Echo", replicas=2), "second": "Echo"}
 UNREACHED = "no gateway is reached"
 MET = "connected with the gateway at"
 
 
-class Place:
-    """A folder with a service, from which processes are started, and the log of each."""
+def described(port, name="mesh", **more):
+    bind = f"tcp://127.0.0.1:{port}"
+    return settings(STAGES, top={"name": name}, bind=bind, insecure=True, **more)
 
-    def __init__(self, folder, port, name="mesh", more=""):
-        folder.mkdir(exist_ok=True)
-        (folder / "service.py").write_text(SERVICE)
-        (folder / "mesh.toml").write_text(FILE.format(name=name, port=port, more=more))
-        self.folder, self.started = folder, 0
+
+class Log:
+    """The log of a part."""
+
+    def __init__(self, site):
+        self._site = site
+
+    def lines(self, part):
+        """Those lines that contain this, whole records of JSON."""
+        lines = self._site.log().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if part in line and line.endswith("\n")]
+
+    def until(self, part, count=1):
+        self._site.until(lambda: len(self.lines(part)) >= count, part)
+        return self.lines(part)
+
+
+class Place:
+    """A folder with a service, of which each part is started in a folder below."""
+
+    def __init__(self, folder, port, name="mesh", **more):
+        self.folder, self.file, self.started = folder, described(port, name, **more), 0
 
     @contextlib.contextmanager
     def run(self, *command):
         """Run a command of mesh; yields its log. It must end in order, when told to."""
         self.started += 1
-        log = self.folder / f"log{self.started}"
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                [MESH, *command],
-                cwd=self.folder,
-                env=environment(free_port()),
-                stdout=out,
-                stderr=out,
-            )
-        try:
-            yield Log(log)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE) == 0, log.read_text()
-            assert "Traceback" not in log.read_text(), log.read_text()
-        finally:
-            process.kill()
-            process.wait()
-
-
-class Log:
-    def __init__(self, path):
-        self.path = path
-
-    def lines(self, part):
-        """Those lines that contain this, whole records of JSON."""
-        lines = self.path.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if part in line and line.endswith("\n")]
-
-    def until(self, part, count=1):
-        end = monotonic() + PATIENCE
-        while len(self.lines(part)) < count:
-            assert monotonic() < end, f"{part}\n{self.path.read_text()}"
-            threading.Event().wait(0.01)
-        return self.lines(part)
+        folder = self.folder / f"part{self.started}"
+        folder.mkdir(parents=True)
+        site = Site(folder, service_text("echo"), self.file)
+        with contextlib.closing(site):
+            site.mesh(*command)
+            yield Log(site)
+            site.end()
+            assert "Traceback" not in site.log(), site.log()
 
 
 def said(record):
@@ -129,8 +92,7 @@ def test_where_the_gateway_is_there_it_is_said_once(tmp_path):
 
 
 def test_an_ordinary_start_says_nothing_of_it(tmp_path):
-    file = FILE.format(name="mesh", port=free_port(), more="")
-    with running(tmp_path, SERVICE, file) as site:
+    with running(tmp_path, service_text("echo"), described(free_port())) as site:
         threading.Event().wait(1.5)
     assert UNREACHED not in site.log()
     assert MET not in site.log()
@@ -171,10 +133,10 @@ def test_keys_that_do_not_fit(tmp_path, ours, theirs, reason, refused):
     port = free_port()
     for name in filter(None, (ours, theirs)):
         generate(tmp_path / name, [])
-    more = [f'keys = "{tmp_path / name}"' if name else "" for name in (ours, theirs)]
-    with Place(tmp_path / "host", port, more=more[0]).run("gateway") as gateway:
+    more = [{"keys": str(tmp_path / name)} if name else {} for name in (ours, theirs)]
+    with Place(tmp_path / "host", port, **more[0]).run("gateway") as gateway:
         gateway.until("serves")
-        with Place(tmp_path / "other", port, more=more[1]).run("stage", "first") as log:
+        with Place(tmp_path / "other", port, **more[1]).run("stage", "first") as log:
             [line] = log.until(UNREACHED)
             assert f"tcp://127.0.0.1:{port}: {reason}" in said(line)
             gateway.until(f"refused at tcp://127.0.0.1:{port}: {refused}")
@@ -187,7 +149,7 @@ def test_replicas_that_are_refused_although_their_host_is_let_in(tmp_path):
         (tmp_path / "keys/stage-second.key").read_bytes()
     )
     (tmp_path / "keys/stage-first.key").chmod(0o600)
-    place = Place(tmp_path, port, more=f'keys = "{tmp_path / "keys"}"')
+    place = Place(tmp_path, port, keys=str(tmp_path / "keys"))
     with place.run("gateway") as gateway:
         gateway.until("serves")
         with place.run("stage", "first") as log:
@@ -204,10 +166,10 @@ def test_replicas_whose_key_the_gateway_does_not_know_although_their_host_is_let
     write_pair(own / "stage-first.key", pair)
     with (own / "allowed.toml").open("a") as listed:
         listed.write(table_of("stage", pair, "first"))
-    gateways = Place(tmp_path / "host", port, more=f'keys = "{tmp_path / "keys"}"')
+    gateways = Place(tmp_path / "host", port, keys=str(tmp_path / "keys"))
     with gateways.run("gateway") as gateway:
         gateway.until("serves")
-        place = Place(tmp_path / "other", port, more=f'keys = "{own}"')
+        place = Place(tmp_path / "other", port, keys=str(own))
         with place.run("stage", "first") as log, place.run("stage", "second") as well:
             text = f"the gateway at tcp://127.0.0.1:{port} refuses the replicas of first"
             log.until(f"{text}: it does not take their key")

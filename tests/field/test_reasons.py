@@ -3,95 +3,19 @@
 import re
 
 import pytest
-from failing_runs import serving
+from site_runs import MESH, running, service_text, settings, stage
 
 from mesh import Client
 from mesh.errors import ServerError
 
-SERVICE = '''
-import asyncio
-import os
-import time
-
-from mesh import ClientError, ServerError, Worker
-
-
-class Mute(ClientError):
-    def __str__(self):
-        raise RuntimeError("no words")
-
-
-class Traceless(Exception):
-    @property
-    def __traceback__(self):
-        raise RuntimeError("no trace")
-
-    def __str__(self):
-        raise SystemExit(3)
-
-
-class Hostile(Worker):
-    """Does what its input says; a second worker tells who asked."""
-
-    def forward(self, items):
-        word = items[0]
-        if word == "empties":
-            items.clear()
-            raise ValueError("boom")
-        if word == "empties and returns":
-            items.clear()
-            return items
-        if word == "mute":
-            raise Mute
-        if word == "traceless":
-            raise Traceless
-        if word == "cancelled":
-            raise asyncio.CancelledError
-        if word == "huge":
-            raise ClientError("x" * 5_000_000)
-        if word == "exit":
-            raise SystemExit(3)
-        if word == "mine":
-            raise ServerError("the GPU is gone")
-        if word == "caused":
-            try:
-                os.stat("/no/such/model")
-            except OSError as error:
-                raise ServerError("model failed") from error
-        if word == "slow":
-            time.sleep(30)
-        if word.startswith("raise "):
-            raise ValueError(word)
-        if word.startswith("lines "):
-            raise ValueError(f"\\ncannot load:\\n{word}")
-        return [[one, os.getpid(), asked.id] for one, asked in zip(items, self.requests)]
-
-
-class Names(Worker):
-    def forward(self, value):
-        return [*value, self.requests[0].id]
-'''
-FILE = """
-[gateway]
-timeout = "40s"
-restart_grace = "40s"
-
-[stages.hostile]
-worker = "service:Hostile"
-max_batch_size = 4
-timeout = "1s"
-
-[stages.names]
-worker = "service:Names"
-
-[routes]
-"/inference" = ["hostile", "names"]
-"""
+SERVICE = service_text("reasons")
+STAGES = {"hostile": stage("Hostile", max_batch_size=4, timeout="1s"), "names": "Names"}
+FILE = settings(STAGES, timeout="40s", restart_grace="40s")
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("reasons"), SERVICE, FILE) as service:
+    with running(tmp_path_factory.mktemp("reasons"), SERVICE, FILE, ours=True) as service:
         yield service
 
 
@@ -193,7 +117,7 @@ def test_messages_that_begin_alike_are_told_apart_by_their_last_line(site):
 
 
 def test_what_was_left_out_is_told_at_the_end_at_the_latest(tmp_path):
-    with serving(tmp_path, SERVICE, FILE) as service:
+    with running(tmp_path, SERVICE, FILE, ours=True) as service:
         for number in range(15):
             assert service.ask(f"raise again {number}")[0] == 500
         messages = service.messages
@@ -204,7 +128,7 @@ def test_what_was_left_out_is_told_at_the_end_at_the_latest(tmp_path):
 def test_with_debug_a_client_is_shown_what_was_raised_and_without_it_not(site, tmp_path):
     _, error, _ = site.ask("raise secret")
     assert (error["message"], "traceback" in error) == ("the worker failed", False)
-    with serving(tmp_path, SERVICE, FILE, "--debug") as service:
+    with running(tmp_path, SERVICE, FILE, (MESH, "up", "--debug"), ours=True) as service:
         _, error, _ = service.ask("raise secret")
         assert error["message"] == "ValueError: raise secret"
         assert "raise ValueError(word)" in error["traceback"]

@@ -6,27 +6,11 @@ import signal
 import threading
 from time import monotonic
 
-from site_runs import PATIENCE, running
+from site_runs import PATIENCE, running, service_text, settings, stage
 
 from mesh.errors import MeshError
 
-SERVICE = """
-from mesh import Worker
-
-
-class Echo(Worker):
-    def forward(self, values):
-        return values
-"""
-FILE = """
-[stages.echo]
-worker = "service:Echo"
-replicas = 2
-max_batch_size = 8
-
-[routes]
-"/inference" = ["echo"]
-"""
+FILE = settings({"echo": stage("Echo", replicas=2, max_batch_size=8)})
 THREADS = 32
 SECONDS = 4.0
 DEATHS = 4
@@ -63,9 +47,7 @@ class Asker(threading.Thread):
 
 def replicas(site):
     """Process ids of those that the gateway knows."""
-    with site.client() as client:
-        stages = client.get("/mesh/status").json()["replicas"]
-    return [one["pid"] for one in stages]
+    return [one["pid"] for one in site.status()["replicas"]]
 
 
 def kill_now_and_then(site):
@@ -80,7 +62,7 @@ def kill_now_and_then(site):
 
 
 def test_answers_reach_the_thread_that_asked(tmp_path):
-    with running(tmp_path, SERVICE, FILE) as site, site.client() as client:
+    with running(tmp_path, service_text("echo"), FILE) as site, site.client() as client:
         over = threading.Event()
         askers = [Asker(client, number, over) for number in range(THREADS)]
         for asker in askers:

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from failing_runs import refused, serving
+from site_runs import refused, running, settings, stage
 
 HEAD = """
 import os
@@ -25,14 +25,7 @@ FORWARD = """
         return value
 """
 CUDA = "CUDA error: device-side assert|CUDA kernel errors may come later|Compile with DSA"
-FILE = """
-[stages.embed]
-worker = "service:Embed"
-start_timeout = "20s"
-
-[routes]
-"/inference" = ["embed"]
-"""
+FILE = settings({"embed": stage("Embed", start_timeout="20s")})
 
 
 def reason(service):
@@ -45,7 +38,7 @@ def failed(folder, constructor, forward=FORWARD, head=HEAD, file=FILE):
     """The reason and all tracebacks of a service whose constructor does that."""
     made = "    def __init__(self):\n" + "".join(f"        {line}\n" for line in constructor)
     code, service = refused(folder, head + made + forward, file)
-    assert code == 3, service.text()
+    assert code == 3, service.log()
     traces = [one["traceback"] for one in service.records() if "traceback" in one]
     return reason(service), "\n".join(traces), service
 
@@ -69,8 +62,8 @@ def test_a_constructor_that_raises_shows_all_of_it_once(tmp_path):
     assert "direct cause" in trace
     assert "CUDA kernel errors may come later" in trace
     assert "stage/server.py" not in trace
-    assert service.text().count("in load_model") == 1
-    assert "loading weights" in service.text()
+    assert service.log().count("in load_model") == 1
+    assert "loading weights" in service.log()
 
 
 @pytest.mark.parametrize(
@@ -144,7 +137,7 @@ def test_a_later_start_that_fails_shows_all_of_it_too(tmp_path):
     lines = [f"if os.path.exists({str(marker)!r}):", "    load_model('/gone')"]
     made = "    def __init__(self):\n" + "".join(f"        {line}\n" for line in lines)
     forward = "\n    def forward(self, value):\n        os._exit(1)\n"
-    with serving(tmp_path, HEAD + made + forward, FILE) as service:
+    with running(tmp_path, HEAD + made + forward, FILE, ours=True) as service:
 
         def traced():
             return [one for one in service.records() if "in load_model" in one.get("traceback", "")]

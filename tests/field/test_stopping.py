@@ -8,45 +8,18 @@ from contextlib import contextmanager
 from time import monotonic
 
 import pytest
-from example_runs import MESH
-from site_runs import PATIENCE, processes_of, running
+from site_runs import MESH, PATIENCE, running, service_text, settings, stage
 
-STEPS = """
-import os
-import time
-
-from mesh import Worker
+STEPS = service_text("steps")
 
 
-class Step(Worker):
-    def forward(self, items):
-        time.sleep(0.3)
-        return [[*item, os.getpid()] for item in items]
+def pipeline(**first):
+    stages = {"first": stage("First", max_batch_size=4, **first), "second": SECOND}
+    return settings(stages, timeout="30s")
 
 
-class First(Step):
-    pass
-
-
-class Second(Step):
-    pass
-"""
-PIPELINE = """
-[gateway]
-timeout = "30s"
-
-[stages.first]
-worker = "service:First"
-max_batch_size = 4
-{first}
-
-[stages.second]
-worker = "service:Second"
-max_batch_size = 4
-
-[routes]
-"/inference" = ["first", "second"]
-"""
+SECOND = stage("Second", max_batch_size=4)
+PIPELINE = pipeline()
 MANY = 30
 
 
@@ -80,14 +53,14 @@ def send(pids, number):
 def send_all(site, number, order=sorted):
     """A signal to every process of the service."""
     site.told = True
-    send(order(processes_of(site.runs)), number)
+    send(order(site.processes()), number)
 
 
 @pytest.mark.parametrize("order", [sorted, lambda pids: sorted(pids, reverse=True)])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_to_every_process_at_once_loses_nothing(tmp_path, number, order):
-    with running(tmp_path, STEPS, PIPELINE.format(first="")) as site:
-        assert len(processes_of(site.runs)) == 4
+    with running(tmp_path, STEPS, PIPELINE) as site:
+        assert len(site.processes()) == 4
         with asked(site) as futures:
             send_all(site, number, order)
             assert answers(futures) == [200] * MANY, site.log()
@@ -97,7 +70,7 @@ def test_a_signal_to_every_process_at_once_loses_nothing(tmp_path, number, order
 
 def test_replicas_that_are_told_before_their_supervisor_are_not_lost(tmp_path):
     """A signal to all arrives at one after the other, on a busy machine with pauses."""
-    with running(tmp_path, STEPS, PIPELINE.format(first="")) as site, asked(site) as futures:
+    with running(tmp_path, STEPS, PIPELINE) as site, asked(site) as futures:
         send(site.replicas(), signal.SIGTERM)
         threading.Event().wait(0.1)
         send([site.pid], signal.SIGTERM)
@@ -107,8 +80,8 @@ def test_replicas_that_are_told_before_their_supervisor_are_not_lost(tmp_path):
 
 
 def test_two_signals_within_a_second_are_one_stop(tmp_path):
-    with running(tmp_path, STEPS, PIPELINE.format(first="")) as site, asked(site) as futures:
-        everyone = processes_of(site.runs)
+    with running(tmp_path, STEPS, PIPELINE) as site, asked(site) as futures:
+        everyone = site.processes()
         site.stop()
         for _ in range(2):
             send(everyone, signal.SIGTERM)
@@ -116,8 +89,7 @@ def test_two_signals_within_a_second_are_one_stop(tmp_path):
 
 
 def test_one_replica_that_is_stopped_alone_loses_nothing_and_comes_back(tmp_path):
-    file = PIPELINE.format(first="replicas = 2")
-    with running(tmp_path, STEPS, file) as site:
+    with running(tmp_path, STEPS, pipeline(replicas=2)) as site:
         before = set(site.replicas())
         with asked(site) as futures:
             stopped = next(iter(before))
@@ -129,7 +101,7 @@ def test_one_replica_that_is_stopped_alone_loses_nothing_and_comes_back(tmp_path
 
 
 def test_a_replica_whose_supervisor_stands_still_serves_on(tmp_path):
-    with running(tmp_path, STEPS, PIPELINE.format(first="")) as site, asked(site) as futures:
+    with running(tmp_path, STEPS, PIPELINE) as site, asked(site) as futures:
         os.kill(site.service.pid, signal.SIGSTOP)
         try:
             send([*site.replicas(), site.pid], signal.SIGTERM)
@@ -139,81 +111,22 @@ def test_a_replica_whose_supervisor_stands_still_serves_on(tmp_path):
 
 
 def test_a_replica_that_was_told_ends_with_its_supervisor(tmp_path):
-    with running(tmp_path, STEPS, PIPELINE.format(first=""), ends=-signal.SIGKILL) as site:
+    with running(tmp_path, STEPS, PIPELINE, ends=-signal.SIGKILL) as site:
         os.kill(site.service.pid, signal.SIGSTOP)
         send(site.replicas(), signal.SIGTERM)
         os.kill(site.service.pid, signal.SIGKILL)
-        site.until(lambda: not processes_of(site.runs), "somebody stayed")
+        site.until(lambda: not site.processes(), "somebody stayed")
 
 
-REPLACED = """
-import asyncio
-import os
-import signal
-import time
-
-from mesh import Worker
-
-
-def lost(*_):
-    pass
-
-
-def replace(how):
-    if how == "ignored":
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-            signal.signal(number, signal.SIG_IGN)
-    if how == "handled":
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-            signal.signal(number, lost)
-    if how == "default":
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-            signal.signal(number, signal.SIG_DFL)
-    if how == "interrupt alone":
-        signal.signal(signal.SIGUSR1, lost)
-    if how == "wakeup":
-        signal.set_wakeup_fd(-1)
-    if how == "blocked":
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-    if how == "asyncio":
-        asyncio.run(rings())
-
-
-async def rings():
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, lost)
-    await asyncio.sleep(0.01)
-    loop.remove_signal_handler(signal.SIGTERM)
-
-
-class Odd(Worker):
-    def __init__(self):
-        replace("handled")
-
-    def forward(self, item):
-        how, seconds = item
-        replace(how)
-        time.sleep(seconds)
-        return os.getpid()
-"""
-ODD = """
-[gateway]
-timeout = "30s"
-
-[stages.odd]
-worker = "service:Odd"
-timeout = "2s"
-kill_grace = "20s"
-
-[routes]
-"/inference" = ["odd"]
-"""
+REPLACED = service_text("replaces_signals")
+ODD = stage("Odd", timeout="2s", kill_grace="20s")
+FILE = settings({"odd": ODD}, timeout="30s")
 HOWS = ["handled", "ignored", "default", "wakeup", "asyncio", "blocked"]
 
 
 @pytest.fixture
 def odd(tmp_path):
-    with running(tmp_path, REPLACED, ODD) as site:  # for each: a slot that dies often waits longer
+    with running(tmp_path, REPLACED, FILE) as site:  # for each: a slot that dies often waits longer
         yield site
 
 
@@ -242,7 +155,7 @@ def test_a_replica_whose_handlers_were_replaced_drains(odd, how, idle):
 
 @pytest.mark.parametrize("how", HOWS)
 def test_the_order_to_stop_needs_no_signal(tmp_path, how):
-    with running(tmp_path, REPLACED, ODD) as site:
+    with running(tmp_path, REPLACED, FILE) as site:
         with site.client() as client, ThreadPoolExecutor(1) as pool:
             asking = pool.submit(client.post, "/inference", [how, 1.0])
             site.until(lambda: inside(site) == 1, "not computing")
@@ -266,7 +179,7 @@ def test_a_forward_is_still_interrupted_where_the_worker_replaced_the_signal(odd
 
 
 def test_a_forward_that_replaces_the_signal_itself_does_not_end_the_replica_early(tmp_path):
-    file = ODD.replace('kill_grace = "20s"', 'kill_grace = "1s"')
+    file = settings({"odd": ODD | {"kill_grace": "1s"}}, timeout="30s")
     with running(tmp_path, REPLACED, file) as site, site.client() as client:
         began = monotonic()
         assert client.post("/inference", ["default", 2.5]).ok
@@ -275,9 +188,9 @@ def test_a_forward_that_replaces_the_signal_itself_does_not_end_the_replica_earl
 
 def test_a_service_that_was_started_with_the_interrupt_ignored_says_so(tmp_path):
     ignoring = ["env", "--ignore-signal=INT", MESH, "up"]
-    with running(tmp_path, STEPS, PIPELINE.format(first=""), ignoring) as site:
+    with running(tmp_path, STEPS, PIPELINE, ignoring) as site:
         assert "Ctrl-C (SIGINT) is ignored" in site.log()
-        send(processes_of(site.runs), signal.SIGINT)
+        send(site.processes(), signal.SIGINT)
         with site.client() as client:
             assert client.post("/inference", [1]).ok
 
@@ -285,7 +198,6 @@ def test_a_service_that_was_started_with_the_interrupt_ignored_says_so(tmp_path)
 @pytest.mark.parametrize("blocked", ["--block-signal=TERM", "--ignore-signal=TERM"])
 def test_a_service_that_was_started_without_sigterm_takes_it(tmp_path, blocked):
     command = ["env", blocked, MESH, "up"]
-    file = PIPELINE.format(first="")
-    with running(tmp_path, STEPS, file, command) as site, asked(site, 8) as futures:
+    with running(tmp_path, STEPS, PIPELINE, command) as site, asked(site, 8) as futures:
         send_all(site, signal.SIGTERM)
         assert answers(futures) == [200] * 8

@@ -1,5 +1,6 @@
 """`[gateway] admin`: an address of its own for metrics and status, and who is shown what where."""
 
+import contextlib
 import json
 import os
 import re
@@ -7,12 +8,10 @@ import shutil
 import signal
 import socket
 import stat
-import subprocess
 import sys
 
 import pytest
-from example_runs import MESH, environment, free_port
-from site_runs import running
+from site_runs import MESH, SERVICES, Site, free_port, running
 from test_gateway_processes import SERVICE, described
 
 from mesh import Client
@@ -43,7 +42,7 @@ def test_metrics_and_status_move_to_the_admin_address(tmp_path, kind):
     path = tmp_path / "admin.sock"
     admin = f"127.0.0.1:{free_port()}" if kind == "tcp" else f"unix:{path}"
     url = f"http://{admin}" if kind == "tcp" else admin
-    file = described(1, f'admin = "{admin}"')
+    file = described(1, admin=admin)
     with running(tmp_path, SERVICE, file) as site:
         moved = {"/metrics": 404, "/mesh/status": 404, "/": 200}
         assert pages(site.url) == MAIN | moved
@@ -58,22 +57,13 @@ def test_metrics_and_status_move_to_the_admin_address(tmp_path, kind):
             assert b"mesh_inflight" in own.get("/metrics").body
         if kind == "unix":
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        shown = mesh("status", site)
-        assert "replicas" in shown
+        assert "replicas" in site.run(MESH, "status").stdout
     assert not path.exists()
-
-
-def mesh(command, site):
-    done = subprocess.run(
-        [MESH, command], cwd=site.folder, env=environment(site.port), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_several_processes_share_the_admin_address(tmp_path):
     admin = f"127.0.0.1:{free_port()}"
-    with running(tmp_path, SERVICE, described(2, f'admin = "{admin}"')) as site:
+    with running(tmp_path, SERVICE, described(2, admin=admin)) as site:
         with Client(f"http://{admin}", timeout=20.0) as client:
 
             def rows():
@@ -99,45 +89,15 @@ def test_a_socket_that_a_dead_service_left_is_replaced(tmp_path):
     path = tmp_path / "admin.sock"
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
-    with running(tmp_path, SERVICE, described(1, f'admin = "unix:{path}"')):
+    with running(tmp_path, SERVICE, described(1, admin=f"unix:{path}")):
         assert pages(f"unix:{path}")["/metrics"] == 200
-
-
-INSIDE = """
-import json, subprocess, sys, time
-from mesh import Client
-
-service = subprocess.Popen([sys.argv[1], "up", "--http", "0.0.0.0:8000"])
-try:
-    with Client("http://127.0.0.1:8000", timeout=20.0) as client:
-        client.wait_ready(30.0)
-        until = time.monotonic() + 20.0
-        while time.monotonic() < until:
-            shown = client.get("/mesh/status").json()
-            if all(row["ready"] for row in shown["processes"]):
-                break
-            time.sleep(0.05)
-        print(json.dumps(shown))
-finally:
-    service.terminate()
-    service.wait(20.0)
-"""
 
 
 @pytest.mark.skipif(os.getuid() != 0 or not shutil.which("ip"), reason="makes a network namespace")
 def test_strangers_are_not_shown_hosts_and_processes(tmp_path):
-    (tmp_path / "service.py").write_text(SERVICE)
-    (tmp_path / "mesh.toml").write_text(described(2))
-    (tmp_path / "inside.py").write_text(INSIDE)
-    line = f"ip link set lo up && exec {sys.executable} inside.py {MESH}"
-    done = subprocess.run(
-        ["unshare", "--net", "sh", "-c", line],
-        cwd=tmp_path,
-        env=environment(8000),
-        capture_output=True,
-        text=True,
-        timeout=100.0,
-    )
+    line = f"ip link set lo up && exec {sys.executable} {SERVICES}/serves_inside.py {MESH}"
+    with contextlib.closing(Site(tmp_path, SERVICE, described(2))) as site:
+        done = site.run("unshare", "--net", "sh", "-c", line, MESH_GATEWAY_HTTP="127.0.0.1:8000")
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout)
     assert not HIDDEN.search(done.stdout), done.stdout
@@ -147,7 +107,7 @@ def test_strangers_are_not_shown_hosts_and_processes(tmp_path):
 
 
 def test_on_loopback_they_are_as_nobody_else_reaches_it(tmp_path):
-    with running(tmp_path, SERVICE, described(1)) as site, site.client() as client:
-        row = client.get("/mesh/status").json()["replicas"][0]
+    with running(tmp_path, SERVICE, described(1)) as site:
+        row = site.status()["replicas"][0]
         assert row["pid"] in site.replicas()
         assert row["feed"] in ("-", "ipc")

@@ -1,6 +1,5 @@
 """Whom a whole service lets in, what it tells the others, and what it makes of a restart."""
 
-import http.client
 import json
 import os
 import signal
@@ -9,14 +8,11 @@ import sys
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from time import monotonic
 
 import pytest
-from example_runs import ROOT
-from site_runs import PATIENCE, running
+from site_runs import PATIENCE, ROOT, is_running, running, service_text, settings, stage, until
 
-sys.path.insert(0, str(ROOT))
 from benchmarks.open_loop import Tally, percentile
 
 CAPACITY = 300
@@ -24,27 +20,8 @@ CAPACITY = 300
 # never near a whole second, as what is told is rounded up to one.
 ABLE = {"quick": 200, "even": 120, "slow": 67}
 
-SLEEPERS = """
-from threading import Event
-
-from mesh import Worker
-
-
-class Sleeper(Worker):
-    able = 1
-
-    def forward(self, items):
-        Event().wait(len(items) / self.able)
-        return items
-"""
-SLEEPERS += "".join(
-    f"\n\nclass {name.title()}(Sleeper):\n    able = {able}\n" for name, able in ABLE.items()
-)
-STAGES = "".join(
-    f'[stages.{name}]\nworker = "service:{name.title()}"\nmax_batch_size = {able // 5}\n\n'
-    for name, able in ABLE.items()
-)
-ROUTES = "[routes]\n" + "".join(f'"/{name}" = ["{name}"]\n' for name in ABLE)
+STAGES = {name: stage(name.title(), max_batch_size=able // 5) for name, able in ABLE.items()}
+ROUTES = {f"/{name}": [name] for name in ABLE}
 
 
 def offer(site, path, rate, seconds):
@@ -65,9 +42,9 @@ def tally(load):
 
 def test_how_long_to_wait_is_right_within_a_factor_of_two_at_three_loads(tmp_path):
     """Each route is full; how long what it let in at that time took is what was told then."""
-    file = f'[gateway]\ntimeout = "20s"\ncapacity = {CAPACITY}\n\n{STAGES}{ROUTES}'
+    file = settings(STAGES, ROUTES, timeout="20s", capacity=CAPACITY)
     seconds, warm = 6.5, 2.5
-    with running(tmp_path, SLEEPERS, file) as site:
+    with running(tmp_path, service_text("sleepers"), file) as site:
         loads = {name: offer(site, f"/{name}", 4 * able, seconds) for name, able in ABLE.items()}
         tallies = {name: tally(load) for name, load in loads.items()}
     for name, load in tallies.items():
@@ -85,8 +62,8 @@ def test_how_long_to_wait_is_right_within_a_factor_of_two_at_three_loads(tmp_pat
 
 
 def test_who_would_be_too_late_is_told_at_once_and_the_others_are_in_time(tmp_path):
-    file = f'[gateway]\ntimeout = "1500ms"\ncapacity = 5000\n\n{STAGES}{ROUTES}'
-    with running(tmp_path, SLEEPERS, file) as site:
+    file = settings(STAGES, ROUTES, timeout="1500ms", capacity=5000)
+    with running(tmp_path, service_text("sleepers"), file) as site:
         load = offer(site, "/quick", 4 * ABLE["quick"], 5.0)
         threading.Event().wait(3.5)
         # Over two batches' time: just after one has left there is room for a moment.
@@ -109,39 +86,18 @@ def test_who_would_be_too_late_is_told_at_once_and_the_others_are_in_time(tmp_pa
 def ask(site, path, value=1, after=0.0):
     """One request, so many seconds from now, by a client that tries once; status and JSON."""
     threading.Event().wait(after)
-    client = http.client.HTTPConnection("127.0.0.1", site.port, timeout=PATIENCE)
-    try:
-        client.request("POST", path, json.dumps(value).encode())
-        answer = client.getresponse()
-        return answer.status, json.loads(answer.read())
-    finally:
-        client.close()
-
-
-REPLICA = """
-import os
-
-from mesh import Worker
-
-
-class Named(Worker):
-    def forward(self, value):
-        return os.getpid()
-"""
+    status, _, body = site.send("POST", path, json.dumps(value).encode())
+    return status, json.loads(body)
 
 
 def test_requests_wait_through_a_restart_and_nobody_tries_twice(tmp_path):
-    file = (
-        '[gateway]\ntimeout = "20s"\nrestart_grace = "15s"\n\n'
-        '[stages.one]\nworker = "service:Named"\n\n[routes]\n"/inference" = ["one"]\n'
-    )
-    with running(tmp_path, REPLICA, file) as site, ThreadPoolExecutor(20) as pool:
+    file = settings({"one": "Who"}, timeout="20s", restart_grace="15s")
+    with running(tmp_path, service_text("echo"), file) as site, ThreadPoolExecutor(20) as pool:
         status, before = ask(site, "/inference")
         assert status == 200
         began = monotonic()
         os.kill(before, signal.SIGKILL)
-        while Path(f"/proc/{before}").exists():
-            threading.Event().wait(0.001)
+        until(lambda: not is_running(before))
         asked = [pool.submit(ask, site, "/inference") for _ in range(20)]
         answers = [each.result(PATIENCE) for each in asked]
         sys.stdout.write(f"20 requests waited {monotonic() - began:.2f} s for a new replica\n")

@@ -1,21 +1,15 @@
 """Strangers at a running mesh port: each gets a clear answer or none, and others lose nothing."""
 
 import random
-import shutil
-import signal
 import socket
-import subprocess
-import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
-from time import monotonic
 
 import pytest
 import zmq
-from example_runs import MESH, environment, free_port, metric, wait_ready
+from site_runs import PATIENCE, free_port, running, service_text, settings
 
-from mesh import Client
 from mesh.protocol.messages import (
     Err,
     Header,
@@ -31,45 +25,12 @@ from mesh.protocol.messages import (
 )
 from mesh.protocol.wire import VERSION, decode, encode, seal
 
-PATIENCE = 40.0
 strangers = count(0xBAD)  # each is another process, as far as anybody can tell
 STAGE = StageFacts("echo", "another revision", 4, 3.0, 1 << 20)
 
-SERVICE = """
-from mesh import Worker
 
-
-class Echo(Worker):
-    def forward(self, value):
-        return value
-"""
-FILE = """
-[gateway]
-bind = "tcp://127.0.0.1:{port}"
-insecure = true
-timeout = "5s"
-
-[stages.echo]
-worker = "service:Echo"
-
-[routes]
-"/inference" = ["echo"]
-"""
-
-
-class Site:
-    def __init__(self, port, mesh_port):
-        self.port, self.mesh_port = port, mesh_port
-
-    def client(self):
-        return Client(f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
-
-    def count(self, name):
-        with self.client() as client:
-            return metric(client, name)
-
-    def raw(self):
-        return socket.create_connection(("127.0.0.1", self.mesh_port), timeout=PATIENCE)
+def raw(site):
+    return socket.create_connection(("127.0.0.1", site.mesh_port), timeout=PATIENCE)
 
 
 class Stranger:
@@ -114,30 +75,12 @@ def written(message, receiver=0, sequence=0, sender=0xBAD):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    folder, runs = tmp_path_factory.mktemp("service"), tempfile.mkdtemp(prefix="r")
-    port, mesh_port, log = free_port(), free_port(), folder / "log"
-    (folder / "service.py").write_text(SERVICE)
-    (folder / "mesh.toml").write_text(FILE.format(port=mesh_port))
-    with log.open("wb") as out:
-        service = subprocess.Popen(
-            [MESH, "up"],
-            cwd=folder,
-            env=environment(port) | {"XDG_RUNTIME_DIR": runs},
-            stdout=out,
-            stderr=out,
-        )
-    try:
-        made = Site(port, mesh_port)
-        with made.client() as client:
-            wait_ready(client, service, log)
+    folder, port = tmp_path_factory.mktemp("service"), free_port()
+    gateway = {"bind": f"tcp://127.0.0.1:{port}", "insecure": True, "timeout": "5s"}
+    with running(folder, service_text("echo"), settings({"echo": "Echo"}, **gateway)) as made:
+        made.mesh_port = port
         yield made
-        service.send_signal(signal.SIGTERM)
-        assert service.wait(PATIENCE) == 0, log.read_text()
-        assert "Traceback" not in log.read_text()
-    finally:
-        service.kill()
-        service.wait()
-        shutil.rmtree(runs)
+    assert "Traceback" not in made.log()
 
 
 @pytest.fixture
@@ -153,32 +96,26 @@ def stranger(site):
                 if not answer.ok:
                     wrong.append(answer.body)
 
-    resumes = site.count("mesh_link_resumes_total")
+    resumes = site.metric("mesh_link_resumes_total")
     with zmq.Context() as context, ThreadPoolExecutor(1) as pool:
         asking = pool.submit(ask)
         one = Stranger(context, site)
         try:
             yield one
             before = len(served)
-            end = monotonic() + PATIENCE
-            while len(served) < before + 20:  # it still serves after all this
-                assert monotonic() < end, "nothing is served any more"
-                threading.Event().wait(0.01)
+            site.until(lambda: len(served) >= before + 20, "nothing is served any more")
         finally:
             one.socket.close(0)
             over.set()
             asking.result(PATIENCE)
     assert not wrong
-    assert site.count("mesh_link_resumes_total") == resumes
-    assert site.count("mesh_replica_up") == 1
+    assert site.metric("mesh_link_resumes_total") == resumes
+    assert site.metric("mesh_replica_up") == 1
 
 
 def errors(site, least):
     """Wait until so many messages more were counted as meaning nothing."""
-    end = monotonic() + PATIENCE
-    while site.count("mesh_protocol_errors_total") < least:
-        assert monotonic() < end, "not counted"
-        threading.Event().wait(0.02)
+    site.until(lambda: site.metric("mesh_protocol_errors_total") >= least, "not counted")
 
 
 # --- before a greeting ----------------------------------------------------------------------------
@@ -198,7 +135,7 @@ def errors(site, least):
     ids=["text", "empty", "noise", "half a header", "header alone", "cut", "too many frames"],
 )
 def test_garbage_and_what_was_cut_off_is_counted_and_dropped(site, stranger, frames):
-    before = site.count("mesh_protocol_errors_total")
+    before = site.metric("mesh_protocol_errors_total")
     for _ in range(10):
         stranger.send(frames)
     errors(site, before + 10)
@@ -245,39 +182,31 @@ def test_a_hello_that_is_repeated_gets_the_same_welcome_and_nothing_else(strange
 
 def test_a_message_that_is_repeated_counts_once(site, stranger):
     header, _ = stranger.greet()
-    before = site.count("mesh_late_outcomes_total")
+    before = site.metric("mesh_late_outcomes_total")
     for _ in range(50):
         stranger.say(Outcomes([Outcome(987654, 1, Kind.RESULT)]), header.sender, sequence=1)
-    end = monotonic() + PATIENCE
-    while site.count("mesh_late_outcomes_total") == before:
-        assert monotonic() < end, "never counted"
+    site.until(lambda: site.metric("mesh_late_outcomes_total") > before, "never counted")
     for _ in range(20):  # whatever is still to come has come by now
         stranger.say(Ping(1), header.sender)
     assert stranger.hear() is not None
-    assert site.count("mesh_late_outcomes_total") == before + 1
+    assert site.metric("mesh_late_outcomes_total") == before + 1
 
 
 def test_a_greeted_peer_whose_message_means_nothing_is_told_which(site, stranger):
     header, _ = stranger.greet()
-    before = site.count("mesh_protocol_errors_total")
+    before = site.metric("mesh_protocol_errors_total")
     message = Outcomes([Outcome(1, 1, Kind.RESULT)])
     (frame,) = written(message, header.sender, 1, stranger.me)
     stranger.send([frame[:-1]])
     errors(site, before + 1)
-    end = monotonic() + PATIENCE
-    answer = None
-    while type(answer) is not Err:
-        assert monotonic() < end
-        _, answer = stranger.hear()
-    assert answer.sequence == 1
+    answers = iter(lambda: stranger.hear()[1], None)
+    assert next(one for one in answers if type(one) is Err).sequence == 1
 
 
-def test_a_gap_costs_the_one_who_made_it_its_connection(stranger):
+def test_a_gap_costs_the_one_who_made_it_its_connection(site, stranger):
     header, _ = stranger.greet()
     stranger.say(Outcomes([]), header.sender, sequence=500)
-    end = monotonic() + PATIENCE
-    while (heard := stranger.hear()) is None or heard[0].type.name != "WHO":
-        assert monotonic() < end
+    site.until(lambda: (heard := stranger.hear()) and heard[0].type.name == "WHO")
 
 
 # --- no ZeroMQ at all -----------------------------------------------------------------------------
@@ -295,7 +224,7 @@ def test_a_gap_costs_the_one_who_made_it_its_connection(stranger):
     ids=["http", "zeros", "ones", "half a greeting", "noise"],
 )
 def test_a_raw_client_disturbs_nobody(site, stranger, noise):
-    connections = [site.raw() for _ in range(20)]
+    connections = [raw(site) for _ in range(20)]
     try:
         for connection in connections:
             try:
@@ -310,5 +239,5 @@ def test_a_raw_client_disturbs_nobody(site, stranger, noise):
 
 def test_connections_that_come_and_go_leave_nothing(site, stranger):
     for _ in range(200):
-        site.raw().close()
+        raw(site).close()
     assert type(stranger.greet()[1]) is Welcome

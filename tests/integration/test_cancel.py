@@ -3,73 +3,20 @@
 import contextlib
 import gzip
 import json
-import shutil
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from time import monotonic
 
 import pytest
-from example_runs import MESH, environment, free_port, metric, wait_ready
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from site_runs import PATIENCE, metric, running, service_text, settings, stage
 
-from mesh import Client
-
-PATIENCE = 40.0
 MANY = 24  # more than the last stage takes, so that every queue on the way holds some
 TOLD = 0.25  # seconds after which every queue has heard who left, also on a busy machine
 
-SERVICE = '''
-from pathlib import Path
-from threading import Event
-
-from mesh import Worker
-
-
-class First(Worker):
-    """Passes on what it gets, and writes down what it computed."""
-
-    def forward(self, items):
-        note("first", items)
-        return items
-
-
-class Second(Worker):
-    """The same; an item that is to hold it up is over when its file is there."""
-
-    def forward(self, items):
-        note("second", items)
-        for item in items:
-            while item.startswith("hold") and not Path(item).exists():
-                Event().wait(0.001)
-        return items
-
-
-def note(name, items):
-    with open(name, "a") as computed:
-        computed.write("".join(item + "\\n" for item in items))
-'''
-FILE = """
-[gateway]
-timeout = "30s"
-compression = true
-
-[stages.first]
-worker = "service:First"
-max_batch_size = 4
-
-[stages.second]
-worker = "service:Second"
-max_batch_size = 4
-
-[routes]
-"/inference" = ["first", "second"]
-"""
+STAGES = {name.lower(): stage(name, max_batch_size=4) for name in ("First", "Second")}
+FILE = settings(STAGES, timeout="30s", compression=True)
 
 
 class Stream:
@@ -96,94 +43,59 @@ class Stream:
         self.connection.close()
 
 
-class Site:
-    """A running service, and what its stages have computed."""
-
-    def __init__(self, folder, port):
-        self.folder, self.port = folder, port
-        self.held = 0
-
-    def client(self):
-        return Client(f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
-
-    def infer(self, item):
-        with self.client() as client:
-            return client.infer(item)
-
-    def computed(self, stage):
-        path = self.folder / stage
-        return path.read_text().split() if path.exists() else []
-
-    def until(self, true, what):
-        end = monotonic() + PATIENCE
-        while not true():
-            assert monotonic() < end, what
-            threading.Event().wait(0.005)
-
-    def in_flight(self):
-        with self.client() as client:
-            return metric(client, "mesh_remaining_task")
-
-    def ask(self, item, way="plain"):
-        """A connection on which this item was asked for; nobody reads the answer."""
-        body = json.dumps(item).encode()
-        connection = socket.create_connection(("127.0.0.1", self.port))
-        if way == "http2":
-            return Stream(connection, body)
-        coding = b""
-        if way == "gzip":
-            body, coding = gzip.compress(body), b"Content-Encoding: gzip\r\n"
-        connection.sendall(
-            b"POST /inference HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%b\r\n%b"
-            % (len(body), coding, body)
-        )
-        return connection
-
-    @contextlib.contextmanager
-    def held_up(self):
-        """The last stage computes one item; yields what lets it go on, and returns its answer."""
-        self.held += 1
-        name = f"hold{self.held}"
-        with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(self.infer, name)
-            self.until(lambda: name in self.computed("second"), "never begun")
-
-            def let_go():
-                (self.folder / name).touch()
-                return asked.result(PATIENCE)
-
-            try:
-                yield let_go
-            finally:
-                (self.folder / name).touch()
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    folder, runs = tmp_path_factory.mktemp("service"), tempfile.mkdtemp(prefix="r")
-    port = free_port()
-    (folder / "service.py").write_text(SERVICE)
-    (folder / "mesh.toml").write_text(FILE)
-    log = folder / "log"
-    with log.open("wb") as out:
-        service = subprocess.Popen(
-            [MESH, "up"],
-            cwd=folder,
-            env=environment(port) | {"XDG_RUNTIME_DIR": runs},
-            stdout=out,
-            stderr=out,
-        )
-    try:
-        made = Site(folder, port)
-        with made.client() as client:
-            wait_ready(client, service, log)
+    folder = tmp_path_factory.mktemp("service")
+    with running(folder, service_text("notes_items"), FILE) as made:
         yield made
-        service.send_signal(signal.SIGTERM)
-        assert service.wait(PATIENCE) == 0, log.read_text()
-    finally:
-        service.kill()
-        service.wait()
-        shutil.rmtree(runs)
+
+
+def infer(site, item):
+    with site.client() as client:
+        return client.infer(item)
+
+
+def computed(site, stage):
+    path = site.folder / stage
+    return path.read_text().split() if path.exists() else []
+
+
+def in_flight(site):
+    return site.metric("mesh_remaining_task")
+
+
+def ask(site, item, way="plain"):
+    """A connection on which this item was asked for; nobody reads the answer."""
+    body = json.dumps(item).encode()
+    connection = site.connect()
+    if way == "http2":
+        return Stream(connection, body)
+    coding = b""
+    if way == "gzip":
+        body, coding = gzip.compress(body), b"Content-Encoding: gzip\r\n"
+    connection.sendall(
+        b"POST /inference HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%b\r\n%b"
+        % (len(body), coding, body)
+    )
+    return connection
+
+
+@contextlib.contextmanager
+def held_up(site):
+    """The last stage computes one item; yields what lets it go on, and returns its answer."""
+    name = f"hold{sum(item.startswith('hold') for item in computed(site, 'second'))}"
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(infer, site, name)
+        site.until(lambda: name in computed(site, "second"), "never begun")
+
+        def let_go():
+            (site.folder / name).touch()
+            return asked.result(PATIENCE)
+
+        try:
+            yield let_go
+        finally:
+            (site.folder / name).touch()
 
 
 def leave_and_count(site, name, settle, grace, way="plain"):
@@ -194,22 +106,22 @@ def leave_and_count(site, name, settle, grace, way="plain"):
     Returns:
         How many of them the last stage computed all the same, and the first after it was told.
     """
-    with site.held_up() as let_go:
-        visitors = [site.ask(f"{name}-{number}", way) for number in range(MANY)]
-        site.until(lambda: site.in_flight() == MANY + 1, "not all have come")
+    with held_up(site) as let_go:
+        visitors = [ask(site, f"{name}-{number}", way) for number in range(MANY)]
+        site.until(lambda: in_flight(site) == MANY + 1, "not all have come")
         threading.Event().wait(settle)
         for visitor in visitors:
             visitor.close()
         threading.Event().wait(min(grace, TOLD))
-        before = len(site.computed("first"))
+        before = len(computed(site, "first"))
         threading.Event().wait(grace - min(grace, TOLD))
         let_go()
     for visitor in visitors if way == "http2" else ():
         visitor.leave()
-    assert site.infer(f"{name}-last") == f"{name}-last"
-    site.until(lambda: site.in_flight() == 0, "something is still in flight")
-    late = [item for item in site.computed("first")[before:] if not item.endswith("last")]
-    mine = [item for item in site.computed("second") if item.startswith(name)]
+    assert infer(site, f"{name}-last") == f"{name}-last"
+    site.until(lambda: in_flight(site) == 0, "something is still in flight")
+    late = [item for item in computed(site, "first")[before:] if not item.endswith("last")]
+    mine = [item for item in computed(site, "second") if item.startswith(name)]
     return len(mine) - 1, len(late)
 
 
@@ -241,14 +153,14 @@ def test_the_last_queue_forgets_them_soon(site):
 
 
 def test_those_that_stay_are_served(site):
-    with site.held_up() as let_go, ThreadPoolExecutor(6) as pool:
+    with held_up(site) as let_go, ThreadPoolExecutor(6) as pool:
         staying = [pool.submit(site.infer, f"stay-{number}") for number in range(6)]
-        leaving = [site.ask(f"go-{number}") for number in range(6)]
-        site.until(lambda: site.in_flight() == 13, "not all have come")
+        leaving = [ask(site, f"go-{number}") for number in range(6)]
+        site.until(lambda: in_flight(site) == 13, "not all have come")
         for each in leaving:
             each.close()
         threading.Event().wait(0.25)
         let_go()
         answers = [each.result(PATIENCE) for each in staying]
     assert answers == [f"stay-{number}" for number in range(6)]
-    assert not [item for item in site.computed("second") if item.startswith("go-")]
+    assert not [item for item in computed(site, "second") if item.startswith("go-")]

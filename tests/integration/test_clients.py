@@ -16,41 +16,17 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from site_runs import running
+from site_runs import running, service_text, settings, stage
 
-SERVICE = """
-from mesh import Worker
-
-
-class Echo(Worker):
-    def deserialize(self, body):
-        return body
-
-    def forward(self, values):
-        return values
-
-    def serialize(self, value):
-        return value
-"""
-FILE = """
-[gateway]
-timeout = "10s"
-compression = true
-max_body = "1MiB"
-
-[stages.echo]
-worker = "service:Echo"
-max_batch_size = 16
-
-[routes]
-"/inference" = ["echo"]
-"""
+FILE = settings(
+    {"echo": stage("Raw", max_batch_size=16)}, timeout="10s", compression=True, max_body="1MiB"
+)
 LARGE = 700_000
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("service"), SERVICE, FILE) as made:
+    with running(tmp_path_factory.mktemp("service"), service_text("raw"), FILE) as made:
         yield made
 
 

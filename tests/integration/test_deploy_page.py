@@ -4,17 +4,11 @@ import contextlib
 import re
 import shlex
 import signal
-import subprocess
-from pathlib import Path
-from time import monotonic
 
 import pytest
-from example_runs import MESH, free_port, free_ports, wait_ready
+from site_runs import MESH, PATIENCE, ROOT, Site, free_ports
 
-from mesh import Client
-
-PAGE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
-PATIENCE = 40.0
+PAGE = (ROOT / "docs" / "deploy.md").read_text()
 # What needs a container engine: tests/compose runs the first four, test_monitoring.py has Compose
 # read the files of the other two.
 ELSEWHERE = {
@@ -47,18 +41,16 @@ def file_of(title):
 
 
 ONE = "1. One machine"
-
-
 PARTS = "2. One machine, parts of their own"
 SEVERAL = "3. Several gateway processes"
 VERSION = "6. A new version"
 
 
-class Site:
+class Place(Site):
     """A folder with the page's file, ports of our own in it, and what was started there."""
 
     def __init__(self, folder, file):
-        self.folder, self.port = folder, free_port()
+        super().__init__(folder, blocks(PAGE, "python")[0], MESH_GATEWAY_HTTP=None)
         for written, ours in {
             "gateway.example": "127.0.0.1",
             ":7000": f":{free_ports(2)}",
@@ -66,67 +58,39 @@ class Site:
             "127.0.0.1:8000": f"127.0.0.1:{self.port}",
         }.items():
             file = file.replace(written, ours)
-        (folder / "service.py").write_text(blocks(PAGE, "python")[0])
-        (folder / "mesh.toml").write_text(file)
-        self.log = folder / "log"
-        self.started = []
+        self.describe(file=file)
 
     def command(self, line):
         name, *arguments = shlex.split(line)
         assert name == "mesh"
         return [MESH, *arguments]
 
-    def run(self, line, *more):
-        """One that ends by itself; returns what it says."""
-        done = subprocess.run(
-            [*self.command(line), *more],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    def says(self, line, *more):
+        """Run one that ends by itself; returns what it says."""
+        done = self.run(*self.command(line), *more)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def start(self, line):
-        with self.log.open("ab") as log:
-            self.started.append(
-                subprocess.Popen(self.command(line), cwd=self.folder, stdout=log, stderr=log)
-            )
-        return self.started[-1]
+    def begin(self, line):
+        return self.start(*self.command(line))
 
     @contextlib.contextmanager
     def serving(self):
         """A client of what was started, when it serves."""
-        with Client(f"http://127.0.0.1:{self.port}", timeout=PATIENCE) as client:
-            wait_ready(client, self.started[0], self.log)
+        self.wait_ready()
+        with self.client() as client:
             assert client.infer("text") == {"found": "TEXT"}
             yield client
 
-    def stop(self):
+    def interrupt(self):
         """Ctrl-C ends everything in order."""
-        for process in self.started:
-            process.send_signal(signal.SIGINT)
-        for process in self.started:
-            assert process.wait(PATIENCE) == 0, self.log.read_text()
-
-    def close(self):
-        for process in self.started:
-            process.kill()
-            process.wait()
+        self.end(signal.SIGINT)
 
 
 @pytest.fixture
 def site(tmp_path):
-    made = []
-
-    def make(file):
-        made.append(Site(tmp_path, file))
-        return made[0]
-
-    yield make
-    for one in made:
-        one.close()
+    with contextlib.ExitStack() as held:
+        yield lambda file: held.enter_context(contextlib.closing(Place(tmp_path, file)))
 
 
 def test_every_command_of_the_page_is_tried():
@@ -138,26 +102,23 @@ def test_every_command_of_the_page_is_tried():
 def test_one_machine(site):
     here = site(file_of(ONE))
     check, up, curl = commands(section(ONE))
-    assert "is right" in here.run(check)
-    here.start(up)
+    assert "is right" in here.says(check)
+    here.begin(up)
     with here.serving():
-        asked = shlex.split(curl.replace(":8000", f":{here.port}"))
-        answer = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
-        assert answer == section(ONE).partition(f"$ {curl}\n")[2].splitlines()[0]
-        here.stop()
+        asked = here.run(*shlex.split(curl.replace(":8000", f":{here.port}")))
+        assert asked.stdout == section(ONE).partition(f"$ {curl}\n")[2].splitlines()[0]
+        here.interrupt()
 
 
 def serve_parts(here, starting, status, replicas=1):
     """Commands that start parts, whatever the file says, and the one that shows them."""
     for line in starting:
-        here.start(line)
+        here.begin(line)
     with here.serving() as client:
-        until = monotonic() + PATIENCE
-        while client.get("/mesh/status").json()["stages"]["detect"]["replicas"] < replicas:
-            assert monotonic() < until
-        shown = here.run(status, "--url", client.url)
+        here.until(lambda: here.status()["stages"]["detect"]["replicas"] >= replicas)
+        shown = here.says(status, "--url", client.url)
     assert all(re.search(rf"\b{stage}\b", shown) for stage in ("decode", "detect"))
-    here.stop()
+    here.interrupt()
     return shown
 
 
@@ -174,39 +135,36 @@ def test_several_gateway_processes(site):
 
 def test_several_gateway_processes_of_one_machine(site):
     here = site(file_of(ONE))
-    here.start(commands(section(SEVERAL))[-1])
-    with here.serving() as client:
-        assert len(client.get("/mesh/status").json()["processes"]) == 2
-    here.stop()
+    here.begin(commands(section(SEVERAL))[-1])
+    with here.serving():
+        assert len(here.status()["processes"]) == 2
+    here.interrupt()
 
 
 def test_a_new_version(site):
     here = site(file_of(PARTS))
-    old = [here.start(line) for line in commands(section(PARTS))[:-1]]
+    old = [here.begin(line) for line in commands(section(PARTS))[:-1]]
     decode, detect, status = commands(section(VERSION))
     with here.serving() as client:
-        here.start(decode)
-        until = monotonic() + PATIENCE
-        while "2" not in {one["version"] for one in client.get("/mesh/status").json()["replicas"]}:
-            assert monotonic() < until
-        assert client.get("/mesh/status").json()["serves"] == "-"
-        here.start(detect)
-        while client.get("/mesh/status").json()["serves"] != "2":
-            assert monotonic() < until
+        here.begin(decode)
+        here.until(lambda: "2" in {one["version"] for one in here.status()["replicas"]})
+        assert here.status()["serves"] == "-"
+        here.begin(detect)
+        here.until(lambda: here.status()["serves"] == "2")
         for process in old[1:]:
             here.started.remove(process)
             process.send_signal(signal.SIGINT)
-            assert process.wait(PATIENCE) == 0, here.log.read_text()
+            assert process.wait(PATIENCE) == 0, here.log()
         assert client.infer("text") == {"found": "TEXT"}
-        shown = here.run(status, "--url", client.url)
+        shown = here.says(status, "--url", client.url)
         assert re.search(r"^serves +2$", shown, re.MULTILINE)
-    here.stop()
+    here.interrupt()
 
 
 def test_several_machines(site):
     title = "4. Several machines"
     here = site(file_of(title))
     (keygen,) = commands(section(title))
-    assert "keys" in here.run(keygen)
+    assert "keys" in here.says(keygen)
     *starting, status = commands(section(PARTS))
     serve_parts(here, starting, status, replicas=2)

@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from example_runs import file, metric, run_client, script, serving
+from example_runs import file, run_client, script, serving
+from site_runs import metric
 
 from mesh import ValidationError
 

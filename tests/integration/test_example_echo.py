@@ -1,7 +1,8 @@
 """examples/echo: three stages, run both ways, asked by its own client."""
 
 import pytest
-from example_runs import file, hub_hops, metric, run_client, script, serving
+from example_runs import file, hub_hops, run_client, script, serving
+from site_runs import metric
 
 from mesh import DecodingError, ValidationError
 

@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from example_runs import PATIENCE, file, folder, free_port, hub_hops, run_client, script, serving
+from example_runs import file, folder, hub_hops, run_client, script, serving
+from site_runs import START_PATIENCE as PATIENCE
+from site_runs import free_port
 
 from mesh import Client, DecodingError, ValidationError
 

@@ -3,81 +3,37 @@
 from __future__ import annotations
 
 import gzip
-import http.client
 import json
-import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from email.message import Message
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
 import zstandard
+from site_runs import PATIENCE, SERVICES, Site, running, service_text, settings
 
-from mesh import Client
-
-MESH = Path(sys.executable).with_name("mesh")
-PATIENCE = 40.0
-
-SERVICE = """
-from threading import Event
-
-from mesh import Worker
-
-class Slow(Worker):
-    count = 0
-
-    def forward(self, seconds):
-        Event().wait(seconds)
-        Slow.count += 1
-        return Slow.count
-
-class Echo(Worker):
-    def forward(self, value):
-        return value
-"""
-FILE = """
-[gateway]
-http = "127.0.0.1:{port}"
-timeout = "5s"
-compression = true
-
-[stages.slow]
-worker = "service:Slow"
-
-[stages.echo]
-worker = "service:Echo"
-
-[routes]
-"/slow" = ["slow"]
-"/echo" = ["echo"]
-"""
+FILE = settings(
+    {"slow": "Slow", "echo": "Echo"},
+    {"/slow": ["slow"], "/echo": ["echo"]},
+    timeout="5s",
+    compression=True,
+)
 
 
 class Door:
     """A running service, asked in plain HTTP."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, site: Site) -> None:
+        self.site = site
 
     def send(self, path: str, body: bytes, **headers: str) -> tuple[int, Message, bytes]:
         """One answer; ``x_priority`` is the header ``x-priority``."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         lines = {name.replace("_", "-"): text for name, text in headers.items()}
-        try:
-            connection.request("POST", path, body, lines)
-            answer = connection.getresponse()
-            return answer.status, answer.headers, answer.read()
-        finally:
-            connection.close()
+        return self.site.send("POST", path, body, lines)
 
     def post(self, path: str, value: object, **headers: str) -> tuple[int, Any]:
         """Status and JSON of one answer."""
@@ -86,38 +42,14 @@ class Door:
 
     def waiting(self) -> int:
         """How many requests are in flight."""
-        with Client(f"http://127.0.0.1:{self.port}", timeout=PATIENCE) as client:
-            lines = client.get("/metrics").body.decode().splitlines()
-        [line] = [line for line in lines if line.startswith("mesh_remaining_task ")]
-        return int(float(line.split()[1]))
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+        return int(self.site.metric("mesh_remaining_task"))
 
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     folder = tmp_path_factory.mktemp("service")
-    runs = tempfile.mkdtemp(prefix="r")
-    port = free_port()
-    (folder / "service.py").write_text(SERVICE)
-    (folder / "mesh.toml").write_text(FILE.format(port=port))
-    service = subprocess.Popen(
-        [MESH, "up"], cwd=folder, env=os.environ | {"XDG_RUNTIME_DIR": runs}, start_new_session=True
-    )
-    try:
-        with Client(f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
-            client.wait_ready(PATIENCE)
-        yield Door(port)
-        service.send_signal(signal.SIGTERM)
-        assert service.wait(PATIENCE) == 0
-    finally:
-        service.kill()
-        service.wait()
-        shutil.rmtree(runs)
+    with running(folder, service_text("slow_and_echo"), FILE, start_new_session=True) as site:
+        yield Door(site)
 
 
 def test_a_client_that_has_little_time_is_told_when_it_is_over(door: Door) -> None:
@@ -189,48 +121,21 @@ def test_bodies_may_be_compressed_both_ways(door: Door, coding: str, words: int)
 
 
 def test_pages_are_compressed_as_well(door: Door) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", door.port, timeout=PATIENCE)
-    connection.request("GET", "/metrics", headers={"Accept-Encoding": "gzip"})
-    answer = connection.getresponse()
-    assert answer.headers["content-encoding"] == "gzip"
-    assert b"mesh_remaining_task" in gzip.decompress(answer.read())
-    connection.close()
+    gzipped = {"Accept-Encoding": "gzip"}
+    _, headers, body = door.site.send("GET", "/metrics", headers=gzipped)
+    assert headers["content-encoding"] == "gzip"
+    assert b"mesh_remaining_task" in gzip.decompress(body)
 
 
-THROW = """
-import http.client, sys, time
-end, told = time.monotonic() + float(sys.argv[3]), set()
-body = sys.stdin.buffer.read()
-client = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]))
-while time.monotonic() < end or not told:
-    client.request("POST", "/echo", body, {"content-encoding": sys.argv[2]})
-    answer = client.getresponse()
-    answer.read()
-    told.add(answer.status)
-print(*told)
-"""
-PROBE = """
-import http.client, sys, time
-client, took = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1])), []
-for _ in range(300):
-    began = time.monotonic()
-    client.request("POST", "/echo", b"1")
-    client.getresponse().read()
-    took.append(time.monotonic() - began)
-    time.sleep(0.002)
-print(sorted(took)[296])
-"""
-
-
-def program(text: str, *arguments: object) -> subprocess.Popen[bytes]:
+def program(name: str, *arguments: object) -> subprocess.Popen[bytes]:
     """A client in a process of its own, so that it competes for the processor as clients do."""
-    command = [sys.executable, "-c", text, *map(str, arguments)]
+    command = [sys.executable, SERVICES / f"{name}.py", *map(str, arguments)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 def slowest(door: Door) -> float:
     """The 99th percentile of 300 small requests, in seconds."""
-    return float(program(PROBE, door.port).communicate(timeout=PATIENCE)[0])
+    return float(program("probes", door.site.port).communicate(timeout=PATIENCE)[0])
 
 
 # One byte, repeated once, 65,000 times.
@@ -250,7 +155,7 @@ def test_a_bomb_is_refused_and_delays_nobody(door: Door, kind: str, throwers: in
     delays: list[float] = []
     while len(delays) < 4:  # another program may have taken the processor meanwhile
         quiet = slowest(door)
-        throwing = [program(THROW, door.port, coding, 1.2) for _ in range(throwers)]
+        throwing = [program("throws", door.site.port, coding, 1.2) for _ in range(throwers)]
         for each in throwing:
             assert each.stdin is not None
             each.stdin.write(bomb)

@@ -7,53 +7,32 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 
 import pytest
-from example_runs import MESH, environment, free_port, free_ports, wait_ready
 from prometheus_client.parser import text_string_to_metric_families
-from site_runs import PATIENCE, running
+from site_runs import (
+    MESH,
+    PATIENCE,
+    Site,
+    free_ports,
+    is_running,
+    running,
+    service_text,
+    settings,
+    stage,
+)
 
-from mesh import Client, ServerError
+from mesh import ServerError
 
-SERVICE = """
-import os
-from threading import Event
-
-from mesh import Worker
-
-
-class Echo(Worker):
-    def __init__(self):
-        while os.path.exists("wait"):
-            Event().wait(0.02)
-
-    def forward(self, items):
-        if "nap" in items:
-            Event().wait(0.7)
-        return items
-"""
-FILE = """
-[gateway]
-processes = {processes}
-timeout = "20s"
-{more}
-
-[stages.echo]
-worker = "service:Echo"
-max_batch_size = 64
-
-[routes]
-"/inference" = ["echo"]
-"""
+SERVICE = service_text("waits_and_naps")
 
 
-def described(processes=2, more=""):
-    return FILE.format(processes=processes, more=more)
+def described(processes=2, **more):
+    stages = {"echo": stage("Echo", max_batch_size=64)}
+    return settings(stages, processes=processes, timeout="20s", **more)
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +44,7 @@ def site(tmp_path_factory):
 
 def rows(site):
     """What is said of each process."""
-    with site.client() as client:
-        return client.get("/mesh/status").json()["processes"]
+    return site.status()["processes"]
 
 
 def serve_all(site, count=2):
@@ -189,16 +167,13 @@ def test_connections_that_come_one_after_the_other_are_spread(site):
 def test_the_status_shows_every_process_whoever_is_asked(site):
     asked = set()
     while len(asked) < 2:
-        with site.client() as client:
-            picture = client.get("/mesh/status").json()
+        picture = site.status()
         asked.add(picture["gateway"])
         assert [row["process"] for row in picture["processes"]] == [1, 2]
         assert picture["gateway"] in [row["gateway"] for row in picture["processes"]]
         assert {row["answers"] for row in picture["processes"]} == {True}
         assert {row["draining"] for row in picture["processes"]} == {False}
-    shown = subprocess.run(
-        [MESH, "status", "--url", site.url], capture_output=True, text=True, check=True
-    ).stdout
+    shown = site.run(MESH, "status", "--url", site.url).stdout
     assert "\nprocesses\n" in shown
     for row in rows(site):
         assert re.search(rf"{row['process']} +{row['gateway']} +{row['pid']} ", shown), shown
@@ -248,148 +223,75 @@ def test_a_process_that_stands_still_is_shown_and_holds_nobody_up(site):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_the_port_refuses_until_every_stage_is_there(tmp_path, processes):
     (tmp_path / "wait").touch()
-
-    def told():
+    with contextlib.closing(Site(tmp_path, SERVICE, described(processes))) as site:
+        site.mesh("up", "--log-level", "debug")
+        site.until(lambda: "echo/1 started" in site.log())
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port)).close()
+            site.connect()
         (tmp_path / "wait").unlink()
-
-    # What `running` does, with a look at the port while the stage is being made.
-    port, runs, log = free_port(), tempfile.mkdtemp(prefix="r"), tmp_path / "log"
-    (tmp_path / "service.py").write_text(SERVICE)
-    (tmp_path / "mesh.toml").write_text(described(processes))
-    with log.open("wb") as out:
-        service = subprocess.Popen(
-            [MESH, "up", "--log-level", "debug"],
-            cwd=tmp_path,
-            env=environment(port) | {"XDG_RUNTIME_DIR": runs},
-            stdout=out,
-            stderr=out,
-        )
-    try:
-        until = monotonic() + PATIENCE
-        while "echo/1 started" not in log.read_text():
-            assert monotonic() < until, log.read_text()
-            threading.Event().wait(0.02)
-        told()
-        with Client(f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
-            wait_ready(client, service, log)
-        service.send_signal(signal.SIGTERM)
-        assert service.wait(PATIENCE) == 0, log.read_text()
+        site.wait_ready()
+        site.end()
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port))
-    finally:
-        service.kill()
-        service.wait()
-        shutil.rmtree(runs)
+            site.connect()
 
 
 @contextlib.contextmanager
 def parts(folder, *commands):
-    """A service whose parts are started one by one, and its processes."""
-    port, first, log = free_port(), free_ports(2), folder / "log"
-    (folder / "service.py").write_text(SERVICE)
-    bind = f'bind = "tcp://127.0.0.1:{first}"\ninsecure = true'
-    (folder / "mesh.toml").write_text(described(1, bind))
-    runs = tempfile.mkdtemp(prefix="r")
-    variables = environment(port) | {"XDG_RUNTIME_DIR": runs, "MESH_GATEWAY_PROCESSES": "2"}
-    with log.open("wb") as out:
-        started = [
-            subprocess.Popen([MESH, *command], cwd=folder, env=variables, stdout=out, stderr=out)
-            for command in commands
-        ]
-    try:
-        place = Place(port, first, log, Path(runs))
-        with place.client() as client:
-            wait_ready(client, started[0], log)
-            until_all_serve(place)
-        yield place, started
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-        shutil.rmtree(runs)
+    """A service whose parts are started one by one."""
+    port = free_ports(2)
+    file = described(1, bind=f"tcp://127.0.0.1:{port}", insecure=True)
+    site = Site(folder, SERVICE, file, MESH_GATEWAY_PROCESSES="2")
+    site.mesh_port = port
+    with contextlib.closing(site):
+        for command in commands:
+            site.mesh(*command)
+        site.wait_ready()
+        until_all_serve(site)
+        yield site
 
 
 def test_gateways_alone_with_a_stage_alone(tmp_path):
     """A gateway that dies is back at its own mesh port, where the stage dials it again."""
     commands = (("gateway", "--processes", "2"), ("stage", "echo"))
-    with parts(tmp_path, *commands) as (place, started), place.client() as client:
-        first_life = rows(place)
+    with parts(tmp_path, *commands) as site, site.client() as client:
+        first_life = rows(site)
         doomed = first_life[1]["pid"]
         os.kill(doomed, signal.SIGKILL)
-        place.until(lambda: is_back(place, 2, doomed), "no successor came")
-        assert rows(place)[0] == first_life[0]
-        with connected(place, 8):  # so that whoever comes next is for either of them
+        site.until(lambda: is_back(site, 2, doomed), "no successor came")
+        assert rows(site)[0] == first_life[0]
+        with connected(site, 8):  # so that whoever comes next is for either of them
             assert client.infer("still there") == "still there"
-        lines = place.log.read_text()
-        assert lines.count(f"replicas at tcp://127.0.0.1:{place.mesh_port + 1}") == 2
-        for process in started:
+        assert site.log().count(f"replicas at tcp://127.0.0.1:{site.mesh_port + 1}") == 2
+        for process in site.started:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE) == 0, place.log.read_text()
-        assert "it was stopping" not in place.log.read_text()
-        assert list(place.runs.iterdir()) == []
+            assert process.wait(PATIENCE) == 0, site.log()
+        assert "it was stopping" not in site.log()
+        site.assert_nothing_is_left()
 
 
 def test_gateways_whose_parent_is_killed_leave(tmp_path):
-    with parts(tmp_path, ("gateway",), ("stage", "echo")) as (place, started):
-        both = pids(place)
-        started[0].kill()
-        place.until(lambda: not any(map(is_running, both)), "they are still there")
+    with parts(tmp_path, ("gateway",), ("stage", "echo")) as site:
+        both = pids(site)
+        gateway, stage = site.started
+        gateway.kill()
+        site.until(lambda: not any(map(is_running, both)), "they are still there")
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", place.port))
-        started[1].terminate()
-        assert started[1].wait(PATIENCE) == 0
-
-
-def is_running(pid):
-    return Path(f"/proc/{pid}").exists()
-
-
-class Place:
-    """What `until_all_serve` and others need to know of a service that was started here."""
-
-    def __init__(self, port, mesh_port, log, runs):
-        self.port, self.mesh_port, self.log, self.runs = port, mesh_port, log, runs
-
-    def client(self):
-        return Client(f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
-
-    def until(self, true, what):
-        end = monotonic() + PATIENCE
-        while not true():
-            assert monotonic() < end, f"{what}\n{self.log.read_text()}"
-            threading.Event().wait(0.01)
+            site.connect()
+        stage.terminate()
+        assert stage.wait(PATIENCE) == 0
 
 
 def test_processes_that_only_the_gateway_was_told_of(tmp_path):
     """A flag of the gateway's: the stage, whose file knows of one, finds the other all the same."""
-    runs, port, log = tempfile.mkdtemp(prefix="r"), free_port(), tmp_path / "log"
-    (tmp_path / "service.py").write_text(SERVICE)
-    (tmp_path / "mesh.toml").write_text(described(processes=1))
-    variables = environment(port) | {"XDG_RUNTIME_DIR": runs}
-    started = []
-    with log.open("wb") as out:
-        for command in (("stage", "echo"), ("gateway", "--processes", "2")):
-            started.append(
-                subprocess.Popen(
-                    [MESH, *command], cwd=tmp_path, env=variables, stdout=out, stderr=out
-                )
-            )
-    try:
-        place = Place(port, 0, log, Path(runs))
-        with place.client() as client:
-            wait_ready(client, started[0], log)
-            until_all_serve(place)
-            with connected(place, 8):
-                for _ in range(8):
-                    with place.client() as another:
-                        assert another.infer("hello") == "hello"
-        for process in reversed(started):
+    with contextlib.closing(Site(tmp_path, SERVICE, described(processes=1))) as site:
+        site.mesh("stage", "echo")
+        site.mesh("gateway", "--processes", "2")
+        site.wait_ready()
+        until_all_serve(site)
+        with connected(site, 8):
+            for _ in range(8):
+                with site.client() as another:
+                    assert another.infer("hello") == "hello"
+        for process in reversed(site.started):
             process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE) == 0, log.read_text()
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-        shutil.rmtree(runs)
+            assert process.wait(PATIENCE) == 0, site.log()

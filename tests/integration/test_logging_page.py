@@ -3,19 +3,15 @@
 import contextlib
 import os
 import re
-import shutil
-import signal
 import subprocess
-import tempfile
-import threading
-from pathlib import Path
-from time import monotonic
 
 import pytest
-from example_runs import MESH, free_port
+from site_runs import MESH, ROOT, Site
 
-PAGE = (Path(__file__).parents[2] / "docs" / "logging.md").read_text()
-PATIENCE = 40.0
+PAGE = (ROOT / "docs" / "logging.md").read_text()
+
+
+LANGUAGES = ("python", "toml")
 
 
 def sessions():
@@ -37,68 +33,41 @@ def plain(line):
     return re.sub(r"\d\d\d\d-\d\d-\d\dT[\d:N]+Z?|^\d\d:\d\d:\d\d", "TIME", line)
 
 
-class Shell:
+class Shell(Site):
     """A folder with the page's service, and what was started there."""
 
-    def __init__(self, folder, runs):
-        self.folder, self.port = folder, free_port()
-        self.environment = os.environ | {
-            "MESH_GATEWAY_HTTP": f"127.0.0.1:{self.port}",
-            "XDG_RUNTIME_DIR": runs,
-            "PATH": f"{MESH.parent}:{os.environ['PATH']}",
-        }
-        for language, name in {"python": "service.py", "toml": "mesh.toml"}.items():
-            (folder / name).write_text(re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)[0])
-        self.out = folder / "out"
-        self.service = None
+    def __init__(self, folder):
+        blocks = {name: re.findall(rf"```{name}\n(.*?)```", PAGE, re.S)[0] for name in LANGUAGES}
+        super().__init__(folder, *blocks.values(), PATH=f"{MESH.parent}:{os.environ['PATH']}")
 
-    def run(self, command):
+    def says(self, command):
         """What a command writes; one that starts the service stays until `stop`."""
         command = command.replace(":8000", f":{self.port}")
         if not command.startswith("mesh up"):
-            run = subprocess.run(
+            return subprocess.run(
                 command, shell=True, cwd=self.folder, capture_output=True, text=True, check=True
-            )
-            return run.stdout
-        with self.out.open("wb") as out:
-            self.service = subprocess.Popen(
-                f"exec {command}",
-                shell=True,
-                cwd=self.folder,
-                env=self.environment,
-                stdout=out,
-                stderr=out,
-            )
-        self.until(lambda: "serving http" in self.written())
+            ).stdout
+        self.start("sh", "-c", f"exec {command}")
+        self.waits(lambda: "serving http" in self.written())
         return ""
 
     def written(self):
         """What the service has written, wherever its command sends it."""
         log = self.folder / "service.log"
-        return self.out.read_text() + (log.read_text() if log.exists() else "")
+        return self.log() + (log.read_text() if log.exists() else "")
 
-    def until(self, true):
-        end = monotonic() + PATIENCE
-        while not true():
-            assert monotonic() < end, self.written()
+    def waits(self, true):
+        def look():
             assert self.service.poll() is None, self.written()
-            threading.Event().wait(0.02)
+            return true()
 
-    def stop(self):
-        self.service.send_signal(signal.SIGTERM)
-        assert self.service.wait(PATIENCE) == 0, self.written()
+        self.until(look, "it is not written")
 
 
 @pytest.fixture
 def shell(tmp_path):
-    runs = tempfile.mkdtemp(prefix="r")
-    made = Shell(tmp_path, runs)
-    yield made
-    if made.service is not None:
-        with contextlib.suppress(ProcessLookupError):
-            made.service.kill()
-        made.service.wait()
-    shutil.rmtree(runs)
+    with contextlib.closing(Shell(tmp_path)) as made:
+        yield made
 
 
 def test_there_are_commands():
@@ -110,12 +79,12 @@ def test_there_are_commands():
 def test_what_the_page_shows_is_written(shell, session):
     for command, shown in session:
         if command.startswith("tail"):  # the access log comes after the answer
-            shell.until(lambda: "POST /inference 200" in shell.written())
-        said = shell.run(command)
+            shell.waits(lambda: "POST /inference 200" in shell.written())
+        said = shell.says(command)
         wanted = [plain(line) for line in shown]
-        shell.until(
+        shell.waits(
             lambda said=said, wanted=wanted: (
                 set(wanted) <= {plain(line) for line in f"{said}\n{shell.written()}".splitlines()}
             )
         )
-    shell.stop()
+    shell.end()

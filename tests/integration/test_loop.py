@@ -18,6 +18,7 @@ from random import random
 from time import monotonic
 
 import pytest
+from site_runs import service_text
 
 from gateway.requests.core import GatewayCore
 from gateway.requests.in_flight import Request
@@ -30,47 +31,11 @@ from mesh.process.worker_source import WorkerSource
 from mesh.protocol.messages import Figures, Kind, Ping, Role
 from mesh.transport.zeromq import ZmqNetwork
 
-WORKER = """
-import ctypes, os, sys, time
-from mesh import Worker
-
-LOG = os.environ["FORWARD_LOG"]
-
-class Sleepy(Worker):
-    '''Each item is how it is to be computed and for how long.'''
-
-    def forward(self, data):
-        items = data if self.max_batch_size > 1 else [data]
-        with open(LOG, "a") as log:
-            log.write(" ".join(str(name) for name, _, _ in items) + "\\n")
-        for _, how, seconds in items:
-            self.spend(how, seconds)
-        return data
-
-    def spend(self, how, seconds):
-        if how == "sleep":
-            time.sleep(seconds)
-        elif how == "deaf":
-            mutex = ctypes.create_string_buffer(64)
-            for _ in range(2):  # the second time waits for ever, in C, whatever signals come
-                ctypes.CDLL(None).pthread_mutex_lock(mutex)
-        elif how == "sabotage":
-            from stage.loop import Loop
-            Loop._judge = lambda *_: 1 / 0
-            time.sleep(seconds)
-        elif how == "stubborn":
-            end = time.monotonic() + seconds
-            while time.monotonic() < end:
-                try:
-                    time.sleep(end - time.monotonic())
-                except BaseException:
-                    pass
-"""
 PATH = (("sleepy", "r"),)
 SETTINGS = StageSettings(name="sleepy", worker="sleepy:Sleepy", kill_grace=0.5)
 
 
-class Site:
+class Pair:
     """One gateway, turned here, and one replica, a process."""
 
     def __init__(self, folder):
@@ -99,7 +64,7 @@ class Site:
         self.epoll.register(fd, select.EPOLLIN)
 
     def start(self, limit=10.0, **settings):
-        (self.folder / "sleepy.py").write_text(WORKER)
+        (self.folder / "sleepy.py").write_text(service_text("sleepy"))
         source = WorkerSource("Sleepy", module="sleepy", sys_path=(str(self.folder),))
         stage = replace(SETTINGS, **settings)
         process = ReplicaProcess("mesh", "r", stage, source, 1, (self.address,), limit)
@@ -168,7 +133,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path):
-    with contextlib.closing(Site(tmp_path)) as made:
+    with contextlib.closing(Pair(tmp_path)) as made:
         yield made
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
-from example_runs import file, free_port, serving
+from example_runs import file, serving
+from site_runs import free_port
 
 from gateway.admin.merged_metrics import packed, united
 from gateway.admin.metrics import Levels, Metrics

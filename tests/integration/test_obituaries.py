@@ -3,51 +3,24 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from site_runs import running
+from site_runs import running, service_text, settings, stage
 
 from mesh import Client
 
-SERVICE = '''
-import ctypes
-import os
-import re
-import time
-
-from mesh import Worker
-
-
-class Fragile(Worker):
-    """An item may crash the process, hold the interpreter's lock for ever, or wait for mates."""
-
-    def forward(self, items):
-        if "mate" in items:
-            time.sleep(0.05)
-        if "poison" in items:
-            os.abort()
-        if "hang" in items:
-            re.match(r"(a+)+$", "a" * 60 + "b")  # years, in C, holding the lock
-        return items
-'''
-FILE = """
-[gateway]
-timeout = "20s"
-
-[stages.fragile]
-worker = "service:Fragile"
-replicas = 2
-max_batch_size = 8
-max_wait_time = "50ms"
-timeout = "1s"
-kill_grace = "0.2s"
-
-[routes]
-"/inference" = ["fragile"]
-"""
+FRAGILE = stage(
+    "Fragile",
+    replicas=2,
+    max_batch_size=8,
+    max_wait_time="50ms",
+    timeout="1s",
+    kill_grace="0.2s",
+)
+FILE = settings({"fragile": FRAGILE}, timeout="20s")
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("fragile"), SERVICE, FILE) as site:
+    with running(tmp_path_factory.mktemp("fragile"), service_text("fragile"), FILE) as site:
         yield site
 
 

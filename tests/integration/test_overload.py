@@ -5,95 +5,28 @@ A few seconds of it by default; `make overload` takes a minute (`OVERLOAD_SECOND
 
 import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from threading import Event
 
 import pytest
-from example_runs import MESH, ROOT, environment, free_port, wait_ready
+from site_runs import ROOT, rss, running, service_text, settings, stage
 
-from mesh import Client
-
-sys.path.insert(0, str(ROOT))
 from benchmarks.open_loop import Tally, percentile, report
 
 SECONDS = float(os.environ.get("OVERLOAD_SECONDS", "12"))
 ABLE = 800  # requests per second that the service can do
 OFFERED = 5 * ABLE
 WARM = 3.0  # seconds until the route is full and its pace is known
-PATIENCE = 40.0
-
-SERVICE = f"""
-from threading import Event
-
-from mesh import Worker
-
-
-class Sleeper(Worker):
-    def forward(self, items):
-        Event().wait(len(items) / {ABLE})
-        return items
-"""
-FILE = """
-[gateway]
-timeout = "5s"
-
-[stages.sleeper]
-worker = "service:Sleeper"
-max_batch_size = 160
-
-[routes]
-"/inference" = ["sleeper"]
-"""
-
-
-def rss(pid):
-    """Resident bytes of a process."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def gateway_of(runs):
-    """The process id of the gateway that keeps its run folder there."""
-    mark = f"XDG_RUNTIME_DIR={runs}".encode()
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (path / "cmdline").read_bytes().split(b"\0")
-            if b"gateway" in command and mark in (path / "environ").read_bytes().split(b"\0"):
-                return int(path.name)
-        except OSError:
-            continue
-    raise AssertionError("there is no gateway")
+FILE = settings({"sleeper": stage("Quickest", max_batch_size=160)}, timeout="5s")
 
 
 @pytest.fixture
 def service(tmp_path):
     """The port of a running service, and its gateway's process id."""
-    runs, port, log = tempfile.mkdtemp(prefix="r"), free_port(), tmp_path / "log"
-    (tmp_path / "service.py").write_text(SERVICE)
-    (tmp_path / "mesh.toml").write_text(FILE)
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [MESH, "up"],
-            cwd=tmp_path,
-            env=environment(port) | {"XDG_RUNTIME_DIR": runs},
-            stdout=out,
-            stderr=out,
-        )
-    try:
-        with Client(f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
-            wait_ready(client, process, log)
-        yield port, gateway_of(runs)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE) == 0, log.read_text()
-    finally:
-        process.kill()
-        process.wait()
-        shutil.rmtree(runs)
+    with running(tmp_path, service_text("sleepers"), FILE) as site:
+        yield site.port, site.pid
 
 
 def overload(port, pid):

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,24 +19,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from site_runs import ROOT, free_port, service_text, settings
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ("mesh", "gateway", "stage")
 
-SERVICE = """\
-from mesh import Server, Worker
-
-
-class Echo(Worker):
-    def forward(self, words: list[str]) -> list[str]:
-        return words
-
-
-if __name__ == "__main__":
-    server = Server()
-    server.append_worker(Echo, max_batch_size=4)
-    server.run()
-"""
+SERVICE = service_text("echo")
 
 # Building and installing download packages, which takes as long as the network takes.
 pytestmark = pytest.mark.timeout(600)
@@ -110,10 +96,7 @@ def test_a_service_answers_from_an_empty_folder(environment: Path, tmp_path: Pat
 def test_the_command_line_is_installed(environment: Path, tmp_path: Path) -> None:
     assert "check" in run(str(environment / "mesh"), "--help", cwd=tmp_path)
     (tmp_path / "service.py").write_text(SERVICE, encoding="utf-8")
-    (tmp_path / "mesh.toml").write_text(
-        '[stages.echo]\nworker = "service:Echo"\n\n[routes]\n"/inference" = ["echo"]\n',
-        encoding="utf-8",
-    )
+    (tmp_path / "mesh.toml").write_text(settings({"echo": "Echo"}), encoding="utf-8")
     run(str(environment / "mesh"), "check", cwd=tmp_path)
 
 
@@ -156,11 +139,3 @@ def post(url: str, value: object) -> object:
     request = urllib.request.Request(url, json.dumps(value).encode())
     with urllib.request.urlopen(request, timeout=10) as answer:
         return json.loads(answer.read())
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -2,164 +2,40 @@
 
 import os
 import signal
-import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
 import pytest
-from example_runs import MESH, free_port, metric, wait_ready
+from site_runs import free_port, metric, running, service_text, settings, stage
 
 from mesh import Client
 
-SERVICE = '''
-import os, time
-import numpy as np
-from mesh import (
-    ClientError, DecodingError, EncodingError, Reply, ServerError, ValidationError, Worker
-)
-
-ERRORS = {e.__name__: e for e in
-          (ClientError, DecodingError, ValidationError, ServerError, EncodingError, KeyError)}
-
-
-class First(Worker):
-    """Does what each item asks for, and says who ran how many together."""
-
-    def forward(self, items):
-        if any(item.get("fail_all") for item in items):
-            raise ERRORS[items[0]["fail_all"]]("the whole batch")
-        results = [self.one(item, len(items)) for item in items]
-        return results[: -1] if any(item.get("forget_one") for item in items) else results
-
-    def one(self, item, size):
-        if "error" in item:
-            return ERRORS[item["error"]]("as asked")
-        time.sleep(item.get("sleep", 0))
-        array = np.arange(item.get("floats", 0), dtype=np.float32)
-        traces = [facts.trace for facts in self.requests][:1]
-        return {
-            "size": size, "pid": os.getpid(), "array": array, "path": "first", "traces": traces
-        }
-
-
-class Second(Worker):
-    def forward(self, item):
-        assert item["array"].dtype == np.float32
-        (facts,) = self.requests
-        traces = item["traces"] + [facts.trace]
-        return item | {
-            "path": item["path"] + " second", "array": item["array"] * 2, "traces": traces
-        }
-
-
-class Third(Worker):
-    def forward(self, items):
-        return [
-            item | {"path": item["path"] + " third", "traces": item["traces"] + [facts.trace]}
-            for item, facts in zip(items, self.requests, strict=True)
-        ]
-
-    def serialize(self, item):
-        array = item.pop("array")
-        return super().serialize(item | {"sum": float(array.sum())})
-
-
-class Alone(First):
-    def serialize(self, item):
-        return super().serialize({key: item[key] for key in ("size", "pid", "path")})
-
-
-class Telling(Worker):
-    """Answers in its own words, and knows how it was asked."""
-
-    wants_meta = True
-    resp_mime_type = "application/octet-stream"
-
-    def forward(self, item):
-        (facts,) = self.requests
-        headers = {name.lower(): value for name, value in facts.headers}
-        assert 0 < facts.budget <= 3
-        text = f"{facts.method} {facts.path}?{facts.query} {headers['x-who']} {facts.id}"
-        return Reply(text, 201, {"X-Made-By": item["by"]}, "text/plain")
-
-    def serialize(self, text):
-        return text.encode()
-
-
-class Odd(Worker):
-    """What it returns cannot be written as JSON; what it is sent is no JSON either."""
-
-    def deserialize(self, payload):
-        return payload.decode()
-
-    def forward(self, text):
-        if text == "late":
-            time.sleep(30)
-        return object()
-'''
-FILE = """
-[gateway]
-http = "127.0.0.1:{port}"
-bind = "{bind}"
-insecure = true
-timeout = "3s"
-max_body = "64MiB"
-
-[stages.first]
-worker = "service:First"
-replicas = 2
-max_batch_size = 8
-
-[stages.second]
-worker = "service:Second"
-replicas = 2
-
-[stages.third]
-worker = "service:Third"
-max_batch_size = 4
-
-[stages.alone]
-worker = "service:Alone"
-max_batch_size = 8
-timeout = "10s"
-
-[stages.telling]
-worker = "service:Telling"
-
-[stages.odd]
-worker = "service:Odd"
-timeout = "500ms"
-
-[routes]
-"/one" = ["alone"]
-"/two" = ["first", "third"]
-"/three" = ["first", "second", "third"]
-"/odd" = ["odd"]
-"/telling" = ["telling"]
-"""
+STAGES = {
+    "first": stage("First", replicas=2, max_batch_size=8),
+    "second": stage("Second", replicas=2),
+    "third": stage("Third", max_batch_size=4),
+    "alone": stage("Alone", max_batch_size=8, timeout="10s"),
+    "telling": "Telling",
+    "odd": stage("Odd", timeout="500ms"),
+}
+ROUTES = {
+    "/one": ["alone"],
+    "/two": ["first", "third"],
+    "/three": ["first", "second", "third"],
+    "/odd": ["odd"],
+    "/telling": ["telling"],
+}
+GATEWAY = {"insecure": True, "timeout": "3s", "max_body": "64MiB"}
 
 
 @pytest.fixture(scope="module", params=["ipc", "tcp"])
 def url(request, tmp_path_factory):
+    bind = {"bind": f"tcp://127.0.0.1:{free_port()}"} if request.param == "tcp" else {}
+    file = settings(STAGES, ROUTES, **bind, **GATEWAY)
     folder = tmp_path_factory.mktemp(request.param)
-    port = free_port()
-    bind = f"tcp://127.0.0.1:{free_port()}" if request.param == "tcp" else ""
-    (folder / "service.py").write_text(SERVICE)
-    text = FILE.format(port=port, bind=bind).replace('bind = ""\n', "")
-    (folder / "mesh.toml").write_text(text)
-    log = folder / "log"
-    with log.open("wb") as out:
-        service = subprocess.Popen([MESH, "up"], cwd=folder, stdout=out, stderr=out)
-    try:
-        with Client(f"http://127.0.0.1:{port}", timeout=60.0) as client:
-            wait_ready(client, service, log)
-            yield client.url
-        service.send_signal(signal.SIGTERM)
-        assert service.wait(30.0) == 0, log.read_text()
-    finally:
-        service.kill()
-        service.wait()
+    with running(folder, service_text("pipeline"), file, ours=True) as site:
+        yield site.url
 
 
 @pytest.fixture

@@ -5,41 +5,16 @@ import socket
 from time import monotonic
 
 import pytest
-from site_runs import rss, running
+from site_runs import rss, running, service_text, settings
 
 MIB = 1 << 20
 
-SERVICE = """
-from mesh import Worker
-
-
-class Echo(Worker):
-    def deserialize(self, body):
-        return body
-
-    def forward(self, value):
-        return bytes(int(value[1:])) if value[:1] == b"!" else value
-
-    def serialize(self, value):
-        return value
-"""
-FILE = """
-[gateway]
-timeout = "20s"
-capacity_bytes = "100MiB"
-compression = true
-
-[stages.echo]
-worker = "service:Echo"
-
-[routes]
-"/inference" = ["echo"]
-"""
+FILE = settings({"echo": "Large"}, timeout="20s", capacity_bytes="100MiB", compression=True)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("service"), SERVICE, FILE) as made:
+    with running(tmp_path_factory.mktemp("service"), service_text("raw"), FILE) as made:
         yield made
 
 

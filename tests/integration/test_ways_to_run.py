@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,133 +16,27 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+from site_runs import MESH, PATIENCE, Site, free_port, service_text, settings, stage
 
-from mesh import Client, ServerError
+from mesh import ServerError
 from mesh.client import Response
 
-MESH = Path(sys.executable).with_name("mesh")
-PATIENCE = 40.0
-
-SERVICE = """
-import os, sys
-from mesh import Server, Worker
-
-class Double(Worker):
-    def forward(self, value):
-        if value == "who":
-            return os.getpid()
-        if value in ("hang", "nap"):
-            import threading
-            threading.Event().wait(60 if value == "hang" else 0.6)
-        return value * 2
-
-class Wrap(Worker):
-    def forward(self, values):
-        return [{"answer": value, "device": os.environ.get("DEVICE")} for value in values]
-
-if __name__ == "__main__":
-    server = Server()
-    server.append_worker(Double)
-    server.append_worker(Wrap, max_batch_size=4, env=[{"DEVICE": "one"}])
-    server.run()
-"""
-FILE = """
-[gateway]
-timeout = "30s"
-{gateway}
-
-[stages.double]
-worker = "service:Double"
-
-[stages.wrap]
-worker = "service:Wrap"
-max_batch_size = 4
-env = [{{ DEVICE = "one" }}]
-
-[routes]
-"/inference" = ["double", "wrap"]
-"""
+SERVICE = service_text("double_wrap")
+WRAP = stage("Wrap", max_batch_size=4, env=[{"DEVICE": "one"}])
 
 
-def eventually(true: Callable[[], bool], what: str) -> None:
-    end = monotonic() + PATIENCE
-    while not true():
-        assert monotonic() < end, what
-        threading.Event().wait(0.02)
+def described(**gateway: object) -> str:
+    return settings({"double": "Double", "wrap": WRAP}, timeout="30s", **gateway)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-class Site:
-    """A folder with a service, a place for run folders, and the processes started from here."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.runs = Path(tempfile.mkdtemp(prefix="r"))
-        self.port, self.bind = free_port(), f"tcp://127.0.0.1:{free_port()}"
-        self.started: list[subprocess.Popen[bytes]] = []
-        (folder / "service.py").write_text(SERVICE)
-        self.describe()
-
-    def describe(self, gateway: str = "") -> None:
-        (self.folder / "mesh.toml").write_text(FILE.format(gateway=gateway))
-
-    def start(self, *command: object) -> subprocess.Popen[bytes]:
-        variables = {
-            "XDG_RUNTIME_DIR": str(self.runs),
-            "MESH_GATEWAY_HTTP": f"127.0.0.1:{self.port}",
-        }
-        with (self.folder / "log").open("ab") as log:
-            process = subprocess.Popen(
-                [str(part) for part in command],
-                cwd=self.folder,
-                env=os.environ | variables,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        self.started.append(process)
-        return process
-
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
-
-    def client(self) -> Client:
-        return Client(f"http://127.0.0.1:{self.port}", timeout=PATIENCE)
-
-    def alive(self) -> list[int]:
-        """Every process that was started from here, directly or not."""
-        mark = f"XDG_RUNTIME_DIR={self.runs}".encode()
-        found = []
-        for path in Path("/proc").glob("[0-9]*/environ"):
-            with contextlib.suppress(OSError):
-                if mark in path.read_bytes().split(b"\0"):
-                    found.append(int(path.parent.name))
-        return found
-
-    def assert_nothing_is_left(self) -> None:
-        eventually(lambda: not self.alive(), f"left running: {self.alive()}")
-        assert list(self.runs.iterdir()) == []
-
-    def close(self) -> None:
-        for process in self.started:
-            process.kill()
-            process.wait()
-        for pid in self.alive():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(self.runs)
+def over_tcp() -> str:
+    return described(bind=f"tcp://127.0.0.1:{free_port()}", insecure=True)
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path)
-    yield made
-    made.close()
+    with contextlib.closing(Site(tmp_path, SERVICE, described())) as made:
+        yield made
 
 
 def script(site: Site, *flags: str) -> subprocess.Popen[bytes]:
@@ -166,7 +58,7 @@ def test_everything_on_one_host(
         assert client.infer("ab") == {"answer": "abab", "device": "one"}
         with asking(site, "nap") as asked:
             service.send_signal(number)
-            eventually(lambda: not client.get("/readyz").ok, "it is still ready")
+            site.until(lambda: not client.get("/readyz").ok, "it is still ready")
             refused = client.post("/inference", "ab")
             assert (refused.status, refused.json()["error"]["code"]) == (503, "draining")
             assert asked.result(PATIENCE).json()["answer"] == "napnap"
@@ -181,14 +73,14 @@ def asking(site: Site, value: str) -> Iterator[Future[Response]]:
     """A request that is being computed, asked by a client of its own."""
     with ThreadPoolExecutor(1) as pool, site.client() as asker, site.client() as client:
         asked = pool.submit(asker.post, "/inference", value)
-        eventually(
+        site.until(
             lambda: "remaining_task 1.0" in client.get("/metrics").body.decode(), "not asked"
         )
         yield asked
 
 
 def test_the_parts_as_processes_of_their_own_over_tcp(site: Site) -> None:
-    site.describe(f'bind = "{site.bind}"\ninsecure = true')
+    site.describe(file=over_tcp())
     stages = [site.start(MESH, "stage", name) for name in ("double", "wrap")]
     gateway = site.start(MESH, "gateway")
     with site.client() as client:
@@ -221,9 +113,9 @@ def test_a_crashed_replica_and_a_crashed_gateway_come_back(site: Site) -> None:
         client.wait_ready(PATIENCE)
         before = client.infer("who")["answer"]
         os.kill(before, signal.SIGKILL)
-        eventually(lambda: client.post("/inference", "who").ok, "no replica came back")
+        site.until(lambda: client.post("/inference", "who").ok, "no replica came back")
         assert client.infer("who")["answer"] != before
-        gateway = next(pid for pid in site.alive() if b"gateway" in command(pid))
+        gateway = next(pid for pid in site.processes() if b"gateway" in command(pid))
         os.kill(gateway, signal.SIGKILL)
         with contextlib.suppress(Exception):
             client.get("/health")
@@ -247,20 +139,20 @@ def test_a_killed_parent_leaves_nothing_behind(
     service_with_child = SERVICE.replace("import os, sys", "import os, subprocess, sys").replace(
         "def forward(self, value)", f"{child}def forward(self, value)"
     )
-    (site.folder / "service.py").write_text(service_with_child)
+    site.describe(service_with_child)
     service = start(site)
     with site.client() as client:
         client.wait_ready(PATIENCE)
-        assert any(command(pid).startswith(b"sleep") for pid in site.alive())
+        assert any(command(pid).startswith(b"sleep") for pid in site.processes())
         service.kill()
         service.wait()
     site.assert_nothing_is_left()
 
 
 def test_a_killed_supervisor_of_one_stage_leaves_nothing_behind(site: Site) -> None:
-    site.describe(f'bind = "{site.bind}"\ninsecure = true')
+    site.describe(file=over_tcp())
     service = site.start(MESH, "stage", "double")
-    eventually(lambda: "every replica of double is ready" in site.log(), "not ready")
+    site.until(lambda: "every replica of double is ready" in site.log(), "not ready")
     service.kill()
     service.wait()
     site.assert_nothing_is_left()
@@ -275,7 +167,7 @@ def test_a_second_signal_ends_all_at_once(
         client.wait_ready(PATIENCE)
     with asking(site, "hang") as asked:
         service.send_signal(signal.SIGINT)
-        eventually(lambda: "once more to stop at once" in site.log(), "not stopping")
+        site.until(lambda: "once more to stop at once" in site.log(), "not stopping")
         threading.Event().wait(1.0)  # within a second it would be the same stop
         began = monotonic()
         service.send_signal(signal.SIGINT)
@@ -293,9 +185,9 @@ def test_a_parent_that_is_killed_at_a_bad_moment_leaves_nothing_behind(
         slow = (
             "class Double(Worker):\n    def __init__(self):\n        import time; time.sleep(60)\n"
         )
-        (site.folder / "service.py").write_text(SERVICE.replace("class Double(Worker):", slow))
+        site.describe(SERVICE.replace("class Double(Worker):", slow))
         service = script(site)
-        eventually(lambda: len(site.alive()) == 4 and "is ready" in site.log(), "not starting")
+        site.until(lambda: len(site.processes()) == 4 and "is ready" in site.log(), "not starting")
         service.kill()
     else:
         service = script(site, "--timeout", "1000")
@@ -304,7 +196,7 @@ def test_a_parent_that_is_killed_at_a_bad_moment_leaves_nothing_behind(
         with asking(site, "hang") as asked:
             if moment == "drain":
                 service.terminate()
-                eventually(lambda: "once more to stop at once" in site.log(), "not stopping")
+                site.until(lambda: "once more to stop at once" in site.log(), "not stopping")
             service.kill()
             assert not asked.result(PATIENCE).ok  # its time is over, and that is said
     service.wait()
@@ -327,7 +219,8 @@ def test_a_parent_that_is_killed_at_a_bad_moment_leaves_nothing_behind(
 def test_a_worker_that_cannot_start_ends_the_service_and_says_why_once(
     site: Site, old: str, new: str, said: str
 ) -> None:
-    (site.folder / "service.py").write_text(SERVICE.replace(old, new, 1))
+    assert old in SERVICE
+    site.describe(SERVICE.replace(old, new, 1))
     service = up(site) if "torhc" in new else script(site)
     assert service.wait(PATIENCE) == 3, site.log()
     errors = [line for line in site.log().splitlines() if '"error"' in line]
@@ -345,11 +238,11 @@ def test_a_port_that_is_taken(site: Site) -> None:
 
 
 def test_wrong_settings_start_nothing(site: Site) -> None:
-    site.describe('tiemout = "3s"')
+    site.describe(file=described(tiemout="3s"))
     service = up(site)
     assert service.wait(PATIENCE) == 2
     assert (
-        "mesh.toml, line 4: [gateway] tiemout: unknown setting; did you mean 'timeout'?"
+        "mesh.toml, line 3: [gateway] tiemout: unknown setting; did you mean 'timeout'?"
         in site.log()
     )
     site.assert_nothing_is_left()
@@ -357,7 +250,7 @@ def test_wrong_settings_start_nothing(site: Site) -> None:
 
 def test_a_wrong_argument_in_a_script_is_one_line(site: Site) -> None:
     text = SERVICE.replace("append_worker(Double)", "append_worker(Double, num=0)")
-    (site.folder / "service.py").write_text(text)
+    site.describe(text)
     service = script(site)
     assert service.wait(PATIENCE) == 2, site.log()
     (line,) = site.log().splitlines()
@@ -367,7 +260,7 @@ def test_a_wrong_argument_in_a_script_is_one_line(site: Site) -> None:
 
 def test_another_error_of_a_script_is_shown_as_ever(site: Site) -> None:
     text = SERVICE.replace("append_worker(Double)", "append_worker(int)")
-    (site.folder / "service.py").write_text(text)
+    site.describe(text)
     service = script(site)
     assert service.wait(PATIENCE) == 1, site.log()
     assert "Traceback" in site.log()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from example_runs import ROOT
+from site_runs import ROOT
 
 WRK = pytest.mark.skipif(shutil.which("wrk") is None, reason="no wrk: the closed loop needs it")
 

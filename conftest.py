@@ -197,4 +197,4 @@ def _judge_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     reason = report.longrepr[2].removeprefix("Skipped: ")
     if not any(re.fullmatch(allowed, reason) for allowed in ALLOWED_SKIPS):
         report.outcome = "failed"
-        report.longrepr = f"skipped for a reason that tests/conftest.py does not allow: {reason}"
+        report.longrepr = f"skipped for a reason that conftest.py does not allow: {reason}"
