@@ -29,6 +29,12 @@ def described(**gateway: object) -> str:
     return settings({"double": "Double", "wrap": WRAP}, timeout="30s", **gateway)
 
 
+def changed(old: str, new: str) -> str:
+    """The service with something else in place of what comes first."""
+    assert old in SERVICE
+    return SERVICE.replace(old, new, 1)
+
+
 def over_tcp() -> str:
     return described(bind=f"tcp://127.0.0.1:{free_port()}", insecure=True)
 
@@ -136,10 +142,8 @@ def test_a_killed_parent_leaves_nothing_behind(
 ) -> None:
     """Not even what a worker started for itself, such as a server of its own."""
     child = "def __init__(self):\n        self.child = subprocess.Popen(['sleep', '3600'])\n\n    "
-    service_with_child = SERVICE.replace("import os, sys", "import os, subprocess, sys").replace(
-        "def forward(self, value)", f"{child}def forward(self, value)"
-    )
-    site.describe(service_with_child)
+    with_child = changed("def forward(self, value)", f"{child}def forward(self, value)")
+    site.describe(f"import subprocess\n{with_child}")
     service = start(site)
     with site.client() as client:
         client.wait_ready(PATIENCE)
@@ -185,7 +189,7 @@ def test_a_parent_that_is_killed_at_a_bad_moment_leaves_nothing_behind(
         slow = (
             "class Double(Worker):\n    def __init__(self):\n        import time; time.sleep(60)\n"
         )
-        site.describe(SERVICE.replace("class Double(Worker):", slow))
+        site.describe(changed("class Double(Worker):", slow))
         service = script(site)
         site.until(lambda: len(site.processes()) == 4 and "is ready" in site.log(), "not starting")
         service.kill()
@@ -206,7 +210,7 @@ def test_a_parent_that_is_killed_at_a_bad_moment_leaves_nothing_behind(
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("import os", "import torhc", "No module named 'torhc' (service.py:2)"),
+        ("import os", "import torhc", "No module named 'torhc' (service.py:3)"),
         (
             "class Wrap(Worker):",
             "class Wrap(Worker):\n    def __init__(self): 1 / 0\n",
@@ -219,8 +223,7 @@ def test_a_parent_that_is_killed_at_a_bad_moment_leaves_nothing_behind(
 def test_a_worker_that_cannot_start_ends_the_service_and_says_why_once(
     site: Site, old: str, new: str, said: str
 ) -> None:
-    assert old in SERVICE
-    site.describe(SERVICE.replace(old, new, 1))
+    site.describe(changed(old, new))
     service = up(site) if "torhc" in new else script(site)
     assert service.wait(PATIENCE) == 3, site.log()
     errors = [line for line in site.log().splitlines() if '"error"' in line]
@@ -249,7 +252,7 @@ def test_wrong_settings_start_nothing(site: Site) -> None:
 
 
 def test_a_wrong_argument_in_a_script_is_one_line(site: Site) -> None:
-    text = SERVICE.replace("append_worker(Double)", "append_worker(Double, num=0)")
+    text = changed("append_worker(Double)", "append_worker(Double, num=0)")
     site.describe(text)
     service = script(site)
     assert service.wait(PATIENCE) == 2, site.log()
@@ -259,7 +262,7 @@ def test_a_wrong_argument_in_a_script_is_one_line(site: Site) -> None:
 
 
 def test_another_error_of_a_script_is_shown_as_ever(site: Site) -> None:
-    text = SERVICE.replace("append_worker(Double)", "append_worker(int)")
+    text = changed("append_worker(Double)", "append_worker(int)")
     site.describe(text)
     service = script(site)
     assert service.wait(PATIENCE) == 1, site.log()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import wraps
+from inspect import Parameter, Signature, signature
 from typing import Any
 
 from tornado import httputil
@@ -23,6 +24,12 @@ def turned(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
         asyncio.run(test(*args, **kwargs))  # type: ignore[arg-type]
 
     return run
+
+
+def without_first(test: Callable[..., Any], *more: str) -> Signature:
+    """What pytest shall fill: `more`, and of a test what a decorator does not make, its first."""
+    _, *asked = signature(test).parameters.values()
+    return Signature([*(Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in more), *asked])
 
 
 class FakeTransport(asyncio.Transport):

@@ -32,7 +32,7 @@ class Node:
         return self.due
 
 
-def drive(act):
+def driven(act):
     """Run `act(node, drive, answered)` in a loop."""
 
     async def main():
@@ -44,7 +44,10 @@ def drive(act):
         finally:
             driver.stop()
 
-    asyncio.run(main())
+    def run():
+        asyncio.run(main())
+
+    return run
 
 
 async def pause():
@@ -52,92 +55,78 @@ async def pause():
         await asyncio.sleep(0)
 
 
-def test_it_turns_at_once_and_answers_after_each_turn():
-    async def act(node, driver, answered):
-        assert node.turns == [()]
-        assert len(answered) == 1
-
-    drive(act)
+@driven
+async def test_it_turns_at_once_and_answers_after_each_turn(node, driver, answered):
+    assert node.turns == [()]
+    assert len(answered) == 1
 
 
-def test_answers_go_first_only_where_something_came_and_nothing_waits():
-    async def act(node, driver, answered):
-        for calm, left, times in ((False, 1, 1), (True, 0, 1), (True, 1, 2)):
-            node.calm, node.left = calm, left
-            answered.clear()
-            driver.wake()
-            await pause()
-            assert len(answered) == times
-
-    drive(act)
-
-
-def test_many_wishes_make_one_turn():
-    async def act(node, driver, answered):
-        for _ in range(50):
-            driver.wake()
-        await pause()
-        assert len(node.turns) == 2
+@driven
+async def test_answers_go_first_only_where_something_came_and_nothing_waits(node, driver, answered):
+    for calm, left, times in ((False, 1, 1), (True, 0, 1), (True, 1, 2)):
+        node.calm, node.left = calm, left
+        answered.clear()
         driver.wake()
         await pause()
-        assert len(node.turns) == 3
-
-    drive(act)
+        assert len(answered) == times
 
 
-def test_what_is_left_is_taken_up_but_others_get_the_loop():
-    async def act(node, driver, answered):
-        node.left = 30
+@driven
+async def test_many_wishes_make_one_turn(node, driver, answered):
+    for _ in range(50):
         driver.wake()
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert 1 < len(node.turns) < 20
+    await pause()
+    assert len(node.turns) == 2
+    driver.wake()
+    await pause()
+    assert len(node.turns) == 3
+
+
+@driven
+async def test_what_is_left_is_taken_up_but_others_get_the_loop(node, driver, answered):
+    node.left = 30
+    driver.wake()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert 1 < len(node.turns) < 20
+    await pause()
+    assert node.left == 0
+
+
+@driven
+async def test_a_readable_descriptor_is_named(node, driver, answered):
+    inside, outside = os.pipe()
+    try:
+        driver.watch(inside)
+        os.write(outside, b"x")
         await pause()
-        assert node.left == 0
-
-    drive(act)
-
-
-def test_a_readable_descriptor_is_named():
-    async def act(node, driver, answered):
-        inside, outside = os.pipe()
-        try:
-            driver.watch(inside)
-            os.write(outside, b"x")
-            await pause()
-            assert (inside,) in node.turns
-            driver.unwatch(inside)
-            before = len(node.turns)
-            await pause()
-            assert len(node.turns) == before
-        finally:
-            os.close(inside)
-            os.close(outside)
-
-    drive(act)
-
-
-def test_what_is_due_gets_its_turn_in_time():
-    async def act(node, driver, answered):
-        began = monotonic()
-        node.due = began + 0.03
-        due = asyncio.Event()
-        driver.wake()
-        await pause()
-        node.flush = lambda now: due.set()
-        await asyncio.wait_for(due.wait(), 5.0)
-        assert monotonic() - began >= 0.03 - 0.002
-
-    drive(act)
-
-
-def test_after_the_end_nothing_turns():
-    async def act(node, driver, answered):
-        driver.wake()
-        driver.stop()
+        assert (inside,) in node.turns
+        driver.unwatch(inside)
         before = len(node.turns)
-        driver.wake()
         await pause()
         assert len(node.turns) == before
+    finally:
+        os.close(inside)
+        os.close(outside)
 
-    drive(act)
+
+@driven
+async def test_what_is_due_gets_its_turn_in_time(node, driver, answered):
+    began = monotonic()
+    node.due = began + 0.03
+    due = asyncio.Event()
+    driver.wake()
+    await pause()
+    node.flush = lambda now: due.set()
+    await asyncio.wait_for(due.wait(), 5.0)
+    assert monotonic() - began >= 0.03 - 0.002
+
+
+@driven
+async def test_after_the_end_nothing_turns(node, driver, answered):
+    driver.wake()
+    driver.stop()
+    before = len(node.turns)
+    driver.wake()
+    await pause()
+    assert len(node.turns) == before

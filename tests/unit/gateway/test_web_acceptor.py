@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 import uvloop
+from http_fakes import turned
 
 from gateway.web import acceptor
 from gateway.web.acceptor import Acceptor
@@ -74,29 +75,25 @@ def test_who_connects_at_once_is_taken_in_a_few_turns(
         runner.run(main())
 
 
-def test_a_closed_acceptor_takes_nobody() -> None:
-    async def main() -> None:
-        door = Acceptor(asyncio.Protocol)
-        assert not door.is_open
-        host, port = await door.listen("127.0.0.1", 0)
-        assert door.is_open
-        door.close()
-        assert not door.is_open
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection((host, port))
-
-    asyncio.run(main())
+@turned
+async def test_a_closed_acceptor_takes_nobody() -> None:
+    door = Acceptor(asyncio.Protocol)
+    assert not door.is_open
+    host, port = await door.listen("127.0.0.1", 0)
+    assert door.is_open
+    door.close()
+    assert not door.is_open
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, port))
 
 
-def test_an_empty_host_means_every_interface() -> None:
-    async def main() -> None:
-        door = Acceptor(asyncio.Protocol)
-        host, port = await door.listen("", 0)
-        assert host in ("0.0.0.0", "::")
-        assert port
-        door.close()
-
-    asyncio.run(main())
+@turned
+async def test_an_empty_host_means_every_interface() -> None:
+    door = Acceptor(asyncio.Protocol)
+    host, port = await door.listen("", 0)
+    assert host in ("0.0.0.0", "::")
+    assert port
+    door.close()
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM])
@@ -239,17 +236,15 @@ def test_one_that_is_not_among_others_gives_no_way() -> None:
     asyncio.run(main())
 
 
-def test_a_stranger_who_listens_at_the_port() -> None:
-    async def main() -> None:
-        doors, crowd = shared_doors(1)
-        host, port = doors[0].getsockname()
-        (stranger,) = bound(look_up(host, port))  # only bound, both may be
-        stranger.listen()
-        door = Acceptor(asyncio.Protocol)
-        with pytest.raises(OSError, match="in use"):
-            door.take(doors, Seat(crowd, 1))
-        assert not door.is_open
-        assert doors[0].fileno() == -1
-        stranger.close()
-
-    asyncio.run(main())
+@turned
+async def test_a_stranger_who_listens_at_the_port() -> None:
+    doors, crowd = shared_doors(1)
+    host, port = doors[0].getsockname()
+    (stranger,) = bound(look_up(host, port))  # only bound, both may be
+    stranger.listen()
+    door = Acceptor(asyncio.Protocol)
+    with pytest.raises(OSError, match="in use"):
+        door.take(doors, Seat(crowd, 1))
+    assert not door.is_open
+    assert doors[0].fileno() == -1
+    stranger.close()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import zstandard
 from http2_fakes import Peer
-from http_fakes import FakeTransport, Inference, connect, echo, post, shared
+from http_fakes import FakeTransport, Inference, connect, echo, post, shared, turned, without_first
 
 from gateway.web import compression as codings
 from gateway.web import compressor as coder
@@ -93,40 +93,36 @@ def placed(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
         asyncio.run(inside())
 
-    del run.__wrapped__  # type: ignore[attr-defined]  # pytest would ask for `place`
+    run.__signature__ = without_first(test)  # type: ignore[attr-defined]
     return run
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
 @pytest.mark.parametrize("size", [0, 10, 5000, 70_000, LIMIT])
-def test_a_body_is_unpacked_and_its_answer_packed(coding: str, size: int) -> None:
-    @placed
-    async def test(place: Place) -> None:
-        body = (b"abcdefghij" * (size // 10 + 1))[:size]
-        lines = {"Content_Encoding": coding, "Accept_Encoding": coding, "X_Request_ID": "mine"}
-        status, headers, got = await place.ask(PACK[coding](body), **lines)
-        assert (status, place.inference.bodies) == (200, [body])
-        assert place.inference.taken[0].request_id == b"mine"
-        if size >= 1024:
-            assert (headers["content-encoding"], headers["vary"]) == (coding, "accept-encoding")
-            assert len(got) < len(body)
-            assert UNPACK[coding](got) == body
-        else:
-            assert "content-encoding" not in headers
-            assert got == body
+@placed
+async def test_a_body_is_unpacked_and_its_answer_packed(
+    place: Place, coding: str, size: int
+) -> None:
+    body = (b"abcdefghij" * (size // 10 + 1))[:size]
+    lines = {"Content_Encoding": coding, "Accept_Encoding": coding, "X_Request_ID": "mine"}
+    status, headers, got = await place.ask(PACK[coding](body), **lines)
+    assert (status, place.inference.bodies) == (200, [body])
+    assert place.inference.taken[0].request_id == b"mine"
+    if size >= 1024:
+        assert (headers["content-encoding"], headers["vary"]) == (coding, "accept-encoding")
+        assert len(got) < len(body)
+        assert UNPACK[coding](got) == body
+    else:
+        assert "content-encoding" not in headers
+        assert got == body
 
-    test()
 
-
-def test_who_says_nothing_of_codings_passes_through() -> None:
-    @placed
-    async def test(place: Place) -> None:
-        assert (await place.ask(TEXT))[2] == TEXT
-        [exchange] = place.inference.taken
-        assert (exchange.codings, exchange.request) == (None, None)
-        assert len(place.common.known) == 1
-
-    test()
+@placed
+async def test_who_says_nothing_of_codings_passes_through(place: Place) -> None:
+    assert (await place.ask(TEXT))[2] == TEXT
+    [exchange] = place.inference.taken
+    assert (exchange.codings, exchange.request) == (None, None)
+    assert len(place.common.known) == 1
 
 
 @pytest.mark.parametrize(
@@ -137,39 +133,30 @@ def test_who_says_nothing_of_codings_passes_through() -> None:
         {"Content_Encoding": "identity"},
     ],
 )
-def test_nothing_is_packed_that_nobody_wants(lines: dict[str, str]) -> None:
-    @placed
-    async def test(place: Place) -> None:
-        status, headers, body = await place.ask(TEXT, **lines)
-        assert (status, body) == (200, TEXT)
-        assert "content-encoding" not in headers
-
-    test()
+@placed
+async def test_nothing_is_packed_that_nobody_wants(place: Place, lines: dict[str, str]) -> None:
+    status, headers, body = await place.ask(TEXT, **lines)
+    assert (status, body) == (200, TEXT)
+    assert "content-encoding" not in headers
 
 
-def test_what_does_not_become_less_goes_as_it_is() -> None:
-    @placed
-    async def test(place: Place) -> None:
-        noise = b"".join([hashlib.sha256(b"%d" % at).digest() for at in range(100)])
-        _, headers, body = await place.ask(noise, Accept_Encoding="gzip")
-        assert "content-encoding" not in headers
-        assert body == noise
-
-    test()
+@placed
+async def test_what_does_not_become_less_goes_as_it_is(place: Place) -> None:
+    noise = b"".join([hashlib.sha256(b"%d" % at).digest() for at in range(100)])
+    _, headers, body = await place.ask(noise, Accept_Encoding="gzip")
+    assert "content-encoding" not in headers
+    assert body == noise
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
 @pytest.mark.parametrize("size", [LIMIT + 1, len(BOMB)])
-def test_a_bomb_is_not_unpacked(coding: str, size: int) -> None:
-    @placed
-    async def test(place: Place) -> None:
-        status, _, body = await place.ask(PACK[coding](BOMB[:size]), Content_Encoding=coding)
-        error = place.error(body)
-        assert (status, error["code"]) == (413, "body_too_large")
-        assert "1000000 bytes once it is unpacked" in error["message"]
-        assert len(place.inference.taken[0].body) <= size // 100
-
-    test()
+@placed
+async def test_a_bomb_is_not_unpacked(place: Place, coding: str, size: int) -> None:
+    status, _, body = await place.ask(PACK[coding](BOMB[:size]), Content_Encoding=coding)
+    error = place.error(body)
+    assert (status, error["code"]) == (413, "body_too_large")
+    assert "1000000 bytes once it is unpacked" in error["message"]
+    assert len(place.inference.taken[0].body) <= size // 100
 
 
 @pytest.mark.parametrize(
@@ -186,39 +173,30 @@ def test_a_bomb_is_not_unpacked(coding: str, size: int) -> None:
     # Not the bytes: gzip writes the time into them, and workers must agree on the names.
     ids=["no gzip", "cut gzip", "no zstd", "cut zstd", "broken zstd", "unknown", "two codings"],
 )
-def test_what_cannot_be_unpacked_is_refused(
-    coding: str, body: bytes, status: int, code: str
+@placed
+async def test_what_cannot_be_unpacked_is_refused(
+    place: Place, coding: str, body: bytes, status: int, code: str
 ) -> None:
-    @placed
-    async def test(place: Place) -> None:
-        got, _, told = await place.ask(body, Content_Encoding=coding)
-        assert got == status
-        assert place.error(told)["code"] == (code or "decoding_error")
-        assert (await place.ask(b"x"))[0] == 200
-
-    test()
+    got, _, told = await place.ask(body, Content_Encoding=coding)
+    assert got == status
+    assert place.error(told)["code"] == (code or "decoding_error")
+    assert (await place.ask(b"x"))[0] == 200
 
 
-def test_a_zstd_window_may_not_be_larger_than_http_allows() -> None:
-    @placed
-    async def test(place: Place) -> None:
-        wide = zstandard.ZstdCompressionParameters.from_level(3, window_log=24)
-        stream = zstandard.ZstdCompressor(compression_params=wide).compressobj()
-        body = stream.compress(TEXT) + stream.flush()
-        assert (await place.ask(body, Content_Encoding="zstd"))[0] == 400
-
-    test()
+@placed
+async def test_a_zstd_window_may_not_be_larger_than_http_allows(place: Place) -> None:
+    wide = zstandard.ZstdCompressionParameters.from_level(3, window_log=24)
+    stream = zstandard.ZstdCompressor(compression_params=wide).compressobj()
+    body = stream.compress(TEXT) + stream.flush()
+    assert (await place.ask(body, Content_Encoding="zstd"))[0] == 400
 
 
-def test_two_codings_on_two_lines_are_two() -> None:
-    @placed
-    async def test(place: Place) -> None:
-        lines = "Content-Encoding: gzip\r\nContent-Encoding: zstd\r\n"
-        place.connection.data_received(post(TEXT, lines=lines))
-        status, _, body = await place.answer()
-        assert (status, "several codings" in place.error(body)["message"]) == (415, True)
-
-    test()
+@placed
+async def test_two_codings_on_two_lines_are_two(place: Place) -> None:
+    lines = "Content-Encoding: gzip\r\nContent-Encoding: zstd\r\n"
+    place.connection.data_received(post(TEXT, lines=lines))
+    status, _, body = await place.answer()
+    assert (status, "several codings" in place.error(body)["message"]) == (415, True)
 
 
 def test_where_compression_is_off_it_is_refused() -> None:
@@ -232,58 +210,46 @@ def test_where_compression_is_off_it_is_refused() -> None:
     assert transport.take().count(TEXT) == 2
 
 
-def test_a_refusal_of_the_inference_comes_before_the_body_is_read() -> None:
-    @placed
-    async def test(place: Place) -> None:
-        place.inference.refusal = answers.failure("overloaded", "full", None, b"7")
-        status, _, _ = await place.ask(bytes(100_000), Content_Encoding="gzip")
-        assert (status, place.inference.asked) == (429, [100_000])
-
-    test()
+@placed
+async def test_a_refusal_of_the_inference_comes_before_the_body_is_read(place: Place) -> None:
+    place.inference.refusal = answers.failure("overloaded", "full", None, b"7")
+    status, _, _ = await place.ask(bytes(100_000), Content_Encoding="gzip")
+    assert (status, place.inference.asked) == (429, [100_000])
 
 
-def test_a_client_that_leaves_is_gone_for_the_inference() -> None:
-    @placed
-    async def test(place: Place) -> None:
-        place.inference.at_once = False
-        for lines in ("", "Accept-Encoding: gzip\r\n"):
-            connection, _ = connect(place.common)
-            connection.data_received(post(b"x", lines=lines))
-            connection.connection_lost(None)
-        assert place.inference.left == place.inference.taken
-        assert len(place.inference.left) == 2
-        echo(place.inference.taken[1])
-
-    test()
+@placed
+async def test_a_client_that_leaves_is_gone_for_the_inference(place: Place) -> None:
+    place.inference.at_once = False
+    for lines in ("", "Accept-Encoding: gzip\r\n"):
+        connection, _ = connect(place.common)
+        connection.data_received(post(b"x", lines=lines))
+        connection.connection_lost(None)
+    assert place.inference.left == place.inference.taken
+    assert len(place.inference.left) == 2
+    echo(place.inference.taken[1])
 
 
-def test_a_client_that_leaves_while_its_body_is_unpacked_is_forgotten() -> None:
-    @placed
-    async def test(place: Place) -> None:
-        body = gzip.compress(bytes(LIMIT))
-        place.connection.data_received(post(body, lines="Content-Encoding: gzip\r\n"))
-        place.connection.connection_lost(None)
-        await until(lambda: not place.coder._waiting)
-        assert place.inference.taken == []
-
-    test()
+@placed
+async def test_a_client_that_leaves_while_its_body_is_unpacked_is_forgotten(place: Place) -> None:
+    body = gzip.compress(bytes(LIMIT))
+    place.connection.data_received(post(body, lines="Content-Encoding: gzip\r\n"))
+    place.connection.connection_lost(None)
+    await until(lambda: not place.coder._waiting)
+    assert place.inference.taken == []
 
 
-def test_when_too_many_wait_bodies_are_refused_and_answers_go_unpacked(
-    monkeypatch: pytest.MonkeyPatch,
+@placed
+async def test_when_too_many_wait_bodies_are_refused_and_answers_go_unpacked(
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @placed
-    async def test(place: Place) -> None:
-        body = b"x" * 100_000
-        _, headers, _ = await place.ask(body, Accept_Encoding="gzip")
-        assert "content-encoding" in headers
-        monkeypatch.setattr(coder, "_WAITING", 0)
-        _, headers, _ = await place.ask(body, Accept_Encoding="gzip")
-        assert "content-encoding" not in headers
-        status, _, _ = await place.ask(gzip.compress(body), Content_Encoding="gzip")
-        assert status == 429
-
-    test()
+    body = b"x" * 100_000
+    _, headers, _ = await place.ask(body, Accept_Encoding="gzip")
+    assert "content-encoding" in headers
+    monkeypatch.setattr(coder, "_WAITING", 0)
+    _, headers, _ = await place.ask(body, Accept_Encoding="gzip")
+    assert "content-encoding" not in headers
+    status, _, _ = await place.ask(gzip.compress(body), Content_Encoding="gzip")
+    assert status == 429
 
 
 def test_a_request_that_raises_after_its_thread_is_answered() -> None:
@@ -306,30 +272,25 @@ def test_a_request_that_raises_after_its_thread_is_answered() -> None:
     asyncio.run(inside())
 
 
-def test_closing_drops_what_waits() -> None:
-    async def inside() -> None:
-        place = Place()
-        body = gzip.compress(bytes(LIMIT))
-        for _ in range(20):
-            connection, _ = connect(place.common)
-            connection.data_received(post(body, lines="Content-Encoding: gzip\r\n"))
-        place.coder.close()
-        await until(lambda: not place.coder._waiting)
-        assert len(place.inference.taken) < 20
-
-    asyncio.run(inside())
+@turned
+async def test_closing_drops_what_waits() -> None:
+    place = Place()
+    body = gzip.compress(bytes(LIMIT))
+    for _ in range(20):
+        connection, _ = connect(place.common)
+        connection.data_received(post(body, lines="Content-Encoding: gzip\r\n"))
+    place.coder.close()
+    await until(lambda: not place.coder._waiting)
+    assert len(place.inference.taken) < 20
 
 
-def test_http_2_compresses_as_well() -> None:
-    @placed
-    async def test(place: Place) -> None:
-        peer = Peer(place.common)
-        lines = (("content-encoding", "gzip"), ("accept-encoding", "zstd"))
-        got = await peer.answer(peer.ask(gzip.compress(TEXT), lines=lines))
-        assert got.headers["content-encoding"] == "zstd"
-        assert UNPACK["zstd"](got.body) == TEXT
-
-    test()
+@placed
+async def test_http_2_compresses_as_well(place: Place) -> None:
+    peer = Peer(place.common)
+    lines = (("content-encoding", "gzip"), ("accept-encoding", "zstd"))
+    got = await peer.answer(peer.ask(gzip.compress(TEXT), lines=lines))
+    assert got.headers["content-encoding"] == "zstd"
+    assert UNPACK["zstd"](got.body) == TEXT
 
 
 @placed

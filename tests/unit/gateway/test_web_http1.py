@@ -498,13 +498,13 @@ def test_this_is_no_proxy() -> None:
 
 
 @given(st.binary(max_size=300), st.booleans())
-def test_any_bytes_end_in_an_answer_or_in_waiting_for_more(garbage: bytes, after: bool) -> None:
-    async def run() -> None:
-        connection, transport, _ = serve()
-        connection.data_received((post(b"x") if after else b"") + garbage)
-        assert set(statuses(transport.take())) <= {200, 400, 405, 431, 505}
-
-    asyncio.run(run())
+@turned
+async def test_any_bytes_end_in_an_answer_or_in_waiting_for_more(
+    garbage: bytes, after: bool
+) -> None:
+    connection, transport, _ = serve()
+    connection.data_received((post(b"x") if after else b"") + garbage)
+    assert set(statuses(transport.take())) <= {200, 400, 405, 431, 505}
 
 
 # ---- early refusals, 100-continue
@@ -609,22 +609,20 @@ def test_another_method_on_an_inference_route_is_a_page_that_knows() -> None:
     assert allowed == ["POST", None]
 
 
-def test_pages_and_inference_keep_their_order() -> None:
-    async def run() -> None:
-        connection, transport, inference = serve(Inference())
-        connection.data_received(post(b"1") + b"GET /page HTTP/1.1\r\nHost: h\r\n\r\n" + post(b"2"))
-        echo(inference.taken[1])
-        assert transport.written == b""
-        echo(inference.taken[0])
-        await asyncio.sleep(0)
-        assert [part.rpartition(b"\r\n")[2] for part in transport.take().split(b"HTTP/1.1")] == [
-            b"",
-            b"1",
-            b"/page",
-            b"2",
-        ]
-
-    asyncio.run(run())
+@turned
+async def test_pages_and_inference_keep_their_order() -> None:
+    connection, transport, inference = serve(Inference())
+    connection.data_received(post(b"1") + b"GET /page HTTP/1.1\r\nHost: h\r\n\r\n" + post(b"2"))
+    echo(inference.taken[1])
+    assert transport.written == b""
+    echo(inference.taken[0])
+    await asyncio.sleep(0)
+    assert [part.rpartition(b"\r\n")[2] for part in transport.take().split(b"HTTP/1.1")] == [
+        b"",
+        b"1",
+        b"/page",
+        b"2",
+    ]
 
 
 # ---- our own mistakes
@@ -665,16 +663,14 @@ def test_a_bug_costs_one_request_an_honest_answer(known: bool) -> None:
     assert isinstance(what["exception"], ServerError)
 
 
-def test_a_bug_in_the_middle_of_a_head_is_answered_as_well() -> None:
-    async def run() -> None:
-        seen: list[object] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _loop, what: seen.append(what))
-        connection, transport, _ = serve(Broken())
-        connection.data_received(chunked(b"a"))
-        assert refused(transport) == (500, "server_error")
-        assert len(seen) == 1
-
-    asyncio.run(run())
+@turned
+async def test_a_bug_in_the_middle_of_a_head_is_answered_as_well() -> None:
+    seen: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, what: seen.append(what))
+    connection, transport, _ = serve(Broken())
+    connection.data_received(chunked(b"a"))
+    assert refused(transport) == (500, "server_error")
+    assert len(seen) == 1
 
 
 # ---- the end
@@ -873,26 +869,24 @@ def test_room_is_given_back_once_when_a_body_does_not_become_whole(end: str) -> 
     assert inference.taken == []
 
 
-def test_room_for_pages_bodies_is_bounded_as_well() -> None:
-    async def run() -> None:
-        pages = Pages()
-        common = shared(Inference(), Limits(max_body=100_000, page_bytes=150_000), pages)
-        request = post(b"x" * 100_000, path="/page")
-        first, _ = connect(common)
-        first.data_received(request[:-1])
-        second, transport = connect(common)
-        second.data_received(request[:-1])
-        assert refused(transport) == (429, "overloaded")
-        first.data_received(request[-1:])
-        for _ in range(3):  # given back by an answer, and by a client that leaves
-            third, transport = connect(common)
-            third.data_received(request)
-            assert statuses(transport.take()) == [200]
-            third.data_received(request[:-1])
-            third.connection_lost(None)
-        assert len(pages.bodies) == 4
-
-    asyncio.run(run())
+@turned
+async def test_room_for_pages_bodies_is_bounded_as_well() -> None:
+    pages = Pages()
+    common = shared(Inference(), Limits(max_body=100_000, page_bytes=150_000), pages)
+    request = post(b"x" * 100_000, path="/page")
+    first, _ = connect(common)
+    first.data_received(request[:-1])
+    second, transport = connect(common)
+    second.data_received(request[:-1])
+    assert refused(transport) == (429, "overloaded")
+    first.data_received(request[-1:])
+    for _ in range(3):  # given back by an answer, and by a client that leaves
+        third, transport = connect(common)
+        third.data_received(request)
+        assert statuses(transport.take()) == [200]
+        third.data_received(request[:-1])
+        third.connection_lost(None)
+    assert len(pages.bodies) == 4
 
 
 H2C = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"

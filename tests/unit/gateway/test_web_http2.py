@@ -527,16 +527,14 @@ async def test_a_transport_that_cannot_end_one_way_is_closed() -> None:
     assert peer.transport.closed
 
 
-def test_http_1_says_where_http_2_begins() -> None:
-    async def inside() -> None:
-        connection, transport = connect(shared(Inference(at_once=True)))
-        connection.data_received(post(b"x"))
-        connection.data_received(frames.PREFACE)
-        written = transport.take()
-        assert statuses(written) == [200, 505]
-        assert b"first byte" in written
-
-    asyncio.run(inside())
+@turned
+async def test_http_1_says_where_http_2_begins() -> None:
+    connection, transport = connect(shared(Inference(at_once=True)))
+    connection.data_received(post(b"x"))
+    connection.data_received(frames.PREFACE)
+    written = transport.take()
+    assert statuses(written) == [200, 505]
+    assert b"first byte" in written
 
 
 @turned

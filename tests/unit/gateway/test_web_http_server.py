@@ -3,10 +3,11 @@
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from functools import wraps
 
 import pytest
 import uvloop
-from http_fakes import Inference, Pages, echo, post, statuses
+from http_fakes import Inference, Pages, echo, post, statuses, without_first
 
 from gateway.web import http_server as listener
 from gateway.web.exchange import Exchange, Limits, Turn
@@ -125,145 +126,130 @@ def run(
         runner.run(inside())
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_requests_of_many_clients_are_answered(
-    loop: Callable[[], asyncio.AbstractEventLoop],
-) -> None:
-    async def test(place: Place) -> None:
-        bodies = [b"%d" % number * number for number in range(30)]
-        answered = await asyncio.gather(*map(place.post, bodies))
-        assert [a.partition(b"\r\n\r\n")[2] for a in answered] == bodies
-        assert place.server.connections == 30
+def served(
+    limits: Limits | None = None,
+) -> Callable[[Callable[..., Awaitable[None]]], Callable[..., None]]:
+    """Run a test with a server, on both event loops."""
 
-    run(loop, test)
+    def decorate(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+        @pytest.mark.parametrize("loop", LOOPS)
+        @wraps(test)
+        def on(loop: Callable[[], asyncio.AbstractEventLoop], **kwargs: object) -> None:
+            run(loop, lambda place: test(place, **kwargs), limits)
 
+        on.__signature__ = without_first(test, "loop")  # type: ignore[attr-defined]
+        return on
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_pipelined_requests_are_answered_in_order(
-    loop: Callable[[], asyncio.AbstractEventLoop],
-) -> None:
-    async def test(place: Place) -> None:
-        client = await place.connect()
-        bodies = [b"x" * (number % 7) + b"%d" % number for number in range(500)]
-        client.writer.write(b"".join([post(body) for body in bodies]))
-        for body in bodies:
-            assert (await client.answer()).endswith(b"\r\n\r\n" + body)
-
-    run(loop, test)
+    return decorate
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_a_large_body_comes_and_goes_whole(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    async def test(place: Place) -> None:
-        body = bytes(range(256)) * (BIG // 256)
-        for _ in range(2):
-            assert (await place.post(body)).partition(b"\r\n\r\n")[2] == body
-
-    run(loop, test)
+@served()
+async def test_requests_of_many_clients_are_answered(place: Place) -> None:
+    bodies = [b"%d" % number * number for number in range(30)]
+    answered = await asyncio.gather(*map(place.post, bodies))
+    assert [a.partition(b"\r\n\r\n")[2] for a in answered] == bodies
+    assert place.server.connections == 30
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_a_client_that_still_sends_can_read_why_it_is_refused(
-    loop: Callable[[], asyncio.AbstractEventLoop],
-) -> None:
-    def insist(port: int) -> bytes:
-        """A client that reads only once it has sent everything, as many do."""
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
-            client.sendall(post(b"x" * BIG))
-            return client.makefile("rb").read()
-
-    async def test(place: Place) -> None:
-        for _ in range(20):
-            assert statuses(await asyncio.to_thread(insist, place.port)) == [413]
-        assert place.inference.taken == []
-        assert place.refused == ["body_too_large"] * 20
-
-    run(loop, test, Limits(max_body=1000))
+@served()
+async def test_pipelined_requests_are_answered_in_order(place: Place) -> None:
+    client = await place.connect()
+    bodies = [b"x" * (number % 7) + b"%d" % number for number in range(500)]
+    client.writer.write(b"".join([post(body) for body in bodies]))
+    for body in bodies:
+        assert (await client.answer()).endswith(b"\r\n\r\n" + body)
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_a_client_that_leaves_is_noticed(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    async def test(place: Place) -> None:
-        place.inference.hold = True
-        client = await place.connect()
-        client.writer.write(post(b"1"))
-        await place.inference.arrived.wait()
-        await client.close()
-        await place.inference.departed.wait()
-        assert place.inference.left == place.inference.taken
-
-    run(loop, test)
+@served()
+async def test_a_large_body_comes_and_goes_whole(place: Place) -> None:
+    body = bytes(range(256)) * (BIG // 256)
+    for _ in range(2):
+        assert (await place.post(body)).partition(b"\r\n\r\n")[2] == body
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_a_drain_answers_what_has_begun(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    async def test(place: Place) -> None:
-        place.inference.hold = True
-        idle, busy = await place.connect(), await place.connect()
-        busy.writer.write(post(b"1"))
-        await place.inference.arrived.wait()
-        draining = asyncio.ensure_future(place.server.drain(10.0))
-        assert await idle.reader.read() == b""
-        late = await place.connect()  # it may ask once
-        late.writer.write(post(b"2") + post(b"3"))
-        await until(lambda: len(place.inference.taken) == 2)
-        silent = await place.connect()
-        for exchange, client in zip(place.inference.taken, (busy, late), strict=True):
-            echo(exchange)
-            assert b"\r\nConnection: close\r\n" in await client.answer()
-            assert await client.reader.read() == b""
-        await draining
-        assert await silent.reader.read() == b""
-        with pytest.raises(ConnectionRefusedError):
-            await place.connect()
-
-    run(loop, test, Limits(linger=0.1))
+def insist(port: int) -> bytes:
+    """A client that reads only once it has sent everything, as many do."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(post(b"x" * BIG))
+        return client.makefile("rb").read()
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_a_server_that_drains_can_still_be_asked_for_a_moment(
-    loop: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def test(place: Place) -> None:
-        monkeypatch.setattr(listener, "NOTICE", 60.0)
-        place.inference.hold = True
-        draining = asyncio.ensure_future(place.server.drain(0.3))
-        client = await place.connect()
-        client.writer.write(post(b"1"))
-        await place.inference.arrived.wait()
-        echo(place.inference.taken[0])
+@served(Limits(max_body=1000))
+async def test_a_client_that_still_sends_can_read_why_it_is_refused(place: Place) -> None:
+    for _ in range(20):
+        assert statuses(await asyncio.to_thread(insist, place.port)) == [413]
+    assert place.inference.taken == []
+    assert place.refused == ["body_too_large"] * 20
+
+
+@served()
+async def test_a_client_that_leaves_is_noticed(place: Place) -> None:
+    place.inference.hold = True
+    client = await place.connect()
+    client.writer.write(post(b"1"))
+    await place.inference.arrived.wait()
+    await client.close()
+    await place.inference.departed.wait()
+    assert place.inference.left == place.inference.taken
+
+
+@served(Limits(linger=0.1))
+async def test_a_drain_answers_what_has_begun(place: Place) -> None:
+    place.inference.hold = True
+    idle, busy = await place.connect(), await place.connect()
+    busy.writer.write(post(b"1"))
+    await place.inference.arrived.wait()
+    draining = asyncio.ensure_future(place.server.drain(10.0))
+    assert await idle.reader.read() == b""
+    late = await place.connect()  # it may ask once
+    late.writer.write(post(b"2") + post(b"3"))
+    await until(lambda: len(place.inference.taken) == 2)
+    silent = await place.connect()
+    for exchange, client in zip(place.inference.taken, (busy, late), strict=True):
+        echo(exchange)
         assert b"\r\nConnection: close\r\n" in await client.answer()
-        assert not draining.done()
-        await draining  # within the grace, whatever the notice is
-        monkeypatch.setattr(listener, "NOTICE", 0.0)
-
-    run(loop, test)
-
-
-@pytest.mark.parametrize("loop", LOOPS)
-def test_a_drain_ends_when_its_grace_does(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    async def test(place: Place) -> None:
-        place.inference.hold = True
-        client = await place.connect()
-        client.writer.write(post(b"1"))
-        await place.inference.arrived.wait()
-        await place.server.drain(0.05)
-        assert place.server.connections == 0
-        assert place.inference.left == place.inference.taken
-
-    run(loop, test)
-
-
-@pytest.mark.parametrize("loop", LOOPS)
-def test_the_sweep_ends_what_takes_too_long(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    async def test(place: Place) -> None:
-        client = await place.connect()
         assert await client.reader.read() == b""
-        slow = await place.connect()
-        slow.writer.write(post(b"12345")[:-1])
-        assert statuses(await slow.reader.read()) == [408]
+    await draining
+    assert await silent.reader.read() == b""
+    with pytest.raises(ConnectionRefusedError):
+        await place.connect()
 
-    run(loop, test, Limits(idle_timeout=0.1, body_timeout=0.1))
+
+@served()
+async def test_a_server_that_drains_can_still_be_asked_for_a_moment(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "NOTICE", 60.0)
+    place.inference.hold = True
+    draining = asyncio.ensure_future(place.server.drain(0.3))
+    client = await place.connect()
+    client.writer.write(post(b"1"))
+    await place.inference.arrived.wait()
+    echo(place.inference.taken[0])
+    assert b"\r\nConnection: close\r\n" in await client.answer()
+    assert not draining.done()
+    await draining  # within the grace, whatever the notice is
+    monkeypatch.setattr(listener, "NOTICE", 0.0)
+
+
+@served()
+async def test_a_drain_ends_when_its_grace_does(place: Place) -> None:
+    place.inference.hold = True
+    client = await place.connect()
+    client.writer.write(post(b"1"))
+    await place.inference.arrived.wait()
+    await place.server.drain(0.05)
+    assert place.server.connections == 0
+    assert place.inference.left == place.inference.taken
+
+
+@served(Limits(idle_timeout=0.1, body_timeout=0.1))
+async def test_the_sweep_ends_what_takes_too_long(place: Place) -> None:
+    client = await place.connect()
+    assert await client.reader.read() == b""
+    slow = await place.connect()
+    slow.writer.write(post(b"12345")[:-1])
+    assert statuses(await slow.reader.read()) == [408]
 
 
 def test_answers_are_logged_if_so_wanted() -> None:

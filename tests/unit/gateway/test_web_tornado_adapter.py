@@ -3,7 +3,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from http_fakes import FakeTransport, Inference, Pages, connect, echo, post, shared
+from http_fakes import FakeTransport, Inference, Pages, connect, echo, post, shared, turned
 from tornado import httputil
 from tornado.iostream import StreamClosedError
 
@@ -139,80 +139,72 @@ def test_writing_more_or_less_than_declared_is_an_error() -> None:
     run(test)
 
 
-def test_a_page_waits_for_its_turn() -> None:
-    async def inside() -> None:
-        visit = Visit(inference := Inference())
-        visit.connection.data_received(post(b"1") + get() + get())
-        echo(inference.taken[0])
-        assert visit.pages == []  # others have their turn in between
-        await asyncio.sleep(0)
-        [page] = visit.pages
-        assert visit.transport.take().endswith(b"1")
-        headers = httputil.HTTPHeaders({"Content-Length": "5"})
-        assert page.write_headers(LINE, headers, b"he").done()
-        assert page.write(b"llo").done()
-        assert visit.transport.take() == b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-        await asyncio.sleep(0)
-        assert len(visit.pages) == 1
-        page.finish()
-        assert len(visit.pages) == 1
-        await asyncio.sleep(0)
-        assert len(visit.pages) == 2
-
-    asyncio.run(inside())
+@turned
+async def test_a_page_waits_for_its_turn() -> None:
+    visit = Visit(inference := Inference())
+    visit.connection.data_received(post(b"1") + get() + get())
+    echo(inference.taken[0])
+    assert visit.pages == []  # others have their turn in between
+    await asyncio.sleep(0)
+    [page] = visit.pages
+    assert visit.transport.take().endswith(b"1")
+    headers = httputil.HTTPHeaders({"Content-Length": "5"})
+    assert page.write_headers(LINE, headers, b"he").done()
+    assert page.write(b"llo").done()
+    assert visit.transport.take() == b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+    await asyncio.sleep(0)
+    assert len(visit.pages) == 1
+    page.finish()
+    assert len(visit.pages) == 1
+    await asyncio.sleep(0)
+    assert len(visit.pages) == 2
 
 
-def test_a_page_waits_for_the_client_to_read() -> None:
-    async def inside() -> None:
-        visit = Visit()
-        page = visit.ask(get())
-        page.write_headers(LINE, httputil.HTTPHeaders(), b"a")
-        visit.connection.pause_writing()
-        room = page.write(b"b")
-        assert not room.done()
-        room.cancel()
-        again = page.write(b"c")
-        visit.connection.resume_writing()
-        assert again.done()
-        assert not again.cancelled()
-
-    asyncio.run(inside())
+@turned
+async def test_a_page_waits_for_the_client_to_read() -> None:
+    visit = Visit()
+    page = visit.ask(get())
+    page.write_headers(LINE, httputil.HTTPHeaders(), b"a")
+    visit.connection.pause_writing()
+    room = page.write(b"b")
+    assert not room.done()
+    room.cancel()
+    again = page.write(b"c")
+    visit.connection.resume_writing()
+    assert again.done()
+    assert not again.cancelled()
 
 
-def test_who_cancels_waiting_costs_nobody_anything() -> None:
-    async def inside() -> None:
-        visit = Visit()
-        page = visit.ask(get())
-        page.write_headers(LINE, httputil.HTTPHeaders(), b"a")
-        visit.connection.pause_writing()
-        page.write(b"b").cancel()
-        visit.connection.resume_writing()
-        visit.connection.pause_writing()
-        page.write(b"c").cancel()
-        visit.connection.connection_lost(None)
-
-    asyncio.run(inside())
+@turned
+async def test_who_cancels_waiting_costs_nobody_anything() -> None:
+    visit = Visit()
+    page = visit.ask(get())
+    page.write_headers(LINE, httputil.HTTPHeaders(), b"a")
+    visit.connection.pause_writing()
+    page.write(b"b").cancel()
+    visit.connection.resume_writing()
+    visit.connection.pause_writing()
+    page.write(b"c").cancel()
+    visit.connection.connection_lost(None)
 
 
-def test_tornado_hears_of_a_client_that_left() -> None:
-    async def inside() -> None:
-        visit = Visit()
-        page = visit.ask(get())
-        left: list[bool] = []
-        page.set_close_callback(lambda: left.append(True))
-        page.write_headers(LINE, httputil.HTTPHeaders(), b"a")
-        visit.connection.pause_writing()
-        room = page.write(b"b")
-        visit.connection.connection_lost(None)
-        assert left == [True]
-        with pytest.raises(StreamClosedError):
-            await room
-        with pytest.raises(StreamClosedError):
-            await page.write(b"c")
-        page.finish()
-        assert visit.transport.take().endswith(b"1\r\nb\r\n")
-
-    asyncio.run(inside())
+@turned
+async def test_tornado_hears_of_a_client_that_left() -> None:
+    visit = Visit()
+    page = visit.ask(get())
+    left: list[bool] = []
+    page.set_close_callback(lambda: left.append(True))
+    page.write_headers(LINE, httputil.HTTPHeaders(), b"a")
+    visit.connection.pause_writing()
+    room = page.write(b"b")
+    visit.connection.connection_lost(None)
+    assert left == [True]
+    with pytest.raises(StreamClosedError):
+        await room
+    with pytest.raises(StreamClosedError):
+        await page.write(b"c")
+    page.finish()
+    assert visit.transport.take().endswith(b"1\r\nb\r\n")
 
 
 def test_a_page_that_is_done_needs_no_closing() -> None:
@@ -254,13 +246,11 @@ class Picky(Pages):
         raise httputil.HTTPInputError("unreadable")
 
 
-def test_what_tornado_refuses_is_answered_in_our_form() -> None:
-    async def inside() -> None:
-        connection, transport = connect(shared(pages=Picky()))
-        connection.data_received(get())
-        written = transport.take()
-        assert written.startswith(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n")
-        assert b'"message":"unreadable"' in written
-        assert transport.closed
-
-    asyncio.run(inside())
+@turned
+async def test_what_tornado_refuses_is_answered_in_our_form() -> None:
+    connection, transport = connect(shared(pages=Picky()))
+    connection.data_received(get())
+    written = transport.take()
+    assert written.startswith(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n")
+    assert b'"message":"unreadable"' in written
+    assert transport.closed
