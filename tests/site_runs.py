@@ -15,6 +15,8 @@ import threading
 from pathlib import Path
 from time import monotonic
 
+import pytest
+
 from mesh import Client, MeshError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -193,8 +195,6 @@ class Site:
             if text:
                 (self.folder / name).write_text(text)
 
-    # --- processes -------------------------------------------------------------------------------
-
     def environment(self, **variables):
         """What a process here has in its environment."""
         ours = {"XDG_RUNTIME_DIR": str(self.runs), **self.variables, **variables}
@@ -246,8 +246,6 @@ class Site:
         """The process ids of its replicas."""
         found = self.processes().items()
         return [pid for pid, command in found if command[2:4] == [b"-m", b"stage"]]
-
-    # --- what it says ----------------------------------------------------------------------------
 
     @property
     def url(self):
@@ -333,8 +331,6 @@ class Site:
             return True
         return False
 
-    # --- the end ---------------------------------------------------------------------------------
-
     def stop(self, number=signal.SIGTERM):
         """Ask whatever runs to end in order, once."""
         if not self.told:
@@ -381,6 +377,19 @@ def running(folder, service="", file="", command=(MESH, "up"), ends=0, ours=Fals
         yield site
         site.end(ends=ends)
         assert ours or not shows_our_code(site.log()), site.log()
+
+
+def shared_site(service, file, **options):
+    """A fixture: one service of `tests/services` for all tests of a module; see `running`."""
+
+    @pytest.fixture(scope="module")
+    def site(tmp_path_factory):
+        with running(
+            tmp_path_factory.mktemp("site"), service_text(service), file, **options
+        ) as made:
+            yield made
+
+    return site
 
 
 def refused(folder, service="", file="", command=(MESH, "up")):

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 
 import pytest
@@ -53,8 +52,3 @@ def docker(*arguments):
     """Run a command of the engine; returns what it says."""
     done = subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True)
     return done.stdout.strip()
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]

@@ -10,7 +10,8 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
-from engine import docker, free_port, project
+from engine import docker, project
+from site_runs import free_port
 
 from mesh import Client, DecodingError
 

@@ -88,6 +88,14 @@ class Fleet(Site):
         self.wanted[stage] += replicas
         return self.hosts[name]
 
+    def remove_host(self, name, code=0):
+        """Have a supervisor end in order, and with this code if one is given."""
+        host = self.hosts.pop(name)
+        host.terminate()
+        ended = host.wait(20.0)
+        assert code is None or ended == code, f"ended with {ended}\n{self.log()}"
+        self.wanted[name.partition("@")[0]] -= 1
+
     def children(self, name):
         """Process ids of the replicas that a supervisor runs."""
         return children(self.hosts[name].pid)

@@ -1,6 +1,7 @@
 """A steady load from outside, over HTTP, that knows the right answer to everything it asks."""
 
 import asyncio
+import contextlib
 import itertools
 import json
 import threading
@@ -147,3 +148,21 @@ class Load:
             return
         now = monotonic()
         self.tally.answers.append((now, now - began))
+
+
+@contextlib.contextmanager
+def under_load(made, unharmed, what, **load_settings):
+    """A load at its pace while a test does harm; then all is whole, and everybody was answered.
+
+    Args:
+        made: the fleet, whose first gateway is asked.
+        unharmed: the judge.
+        what: the fault, for the table.
+        load_settings: see `Load`.
+    """
+    with Load([made.port], **load_settings) as load:
+        load.warm()
+        yield load
+        made.until_whole()
+        load.run(0.5)
+    unharmed(what, made, load)

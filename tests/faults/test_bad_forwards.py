@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fleet import answer, fleet
-from load import Load
+from load import Load, under_load
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +31,10 @@ def asked(port, number, **more):
 
 def deed(shared, unharmed, what, wanted, **more):
     """One request does harm under load; the load hears nothing of it."""
-    with Load([shared.port]) as load:
-        load.warm()
-        with ThreadPoolExecutor(1) as pool:
-            culprit = pool.submit(asked, shared.port, 3, **more)
-            load.run(2.0)
-            got = culprit.result()
-        shared.until_whole()
-        load.run(0.5)
-    unharmed(what, shared, load)
+    with under_load(shared, unharmed, what) as load, ThreadPoolExecutor(1) as pool:
+        culprit = pool.submit(asked, shared.port, 3, **more)
+        load.run(2.0)
+        got = culprit.result()
     assert got in wanted, got
 
 

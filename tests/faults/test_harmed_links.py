@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 from fleet import STAGES, Fleet
-from load import Load
+from load import Load, under_load
 from proxy import Proxy
 
 LARGE = {"ballast": "x" * 300_000}
@@ -36,15 +36,11 @@ def shared(tmp_path_factory):
 def reset_all(shared, unharmed, times):
     made, proxies = shared
     before = made.metric("mesh_retries_total")
-    with Load([made.port]) as load:
-        load.warm()
+    with under_load(made, unharmed, f"RST of all links every second for {times} s") as load:
         for _ in range(times):
             for proxy in proxies:
                 proxy.cut()
             load.run(1.0)
-        made.until_whole()
-        load.run(0.5)
-    unharmed(f"RST of all links every second for {times} s", made, load)
     assert made.metric("mesh_retries_total") == before
 
 
@@ -59,16 +55,12 @@ def test_all_links_are_reset_for_a_minute(shared, unharmed):
 
 def dark(shared, unharmed, holes, seconds):
     made, proxies = shared
-    with Load([made.port]) as load:
-        load.warm()
+    ways = "both ways" if len(holes) == 2 else f"{holes[0]}wards"
+    with under_load(made, unharmed, f"one host's links dark {ways} for {seconds:g} s") as load:
         proxies[0].holes = set(holes)
         load.run(seconds)
         proxies[0].holes = set()
         load.run(1.0)
-        made.until_whole()
-        load.run(0.5)
-    ways = "both ways" if len(holes) == 2 else f"{holes[0]}wards"
-    unharmed(f"one host's links dark {ways} for {seconds:g} s", made, load)
 
 
 WAYS = [("up",), ("down",), ("up", "down")]
@@ -88,27 +80,21 @@ def test_links_are_dark_for_long(shared, unharmed, holes, seconds):
 @pytest.mark.chaos
 def test_links_are_half_open(shared, unharmed):
     made, proxies = shared
-    with Load([made.port]) as load:
-        load.warm()
+    with under_load(made, unharmed, "one host's links half open") as load:
         proxies[0].half_open()
         load.run(4.0)
-        made.until_whole()
-        load.run(0.5)
-    unharmed("one host's links half open", made, load)
 
 
 @pytest.mark.chaos
 def test_links_are_slow(shared, unharmed):
     made, proxies = shared
-    with Load([made.port]) as load:
-        load.warm()
+    with under_load(made, unharmed, "0.2 s of delay each way on all links") as load:
         for proxy in proxies:
             proxy.delay = 0.2
         load.run(4.0)
         for proxy in proxies:
             proxy.delay = 0.0
         load.run(1.0)
-    unharmed("0.2 s of delay each way on all links", made, load)
 
 
 def test_links_are_cut_within_messages(shared, unharmed):

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from fleet import STAGES, Fleet, fleet
 from lan import NET, Lan
-from load import Load
+from load import Load, under_load
 
 MANY = {"floats": 1 << 18}  # the first stage makes an array of 1 MiB of them, the second sums it
 
@@ -83,37 +83,28 @@ def shared(lan, tmp_path_factory):
         yield made
 
 
-def under_load(made, unharmed, what, harm, mend, seconds, **load_settings):
-    with Load([made.port], **load_settings) as load:
-        load.warm()
-        harm()
+def cut_off(shared, lan, unharmed, seconds):
+    host = lan.hosts[1]
+    with under_load(shared, unharmed, f"a host cut off for {seconds:g} s") as load:
+        host.cut_off()
         load.run(seconds)
-        mend()
-        made.until_whole()
-        load.run(0.5)
-    unharmed(what, made, load)
+        host.back()
 
 
 def test_a_host_is_cut_off_and_comes_back(shared, lan, unharmed):
-    host = lan.hosts[1]
-    under_load(shared, unharmed, "a host cut off for 4 s", host.cut_off, host.back, 4.0)
+    cut_off(shared, lan, unharmed, 4.0)
 
 
 @pytest.mark.chaos
 def test_a_host_is_cut_off_for_long(shared, lan, unharmed):
-    host = lan.hosts[1]
-    under_load(shared, unharmed, "a host cut off for 20 s", host.cut_off, host.back, 20.0)
+    cut_off(shared, lan, unharmed, 20.0)
 
 
 @pytest.mark.parametrize("share", [0.02, pytest.param(0.1, marks=pytest.mark.chaos)])
 def test_packets_are_lost(shared, filtered, unharmed, share):
-    with contextlib.ExitStack() as stack:
-
-        def harm():
-            stack.enter_context(filtered.hosts[1].refusing(*lost(share)))
-
-        what = f"{share:.0%} of the packets to one host lost"
-        under_load(shared, unharmed, what, harm, stack.close, 5.0)
+    what = f"{share:.0%} of the packets to one host lost"
+    with under_load(shared, unharmed, what) as load, filtered.hosts[1].refusing(*lost(share)):
+        load.run(5.0)
 
 
 def test_a_host_that_reaches_the_gateway_alone_is_served_by_way_of_it(filtered, unharmed, tmp_path):

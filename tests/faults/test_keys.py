@@ -7,7 +7,7 @@ import socket
 import pytest
 import zmq
 from fleet import RESET, STAGES, Fleet
-from load import Load
+from load import Load, under_load
 from proxy import Proxy
 from site_runs import free_port
 from zmq.utils.monitor import recv_monitor_message
@@ -94,14 +94,11 @@ def test_those_without_the_right_keys_are_refused(locked, unharmed):
             server,
         ),
     }
-    with Load([locked.port], connections=4) as load:
-        load.warm()
+    with under_load(locked, unharmed, "strangers without the right keys", connections=4):
         for who, keys in strangers.items():
             with Stranger(locked, *keys) as stranger:
                 assert stranger.asks(hello()) is None, who
                 assert not stranger.shook_hands(), who
-        load.run(0.3)
-    unharmed("strangers without the right keys", locked, load)
 
 
 def test_a_right_key_does_not_make_it_something_else(locked, unharmed):
@@ -113,8 +110,7 @@ def test_a_right_key_does_not_make_it_something_else(locked, unharmed):
         ("stage-first", hello(Role.SUPERVISOR), "your key is for a stage"),
         ("feed", hello(stage="first"), "your key is for a feed"),
     ]
-    with Load([locked.port], connections=4) as load:
-        load.warm()
+    with under_load(locked, unharmed, "right keys with false claims", connections=4) as load:
         for name, claim, objection in claims:
             with Stranger(locked, pair(locked, name), server) as stranger:
                 told = stranger.asks(claim)
@@ -122,7 +118,6 @@ def test_a_right_key_does_not_make_it_something_else(locked, unharmed):
                 assert told.reason.startswith(objection), told
         load.run(0.3)
         assert len(locked.status()["replicas"]) == 2
-    unharmed("right keys with false claims", locked, load)
 
 
 def test_a_replayed_capture_is_noise(locked, unharmed):
@@ -131,13 +126,10 @@ def test_a_replayed_capture_is_noise(locked, unharmed):
     with Load([locked.port], connections=4) as load, Proxy(bind) as proxy:
         load.warm()
         proxy.record = bytearray()
-        host = locked.add_host("first@2", gateways=[f"tcp://127.0.0.1:{proxy.port}"])
+        locked.add_host("first@2", gateways=[f"tcp://127.0.0.1:{proxy.port}"])
         locked.until_whole()
         load.run(0.5)
-        host.terminate()
-        assert host.wait(20.0) == 0
-        del locked.hosts["first@2"]
-        locked.wanted["first"] -= 1
+        locked.remove_host("first@2")
         before = len(locked.status()["replicas"])
         assert len(proxy.record) > 500
         for _ in range(20):
@@ -155,8 +147,8 @@ def test_a_replayed_capture_is_noise(locked, unharmed):
 @pytest.mark.chaos
 def test_garbage_and_idle_connections(locked, unharmed):
     bind = int(locked.binds[locked.port].rpartition(":")[2])
-    with Load([locked.port], connections=4) as load:
-        load.warm()
+    what = "garbage and 500 idle connections, with keys"
+    with under_load(locked, unharmed, what, connections=4) as load:
         idle = [socket.create_connection(("127.0.0.1", bind)) for _ in range(500)]
         for _ in range(100):
             one = socket.create_connection(("127.0.0.1", bind))
@@ -166,7 +158,6 @@ def test_garbage_and_idle_connections(locked, unharmed):
         load.run(1.0)
         for one in idle:
             one.close()
-    unharmed("garbage and 500 idle connections, with keys", locked, load)
 
 
 def test_keys_are_changed_while_it_serves(tmp_path, unharmed):
@@ -189,10 +180,7 @@ def test_keys_are_changed_while_it_serves(tmp_path, unharmed):
                 made.add_host(f"{stage}@2")
             made.until_whole()
             for stage in STAGES:
-                host = made.hosts.pop(f"{stage}@1")
-                host.terminate()
-                assert host.wait(20.0) == 0
-                made.wanted[stage] -= 1
+                made.remove_host(f"{stage}@1")
             listed.write_text(listed.read_text().replace(old.public, draw_pair().public))
             made.until_whole()
             load.run(0.5)

@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 from fleet import STAGES, answer, fleet, parent, send
-from load import Load
+from load import Load, under_load
 
 SLEEP = 0.4  # seconds of the forward in which a replica is killed
 TRIES = 2
@@ -35,25 +35,17 @@ def shared(tmp_path_factory):
 
 @pytest.mark.parametrize("stage", ["first", "second"])
 def test_a_replica_is_killed_amid_a_batch(shared, unharmed, stage):
-    with Load([shared.port]) as load:
-        load.warm()
+    with under_load(shared, unharmed, f"SIGKILL of one of two replicas of `{stage}`") as load:
         send(shared.pids(stage)[0], signal.SIGKILL)
         load.run(1.0)
-        shared.until_whole()
-        load.run(0.5)
-    unharmed(f"SIGKILL of one of two replicas of `{stage}`", shared, load)
 
 
 def test_neighbours_in_the_pipeline_are_killed_together(shared, unharmed):
-    with Load([shared.port]) as load:
-        load.warm()
+    with under_load(shared, unharmed, "SIGKILL of a replica of each stage at once") as load:
         victims = [shared.pids(stage)[0] for stage in ("first", "second")]
         for pid in victims:
             send(pid, signal.SIGKILL)
         load.run(1.0)
-        shared.until_whole()
-        load.run(0.5)
-    unharmed("SIGKILL of a replica of each stage at once", shared, load)
 
 
 def begun_again(shared, kill):
@@ -109,27 +101,20 @@ def test_what_the_dead_held_is_begun_again_at_once(shared, unharmed, kill):
 
 
 def test_a_supervisor_is_killed(shared, unharmed):
-    with Load([shared.port]) as load:
-        load.warm()
+    with under_load(shared, unharmed, "SIGKILL of a supervisor") as load:
         send(shared.hosts["first@1"].pid, signal.SIGKILL)
         shared.hosts["first@1"].wait()
         load.run(1.0)
         restore(shared)
-        load.run(0.5)
-    unharmed("SIGKILL of a supervisor", shared, load)
 
 
 def test_a_replica_stands_still_and_goes_on(shared, unharmed):
-    with Load([shared.port]) as load:
-        load.warm()
+    with under_load(shared, unharmed, "SIGSTOP of a replica for 3 s") as load:
         pid = shared.pids("second")[0]
         send(pid, signal.SIGSTOP)
         load.run(3.0)
         send(pid, signal.SIGCONT)
         load.run(0.5)
-        shared.until_whole()
-        load.run(0.5)
-    unharmed("SIGSTOP of a replica for 3 s", shared, load)
 
 
 def all_pids(shared):
@@ -138,33 +123,27 @@ def all_pids(shared):
 
 @pytest.mark.chaos
 def test_hosts_are_told_to_stop_one_after_the_other(shared, unharmed):
-    with Load([shared.port]) as load:
-        load.warm()
+    with under_load(shared, unharmed, "SIGTERM of every supervisor in turn"):
         for name in list(shared.hosts):
             shared.hosts[name].terminate()
             assert shared.hosts[name].wait(20.0) == 0
             restore(shared)
-        load.run(0.5)
-    unharmed("SIGTERM of every supervisor in turn", shared, load)
 
 
 @pytest.mark.chaos
 def test_replicas_are_told_to_stop_one_after_the_other(shared, unharmed):
-    with Load([shared.port]) as load:
-        load.warm()
+    with under_load(shared, unharmed, "SIGTERM of every replica in turn"):
         for stage in STAGES:
             for pid in shared.pids(stage):
                 send(pid, signal.SIGTERM)
                 shared.until(lambda pid=pid: pid not in all_pids(shared), "it has left")
                 shared.until_whole()
-        load.run(0.5)
-    unharmed("SIGTERM of every replica in turn", shared, load)
 
 
 @pytest.mark.chaos
 def test_a_stage_grows_and_shrinks_for_a_minute(tmp_path, unharmed):
-    with fleet(tmp_path, replicas=1) as made, Load([made.port]) as load:
-        load.warm()
+    what = f"a stage from 1 to 5 replicas and back, {TIMES} times"
+    with fleet(tmp_path, replicas=1) as made, under_load(made, unharmed, what) as load:
         for _ in range(TIMES):
             names = [f"second@{number}" for number in range(2, 6)]
             for name in names:
@@ -172,14 +151,7 @@ def test_a_stage_grows_and_shrinks_for_a_minute(tmp_path, unharmed):
             made.until_whole()
             load.run(0.5)
             for name in names:
-                host = made.hosts.pop(name)
-                host.terminate()
-                assert host.wait(20.0) == 0
-                made.wanted["second"] -= 1
-        made.until_whole()
-        load.run(0.5)
-        load.stop()
-        unharmed(f"a stage from 1 to 5 replicas and back, {TIMES} times", made, load)
+                made.remove_host(name)
 
 
 @pytest.mark.chaos
@@ -190,21 +162,14 @@ def test_a_replica_that_is_not_well_joins(tmp_path, unharmed, fate):
         "unborn": "a replica whose worker cannot be constructed",
         "fork": "SIGKILL of a replica whose forked child holds its sockets",
     }[fate]
-    with fleet(tmp_path) as made, Load([made.port]) as load:
-        load.warm()
-        host = made.add_host("first@9", FAULT_FATE=fate)
-        if fate == "fork":
-            made.until_whole()
-            send(made.children("first@9")[0], signal.SIGKILL)
-        load.run(3.0)
-        host.terminate()
-        host.wait(20.0)
-        made.wanted["first"] -= 1
-        del made.hosts["first@9"]
-        made.until_whole()
-        load.run(0.5)
-        load.stop()
-        unharmed(what, made, load)
+    with fleet(tmp_path) as made:
+        with under_load(made, unharmed, what) as load:
+            made.add_host("first@9", FAULT_FATE=fate)
+            if fate == "fork":
+                made.until_whole()
+                send(made.children("first@9")[0], signal.SIGKILL)
+            load.run(3.0)
+            made.remove_host("first@9", code=None)
         if fate == "unborn":
             assert made.log().count("the device is not there") < 10
         for pid in made.processes():
@@ -237,19 +202,16 @@ def test_one_gateway_of_two_ends(tmp_path, unharmed, how):
 
 
 def test_requests_with_the_default_timeout_outlast_a_replica_that_stands_still(tmp_path, unharmed):
-    with fleet(tmp_path, timeout="3s", limit="3s") as made, Load([made.port]) as load:
-        load.warm()
+    what = "SIGSTOP of a replica for 4 s, requests with the default timeout of 3 s"
+    with (
+        fleet(tmp_path, timeout="3s", limit="3s") as made,
+        under_load(made, unharmed, what) as load,
+    ):
         pid = made.pids("first")[0]
         send(pid, signal.SIGSTOP)
         load.run(4.0)
         send(pid, signal.SIGCONT)
         load.run(0.5)
-        made.until_whole()
-        load.run(0.5)
-        load.stop()
-        unharmed(
-            "SIGSTOP of a replica for 4 s, requests with the default timeout of 3 s", made, load
-        )
 
 
 def test_a_forward_is_not_blamed_for_the_time_its_process_stood_still(tmp_path, unharmed):
@@ -275,12 +237,8 @@ def test_a_forward_is_not_blamed_for_the_time_its_process_stood_still(tmp_path, 
 @pytest.mark.parametrize("who", ["gateway", "replica"])
 def test_a_process_stands_still_for_long(shared, unharmed, who, seconds):
     pid = shared.gateways[shared.port].pid if who == "gateway" else shared.pids("first")[0]
-    with Load([shared.port]) as load:
-        load.warm()
+    with under_load(shared, unharmed, f"SIGSTOP of a {who} for {seconds:g} s") as load:
         send(pid, signal.SIGSTOP)
         load.run(seconds)
         send(pid, signal.SIGCONT)
         load.run(0.5)
-        shared.until_whole()
-        load.run(0.5)
-    unharmed(f"SIGSTOP of a {who} for {seconds:g} s", shared, load)

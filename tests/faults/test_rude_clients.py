@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from fleet import RESET, answer, fleet
-from load import Load
+from load import Load, under_load
 from test_bad_forwards import asked
 
 MEMORY = "/sys/fs/cgroup/memory"
@@ -38,17 +38,10 @@ def hang_up(connection):
     connection.close()
 
 
-def under_load(shared, unharmed, what, harm):
-    with Load([shared.port], connections=4) as load:
-        load.warm()
-        harm(load)
-        load.run(0.5)
-    unharmed(what, shared, load)
-
-
 @pytest.mark.chaos
 def test_slow_clients_hold_nobody_up(shared, unharmed):
-    def harm(load):
+    what = "50 clients that send 20 bytes a second"
+    with under_load(shared, unharmed, what, connections=4) as load:
         slow = [connect(shared.port) for _ in range(50)]
         for byte in POST[:40]:
             for one in slow:
@@ -56,8 +49,6 @@ def test_slow_clients_hold_nobody_up(shared, unharmed):
             load.run(0.05)
         for one in slow:
             one.close()
-
-    under_load(shared, unharmed, "50 clients that send 20 bytes a second", harm)
 
 
 def vanish(port, seed, count):
@@ -71,11 +62,9 @@ def vanish(port, seed, count):
 
 
 def vanishing(shared, unharmed, count):
-    def harm(load):
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda seed: vanish(shared.port, seed, count // 8), range(8)))
-
-    under_load(shared, unharmed, f"{count} clients that hang up at random times", harm)
+    what = f"{count} clients that hang up at random times"
+    with under_load(shared, unharmed, what, connections=4), ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda seed: vanish(shared.port, seed, count // 8), range(8)))
     # Nothing of theirs is left: what is in flight belongs to nobody any more.
     shared.until(lambda: shared.status()["in_flight"] == 0, "nothing is in flight")
 
@@ -93,7 +82,8 @@ def test_what_a_storm_of_clients_left_behind_is_not_computed(shared, unharmed):
     def computed():
         return shared.metric("mesh_batch_size_sum", stage="first")
 
-    def harm(load):
+    what = "a storm of 400 requests, of which 90 % hang up"
+    with under_load(shared, unharmed, what, connections=4) as load:
         load.stop()
         before = computed()
         storm = [connect(shared.port) for _ in range(400)]
@@ -107,14 +97,12 @@ def test_what_a_storm_of_clients_left_behind_is_not_computed(shared, unharmed):
         shared.until(lambda: shared.status()["in_flight"] == 0, "nothing is in flight")
         assert computed() - before < 300
 
-    under_load(shared, unharmed, "a storm of 400 requests, of which 90 % hang up", harm)
-
 
 def test_garbage_and_idle_connections_on_both_ports(shared, unharmed):
     bind = int(shared.binds[shared.port].rpartition(":")[2])
     chance = random.Random(1)
-
-    def harm(load):
+    what = "garbage and 500 idle connections on both ports"
+    with under_load(shared, unharmed, what, connections=4) as load:
         idle = [connect(port) for port in (shared.port, bind) for _ in range(500)]
         for port in (shared.port, bind):
             for _ in range(100):
@@ -124,8 +112,6 @@ def test_garbage_and_idle_connections_on_both_ports(shared, unharmed):
         load.run(1.0)
         for one in idle:
             one.close()
-
-    under_load(shared, unharmed, "garbage and 500 idle connections on both ports", harm)
 
 
 def sees(made, port, count):

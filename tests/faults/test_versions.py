@@ -29,9 +29,7 @@ def start(made, version, *stages):
 
 def end(made, version):
     for stage in STAGES:
-        process = made.hosts.pop(f"{stage}@{version}")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE) == 0, made.log()
+        made.remove_host(f"{stage}@{version}")
 
 
 def test_a_gateway_moves_on_by_itself(made, unharmed):

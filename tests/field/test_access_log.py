@@ -9,17 +9,12 @@ import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import StreamEnded
-from site_runs import PATIENCE, running, service_text, settings
+from site_runs import PATIENCE, running, service_text, settings, shared_site
 
 SERVICE = service_text("slow_or_wrong")
 STAGES, ROUTES = {"echo": "Echo"}, {"/echo": ["echo"]}
 FILE = settings(STAGES, ROUTES, access_log=True)
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("site"), SERVICE, FILE) as site:
-        yield site
+site = shared_site("slow_or_wrong", FILE)
 
 
 def logged(site, name):

@@ -13,17 +13,12 @@ import pytest
 from h2 import events
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from site_runs import MESH, PATIENCE, Site, running, service_text, settings
+from site_runs import MESH, PATIENCE, Site, service_text, settings, shared_site
 
 SERVICE = service_text("door")
 ROUTES = ("/inference", "/v2/models", "/docs")
 FILE = settings({"echo": "Echo"}, {path: ["echo"] for path in ROUTES}, timeout="10s")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("door"), SERVICE, FILE) as made:
-        yield made
+site = shared_site("door", FILE)
 
 
 def post(value, version="1.1", path="/inference"):

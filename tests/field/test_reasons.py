@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from site_runs import MESH, running, service_text, settings, stage
+from site_runs import MESH, running, service_text, settings, shared_site, stage
 
 from mesh import Client
 from mesh.errors import ServerError
@@ -11,12 +11,7 @@ from mesh.errors import ServerError
 SERVICE = service_text("reasons")
 STAGES = {"hostile": stage("Hostile", max_batch_size=4, timeout="1s"), "names": "Names"}
 FILE = settings(STAGES, timeout="40s", restart_grace="40s")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("reasons"), SERVICE, FILE, ours=True) as service:
-        yield service
+site = shared_site("reasons", FILE, ours=True)
 
 
 def test_a_worker_that_empties_its_list_or_raises_what_lies_costs_its_batch_alone(site):

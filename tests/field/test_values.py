@@ -3,9 +3,8 @@
 from http import HTTPStatus
 
 import pytest
-from site_runs import running, service_text, settings, stage
+from site_runs import settings, shared_site, stage
 
-SERVICE = service_text("returns")
 STAGES = {
     "values": "Values",
     "errors": "Errors",
@@ -13,12 +12,7 @@ STAGES = {
     "picture": "Picture",
 }
 FILE = settings(STAGES, {f"/{name}": [name] for name in STAGES})
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("values"), SERVICE, FILE) as made:
-        yield made
+site = shared_site("returns", FILE)
 
 
 @pytest.fixture(scope="module")

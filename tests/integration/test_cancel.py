@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from site_runs import PATIENCE, metric, running, service_text, settings, stage
+from site_runs import PATIENCE, metric, settings, shared_site, stage
 
 MANY = 24  # more than the last stage takes, so that every queue on the way holds some
 TOLD = 0.25  # seconds after which every queue has heard who left, also on a busy machine
@@ -43,11 +43,7 @@ class Stream:
         self.connection.close()
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("service")
-    with running(folder, service_text("notes_items"), FILE) as made:
-        yield made
+site = shared_site("notes_items", FILE)
 
 
 def infer(site, item):

@@ -16,18 +16,13 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from site_runs import running, service_text, settings, stage
+from site_runs import settings, shared_site, stage
 
 FILE = settings(
     {"echo": stage("Raw", max_batch_size=16)}, timeout="10s", compression=True, max_body="1MiB"
 )
 LARGE = 700_000
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("service"), service_text("raw"), FILE) as made:
-        yield made
+site = shared_site("raw", FILE)
 
 
 def need(tool):

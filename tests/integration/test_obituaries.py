@@ -2,8 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-from site_runs import running, service_text, settings, stage
+from site_runs import settings, shared_site, stage
 
 from mesh import Client
 
@@ -16,12 +15,7 @@ FRAGILE = stage(
     kill_grace="0.2s",
 )
 FILE = settings({"fragile": FRAGILE}, timeout="20s")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("fragile"), service_text("fragile"), FILE) as site:
-        yield site
+site = shared_site("fragile", FILE)
 
 
 def asked(site, item):

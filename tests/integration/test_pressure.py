@@ -5,17 +5,12 @@ import socket
 from time import monotonic
 
 import pytest
-from site_runs import rss, running, service_text, settings
+from site_runs import rss, settings, shared_site
 
 MIB = 1 << 20
 
 FILE = settings({"echo": "Large"}, timeout="20s", capacity_bytes="100MiB", compression=True)
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("service"), service_text("raw"), FILE) as made:
-        yield made
+site = shared_site("raw", FILE)
 
 
 # --- bodies that never become whole ---------------------------------------------------------------
