@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import uvloop
+from fake_view import View
 from tornado.web import Application
 
 from gateway.admin.pages import make_app
@@ -50,22 +50,6 @@ class Echo:
 
     def gone(self, exchange: Exchange) -> None:
         """Nothing is kept that would have to be forgotten."""
-
-
-class View:
-    draining = False
-
-    def routes(self) -> dict[str, tuple[str, ...]]:
-        return {"/inference": ("echo",)}
-
-    def missing(self) -> list[str]:
-        return []
-
-    async def metrics_text(self) -> bytes:
-        return b"mesh_inflight 0\n"
-
-    async def status(self, for_admin: bool = False) -> dict[str, Any]:
-        return {}
 
 
 @dataclass

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from fake_view import View
 from h2.errors import ErrorCodes
 from http2_fakes import Answer, Peer
 from http_fakes import Inference, Pages, echo, shared
@@ -471,22 +472,6 @@ async def test_a_page_that_raises_in_the_middle_is_reset() -> None:
     number = peer.ask(b"", "/page", "GET")
     assert (await peer.answer(number)).reset == ErrorCodes.INTERNAL_ERROR
     assert len(seen) == 1
-
-
-class View:
-    draining = False
-
-    def routes(self) -> dict[str, tuple[str, ...]]:
-        return {"/inference": ("echo",)}
-
-    def missing(self) -> list[str]:
-        return []
-
-    async def metrics_text(self) -> bytes:
-        return b"mesh_inflight 0\n"
-
-    async def status(self, for_admin: bool = False) -> dict[str, Any]:
-        return {}
 
 
 @pytest.mark.parametrize(
