@@ -150,7 +150,7 @@ def test_the_last_queue_forgets_them_soon(site):
 
 def test_those_that_stay_are_served(site):
     with held_up(site) as let_go, ThreadPoolExecutor(6) as pool:
-        staying = [pool.submit(site.infer, f"stay-{number}") for number in range(6)]
+        staying = [pool.submit(infer, site, f"stay-{number}") for number in range(6)]
         leaving = [ask(site, f"go-{number}") for number in range(6)]
         site.until(lambda: in_flight(site) == 13, "not all have come")
         for each in leaving:
