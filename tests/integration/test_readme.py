@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from example_runs import MESH
+from site_runs import MESH
 from site_runs import running
 
 PAGE = (Path(__file__).parents[2] / "README.md").read_text()
