@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from gateway.requests.admission import Refusal, Sizes
+from gateway.requests.admission import Refusal
 from gateway.requests.core import GatewayCore
 from gateway.requests.in_flight import Ended, Request
 from gateway.requests.route import InferenceRoute, Reservation
@@ -21,7 +21,7 @@ from gateway.web import responses as answers
 from gateway.web.exchange import Exchange
 from gateway.web.room import Room
 from mesh.errors import EncodingError
-from mesh.protocol.messages import Buffer, Figures, Kind, Meta, Outcome, Path
+from mesh.protocol.messages import Buffer, Kind, Meta, Outcome, Path
 from mesh.protocol.request_names import namer
 from mesh.worker.request_info import check_header
 
@@ -90,7 +90,6 @@ class Desk:
         self.answered: Counter[tuple[int, str]] = Counter()
         self.durations: list[float] = []
         self.draining = False
-        self._sizes = Sizes()
         self._timeout = timeout
         self._wake = wake
         self._clock = clock
@@ -114,11 +113,10 @@ class Desk:
             return otherwise
         return last.mime.encode()
 
-    def measure(self, figures: Iterable[Figures]) -> None:
-        """Batches were like this: know what requests grow to."""
-        self._sizes.learn(figures)
+    def measure(self) -> None:
+        """Figures of batches came: know what requests grow to."""
         for route in self.routes.values():
-            route.grown = self._sizes.largest(route.stages)
+            route.grown = self.core.sizes.largest(route.stages)
 
     # --- in --------------------------------------------------------------------------------------
 

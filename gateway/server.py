@@ -284,7 +284,7 @@ class Gateway:
         if self._core.figures:
             figures, self._core.figures = self._core.figures, []
             self._metrics.record_figures(figures)
-            self._desk.measure(figures)
+            self._desk.measure()
         if self._desk.durations:
             durations, self._desk.durations = self._desk.durations, []
             self._metrics.record_durations(durations)

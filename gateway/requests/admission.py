@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import ceil
+from statistics import median_low
 from typing import Final, NamedTuple
 
 from mesh.protocol.messages import Figures
@@ -240,28 +241,44 @@ class Admission:
 class Sizes:
     """How large the outputs of each stage lately were, on average.
 
+    Each replica tells of its own. Of their averages the middle one counts, the lower of two: so one
+    that tells of what is far too much makes admission refuse nobody where others serve the stage.
+
     Example:
         >>> sizes = Sizes()
-        >>> sizes.learn([Figures("decode", 2, 0, 0, "idle", nbytes=6000)])
+        >>> sizes.learn(7, [Figures("decode", 2, 0, 0, "idle", nbytes=6000)])
+        >>> sizes.learn(8, [Figures("decode", 1, 0, 0, "idle", nbytes=2**40)])
         >>> sizes.largest(["decode", "classify"])
         3000
     """
 
-    __slots__ = ("_totals",)
+    __slots__ = ("_stale", "_totals", "_typical")
 
     def __init__(self) -> None:
-        self._totals: dict[str, tuple[int, int]] = {}  # by stage: tasks, bytes
+        self._totals: dict[str, dict[int, tuple[int, int]]] = {}  # tasks, bytes of each replica
+        self._typical: dict[str, int] = {}
+        self._stale: set[str] = set()  # stages of which `_typical` is to be found anew
 
-    def learn(self, figures: Iterable[Figures]) -> None:
-        """Take in what batches were like."""
-        totals = self._totals
+    def learn(self, replica: int, figures: Iterable[Figures]) -> None:
+        """Take in what batches of a replica were like."""
         for each in figures:
-            tasks, nbytes = totals.get(each.stage, (0, 0))
+            totals = self._totals.setdefault(each.stage, {})
+            tasks, nbytes = totals.get(replica, (0, 0))
             if tasks >= 2 * _TASKS:
                 tasks, nbytes = _TASKS, nbytes * _TASKS // tasks
-            totals[each.stage] = tasks + each.size, nbytes + each.nbytes
+            totals[replica] = tasks + each.size, nbytes + each.nbytes
+            self._stale.add(each.stage)
+
+    def forget(self, replica: int) -> None:
+        """It is gone. What the last one of a stage told counts until another tells."""
+        for stage, totals in self._totals.items():
+            if totals.pop(replica, None) is not None and totals:
+                self._stale.add(stage)
 
     def largest(self, stages: Iterable[str]) -> int:
         """Bytes of one output of that stage of these whose outputs are largest."""
-        known = (self._totals[stage] for stage in stages if stage in self._totals)
-        return max((nbytes // max(1, tasks) for tasks, nbytes in known), default=0)
+        while self._stale:
+            stage = self._stale.pop()
+            averages = [nbytes // max(1, tasks) for tasks, nbytes in self._totals[stage].values()]
+            self._typical[stage] = median_low(averages) if averages else self._typical.get(stage, 0)
+        return max((self._typical.get(stage, 0) for stage in stages), default=0)

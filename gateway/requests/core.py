@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gateway.requests.admission import Sizes
+from gateway.requests.batch_figures import believed
 from gateway.requests.departed import Departed, origin_of
 from gateway.requests.in_flight import Book, Ended, Request, onward
 from gateway.requests.journal import Counts, Entry, Turnover
@@ -66,6 +68,7 @@ class GatewayCore:
     Attributes:
         ended: requests that are over since the shell last took them.
         figures: of batches, since the shell last took them.
+        sizes: of stages' outputs, as those figures tell.
         journal: replicas that came and went, for people, since the shell last took them.
         met_stage: a replica came, or the routes moved, since the shell last looked at what the
             roster says of them.
@@ -90,6 +93,7 @@ class GatewayCore:
         self._failures: list[Outcome] = []  # in the bundle that is read just now
         self.ended: list[Ended] = []
         self.figures: list[Figures] = []
+        self.sizes = Sizes()
         self.counts = Counts()
         self.met_stage = False
         self._joined = False
@@ -161,9 +165,11 @@ class GatewayCore:
 
     def _measured(self, session: Session, figures: list[Figures]) -> None:
         """A replica tells what its batches were like; one that serves nothing is not asked."""
-        self._ownership.judge_figures(session, figures)
+        mine = self.links.identity
+        figures = believed(session, figures, mine.timeout, mine.pool)
         if self.roster.hop_of(session) is not None:
             self.figures += figures
+            self.sizes.learn(session.peer, figures)
             self.trust.clock(session, figures)
 
     def _learn(self, session: Session, count: int) -> None:
@@ -229,7 +235,8 @@ class GatewayCore:
         forgotten, there is nothing that could be said of our requests.
         """
         session = self.links.sessions.get(obituary.incarnation)
-        origin = self._departed.get(obituary.incarnation) if session is None else origin_of(session)
+        departed = self._departed
+        origin = departed.get(obituary.incarnation) if session is None else departed.origin(session)
         if origin is None:
             return
         if not supervisor.is_parent_of(origin.parent):
@@ -312,6 +319,7 @@ class GatewayCore:
             self._cancels.pop(session.peer, None)
             self.recovery.silent.pop(session.peer, None)
             self.trust.forget(session)
+            self.sizes.forget(session.peer)
             self._tell_peers(self.roster.fed_by(hop), now)
         # Also of one that met us anew when its version was over: others may have fed it still.
         for request in self.book.held_by(session.peer):

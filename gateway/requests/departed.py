@@ -2,6 +2,9 @@
 
 A replica's link may close before its supervisor tells of its death; and a request that failed names
 the replica that had it.
+
+Numbers of replicas are no secret in the mesh. So of each that is remembered counts what was said
+first: who bears its number later is given neither its supervisor nor another one.
 """
 
 from __future__ import annotations
@@ -42,14 +45,19 @@ class Departed:
 
     def add(self, session: Session) -> None:
         """A replica is gone."""
+        origin = self.origin(session)
         self._origins.pop(session.peer, None)
-        self._origins[session.peer] = origin_of(session)
+        self._origins[session.peer] = origin
         if len(self._origins) > MOST_DEPARTED:
             del self._origins[next(iter(self._origins))]
 
     def get(self, incarnation: int) -> Origin | None:
         """What is remembered of one, if anything is."""
         return self._origins.get(incarnation)
+
+    def origin(self, session: Session) -> Origin:
+        """What counts of one that is here: what it says, unless it was here before."""
+        return self._origins.get(session.peer) or origin_of(session)
 
 
 def origin_of(session: Session) -> Origin:

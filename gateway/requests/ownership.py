@@ -1,8 +1,10 @@
 """Whether what a replica says of a request is its to say. Pure.
 
-The book knows who holds a request, and who held it; only where an output went straight to the next
-stage does it learn so later, by a note. Until then a replica of a later stage is believed: it can
-know the request's number, which cannot be guessed, only from whoever held it before.
+The book knows who holds a request, and who held it; only in the first attempt, where an output goes
+straight to the next stage, does it learn so later, by a note. Until then a replica of a later stage
+is believed: it can know the request's number, which cannot be guessed, only from whoever held it
+before. Outputs of a later attempt go by the gateway, which knows who has them: whoever it did not
+give that attempt to has no say in it, whatever it knows of a former one.
 
 What does not count is dropped, and costs nobody anything: it may be late, or a repetition, or made
 of what somebody else sent. A *breach* is what no honest process says, whatever others tell it. The
@@ -13,17 +15,17 @@ their own stage.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Final
 
 from gateway.requests.in_flight import Request
 from mesh.links.session import Session
-from mesh.protocol.messages import Figures, Kind, Note, Outcome, Path
+from mesh.protocol.messages import Kind, Note, Outcome, Path
 from mesh.protocol.permissions import Breach
 
+FIRST: Final = 1  # attempt: the only one whose outputs go straight from stage to stage
 REMEMBERED: Final = 8  # former holders that a request keeps; who was one before them is not known
-MOST_MADE: Final = 2**36  # bytes of one task's outputs that are believed
 
 
 class Ownership:
@@ -55,17 +57,17 @@ class Ownership:
         Raises:
             Breach: the replica never held it.
         """
-        path, hop = request.path, outcome.hop
+        path, hop, peer = request.path, outcome.hop, session.peer
         if not self._is_of(session, path, hop) or outcome.attempt > request.attempt:
-            return self._strange(request, session)
-        if outcome.kind is Kind.RESULT:
-            if hop + 1 != len(path):
-                return self._strange(request, session)
-            return hop > 0 or _has_held(request, session.peer) or self._strange(request, session)
-        if hop <= request.at:  # what lies behind it has no say, and at a hop only its holder
-            is_holder = hop == request.at and session.peer == request.holder
-            return is_holder or self._strange(request, session)
-        return True
+            counts = False
+        elif outcome.kind is Kind.RESULT:
+            unknown = hop > 0 and (outcome.attempt == FIRST or len(request.tried) >= REMEMBERED)
+            counts = hop + 1 == len(path) and (unknown or _has_held(request, peer))
+        elif hop > request.at:
+            counts = outcome.attempt == FIRST
+        else:  # what lies behind it has no say, and at a hop only its holder
+            counts = hop == request.at and peer == request.holder
+        return counts or self._strange(request, session)
 
     def may_return(self, request: Request, outcome: Outcome, session: Session) -> bool:
         """Whether a replica gives back what it may have: a task not begun, or an output.
@@ -79,9 +81,8 @@ class Ownership:
         if not (unbegun or output):
             return self._strange(request, session)
         by_first = hop == 0 or (hop == 1 and not unbegun)
-        if by_first and request.at == 0 and session.peer != request.holder:
-            return self._strange(request, session)  # who has it in the first stage, we know
-        return True
+        is_known = request.attempt > FIRST or (by_first and request.at == 0)  # who has it
+        return not is_known or session.peer == request.holder or self._strange(request, session)
 
     def may_note(
         self, request: Request, note: Note, session: Session, holder: Session | None
@@ -92,25 +93,19 @@ class Ownership:
             Breach: the replica never held it.
         """
         path, hop = request.path, note.hop
-        fits = hop < len(path) and self._is_of(session, path, hop - 1)
+        fits = note.holder and hop < len(path) and self._is_of(session, path, hop - 1)
         if not fits or (holder is not None and not self._is_of(holder, path, hop)):
             return self._strange(request, session)
-        if request.at == 0 and hop == 1 and note.attempt == request.attempt:
-            return session.peer == request.holder or self._strange(request, session)
-        return True
+        by_first = request.at == 0 and hop == 1 and note.attempt == request.attempt
+        is_known = note.attempt > FIRST or by_first  # who has it
+        return not is_known or session.peer == request.holder or self._strange(request, session)
 
     def may_have_held(self, request: Request, peer: int, stage: str) -> bool:
         """Whether a replica of this stage may hold the request, or have held it."""
-        return _has_held(request, peer) or any(stage == later for later, _ in request.path[1:])
-
-    def judge_figures(self, session: Session, figures: Iterable[Figures]) -> None:
-        """Raise `Breach` where figures are of another stage, or of more than any batch can make."""
-        own = session.stage.name if session.stage is not None else ""
-        for each in figures:
-            if each.stage != own:
-                raise Breach("it tells of batches of another stage")
-            if each.nbytes > max(1, each.size) * MOST_MADE:
-                raise Breach("it tells of a batch that made more than any can")
+        if _has_held(request, peer):
+            return True
+        ahead = request.path[max(1, request.at) :]
+        return request.attempt == FIRST and any(stage == later for later, _ in ahead)
 
     def _is_of(self, session: Session, path: Path, hop: int) -> bool:
         """Whether this is a replica of that hop's stage; revisions differ between attempts."""

@@ -109,6 +109,8 @@ class Recovery:
         if not self._may_run_again(request):
             return NOT_TWICE
         if parted:
+            # An attempt of its own: who had it beyond the first stage must not speak of this one.
+            request.attempt += request.at > 0
             self._book.returned(request, holder)
             return ""
         request.deaths += blame is Blame.POSSIBLE

@@ -1,4 +1,4 @@
-"""HELLO and WELCOME: what is said in them, and why a HELLO may be refused. Pure."""
+"""HELLO and WELCOME: what is said in them, and why either may be refused. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Final
 
 from mesh.links.events import Identity
 from mesh.links.session import Session
-from mesh.protocol.messages import Hello, Welcome
-from mesh.protocol.permissions import MOST_FROM_ONE_SOURCE
+from mesh.protocol.messages import Hello, Role, Welcome
+from mesh.protocol.permissions import MOST_FROM_ONE_SOURCE, permitted
 from mesh.protocol.wire import VERSION
 
 _LONGEST_REASON: Final = 200
@@ -59,6 +59,39 @@ def welcome_of(identity: Identity, session: Session, resumed: bool) -> Welcome:
     )
 
 
+def welcome_objection(
+    identity: Identity, welcome: Welcome, known: Session | None, *, is_gateways: bool
+) -> str:
+    """Why whoever answers our HELLO is no producer of ours; "" if it is one.
+
+    Numbers are no secret: a feed does not bear that of another kind of process. A gateway, where
+    our settings name one, is believed its number in any case.
+
+    Args:
+        identity: of this process, which dialled.
+        welcome: what was answered.
+        known: the session with whoever bears the number of who answers, if there is one.
+        is_gateways: whether our own settings say that a gateway is at the address.
+
+    Example:
+        >>> from mesh.protocol.messages import Role
+        >>> me = Identity(7, Role.SUPERVISOR)
+        >>> feed = Welcome(1, VERSION, Role.REPLICA, 0, False, 3.0)
+        >>> welcome_objection(me, feed, None, is_gateways=True)
+        'a replica has nothing to say to a supervisor'
+    """
+    role = welcome.role
+    if welcome.version != VERSION:
+        return f"it speaks version {welcome.version}, and was told of {VERSION} alone"
+    if not permitted(role, identity.role, dialled=False):
+        return f"a {role.name.lower()} has nothing to say to a {identity.role.name.lower()}"
+    if role is Role.GATEWAY and not is_gateways:
+        return "our settings name no gateway at this address"
+    if role is Role.REPLICA and known is not None and known.role is not role:
+        return "another process bears this number"
+    return ""
+
+
 def objection(identity: Identity, peer: int, hello: Hello) -> str:
     """Why this process has nothing to do with that one, or "".
 
@@ -78,7 +111,8 @@ def objection(identity: Identity, peer: int, hello: Hello) -> str:
 def imposture(session: Session | None, hello: Hello, source: str) -> str:
     """Why HELLO may not bear the number of a process that is known; "" if it may.
 
-    Numbers are no secret: another process must not end that one's session with its number.
+    Numbers are no secret: another process must not end that one's session with its number. That of
+    its supervisor is one, which none but the process and its gateways are told.
 
     Args:
         session: of the process with that number, None if none is known.
@@ -87,10 +121,11 @@ def imposture(session: Session | None, hello: Hello, source: str) -> str:
     """
     if session is None:
         return ""
-    known = (session.role, session.stage and session.stage[:2], session.host, session.pid)
-    said = (hello.role, hello.stage and hello.stage[:2], hello.host, hello.pid)
+    known = session.role, session.stage and session.stage[:2], session.host, session.pid
+    said = hello.role, hello.stage and hello.stage[:2], hello.host, hello.pid
     moved = source and session.source and source != session.source
-    return "another process bears this number" if known != said or moved else ""
+    differs = known != said or session.parent != hello.parent or moved
+    return "another process bears this number" if differs else ""
 
 
 def crowding(source: str, sessions: Iterable[Session]) -> str:

@@ -23,6 +23,7 @@ from mesh.links.handshake import (
     hello_of,
     imposture,
     objection,
+    welcome_objection,
     welcome_of,
 )
 from mesh.links.liveness import Upkeep
@@ -295,15 +296,15 @@ class Links(Upkeep):
 
     def _welcome(self, line: Line, peer: int, welcome: Welcome, now: float) -> Delivery | None:
         link, session = line.link, self.sessions.get(peer)
+        if self._is_no_producer(line, peer, welcome, now):
+            return None
+        if session is not None and session.role is not welcome.role:
+            self.lose(session, "it bore the number of a gateway")
+            session = None
         if session is not None and session.link is not None:
             self._give_up_duplicate(line, peer, now)
             return None
         mine = session is not None and session.nonce == line.nonce
-        poses = welcome.role is Role.GATEWAY and not self.is_gateways(line.address)
-        expelled = not mine and self.held_off.left(peer, "", now)
-        if poses or expelled or not permitted(welcome.role, self.identity.role, dialled=False):
-            self._drop(link, now)  # it is no producer of ours, whatever its address was listed as
-            return None
         if welcome.resumed and not mine:  # ours was lost while we were greeting
             self._drop(link, now)
             return None
@@ -311,7 +312,8 @@ class Links(Upkeep):
         if former is not None and former is not session and former.link is None:
             self.lose(former, "another process answers at its address")
         line.up(peer)
-        self.identity.timeout = welcome.timeout
+        if welcome.role is Role.GATEWAY:  # a feed has this from a gateway itself
+            self.identity.timeout = welcome.timeout
         left: list[Message] = []
         if session is not None and not welcome.resumed:
             left = session.unreceipted()
@@ -321,6 +323,16 @@ class Links(Upkeep):
         for message in left:
             session.post(message)
         return self._attach(session, link, welcome.received, welcome.resumed, now)
+
+    def _is_no_producer(self, line: Line, peer: int, welcome: Welcome, now: float) -> bool:
+        """Give the link up if whoever answers is none of ours, or was expelled lately."""
+        session, is_gateways = self.sessions.get(peer), self.is_gateways(line.address)
+        objection = welcome_objection(self.identity, welcome, session, is_gateways=is_gateways)
+        left = self.held_off.left(peer, "", now)
+        if objection or left:
+            self._drop(line.link, now)
+            line.due = max(line.due, now + left)
+        return bool(objection or left)
 
     def _give_up_duplicate(self, line: Line, peer: int, now: float) -> None:
         self.out.append(HangUp(line.link))

@@ -16,13 +16,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 Buffer = bytes | bytearray | memoryview
 
 # A hop of a task's path: the stage's name and the revision of its pipeline.
 Hop = tuple[str, str]
 Path = tuple[Hop, ...]
+# Why a batch was closed, one of each in `Figures.reason`. Who hears another expels its speaker: a
+# new one needs a new version of the protocol.
+REASONS: Final = frozenset({"size", "bytes", "wait", "deadline", "idle", "drain"})
+MOST_SINGLES: Final = (
+    64  # tasks that a replica of batches of 1 runs one by one, and tells of as one
+)
 # A request's identity in the whole mesh: its owner's incarnation and the owner's counter.
 RequestId = tuple[int, int]
 
@@ -205,7 +211,7 @@ class Figures(NamedTuple):
         size: how many tasks the batch ran.
         wait: microseconds from the first task's arrival until the batch started.
         compute: microseconds that the batch took, decoding and encoding included.
-        reason: why the batch was closed (`size`, `bytes`, `wait`, `deadline`, `idle`, `drain`).
+        reason: why the batch was closed, one of `REASONS`.
         expired: tasks dropped since the last figures because their deadline had passed.
         cancelled: tasks dropped since the last figures because nobody wanted them any more.
         nbytes: payload bytes of all that the batch made.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 
+from mesh.protocol.messages import MOST_SINGLES
+
 _ENOUGH = 3  # waits that paid before their results are believed
 LONG = 0.010  # seconds after which a forward counts as long, and what was made for short ones ends
 SHORT = 0.002  # seconds that a bundle of single tasks may take
-BUNDLE = 64  # tasks that a bundle of single tasks may hold
+BUNDLE = MOST_SINGLES  # tasks that a bundle of single tasks may hold
 # The percentile of times that counts. Not the 95th: on a busy machine one forward in twenty is
 # interrupted by another process for longer than it takes itself, and bundles would be of one.
 SLOW = 75

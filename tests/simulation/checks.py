@@ -1,11 +1,12 @@
 """What must hold after each history. Each check has a name, by which a mutant's table knows it."""
 
-from faults import ALLOWED
+from faults import ALLOWED, BLINK, SLOW
 from world import SICK, Broken
 
 from gateway.requests import retries as recovery
 from mesh.links.dialer import State
-from mesh.protocol.messages import Kind
+from mesh.protocol.messages import REASONS, Kind, Role
+from mesh.protocol.permissions import MOST_BATCH
 
 # Profiles in which nobody is lost.
 GENTLE = ("calm", "links", "blinks", "long", "hostile", "hoards")
@@ -13,7 +14,10 @@ GENTLE = ("calm", "links", "blinks", "long", "hostile", "hoards")
 # many that are told at all and one that is not, and two of which its owner does not know, since the
 # output had not been receipted.
 UNNAMED, UNKNOWN = 3 + 1, 2
-MOST_BYTES = 2**40  # that a batch may be said to have made
+MANY_LINES = 100  # addresses that a process has beside those that one gateway names
+PRODUCERS = (Role.GATEWAY, Role.REPLICA)
+DELAYS = {"blink": BLINK, "slow": 2 * SLOW}  # seconds, of a fault there and back
+PROMPT = 0.05  # seconds: a few turns of a busy link
 LATE = 1.0  # seconds after its deadline at which every request has its answer
 
 
@@ -66,7 +70,7 @@ def _brought_upon(world, asked):
         return ("forward_timeout", "poison_request", "lost", "deadline_exceeded", "no_replica")
     if world.draw.profile == "work" and any(b"@" in one.body for one in world.asked.values()):
         return ("deadline_exceeded", "no_replica")  # whoever waits behind what hangs or crashes
-    if asked.deadline - asked.at < 3.0:
+    if asked.timeout < world.draw.timeout:
         return ("deadline_exceeded",)
     return ()
 
@@ -78,6 +82,26 @@ def in_time(world):
         for at, _ in asked.answers:
             if at > asked.deadline + LATE + slept:
                 raise Broken("in time", f"{_name(asked)} took until {at - asked.deadline:.2f} s")
+
+
+def prompt(world, twin):
+    """Who keeps no rule makes no request slow.
+
+    A gateway that has a key may send tasks of its own, and so may a feed: each takes at most the
+    share of one producer. Beyond that the slowest request of all waits no longer than it does in
+    the same history without them; but the faults of both may hit other requests.
+    """
+    producers = sum(one.role in PRODUCERS for one in world.hostiles)
+    faults = sum(DELAYS[kind] for _, kind, _ in world.draw.faults)
+    most = (1 + producers) * _slowest(twin) + faults + PROMPT
+    slowest = _slowest(world)
+    if slowest > most:
+        raise Broken("prompt", f"the slowest took {slowest:.3f} s, not at most {most:.3f} s")
+
+
+def _slowest(world):
+    took = [asked.answers[0][0] - asked.at for asked in world.asked.values() if asked.answers]
+    return max(took, default=0.0)
 
 
 def once(world):
@@ -118,8 +142,11 @@ def conduct(world):
 def unharmed(world):
     """What one says that keeps no rule leaves nothing behind, where it cannot be mended."""
     for gateway in filter(None, world.gateways):
+        limits = gateway.core.links.identity
         for each in gateway.core.figures:
-            if each.stage not in world.stages or (world.hostile and each.nbytes > MOST_BYTES):
+            known = each.stage in world.stages and each.reason in REASONS
+            small = each.size <= MOST_BATCH and each.nbytes <= each.size * limits.pool
+            if not (known and small and each.compute <= limits.timeout * 1e6):
                 raise Broken("own figures", f"{gateway.name} takes {each}")
     for member in world.members:
         links = member.core.links

@@ -13,6 +13,8 @@ from mesh.protocol.messages import Role
 
 SETTLED = 100.7  # when everybody has met everybody
 APART = 0.3  # seconds within which a link is surely resumed
+BLINK = 0.2  # seconds that a partition of which nobody is given up lasts at most
+SLOW = 0.02  # seconds that a slow link delays what it carries at most
 DOZE = 2.4  # seconds that a replica dozes at most; its heartbeats go on
 SICKNESS = 0.05  # seconds for which it then fails
 MEMORY = 64 * 1024  # bytes for payloads that are not whole, where some hoard them
@@ -35,6 +37,7 @@ PROFILES = {
     "renewals": (2, ("renew", "renew", "cut", "slow", "kill", "drain")),
     "hostile": (1, ("slow", "blink")),
     "hoards": (1, ("slow", "blink")),
+    "usurpers": (1, ("kill", "freeze", "kill", "slow")),
     "once": (2, ("cut", "kill", "freeze", "partition", "drain")),
     "chaos": (
         4,
@@ -45,8 +48,8 @@ PROFILES = {
     ),
 }
 # Seconds of a forward. Where replicas doze, the attempt that replaces theirs is not quickly over.
-MEANS = {"work": (0.0005, 0.003, 0.01), "dozes": (0.01, 0.04, 0.08)}
-ANCHORED = frozenset({"deaths", "lapses", "silence", "dozes", "drains", "renewals"})
+MEANS = {"work": (0.0005, 0.003, 0.01), "dozes": (0.01, 0.04, 0.08), "usurpers": (0.01, 0.04, 0.08)}
+ANCHORED = frozenset({"deaths", "lapses", "silence", "dozes", "drains", "renewals", "usurpers"})
 # What else than the right answer may come, by profile.
 ALLOWED = {
     "calm": (),
@@ -64,6 +67,7 @@ ALLOWED = {
     "renewals": (),
     "hostile": (),
     "hoards": (),
+    "usurpers": (),
     "once": ("lost", "deadline_exceeded", "no_replica"),
     "chaos": ("lost", "deadline_exceeded", "no_replica", "poison_request", "forward_timeout"),
 }
@@ -82,7 +86,7 @@ def draw_history(seed, profile=None):
 
 
 def _draw_mesh(draw, chance):
-    depth = chance.choice((2, 3) if draw.profile == "dozes" else (1, 1, 2, 2, 3))
+    depth = chance.choice((2, 3) if draw.profile in ("dozes", "usurpers") else (1, 1, 2, 2, 3))
     draw.gateways = chance.choice((1, 1, 1, 2))
     draw.delay = chance.choice((0.0001, 0.0005, 0.003))
     draw.jitter = draw.delay * chance.choice((0.0, 1.0, 3.0))
@@ -98,7 +102,7 @@ def _draw_mesh(draw, chance):
         limit = {"work": 0.15, "chaos": chance.choice((0.3, 1.0, 3.0))}.get(draw.profile, 3.0)
         feeds = chance.random() < 0.85
         draw.stages.append(StageDraw(name, batch, mean, 0.5, limit, 1 << 22, feeds))
-        steady = draw.profile in ("work", "long", "dozes")
+        steady = draw.profile in ("work", "long", "dozes", "usurpers")
         # Drains may leave a stage one replica: with many slow forwards 504 would be right.
         often = 0.02 if draw.profile == "drains" else 0.1
         draw.stages[-1].slow = 0.0 if steady else chance.choice((0.0, 0.0, often))
@@ -107,6 +111,8 @@ def _draw_mesh(draw, chance):
     if draw.profile == "hoards":
         draw.hoarders = [chance.choice((Role.GATEWAY, Role.REPLICA)) for _ in range(3)]
         draw.memory = MEMORY
+    if draw.profile == "usurpers":
+        draw.hostile = [Role.REPLICA] * 3
     if draw.profile == "once":
         draw.once = chance.choice("abc"[:depth])
     least = 2 if draw.profile in ANCHORED else 1
@@ -207,7 +213,7 @@ def _pair(world, chance):
             lane.name
             for link in rep.port.links()
             for lane in (link.there.source, link.back.source)
-            if lane.name != rep.name
+            if lane.name != rep.name and not lane.name.startswith("hostile")
         }
     )
     return (rep, chance.choice(linked)) if linked else None
@@ -234,7 +240,7 @@ def _cut_all(world, chance):
 def _slow(world, chance):
     pair = _pair(world, chance)
     if pair is not None:
-        delay = chance.uniform(0.001, 0.02)
+        delay = chance.uniform(0.001, SLOW)
         world.tell(f"slow {pair[0].name} {pair[1]} {delay:.4f}")
         world.network.slow(pair[0].name, pair[1], delay)
         world.network.slow(pair[1], pair[0].name, chance.uniform(0.0, delay))
@@ -267,7 +273,7 @@ def _blink(world, chance):
     pair = _pair(world, chance)
     if pair is not None:
         names = pair[0].name, pair[1]
-        _block(world, [names, names[::-1]], chance.uniform(0.0, 0.2), "blink")
+        _block(world, [names, names[::-1]], chance.uniform(0.0, BLINK), "blink")
 
 
 def _lapse(world, chance):

@@ -1,8 +1,10 @@
 """One history: from a seed to a verdict."""
 
+from dataclasses import replace
+
 import crowd
 import pytest
-from checks import AFTERWARDS, given_up, unrest
+from checks import AFTERWARDS, given_up, prompt, unrest
 from faults import draw_history, heal, plan
 from world import Broken, World
 
@@ -31,16 +33,30 @@ def play(seed, profile=None, story=None):
         world = World(draw, story)
         plan(world)
         world.tell(f"{draw}")
-        try:
-            _run(world)
-        except Broken:
-            raise
-        except Exception as error:
-            raise Broken("no crash", f"{type(error).__name__}: {error}") from error
+        _run(world)
+        if draw.hostile:
+            prompt(world, _without_hostile(draw))
     return world
 
 
+def _without_hostile(draw):
+    """The same history, of whose members all keep the rules."""
+    twin = World(replace(draw, hostile=[]))
+    plan(twin)
+    _run(twin)
+    return twin
+
+
 def _run(world):
+    try:
+        _run_to_its_end(world)
+    except Broken:
+        raise
+    except Exception as error:
+        raise Broken("no crash", f"{type(error).__name__}: {error}") from error
+
+
+def _run_to_its_end(world):
     world.run(1.8)  # until the last request is there
     slept = max(
         getattr(gateway, "slept", 0.0) for gateway in (*world.past, *world.gateways) if gateway

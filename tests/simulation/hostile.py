@@ -3,15 +3,21 @@
 One knows what such a process may know. Every number of a request that its place cannot lead it to
 has to be guessed; of those that the rules must keep from it without that secret it is told all. It
 grants no credit: whoever takes a task may do with it what it likes, which no rule can mend.
+
+What it says is either made to be believed, or drawn as the tests of the wire draw it
+(`tests/unit/mesh/wire_strategies.py`), with numbers in it that mean something here.
 """
 
+from dataclasses import replace
+
+from drawn_messages import drawn_messages
+from wire_samples import BY_HAND, may_say, samples
+
 from mesh.errors import ProtocolError
+from mesh.protocol.fields import Transfer
 from mesh.protocol.messages import (
-    Answer,
-    Bye,
+    RELIABLE,
     Cancel,
-    Credit,
-    Drain,
     Err,
     Figures,
     Header,
@@ -24,12 +30,11 @@ from mesh.protocol.messages import (
     Part,
     Peer,
     Peers,
-    Ping,
     Role,
     StageFacts,
-    Submit,
     Task,
     Tasks,
+    Type,
     Welcome,
     Who,
 )
@@ -44,7 +49,22 @@ MANY_AT_ONCE = 4  # that he begins
 RARELY = 0.5  # seconds between two things that one does who is tired
 GUESSES = 60
 BOUND = 0.8  # chance that it says something of a type that its role may say
+DRAWN = 0.3  # chance that it is drawn, and not made to be believed
+HONEST = 0.6  # chance that its HELLO or its WELCOME is like an honest process's
+MOST_LINKS = 8  # that it dials
 MANY = 12  # numbers that it names at once
+
+
+class Voice:
+    """What it is on one link, and what was said there.
+
+    Args:
+        me: the number that it bears there.
+    """
+
+    def __init__(self, me):
+        self.me, self.peer = me, 0
+        self.sequence = self.received = self.transfers = 0
 
 
 class Hostile:
@@ -60,9 +80,7 @@ class Hostile:
         self.world, self.role, self.chance = world, role, chance
         self.port = world.port(f"hostile-{role.name.lower()}")
         self.me = self.draw()
-        self.links = {}  # link -> incarnation of the other, 0 while it is not known
-        self.sequences = {}
-        self.received = {}
+        self.voices = {}  # by link
         self.dialled = 0
         self.feed = f"tcp://{self.port.name}"
         self.address = f"tcp://{self.port.name}:gateway"
@@ -71,7 +89,8 @@ class Hostile:
         if role is Role.REPLICA:
             self.port.listen(self.feed)
         self.victim = world.gateways[0]  # the gateway whose requests it speaks of
-        self.stage = chance.choice([*world.stages, "nowhere"])
+        later = list(world.stages)[1:] if world.draw.profile == "usurpers" else []
+        self.stage = chance.choice(later or [*world.stages, "nowhere"])
 
     def draw(self):
         """A new incarnation, of which the world knows that no rule is kept."""
@@ -86,26 +105,34 @@ class Hostile:
         if self.port is None:
             return
         self.hear()
-        self.world.look_at_slices(self)
-        if self.role is not Role.GATEWAY and (len(self.links) < 2 or self.chance.random() < 0.1):
+        self.world.look_at_slices()
+        if self.role is not Role.GATEWAY and self.chance.random() < self.eagerness():
             self.dial()
-        if self.links:
-            self.say_something(self.chance.choice(sorted(self.links)))
+        if self.voices:
+            self.say_something(self.chance.choice(sorted(self.voices)))
         self.world.at(self.world.now + EVERY * (1 + self.chance.random()), self.act)
 
+    def eagerness(self):
+        """The chance that it dials once more: it has two links soon, and many later."""
+        dialled = sum(link < 0 for link in self.voices)
+        return 1.0 if dialled < 2 else 0.1 if dialled < MOST_LINKS else 0.0
+
     def dial(self):
+        """By another number each other time: to dial on is to have many sessions."""
         feeds = [rep.core.links.identity.feed for rep in self.world.reps()]
         places = [*self.world.addresses, *filter(None, feeds)]
+        if self.chance.random() < 0.5:
+            self.me = self.draw()
         self.dialled -= 1
         self.port.dial(self.dialled, self.chance.choice(places))
 
     def hear(self):
         for happened, link, frames in self.port.receive():
             if happened is Happened.OPENED:
-                self.links[link] = 0
+                self.voices[link] = Voice(self.me)
                 self.say(link, self.hello())
             elif happened is Happened.CLOSED:
-                self.links.pop(link, None)
+                self.voices.pop(link, None)
             elif happened is Happened.MESSAGE:
                 self.answer(link, frames)
 
@@ -114,15 +141,15 @@ class Hostile:
             header, message = decode(frames, self.world.now)
         except ProtocolError:
             return
-        self.links[link] = header.sender
-        self.received[link] = max(self.received.get(link, 0), header.sequence)
+        voice = self.voices.setdefault(link, Voice(self.me))
+        voice.peer = header.sender
+        voice.received = max(voice.received, header.sequence)
         if type(message) is Hello:
-            self.sequences.pop(link, None)
-            self.say(link, Welcome(message.nonce, VERSION, self.role, 0, False, 3.0))
+            voice.sequence = voice.transfers = 0
+            self.say(link, self.welcome(message))
         elif type(message) in (Who, Err) and link < 0:
-            if self.chance.random() < 0.5:
-                self.me = self.draw()
-            self.sequences.pop(link, None)
+            me = self.draw() if self.chance.random() < 0.5 else voice.me
+            self.voices[link] = Voice(me)
             self.say(link, self.hello())
 
     def say(self, link, message, sequence=0):
@@ -130,8 +157,8 @@ class Hostile:
             encoded = encode(message, self.world.now)
         except ProtocolError:
             return
-        receipt = self.received.get(link, 0)
-        header = Header(encoded.type, self.me, self.links.get(link, 0), sequence, receipt, 0, 0)
+        voice = self.voices[link]
+        header = Header(encoded.type, voice.me, voice.peer, sequence, voice.received, 0, 0)
         self.port.send(link, seal(header, encoded))
 
     def leave(self):
@@ -142,6 +169,7 @@ class Hostile:
     # --- what it says ----------------------------------------------------------------------------
 
     def hello(self):
+        """As of an honest process, but for extremes; or with whatever lies the wire can carry."""
         pick, facts = self.chance.choice, None
         if self.role is Role.REPLICA:
             revision = self.world.path[0][1]
@@ -149,46 +177,120 @@ class Hostile:
             facts = StageFacts(self.stage, revision, batch, limit, pool)
         victim = pick(self.world.reps() or [self]).me
         parents = [host.link.me for host in self.world.hosts]
-        return Hello(
+        honest = Hello(
             self.role,
             self.chance.getrandbits(50) + 1,
             "mesh",
             (VERSION,),
             feed=self.feed if facts else "",
             stage=facts,
-            host="",
-            pid=pick((0, 1)),
             owners=(*(g.me for g in self.world.gateways if g), victim),
             parent=0 if facts else pick(parents),
         )
+        if self.chance.random() < HONEST:
+            return honest
+        drawn = pick(drawn_messages()[Hello])
+        lies = ("known", "received", "host", "pid", "owners", "parent", "versions", "mesh", "stage")
+        told = {name: getattr(drawn, name) for name in self.chance.sample(lies, 2)}
+        return replace(honest, **told)
+
+    def welcome(self, hello):
+        """As of an honest process, or with lies in it."""
+        honest = Welcome(hello.nonce, VERSION, self.role, 0, False, 3.0)
+        if self.chance.random() < HONEST:
+            return honest
+        drawn = self.chance.choice(drawn_messages()[Welcome])
+        lies = ("nonce", "version", "role", "received", "resumed", "timeout")
+        told = {name: getattr(drawn, name) for name in self.chance.sample(lies, 2)}
+        return replace(honest, **told)
 
     def numbers(self):
         """Of requests that it may speak of: a few guesses, or what the rules must keep from it."""
-        guesses = [self.chance.randrange(1, GUESSES) for _ in range(MANY)]
-        first = self.world.draw.stages[0].name
-        if self.role is Role.REPLICA and self.stage not in (first, "nowhere"):
-            return guesses
+        self.again = {}
         gateway = self.victim = self.chance.choice(self.world.gateways)
-        known = list(gateway.core.book.requests)[-MANY:]
-        return known or guesses
+        requests = gateway.core.book.requests
+        if self.is_later():
+            self.again = {n: each.attempt for n, each in requests.items() if each.attempt > 1}
+            return list(self.again)[-MANY:] or self.guesses()
+        return list(requests)[-MANY:] or self.guesses()
+
+    def guesses(self):
+        return [self.chance.randrange(1, GUESSES) for _ in range(MANY)]
+
+    def is_later(self):
+        """Whether it poses as a replica that others feed, and is believed of a first attempt."""
+        first = self.world.draw.stages[0].name
+        return self.role is Role.REPLICA and self.stage not in (first, "nowhere")
 
     def owner(self):
         return self.victim.me
 
     def say_something(self, link):
-        own = OWN[self.role] if self.chance.random() < BOUND else SAYINGS
-        if self.role is Role.REPLICA and link > 0:  # it is dialled as a feed
-            own = OWN[Role.GATEWAY]
-        message = self.chance.choice(own)(self)
-        sequence = 0
-        if not isinstance(message, (Credit, Ping, Drain, Bye, Who, Err, Peers)):
-            sequence = self.sequences[link] = self.sequences.get(link, 0) + 1
-        if self.chance.random() < 0.02:
-            sequence += 1
-        self.say(link, message, sequence)
+        role = self.role
+        if role is Role.REPLICA and link > 0:  # it is dialled as a feed
+            role = Role.GATEWAY
+        if self.chance.random() < DRAWN:
+            messages = [self.drawn(role)]
+        elif self.chance.random() < 0.1:
+            messages = self.in_slices(self.voices[link], role)
+        else:
+            own = OWN[role] if self.chance.random() < BOUND else EVERYTHING
+            messages = [self.chance.choice(own)(self)]
+        for message in messages:
+            self.say(link, message, self.number(link, message))
+
+    def number(self, link, message):
+        """The next of what is reliable; now and then one is left out."""
+        if TYPE_OF[type(message)] not in RELIABLE:
+            return 0
+        voice = self.voices[link]
+        voice.sequence += 1
+        return voice.sequence + (self.chance.random() < 0.02)
+
+    def drawn(self, role):
+        """Whatever the wire can carry, mostly of a type that the role may say."""
+        pool, pick = drawn_messages(), self.chance.choice
+        own = SAYABLE[role] if self.chance.random() < BOUND else list(pool)
+        message = pick(pool[pick(own)])
+        return self.aimed(message) if self.chance.random() < 0.7 else message
+
+    def aimed(self, message):
+        """The same, of requests and of processes that there are."""
+        pick, numbers = self.chance.choice, self.numbers()
+        members = [member.me for member in self.world.members]
+        kind = type(message)
+        if kind is Tasks:
+            owner, now = pick((self.me, self.owner())), self.world.now
+            told = {"owner": owner, "path": self.world.path, "hop": 0, "deadline": now + 0.1}
+            return Tasks([replace(t, number=pick(numbers), **told) for t in message.tasks])
+        if kind is Outcomes:
+            outcomes = [replace(each, number=pick(numbers)) for each in message.outcomes]
+            notes = [n._replace(number=pick(numbers), holder=pick(members)) for n in message.notes]
+            figures = [each._replace(stage=self.stage) for each in message.figures]
+            return Outcomes(outcomes, notes, figures)
+        if kind is Cancel:
+            return Cancel(pick((self.me, self.owner())), numbers)
+        if kind is Obituary:
+            return replace(message, incarnation=pick(members))
+        return message
+
+    def in_slices(self, voice, role):
+        """All slices of a payload and what names it, or all but the last slice."""
+        number, voice.transfers = voice.transfers, voice.transfers + 1
+        slices = [Part(number, 2 * SLICE, at, bytes(SLICE)) for at in (0, SLICE)]
+        if self.chance.random() < 0.3:
+            return slices[:1]
+        whole = self.tasks() if role is Role.GATEWAY else self.outcomes()
+        rows = whole.tasks if type(whole) is Tasks else whole.outcomes
+        if type(whole) is Tasks:
+            rows[:] = [replace(rows[0], buffers=[Transfer(number, 2 * SLICE)], nbytes=2 * SLICE)]
+        else:
+            rows[:] = [replace(rows[0], buffers=[Transfer(number, 2 * SLICE)])]
+        return [*slices, whole]
 
     def tasks(self):
-        numbers = self.numbers()[:2]
+        # What it had once it may still feed to others, as an output of the attempt that it had.
+        numbers = (self.guesses() if self.role is Role.REPLICA else self.numbers())[:2]
         path = self.chance.choice((self.world.path, self.world.path[1:] or self.world.path, X))
         now, hop = self.world.now, self.chance.choice((0, 1, 7))
         return Tasks(
@@ -203,12 +305,14 @@ class Hostile:
     def outcomes(self):
         """Of one sort, as they would be that are meant to be believed."""
         pick, last = self.chance.choice, len(self.world.path) - 1
-        likely = (Kind.RESULT, last), (Kind.FAILURE, 0), (Kind.HANDBACK, 1), (Kind.UNSTARTED, 0)
+        here = [name for name, _ in self.world.path].index(self.stage) if self.is_later() else 0
+        lesser = (Kind.FAILURE, here), (Kind.HANDBACK, here + 1), (Kind.UNSTARTED, 0)
+        likely = (Kind.RESULT, last), *lesser
         kind, hop = pick((*likely, (pick(list(Kind)), pick((0, 1, 2, 9)))))
         attempt, label = pick((1, 1, 2, 9)), "server_error" if kind is Kind.FAILURE else ""
         return Outcomes(
             [
-                Outcome(n, attempt, kind, hop, buffers=list(JUNK), label=label)
+                Outcome(n, self.again.get(n, attempt), kind, hop, buffers=list(JUNK), label=label)
                 for n in self.numbers()
             ]
         )
@@ -217,12 +321,17 @@ class Hostile:
         holders = [member.me for member in self.world.members]
         pick = self.chance.choice
         return Outcomes(
-            notes=[Note(n, 1, pick((0, 1, 2, 9)), pick(holders)) for n in self.numbers()]
+            notes=[
+                Note(n, self.again.get(n, 1), pick((0, 1, 2, 9)), pick(holders))
+                for n in self.numbers()
+            ]
         )
 
     def figures(self):
         stage = self.chance.choice((self.stage, *self.world.stages, f"x{self.chance.random()}"))
-        return Outcomes(figures=[Figures(stage, 1, 0, 2**32 - 1, "idle", nbytes=2**62)])
+        pick = self.chance.choice
+        size, reason, nbytes = pick((1, 1, 2**31)), pick(("idle", "x")), pick((2**30, 2**62))
+        return Outcomes(figures=[Figures(stage, size, 0, 2**32 - 1, reason, nbytes=nbytes)])
 
     def obituary(self):
         dead = self.chance.choice([rep.me for rep in self.world.reps()] or [self.me])
@@ -281,27 +390,7 @@ class Hoarder(Hostile):
 
 X = (("nowhere", "r"),)
 JUNK = [b"junk"]
-SAYINGS = (
-    Hostile.tasks,
-    Hostile.outcomes,
-    Hostile.outcomes,
-    Hostile.notes,
-    Hostile.figures,
-    Hostile.obituary,
-    Hostile.obituary,
-    Hostile.cancel,
-    Hostile.cancel,
-    Hostile.peers,
-    Hostile.part,
-    lambda self: Submit(1, "/inference", 0, 0, None, list(JUNK)),
-    lambda self: Answer(Outcome(1, 1, Kind.RESULT, buffers=list(JUNK))),
-    lambda self: Ping(1, 1, 0, 2**31, 1, 2**31, (self.owner(),)),
-    lambda self: Credit(),
-    lambda self: Drain(self.chance.choice((0, 2**60))),
-    lambda self: Err(self.chance.randrange(9), "no"),
-    lambda self: Who(),
-    lambda self: Bye("no"),
-)
+# What is made to be believed, by role.
 OWN = {
     Role.GATEWAY: (Hostile.cancel, Hostile.cancel, Hostile.peers, Hostile.tasks),
     Role.REPLICA: (
@@ -313,4 +402,16 @@ OWN = {
     ),
     Role.SUPERVISOR: (Hostile.obituary,),
     Role.CLIENT: (Hostile.cancel, Hostile.part),
+}
+EVERYTHING = [saying for sayings in OWN.values() for saying in sayings]
+CLASSES = {kind: type(message) for kind, message in samples(0).items()}
+TYPE_OF = {Hello: Type.HELLO, Welcome: Type.WELCOME} | {of: kind for kind, of in CLASSES.items()}
+# What each role may say to anybody.
+SAYABLE = {
+    role: [
+        of
+        for kind, of in CLASSES.items()
+        if any(may_say(row, kind) for row in BY_HAND if row[0] is role)
+    ]
+    for role in Role
 }

@@ -1,8 +1,9 @@
 """Breaks the code on purpose, one deed at a time, and sees which check notices: `make mutants`.
 
 Each mutant is a text that must stand exactly once in a module, and what replaces it. It is applied
-to a copy of the tree; then histories are played there until one is broken. A mutant that survives
-them all is a hole in the checks, and makes this script fail.
+to a copy of the tree; then histories are played there until one is broken, or the tests are run
+that it names. A mutant that survives them all is a hole in the checks, and makes this script fail.
+Those of the rules of who may say what are made from the rules (`rule_mutants.py`).
 
     python tests/simulation/mutants.py -n 3000 --only "drop a receipt"
 """
@@ -15,11 +16,17 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("mesh", "gateway", "stage", "tests/simulation")
+sys.path[:0] = [str(ROOT / "tests/simulation"), str(ROOT / "tests/unit/mesh"), str(ROOT)]
+
+from rule_mutants import SAID_SOON, judge_mutants, simulated_table_mutants  # noqa: E402
+
+COPIED = ("mesh", "gateway", "stage", "tests/simulation", "tests/unit", "pyproject.toml")
+COPIED += ("tests/conftest.py",)
 
 
 class Mutant(NamedTuple):
@@ -31,6 +38,7 @@ class Mutant(NamedTuple):
         text: what stands there, exactly once.
         instead: what shall stand there.
         profile: of the histories that are played, "" for all.
+        tests: the file of tests that are run instead; "" for histories.
     """
 
     what: str
@@ -38,6 +46,7 @@ class Mutant(NamedTuple):
     text: str
     instead: str
     profile: str = ""
+    tests: str = ""
 
 
 MUTANTS = (
@@ -186,7 +195,7 @@ MUTANTS = (
         "pass",
     ),
     Mutant(
-        "a death without suspects is begun again without bound",
+        "begin a death without suspects again without bound",
         "gateway/requests/retries.py",
         "if request.unexplained >= UNEXPLAINED * self._book.max_attempts:",
         "if False:",
@@ -309,34 +318,6 @@ MUTANTS = (
         "hostile",
     ),
     Mutant(
-        "let a replica tell of deaths",
-        "mesh/protocol/permissions.py",
-        "(Role.REPLICA, Role.GATEWAY, True): frozenset({Type.OUTCOMES, Type.PART}),",
-        "(Role.REPLICA, Role.GATEWAY, True): frozenset({Type.OUTCOMES, Type.PART, Type.OBITUARY}),",
-        "hostile",
-    ),
-    Mutant(
-        "let a supervisor send outcomes",
-        "mesh/protocol/permissions.py",
-        "(Role.SUPERVISOR, Role.GATEWAY, True): frozenset({Type.OBITUARY}),",
-        "(Role.SUPERVISOR, Role.GATEWAY, True): frozenset({Type.OBITUARY, Type.OUTCOMES}),",
-        "hostile",
-    ),
-    Mutant(
-        "let a client send outcomes",
-        "mesh/protocol/permissions.py",
-        "frozenset({Type.SUBMIT, Type.PART, Type.CANCEL}),",
-        "frozenset({Type.SUBMIT, Type.PART, Type.CANCEL, Type.OUTCOMES}),",
-        "hostile",
-    ),
-    Mutant(
-        "let a feed say where to dial",
-        "mesh/protocol/permissions.py",
-        "(Role.REPLICA, Role.REPLICA, False): frozenset({Type.TASKS, Type.PART}),",
-        "(Role.REPLICA, Role.REPLICA, False): frozenset({Type.TASKS, Type.PART, Type.PEERS}),",
-        "hostile",
-    ),
-    Mutant(
         "let anybody cancel anything",
         "mesh/protocol/permissions.py",
         'return "" if message.owner == speaker else "it may not cancel what is not its own"',
@@ -381,15 +362,57 @@ MUTANTS = (
     Mutant(
         "believe any supervisor",
         "gateway/requests/core.py",
-        "if not supervisor.is_parent_of(origin.host, origin.parent):",
+        "if not supervisor.is_parent_of(origin.parent):",
         "if False:",
         "hostile",
     ),
     Mutant(
+        "take results of a later attempt from who had a former one",
+        "gateway/requests/ownership.py",
+        "unknown = hop > 0 and (outcome.attempt == FIRST or len(request.tried) >= REMEMBERED)",
+        "unknown = hop > 0",
+        "usurpers",
+    ),
+    Mutant(
+        "take failures of a later attempt from who had a former one",
+        "gateway/requests/ownership.py",
+        "counts = outcome.attempt == FIRST",
+        "counts = True",
+        "usurpers",
+    ),
+    Mutant(
+        "take back of a later attempt what who had a former one makes up",
+        "gateway/requests/ownership.py",
+        "is_known = request.attempt > FIRST or (by_first and request.at == 0)  # who has it",
+        "is_known = by_first and request.at == 0",
+        "usurpers",
+    ),
+    Mutant(
+        "follow notes of a later attempt of who had a former one",
+        "gateway/requests/ownership.py",
+        "is_known = note.attempt > FIRST or by_first  # who has it",
+        "is_known = by_first",
+        "usurpers",
+    ),
+    Mutant(
         "take anybody's figures",
         "gateway/requests/core.py",
-        "self._ownership.judge_figures(session, figures)",
+        "figures = believed(session, figures, mine.timeout, mine.pool)",
         "pass",
+        "hostile",
+    ),
+    Mutant(
+        "take figures of any reason and size",
+        "gateway/requests/batch_figures.py",
+        "if reason not in REASONS:",
+        "if False:",
+        "hostile",
+    ),
+    Mutant(
+        "believe whatever a replica says of its times",
+        "gateway/requests/batch_figures.py",
+        "return figures if usual else",
+        "return figures if True else",
         "hostile",
     ),
     Mutant(
@@ -484,13 +507,39 @@ MUTANTS = (
         "hoards",
     ),
     Mutant(
-        "welcome at once a producer that was expelled",
+        "let in who was expelled where it answers us",
         "mesh/links/links.py",
-        'expelled = not mine and self.held_off.left(peer, "", now)',
-        "expelled = False",
-        "hoards",
+        'left = self.held_off.left(peer, "", now)',
+        "left = 0.0",
+        "hostile",
+    ),
+    Mutant(
+        "have feeds say how often signs of life are due",
+        "mesh/links/links.py",
+        "if welcome.role is Role.GATEWAY:",
+        "if True:",
+        tests="tests/simulation/test_who_may_say_what.py",
+    ),
+    Mutant(
+        "leave a gateway's number to a feed that has taken it",
+        "mesh/links/links.py",
+        "if session is not None and session.role is not welcome.role:",
+        "if False:",
+        tests="tests/unit/mesh/test_links_links.py",
+    ),
+    Mutant(
+        "give unfinished transfers all memory there is",
+        "mesh/links/links.py",
+        "limit = max(_UNFINISHED_BYTES, 2 * self.identity.pool)",
+        "limit = 1 << 60",
+        tests="tests/unit/mesh/test_links_links.py",
     ),
 )
+
+
+def all_mutants():
+    """Those above, and those that are made of the rules."""
+    return [*MUTANTS, *simulated_table_mutants(SAID_SOON), *judge_mutants()]
 
 
 def apply(mutant, tree):
@@ -504,10 +553,13 @@ def apply(mutant, tree):
 
 
 def copy(tree):
-    """A copy of what is simulated."""
+    """A copy of what is simulated and tested."""
     for name in COPIED:
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / name, tree / name, ignore=ignored)
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_file():
+            shutil.copy(ROOT / name, tree / name)
+        else:
+            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
 def hunt(mutant, most):
@@ -518,11 +570,49 @@ def hunt(mutant, most):
         apply(mutant, tree)
         command = [sys.executable, tree / "tests/simulation/simulate.py", "--hunt", str(most)]
         command += ["--profile", mutant.profile] if mutant.profile else []
-        environment = dict(os.environ, PYTHONPATH=str(tree), PYTHONDONTWRITEBYTECODE="1")
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, env=_environment(tree), capture_output=True, text=True, check=False
+        )
         if not done.stdout:
             raise SystemExit(f"{mutant.what}: {done.stderr}")
         return json.loads(done.stdout)
+
+
+def play_all(mutants, most):
+    """Hunt those that histories must notice, several at a time; yields each, and what did."""
+    played = [mutant for mutant in mutants if not mutant.tests]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(lambda mutant: (mutant, hunt(mutant, most)), played)
+
+
+def run_tests(mutants):
+    """Run the tests of each of these mutants; yields it, and what noticed it, or None."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy(Path(folder))
+        command = [sys.executable, Path(folder) / "tests/simulation/forked_tests.py"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, env=_environment(folder), cwd=folder, **pipes) as process:
+            ask = _asked(process)
+            for tests in sorted({mutant.tests for mutant in mutants}):
+                failed = ask("", "", "", tests)
+                if failed is not None:  # it would notice everything
+                    raise SystemExit(f"{tests} fails as it is: {failed}")
+            for mutant in mutants:
+                failed = ask(mutant.module, mutant.text, mutant.instead, mutant.tests)
+                yield mutant, None if failed is None else ["", failed, ""]
+            process.stdin.close()
+
+
+def _asked(process):
+    def ask(*what):
+        print(json.dumps(what), file=process.stdin, flush=True)
+        return json.loads(process.stdout.readline())
+
+    return ask
+
+
+def _environment(tree):
+    return dict(os.environ, PYTHONPATH=str(tree), PYTHONDONTWRITEBYTECODE="1")
 
 
 def row(mutant, caught):
@@ -538,15 +628,14 @@ def main():
     parser.add_argument("-n", type=int, default=3000, help="histories for each, at most")
     parser.add_argument("--only", help="mutants whose words contain this")
     arguments = parser.parse_args()
-    wanted = [one for one in MUTANTS if not arguments.only or arguments.only in one.what]
+    wanted = [one for one in all_mutants() if not arguments.only or arguments.only in one.what]
+    tested = [one for one in wanted if one.tests]
     print("| what was broken | where | the check that noticed | after histories |")
     print("| --- | --- | --- | ---: |", flush=True)
     survivors = 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        hunts = pool.map(lambda mutant: (mutant, hunt(mutant, arguments.n)), wanted)
-        for mutant, caught in hunts:
-            print(row(mutant, caught), flush=True)
-            survivors += caught is None
+    for mutant, caught in chain(play_all(wanted, arguments.n), run_tests(tested) if tested else ()):
+        print(row(mutant, caught), flush=True)
+        survivors += caught is None
     return 1 if survivors else 0
 
 

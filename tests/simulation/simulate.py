@@ -14,7 +14,8 @@ from collections import Counter
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS / "simulation"), str(TESTS / "unit" / "mesh"), str(TESTS.parent)]
 
 from history import play  # noqa: E402
 from world import Broken  # noqa: E402

@@ -77,7 +77,7 @@ class Door(Gateway):
         if ended:
             self.desk.answer(ended)
         if self.core.figures:
-            self.desk.measure(self.core.figures)
+            self.desk.measure()
             self.core.figures.clear()
 
     def visit(self, timeout=None):

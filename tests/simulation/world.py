@@ -87,6 +87,7 @@ class Asked:
     body: bytes
     at: float
     deadline: float
+    timeout: float = 3.0
     left_at: float = NEVER
     request_id: str | None = None  # that the client chose
     answers: list = field(default_factory=list)
@@ -183,7 +184,7 @@ class Host:
         limits = {slot: self.world.stages[slot.stage].limit + KILL_GRACE + HUNG for slot in slots}
         self.supervisor = Supervisor(Plan(slots, grace=GRACE, limits=limits))
         world = self.world
-        self.link = world.join(Supervision(world, world.addresses, world.draw.timeout))
+        self.link = world.join(Supervision(world, world.dialled, world.draw.timeout))
         self.alive = True
         self.running = {}
         self.feed(Begin())
@@ -329,7 +330,7 @@ class World(Mesh):
 
     @property
     def dialled(self):
-        """Where replicas look for gateways; one that is hostile may be among them."""
+        """Where others look for gateways; one that is hostile may be among them."""
         bad = [one.address for one in self.hostiles if one.role is Role.GATEWAY and one.port]
         return [*self.addresses, *bad]
 
@@ -340,6 +341,9 @@ class World(Mesh):
                 one.leave()
         for rep in self.reps():
             rep.core.know_gateways(self.dialled, self.now)
+        for host in self.hosts:
+            if host.alive:
+                host.link.core.dial(self.dialled, self.now)
 
     def _gather(self, chance):
         """Among those that keep no rule there may be one that comes in numbers, early."""
@@ -385,12 +389,13 @@ class World(Mesh):
         for one in self.hostiles:
             one.is_tired = True
 
-    def look_at_slices(self, hostile):
+    def look_at_slices(self):
         """Nobody holds slices of one that may owe nothing."""
         for member in self.members:
-            session = member.core.links.sessions.get(hostile.me)
-            if session is not None and session._incoming.held and not session.owes_payload:
-                self.complain("slices", f"{member.name} holds some of {session}")
+            sessions = member.core.links.sessions
+            for session in [sessions[me] for me in self.hostile & sessions.keys()]:
+                if session._incoming.held and not session.owes_payload:
+                    self.complain("slices", f"{member.name} holds some of {session}")
 
     def tell(self, text):
         """Something happened."""
@@ -555,9 +560,12 @@ class World(Mesh):
         """What this batch's forward is like."""
         body = b"".join(b"".join(task.buffers[:1])[:64] for task in tasks)
         here = b"@" + stage.name.encode()
-        each = stage.mean * (1 + stage.spread * self.work.random())
+        work = self.work
+        if self.draw.profile == "hostile":  # the same for a request, whatever else is there
+            work = random.Random(here + body)
+        each = stage.mean * (1 + stage.spread * work.random())
         seconds = each * (len(tasks) if stage.batch == 1 else 1)
-        if stage.slow and self.work.random() < stage.slow:
+        if stage.slow and work.random() < stage.slow:
             seconds *= 10
         if b"poison" + here in body:
             return Forward(seconds, crashes=True)
@@ -695,7 +703,8 @@ class World(Mesh):
         number = gateway.submit(body, timeout, turn=False, request_id=request_id)
         if awake:
             gateway.turn()
-        asked = Asked(gateway, number, body, self.now, self.now + timeout, request_id=request_id)
+        asked = Asked(gateway, number, body, self.now, self.now + timeout, timeout)
+        asked.request_id = request_id
         self.asked[asked.key] = asked
         outcome = gateway.answers.get(number)
         if outcome is not None:

@@ -229,7 +229,8 @@ def test_a_request_counts_for_what_the_stages_of_its_path_make_of_it(rig):
     exchange = rig.submit(b"12345")
     assert rig.admission.nbytes == 5
     figures = [Figures("a", 2, 0, 0, "idle", nbytes=8000), Figures("c", 1, 0, 0, "idle", nbytes=9)]
-    rig.desk.measure(figures)
+    rig.core.sizes.learn(11, figures)
+    rig.desk.measure()
     second = rig.submit(b"12345")
     third = rig.submit(bytes(6000))
     assert rig.admission.nbytes == 5 + 4000 + 6000
@@ -503,11 +504,13 @@ def test_a_body_that_grows_takes_a_place_when_it_is_large(rig):
 
 
 def test_a_place_counts_for_what_stages_make_of_the_request(rig):
-    rig.desk.measure([Figures("a", 1, 0, 0, "idle", nbytes=4000)])
+    rig.core.sizes.learn(11, [Figures("a", 1, 0, 0, "idle", nbytes=4000)])
+    rig.desk.measure()
     exchange = rig.exchange(b"12345")
     rig.desk.admit(exchange, 5)
     assert rig.admission.nbytes == 5
-    rig.desk.measure([Figures("a", 1, 0, 0, "idle", nbytes=2 * LARGE)])
+    rig.core.sizes.learn(11, [Figures("a", 1, 0, 0, "idle", nbytes=2 * LARGE)])
+    rig.desk.measure()
     other = rig.exchange()
     rig.desk.admit(other, LARGE)
     assert rig.admission.nbytes > 5 + LARGE

@@ -195,24 +195,57 @@ def batch(stage: str, size: int, nbytes: int) -> Figures:
 def test_the_largest_output_along_the_path_counts() -> None:
     sizes = Sizes()
     assert sizes.largest(["a", "b"]) == 0
-    sizes.learn([batch("a", 4, 4 * KIB), batch("b", 2, 20 * KIB), batch("c", 1, 90 * KIB)])
+    sizes.learn(11, [batch("a", 4, 4 * KIB), batch("b", 2, 20 * KIB), batch("c", 1, 90 * KIB)])
     assert sizes.largest(["a", "b"]) == 10 * KIB
-    sizes.learn([batch("b", 3, 5 * KIB)])
+    sizes.learn(11, [batch("b", 3, 5 * KIB)])
     assert sizes.largest(["a", "b"]) == 5 * KIB
 
 
 def test_a_batch_of_nothing_has_no_size() -> None:
     sizes = Sizes()
-    sizes.learn([batch("a", 0, 0)])
+    sizes.learn(11, [batch("a", 0, 0)])
     assert sizes.largest(["a"]) == 0
 
 
 def test_what_was_long_ago_is_forgotten() -> None:
     sizes = Sizes()
-    sizes.learn([batch("a", 10, 10 << 20)] * 100)
+    sizes.learn(11, [batch("a", 10, 10 << 20)] * 100)
     assert sizes.largest(["a"]) == 1 << 20
-    sizes.learn([batch("a", 10, 10 * KIB)] * 1000)
+    sizes.learn(11, [batch("a", 10, 10 * KIB)] * 1000)
     assert sizes.largest(["a"]) < 2 * KIB
+
+
+def test_one_replica_alone_does_not_move_what_others_say() -> None:
+    sizes = Sizes()
+    for replica in (11, 12):
+        sizes.learn(replica, [batch("a", 1, 10 * KIB)] * replica)
+    for liar in (1 << 36, 0):
+        sizes.learn(13, [batch("a", 1, liar)])
+        assert sizes.largest(["a"]) == 10 * KIB
+
+
+def test_of_two_the_one_that_tells_less_counts() -> None:
+    sizes = Sizes()
+    sizes.learn(11, [batch("a", 1, 1 << 36)])
+    assert sizes.largest(["a"]) == 1 << 36
+    sizes.learn(12, [batch("a", 1, KIB)])
+    assert sizes.largest(["a"]) == KIB
+
+
+def test_what_a_replica_told_counts_no_longer_than_it_is_there() -> None:
+    sizes = Sizes()
+    sizes.learn(11, [batch("a", 1, KIB)])
+    sizes.learn(12, [batch("a", 1, 8 * KIB)])
+    sizes.forget(11)
+    sizes.forget(99)
+    assert sizes.largest(["a"]) == 8 * KIB
+    sizes.forget(12)  # all of them restart: it is known still what they make
+    assert sizes.largest(["a"]) == 8 * KIB
+    sizes.learn(13, [batch("a", 1, 2 * KIB)])
+    assert sizes.largest(["a"]) == 2 * KIB
+    sizes.learn(14, [batch("b", 1, KIB)])
+    sizes.forget(14)  # before anybody asked
+    assert sizes.largest(["b"]) == 0
 
 
 # --- bodies that are still to come ----------------------------------------------------------------

@@ -13,6 +13,7 @@ from mesh.links.session import Session
 from mesh.protocol.messages import (
     Cancel,
     Figures,
+    Flag,
     Kind,
     Meta,
     Note,
@@ -495,6 +496,8 @@ def test_what_a_silent_replica_holds_is_begun_elsewhere_and_called_off_when_answ
     rig.core.advance(1.0 + SWEEP)
     assert [(task.number, task.attempt) for task in rig.tasks(other)] == [(request.number, 2)]
     assert rig.core.counts.hedges == 1
+    rig.hear(other, handback(request))
+    assert [(task.number, task.attempt) for task in rig.tasks(rig.second)] == [(request.number, 2)]
     rig.hear(rig.second, result(request, attempt=2))
     assert rig.endings() == [(request.number, "")]
     assert [m.numbers for m in rig.sent(rig.first, Cancel)] == [[request.number]]
@@ -664,7 +667,7 @@ def test_where_a_request_failed_can_be_told_for_people_also_of_those_that_are_go
     assert rig.core.whereabouts(11) == "000000000000000b (gpu-1, pid 812)"
     for peer in range(100, 100 + MOST_DEPARTED):
         rig.lose(rig.meet(peer, A))
-    assert rig.core.whereabouts(11) == "b"
+    assert rig.core.whereabouts(11) == "000000000000000b"
     assert len(rig.core._departed) == MOST_DEPARTED
 
 
@@ -715,6 +718,37 @@ def test_a_note_that_leads_nowhere_moves_nothing(rig):
         assert (request.holder, request.at, request.attempt) == (11, 0, 1)
 
 
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_a_note_that_names_nobody_begins_nothing_again(rig, attempt):
+    """What waits here is held by nobody, too."""
+    request = rig.submit()
+    rig.tasks(rig.first)
+    rig.second.granted_tasks = 0
+    rig.hear(rig.first, handback(request))
+    request.attempt = attempt
+    rig.hear(rig.first, notes=[Note(request.number, 1, 1, 0)])
+    assert (request.deaths, request.attempt) == (0, attempt)
+    assert rig.core.dispatchers[A].waiting.count == 0
+
+
+def test_who_had_a_former_attempt_has_no_say_in_the_present_one():
+    rig = Rig()
+    request, other = rig.submit(), rig.meet(13, B)
+    rig.tasks(rig.first)
+    rig.hear(rig.first, notes=[Note(request.number, 1, 1, 12)])
+    rig.core.told(Silent(rig.second), 0.0)  # a second attempt begins while 12 has the first
+    assert (request.attempt, request.holder, request.at) == (2, 0, 0)
+    failure = Outcome(request.number, 2, Kind.FAILURE, 1, label="server_error")
+    rig.hear(rig.second, failure, Outcome(request.number, 2, Kind.UNSTARTED))
+    rig.hear(rig.second, notes=[Note(request.number, 2, 1, 12)])
+    rig.hear(other, result(request, attempt=2))
+    rig.died(13, [request.id])
+    assert rig.endings() == []
+    assert (request.attempt, request.holder, request.at, request.flags & Flag.SOLO) == (2, 0, 0, 0)
+    rig.hear(rig.second, result(request))  # of the attempt that it has
+    assert rig.endings() == [(request.number, "")]
+
+
 def test_an_output_of_a_replica_that_never_held_the_request_is_dropped(rig):
     request = rig.submit()
     rig.tasks(rig.first)
@@ -731,6 +765,17 @@ def test_figures_are_taken_from_replicas_that_serve_and_of_their_own_stage(rig):
     former = rig.meet(14, ("a", "another"))
     rig.hear(former, figures=[Figures("a", 1, 0, 0, "idle", nbytes=2**30)])
     assert rig.core.figures == []
+
+
+def test_figures_count_as_what_a_request_can_have_here(rig):
+    rig.hear(rig.first, figures=[Figures("a", 1, 0, 2**32 - 1, "idle", nbytes=2**36)])
+    limits = rig.links.identity
+    assert rig.core.figures[0].compute == rig.first.pace * 1e6 == limits.timeout * 1e6
+    assert rig.core.sizes.largest(["a"]) == limits.pool
+    other = rig.meet(13, A)
+    rig.hear(other, figures=[Figures("a", 1, 0, 0, "idle", nbytes=9)])
+    rig.lose(rig.first)
+    assert rig.core.sizes.largest(["a"]) == 9
 
 
 def test_a_replica_may_owe_outputs_where_its_stage_is_of_a_route(rig):
@@ -754,6 +799,29 @@ def test_a_supervisor_tells_of_its_own_replicas_only(rig):
         rig.died(11, [request.id], supervisor=another)
     rig.died(11, [request.id])  # its link has closed before its supervisor tells
     assert request.flags
+
+
+def test_no_supervisor_buries_another_stages_or_another_supervisors_replicas(rig):
+    """Also where a replica of its own takes the number of one that is gone."""
+    mine, others = Session(ME, 78, Role.SUPERVISOR, POOL), Session(ME, 79, Role.SUPERVISOR, POOL)
+    rig.first.parent, rig.second.parent = 78, 79
+    sibling = rig.meet(13, A)  # of the same stage, and of a third
+    request = rig.submit()
+    rig.tasks(rig.first)
+    for dead, supervisor in ((12, mine), (13, mine), (11, others), (13, others)):
+        with pytest.raises(Breach, match="did not start"):
+            rig.died(dead, [request.id], supervisor=supervisor)
+    rig.lose(rig.first)
+    impostor = rig.meet(11, B)
+    impostor.parent = 79
+    with pytest.raises(Breach, match="did not start"):
+        rig.died(11, [request.id], supervisor=others)
+    assert {11, 12, 13} <= set(rig.links.sessions)
+    assert not request.flags
+    rig.lose(impostor)
+    rig.died(11, [request.id], supervisor=mine)  # its own supervisor is heard, and is no liar
+    assert request.flags
+    assert sibling.peer in rig.core.roster.sessions
 
 
 def test_of_a_replica_that_never_came_nothing_is_said(rig):

@@ -30,3 +30,19 @@ def test_the_last_of_them_are_remembered():
     assert len(departed) == MOST_DEPARTED
     assert departed.get(1)
     assert departed.get(2) is None
+
+
+def test_what_was_said_first_of_a_number_stays():
+    """Who takes the number of one that is gone has neither its supervisor nor its stage."""
+    departed = Departed()
+    departed.add(replica(5))
+    impostor = replica(5, stage="b")
+    impostor.parent = 666
+    assert departed.origin(impostor).parent == 77
+    departed.add(impostor)
+    assert (
+        departed.get(5)
+        == departed.origin(impostor)
+        == Origin("a", 77, "0000000000000005 (gpu-1, pid 812)")
+    )
+    assert departed.origin(replica(6)).parent == 77

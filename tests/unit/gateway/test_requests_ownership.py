@@ -3,9 +3,9 @@
 import pytest
 
 from gateway.requests.in_flight import Request
-from gateway.requests.ownership import MOST_MADE, REMEMBERED, Ownership
+from gateway.requests.ownership import REMEMBERED, Ownership
 from mesh.links.session import Session
-from mesh.protocol.messages import Figures, Kind, Note, Outcome, Role, StageFacts
+from mesh.protocol.messages import Kind, Note, Outcome, Role, StageFacts
 from mesh.protocol.permissions import Breach
 
 ME = 1
@@ -62,20 +62,33 @@ R, F = Kind.RESULT, Kind.FAILURE
         (request(), F, 0, 2, (13, "a"), BREACH),
         (request(path=SINGLE), R, 0, 2, (11, "c"), COUNTS),
         (request(path=SINGLE), R, 0, 2, (13, "c"), DROPPED),
-        # Three stages: outputs go on before anybody tells us.
-        (request(TWO), R, 2, 2, (21, "c"), COUNTS),
-        (request(TWO), R, 2, 1, (21, "c"), COUNTS),
+        # Three stages: outputs of the first attempt go on before anybody tells us.
+        (request(TWO, attempt=1), R, 2, 1, (31, "c"), COUNTS),
+        (request(TWO), R, 2, 1, (31, "c"), COUNTS),
+        # Those of later attempts go by the gateway, which knows who has them.
+        (request(TWO), R, 2, 2, (31, "c"), DROPPED),
+        (request(TWO, 31, 2), R, 2, 2, (31, "c"), COUNTS),
+        (request(TWO, 31, 2), R, 2, 2, (32, "c"), DROPPED),
+        (request(TWO, attempt=3), R, 2, 2, (31, "c"), DROPPED),
+        (request(TWO, attempt=3, tried=(31,)), R, 2, 2, (31, "c"), COUNTS),
+        (request(TWO, attempt=3, earlier=(31,)), R, 2, 2, (31, "c"), COUNTS),
+        (request(TWO, attempt=11, tried=FULL), R, 2, 2, (31, "c"), COUNTS),  # one of many
         (request(TWO), R, 2, 3, (21, "c"), DROPPED),
         (request(TWO), R, 1, 2, (21, "b"), DROPPED),  # not the last stage
         (request(TWO), R, 2, 2, (21, "b"), DROPPED),
         (request(TWO), R, 0, 2, (11, "a"), DROPPED),
         (request(TWO), R, 2, 2, (11, "a"), DROPPED),
         (request(TWO), R, 2, 2, (11, "d"), BREACH),
-        (request(TWO), F, 1, 2, (21, "b"), COUNTS),
+        (request(TWO, attempt=1), F, 1, 1, (21, "b"), COUNTS),
+        (request(TWO), F, 1, 2, (21, "b"), DROPPED),
+        (request(TWO, earlier=(21,)), F, 1, 2, (21, "b"), DROPPED),
         (request(TWO, 21, 1), F, 1, 2, (21, "b"), COUNTS),
         (request(TWO, 21, 1), F, 1, 2, (22, "b"), DROPPED),
         (request(TWO, 21, 1), F, 0, 2, (11, "a"), DROPPED),
         (request(TWO, 31, 2), F, 1, 2, (21, "b"), DROPPED),
+        # It comes to a stage twice, and is there for the second time.
+        (request((A, B, A), 11, 2), F, 2, 2, (11, "a"), COUNTS),
+        (request((A, B, A), 11, 2), F, 0, 2, (11, "a"), DROPPED),
     ],
 )
 def test_who_may_end_a_request(ownership, made, kind, hop, attempt, speaker, expected):
@@ -88,6 +101,9 @@ def test_attempts_of_a_former_revision_count_too(ownership):
     assert ownership.may_end(request(TWO), outcome, replica(21, "c", "former"))
 
 
+ONCE = {"attempt": 1}
+
+
 @pytest.mark.parametrize(
     ("made", "hop", "speaker", "expected"),
     [
@@ -96,61 +112,79 @@ def test_attempts_of_a_former_revision_count_too(ownership):
         (request(), 0, (12, "a"), BREACH),
         (request(TWO), 1, (11, "a"), COUNTS),
         (request(TWO), 1, (12, "a"), DROPPED),
-        (request(TWO), 1, (21, "b"), COUNTS),  # it has come there, and no note yet
-        (request(TWO), 2, (21, "b"), COUNTS),
-        (request(TWO), 2, (31, "c"), COUNTS),
+        # In the first attempt it has come there, and no note yet.
+        (request(TWO, **ONCE), 1, (21, "b"), COUNTS),
+        (request(TWO, **ONCE), 2, (21, "b"), COUNTS),
+        (request(TWO, **ONCE), 2, (31, "c"), COUNTS),
+        (request(TWO, 21, 1, **ONCE), 1, (11, "a"), COUNTS),  # the book decides
+        # In a later one the gateway gave it to whoever has it.
+        (request(TWO), 1, (21, "b"), DROPPED),
+        (request(TWO, earlier=(21,)), 2, (21, "b"), DROPPED),
+        (request(TWO, 21, 1), 1, (21, "b"), COUNTS),
+        (request(TWO, 21, 1), 2, (21, "b"), COUNTS),
+        (request(TWO, 21, 1), 2, (31, "c"), DROPPED),
+        (request(TWO, 21, 1), 1, (11, "a"), DROPPED),
         (request(TWO), 2, (11, "a"), DROPPED),
         (request(TWO), 3, (31, "c"), DROPPED),
         (request(TWO), 1, (11, "d"), BREACH),
-        (request(TWO, 21, 1), 1, (11, "a"), COUNTS),  # the book decides
     ],
 )
 def test_who_may_give_back_what(ownership, made, hop, speaker, expected):
-    outcome = Outcome(made.number, 2, Kind.HANDBACK if hop else Kind.UNSTARTED, hop)
+    outcome = Outcome(made.number, made.attempt, Kind.HANDBACK if hop else Kind.UNSTARTED, hop)
     assert verdict(ownership.may_return, made, outcome, replica(*speaker)) == expected
 
 
 @pytest.mark.parametrize(
     ("made", "hop", "speaker", "holder", "expected"),
     [
-        (request(TWO), 1, (11, "a"), (21, "b"), COUNTS),
-        (request(TWO), 1, (11, "a"), None, COUNTS),  # it is gone
-        (request(TWO), 1, (11, "a"), (31, "c"), DROPPED),
-        (request(TWO), 1, (12, "a"), (21, "b"), DROPPED),
-        (request(TWO), 2, (21, "b"), (31, "c"), COUNTS),
-        (request(TWO), 3, (31, "c"), None, DROPPED),
-        (request(TWO), 0, (11, "a"), (12, "a"), DROPPED),
-        (request(TWO), 1, (11, "d"), None, BREACH),
-        (request(TWO, 21, 1), 1, (11, "a"), (21, "b"), COUNTS),  # and moves nothing
+        (request(TWO, **ONCE), 1, (11, "a"), (21, "b"), COUNTS),
+        (request(TWO, **ONCE), 1, (11, "a"), None, COUNTS),  # it is gone
+        (request(TWO, **ONCE), 1, (11, "a"), (31, "c"), DROPPED),
+        (request(TWO, **ONCE), 1, (12, "a"), (21, "b"), DROPPED),
+        (request(TWO, **ONCE), 2, (21, "b"), (31, "c"), COUNTS),
+        (request(TWO, **ONCE), 3, (31, "c"), None, DROPPED),
+        (request(TWO, **ONCE), 0, (11, "a"), (12, "a"), DROPPED),
+        (request(TWO, **ONCE), 1, (11, "d"), None, BREACH),
+        (request(TWO, 21, 1, **ONCE), 1, (11, "a"), (21, "b"), COUNTS),  # and moves nothing
+        (request(TWO), 2, (21, "b"), (31, "c"), DROPPED),
+        (request(TWO, 21, 1), 2, (21, "b"), (31, "c"), COUNTS),
+        (request(TWO, 22, 1), 2, (21, "b"), (31, "c"), DROPPED),
     ],
 )
 def test_who_may_say_where_it_went(ownership, made, hop, speaker, holder, expected):
-    note = Note(made.number, 2, hop, 99)
+    note = Note(made.number, made.attempt, hop, 99)
     there = holder and replica(*holder)
     assert verdict(ownership.may_note, made, note, replica(*speaker), there) == expected
 
 
+def test_a_note_of_nobody_or_of_an_attempt_that_others_have_is_none(ownership):
+    made = request(TWO, attempt=3)
+    for attempt, peer, holder in (1, 11, 0), (3, 11, 0), (2, 12, 21), (4, 12, 21):
+        note = Note(made.number, attempt, 1, holder)
+        assert not ownership.may_note(made, note, replica(peer, "a"), None)
+    assert ownership.may_note(made, Note(5, 1, 1, 21), replica(12, "a"), None)  # and moves nothing
+
+
 def test_whom_an_obituary_may_blame(ownership):
-    made = request(TWO, tried=(12,), earlier=(13,))
+    made = request(TWO, tried=(12,), earlier=(13,), **ONCE)
     assert all(ownership.may_have_held(made, peer, "a") for peer in (11, 12, 13))
     assert not ownership.may_have_held(made, 14, "a")
     assert ownership.may_have_held(made, 21, "b")
+    assert ownership.may_have_held(made, 31, "c")
     assert not ownership.may_have_held(made, 41, "d")
 
 
-def test_figures_are_of_ones_own_stage(ownership):
-    mine = Figures("a", 1, 0, 0, "idle")
-    ownership.judge_figures(replica(11, "a"), [mine, mine])
-    for session in replica(11, "b"), Session(ME, 3, Role.SUPERVISOR, 0):
-        with pytest.raises(Breach, match="another stage"):
-            ownership.judge_figures(session, [mine])
+def test_what_lies_behind_a_request_is_not_to_blame(ownership):
+    made = request(TWO, 31, 2, **ONCE)
+    assert not ownership.may_have_held(made, 21, "b")
+    assert ownership.may_have_held(made, 32, "c")  # its output may have gone to both
 
 
-def test_figures_are_within_what_a_batch_can_make(ownership):
-    most = Figures("a", 2, 0, 0, "idle", nbytes=2 * MOST_MADE)
-    ownership.judge_figures(replica(11, "a"), [most])
-    with pytest.raises(Breach, match="more than any can"):
-        ownership.judge_figures(replica(11, "a"), [most._replace(nbytes=2 * MOST_MADE + 1)])
+def test_of_a_later_attempt_only_those_are_to_blame_that_are_known_to_have_held_it(ownership):
+    made = request(TWO, 21, 1, tried=(32,), earlier=(31,))
+    assert not ownership.may_have_held(made, 22, "b")
+    assert not ownership.may_have_held(made, 33, "c")
+    assert all(ownership.may_have_held(made, peer, "c") for peer in (21, 31, 32))
 
 
 def test_one_that_is_no_replica_has_no_say(ownership):

@@ -62,6 +62,13 @@ def test_a_death_uses_up_an_attempt_and_a_parting_does_not(rig):
     assert rig.recovery.retry(request, 11, parted=False).startswith("3 replicas were lost")
 
 
+def test_what_had_left_the_first_stage_begins_in_an_attempt_of_its_own(rig):
+    """Who had it there could speak of it otherwise, as if he still did."""
+    request = rig.request(21, at=1)
+    assert rig.recovery.retry(request, 21, parted=True) == ""
+    assert (request.attempt, request.deaths, request.at) == (2, 0, 0)
+
+
 def test_what_must_not_run_twice_is_not_begun_again():
     rig = Retrying(repeatable=False)
     request = rig.request(21, at=1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pytest
 from mesh_world import FACTS
+from wire_samples import BY_HAND, in_words
 
 from mesh.links.events import Identity
 from mesh.links.handshake import (
@@ -15,6 +17,7 @@ from mesh.links.handshake import (
     hello_of,
     imposture,
     objection,
+    welcome_objection,
     welcome_of,
 )
 from mesh.links.session import Session
@@ -107,3 +110,39 @@ def test_from_one_source_come_so_many() -> None:
 
 def test_what_is_said_of_an_expulsion_is_short() -> None:
     assert len(expulsion(1.0, "x" * 500)) == 200
+
+
+def welcomed_by(role: Role, version: int = VERSION) -> Welcome:
+    return Welcome(1, version, role, 0, False, 3.0)
+
+
+@pytest.mark.parametrize(("speaker", "listener"), list(product(Role, Role)), ids=in_words)
+def test_only_those_who_have_a_row_may_say_welcome(speaker: Role, listener: Role) -> None:
+    me = Identity(7, listener)
+    said = welcome_objection(me, welcomed_by(speaker), None, is_gateways=True)
+    assert (said == "") is ((speaker, listener, False) in BY_HAND)
+
+
+@pytest.mark.parametrize(
+    ("welcome", "is_gateways", "objection"),
+    [
+        (welcomed_by(Role.GATEWAY), True, ""),
+        (welcomed_by(Role.REPLICA), False, ""),
+        (welcomed_by(Role.GATEWAY), False, "our settings name no gateway at this address"),
+        (welcomed_by(Role.REPLICA, VERSION + 1), True, "it speaks version 2, and was told of 1"),
+        (welcomed_by(Role.CLIENT), True, "a client has nothing to say to a replica"),
+    ],
+)
+def test_what_welcome_may_say(welcome: Welcome, is_gateways: bool, objection: str) -> None:
+    said = welcome_objection(Identity(7, Role.REPLICA), welcome, None, is_gateways=is_gateways)
+    assert said.startswith(objection)
+    assert bool(said) is bool(objection)
+
+
+@pytest.mark.parametrize("role", [Role.GATEWAY, Role.REPLICA], ids=in_words)
+@pytest.mark.parametrize("bearer", [Role.GATEWAY, Role.REPLICA], ids=in_words)
+def test_a_feed_bears_the_number_of_no_other_kind_of_process(bearer: Role, role: Role) -> None:
+    known = Session(7, 8, bearer, 100)
+    said = welcome_objection(ME, welcomed_by(role), known, is_gateways=True)
+    refused = role is Role.REPLICA and bearer is Role.GATEWAY
+    assert said == ("another process bears this number" if refused else "")

@@ -922,6 +922,32 @@ def test_a_producer_that_breaks_a_rule_is_not_dialled_at_once() -> None:
     assert [each for each in consumer.take() if isinstance(each, Dial)]
 
 
+def test_who_was_expelled_is_no_producer_either_for_a_while() -> None:
+    """It dialled us, broke a rule, and answers at an address that we dial meanwhile."""
+    consumer = a_consumer()
+    consumer.held_off.expelled(1, "", 0.0)
+    welcomed(consumer, now=0.5)
+    assert consumer.sessions == {}
+    consumer.tick(0.9)
+    assert not [each for each in consumer.take() if isinstance(each, Dial)]
+    welcomed(consumer, now=1.0)
+    assert set(consumer.sessions) == {1}
+
+
+def test_a_process_that_is_known_has_one_supervisor_all_its_life() -> None:
+    """Nobody but gateways is told its number: whoever names another is another process."""
+    producer = a_producer()
+    assert producer.received(7, hello(parent=77), 0.0) is None
+    producer.closed(7, 0.1)
+    for parent in (0, 78):
+        for nonce in (5, 6):
+            producer.received(8, hello(nonce, parent=parent), 0.1)
+            assert (8, Err(0, "another process bears this number")) in told(producer)
+    assert producer.sessions[2].parent == 77
+    producer.received(9, hello(parent=77), 0.1)
+    assert producer.sessions[2].link == 9
+
+
 def test_a_round_trip_is_believed_within_reason() -> None:
     producer = a_producer()
     greeted(producer)
@@ -968,6 +994,16 @@ def test_another_kind_of_process_cannot_take_a_number_over() -> None:
     assert producer.sessions[2] is not session
 
 
+def test_a_supervisor_that_begins_anew_is_no_impostor() -> None:
+    producer = a_producer()
+    producer.received(7, hello(5, role=Role.SUPERVISOR, stage=None), 0.0)
+    former = producer.sessions[2]
+    producer.closed(7, 1.0)
+    producer.received(8, hello(6, role=Role.SUPERVISOR, stage=None), 1.0)
+    assert producer.sessions[2] is not former
+    assert producer.breaches == 0
+
+
 def test_a_welcome_of_one_who_is_no_producer_is_dropped() -> None:
     consumer = Links(Identity(2, Role.SUPERVISOR), half)
     consumer.dial(["memory://p"], 0.0)
@@ -976,6 +1012,56 @@ def test_a_welcome_of_one_who_is_no_producer_is_dropped() -> None:
     (_, said) = [each for each in told(consumer) if isinstance(each, tuple)][-1]
     consumer.received(-1, frames(Welcome(said.nonce, VERSION, Role.REPLICA, 0, False, 3.0), 1), 0.0)
     assert consumer.sessions == {}
+
+
+def test_who_is_dialled_cannot_take_the_number_of_another_kind_of_process_over() -> None:
+    """A feed that calls itself by a gateway's number, while that one's link is down."""
+    consumer = a_consumer()
+    link = welcomed(consumer)
+    session = consumer.sessions[1]
+    consumer.closed(link, 0.0)
+    consumer.dial(["memory://p", "memory://rogue"], 0.0)
+    consumer.tick(0.0)
+    dialled = {each.address: each.link for each in consumer.take() if isinstance(each, Dial)}
+    rogue = dialled["memory://rogue"]
+    consumer.opened(rogue, 0.0)
+    (_, said) = [each for each in told(consumer) if isinstance(each, tuple)][-1]
+    posing = Welcome(said.nonce, VERSION, Role.REPLICA, 0, False, 6.0)
+    consumer.received(rogue, frames(posing, 1), 0.0)
+    assert consumer.sessions == {1: session}
+
+
+def test_who_was_expelled_does_not_come_back_by_answering_us() -> None:
+    consumer = a_consumer()
+    consumer.held_off.expelled(1, "", 0.0)
+    link, said = greeting(consumer)
+    welcome = Welcome(said.nonce, VERSION, Role.GATEWAY, 0, False, 6.0)
+    consumer.received(link, frames(welcome, 1), 0.5)
+    assert consumer.sessions == {}
+    line = consumer._lines.of(link)
+    assert line is None
+    consumer.tick(1.0)
+    link, said = greeting(consumer)
+    welcome = Welcome(said.nonce, VERSION, Role.GATEWAY, 0, False, 6.0)
+    consumer.received(link, frames(welcome, 1), 1.1)
+    assert list(consumer.sessions) == [1]
+
+
+def test_a_gateways_number_that_another_has_taken_is_given_back_to_the_gateway() -> None:
+    """A feed calls itself by the number of a gateway that we have not met yet."""
+    consumer = a_consumer()
+    consumer.gateways = frozenset(["memory://p"])
+    consumer.dial(["memory://p", "memory://rogue"], 0.0)
+    consumer.tick(0.0)
+    dialled = {each.address: each.link for each in consumer.take() if isinstance(each, Dial)}
+    for address, role in (("memory://rogue", Role.REPLICA), ("memory://p", Role.GATEWAY)):
+        consumer.opened(dialled[address], 0.0)
+        (_, said) = [each for each in told(consumer) if isinstance(each, tuple)][-1]
+        answer = Welcome(said.nonce, VERSION, role, 0, False, 6.0)
+        consumer.received(dialled[address], frames(answer, 1), 0.0)
+    assert [(each.role, each.link) for each in consumer.sessions.values()] == [
+        (Role.GATEWAY, dialled["memory://p"])
+    ]
 
 
 def test_who_stops_waits_for_no_producer_at_whose_address_nobody_listens() -> None:

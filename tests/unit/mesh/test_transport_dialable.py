@@ -84,6 +84,18 @@ def test_a_feed_that_the_settings_name_is_dialled_at_its_numbers_alone(tmp_path:
     assert not is_dialable(f"ipc://{folder}/feed-12", feeds)
 
 
+def test_an_ipc_path_in_the_folder_of_another_user_is_not_dialled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o700)
+    facts = list(tmp_path.stat())
+    facts[stat.ST_UID] = os.getuid() + 12_345
+    with monkeypatch.context() as patch:
+        patch.setattr("mesh.transport.dialable.os.stat", lambda folder: os.stat_result(facts))
+        dialled = is_dialable(f"ipc://{tmp_path}/feed.sock")
+    assert not dialled
+
+
 @pytest.mark.parametrize(
     "address",
     [

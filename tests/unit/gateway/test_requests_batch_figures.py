@@ -1,0 +1,75 @@
+"""Which figures of batches are a breach, and what the others count as."""
+
+import pytest
+
+from gateway.requests.batch_figures import MOST_MADE, believed
+from mesh.links.session import Session
+from mesh.protocol.messages import MOST_SINGLES, REASONS, Figures, Role, StageFacts
+from mesh.protocol.permissions import Breach
+
+MINE = Figures("a", 1, 500, 900, "idle", nbytes=64, gather=500)
+
+
+def replica(stage="a", batch=4):
+    session = Session(1, 11, Role.REPLICA, 1 << 20)
+    session.stage = StageFacts(stage, "r", batch, 3.0, 1 << 20)
+    return session
+
+
+def judge_figures(session, figures):
+    assert believed(session, figures, 3.0, MOST_MADE) == figures
+
+
+def test_figures_are_of_ones_own_stage():
+    judge_figures(replica(), [MINE, MINE])
+    for session in replica("b"), Session(1, 3, Role.SUPERVISOR, 0):
+        with pytest.raises(Breach, match="another stage"):
+            judge_figures(session, [MINE])
+
+
+def test_a_batch_is_closed_for_a_known_reason():
+    judge_figures(replica(), [MINE._replace(reason=reason) for reason in REASONS])
+    with pytest.raises(Breach, match="no known reason"):
+        judge_figures(replica(), [MINE, MINE._replace(reason="x" * 4000)])
+
+
+@pytest.mark.parametrize(
+    ("batch", "size", "honest"),
+    [
+        (4, 1, True),
+        (4, 4, True),
+        (4, 0, False),
+        (4, 5, False),
+        (1, MOST_SINGLES, True),
+        (1, MOST_SINGLES + 1, False),
+    ],
+)
+def test_a_batch_has_a_size_that_its_replica_said(batch, size, honest):
+    try:
+        judge_figures(replica(batch=batch), [MINE._replace(size=size)])
+    except Breach:
+        assert not honest
+    else:
+        assert honest
+
+
+def test_what_a_batch_gathered_it_waited():
+    with pytest.raises(Breach, match="longer than it waited"):
+        judge_figures(replica(), [MINE._replace(gather=501)])
+
+
+def test_figures_are_within_what_a_batch_can_make():
+    most = MINE._replace(size=2, nbytes=2 * MOST_MADE)
+    judge_figures(replica(), [most])
+    with pytest.raises(Breach, match="more than any can"):
+        judge_figures(replica(), [most._replace(nbytes=2 * MOST_MADE + 1)])
+
+
+def test_times_and_bytes_count_as_what_a_request_can_have():
+    """Who was stopped for an hour is no liar, and tells of an hour."""
+    hour = 3_600_000_000
+    stopped = MINE._replace(size=2, wait=hour, compute=hour, gather=hour, nbytes=MOST_MADE)
+    told = believed(replica(), [MINE, stopped, MINE._replace(nbytes=99)], 3.0, 64)
+    assert told[0] == MINE
+    assert told[1] == Figures("a", 2, 3_000_000, 3_000_000, "idle", nbytes=128, gather=3_000_000)
+    assert told[2].nbytes == 64
