@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from site_runs import MESH
-from site_runs import running
+from site_runs import MESH, running
 
 PAGE = (Path(__file__).parents[2] / "README.md").read_text()
 SECTION = PAGE.partition("## Write a service\n")[2].partition("\n## ")[0]
