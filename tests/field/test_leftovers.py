@@ -115,6 +115,8 @@ def survives(site, how):
         site.until(lambda: "restart in" in site.log(), "its end was not noticed")
         site.until(lambda: len(site.replicas()) == len(before), "none came for it")
         assert min(before) not in site.replicas()
+        ready = len(before) + 1
+        site.until(lambda: site.log().count("is ready after") == ready, "it is still starting")
         site.until(lambda: client.post("/inference", 1).ok, "it does not serve")
     assert how in site.log()
 
