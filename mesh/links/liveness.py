@@ -53,6 +53,9 @@ SILENCE = 3.0
 FAREWELL = 1.0  # seconds that BYE may remain unanswered
 # Seconds that a payload may take to come, at least: otherwise as long as a request lives.
 LEAST_PAYLOAD_S = 30.0
+MOST_PAYLOAD_S = (
+    600.0  # seconds, however long requests live: a gateway may say what it likes of that
+)
 _NEVER = float("inf")
 _new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each message
 
@@ -237,7 +240,7 @@ class Upkeep(Hooks):
             return _NEVER
         if session.link is not None:
             if session.arrived:  # what comes later than that is of no use to anybody
-                longest = max(LEAST_PAYLOAD_S, self.identity.timeout)
+                longest = min(max(LEAST_PAYLOAD_S, self.identity.timeout), MOST_PAYLOAD_S)
                 session.give_up_slices(begun_before=now - longest)
             if now >= session.said + every:
                 self._ping(session, now)

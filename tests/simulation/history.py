@@ -115,6 +115,7 @@ class Patches:
         if self.draw.hoarders:
             self.patch.setattr("mesh.protocol.chunking.LEAST_BYTES", SMALL)
             self.patch.setattr("mesh.links.liveness.LEAST_PAYLOAD_S", PAYLOAD_S)
+            self.patch.setattr("mesh.links.liveness.MOST_PAYLOAD_S", PAYLOAD_S)
         if self.draw.profile == "storm":
             self.patch.setattr("gateway.requests.retries.SPARE", SPARE)
 

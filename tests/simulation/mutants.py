@@ -495,7 +495,7 @@ MUTANTS = (
     Mutant(
         "give up payloads that are still coming",
         "mesh/links/liveness.py",
-        "longest = max(LEAST_PAYLOAD_S, self.identity.timeout)",
+        "longest = min(max(LEAST_PAYLOAD_S, self.identity.timeout), MOST_PAYLOAD_S)",
         "longest = 0.0",
         "hoards",
     ),

@@ -26,6 +26,7 @@ from mesh.links.liveness import (
     FAREWELL,
     KNOCK_EVERY,
     LEAST_PAYLOAD_S,
+    MOST_PAYLOAD_S,
     PATIENCE,
     PING_EVERY,
     RESUME,
@@ -134,7 +135,9 @@ def test_one_that_never_answered_there_is_not_asked() -> None:
 # --- payloads ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("timeout", "life"), [(3.0, LEAST_PAYLOAD_S), (50.0, 50.0)])
+@pytest.mark.parametrize(
+    ("timeout", "life"), [(3.0, LEAST_PAYLOAD_S), (50.0, 50.0), (1e9, MOST_PAYLOAD_S)]
+)
 def test_a_payload_that_is_not_whole_when_no_request_wants_it_is_given_up(
     timeout: float, life: float
 ) -> None:
