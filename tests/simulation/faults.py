@@ -86,7 +86,8 @@ def draw_history(seed, profile=None):
 
 
 def _draw_mesh(draw, chance):
-    depth = chance.choice((2, 3) if draw.profile in ("dozes", "usurpers") else (1, 1, 2, 2, 3))
+    depths = {"dozes": (2, 3), "usurpers": (3,)}.get(draw.profile, (1, 1, 2, 2, 3))
+    depth = chance.choice(depths)
     draw.gateways = chance.choice((1, 1, 1, 2))
     draw.delay = chance.choice((0.0001, 0.0005, 0.003))
     draw.jitter = draw.delay * chance.choice((0.0, 1.0, 3.0))

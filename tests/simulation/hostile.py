@@ -217,6 +217,10 @@ class Hostile:
     def guesses(self):
         return [self.chance.randrange(1, GUESSES) for _ in range(MANY)]
 
+    def place(self):
+        """The hop of its stage, 0 where it has none."""
+        return [name for name, _ in self.world.path].index(self.stage) if self.is_later() else 0
+
     def is_later(self):
         """Whether it poses as a replica that others feed, and is believed of a first attempt."""
         first = self.world.draw.stages[0].name
@@ -305,8 +309,12 @@ class Hostile:
     def outcomes(self):
         """Of one sort, as they would be that are meant to be believed."""
         pick, last = self.chance.choice, len(self.world.path) - 1
-        here = [name for name, _ in self.world.path].index(self.stage) if self.is_later() else 0
-        lesser = (Kind.FAILURE, here), (Kind.HANDBACK, here + 1), (Kind.UNSTARTED, 0)
+        here = self.place()
+        lesser = (
+            (Kind.FAILURE, here),
+            (Kind.HANDBACK, min(here + 1, max(1, last))),
+            (Kind.UNSTARTED, 0),
+        )
         likely = (Kind.RESULT, last), *lesser
         kind, hop = pick((*likely, (pick(list(Kind)), pick((0, 1, 2, 9)))))
         attempt, label = pick((1, 1, 2, 9)), "server_error" if kind is Kind.FAILURE else ""
@@ -319,12 +327,9 @@ class Hostile:
 
     def notes(self):
         holders = [member.me for member in self.world.members]
-        pick = self.chance.choice
+        pick, hops = self.chance.choice, (self.place() + 1,) if self.is_later() else (0, 1, 2, 9)
         return Outcomes(
-            notes=[
-                Note(n, self.again.get(n, 1), pick((0, 1, 2, 9)), pick(holders))
-                for n in self.numbers()
-            ]
+            notes=[Note(n, self.again.get(n, 1), pick(hops), pick(holders)) for n in self.numbers()]
         )
 
     def figures(self):

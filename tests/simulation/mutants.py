@@ -388,13 +388,6 @@ MUTANTS = (
         "usurpers",
     ),
     Mutant(
-        "follow notes of a later attempt of who had a former one",
-        "gateway/requests/ownership.py",
-        "is_known = note.attempt > FIRST or by_first  # who has it",
-        "is_known = by_first",
-        "usurpers",
-    ),
-    Mutant(
         "take anybody's figures",
         "gateway/requests/core.py",
         "figures = believed(session, figures, mine.timeout, mine.pool)",
