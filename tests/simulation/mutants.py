@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT / "tests/simulation"), str(ROOT / "tests/unit/mesh"), s
 from rule_mutants import SAID_SOON, judge_mutants, simulated_table_mutants  # noqa: E402
 
 COPIED = ("mesh", "gateway", "stage", "tests/simulation", "tests/unit", "pyproject.toml")
-COPIED += ("tests/conftest.py",)
+COPIED += ("conftest.py",)
 
 
 class Mutant(NamedTuple):
@@ -386,6 +386,13 @@ MUTANTS = (
         "is_known = request.attempt > FIRST or (by_first and request.at == 0)  # who has it",
         "is_known = by_first and request.at == 0",
         "usurpers",
+    ),
+    Mutant(
+        "follow notes of a later attempt of who had a former one",
+        "gateway/requests/ownership.py",
+        "is_known = note.attempt > FIRST or by_first  # who has it",
+        "is_known = by_first",
+        tests="tests/unit/gateway/test_requests_ownership.py",
     ),
     Mutant(
         "take anybody's figures",

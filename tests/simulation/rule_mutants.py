@@ -19,6 +19,7 @@ _UNIT = "tests/unit/"
 _ANCHOR = "_ALLOWED: Final = {row: types | _ALWAYS for row, types in MAY_SAY.items()}"
 _RULES = f"{_UNIT}mesh/test_protocol_permissions.py"
 _OWNERSHIP = f"{_UNIT}gateway/test_requests_ownership.py"
+_FIGURES = f"{_UNIT}gateway/test_requests_batch_figures.py"
 _DIALABLE = f"{_UNIT}mesh/test_transport_dialable.py"
 _HANDSHAKE = f"{_UNIT}mesh/test_links_handshake.py"
 _HOLD_OFF = f"{_UNIT}mesh/test_protocol_hold_off.py"
@@ -35,7 +36,7 @@ JUDGES = {
     (TABLE, "is_numeric_tcp"): _RULES,
     ("mesh/links/handshake.py", "welcome_objection"): _HANDSHAKE,
     ("mesh/links/handshake.py", "objection"): _HANDSHAKE,
-    ("mesh/links/links.py", "_imposture"): _LINKS,
+    ("mesh/links/handshake.py", "imposture"): _LINKS,
     ("mesh/transport/dialable.py", "is_dialable"): _DIALABLE,
     ("mesh/transport/dialable.py", "is_private"): _DIALABLE,
     ("mesh/protocol/hold_off.py", "expelled"): _HOLD_OFF,
@@ -47,7 +48,7 @@ JUDGES = {
     ("gateway/requests/ownership.py", "may_return"): _OWNERSHIP,
     ("gateway/requests/ownership.py", "may_note"): _OWNERSHIP,
     ("gateway/requests/ownership.py", "may_have_held"): _OWNERSHIP,
-    ("gateway/requests/ownership.py", "judge_figures"): _OWNERSHIP,
+    ("gateway/requests/batch_figures.py", "believed"): _FIGURES,
     ("gateway/requests/ownership.py", "_is_of"): _OWNERSHIP,
     ("gateway/requests/ownership.py", "_strange"): _OWNERSHIP,
     ("gateway/requests/ownership.py", "_has_held"): _OWNERSHIP,

@@ -17,7 +17,7 @@ def replica(stage="a", batch=4):
 
 
 def judge_figures(session, figures):
-    assert believed(session, figures, 3.0, MOST_MADE) == figures
+    assert believed(session, figures, 3.0, MOST_MADE) is figures  # nothing is copied
 
 
 def test_figures_are_of_ones_own_stage():
@@ -46,7 +46,7 @@ def test_a_batch_is_closed_for_a_known_reason():
 )
 def test_a_batch_has_a_size_that_its_replica_said(batch, size, honest):
     try:
-        judge_figures(replica(batch=batch), [MINE._replace(size=size)])
+        judge_figures(replica(batch=batch), [MINE._replace(size=size, nbytes=0)])
     except Breach:
         assert not honest
     else:
@@ -73,3 +73,13 @@ def test_times_and_bytes_count_as_what_a_request_can_have():
     assert told[0] == MINE
     assert told[1] == Figures("a", 2, 3_000_000, 3_000_000, "idle", nbytes=128, gather=3_000_000)
     assert told[2].nbytes == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "most"), [("wait", 3_000_000), ("compute", 3_000_000), ("nbytes", 64)]
+)
+def test_each_of_them_has_its_limit(name, most):
+    at_most = [MINE._replace(**{name: most})]
+    assert believed(replica(), at_most, 3.0, 64) is at_most
+    told = believed(replica(), [MINE._replace(**{name: most + 1}), MINE], 3.0, 64)
+    assert told == [*at_most, MINE]

@@ -54,6 +54,7 @@ R, F = Kind.RESULT, Kind.FAILURE
         (request(holder=0), R, 0, 2, (13, "a"), BREACH),
         (request(tried=FULL), R, 0, 1, (13, "a"), DROPPED),  # it may have been one of many
         (request(), R, 0, 2, (13, "d"), BREACH),
+        (request(), R, 0, 3, (11, "a"), DROPPED),
         (request(), R, 0, 3, (13, "a"), BREACH),  # an attempt that was never begun
         (request(), R, 7, 2, (13, "a"), BREACH),
         (request(), R, 0, 2, (13, "c"), DROPPED),  # a rogue may have sent it that task
@@ -112,6 +113,9 @@ ONCE = {"attempt": 1}
         (request(), 0, (12, "a"), BREACH),
         (request(TWO), 1, (11, "a"), COUNTS),
         (request(TWO), 1, (12, "a"), DROPPED),
+        (request(TWO, **ONCE), 0, (12, "a"), DROPPED),
+        (request(TWO, **ONCE), 1, (12, "a"), DROPPED),
+        (request(TWO, **ONCE), 3, (31, "c"), DROPPED),
         # In the first attempt it has come there, and no note yet.
         (request(TWO, **ONCE), 1, (21, "b"), COUNTS),
         (request(TWO, **ONCE), 2, (21, "b"), COUNTS),

@@ -934,6 +934,15 @@ def test_who_was_expelled_is_no_producer_either_for_a_while() -> None:
     assert set(consumer.sessions) == {1}
 
 
+def test_where_a_process_came_from_is_no_objection_where_nobody_could_tell() -> None:
+    producer = a_producer()
+    greeted(producer)
+    producer.closed(7, 0.1)
+    producer.source = lambda link: "key@10.0.0.9"
+    producer.received(8, hello(6), 0.1)
+    assert producer.sessions[2].link == 8
+
+
 def test_a_process_that_is_known_has_one_supervisor_all_its_life() -> None:
     """Nobody but gateways is told its number: whoever names another is another process."""
     producer = a_producer()
