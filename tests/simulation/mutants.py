@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT / "tests/simulation"), str(ROOT / "tests/unit/mesh"), s
 from rule_mutants import SAID_SOON, judge_mutants, simulated_table_mutants  # noqa: E402
 
 COPIED = ("mesh", "gateway", "stage", "tests/simulation", "tests/unit", "pyproject.toml")
-COPIED += ("tests/conftest.py",)
+COPIED += ("conftest.py",)
 
 
 class Mutant(NamedTuple):

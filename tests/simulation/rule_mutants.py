@@ -19,6 +19,7 @@ _UNIT = "tests/unit/"
 _ANCHOR = "_ALLOWED: Final = {row: types | _ALWAYS for row, types in MAY_SAY.items()}"
 _RULES = f"{_UNIT}mesh/test_protocol_permissions.py"
 _OWNERSHIP = f"{_UNIT}gateway/test_requests_ownership.py"
+_FIGURES = f"{_UNIT}gateway/test_requests_batch_figures.py"
 _DIALABLE = f"{_UNIT}mesh/test_transport_dialable.py"
 _HANDSHAKE = f"{_UNIT}mesh/test_links_handshake.py"
 _HOLD_OFF = f"{_UNIT}mesh/test_protocol_hold_off.py"
@@ -35,11 +36,11 @@ JUDGES = {
     (TABLE, "is_numeric_tcp"): _RULES,
     ("mesh/links/handshake.py", "welcome_objection"): _HANDSHAKE,
     ("mesh/links/handshake.py", "objection"): _HANDSHAKE,
-    ("mesh/links/links.py", "_imposture"): _LINKS,
+    ("mesh/links/handshake.py", "imposture"): _HANDSHAKE,
     ("mesh/transport/dialable.py", "is_dialable"): _DIALABLE,
     ("mesh/transport/dialable.py", "is_private"): _DIALABLE,
+    ("mesh/links/handshake.py", "crowding"): _HANDSHAKE,
     ("mesh/protocol/hold_off.py", "expelled"): _HOLD_OFF,
-    ("mesh/protocol/hold_off.py", "left"): _HOLD_OFF,
     ("mesh/protocol/hold_off.py", "_extend"): _HOLD_OFF,
     ("mesh/protocol/chunking.py", "add"): _CHUNKING,
     ("stage/credentials.py", "judge_tasks"): f"{_UNIT}stage/test_credentials.py",
@@ -47,7 +48,7 @@ JUDGES = {
     ("gateway/requests/ownership.py", "may_return"): _OWNERSHIP,
     ("gateway/requests/ownership.py", "may_note"): _OWNERSHIP,
     ("gateway/requests/ownership.py", "may_have_held"): _OWNERSHIP,
-    ("gateway/requests/ownership.py", "judge_figures"): _OWNERSHIP,
+    ("gateway/requests/batch_figures.py", "believed"): _FIGURES,
     ("gateway/requests/ownership.py", "_is_of"): _OWNERSHIP,
     ("gateway/requests/ownership.py", "_strange"): _OWNERSHIP,
     ("gateway/requests/ownership.py", "_has_held"): _OWNERSHIP,
@@ -56,7 +57,6 @@ JUDGES = {
 }
 # What changes nothing that anybody could see, and why.
 EQUIVALENT = {
-    "left: `not self._terms` becomes `False`",  # a shorter way to the same answer
     # Who hands on to the second stage is of the first, and of a path of two at least: no breach.
     "may_note: `self._strange(request, session)` becomes `False`",
 }
