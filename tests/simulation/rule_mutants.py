@@ -36,11 +36,11 @@ JUDGES = {
     (TABLE, "is_numeric_tcp"): _RULES,
     ("mesh/links/handshake.py", "welcome_objection"): _HANDSHAKE,
     ("mesh/links/handshake.py", "objection"): _HANDSHAKE,
-    ("mesh/links/handshake.py", "imposture"): _LINKS,
+    ("mesh/links/handshake.py", "imposture"): _HANDSHAKE,
     ("mesh/transport/dialable.py", "is_dialable"): _DIALABLE,
     ("mesh/transport/dialable.py", "is_private"): _DIALABLE,
+    ("mesh/links/handshake.py", "crowding"): _HANDSHAKE,
     ("mesh/protocol/hold_off.py", "expelled"): _HOLD_OFF,
-    ("mesh/protocol/hold_off.py", "left"): _HOLD_OFF,
     ("mesh/protocol/hold_off.py", "_extend"): _HOLD_OFF,
     ("mesh/protocol/chunking.py", "add"): _CHUNKING,
     ("stage/credentials.py", "judge_tasks"): f"{_UNIT}stage/test_credentials.py",
@@ -57,7 +57,6 @@ JUDGES = {
 }
 # What changes nothing that anybody could see, and why.
 EQUIVALENT = {
-    "left: `not self._terms` becomes `False`",  # a shorter way to the same answer
     # Who hands on to the second stage is of the first, and of a path of two at least: no breach.
     "may_note: `self._strange(request, session)` becomes `False`",
 }

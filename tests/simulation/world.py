@@ -439,7 +439,9 @@ class World(Mesh):
     def expelled(self, member, session, reason, fault):
         """An honest process keeps the rules, whatever befalls it; and nothing chokes anybody."""
         if fault is None and session is not None and session.peer in self.hostile:
-            if isinstance(session, Session):  # else it only said a number, which proves nothing
+            # A number that a session bears proves nothing of who says HELLO with it.
+            borrowed = session.peer in member.core.links.sessions
+            if isinstance(session, Session) or not borrowed:
                 self.look_at_pause(member, session.peer)
             return
         check = "no crash" if fault is not None else "keeps the rules"

@@ -84,6 +84,7 @@ def test_objections(peer: int, hello: Hello, reason: str) -> None:
         ("", "", {"stage": FACTS._replace(batch=7)}, False),
         ("", "", {"host": "another"}, True),
         ("", "", {"pid": 5}, True),
+        ("", "", {"parent": 9}, True),
     ],
 )
 def test_a_number_is_that_of_one_process(
@@ -95,6 +96,11 @@ def test_a_number_is_that_of_one_process(
     hello = Hello(nonce=1, mesh="prod", versions=(VERSION,), **said)
     assert bool(imposture(session, hello, source)) is is_refused
     assert imposture(None, hello, source) == ""
+
+
+def test_a_supervisor_runs_no_stage_and_is_known_all_the_same() -> None:
+    session = Session(7, 8, Role.SUPERVISOR, 100)
+    assert imposture(session, Hello(Role.SUPERVISOR, 1, "prod", (VERSION,)), "") == ""
 
 
 def test_from_one_source_come_so_many() -> None:

@@ -1073,6 +1073,12 @@ def test_a_gateways_number_that_another_has_taken_is_given_back_to_the_gateway()
     ]
 
 
+def test_unfinished_payloads_have_a_gibibyte_or_two_pools() -> None:
+    for pool, limit in (1 << 20, 1 << 30), (1 << 32, 1 << 33):
+        links = Links(Identity(1, Role.GATEWAY, pool=pool), half)
+        assert links._unfinished.limit == limit
+
+
 def test_who_stops_waits_for_no_producer_at_whose_address_nobody_listens() -> None:
     consumer = a_consumer(address="tcp://10.0.0.7:1")
     link = welcomed(consumer)
