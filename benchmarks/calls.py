@@ -26,8 +26,8 @@ from typing import Any
 
 from tornado.web import Application
 
-from gateway.event_loop import Drive
-from gateway.inference import Desk
+from gateway.event_loop import EventLoopDriver
+from gateway.inference import InferenceService
 from gateway.requests.admission import Admission
 from gateway.requests.core import GatewayCore
 from gateway.requests.route import InferenceRoute
@@ -200,16 +200,18 @@ class Service:
         port: Any = hub.port("gateway")
         port.listen(GATEWAY)
         self.port: Port = port
-        self.drive = Drive(Node(self.core, port), self._answer, lambda: self.core.calm)
+        self.drive = EventLoopDriver(Node(self.core, port), self._answer, lambda: self.core.calm)
         route = InferenceRoute("/inference", path, Admission(4096, 1 << 28))
         failures = FailureLog(self.clock)
-        self.desk = Desk(self.core, [route], 3.0, self.drive.wake, self.clock, failures)
+        self.service = InferenceService(
+            self.core, [route], 3.0, self.drive.wake, self.clock, failures
+        )
         self.stages = [
             Stage(name, 20 + number, batch, hub, number < stages - 1)
             for number, (name, _) in enumerate(path)
         ]
         shared = ServerState(
-            self.desk, Application(), Limits(), names=lambda number: b"%x" % number
+            self.service, Application(), Limits(), names=lambda number: b"%x" % number
         )
         self.wires = [Wire() for _ in range(clients)]
         self.connections = [Http1Connection(shared) for _ in range(clients)]
@@ -218,11 +220,11 @@ class Service:
         """As `gateway.server` does it after each turn, without what it counts for metrics."""
         if self.core.met_stage:
             self.core.met_stage = False
-            self.desk.learn()
+            self.service.learn()
         if self.core.ended:
-            self.desk.answer(self.core.take_ended())
-        self.core.figures.clear()
-        self.desk.durations.clear()
+            self.service.answer(self.core.take_ended())
+        self.core.stats.clear()
+        self.service.durations.clear()
 
     async def start(self) -> None:
         """Let everybody meet, and every path be walked often enough to be warm."""

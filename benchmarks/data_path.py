@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway.inference import Desk
+from gateway.inference import InferenceService
 from gateway.requests.admission import Admission
 from gateway.requests.core import GatewayCore
 from gateway.requests.route import InferenceRoute
@@ -34,7 +34,7 @@ from mesh.links.links import Links
 from mesh.links.node import Node
 from mesh.protocol.fields import Frame
 from mesh.protocol.messages import Buffer, Path, Role, StageFacts
-from mesh.transport.network import Event, Happened
+from mesh.transport.network import Event, NetworkEvent
 from stage.batching.batcher import Batcher
 from stage.item_outcome import ItemOutcome
 from stage.replica import Replica
@@ -76,13 +76,13 @@ class Cable:
     def dial(self, link: int, address: str) -> None:
         """Be connected at once."""
         self.link, self.peer.link = link, 1
-        self.inbox.append((Happened.OPENED, link, ()))
+        self.inbox.append((NetworkEvent.OPENED, link, ()))
 
     def listen(self, address: str) -> str:
         """Nothing is to be done for it."""
         return address
 
-    def knock(self, peer: int, address: str) -> None:
+    def probe(self, peer: int, address: str) -> None:
         """Nobody dies here."""
 
     def hang_up(self, link: int) -> None:
@@ -93,7 +93,7 @@ class Cable:
 
     def send(self, link: int, frames: Sequence[Frame]) -> bool:
         """Pass on."""
-        self.peer.inbox.append((Happened.MESSAGE, self.peer.link, frames))
+        self.peer.inbox.append((NetworkEvent.MESSAGE, self.peer.link, frames))
         return True
 
     def receive(self, ready: Iterable[int] = ()) -> list[Event]:
@@ -154,7 +154,7 @@ class Bench:
         self.core = GatewayCore(links, {"/inference": PATH}, 3, now)
         self.gateway = Node(self.core, here)
         self.route = InferenceRoute("/inference", PATH, Admission(4096, 1 << 28))
-        self.desk = Desk(
+        self.desk = InferenceService(
             self.core, [self.route], 3.0, lambda: None, monotonic, FailureLog(monotonic)
         )
         facts = StageFacts("echo", "", batch, 3.0, POOL)
@@ -190,7 +190,7 @@ class Bench:
             self.gateway.flush(monotonic())
             time("gateway: answer", self.desk.answer, self.core.take_ended())
             self.desk.durations.clear()
-            self.core.figures.clear()
+            self.core.stats.clear()
 
     def _ask(self) -> None:
         for client in self.clients:

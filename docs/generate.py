@@ -13,7 +13,7 @@ from pathlib import Path
 from prometheus_client.metrics_core import Metric
 
 from gateway.admin.metrics import Levels, Metrics
-from mesh.config.schema import Entry, entries
+from mesh.config.schema import SettingDeclaration, entries
 from mesh.config.settings import GatewaySettings, MeshSettings, StageSettings
 from mesh.config.units import show_duration, show_size
 
@@ -87,21 +87,21 @@ def _example(table: str) -> str:
     return {"": "LOG_LEVEL", "gateway": "TIMEOUT", "stages": "MAX_BATCH_SIZE"}[table]
 
 
-def _row(one: Entry) -> str:
+def _row(one: SettingDeclaration) -> str:
     flag = f"`{one.flag}`" if one.flag else ""
     if one.unit:
         flag += f" ({one.unit})"
     return f"| `{one.name}` | {one.doc} | {_default(one)} | {_written(one)} | {flag} |\n"
 
 
-def _written(one: Entry) -> str:
+def _written(one: SettingDeclaration) -> str:
     words = getattr(one.kind, "words", None)
     if words:
         return ", ".join(f'`"{word}"`' for word in words)
     return _WRITTEN.get(one.kind.noun, "a text")
 
 
-def _default(one: Entry) -> str:
+def _default(one: SettingDeclaration) -> str:
     if one.default is None or one.default in ("", ()):
         return "–"
     if isinstance(one.default, bool):

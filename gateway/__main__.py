@@ -15,8 +15,8 @@ from gateway.server import Gateway
 from mesh import log
 from mesh.errors import MeshError
 from mesh.process.limits import shortage_told
-from mesh.process.parent_link import Lifeline
-from mesh.process.reaper import FIRST
+from mesh.process.parent_link import ParentLink
+from mesh.process.reaper import INIT_PID
 from mesh.process.settings import GatewayProcess
 from mesh.process.signals import prepare, tell_ignored
 from mesh.process.streams import open_missing_streams
@@ -38,25 +38,27 @@ def main() -> int:
     log.take_over()
     if arguments.parent_fd is None:  # otherwise the parent says it, once
         tell_ignored(wanted)
-    if os.getpid() == FIRST:  # it has no children of its own: the kernel shall take in others' ends
+    if (
+        os.getpid() == INIT_PID
+    ):  # it has no children of its own: the kernel shall take in others' ends
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    lifeline = Lifeline(arguments.ready_fd, arguments.parent_fd, process.run_folder)
-    lifeline.watch(process.gateway.grace)
+    parent_link = ParentLink(arguments.ready_fd, arguments.parent_fd, process.run_folder)
+    parent_link.watch(process.gateway.grace)
     try:
         with shortage_told():
-            uvloop.run(_serve(process, lifeline))
+            uvloop.run(_serve(process, parent_link))
     except MeshError as error:
         if arguments.ready_fd is None:  # otherwise the parent says it, once
             log.get_logger().error("%s", error)
-        lifeline.failed(str(error))
+        parent_link.failed(str(error))
         return 3
     finally:
-        lifeline.close()
+        parent_link.close()
     return 0
 
 
-async def _serve(process: GatewayProcess, lifeline: Lifeline) -> None:
-    await Gateway(process, lifeline).serve()
+async def _serve(process: GatewayProcess, parent_link: ParentLink) -> None:
+    await Gateway(process, parent_link).serve()
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ from time import monotonic
 
 from mesh.links.node import Node
 
-_LONGEST = 1.0  # seconds between two turns when nothing happens
-_SLACK = 0.002  # seconds that a timer may be late before it is worth setting another
-_ROUNDS = 8  # times that what one turn left is taken up before others get the loop
+_MAX_WAIT_S = 1.0  # seconds between two turns when nothing happens
+_TIMER_SLACK_S = 0.002  # seconds that a timer may be late before it is worth setting another
+_ROUNDS_PER_TURN = 8  # times that what one turn left is taken up before others get the loop
 
 
-class Drive:
+class EventLoopDriver:
     """Turns a node.
 
     Args:
@@ -89,7 +89,7 @@ class Drive:
         now = monotonic()
         if node.receive(now, ready) and self._calm():
             self._after(now)
-        for _ in range(_ROUNDS):
+        for _ in range(_ROUNDS_PER_TURN):
             node.flush(now)
             self._after(now)
             # Sending may have used up the word of a descriptor: look before sleeping.
@@ -100,8 +100,8 @@ class Drive:
         self._set_timer(now)
 
     def _set_timer(self, now: float) -> None:
-        due = min(self._node.next_due(), now + _LONGEST)
-        if due < self._timer_at - _SLACK and self._loop is not None:
+        due = min(self._node.next_due(), now + _MAX_WAIT_S)
+        if due < self._timer_at - _TIMER_SLACK_S and self._loop is not None:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = due

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol, TypeAlias
 
-from gateway.requests.admission import Refusal
+from gateway.requests.admission import NotAdmitted
 from gateway.requests.core import GatewayCore
 from gateway.requests.in_flight import Ended, Request
 from gateway.requests.route import InferenceRoute, Reservation
@@ -21,7 +21,7 @@ from gateway.web import responses
 from gateway.web.byte_budget import ByteBudget
 from gateway.web.exchange import Exchange
 from mesh.errors import EncodingError
-from mesh.protocol.messages import Buffer, Kind, Meta, Outcome, Path
+from mesh.protocol.messages import Buffer, Meta, Outcome, OutcomeKind, Path
 from mesh.protocol.request_names import namer
 from mesh.worker.request_info import check_header
 
@@ -40,7 +40,7 @@ _UNSERVED = frozenset({"deadline_exceeded", "no_replica"})
 InferenceExchange: TypeAlias = Exchange[InferenceRoute, Reservation, Request]
 
 
-class Failures(Protocol):
+class FailureReports(Protocol):
     """Writes a line for each answer that says that the service failed."""
 
     def tell(  # noqa: PLR0913 - all that is known of a failed request
@@ -58,7 +58,7 @@ class Failures(Protocol):
         """See `gateway.web.failure_log.FailureLog`."""
 
 
-class Desk:
+class InferenceService:
     """Takes exchanges in, answers them when they have ended.
 
     Args:
@@ -84,7 +84,7 @@ class Desk:
         timeout: float,
         wake: Callable[[], None],
         clock: Callable[[], float],
-        failures: Failures,
+        failures: FailureReports,
         unfinished: ByteBudget | None = None,
     ) -> None:
         self.core = core
@@ -102,24 +102,25 @@ class Desk:
         self._name = namer(self._me)
 
     def learn(self) -> None:
-        """The roster knows more of where routes lead and what stages are: answer, and ask, so."""
-        roster = self.core.roster
+        """The replica registry knows more of where routes lead and what stages are: answer, and
+        ask, so."""
+        replicas = self.core.replicas
         for route in self.routes.values():
-            route.path = roster.routes[route.endpoint]
+            route.path = replicas.routes[route.endpoint]
             # Also of a version that is coming: what waits when it takes over has been asked then.
-            known = [stage for (name, _), stage in roster.facts.items() if name in route.stages]
+            known = [stage for (name, _), stage in replicas.facts.items() if name in route.stages]
             route.wants_meta = any(stage.wants_meta for stage in known)
-            route.mime = self._mime(route.path, route.mime)
+            route.content_type = self._content_type(route.path, route.content_type)
 
-    def _mime(self, path: Path, otherwise: bytes) -> bytes:
+    def _content_type(self, path: Path, otherwise: bytes) -> bytes:
         """What the last stage of a path says that its results are, if it says so rightly."""
-        last = self.core.roster.facts.get(path[-1])
-        if last is None or not (last.mime.isascii() and last.mime.isprintable()):
+        last = self.core.replicas.facts.get(path[-1])
+        if last is None or not (last.content_type.isascii() and last.content_type.isprintable()):
             return otherwise
-        return last.mime.encode()
+        return last.content_type.encode()
 
     def measure(self) -> None:
-        """Figures of batches came: know what requests grow to."""
+        """Statistics of batches came: know what requests grow to."""
         for route in self.routes.values():
             route.grown = self.core.sizes.largest(route.stages)
 
@@ -137,14 +138,16 @@ class Desk:
         else:
             refusal = self._objection(exchange, nbytes, self._budget(exchange), place)
         if refusal is None and not self._unfinished.take(place.nbytes):
-            refusal = Refusal("overloaded", _TOO_MUCH, route.admission.retry_after())
+            refusal = NotAdmitted("overloaded", _TOO_MUCH, route.admission.retry_after())
         if refusal is None:
             route.admission.reserve(place.charge, place.seated)
             exchange.reservation = place
             return None
         return self._refusal(exchange, refusal)
 
-    def _room_for(self, route: InferenceRoute, place: Reservation, now: float) -> Refusal | None:
+    def _room_for(
+        self, route: InferenceRoute, place: Reservation, now: float
+    ) -> NotAdmitted | None:
         return route.admission.reservation_objection(place.charge, place.seated, now)
 
     def _leave(self, exchange: InferenceExchange, place: Reservation) -> None:
@@ -169,7 +172,7 @@ class Desk:
         name = exchange.request_id
         request = Request(
             owner=self._me,
-            number=core.book.next_number(),
+            number=core.in_flight.next_number(),
             path=route.path,
             hop=0,
             attempt=1,
@@ -191,7 +194,7 @@ class Desk:
 
     def _consider(
         self, exchange: InferenceExchange, nbytes: int, charge: int, budget: float
-    ) -> Refusal | None:
+    ) -> NotAdmitted | None:
         """Let a complete request in, or say why not."""
         place = exchange.reservation
         if place is None:
@@ -213,7 +216,7 @@ class Desk:
         nbytes: int,
         budget: float,
         place: Reservation | None = None,
-    ) -> Refusal | None:
+    ) -> NotAdmitted | None:
         """Why a request of `nbytes` and with `budget` seconds may not enter, or None.
 
         Where its body is still to come, it asks for `place`.
@@ -221,12 +224,12 @@ class Desk:
         now = exchange.arrived
         core, route = self.core, exchange.route
         if exchange.fault is not None:
-            return Refusal(*exchange.fault, 0)
+            return NotAdmitted(*exchange.fault, 0)
         if self.draining:
-            return Refusal("draining", "this gateway is stopping", 1)
+            return NotAdmitted("draining", "this gateway is stopping", 1)
         absent = core.queues.missing and core.absent(route.path, now)
         if absent:
-            return Refusal("no_replica", f"stage {absent[0]} has no replica", 1, absent[0])
+            return NotAdmitted("no_replica", f"stage {absent[0]} has no replica", 1, absent[0])
         if place is not None:
             full = self._room_for(route, place, now)
         else:
@@ -237,7 +240,7 @@ class Desk:
 
     def _second_objection(
         self, exchange: InferenceExchange, place: Reservation, charge: int, budget: float
-    ) -> Refusal | None:
+    ) -> NotAdmitted | None:
         """Why one that was let in, and is whole now, may not stay; its reservation is given up.
 
         Reading it has taken time, in which its budget became less and stages may have gone.
@@ -247,16 +250,16 @@ class Desk:
         refusal = None
         absent = core.queues.missing and core.absent(route.path, now)
         if exchange.fault is not None:
-            refusal = Refusal(*exchange.fault, 0)
+            refusal = NotAdmitted(*exchange.fault, 0)
         elif absent:
-            refusal = Refusal("no_replica", f"stage {absent[0]} has no replica", 1, absent[0])
+            refusal = NotAdmitted("no_replica", f"stage {absent[0]} has no replica", 1, absent[0])
         elif core.queues.is_crowded(route.path):
             refusal = self._lateness(exchange, route, exchange.arrived + budget - now)
         return refusal or route.admission.objection(charge, now)
 
     def _lateness(
         self, exchange: InferenceExchange, route: InferenceRoute, left: float
-    ) -> Refusal | None:
+    ) -> NotAdmitted | None:
         """Why it would be too late with `left` seconds, although there is room, or None."""
         admission = route.admission
         if admission.lateness(left) is None:
@@ -266,11 +269,11 @@ class Desk:
         overtaken = self.core.queues.overtaken(route.path, exchange.priority, deadline)
         return admission.lateness(left, overtaken)
 
-    def _refusal(self, exchange: InferenceExchange, refusal: Refusal) -> bytes:
+    def _refusal(self, exchange: InferenceExchange, refusal: NotAdmitted) -> bytes:
         code, message, retry_after, stage = refusal
         endpoint = exchange.route.endpoint
         self.answered[responses.row(code).status, endpoint] += 1
-        request_id = exchange.request_id or self._name(self.core.book.next_number())
+        request_id = exchange.request_id or self._name(self.core.in_flight.next_number())
         exchange.request_id = request_id  # the access log names it, too
         self._failures.tell(code, message, request_id, route=endpoint, stage=stage)
         return responses.failure(code, message, stage, request_id, retry_after)
@@ -292,7 +295,7 @@ class Desk:
     def answer(self, ended: Iterable[Ended]) -> None:
         """Answer requests that are over."""
         answered, name, took = self.answered, self._name, self.durations.append
-        failure = Kind.FAILURE
+        failure = OutcomeKind.FAILURE
         now = self._clock()
         for request, outcome in ended:
             exchange, route = request.origin, request.route
@@ -311,15 +314,15 @@ class Desk:
                 else:
                     timing = responses.server_timing(route.stages, outcome.timings)
                     body = _whole(outcome.buffers)
-                    mime = route.mime
+                    content_type = route.content_type
                     if request.path is not route.path:  # of a former version
-                        mime = self._mime(request.path, mime)
+                        content_type = self._content_type(request.path, content_type)
                     status = 200
                     took(now - request.arrived)
                     if len(body) <= responses.INLINE_BYTES:
-                        exchange.respond(responses.result(request_id, mime, timing, body))
+                        exchange.respond(responses.result(request_id, content_type, timing, body))
                     else:
-                        head = responses.result_head(request_id, mime, timing, len(body))
+                        head = responses.result_head(request_id, content_type, timing, len(body))
                         exchange.respond(head, body)
             except Exception as error:  # noqa: BLE001 - one that cannot be answered costs no other
                 status = self._break(exchange, route, request_id, error)
@@ -402,7 +405,7 @@ class Desk:
         """An answer whose worker chose status, content type or headers."""
         timing = responses.server_timing(route.stages, outcome.timings)
         body = _whole(outcome.buffers)
-        kind = outcome.label.encode("latin-1", "replace") or route.mime
+        kind = outcome.label.encode("latin-1", "replace") or route.content_type
         last = route.stages[-1]
         try:
             head = responses.special_head(

@@ -19,12 +19,12 @@ from gateway.admin.merged_metrics import packed, united
 from gateway.admin.metrics import Levels, Metrics
 from gateway.admin.pages import make_app
 from gateway.admin.siblings import Siblings
-from gateway.event_loop import Drive
-from gateway.inference import Desk
+from gateway.event_loop import EventLoopDriver
+from gateway.inference import InferenceService
 from gateway.requests.admission import Admission
 from gateway.requests.core import GatewayCore
 from gateway.requests.drawn_numbers import drawn_numbers
-from gateway.requests.journal import Entry, Turnover
+from gateway.requests.journal import JournalEntry, Turnover
 from gateway.requests.route import InferenceRoute
 from gateway.web.access_log import AccessLog
 from gateway.web.admin_listener import AdminListener
@@ -42,12 +42,12 @@ from mesh.links.expulsions import ExpulsionLog
 from mesh.links.links import Links
 from mesh.links.node import Node
 from mesh.log import flush, get_logger, get_output
-from mesh.process.accept_balance import Seat
+from mesh.process.accept_balance import AcceptShare
 from mesh.process.listen_socket import cannot_listen, inherited, shared_crowd
 from mesh.process.malloc import keep_freed
-from mesh.process.parent_link import Lifeline
+from mesh.process.parent_link import ParentLink
 from mesh.process.settings import GatewayProcess, ipc_feeds
-from mesh.process.signals import ONE_STOP, wanted_stops
+from mesh.process.signals import SAME_STOP_S, wanted_stops
 from mesh.protocol import incarnations
 from mesh.protocol.messages import Role
 from mesh.transport.curve import Keys
@@ -59,10 +59,10 @@ _log = get_logger()
 # the gateway's time.
 _MANY_OBJECTS = 50_000
 # The part of a route's bytes that unread answers may be, all together, and what they always may be.
-_UNREAD_PART = 4
+_UNREAD_SHARE = 4
 _UNREAD_LEAST_BYTES = 64 * 2**20
-_GOODBYES = 0.5  # seconds for which those that are told BYE are awaited
-_READY_CHECK = 0.02  # seconds between looks whether every stage is there, while HTTP waits for it
+_BYE_LIMIT_S = 0.5  # seconds for which those that are told BYE are awaited
+_READY_POLL_S = 0.02  # seconds between looks whether every stage is there, while HTTP waits for it
 
 
 class Gateway:
@@ -70,13 +70,13 @@ class Gateway:
 
     Args:
         process: what it was handed.
-        lifeline: how it tells its parent that it is ready.
+        parent link: how it tells its parent that it is ready.
     """
 
-    def __init__(self, process: GatewayProcess, lifeline: Lifeline) -> None:
+    def __init__(self, process: GatewayProcess, parent_link: ParentLink) -> None:
         settings = process.gateway
         self._process = process
-        self._lifeline = lifeline
+        self._parent_link = parent_link
         self._stopping = asyncio.Event()
         self._signalled_at: float | None = None
         routes = {
@@ -92,16 +92,18 @@ class Gateway:
             settings.restart_grace,
             process.version,
         )
-        self._core.book.next_number = drawn_numbers(os.urandom).__next__
-        self._core.roster.routes_name = process.routes_name
+        self._core.in_flight.next_number = drawn_numbers(os.urandom).__next__
+        self._core.replicas.routes_name = process.routes_name
         keys = Keys(settings.keys, (), "gateway") if settings.keys else None
         self._network = ZmqNetwork(monotonic, self._watch, self._unwatch, keys)
         self._links.admits, self._links.source = self._network.objection, self._network.source
         self._links.expelled = ExpulsionLog().tell
         self._network.gateways, self._network.feeds = set(), ipc_feeds(process.stages.values())
-        self._drive = Drive(Node(self._core, self._network), self._answer, lambda: self._core.calm)
+        self._drive = EventLoopDriver(
+            Node(self._core, self._network), self._answer, lambda: self._core.calm
+        )
         self._failures = FailureLog(monotonic, _later)
-        self._desk = Desk(
+        self._desk = InferenceService(
             self._core,
             [
                 InferenceRoute(
@@ -117,7 +119,7 @@ class Gateway:
         )
         self._desk.debug = settings.debug
         self._metrics = Metrics(settings.namespace)
-        self._ledger = picture.Ledger(self._metrics)
+        self._ledger = picture.CountsExporter(self._metrics)
         self._coder = None
         if settings.compression:
             self._coder = Compressor(self._desk, settings.max_body, self.failed)
@@ -175,7 +177,7 @@ class Gateway:
         self._listen_for_the_end()
         try:
             bind = self._network.listen(self._process.bind)
-            self._lifeline.bound(bind, self._links.me)
+            self._parent_link.bound(bind, self._links.me)
             self._drive.start()
             if self._siblings is not None:
                 await self._siblings.start()
@@ -187,7 +189,7 @@ class Gateway:
                 await self._stopping.wait()
                 await self._drain()
         finally:
-            self._lifeline.obey(lambda: None)
+            self._parent_link.obey(lambda: None)
             if self._admin is not None:
                 await self._admin.close()
             if self._siblings is not None:
@@ -202,14 +204,14 @@ class Gateway:
         loop = asyncio.get_running_loop()
         for number in wanted_stops():
             loop.add_signal_handler(number, self._signalled, number)
-        self._lifeline.obey(lambda: loop.call_soon_threadsafe(self._stop))
+        self._parent_link.obey(lambda: loop.call_soon_threadsafe(self._stop))
 
     def _signalled(self, number: int) -> None:
         """A signal and the parent's order are one stop; so are signals that come together."""
         now = monotonic()
         if self._signalled_at is None:
             self._signalled_at = now
-        elif now >= self._signalled_at + ONE_STOP:
+        elif now >= self._signalled_at + SAME_STOP_S:
             flush()
             os._exit(128 + number)  # somebody means it: at once
         self._stop()
@@ -223,7 +225,7 @@ class Gateway:
         """Wait for every stage, if HTTP shall open only then; False if stopped meanwhile."""
         while self._process.open_when_ready and not self._core.is_ready(monotonic()):
             try:
-                await asyncio.wait_for(self._stopping.wait(), _READY_CHECK)
+                await asyncio.wait_for(self._stopping.wait(), _READY_POLL_S)
             except TimeoutError:
                 continue
             return False
@@ -243,18 +245,18 @@ class Gateway:
             _log.warning("debug is on: clients are shown what workers raise, with tracebacks")
         shown = bracketed(host)
         _log.info("gateway %s serves http://%s:%d, replicas at %s", self._name, shown, port, bind)
-        self._lifeline.ready(self.me, http=f"{shown}:{port}", bind=bind)
+        self._parent_link.ready(self.me, http=f"{shown}:{port}", bind=bind)
 
     async def _listen(self) -> tuple[str, int]:
         """Listen at the port that it was handed, or at one of its own."""
         process = self._process
         if not process.doors:
             return await self._http.start(process.gateway.host, process.gateway.port)
-        return self._http.take(inherited(process.doors), _seat(process), self._lifeline.closed)
+        return self._http.take(inherited(process.doors), _seat(process), self._parent_link.closed)
 
     async def _drain(self) -> None:
         settings = self._process.gateway
-        _log.info("gateway %s stops, %d requests in flight", self._name, len(self._core.book))
+        _log.info("gateway %s stops, %d requests in flight", self._name, len(self._core.in_flight))
         await self._http.drain(settings.grace)
         self._drive.wake()
         for session in list(self._links.sessions.values()):
@@ -268,10 +270,10 @@ class Gateway:
 
         Who computes looks only now and then, and would keep those for a gateway that is gone.
         """
-        for _ in range(round(_GOODBYES / _READY_CHECK)):
+        for _ in range(round(_BYE_LIMIT_S / _READY_POLL_S)):
             if not self._links.sessions:
                 return
-            await asyncio.sleep(_READY_CHECK)
+            await asyncio.sleep(_READY_POLL_S)
 
     def _answer(self, now: float) -> None:
         if self._core.met_stage:
@@ -281,15 +283,15 @@ class Gateway:
             self._tell(self._core.journal.pop(0))
         if self._core.ended:
             self._desk.answer(self._core.take_ended())
-        if self._core.figures:
-            figures, self._core.figures = self._core.figures, []
-            self._metrics.record_figures(figures)
+        if self._core.stats:
+            stats, self._core.stats = self._core.stats, []
+            self._metrics.record_stats(stats)
             self._desk.measure()
         if self._desk.durations:
             durations, self._desk.durations = self._desk.durations, []
             self._metrics.record_durations(durations)
 
-    def _tell(self, entry: Entry | Turnover) -> None:
+    def _tell(self, entry: JournalEntry | Turnover) -> None:
         if isinstance(entry, Turnover):
             _log.info("version %s stands: all routes lead through it (revision %s)", *entry)
             return
@@ -339,7 +341,7 @@ class Gateway:
 
     def missing(self) -> list[str]:
         """Stages of any route that have no replica."""
-        return [stage for stage, _ in self._core.roster.missing()]
+        return [stage for stage, _ in self._core.replicas.missing()]
 
     def ready(self) -> bool:
         """Whether requests are served as they should be."""
@@ -390,7 +392,7 @@ class Gateway:
 
 def _limits(settings: GatewaySettings) -> Limits:
     """What the wire allows; answers that nobody reads never fill a route of the usual size."""
-    unread = max(settings.capacity_bytes // _UNREAD_PART, _UNREAD_LEAST_BYTES)
+    unread = max(settings.capacity_bytes // _UNREAD_SHARE, _UNREAD_LEAST_BYTES)
     return Limits(
         max_body=settings.max_body,
         unread_bytes=unread,
@@ -415,8 +417,8 @@ def _access_log(settings: GatewaySettings) -> AccessLog | None:
     )
 
 
-def _seat(process: GatewayProcess) -> Seat:
+def _seat(process: GatewayProcess) -> AcceptShare:
     """Its place among those that share the port."""
-    crowd = shared_crowd(process.crowd)
-    os.close(process.crowd)
-    return Seat(crowd, process.number)
+    accept_balance = shared_crowd(process.accept_balance)
+    os.close(process.accept_balance)
+    return AcceptShare(accept_balance, process.number)

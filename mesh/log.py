@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TextIO
 
 from mesh.logs.loggers import Output, Sink, colour_wanted, get_logger
-from mesh.logs.streams import Lines, Printed, printed
+from mesh.logs.streams import LineStream, Printed, printed
 from mesh.logs.writer import Target, Writer, flush
 
 __all__ = [
@@ -146,7 +146,7 @@ def wait_for_nobody() -> None:
             target = _target(old)
             _log.targets.remove(target)  # it is not closed any more
         fd = old.fileno()
-        _stand_in(name, old, Printed(Lines(fd, f"<{name}>", target.write, rewrites=False)))
+        _stand_in(name, old, Printed(LineStream(fd, f"<{name}>", target.write, rewrites=False)))
 
 
 def _stand_in(name: str, old: TextIO, stream: Printed) -> None:

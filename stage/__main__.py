@@ -11,11 +11,11 @@ from pathlib import Path
 from mesh import log
 from mesh.errors import MeshError
 from mesh.logs.failure_text import exc_info, is_worth_a_trace
-from mesh.process.batch_record import SIZE, Board
+from mesh.process.batch_record import SIZE, BatchRecord
 from mesh.process.crashes import tell_crashes
 from mesh.process.exit_watchdog import end_soon
 from mesh.process.limits import shortage_told
-from mesh.process.parent_link import Lifeline
+from mesh.process.parent_link import ParentLink
 from mesh.process.settings import ReplicaProcess
 from mesh.process.signals import prepare
 from mesh.process.streams import open_missing_streams
@@ -37,22 +37,22 @@ def main() -> int:
     log.configure(process.log_level, source, form=process.log_format)
     log.take_over()
     log.serve_worker()
-    lifeline = Lifeline(arguments.ready_fd, arguments.parent_fd, process.run_folder)
-    lifeline.watch(process.grace)
+    parent_link = ParentLink(arguments.ready_fd, arguments.parent_fd, process.run_folder)
+    parent_link.watch(process.grace)
     code = 1  # as Python has it for an exception that nobody catches
     try:
         with shortage_told():
-            serve(process, lifeline, _board(arguments.board_fd), stops)
+            serve(process, parent_link, _board(arguments.board_fd), stops)
         code = 0
     except MeshError as error:
         _tell(error, alone=arguments.ready_fd is None)
-        lifeline.failed(str(error))
+        parent_link.failed(str(error))
         code = 3
     except SystemExit as ended:
         code = _code(ended)
         raise
     finally:
-        lifeline.end()  # it is not closed: it watches until the process is gone
+        parent_link.end()  # it is not closed: it watches until the process is gone
         end_soon(code)
     return code
 
@@ -74,13 +74,13 @@ def _tell(error: MeshError, *, alone: bool) -> None:
         log.get_logger().error("%s", error)
 
 
-def _board(descriptor: int | None) -> Board | None:
+def _board(descriptor: int | None) -> BatchRecord | None:
     """The memory that the supervisor reads when this process has crashed."""
     if descriptor is None:
         return None
     memory = mmap.mmap(descriptor, SIZE)
     tell_crashes(descriptor)
-    return Board(memoryview(memory))
+    return BatchRecord(memoryview(memory))
 
 
 if __name__ == "__main__":

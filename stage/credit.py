@@ -15,20 +15,20 @@ from mesh.links.session import Session
 from mesh.protocol.messages import Task
 
 
-class Held(NamedTuple):
+class HeldByProducer(NamedTuple):
     """What of one producer's tasks is in the replica now."""
 
     tasks: int
     nbytes: int
 
 
-NOTHING = Held(0, 0)
+NOTHING = HeldByProducer(0, 0)
 
 
-class Holdings:
+class ProducerHoldings:
     """What the replica holds of each producer's, from its coming until nobody needs it here.
 
-    An output that was sent to the next stage is here until its receipt comes, which nobody hurries:
+    An output that was sent to the next stage is here until its ack comes, which nobody hurries:
     its bytes count until then, but it is no work of ours any more.
 
     Attributes:
@@ -42,10 +42,10 @@ class Holdings:
         self._under_way: set[Task] = set()
         self.tasks = 0
 
-    def of(self, producer: int) -> Held:
+    def of(self, producer: int) -> HeldByProducer:
         """What is here of this incarnation's."""
         held = self._by_source.get(producer)
-        return NOTHING if held is None else Held(held[0], held[1])
+        return NOTHING if held is None else HeldByProducer(held[0], held[1])
 
     def __len__(self) -> int:
         """Count the producers of whose tasks any are here."""
@@ -115,11 +115,11 @@ def is_low(producers: Collection[Session], window: int, nbytes: int) -> bool:
 
 def grant(
     producers: Collection[Session],
-    held: Holdings,
+    held: ProducerHoldings,
     window: int,
     pool: int,
     now: float,
-    sated: Collection[int] = (),
+    credit_paused: Collection[int] = (),
 ) -> list[Session]:
     """Renew the credit of every producer.
 
@@ -129,7 +129,7 @@ def grant(
         window: how many tasks one batch means now.
         pool: payload bytes that the replica holds, but for one task of each producer.
         now: local monotonic time in seconds.
-        sated: incarnations to whom tasks were given back; they send nothing until more is granted,
+        paused: incarnations to whom tasks were given back; they send nothing until more is granted,
             however much they have left.
 
     Returns:
@@ -147,7 +147,7 @@ def grant(
         if session in using:
             standing = not held.tasks or not session.taken_tasks
             tasks = session.taken_tasks + _wanted(own, share, window if standing else 0)
-        if session.peer in sated:
+        if session.peer in credit_paused:
             tasks = max(tasks, session.allowed_tasks + 1)
         nbytes = session.taken_bytes + slice_ - own.nbytes
         if tasks > session.allowed_tasks or nbytes > session.allowed_bytes:
@@ -170,7 +170,7 @@ def _share(using: Collection[Session], free: int) -> int:
     return -(-free // max(1, count))
 
 
-def _wanted(own: Held, share: int, standing: int) -> int:
+def _wanted(own: HeldByProducer, share: int, standing: int) -> int:
     """Tasks that a producer which used its credit shall have outstanding.
 
     Args:

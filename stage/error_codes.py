@@ -20,7 +20,7 @@ _STATUSES: tuple[tuple[type[MeshError], int], ...] = (
 )
 
 
-class Told(NamedTuple):
+class ErrorAnswer(NamedTuple):
     """What the client is told.
 
     Attributes:
@@ -36,21 +36,21 @@ class Told(NamedTuple):
     fault: str = ""
 
 
-def told(error: ClientError | ServerError) -> Told:
+def told(error: ClientError | ServerError) -> ErrorAnswer:
     """What the client is told of an error; a code or status that cannot be is left out.
 
     Example:
         >>> class QuotaExceeded(ClientError):
         ...     code, status, retry_after = "quota_exceeded", 429, 60
         >>> told(QuotaExceeded())
-        Told(code='quota_exceeded', status=429, headers=(('Retry-After', '60'),), fault='')
+        ErrorAnswer(code='quota_exceeded', status=429, headers=(('Retry-After', '60'),), fault='')
     """
     base = next(kind for kind in type(error).__mro__ if kind.__module__ == MeshError.__module__)
     code, fault = _code(error, base.code)  # type: ignore[attr-defined]  # one of our errors
     status, more = _status(error)
     if not status and code not in CODES:
         status = next(status for kind, status in _STATUSES if isinstance(error, kind))
-    return Told(code, status, _headers(error), fault or more)
+    return ErrorAnswer(code, status, _headers(error), fault or more)
 
 
 def _code(error: MeshError, otherwise: str) -> tuple[str, str]:

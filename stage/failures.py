@@ -26,13 +26,13 @@ from mesh.logs.limit import LogLimit, fixed_part
 from mesh.logs.loggers import SAID
 from mesh.protocol.messages import Buffer, Task
 from mesh.worker.request_info import Reply, name_of_request, requests_told
-from stage.error_codes import Told, told
+from stage.error_codes import ErrorAnswer, told
 from stage.item_outcome import ItemOutcome
 from stage.results import TIMED_OUT
 
 _FAILED = "the worker failed"
-_MOST_FAULTY = 256
-_LONGEST_NAMES = 4096  # characters
+_MAX_FAULTY = 256
+_MAX_NAMES_CHARS = 4096  # characters
 
 
 class Failures:
@@ -63,7 +63,7 @@ class Failures:
             self.report(error, _FAILED, tasks)
             return ItemOutcome(self._raised(error), ServerError.code, _FAILED)
         code, status, headers, fault = _told(error, ClientError if is_theirs else ServerError)
-        if fault and name_of(error) not in self._faulty and len(self._faulty) < _MOST_FAULTY:
+        if fault and name_of(error) not in self._faulty and len(self._faulty) < _MAX_FAULTY:
             self._faulty.add(name_of(error))
             self._log.warning("%s", fault)
         if not is_theirs:
@@ -145,16 +145,16 @@ def _whose(tasks: Sequence[Task]) -> str:
     """The ids of the requests that a failure concerns, as their clients know them."""
     if not tasks:
         return ""
-    said = requests_told([name_of_request(task) for task in tasks], _LONGEST_NAMES)
+    said = requests_told([name_of_request(task) for task in tasks], _MAX_NAMES_CHARS)
     where = "; a log in JSON has all of them in `ids`" if said.endswith(" more") else ""
     return f" ({said}{where})"
 
 
-def _told(error: Any, base: type[ClientError | ServerError]) -> Told:
+def _told(error: Any, base: type[ClientError | ServerError]) -> ErrorAnswer:
     """What the client is told of an error, whose attributes are the user's and may raise."""
     try:
         return told(error)
     except ForwardTimeout:
         raise
     except BaseException:  # noqa: BLE001 - the user's own, whatever it does
-        return Told(base.code, fault=f"{name_of(error)}: its code or status cannot be read")
+        return ErrorAnswer(base.code, fault=f"{name_of(error)}: its code or status cannot be read")

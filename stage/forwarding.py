@@ -15,10 +15,10 @@ from mesh.links.session import Session
 from mesh.protocol.messages import Hop, Task, Tasks
 
 NEVER = float("inf")
-PATIENCE = 1 / 3  # of the next stage's timeout: so long outputs wait for a replica's credit
+MAX_WAIT_SHARE = 1 / 3  # of the next stage's timeout: so long outputs wait for a replica's credit
 
 
-class Outlet(Dispatcher):
+class OutputDispatcher(Dispatcher):
     """One owner's outputs for one stage, and the replicas there that can reach this owner.
 
     Attributes:
@@ -33,10 +33,10 @@ class Outlet(Dispatcher):
     def patience(self) -> float:
         """Seconds that outputs wait for credit."""
         limits = [s.stage.timeout for s in self.sessions if s.stage is not None]
-        return min(limits, default=0.0) * PATIENCE  # of many one may say what it likes
+        return min(limits, default=0.0) * MAX_WAIT_SHARE  # of many one may say what it likes
 
 
-class Leavings(NamedTuple):
+class UnforwardedOutputs(NamedTuple):
     """What became of the outputs that waited.
 
     Attributes:
@@ -52,7 +52,7 @@ class Leavings(NamedTuple):
     unfit: list[tuple[Task, str]]
 
 
-class Onward:
+class Forwarding:
     """The outputs of a replica that wait for the next stage.
 
     Args:
@@ -67,7 +67,7 @@ class Onward:
         self._links = links
         self._consumers: dict[int, Session] = {}
         self._lent: set[Task] = set()
-        self._outlets: dict[tuple[Hop, int], Outlet] = {}
+        self._outlets: dict[tuple[Hop, int], OutputDispatcher] = {}
 
     def __len__(self) -> int:
         """Count the outputs that wait."""
@@ -93,8 +93,8 @@ class Onward:
         """A consumer is silent: give it nothing new.
 
         Returns:
-            What it has not receipted, for the owners to have it run elsewhere. Of that nothing is
-            to be told when it is receipted at last, or the consumer lost: see `kept`.
+            What it has not acked, for the owners to have it run elsewhere. Of that nothing is
+            to be told when it is acked at last, or the consumer lost: see `kept`.
         """
         self.leave(session)
         tasks = [
@@ -125,8 +125,8 @@ class Onward:
         self.is_waiting = True
         return True
 
-    def _open(self, hop: Hop, owner: int) -> Outlet:
-        outlet = self._outlets[hop, owner] = Outlet(hop, owner)
+    def _open(self, hop: Hop, owner: int) -> OutputDispatcher:
+        outlet = self._outlets[hop, owner] = OutputDispatcher(hop, owner)
         for session in self._consumers.values():
             if session.stage is not None and hop == session.stage[:2]:
                 outlet.join(session)
@@ -152,9 +152,9 @@ class Onward:
             tasks += [task for task, _ in outlet.unfit]
         return tasks
 
-    def advance(self, now: float) -> Leavings:
+    def advance(self, now: float) -> UnforwardedOutputs:
         """Send what can be sent; tell of that, and of what cannot."""
-        leavings = Leavings([], [], [], [])
+        leavings = UnforwardedOutputs([], [], [], [])
         self.is_waiting = False
         for outlet in self._outlets.values():
             if outlet.waiting.count:
@@ -170,7 +170,7 @@ class Onward:
             self._outlets[first] = self._outlets.pop(first)
         return leavings
 
-    def _dispatch(self, outlet: Outlet, leavings: Leavings, now: float) -> None:
+    def _dispatch(self, outlet: OutputDispatcher, leavings: UnforwardedOutputs, now: float) -> None:
         bundles = outlet.dispatch()
         for bundle in bundles:
             leavings.sent.extend(bundle.tasks)
@@ -191,6 +191,6 @@ class Onward:
         return min(due, default=NEVER)
 
 
-def _emptied(outlet: Outlet) -> list[Task]:
+def _emptied(outlet: OutputDispatcher) -> list[Task]:
     outlet.stuck_at = NEVER
     return [outlet.waiting.pop() for _ in range(len(outlet.waiting))]

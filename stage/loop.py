@@ -28,28 +28,30 @@ from mesh.links.node import Node
 from mesh.log import flush
 from mesh.process.fork import Tripwire, in_child
 from mesh.process.parent_link import kill_group
-from mesh.process.signals import ONE_STOP, STOP_SIGNALS, HeldSignals
+from mesh.process.signals import SAME_STOP_S, STOP_SIGNALS, HeldSignals
 from mesh.transport.zeromq import ZmqNetwork
 from stage.batching.batcher import Batch
-from stage.batching.estimates import LONG
+from stage.batching.estimates import LONG_FORWARD_S
 from stage.item_outcome import ItemOutcome
 from stage.replica import Replica
 from stage.results import results_of
 from stage.runner import Runner
 
-LOOK_IN = 0.020  # seconds of a forward after which the stand-in looks in for the first time
-AGAIN = 0.050  # seconds from one look to the next; it delays PING, and so what is known of a link
-EARLY = 0.002  # seconds before a forward's expected end that it looks in, if it is awake then
-PROMPT = 0.005  # seconds of a forward that outcomes of the one before need not wait for
-DEEP_SLEEP = 1.0  # seconds without a forward after which the stand-in waits without a timeout
-LONGEST_POLL = 1.0
-LOOK = 0.1  # seconds between looks at a long forward's age
-STALL = 0.1  # seconds that a wait may end late; if more, the process stood still meanwhile
+FIRST_LOOK_S = 0.020  # seconds of a forward after which the stand-in looks in for the first time
+LOOK_INTERVAL_S = (
+    0.050  # seconds from one look to the next; it delays PING, and so what is known of a link
+)
+EARLY_S = 0.002  # seconds before a forward's expected end that it looks in, if it is awake then
+PROMPT_FORWARD_S = 0.005  # seconds of a forward that outcomes of the one before need not wait for
+IDLE_AFTER_S = 1.0  # seconds without a forward after which the stand-in waits without a timeout
+MAX_POLL_S = 1.0
+AGE_CHECK_S = 0.1  # seconds between looks at a long forward's age
+STALL_S = 0.1  # seconds that a wait may end late; if more, the process stood still meanwhile
 _TOO_LONG = (
     "forward took longer than {:g} s; raise the stage's timeout: append_worker(timeout=...), or "
     "timeout in [stages.{}]; and where it is set the request's: --timeout, or timeout in [gateway]"
 )
-SIGNALS_AGAIN = 1.0  # seconds after which it is looked whether the worker took the signals
+SIGNAL_CHECK_S = 1.0  # seconds after which it is looked whether the worker took the signals
 
 
 class Loop:
@@ -101,7 +103,9 @@ class Loop:
         self._computing = False
         self._began = 0.0  # when the forward that runs did
         self._last_forward = 0.0
-        self._expected = LOOK_IN  # seconds of the forward that ran last, if it was no short one
+        self._expected = (
+            FIRST_LOOK_S  # seconds of the forward that ran last, if it was no short one
+        )
         self._look_at = 0.0  # when the stand-in looks in
         self._stand_in_sleeps = False
         self._interrupted = False
@@ -179,14 +183,16 @@ class Loop:
         while not self._is_over():
             now = monotonic()
             if now >= self._signals_due:
-                self._signals_due = now + SIGNALS_AGAIN
+                self._signals_due = now + SIGNAL_CHECK_S
                 self._held.retake()
             ready, self._ready = self._ready, []
             posted = bool(self._posted) and self._run_posted(now)
             if self._node.receive(now, ready) or posted or not rested:
                 batch = replica.next_batch(now)
                 if batch is not None:
-                    if now - self._polled >= LOOK_IN:  # one that never rests must hear all, too
+                    if (
+                        now - self._polled >= FIRST_LOOK_S
+                    ):  # one that never rests must hear all, too
                         self._poll(now, 0.0)
                     rested = self._run(batch, now)
                     continue
@@ -201,12 +207,12 @@ class Loop:
     def _run(self, batch: Batch, now: float) -> bool:
         """Compute a batch; returns whether all that follows from it was seen to."""
         seconds = self._replica.batcher.predict(len(batch.tasks))
-        if seconds >= PROMPT:
+        if seconds >= PROMPT_FORWARD_S:
             # With the next batch chosen first, one flush serves what was and what will be.
             self._node.flush(now)
             self._compute(batch, seconds)
             return False
-        self._compute(batch, LOOK_IN)
+        self._compute(batch, FIRST_LOOK_S)
         self._node.flush(monotonic())
         return not self._replica.batcher.line.count
 
@@ -228,10 +234,10 @@ class Loop:
         self._interrupted = False
         self._began = self._last_forward = monotonic()
         self._expected = seconds
-        self._look_at = self._began + min(LOOK_IN, seconds - EARLY, self._limit)
+        self._look_at = self._began + min(FIRST_LOOK_S, seconds - EARLY_S, self._limit)
         self._computing = True
         # A short forward counts as one of LOOK_IN: what is pressing can wait for its end.
-        if self._stand_in_sleeps or (seconds > LOOK_IN and self._replica.is_pressed()):
+        if self._stand_in_sleeps or (seconds > FIRST_LOOK_S and self._replica.is_pressed()):
             os.eventfd_write(self._nudge, 1)
         self._lock.release()
         try:
@@ -245,7 +251,7 @@ class Loop:
     def _finish(self, items: list[ItemOutcome]) -> None:
         """What ran is done, unless a bundle of singles turned out slow: its rest waits again."""
         replica, runner, now = self._replica, self._runner, monotonic()
-        if now - self._began >= LOOK_IN or not self._held.are_intact():
+        if now - self._began >= FIRST_LOOK_S or not self._held.are_intact():
             self._signals_due = now  # a look costs little beside it
         if runner.todo:
             replica.cut_short([], 0.0, runner.give_up())
@@ -274,7 +280,7 @@ class Loop:
             self._posted.pop(0)(now)
         return True
 
-    def _poll(self, now: float, longest: float = LONGEST_POLL) -> None:
+    def _poll(self, now: float, longest: float = MAX_POLL_S) -> None:
         """Wait for something to happen, at most until something is due."""
         self._polled = now
         pending = self._network.is_pending() or self._posted
@@ -299,7 +305,7 @@ class Loop:
             self._first_stop = now
             if not self._ask():
                 self._drain(now)
-        elif now >= self._first_stop + ONE_STOP:
+        elif now >= self._first_stop + SAME_STOP_S:
             flush()
             os._exit(128 + number)  # somebody means it: at once
 
@@ -326,7 +332,7 @@ class Loop:
         waiting.register(self._signals, select.POLLIN)
         while not self._closing:
             slept = monotonic()
-            self._stand_in_sleeps = slept - self._last_forward > DEEP_SLEEP
+            self._stand_in_sleeps = slept - self._last_forward > IDLE_AFTER_S
             deep = self._stand_in_sleeps and not self._computing
             nap = self._nap(slept)
             woken = {fd for fd, _ in waiting.poll(None if deep else nap * 1000)}
@@ -342,12 +348,16 @@ class Loop:
 
     def _nap(self, now: float) -> float:
         """Seconds until it looks in; while nothing is computed, at the end of the next forward."""
-        return max(0.001, self._look_at - now) if self._computing else min(LOOK_IN, self._expected)
+        return (
+            max(0.001, self._look_at - now)
+            if self._computing
+            else min(FIRST_LOOK_S, self._expected)
+        )
 
     def _yield_to_main(self, waiting: select.poll) -> None:
         """A signal came while the main thread has the loop: it sees it, too."""
         waiting.unregister(self._signals)
-        waiting.poll(LOOK_IN * 1000)
+        waiting.poll(FIRST_LOOK_S * 1000)
         waiting.register(self._signals, select.POLLIN)
 
     def _turn_meanwhile(self, late: float) -> None:
@@ -357,13 +367,15 @@ class Loop:
             self._poll(monotonic(), 0.0)
             while self._computing and not self._wanted:
                 now = monotonic()
-                if now - self._began >= LONG:
+                if now - self._began >= LONG_FORWARD_S:
                     self._relieve(now)
                 self._turn(now)
                 self._judge(now)
-                ahead = self._began + self._expected - EARLY - now
+                ahead = self._began + self._expected - EARLY_S - now
                 pause = self._until_look(now)
-                self._look_at = now + min(pause, AGAIN, ahead if ahead > 0 else AGAIN)
+                self._look_at = now + min(
+                    pause, LOOK_INTERVAL_S, ahead if ahead > 0 else LOOK_INTERVAL_S
+                )
                 if not self._replica.is_pressed():
                     break
                 self._poll(now, pause)
@@ -375,7 +387,7 @@ class Loop:
         Nor for time in which it held the interpreter's lock, which looks the same from here: for
         that one who does not let it go there is the supervisor.
         """
-        if late > STALL and self._began <= monotonic() - late:
+        if late > STALL_S and self._began <= monotonic() - late:
             self._began += late
 
     def _relieve(self, now: float) -> None:
@@ -399,9 +411,9 @@ class Loop:
     def _until_look(self, now: float) -> float:
         """Seconds until the forward's age must be looked at again."""
         age = now - self._began
-        if age < LONG:
-            return LONG - age
-        return max(0.01, min(LOOK, self._limit - age))
+        if age < LONG_FORWARD_S:
+            return LONG_FORWARD_S - age
+        return max(0.01, min(AGE_CHECK_S, self._limit - age))
 
     def _judge(self, now: float) -> None:
         """A forward that outlives its limit is interrupted; one that ignores that ends us all."""

@@ -1,27 +1,35 @@
 """A replica's decisions: tasks in, batches out to the worker, outputs on to the next stage. Pure.
 
 It holds copies only; the truth about a request lives at its owner gateway. An output stays ours
-until the next replica's receipt covers it: then, and only then, a note tells the owner that the
-task moved on. Outcomes and notes that became ready in one turn leave in one bundle per owner.
+until the next replica's ack covers it: then, and only then, a handoff notice tells the owner that
+the task moved on. Outcomes and handoff notices that became ready in one turn leave in one bundle
+per owner.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mesh.links.events import Delivery, Lost, Met, News, Refused, Silent
+from mesh.links.events import (
+    Delivery,
+    MessageRefused,
+    News,
+    SessionLost,
+    SessionSilent,
+    SessionStarted,
+)
 from mesh.links.links import Links
 from mesh.links.session import Session
 from mesh.protocol.bundles import refusal
 from mesh.protocol.fair_order import in_turns
 from mesh.protocol.messages import (
+    BatchStats,
     Cancel,
-    Figures,
     Flag,
-    Kind,
+    HandoffNotice,
     Message,
-    Note,
     Outcome,
+    OutcomeKind,
     Outcomes,
     Peers,
     RequestId,
@@ -31,14 +39,14 @@ from mesh.protocol.messages import (
     Tasks,
 )
 from stage.batching.batcher import Batch, Batcher
-from stage.batching.estimates import LONG
+from stage.batching.estimates import LONG_FORWARD_S
 from stage.credentials import judge_tasks
-from stage.credit import Holdings, grant, is_low
-from stage.forwarding import Onward
-from stage.reporting import Homeward
+from stage.credit import ProducerHoldings, grant, is_low
+from stage.forwarding import Forwarding
+from stage.reporting import Reporting
 from stage.results import handed_back, run_again, unsendable
 
-LAZY = 0.050  # seconds that credit may wait to be renewed while there is enough
+CREDIT_DELAY_S = 0.050  # seconds that credit may wait to be renewed while there is enough
 NEVER = float("inf")
 
 
@@ -55,8 +63,8 @@ class Replica:
     Attributes:
         running: the batch that is being computed, None while the worker is free.
         held: what is here of each producer's.
-        homeward: what the owners are to be told.
-        onward: outputs that wait for the next stage.
+        reporting: what the owners are to be told.
+        forwarding: outputs that wait for the next stage.
         draining: nothing new is taken.
     """
 
@@ -74,9 +82,9 @@ class Replica:
         self.running: Batch | None = None
         self.started = 0.0
         self.draining = False
-        self.held = Holdings()
-        self.homeward = Homeward(links)
-        self.onward = Onward(links)
+        self.held = ProducerHoldings()
+        self.reporting = Reporting(links)
+        self.forwarding = Forwarding(links)
         self._gateways = set(gateways)
         self._parted = False
         self._upstream: dict[int, tuple[int, list[str]]] = {}
@@ -86,7 +94,7 @@ class Replica:
         self._window = 0  # for batches of how many tasks credit was given last
         self._renew_at = NEVER
         self._is_long = False  # the running forward; credit for short ones is not for it
-        self._sated: set[int] = set()  # owners to whom tasks were given back while it runs
+        self._credit_paused: set[int] = set()  # owners to whom tasks were given back while it runs
         self._unwanted: set[RequestId] = set()  # cancelled while a batch runs
         self._dropped = (0, 0)
         self._free_since = now  # when the worker finished its last batch
@@ -127,7 +135,7 @@ class Replica:
     def cancel(self, ids: list[RequestId]) -> None:
         """Nobody wants these requests any more: they leave every queue here."""
         self._release(self.batcher.cancel(ids))
-        self._release(self.onward.cancel(set(ids)))
+        self._release(self.forwarding.cancel(set(ids)))
         if self.running is not None:
             self._unwanted.update(ids)  # their outputs do not go on
 
@@ -135,13 +143,13 @@ class Replica:
         """The next replica has received these outputs: they are its own now."""
         for message in covered:
             if type(message) is Tasks:
-                tasks = self.onward.kept(message.tasks)
+                tasks = self.forwarding.kept(message.tasks)
                 for task in tasks:
-                    note = Note(task.number, task.attempt, task.hop, session.peer)
-                    self.homeward.note(task.owner, note, now)
+                    notice = HandoffNotice(task.number, task.attempt, task.hop, session.peer)
+                    self.reporting.notice(task.owner, notice, now)
                 self._release(tasks)
         if self.draining:
-            self.homeward.hurry(now)
+            self.reporting.hurry(now)
 
     def _peers(self, session: Session, peers: Peers, now: float) -> None:
         known = self._upstream.get(session.peer)
@@ -164,24 +172,24 @@ class Replica:
 
     def told(self, news: News, now: float) -> None:
         """A session began, was resumed, or is over; or it could not read a message of ours."""
-        if isinstance(news, Met):
+        if isinstance(news, SessionStarted):
             self._met(news.session)
-        elif isinstance(news, Lost):
+        elif isinstance(news, SessionLost):
             self._lost(news.session)
             self._redial(now)  # what it named is not looked for any more
-        elif isinstance(news, Refused):
+        elif isinstance(news, MessageRefused):
             self._refused(news)
         elif news.session.stage is None:
             self._owed = self._low = True  # a producer that is silent is granted nothing
-        elif isinstance(news, Silent):
-            for task in self.onward.bypass(news.session):
+        elif isinstance(news, SessionSilent):
+            for task in self.forwarding.bypass(news.session):
                 self._hand_back(task)
         else:
-            self.onward.join(news.session)
+            self.forwarding.join(news.session)
 
     def _met(self, session: Session) -> None:
         if session.stage is not None:
-            self.onward.join(session)
+            self.forwarding.join(session)
         elif self.draining:
             self._ask_to_stop(session)
         self._owed = self._low = True
@@ -191,20 +199,20 @@ class Replica:
             if session.peer in self.links.sessions:
                 return  # it lives and has met us anew: what is its is still wanted
             self._upstream.pop(session.peer, None)
-            self.homeward.forget(session.peer)
-            self._release(self.onward.forget(session.peer))
+            self.reporting.forget(session.peer)
+            self._release(self.forwarding.forget(session.peer))
             return
-        self.onward.leave(session)
-        for message in session.unreceipted():
+        self.forwarding.leave(session)
+        for message in session.unacked():
             if type(message) is Tasks:
-                for task in self.onward.kept(message.tasks):
+                for task in self.forwarding.kept(message.tasks):
                     self.held.come_back(task)
                     again = bool(task.tried)
                     task.tried = (*task.tried[-7:], session.peer)
                     # It may be what kills whoever gets it: only the owner counts deaths.
                     (self._hand_back if again else self._forward)(task)
 
-    def _refused(self, refused: Refused) -> None:
+    def _refused(self, refused: MessageRefused) -> None:
         """What the other could not read or no message can carry fails alone."""
         session, message, reason = refused
         if type(message) is Tasks:
@@ -302,7 +310,7 @@ class Replica:
         for task, result in zip(batch.tasks, results, strict=True):
             if isinstance(result, Outcome):
                 nbytes += sum(map(len, result.buffers))
-                self.homeward.post(task.owner, result)
+                self.reporting.post(task.owner, result)
                 done.append(task)
             elif unwanted and task.id in unwanted:
                 done.append(task)
@@ -317,7 +325,7 @@ class Replica:
 
     def _figure(self, batch: Batch, seconds: float, nbytes: int) -> None:
         (expired, cancelled), self._dropped = self._dropped, (0, 0)
-        figures = Figures(
+        stats = BatchStats(
             self.facts.name,
             len(batch.tasks),
             int(batch.waited * 1e6),
@@ -328,25 +336,25 @@ class Replica:
             nbytes,
             int(min(batch.waited, self._gathered) * 1e6),
         )
-        self.homeward.record(batch.tasks[0].owner, figures, self.started)
+        self.reporting.record(batch.tasks[0].owner, stats, self.started)
         if self.draining:
-            self.homeward.hurry(self.started)
+            self.reporting.hurry(self.started)
 
     def is_pressed(self) -> bool:
         """Whether what comes during a forward should be seen to at once.
 
         Outputs wait for credit, something large is in slices under way, or all of this is to end.
         """
-        return self.draining or self.onward.is_waiting or self.links.is_slicing()
+        return self.draining or self.forwarding.is_waiting or self.links.is_slicing()
 
     def relieve(self, now: float) -> None:
         """A forward turned out long: what waits beyond two batches is better off elsewhere."""
-        if now - self.started < LONG or not self.facts.repeatable:
+        if now - self.started < LONG_FORWARD_S or not self.facts.repeatable:
             return
         self._is_long = True
         if len(self.batcher) > 2 * self.facts.batch:
             tasks = self.batcher.take_back(2 * self.facts.batch)
-            self._sated.update([task.owner for task in tasks])
+            self._credit_paused.update([task.owner for task in tasks])
             self._give_back(tasks)
 
     # --- outputs ---------------------------------------------------------------------------------
@@ -356,7 +364,7 @@ class Replica:
 
         A request that was begun again goes by its owner, who knows where it was tried.
         """
-        if task.attempt > 1 or not self.onward.push(task):
+        if task.attempt > 1 or not self.forwarding.push(task):
             self._hand_back(task)
 
     def _hand_back(self, task: Task) -> None:
@@ -365,19 +373,19 @@ class Replica:
         if reason:
             self._fail(task, reason)
             return
-        self.homeward.post(task.owner, handed_back(task))
+        self.reporting.post(task.owner, handed_back(task))
         self._release((task,))
 
     def _fail(self, task: Task, reason: str) -> None:
         """An output that no message can carry."""
         failure = unsendable(task, task.hop - 1, f"the result cannot be sent on: {reason}")
-        self.homeward.post(task.owner, failure)
+        self.reporting.post(task.owner, failure)
         self._release((task,))
 
     def _fail_outcome(self, owner: int, outcome: Outcome, reason: str) -> None:
-        if outcome.kind is not Kind.FAILURE:  # a failure has nothing that could be left out
+        if outcome.kind is not OutcomeKind.FAILURE:  # a failure has nothing that could be left out
             text = f"the result cannot be sent: {reason}"
-            self.homeward.post(owner, unsendable(outcome, outcome.hop, text))
+            self.reporting.post(owner, unsendable(outcome, outcome.hop, text))
 
     def _give_back(self, tasks: list[Task]) -> None:
         """Tasks that were never begun: their owner finds them another replica."""
@@ -385,8 +393,8 @@ class Replica:
             if task.hop:
                 self._hand_back(task)
             else:
-                unstarted = Outcome(task.number, task.attempt, Kind.UNSTARTED)
-                self.homeward.post(task.owner, unstarted)
+                unstarted = Outcome(task.number, task.attempt, OutcomeKind.UNSTARTED)
+                self.reporting.post(task.owner, unstarted)
                 self._release((task,))
 
     def _release(self, tasks: Iterable[Task]) -> None:
@@ -398,8 +406,8 @@ class Replica:
 
     def advance(self, now: float) -> None:
         """Send outputs on, outcomes home, and renew credit."""
-        if self.onward.is_waiting:
-            sent, expired, stuck, unfit = self.onward.advance(now)
+        if self.forwarding.is_waiting:
+            sent, expired, stuck, unfit = self.forwarding.advance(now)
             if expired:
                 self._release(expired)
             for task in stuck:
@@ -408,40 +416,40 @@ class Replica:
                 self._fail(task, reason)
             self.held.set_out(sent)
             self._owed = True
-        if now >= self.homeward.due:
-            self.homeward.flush(now)
+        if now >= self.reporting.due:
+            self.reporting.flush(now)
         if self._owed:
             window = self.facts.batch if self._is_long else self.batcher.window
-            hurry = self._low or self._sated or self.draining or window > self._window
+            hurry = self._low or self._credit_paused or self.draining or window > self._window
             if hurry or now >= self._renew_at:
                 self._renew_credit(now, window)
             elif self._renew_at == NEVER:  # a lone client would have every request pay for it
-                self._renew_at = now + LAZY
+                self._renew_at = now + CREDIT_DELAY_S
 
     def _renew_credit(self, now: float, window: int) -> None:
-        if self._sated and self.running is not None:
+        if self._credit_paused and self.running is not None:
             self._renew_at = NEVER
             return  # what was given back would come straight back
         self._owed, self._renew_at = False, NEVER
         if self.draining:
             return
         pool, producers = self.facts.pool, self._producers()
-        for session in grant(producers, self.held, window, pool, now, self._sated):
+        for session in grant(producers, self.held, window, pool, now, self._credit_paused):
             self.links.touch(session)
         self._slice = pool // max(1, len(producers)) // 2
         self._low, self._window = is_low(producers, window, self._slice), window
-        if self._sated:
-            self._sated = set()
+        if self._credit_paused:
+            self._credit_paused = set()
 
     def _producers(self) -> list[Session]:
         sessions = self.links.sessions.values()
         return [s for s in sessions if s.stage is None and s.link is not None]
 
     def next_due(self) -> float:
-        """When a batch, a note or a stuck output is due."""
-        due = min(self.homeward.due, self._renew_at)
-        if self.onward.is_waiting:
-            due = min(due, self.onward.next_due())
+        """When a batch, a handoff notice or a stuck output is due."""
+        due = min(self.reporting.due, self._renew_at)
+        if self.forwarding.is_waiting:
+            due = min(due, self.forwarding.next_due())
         if self.running is None and self.batcher.line.count:
             due = min(due, self.batcher.next_due())
         return due
@@ -457,7 +465,7 @@ class Replica:
         self.draining = True
         self.batcher.drain()
         self._give_back(self.batcher.take_back(0))
-        self.homeward.hurry(now)
+        self.reporting.hurry(now)
         for session in self._producers():
             self._ask_to_stop(session)
 
@@ -468,14 +476,14 @@ class Replica:
         self.links.touch(session)
 
     def is_done(self) -> bool:
-        """Nothing is held, nothing is unreceipted, and nobody will send more.
+        """Nothing is held, nothing is unacked, and nobody will send more.
 
         Nor was anybody greeted who has not answered: to be gone without a goodbye is a death.
         """
         return (
             self.running is None
             and not self.links.is_greeting()
-            and not (len(self.batcher) or len(self.onward) or len(self.homeward))
+            and not (len(self.batcher) or len(self.forwarding) or len(self.reporting))
             and all(
                 session.is_idle()
                 and (session.is_drained or session.stage is not None or session.link is None)

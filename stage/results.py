@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from mesh.protocol.messages import Buffer, Kind, Outcome, Task
+from mesh.protocol.messages import Buffer, Outcome, OutcomeKind, Task
 from stage.batching.batcher import Batch
 
 Result = Outcome | Task
@@ -42,7 +42,7 @@ def results_of(batch: Batch, items: Sequence[Item]) -> list[Result]:
                 Outcome(
                     task.number,
                     task.attempt,
-                    Kind.RESULT,
+                    OutcomeKind.RESULT,
                     task.hop,
                     timings,
                     item.buffers,
@@ -53,7 +53,7 @@ def results_of(batch: Batch, items: Sequence[Item]) -> list[Result]:
                 )
             )
         else:
-            results.append(_onward(task, timings, item.buffers))
+            results.append(_forwarding(task, timings, item.buffers))
     return results
 
 
@@ -76,24 +76,26 @@ def _timed_out(result: Result) -> bool:
 
 def handed_back(task: Task) -> Outcome:
     """An output that its owner is to dispatch."""
-    return Outcome(task.number, task.attempt, Kind.HANDBACK, task.hop, task.timings, task.buffers)
+    return Outcome(
+        task.number, task.attempt, OutcomeKind.HANDBACK, task.hop, task.timings, task.buffers
+    )
 
 
 def unsendable(of: Task | Outcome, hop: int, text: str) -> Outcome:
     """The failure of what no message can carry."""
     timings = of.timings
     return Outcome(
-        of.number, of.attempt, Kind.FAILURE, hop, timings, label="encoding_error", text=text
+        of.number, of.attempt, OutcomeKind.FAILURE, hop, timings, label="encoding_error", text=text
     )
 
 
 def _failure(task: Task, timings: tuple[int, ...], item: Item) -> Outcome:
     number, attempt, status, headers = task.number, task.attempt, item.status, item.headers
     told = item.code, item.text, status, headers
-    return Outcome(number, attempt, Kind.FAILURE, task.hop, timings, item.buffers, *told)
+    return Outcome(number, attempt, OutcomeKind.FAILURE, task.hop, timings, item.buffers, *told)
 
 
-def _onward(task: Task, timings: tuple[int, ...], buffers: list[Buffer]) -> Task:
+def _forwarding(task: Task, timings: tuple[int, ...], buffers: list[Buffer]) -> Task:
     return Task(
         task.owner,
         task.number,

@@ -2,7 +2,7 @@
 
 The code here is the only place that calls into a worker. What an item's own conversion raises, or
 an exception instance among the results, fails that item alone; only what `forward` itself raises
-fails the batch. Nothing of ours is kept between two runs but a note of what was logged.
+fails the batch. Nothing of ours is kept between two runs but a handoff notice of what was logged.
 
 Whatever comes out of user code may lie: a list may be emptied, a length wrong, an exception raise
 when it is asked for its text. So nothing is counted but our own tasks, and classes are asked of the
@@ -24,7 +24,7 @@ import numpy as np
 
 from mesh.errors import EncodingError, ForwardTimeout, ServerError, StartError
 from mesh.logs.failure_text import line_and_place
-from mesh.process.batch_record import SIZE, Board
+from mesh.process.batch_record import SIZE, BatchRecord
 from mesh.process.fork import Tripwire, end_if_forked
 from mesh.protocol.messages import Buffer, Task
 from mesh.worker.base import BODIES, Worker
@@ -32,7 +32,7 @@ from mesh.worker.buffer_ownership import isolate
 from mesh.worker.checks import examples_of
 from mesh.worker.json_body import write_body
 from mesh.worker.request_info import Reply, RequestFacts, Requests, check_header, name_of_request
-from stage.batching.estimates import LONG
+from stage.batching.estimates import LONG_FORWARD_S
 from stage.failures import Failures
 from stage.item_outcome import ItemOutcome
 from stage.results import TIMED_OUT
@@ -51,7 +51,7 @@ class Runner:
         batching: `forward` takes and gives lists (`max_batch_size` above 1).
         log: where tracebacks of the user's code go, the same one at most ten times a minute.
         clock: monotonic, in seconds.
-        board: where what is computed can be read after a crash.
+        batch_record: where what is computed can be read after a crash.
         debug: let failures carry what was raised, for the client.
 
     Attributes:
@@ -79,11 +79,11 @@ class Runner:
         batching: bool,
         log: logging.Logger,
         clock: Callable[[], float] = time.perf_counter,
-        board: Board | None = None,
+        batch_record: BatchRecord | None = None,
         debug: bool = False,
     ) -> None:
         self._worker = worker
-        self._board: Board | Tripwire = board or Board(bytearray(SIZE))
+        self._board: BatchRecord | Tripwire = batch_record or BatchRecord(bytearray(SIZE))
         self._batching = batching
         self._clock = clock
         self.failures = Failures(log, clock, debug=debug)
@@ -139,15 +139,15 @@ class Runner:
 
         A `ForwardTimeout` that a signal raises fails the batch, or the one task that is running.
         `SystemExit` and `KeyboardInterrupt` pass through: they end the process, as they should.
-        From now on until `clear` the board says that these tasks are being computed: whoever dies
-        meanwhile, by whatever code, died over them.
+        From now on until `clear` the batch record says that these tasks are being computed: whoever
+        dies meanwhile, by whatever code, died over them.
 
         Args:
             tasks: at most `max_batch_size` of them if batching.
 
         Returns:
             One outcome for each, in order. Without batching only for those that were begun: once
-            they have taken `LONG`, the rest is left for `give_up`.
+            they have taken `LONG_FORWARD_S`, the rest is left for `give_up`.
         """
         self._board.begin(tasks, time.monotonic(), singly=not self._batching)
         self._current = tasks
@@ -155,7 +155,8 @@ class Runner:
             outcomes = self._run_together(tasks) if self._batching else self._run_singly(tasks)
         except _ENDS as error:
             end_if_forked()
-            # Its tasks stay on the board: whoever looks after this process knows what it died of.
+            # Its tasks stay on the batch record: whoever looks after this process knows what it
+            # died of.
             dead = tasks if self._batching else tasks[len(self.done) :][:1]
             self.failures.say(error, "the worker ends this replica", dead, traced=True)
             raise
@@ -187,7 +188,7 @@ class Runner:
         self._board.end()
 
     def abandon(self) -> None:
-        """In a forked child: end it where `forward` returns; the board is the parent's."""
+        """In a forked child: end it where `forward` returns; the batch record is the parent's."""
         self._board = Tripwire()
 
     def close(self) -> None:
@@ -211,7 +212,7 @@ class Runner:
                 isolate([buffers])  # before the next one may write to the same memory
             done.append(outcome)
             spent += outcome.seconds
-            if spent >= LONG or outcome.code is TIMED_OUT:
+            if spent >= LONG_FORWARD_S or outcome.code is TIMED_OUT:
                 return done
             if not todo:  # nearly always how it ends; to raise is slow
                 return done

@@ -20,13 +20,13 @@ from mesh.links.links import Links
 from mesh.log import get_logger, tell_requests
 from mesh.logs.failure_text import line_and_place
 from mesh.process import open_files
-from mesh.process.batch_record import SIZE, Board
+from mesh.process.batch_record import SIZE, BatchRecord
 from mesh.process.class_loader import explain, load
 from mesh.process.exit_watchdog import ExitWatchdog
 from mesh.process.fork import end_if_forked
 from mesh.process.limits import demand_free_files, free_files
 from mesh.process.malloc import keep_freed
-from mesh.process.parent_link import Lifeline
+from mesh.process.parent_link import ParentLink
 from mesh.process.settings import ReplicaProcess
 from mesh.process.signals import STOP_SIGNALS
 from mesh.process.start_watch import StartWatch
@@ -46,9 +46,9 @@ from stage.replica import Replica
 from stage.runner import Runner
 
 _log = get_logger()
-_ENOUGH = 1.0  # seconds of the grace that are left when `unload` is given up
+_UNLOAD_GRACE_S = 1.0  # seconds of the grace that are left when `unload` is given up
 _More = ParamSpec("_More")
-_Serving = Callable[Concatenate[ReplicaProcess, Lifeline, _More], None]
+_Serving = Callable[Concatenate[ReplicaProcess, ParentLink, _More], None]
 
 
 def _explained(serving: _Serving[_More]) -> _Serving[_More]:
@@ -56,16 +56,20 @@ def _explained(serving: _Serving[_More]) -> _Serving[_More]:
     its supervisor would start it again and again."""
 
     def explained(
-        process: ReplicaProcess, lifeline: Lifeline, /, *more: _More.args, **named: _More.kwargs
+        process: ReplicaProcess,
+        parent_link: ParentLink,
+        /,
+        *more: _More.args,
+        **named: _More.kwargs,
     ) -> None:
-        watch = StartWatch(process.stage.start_timeout, lifeline)
+        watch = StartWatch(process.stage.start_timeout, parent_link)
         watch.begin()
         try:
-            serving(process, lifeline, *more, **named)
+            serving(process, parent_link, *more, **named)
         except MeshError:
             raise
         except BaseException as error:  # a property of the worker's may call sys.exit, too
-            if lifeline.settled.is_set():
+            if parent_link.settled.is_set():
                 raise  # it has served
             text = f"stage {process.stage.name} cannot serve: {line_and_place(error)}"
             raise StartError(text) from error
@@ -79,8 +83,8 @@ def _explained(serving: _Serving[_More]) -> _Serving[_More]:
 @_explained
 def serve(
     process: ReplicaProcess,
-    lifeline: Lifeline,
-    board: Board | None = None,
+    parent_link: ParentLink,
+    batch_record: BatchRecord | None = None,
     stops: Sequence[signal.Signals] = STOP_SIGNALS,
 ) -> None:
     """Run one replica until it is told to stop and has drained.
@@ -91,17 +95,17 @@ def serve(
     """
     started = monotonic()
     settings = process.stage
-    worker = construct(process, board)
+    worker = construct(process, batch_record)
     facts = facts_of(worker, settings.name, settings.max_batch_size, process.worker_id)
-    runner = _runner(process, worker, board)
+    runner = _runner(process, worker, batch_record)
     report = _warmed(runner, monotonic() - started)
     _settle_after_worker(process)
-    loop = Loop(runner, _log, process.timeout, settings.kill_grace, stops, lifeline.asked)
+    loop = Loop(runner, _log, process.timeout, settings.kill_grace, stops, parent_link.asked)
     network = ZmqNetwork(monotonic, loop.watch, loop.unwatch, _keys(process))
     discovery = None
     try:
         identity = _identity(process, facts)
-        links = _links(identity, network, lifeline)
+        links = _links(identity, network, parent_link)
         feed = _feed(process, network)
         identity.feed = placed(feed, process.gateways)
         if feed and not identity.feed:
@@ -115,9 +119,9 @@ def serve(
         discovery = Discovery(process.gateways, lambda new: loop.post(lambda now: found(new, now)))
         network.gateways, network.feeds = discovery.known, process.feeds
         replica = Replica(links, _facts(identity), _batcher(process), discovery.known, monotonic())
-        lifeline.obey(loop.stop)
+        parent_link.obey(loop.stop)
         discovery.start()
-        lifeline.ready(identity.incarnation, report=report)
+        parent_link.ready(identity.incarnation, report=report)
         _log.info(
             "replica %d of stage %s is ready after %.2f s: %s",
             process.worker_id,
@@ -127,18 +131,20 @@ def serve(
         )
         loop.run(replica, network, process.grace)
     finally:
-        lifeline.obey(lambda: None)
+        parent_link.obey(lambda: None)
         if discovery is not None:
             discovery.stop()
         network.close()
         loop.close()
-        _unload(runner, loop.left(process.grace) - _ENOUGH)
+        _unload(runner, loop.left(process.grace) - _UNLOAD_GRACE_S)
     _log.info("replica %d of stage %s has stopped", process.worker_id, settings.name)
 
 
-def _runner(process: ReplicaProcess, worker: Worker, board: Board | None) -> Runner:
+def _runner(process: ReplicaProcess, worker: Worker, batch_record: BatchRecord | None) -> Runner:
     batching = process.stage.max_batch_size > 1
-    runner = Runner(worker, batching=batching, log=_log, board=board, debug=process.debug)
+    runner = Runner(
+        worker, batching=batching, log=_log, batch_record=batch_record, debug=process.debug
+    )
     tell_requests(runner.in_hand)
     return runner
 
@@ -162,21 +168,22 @@ def _warmed(runner: Runner, loaded: float) -> dict[str, float]:
 
 def _unload(runner: Runner, seconds: float) -> None:
     """Let the worker unload, in so many seconds at most."""
-    with ExitWatchdog(max(seconds, _ENOUGH), 0, "its unload()"):
+    with ExitWatchdog(max(seconds, _UNLOAD_GRACE_S), 0, "its unload()"):
         runner.close()
 
 
-def construct(process: ReplicaProcess, board: Board | None = None) -> Worker:
-    """Import the user's class and make its one object; the board tells which of the two is done.
+def construct(process: ReplicaProcess, batch_record: BatchRecord | None = None) -> Worker:
+    """Import the user's class and make its one object; the batch record tells which of the two is
+    done.
 
     Raises:
         StartError: with what it raised, and where; the exception itself is the cause.
     """
-    board = board or Board(bytearray(SIZE))
-    board.starts(f"importing {process.worker}")
+    batch_record = batch_record or BatchRecord(bytearray(SIZE))
+    batch_record.starts(f"importing {process.worker}")
     cls = load(process.worker)
     made = cls.__qualname__
-    board.starts(f"in {made}.__init__")
+    batch_record.starts(f"in {made}.__init__")
     try:
         worker: Worker = cls.__new__(cls)
         worker.worker_id = process.worker_id
@@ -189,12 +196,12 @@ def construct(process: ReplicaProcess, board: Board | None = None) -> Worker:
     return worker
 
 
-def _links(identity: Identity, network: ZmqNetwork, lifeline: Lifeline) -> Links:
+def _links(identity: Identity, network: ZmqNetwork, parent_link: ParentLink) -> Links:
     return Links(
         identity,
         secrets.SystemRandom().random,
         admits=network.objection,
-        objected=lifeline.refused,
+        objected=parent_link.refused,
         most_named=min(MOST_NAMED, open_files.most_named(free_files())),
         left_out=_tell_left_out,
         source=network.source,
@@ -227,7 +234,7 @@ def _identity(process: ReplicaProcess, worker: WorkerFacts) -> Identity:
         pool=settings.pool,
         repeatable=settings.idempotent,
         wants_meta=worker.wants_meta,
-        mime=worker.mime,
+        content_type=worker.content_type,
         schema=worker.schema,
         version=process.version,
         routes=process.routes_name,

@@ -25,7 +25,7 @@ class Sample(msgspec.Struct, array_like=True):
     value: float
 
 
-class Family(msgspec.Struct, array_like=True):
+class MetricFamily(msgspec.Struct, array_like=True):
     """One metric of a process with all its samples."""
 
     name: str
@@ -34,7 +34,7 @@ class Family(msgspec.Struct, array_like=True):
     samples: list[Sample]
 
 
-_reader = msgspec.msgpack.Decoder(list[Family])
+_reader = msgspec.msgpack.Decoder(list[MetricFamily])
 _writer = msgspec.msgpack.Encoder()
 
 
@@ -42,7 +42,7 @@ def packed(metrics: Iterable[Metric]) -> bytes:
     """The metrics of one process, for a sibling's `united`."""
     return _writer.encode(
         [
-            Family(
+            MetricFamily(
                 metric.name,
                 metric.documentation,
                 metric.type,
@@ -64,10 +64,10 @@ def united(namespace: str, parts: Mapping[int, bytes | None]) -> bytes:
     Raises:
         msgspec.DecodeError: what somebody sent is something else.
     """
-    return generate_latest(_Union(namespace, parts))
+    return generate_latest(_MergedPage(namespace, parts))
 
 
-class _Union(Collector):
+class _MergedPage(Collector):
     def __init__(self, namespace: str, parts: Mapping[int, bytes | None]) -> None:
         self._namespace, self._parts = namespace, parts
 

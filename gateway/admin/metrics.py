@@ -1,12 +1,12 @@
 """What a gateway counts, in Prometheus' terms.
 
-Nothing here is updated per request. A batch's figures arrive once per batch; answers, levels and
+Nothing here is updated per request. A batch's statistics arrive once per batch; answers, levels and
 the rest are gathered elsewhere as plain numbers and handed over when somebody scrapes. Recording is
 a list index and an addition; the library comes in only when the text is made.
 
 ```python
 metrics = Metrics("mesh")
-metrics.record_figures(figures)                      # a list, per turn
+metrics.record_figures(statistics)                      # a list, per turn
 metrics.count_answers(answered); answered.clear()    # before a scrape
 text = metrics.text(Levels(inflight={"/inference": 3}))
 ```
@@ -27,17 +27,17 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from mesh.errors import SettingsError
-from mesh.protocol.messages import Figures
+from mesh.protocol.messages import BatchStats
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 
 Labels = tuple[str, ...]
 
 # What no limit of a client's or a replica's making may exceed: label sets per metric.
-_MOST_LABELS: Final = 512
+_MAX_LABELS: Final = 512
 _DURATIONS: Final = tuple(0.001 * 2**k for k in range(17))  # 1 ms to 65.5 s
 _SIZES: Final = tuple(float(2**k) for k in range(10))  # 1 to 512
-_MANY: Final = 1000  # records that are kept before they are counted
+_KEPT_RECORDS: Final = 1000  # records that are kept before they are counted
 _NAMESPACE: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 # Counters: what the text says of them, and their labels.
@@ -97,7 +97,7 @@ class _Histogram:
     def observe(self, stage: str, *values: float) -> None:
         series = self.series.get(stage)
         if series is None:
-            stage = stage if len(self.series) < _MOST_LABELS else "other"
+            stage = stage if len(self.series) < _MAX_LABELS else "other"
             series = self.series.setdefault(stage, ([0] * (len(self.bounds) + 1), [0.0]))
         counts, total = series
         bounds = self.bounds
@@ -127,45 +127,45 @@ class Metrics(Collector):
         self._counts: dict[str, Counter[Labels]] = {name: Counter() for name in _COUNTERS}
         self._histograms = {name: _Histogram(bounds) for name, (_, bounds) in _HISTOGRAMS.items()}
         self._levels = Levels()
-        self._figures: list[Figures] = []
+        self._stats: list[BatchStats] = []
         self._durations: list[float] = []
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
     # ---- recording
 
-    def record_figures(self, figures: list[Figures]) -> None:
+    def record_stats(self, stats: list[BatchStats]) -> None:
         """Take in what batches were like; counted when there are many, or when somebody asks."""
-        self._figures += figures
-        if len(self._figures) >= _MANY:
+        self._stats += stats
+        if len(self._stats) >= _KEPT_RECORDS:
             self._count_recorded()
 
     def record_durations(self, seconds: list[float]) -> None:
         """Take in how long requests took from their arrival to their result."""
         self._durations += seconds
-        if len(self._durations) >= _MANY:
+        if len(self._durations) >= _KEPT_RECORDS:
             self._count_recorded()
 
     def _count_recorded(self) -> None:
-        figures, self._figures = self._figures, []
-        for each in figures:
+        stats, self._stats = self._stats, []
+        for each in stats:
             self._observe(each)
         durations, self._durations = self._durations, []
         if durations:
             self._histograms["process_duration_second"].observe("total", *durations)
 
-    def _observe(self, figures: Figures) -> None:
-        stage = figures.stage
+    def _observe(self, stats: BatchStats) -> None:
+        stage = stats.stage
         histograms = self._histograms
-        histograms["batch_size"].observe(stage, figures.size)
-        histograms["batch_duration_second"].observe(stage, figures.gather * 1e-6)
-        histograms["queue_seconds"].observe(stage, figures.wait * 1e-6)
-        histograms["process_duration_second"].observe(stage, figures.compute * 1e-6)
-        self.count("batch_closed", (stage, figures.reason))
-        if figures.expired:
-            self.count("expired", (stage,), figures.expired)
-        if figures.cancelled:
-            self.count("cancelled", (stage,), figures.cancelled)
+        histograms["batch_size"].observe(stage, stats.size)
+        histograms["batch_duration_second"].observe(stage, stats.gather * 1e-6)
+        histograms["queue_seconds"].observe(stage, stats.wait * 1e-6)
+        histograms["process_duration_second"].observe(stage, stats.compute * 1e-6)
+        self.count("batch_closed", (stage, stats.reason))
+        if stats.expired:
+            self.count("expired", (stage,), stats.expired)
+        if stats.cancelled:
+            self.count("cancelled", (stage,), stats.cancelled)
 
     def count_answers(self, answered: Counter[tuple[int, str]]) -> None:
         """Add answers by (status, endpoint) to ``throughput_total``; the argument is not changed.
@@ -184,7 +184,7 @@ class Metrics(Collector):
             number: how many.
         """
         counts = self._counts[name]
-        if labels not in counts and len(counts) >= _MOST_LABELS:
+        if labels not in counts and len(counts) >= _MAX_LABELS:
             labels = ("other",) * len(labels)
         counts[labels] += number
 

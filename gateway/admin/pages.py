@@ -20,7 +20,7 @@ from gateway.web.tornado_adapter import Page
 from mesh.config.settings import PAGES
 from mesh.release import VERSION
 
-_LONG = 64 * 1024  # bytes of a page that are not packed in the event loop
+_PACKED_IN_LOOP_BYTES = 64 * 1024  # bytes of a page that are not packed in the event loop
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
@@ -132,7 +132,7 @@ _MESSAGES = {
 }
 
 
-class Absent(BasePage):
+class NotFoundPage(BasePage):
     """Everything that is at no path, or at an inference path with a method other than POST."""
 
     def prepare(self) -> None:
@@ -151,7 +151,7 @@ class Absent(BasePage):
             self.fail("not_found", directions.not_found(path, routes, self.pages))
 
 
-class Root(BasePage):
+class RootPage(BasePage):
     """``/``: what this is and serves, and whether new requests may be sent here."""
 
     def get(self) -> None:
@@ -175,7 +175,7 @@ class Root(BasePage):
         return super().explained(code)
 
 
-class Alive(BasePage):
+class LivenessPage(BasePage):
     """``/health``, ``/livez`` and ``/ping``: this process turns. Never depends on replicas."""
 
     def get(self) -> None:
@@ -184,7 +184,7 @@ class Alive(BasePage):
         self.finish(b'{"status":"ok"}')
 
 
-class Ready(BasePage):
+class ReadinessPage(BasePage):
     """``/readyz``: every stage of every route has a replica."""
 
     def get(self) -> None:
@@ -202,7 +202,7 @@ class Ready(BasePage):
             self.finish(b'{"status":"ready"}')
 
 
-class Numbers(BasePage):
+class MetricsPage(BasePage):
     """``/metrics`` for Prometheus."""
 
     async def get(self) -> None:
@@ -211,7 +211,7 @@ class Numbers(BasePage):
         self.finish(await self.view.metrics_text())
 
 
-class Status(BasePage):
+class StatusPage(BasePage):
     """``/mesh/status`` for ``mesh status``."""
 
     async def get(self) -> None:
@@ -222,13 +222,13 @@ class Status(BasePage):
 
 
 _PAGES: dict[str, type[BasePage]] = {
-    "/": Root,
-    "/health": Alive,
-    "/livez": Alive,
-    "/ping": Alive,
-    "/readyz": Ready,
-    "/metrics": Numbers,
-    "/mesh/status": Status,
+    "/": RootPage,
+    "/health": LivenessPage,
+    "/livez": LivenessPage,
+    "/ping": LivenessPage,
+    "/readyz": ReadinessPage,
+    "/metrics": MetricsPage,
+    "/mesh/status": StatusPage,
 }
 
 
@@ -250,7 +250,7 @@ def make_app(
     given = {"view": view, "pages": shown, "for_admin": for_admin}
     return web.Application(
         [(path if path == "/" else f"{path}/?", _PAGES[path], given) for path in shown],
-        default_handler_class=Absent,
+        default_handler_class=NotFoundPage,
         default_handler_args=given,
         log_function=_silent,
         transforms=[_Packed] if compressed else [],
@@ -264,7 +264,7 @@ class _Packed(web.GZipContentEncoding):
         self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
     ) -> tuple[int, HTTPHeaders, bytes]:
         """Leave a long page as it is."""
-        if len(chunk) > _LONG:
+        if len(chunk) > _PACKED_IN_LOOP_BYTES:
             self._gzipping = False
             return status_code, headers, chunk
         return super().transform_first_chunk(status_code, headers, chunk, finishing)

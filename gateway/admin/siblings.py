@@ -14,7 +14,7 @@ from pathlib import Path
 from struct import Struct
 from typing import Final
 
-PATIENCE: Final = 1.0  # seconds that an answer may take; a page is then made without it
+ANSWER_LIMIT_S: Final = 1.0  # seconds that an answer may take; a page is then made without it
 _LENGTH: Final = Struct(">Q")
 
 
@@ -59,7 +59,7 @@ class Siblings:
             self._server = None
 
     async def ask(self, what: str) -> dict[int, bytes | None]:
-        """What each of the others answers; None for one that does not, within `PATIENCE`."""
+        """What each of the others answers; None for one that does not, within `ANSWER_LIMIT_S`."""
         told = await asyncio.gather(*[self._ask(number, what) for number in self._others])
         return dict(zip(self._others, told, strict=True))
 
@@ -68,7 +68,7 @@ class Siblings:
 
     async def _ask(self, number: int, what: str) -> bytes | None:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(ANSWER_LIMIT_S):
                 reader, writer = await asyncio.open_unix_connection(self._path(number))
                 try:
                     writer.write(f"{what}\n".encode())
@@ -81,7 +81,7 @@ class Siblings:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, TimeoutError):  # who asked has gone, or says nothing
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(ANSWER_LIMIT_S):
                 line = await reader.readline()
                 answers = self._answers.get(line.decode("latin-1").strip())
                 if answers is not None:

@@ -24,14 +24,14 @@ def status(core: GatewayCore, now: float) -> dict[str, Any]:
         "gateway": incarnations.shown(core.links.me),
         "mesh": core.links.identity.mesh,
         "version": version("meshline"),
-        "in_flight": len(core.book),
+        "in_flight": len(core.in_flight),
         "hub_hops": core.counts.hub_hops,
         "deaths": sum(core.counts.deaths.values()),
-        "missing": [stage for stage, _ in core.roster.missing()],
-        "serves": core.roster.version or "-",
+        "missing": [stage for stage, _ in core.replicas.missing()],
+        "serves": core.replicas.version or "-",
         "routes": {
             path: {"stages": [stage for stage, _ in hops]}
-            for path, hops in core.roster.routes.items()
+            for path, hops in core.replicas.routes.items()
         },
         "stages": {
             hop[0]: {
@@ -43,7 +43,7 @@ def status(core: GatewayCore, now: float) -> dict[str, Any]:
         },
         "replicas": [
             _replica(core, session, now)
-            for session in sorted(core.roster.sessions.values(), key=_place)
+            for session in sorted(core.replicas.sessions.values(), key=_place)
         ],
     }
 
@@ -68,7 +68,7 @@ def public(shown: Mapping[str, Any]) -> dict[str, Any]:
 
 def _present(core: GatewayCore) -> list[Hop]:
     """The stages that the routes lead through, each once."""
-    return list(dict.fromkeys(hop for path in core.roster.routes.values() for hop in path))
+    return list(dict.fromkeys(hop for path in core.replicas.routes.values() for hop in path))
 
 
 def row(
@@ -79,7 +79,7 @@ def row(
         "process": number,
         "gateway": incarnations.shown(core.links.me),
         "pid": core.links.identity.pid,
-        "in_flight": len(core.book),
+        "in_flight": len(core.in_flight),
         "ready": core.is_ready(now) and is_open and not draining,
         "draining": draining,
     }
@@ -108,7 +108,7 @@ def _place(session: Session) -> tuple[str, str, int]:
 def _replica(core: GatewayCore, session: Session, now: float) -> dict[str, Any]:
     facts = session.stage
     assert facts is not None
-    feeding = core.roster.feeding(session)
+    feeding = core.replicas.feeding(session)
     direct = sum(one.peer in session.owners for one in feeding)
     return {
         "stage": facts.name,
@@ -134,9 +134,9 @@ def _replica(core: GatewayCore, session: Session, now: float) -> dict[str, Any]:
 
 def levels(core: GatewayCore) -> Levels:
     """How much of everything there is now."""
-    inflight: Counter[str] = Counter({path: 0 for path in core.roster.routes})
+    inflight: Counter[str] = Counter({path: 0 for path in core.replicas.routes})
     nbytes: Counter[str] = Counter(inflight)
-    for request in core.book.requests.values():
+    for request in core.in_flight.requests.values():
         endpoint = _endpoint(request)
         inflight[endpoint] += 1
         nbytes[endpoint] += request.nbytes
@@ -145,11 +145,11 @@ def levels(core: GatewayCore) -> Levels:
         depth[stage] += len(dispatcher.waiting)
     present = _present(core)
     ready: Counter[str] = Counter({stage: 0 for stage, _ in present})
-    for session in core.roster.sessions.values():
-        hop = core.roster.hop_of(session)
+    for session in core.replicas.sessions.values():
+        hop = core.replicas.hop_of(session)
         if hop in present and session.link is not None:
             ready[hop[0]] += 1
-    return Levels(len(core.book), inflight, nbytes, depth, ready)
+    return Levels(len(core.in_flight), inflight, nbytes, depth, ready)
 
 
 def _endpoint(request: Request) -> str:
@@ -157,7 +157,7 @@ def _endpoint(request: Request) -> str:
     return route.endpoint if isinstance(route, InferenceRoute) else ""
 
 
-class Ledger:
+class CountsExporter:
     """Hands the core's running totals to the metrics, each once.
 
     Args:
@@ -182,7 +182,7 @@ def _totals(core: GatewayCore) -> dict[tuple[str, tuple[str, ...]], int]:
     plain = {
         "hub_hops": counts.hub_hops,
         "hedges": counts.hedges,
-        "late_outcomes": core.book.late,
+        "late_outcomes": core.in_flight.late,
         "protocol_errors": links.protocol_errors,
         "breaches": links.breaches,
         "link_resumes": links.resumes,

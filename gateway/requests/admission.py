@@ -19,24 +19,24 @@ from math import ceil
 from statistics import median_low
 from typing import Final, NamedTuple
 
-from mesh.protocol.messages import Figures
+from mesh.protocol.messages import BatchStats
 
 # Seconds for which leaving requests are counted, at least, before the rate learns of them.
-_WINDOW: Final = 0.5
+_WINDOW_S: Final = 0.5
 # What a shorter time counts as, when the load ends before the window does.
-_SHORTEST: Final = 0.1
+_MIN_WINDOW_S: Final = 0.1
 # How much the newest window weighs in the rate.
-_WEIGHT: Final = 0.5
+_NEWEST_WEIGHT: Final = 0.5
 # A body of at most so many bytes takes no place while it is unfinished.
 SMALL_BODY_BYTES: Final = 64 * 1024
-_LONGEST_WAIT: Final = 60
+_MAX_RETRY_AFTER_S: Final = 60
 # The part of its budget that a request may be predicted to need: the prediction is no better.
 _SURE: Final = 0.8
 # Tasks of a stage over which sizes are averaged: the last of them, and up to as many before.
 _TASKS: Final = 500
 
 
-class Refusal(NamedTuple):
+class NotAdmitted(NamedTuple):
     """Why a request may not enter.
 
     Attributes:
@@ -108,7 +108,7 @@ class Admission:
 
     # --- in and out ------------------------------------------------------------------------------
 
-    def objection(self, charge: int, now: float) -> Refusal | None:
+    def objection(self, charge: int, now: float) -> NotAdmitted | None:
         """Why a request of `charge` bytes finds no room at the monotonic time `now`, or None.
 
         A request larger than `capacity_bytes` finds room when nothing else is inside, since it
@@ -132,7 +132,7 @@ class Admission:
             return True
         return False
 
-    def reservation_objection(self, charge: int, seated: bool, now: float) -> Refusal | None:
+    def reservation_objection(self, charge: int, seated: bool, now: float) -> NotAdmitted | None:
         """Why one whose body is still to come finds no room at the time `now`, or None.
 
         As for `objection`, one that is alone finds room beyond all limits.
@@ -166,11 +166,11 @@ class Admission:
             self.reserved -= 1
             self.inside -= 1
 
-    def _full(self, what: str, now: float) -> Refusal:
+    def _full(self, what: str, now: float) -> NotAdmitted:
         self._refused_at = now
-        return Refusal("overloaded", f"too many {what} are in flight", self.retry_after())
+        return NotAdmitted("overloaded", f"too many {what} are in flight", self.retry_after())
 
-    def lateness(self, budget: float, overtaken: int = 0) -> Refusal | None:
+    def lateness(self, budget: float, overtaken: int = 0) -> NotAdmitted | None:
         """Why a request with `budget` seconds left would be too late, or None.
 
         Only to be asked while requests wait: otherwise nobody has to wait for those inside.
@@ -183,7 +183,7 @@ class Admission:
         if wait <= budget * _SURE:
             return None
         message = f"the request would take about {wait:.2g} s, and has {budget:.2g} s"
-        return Refusal("cannot_meet_deadline", message, self.retry_after())
+        return NotAdmitted("cannot_meet_deadline", message, self.retry_after())
 
     def enter(self, charge: int) -> None:
         """A request is let in."""
@@ -208,7 +208,7 @@ class Admission:
 
     def retry_after(self) -> int:
         """Seconds until what is inside now has left, from 1 to 60."""
-        return max(1, min(_LONGEST_WAIT, ceil(self.wait())))
+        return max(1, min(_MAX_RETRY_AFTER_S, ceil(self.wait())))
 
     def learn(self, crowded: bool, now: float) -> None:
         """What has left since the last call left before `now`; call it when something has.
@@ -224,17 +224,17 @@ class Admission:
         if not fresh:
             return
         since = self._since
-        is_pressed = crowded or now - self._refused_at <= _WINDOW
+        is_pressed = crowded or now - self._refused_at <= _WINDOW_S
         if since is None:
             self._since, self._counted = (now if is_pressed else None), 0
             return
         self._counted += fresh
         if not is_pressed:  # the load has ended: it can do at least this
-            self.rate = max(self.rate, self._counted / max(now - since, _SHORTEST))
+            self.rate = max(self.rate, self._counted / max(now - since, _MIN_WINDOW_S))
             self._since = None
-        elif now - since >= _WINDOW:
+        elif now - since >= _WINDOW_S:
             newest = self._counted / (now - since)
-            self.rate += (_WEIGHT if self.rate else 1.0) * (newest - self.rate)
+            self.rate += (_NEWEST_WEIGHT if self.rate else 1.0) * (newest - self.rate)
             self._since, self._counted = now, 0
 
 
@@ -246,8 +246,8 @@ class Sizes:
 
     Example:
         >>> sizes = Sizes()
-        >>> sizes.learn(7, [Figures("decode", 2, 0, 0, "idle", nbytes=6000)])
-        >>> sizes.learn(8, [Figures("decode", 1, 0, 0, "idle", nbytes=2**40)])
+        >>> sizes.learn(7, [BatchStats("decode", 2, 0, 0, "idle", nbytes=6000)])
+        >>> sizes.learn(8, [BatchStats("decode", 1, 0, 0, "idle", nbytes=2**40)])
         >>> sizes.largest(["decode", "classify"])
         3000
     """
@@ -259,9 +259,9 @@ class Sizes:
         self._typical: dict[str, int] = {}
         self._stale: set[str] = set()  # stages of which `_typical` is to be found anew
 
-    def learn(self, replica: int, figures: Iterable[Figures]) -> None:
+    def learn(self, replica: int, stats: Iterable[BatchStats]) -> None:
         """Take in what batches of a replica were like."""
-        for each in figures:
+        for each in stats:
             totals = self._totals.setdefault(each.stage, {})
             tasks, nbytes = totals.get(replica, (0, 0))
             if tasks >= 2 * _TASKS:

@@ -1,6 +1,6 @@
 """The gateway's decisions: requests in, bundles out, outcomes in, answers out. Pure.
 
-It owns the book, the roster, the queues and the links. The shell around it
+It owns the in-flight table, the replica registry, the queues and the links. The shell around it
 (`gateway/server.py`) submits what HTTP brings, turns it through a `Node`, and takes the `ended`
 requests to answer them.
 """
@@ -10,29 +10,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.requests.admission import Sizes
-from gateway.requests.batch_figures import believed
+from gateway.requests.batch_stats import believed
 from gateway.requests.departed import Departed, origin_of
-from gateway.requests.in_flight import Book, Ended, Request, onward
-from gateway.requests.journal import Counts, Entry, Turnover
-from gateway.requests.outliers import Trust
+from gateway.requests.in_flight import Ended, InFlightTable, Request, forwarding
+from gateway.requests.journal import Counts, JournalEntry, Turnover
+from gateway.requests.outliers import OutlierDetection
 from gateway.requests.ownership import Ownership
 from gateway.requests.queues import Queues, emptied
 from gateway.requests.releases import Release
-from gateway.requests.replicas import RESTART_GRACE, Roster
-from gateway.requests.retries import POISON, Blame, Recovery, blame_of
+from gateway.requests.replicas import RESTART_GRACE_S, Replicas
+from gateway.requests.retries import POISON, Retries, Suspicion, blame_of
 from mesh.links.dispatcher import Dispatcher
-from mesh.links.events import Delivery, Heard, Lost, Met, News, Refused, Silent
+from mesh.links.events import (
+    Delivery,
+    MessageReceived,
+    MessageRefused,
+    News,
+    SessionLost,
+    SessionSilent,
+    SessionStarted,
+)
 from mesh.links.links import Links
 from mesh.links.session import Session
 from mesh.protocol import incarnations
 from mesh.protocol.messages import (
+    BatchStats,
     Cancel,
-    Figures,
+    Death,
+    HandoffNotice,
     Hop,
-    Kind,
-    Note,
-    Obituary,
     Outcome,
+    OutcomeKind,
     Outcomes,
     Path,
     Peers,
@@ -50,8 +58,10 @@ _OTHER = (
     "connected, and gets nothing: its revision is {}, this gateway serves {}. Classes, routes, "
     "name or version differ: compare what `mesh check` says at both"
 )
-SWEEP = 0.05  # seconds between looks for passed deadlines and absent stages
-SATED = 0.5  # seconds for which a replica that gave tasks back gets none unless it grants more
+SWEEP_S = 0.05  # seconds between looks for passed deadlines and absent stages
+CREDIT_PAUSE_S = (
+    0.5  # seconds for which a replica that gave tasks back gets none unless it grants more
+)
 
 
 class GatewayCore:
@@ -60,15 +70,15 @@ class GatewayCore:
     Args:
         links: of this process; its incarnation owns the requests.
         routes: per HTTP path the hops that a request visits.
-        max_attempts: see `Book`.
+        max_attempts: see `InFlightTable`.
         now: local monotonic time in seconds.
-        restart_grace: see `Roster`.
-        version: see `Roster`.
+        restart_grace: see `Replicas`.
+        version: see `Replicas`.
 
     Attributes:
         ended: requests that are over since the shell last took them.
-        figures: of batches, since the shell last took them.
-        sizes: of stages' outputs, as those figures tell.
+        statistics: of batches, since the shell last took them.
+        sizes: of stages' outputs, as those statistics tell.
         journal: replicas that came and went, for people, since the shell last took them.
         met_stage: a replica came, or the routes moved, since the shell last looked at what the
             roster says of them.
@@ -80,36 +90,38 @@ class GatewayCore:
         routes: Mapping[str, Path],
         max_attempts: int,
         now: float,
-        restart_grace: float = RESTART_GRACE,
+        restart_grace: float = RESTART_GRACE_S,
         version: str = "",
     ) -> None:
         self.links = links
-        self.book = Book(links.me, max_attempts)
-        self.roster = Roster(routes, now, restart_grace, version)
-        self.queues = Queues(self.roster)
+        self.in_flight = InFlightTable(links.me, max_attempts)
+        self.replicas = Replicas(routes, now, restart_grace, version)
+        self.queues = Queues(self.replicas)
         self.dispatchers = self.queues.dispatchers
-        self.recovery = Recovery(self.book, self.roster, self.dispatchers)
-        self.trust = Trust(self.roster, self.dispatchers)
+        self.retries = Retries(self.in_flight, self.replicas, self.dispatchers)
+        self.outliers = OutlierDetection(self.replicas, self.dispatchers)
         self._failures: list[Outcome] = []  # in the bundle that is read just now
         self.ended: list[Ended] = []
-        self.figures: list[Figures] = []
+        self.stats: list[BatchStats] = []
         self.sizes = Sizes()
         self.counts = Counts()
         self.met_stage = False
         self._joined = False
-        self.journal: list[Entry | Turnover] = []
+        self.journal: list[JournalEntry | Turnover] = []
         self._cancels: dict[int, list[int]] = {}
-        self._sated: dict[Session, float] = {}  # who gave tasks back, and until when that counts
-        self._obituaries: dict[int, Obituary] = {}  # of those that are lost in this turn
+        self._credit_paused: dict[
+            Session, float
+        ] = {}  # who gave tasks back, and until when that counts
+        self._death_notices: dict[int, Death] = {}  # of those that are lost in this turn
         self._departed = Departed()
         self._ownership = Ownership(routes)
-        self._sweep_at = now + SWEEP
+        self._sweep_at = now + SWEEP_S
 
     # --- from HTTP -------------------------------------------------------------------------------
 
     def submit(self, request: Request) -> None:
         """Own a request and let it wait for its first stage."""
-        self.book.enter(request)
+        self.in_flight.enter(request)
         if self.queues.missing:
             self.queues.wait(request)
         else:
@@ -122,7 +134,7 @@ class GatewayCore:
 
     def gone(self, number: int) -> Request | None:
         """The client of a request is gone; it leaves every queue. None if it was over."""
-        request = self.book.drop(number)
+        request = self.in_flight.drop(number)
         if request is not None:
             self.counts.cancelled += 1
             self._withdraw(request)
@@ -143,53 +155,53 @@ class GatewayCore:
         """A message of a replica or a supervisor came."""
         session, _, message = delivery
         if type(message) is Outcomes:
-            before, final = len(self.ended), Kind.FAILURE
+            before, final = len(self.ended), OutcomeKind.FAILURE
             self._failures.clear()  # of a bundle that was a breach, some may be left
             for outcome in message.outcomes:
                 if outcome.kind <= final:
                     self._settle(session, outcome)
                 else:
                     self._given_back(session, outcome, now)
-            for note in message.notes:
-                self._noted(session, note)
+            for notice in message.notices:
+                self._noted(session, notice)
             if self._failures:
                 for request, _ in self.ended[before:]:
                     request.holder = session.peer  # for whoever asks where it failed
-            if self._failures or self.trust.failing:
-                self._learn(session, len(message.outcomes) + len(message.notes))
-            if message.figures:
-                self._measured(session, message.figures)
-            self.recovery.budget.earn(len(self.ended) - before)
-        elif type(message) is Obituary:
+            if self._failures or self.outliers.failing:
+                self._learn(session, len(message.outcomes) + len(message.notices))
+            if message.stats:
+                self._measured(session, message.stats)
+            self.retries.budget.earn(len(self.ended) - before)
+        elif type(message) is Death:
             self._died(session, message)
 
-    def _measured(self, session: Session, figures: list[Figures]) -> None:
+    def _measured(self, session: Session, stats: list[BatchStats]) -> None:
         """A replica tells what its batches were like; one that serves nothing is not asked."""
         mine = self.links.identity
-        figures = believed(session, figures, mine.timeout, mine.pool)
-        if self.roster.hop_of(session) is not None:
-            self.figures += figures
-            self.sizes.learn(session.peer, figures)
-            self.trust.clock(session, figures)
+        stats = believed(session, stats, mine.timeout, mine.pool)
+        if self.replicas.hop_of(session) is not None:
+            self.stats += stats
+            self.sizes.learn(session.peer, stats)
+            self.outliers.clock(session, stats)
 
     def _learn(self, session: Session, count: int) -> None:
         failures, self._failures = self._failures, []
         if count:
-            self.trust.learn(session, failures, count)
+            self.outliers.learn(session, failures, count)
 
     def _settle(self, session: Session, outcome: Outcome) -> None:
-        request = self.book.requests.get(outcome.number)
+        request = self.in_flight.requests.get(outcome.number)
         # Nearly always the one stage's holder answers; all else is looked into.
         if (
             request is not None
             and (request.holder != session.peer or outcome.hop or len(request.path) > 1)
             and not self._ownership.may_end(request, outcome, session)
         ):
-            self.book.late += 1
+            self.in_flight.late += 1
             return
-        if outcome.kind is Kind.FAILURE:
+        if outcome.kind is OutcomeKind.FAILURE:
             self._failures.append(outcome)
-        ended = self.book.settle(outcome, request)
+        ended = self.in_flight.settle(outcome, request)
         if ended is not None:
             self.ended.append(ended)
             request = ended.request
@@ -197,94 +209,97 @@ class GatewayCore:
                 self._withdraw(request)  # other attempts of it
 
     def _given_back(self, session: Session, outcome: Outcome, now: float) -> None:
-        request = self.book.current(outcome)
-        if request is None or outcome.kind is Kind.EVENT:
+        request = self.in_flight.current(outcome)
+        if request is None or outcome.kind is OutcomeKind.EVENT:
             return
         if not self._ownership.may_return(request, outcome, session):
-            self.book.late += 1
+            self.in_flight.late += 1
             return
-        if not self.book.may_return(request, outcome, session.peer):
+        if not self.in_flight.may_return(request, outcome, session.peer):
             return
         hop = request.path[outcome.hop]
         if session.stage is not None and session.stage[:2] == hop:  # never begun
-            self._sated[session] = now + SATED
-            session.sated = session.granted_tasks
-            self.book.returned(request, session.peer)
-        if outcome.kind is Kind.HANDBACK:
+            self._credit_paused[session] = now + CREDIT_PAUSE_S
+            session.credit_paused = session.granted_tasks
+            self.in_flight.returned(request, session.peer)
+        if outcome.kind is OutcomeKind.HANDBACK:
             self.counts.hub_hops += 1
             request.holder, request.at = 0, outcome.hop
-            self.dispatchers[hop].push(onward(request, outcome))
+            self.dispatchers[hop].push(forwarding(request, outcome))
         else:
             self.queues.wait(request)
 
-    def _noted(self, session: Session, note: Note) -> None:
-        request = self.book.requests.get(note.number)
-        holder = self.links.sessions.get(note.holder)
+    def _noted(self, session: Session, notice: HandoffNotice) -> None:
+        request = self.in_flight.requests.get(notice.number)
+        holder = self.links.sessions.get(notice.holder)
         if request is None:
             if holder is not None and holder.stage is not None:
-                self._cancels.setdefault(note.holder, []).append(note.number)
+                self._cancels.setdefault(notice.holder, []).append(notice.number)
             return
-        if not self._ownership.may_note(request, note, session, holder):
+        if not self._ownership.may_note(request, notice, session, holder):
             return
-        self.book.moved(note)
-        if request.holder == note.holder and holder is None:
-            self._retry(request, note.holder, "holder_gone")
+        self.in_flight.moved(notice)
+        if request.holder == notice.holder and holder is None:
+            self._retry(request, notice.holder, "holder_gone")
 
-    def _died(self, supervisor: Session, obituary: Obituary) -> None:
+    def _died(self, supervisor: Session, death_notice: Death) -> None:
         """A supervisor says that a replica of its own is dead. Of one that never came here, or was
         forgotten, there is nothing that could be said of our requests.
         """
-        session = self.links.sessions.get(obituary.incarnation)
+        session = self.links.sessions.get(death_notice.incarnation)
         departed = self._departed
-        origin = departed.get(obituary.incarnation) if session is None else departed.origin(session)
+        origin = (
+            departed.get(death_notice.incarnation) if session is None else departed.origin(session)
+        )
         if origin is None:
             return
         if not supervisor.is_parent_of(origin.parent):
             raise Breach("it tells of the death of a replica that it did not start")
-        self._keep_possible(obituary, origin.stage)
-        for request in self.recovery.suspect(obituary):
+        self._keep_possible(death_notice, origin.stage)
+        for request in self.retries.suspect(death_notice):
             self.counts.quarantined += 1
             self._withdraw(request)
             self._fail(request, "poison_request", POISON)
         if session is not None:
-            self._obituaries[session.peer] = obituary
+            self._death_notices[session.peer] = death_notice
             self.links.lose(session, "its supervisor saw it end")
 
-    def _keep_possible(self, obituary: Obituary, stage: str) -> None:
-        """Leave of our requests in an obituary only those that the dead may have been computing."""
-        for named in list(obituary.computing):
+    def _keep_possible(self, death_notice: Death, stage: str) -> None:
+        """Leave of our requests in a death notice only those that the dead may have been
+        computing."""
+        for named in list(death_notice.computing):
             owner, number = named
-            request = self.book.requests.get(number) if owner == self.links.me else None
+            request = self.in_flight.requests.get(number) if owner == self.links.me else None
             if request is None:
                 continue
-            if not self._ownership.may_have_held(request, obituary.incarnation, stage):
-                obituary.computing.remove(named)
+            if not self._ownership.may_have_held(request, death_notice.incarnation, stage):
+                death_notice.computing.remove(named)
 
     def told(self, news: News, now: float) -> None:
         """A session began, was resumed, or is over."""
-        if isinstance(news, Met):
+        if isinstance(news, SessionStarted):
             self._met(news.session, news.resumed, now)
-        elif isinstance(news, Lost):
+        elif isinstance(news, SessionLost):
             self._lost(news, now)
-        elif isinstance(news, Silent | Heard):
+        elif isinstance(news, SessionSilent | MessageReceived):
             self._silent(news)
         else:
             self._refused(news)
 
-    def _silent(self, news: Silent | Heard) -> None:
-        hop = self.roster.hop_of(news.session)
+    def _silent(self, news: SessionSilent | MessageReceived) -> None:
+        hop = self.replicas.hop_of(news.session)
         if hop is None:
             return
-        if isinstance(news, Silent):
-            self.recovery.fell_silent(news.session, hop)
+        if isinstance(news, SessionSilent):
+            self.retries.fell_silent(news.session, hop)
             self._hedge()
         else:
-            self.recovery.is_back(news.session, hop)
-            if news.session.peer in self.trust.failing:
+            self.retries.is_back(news.session, hop)
+            if news.session.peer in self.outliers.failing:
                 self.dispatchers[hop].leave(news.session)
 
     def _hedge(self) -> None:
-        for request in self.recovery.hedges():
+        for request in self.retries.hedges():
             self.counts.hedges += 1
             self.queues.wait(request)
 
@@ -292,46 +307,46 @@ class GatewayCore:
         if session.stage is None:
             return
         session.may_owe = self._ownership.is_known(session.stage.name)
-        hop = self.roster.joined(session)
+        hop = self.replicas.joined(session)
         if hop is not None:
             self.queues.join(hop, session)
             self.met_stage = True
             if not resumed:
-                self.journal.append(Entry(session, True, "connected"))
-            self._tell_peers([session, *self.roster.fed_by(hop)], now)
+                self.journal.append(JournalEntry(session, True, "connected"))
+            self._tell_peers([session, *self.replicas.fed_by(hop)], now)
         elif not resumed:  # it looks well to its own host, which sees it connected
-            served = next((hop[1] for path in self.roster.routes.values() for hop in path), "")
+            served = next((hop[1] for path in self.replicas.routes.values() for hop in path), "")
             reason = _OTHER.format(session.stage.revision, served)
-            self.journal.append(Entry(session, True, reason))
+            self.journal.append(JournalEntry(session, True, reason))
 
-    def _lost(self, news: Lost, now: float) -> None:
+    def _lost(self, news: SessionLost, now: float) -> None:
         session = news.session
-        obituary = self._obituaries.pop(session.peer, None)
-        hop = self.roster.left(session, now)
+        death_notice = self._death_notices.pop(session.peer, None)
+        hop = self.replicas.left(session, now)
         if hop is not None:
             self.dispatchers[hop].leave(session)
             self.met_stage = True  # what it said of the stage may count no more
             self._departed.add(session)
-            self.journal.append(Entry(session, news.orderly, news.reason))
+            self.journal.append(JournalEntry(session, news.orderly, news.reason))
             if not news.orderly:
-                self.counts.deaths[_cause(obituary)] += 1
+                self.counts.deaths[_cause(death_notice)] += 1
             self.queues.find_gaps()
             self._cancels.pop(session.peer, None)
-            self.recovery.silent.pop(session.peer, None)
-            self.trust.forget(session)
+            self.retries.silent.pop(session.peer, None)
+            self.outliers.forget(session)
             self.sizes.forget(session.peer)
-            self._tell_peers(self.roster.fed_by(hop), now)
+            self._tell_peers(self.replicas.fed_by(hop), now)
         # Also of one that met us anew when its version was over: others may have fed it still.
-        for request in self.book.held_by(session.peer):
+        for request in self.in_flight.held_by(session.peer):
             cause = "parted" if news.orderly else "lost"
-            self._retry(request, session.peer, cause, blame_of(request, obituary))
+            self._retry(request, session.peer, cause, blame_of(request, death_notice))
 
     def _retry(
-        self, request: Request, holder: int, cause: str, blame: Blame = Blame.POSSIBLE
+        self, request: Request, holder: int, cause: str, blame: Suspicion = Suspicion.POSSIBLE
     ) -> None:
         """Begin again at the first stage; nothing but a death uses up an attempt."""
         parted = cause in ("parted", "version")
-        reason = self.recovery.retry(request, holder, parted=parted, blame=blame)
+        reason = self.retries.retry(request, holder, parted=parted, blame=blame)
         if reason:
             self._withdraw(request)
             self._fail(request, "lost", reason)
@@ -339,7 +354,7 @@ class GatewayCore:
             self.counts.retries[cause] += 1
             self.queues.wait(request)
 
-    def _refused(self, refused: Refused) -> None:
+    def _refused(self, refused: MessageRefused) -> None:
         """A task that its stage could not read: it fails alone."""
         if isinstance(refused.message, Tasks):
             for task in refused.message.tasks:
@@ -348,7 +363,7 @@ class GatewayCore:
 
     def _tell_peers(self, sessions: list[Session], now: float) -> None:
         for session in sessions:
-            version, peers = self.roster.peers_for(session)
+            version, peers = self.replicas.peers_for(session)
             self.links.tell(session, Peers(version, peers), now)
 
     # --- each turn -------------------------------------------------------------------------------
@@ -370,7 +385,7 @@ class GatewayCore:
 
     def _dispatch(self, dispatcher: Dispatcher) -> None:
         for session, tasks, _ in dispatcher.dispatch():
-            self.book.assign(tasks, session.peer)
+            self.in_flight.assign(tasks, session.peer)
             self.links.touch(session)
         while dispatcher.unfit:
             task, reason = dispatcher.unfit.pop()
@@ -378,7 +393,7 @@ class GatewayCore:
 
     def _fail(self, task: Task, code: str, text: str) -> None:
         """End the request that this task belongs to, if it is not over already."""
-        ended = self.book.fail(task.number, code, text)
+        ended = self.in_flight.fail(task.number, code, text)
         if ended is not None:
             self.ended.append(ended)
 
@@ -391,23 +406,23 @@ class GatewayCore:
         self._cancels.clear()
 
     def _sweep(self, now: float) -> None:
-        self._sweep_at = now + SWEEP
-        for request in self.book.expired(now):
+        self._sweep_at = now + SWEEP_S
+        for request in self.in_flight.expired(now):
             self.counts.expired += 1
             self._fail(request, "deadline_exceeded", _TOO_LATE)
             self._withdraw(request)
-        for hop in self.roster.absent(now):
+        for hop in self.replicas.absent(now):
             text = f"stage {hop[0]} has no replica"
             for task in self.queues.drop_absent(hop):
                 self._fail(task, "no_replica", text)
         self._turn_over(now)
-        for session in [session for session, until in self._sated.items() if until <= now]:
-            session.sated = 0
-            del self._sated[session]
-        if self.recovery.silent:
+        for session in [session for session, until in self._credit_paused.items() if until <= now]:
+            session.credit_paused = 0
+            del self._credit_paused[session]
+        if self.retries.silent:
             self._hedge()
-        for session, tasks, _ in self.trust.probe(self.book.requests.values()):
-            self.book.assign(tasks, session.peer)
+        for session, tasks, _ in self.outliers.probe(self.in_flight.requests.values()):
+            self.in_flight.assign(tasks, session.peer)
             self.links.touch(session)
         for dispatcher in self.dispatchers.values():
             dispatcher.waiting.expired(now)  # tasks handed back, whose requests ended above
@@ -417,23 +432,25 @@ class GatewayCore:
         nothing to replicas of others that are gone.
         """
         other: StageFacts | Release | None = None
-        if self.roster.is_coming:
-            other = self.roster.successor(now) or self.roster.refuge()
+        if self.replicas.is_coming:
+            other = self.replicas.successor(now) or self.replicas.refuge()
         if other is not None:
-            self.roster.move(other, now)
-            self.queues.move(self.roster.routes)
+            self.replicas.move(other, now)
+            self.queues.move(self.replicas.routes)
             self.met_stage = True
             self.journal.append(Turnover(other.version, other.revision))
         for hop in self.queues.deserted():
-            for request in self.book.still(emptied(self.dispatchers[hop].waiting)):
+            for request in self.in_flight.still(emptied(self.dispatchers[hop].waiting)):
                 self._retry(request, request.holder, "version")
-            if not any(hop in request.path for request in self.book.requests.values()):
+            if not any(hop in request.path for request in self.in_flight.requests.values()):
                 self.queues.forget(hop)
-                self.roster.facts.pop(hop, None)
+                self.replicas.facts.pop(hop, None)
 
     def next_due(self) -> float:
         """When deadlines, absences or a later version must be looked at, if there are any."""
-        return self._sweep_at if self.book.requests or self.roster.is_coming else float("inf")
+        return (
+            self._sweep_at if self.in_flight.requests or self.replicas.is_coming else float("inf")
+        )
 
     def whereabouts(self, holder: int) -> str:
         """How people find the replica that held a request; "" if none did."""
@@ -449,17 +466,17 @@ class GatewayCore:
     def is_ready(self, now: float) -> bool:
         """Whether every stage has a replica and, once at least, those that feed each other met."""
         if not self._joined and not self.queues.missing:
-            self._joined = self.roster.is_joined(now)
+            self._joined = self.replicas.is_joined(now)
         return self._joined and not self.queues.missing
 
     def absent(self, path: Path, now: float) -> Hop | None:
         """The first stage of this path that has been without a replica for too long."""
-        absent = self.roster.absent(now)
+        absent = self.replicas.absent(now)
         return next((hop for hop in path if hop in absent), None)
 
 
-def _cause(obituary: Obituary | None) -> str:
+def _cause(death_notice: Death | None) -> str:
     """How a metric names a death."""
-    if obituary is None:
+    if death_notice is None:
         return "link"
-    return "signal" if obituary.signal else "exit"
+    return "signal" if death_notice.signal else "exit"

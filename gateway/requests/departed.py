@@ -14,10 +14,10 @@ from typing import Final, NamedTuple
 from mesh.links.session import Session
 from mesh.protocol import incarnations
 
-MOST_DEPARTED: Final = 256
+MAX_DEPARTED: Final = 256
 
 
-class Origin(NamedTuple):
+class ReplicaOrigin(NamedTuple):
     """What a replica said of where it runs.
 
     Attributes:
@@ -37,7 +37,7 @@ class Departed:
     __slots__ = ("_origins",)
 
     def __init__(self) -> None:
-        self._origins: dict[int, Origin] = {}
+        self._origins: dict[int, ReplicaOrigin] = {}
 
     def __len__(self) -> int:
         """Count those that are remembered."""
@@ -48,19 +48,19 @@ class Departed:
         origin = self.origin(session)
         self._origins.pop(session.peer, None)
         self._origins[session.peer] = origin
-        if len(self._origins) > MOST_DEPARTED:
+        if len(self._origins) > MAX_DEPARTED:
             del self._origins[next(iter(self._origins))]
 
-    def get(self, incarnation: int) -> Origin | None:
+    def get(self, incarnation: int) -> ReplicaOrigin | None:
         """What is remembered of one, if anything is."""
         return self._origins.get(incarnation)
 
-    def origin(self, session: Session) -> Origin:
+    def origin(self, session: Session) -> ReplicaOrigin:
         """What counts of one that is here: what it says, unless it was here before."""
         return self._origins.get(session.peer) or origin_of(session)
 
 
-def origin_of(session: Session) -> Origin:
+def origin_of(session: Session) -> ReplicaOrigin:
     """Where a replica runs.
 
     Example:
@@ -71,4 +71,4 @@ def origin_of(session: Session) -> Origin:
     stage = session.stage.name if session.stage is not None else ""
     # Its incarnation, as other log lines have it, and its process.
     shown = f"{incarnations.shown(session.peer)} ({session.host}, pid {session.pid})"
-    return Origin(stage, session.parent, shown)
+    return ReplicaOrigin(stage, session.parent, shown)

@@ -1,8 +1,8 @@
 """The numbers that identify requests on the wire: nobody can guess one that he was not told. Pure.
 
-A replica is believed about a request whose number it knows, before the book has heard that it holds
-it. So numbers are drawn, and not counted: 64 bits each, many at a time, which costs less for each
-request than to count.
+A replica is believed about a request whose number it knows, before the in-flight table has heard
+that it holds it. So numbers are drawn, and not counted: 64 bits each, many at a time, which costs
+less for each request than to count.
 """
 
 from __future__ import annotations

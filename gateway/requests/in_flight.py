@@ -2,7 +2,8 @@
 
 Result, failure, deadline, client gone, death of a replica: whatever happens, a request leaves the
 book once, by `_end`, and from then on nothing that is said of it matters. Who holds it is moved
-forward only: by the gateway's own dispatching, and by the notes of replicas that forwarded it.
+forward only: by the gateway's own dispatching, and by the handoff notices of replicas that
+forwarded it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from itertools import count
 from typing import NamedTuple
 
 from gateway.requests.route import InferenceRoute
-from mesh.protocol.messages import Flag, Kind, Note, Outcome, Task
+from mesh.protocol.messages import Flag, HandoffNotice, Outcome, OutcomeKind, Task
 
 _new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each request
 
@@ -23,8 +24,9 @@ class Request(Task):
     """A request in flight: its task as the first stage gets it, and what the gateway knows of it.
 
     Attributes:
-        origin: whoever awaits the answer; the book does not look at it.
-        route: the HTTP path's route, None where the request came by none; the book does not look
+        origin: whoever awaits the answer; the in-flight table does not look at it.
+        route: the HTTP path's route, None where the request came by none; the in-flight table does
+        not look
             at it either.
         arrived: when it came, local monotonic time in seconds.
         holder: the incarnation that holds it, 0 while it waits here.
@@ -55,7 +57,7 @@ class Ended(NamedTuple):
 
 
 @dataclass(slots=True)
-class Book:
+class InFlightTable:
     """Requests in flight, by number.
 
     Args:
@@ -96,18 +98,18 @@ class Book:
                 request.holder = holder
                 request.at = task.hop
 
-    def moved(self, note: Note) -> Request | None:
+    def moved(self, notice: HandoffNotice) -> Request | None:
         """A replica says that another now holds the task; only forward moves count.
 
         Returns:
             The request, or None if it is over: then nobody wants it where it is now.
         """
-        request = self.requests.get(note.number)
+        request = self.requests.get(notice.number)
         if request is None:
             return None
-        if note.attempt == request.attempt and note.hop > request.at:
-            request.holder = note.holder
-            request.at = note.hop
+        if notice.attempt == request.attempt and notice.hop > request.at:
+            request.holder = notice.holder
+            request.at = notice.hop
         return request
 
     def settle(self, outcome: Outcome, request: Request | None) -> Ended | None:
@@ -115,7 +117,9 @@ class Book:
 
         A failure counts only from the newest attempt.
         """
-        if request is None or (outcome.attempt != request.attempt and outcome.kind is Kind.FAILURE):
+        if request is None or (
+            outcome.attempt != request.attempt and outcome.kind is OutcomeKind.FAILURE
+        ):
             self.late += 1
             return None
         del self.requests[outcome.number]
@@ -135,7 +139,7 @@ class Book:
         A forwarder that lost its link sends its output again, to another replica, and both may
         then hand back what they have: the one that comes second would run the next stage twice.
         """
-        handed_back, hop = outcome.kind is Kind.HANDBACK, outcome.hop
+        handed_back, hop = outcome.kind is OutcomeKind.HANDBACK, outcome.hop
         if hop > request.at:
             valid = handed_back and hop < len(request.path)
         else:
@@ -148,7 +152,9 @@ class Book:
         request = self.requests.pop(number, None)
         if request is None:
             return None
-        failure = Outcome(number, request.attempt, Kind.FAILURE, request.at, label=code, text=text)
+        failure = Outcome(
+            number, request.attempt, OutcomeKind.FAILURE, request.at, label=code, text=text
+        )
         return Ended(request, failure)
 
     def drop(self, number: int) -> Request | None:
@@ -156,7 +162,7 @@ class Book:
         return self.requests.pop(number, None)
 
     def expired(self, now: float) -> list[Request]:
-        """Requests whose deadline has passed; they are still in the book."""
+        """Requests whose deadline has passed; they are still in the in-flight table."""
         if now < self._earliest:
             return []
         out, earliest = [], float("inf")
@@ -202,7 +208,7 @@ class Book:
         request.holder = request.at = 0
 
 
-def onward(request: Request, outcome: Outcome) -> Task:
+def forwarding(request: Request, outcome: Outcome) -> Task:
     """The task for a later stage that a replica handed back for the gateway to dispatch.
 
     Args:

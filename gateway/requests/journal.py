@@ -22,7 +22,7 @@ class Counts:
     deaths: Counter[str] = field(default_factory=Counter)
 
 
-class Entry(NamedTuple):
+class JournalEntry(NamedTuple):
     """A replica came, or went.
 
     Attributes:

@@ -10,37 +10,37 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from gateway.requests.in_flight import Request
-from gateway.requests.replicas import Roster
-from mesh.links.dispatcher import Bundle, Dispatcher
+from gateway.requests.replicas import Replicas
+from mesh.links.dispatcher import DispatchedBundle, Dispatcher
 from mesh.links.session import Session
-from mesh.protocol.messages import Figures, Hop, Outcome
+from mesh.protocol.messages import BatchStats, Hop, Outcome
 
-LATELY = 32  # outcomes that the share is of
-HIGH = 0.5  # a share at which a replica is distrusted
-BETTER = 0.25  # of its share: what a sibling's must be below
-FORGIVEN = 0.4  # a share at which it is trusted again
-DECAY = 0.999  # of the share, at each sweep: its fault may lie far back
+WINDOW = 32  # outcomes that the share is of
+SUSPECT_SHARE = 0.5  # a share at which a replica is distrusted
+SIBLING_SHARE = 0.25  # of its share: what a sibling's must be below
+FORGIVEN_SHARE = 0.4  # a share at which it is trusted again
+SHARE_DECAY = 0.999  # of the share, at each sweep: its fault may lie far back
 _NEGLIGIBLE = 0.01
-PACES = 4  # batches over which a replica's pace is averaged
-FADE = 0.995  # of a pace, at each sweep: one that is passed over for it is tried again
+PACE_WINDOW = 4  # batches over which a replica's pace is averaged
+PACE_DECAY = 0.995  # of a pace, at each sweep: one that is passed over for it is tried again
 # Failures that say something of the replica; all others say something of the request.
 _ITS_OWN = frozenset({"server_error", "encoding_error"})
 
 
-class Trust:
+class OutlierDetection:
     """Watches how replicas fail.
 
     Args:
-        roster: who there is.
+        replicas: who there is.
         dispatchers: who is given tasks, by stage.
 
     Attributes:
         failing: replicas that are distrusted, by incarnation.
     """
 
-    def __init__(self, roster: Roster, dispatchers: Mapping[Hop, Dispatcher]) -> None:
+    def __init__(self, replicas: Replicas, dispatchers: Mapping[Hop, Dispatcher]) -> None:
         self.failing: dict[int, Session] = {}
-        self._roster = roster
+        self._replicas = replicas
         self._dispatchers = dispatchers
         self._shares: dict[int, float] = {}
 
@@ -50,33 +50,33 @@ class Trust:
         Args:
             session: its.
             outcomes: the failures in it.
-            count: outcomes and notes in all, at least 1.
+            count: outcomes and handoff notices in all, at least 1.
         """
         # A worker's own code is known by its status alone.
         failures = sum(one.label in _ITS_OWN or one.status >= 500 for one in outcomes)
         share = self._shares.get(session.peer, 0.0)
         if not failures and not share:
             return
-        share += min(1.0, count / LATELY) * (failures / count - share)
+        share += min(1.0, count / WINDOW) * (failures / count - share)
         self._shares[session.peer] = share
         self._judge(session, share)
 
-    def clock(self, session: Session, figures: Iterable[Figures]) -> None:
+    def clock(self, session: Session, stats: Iterable[BatchStats]) -> None:
         """Learn how long batches take at a replica, unless it fails: that may be quick."""
         if session.peer in self._shares:
             return
-        for each in figures:
+        for each in stats:
             seconds = each.compute / 1e6
-            session.pace += (seconds - session.pace) / PACES if session.pace else seconds
+            session.pace += (seconds - session.pace) / PACE_WINDOW if session.pace else seconds
 
     def _judge(self, session: Session, share: float) -> None:
-        hop = self._roster.hop_of(session)
+        hop = self._replicas.hop_of(session)
         if hop is None:
             self.forget(session)
-        elif share > HIGH and self._best_of_others(session, hop) < BETTER * share:
+        elif share > SUSPECT_SHARE and self._best_of_others(session, hop) < SIBLING_SHARE * share:
             self.failing[session.peer] = session
             self._dispatchers[hop].leave(session)
-        elif share < FORGIVEN:
+        elif share < FORGIVEN_SHARE:
             if self.failing.pop(session.peer, None) is not None:
                 self._dispatchers[hop].join(session)
             if share < _NEGLIGIBLE:
@@ -91,25 +91,25 @@ class Trust:
         self._shares.pop(session.peer, None)
         self.failing.pop(session.peer, None)
 
-    def probe(self, requests: Iterable[Request]) -> list[Bundle]:
+    def probe(self, requests: Iterable[Request]) -> list[DispatchedBundle]:
         """Time has passed: what was learnt fades, and who is distrusted may show what it does.
 
         Returns:
             One task that waits, for each distrusted replica that holds nothing.
         """
-        for replica in self._roster.sessions.values():
-            replica.pace *= FADE
+        for replica in self._replicas.sessions.values():
+            replica.pace *= PACE_DECAY
         for peer, share in list(self._shares.items()):
-            self._shares[peer] = share * DECAY
-            session = self._roster.sessions.get(peer)
+            self._shares[peer] = share * SHARE_DECAY
+            session = self._replicas.sessions.get(peer)
             if session is not None:
-                self._judge(session, share * DECAY)
+                self._judge(session, share * SHARE_DECAY)
         if not self.failing:
             return []
         busy = {request.holder for request in requests}
         bundles = []
         for peer, session in self.failing.items():
-            hop = self._roster.hop_of(session)
+            hop = self._replicas.hop_of(session)
             if peer not in busy and hop is not None and not session.silent:
                 bundles += self._dispatchers[hop].give_one(session)
         return bundles

@@ -1,10 +1,10 @@
 """Whether what a replica says of a request is its to say. Pure.
 
-The book knows who holds a request, and who held it; only in the first attempt, where an output goes
-straight to the next stage, does it learn so later, by a note. Until then a replica of a later stage
-is believed: it can know the request's number, which cannot be guessed, only from whoever held it
-before. Outputs of a later attempt go by the gateway, which knows who has them: whoever it did not
-give that attempt to has no say in it, whatever it knows of a former one.
+The in-flight table knows who holds a request, and who held it; only in the first attempt, where an
+output goes straight to the next stage, does it learn so later, by a handoff notice. Until then a
+replica of a later stage is believed: it can know the request's number, which cannot be guessed,
+only from whoever held it before. Outputs of a later attempt go by the gateway, which knows who has
+them: whoever it did not give that attempt to has no say in it, whatever it knows of a former one.
 
 What does not count is dropped, and costs nobody anything: it may be late, or a repetition, or made
 of what somebody else sent. A *breach* is what no honest process says, whatever others tell it. The
@@ -21,15 +21,15 @@ from typing import Final
 
 from gateway.requests.in_flight import Request
 from mesh.links.session import Session
-from mesh.protocol.messages import Kind, Note, Outcome, Path
+from mesh.protocol.messages import HandoffNotice, Outcome, OutcomeKind, Path
 from mesh.protocol.permissions import Breach
 
 FIRST: Final = 1  # attempt: the only one whose outputs go straight from stage to stage
-REMEMBERED: Final = 8  # former holders that a request keeps; who was one before them is not known
+KEPT_HOLDERS: Final = 8  # former holders that a request keeps; who was one before them is not known
 
 
 class Ownership:
-    """Judges replicas by what the book and the routes say.
+    """Judges replicas by what the in-flight table and the routes say.
 
     Args:
         routes: per HTTP path the hops that a request visits.
@@ -60,8 +60,8 @@ class Ownership:
         path, hop, peer = request.path, outcome.hop, session.peer
         if not self._is_of(session, path, hop) or outcome.attempt > request.attempt:
             counts = False
-        elif outcome.kind is Kind.RESULT:
-            unknown = hop > 0 and (outcome.attempt == FIRST or len(request.tried) >= REMEMBERED)
+        elif outcome.kind is OutcomeKind.RESULT:
+            unknown = hop > 0 and (outcome.attempt == FIRST or len(request.tried) >= KEPT_HOLDERS)
             counts = hop + 1 == len(path) and (unknown or _has_held(request, peer))
         elif hop > request.at:
             counts = outcome.attempt == FIRST
@@ -85,19 +85,19 @@ class Ownership:
         return not is_known or session.peer == request.holder or self._strange(request, session)
 
     def may_note(
-        self, request: Request, note: Note, session: Session, holder: Session | None
+        self, request: Request, notice: HandoffNotice, session: Session, holder: Session | None
     ) -> bool:
         """Whether a replica may say that the request is now at `holder`, None if we do not know it.
 
         Raises:
             Breach: the replica never held it.
         """
-        path, hop = request.path, note.hop
-        fits = note.holder and hop < len(path) and self._is_of(session, path, hop - 1)
+        path, hop = request.path, notice.hop
+        fits = notice.holder and hop < len(path) and self._is_of(session, path, hop - 1)
         if not fits or (holder is not None and not self._is_of(holder, path, hop)):
             return self._strange(request, session)
-        by_first = request.at == 0 and hop == 1 and note.attempt == request.attempt
-        is_known = note.attempt > FIRST or by_first  # who has it
+        by_first = request.at == 0 and hop == 1 and notice.attempt == request.attempt
+        is_known = notice.attempt > FIRST or by_first  # who has it
         return not is_known or session.peer == request.holder or self._strange(request, session)
 
     def may_have_held(self, request: Request, peer: int, stage: str) -> bool:
@@ -118,7 +118,7 @@ class Ownership:
         if facts is not None and facts.name not in self._fed:
             if path[0][0] != facts.name:
                 raise Breach("it speaks of a request that never came to its stage")
-            forgotten = len(request.tried) >= REMEMBERED
+            forgotten = len(request.tried) >= KEPT_HOLDERS
             if len(path) == 1 and not forgotten and not _has_held(request, session.peer):
                 raise Breach("it speaks of a request that it never held")
         return False

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gateway.requests.in_flight import Request
-from gateway.requests.replicas import Roster
+from gateway.requests.replicas import Replicas
 from mesh.links.dispatcher import Dispatcher
-from mesh.links.priority_queue import Backlog
+from mesh.links.priority_queue import PriorityQueue
 from mesh.links.session import Session
 from mesh.protocol.messages import Hop, Path, Task
 
@@ -22,7 +22,7 @@ class Queues:
     """All that waits, by stage.
 
     Args:
-        roster: who exists, and where the routes lead.
+        replicas: who exists, and where the routes lead.
 
     Attributes:
         dispatchers: by stage and revision.
@@ -31,13 +31,13 @@ class Queues:
         missing: whether any stage of the routes has no replica.
     """
 
-    def __init__(self, roster: Roster) -> None:
-        self._roster = roster
-        paths = list(roster.routes.values())
+    def __init__(self, replicas: Replicas) -> None:
+        self._replicas = replicas
+        paths = list(replicas.routes.values())
         self.dispatchers = {hop: Dispatcher(hop) for path in paths for hop in path}
-        self.parked = {path: Backlog() for path in paths}
+        self.parked = {path: PriorityQueue() for path in paths}
         self.crowded: set[Hop] = set()
-        self._gaps = frozenset(roster.missing())
+        self._gaps = frozenset(replicas.missing())
         self.missing = bool(self._gaps)
         self._heirs: dict[Hop, Hop] = {}  # stages of other revisions, and what has their place now
 
@@ -92,7 +92,7 @@ class Queues:
 
     def find_gaps(self) -> None:
         """Stages came or went: requests may set out, or have to wait until all are back."""
-        gaps = frozenset(self._roster.missing())
+        gaps = frozenset(self._replicas.missing())
         if gaps == self._gaps:
             return
         self._gaps, self.missing = gaps, bool(gaps)
@@ -112,13 +112,13 @@ class Queues:
         """The routes lead elsewhere from now on; what has not set out goes there, too.
 
         Args:
-            routes: as the roster has them now; all of their stages have replicas.
+            routes: as the replica registry has them now; all of their stages have replicas.
         """
         present = {hop[0]: hop for path in routes.values() for hop in path}
         for hop in present.values():
             self.dispatchers.setdefault(hop, Dispatcher(hop))
         self._heirs = {hop: present[hop[0]] for hop in self.dispatchers if hop != present[hop[0]]}
-        former, self.parked = self.parked, {path: Backlog() for path in routes.values()}
+        former, self.parked = self.parked, {path: PriorityQueue() for path in routes.values()}
         self._gaps, self.missing = frozenset(), False
         starts = {path[0] for path in former}
         lines = [*former.values(), *(self.dispatchers[hop].waiting for hop in starts)]
@@ -130,10 +130,10 @@ class Queues:
 
     def deserted(self) -> list[Hop]:
         """Stages of other revisions than the present one that have no replica any more."""
-        present = {hop for path in self._roster.routes.values() for hop in path}
+        present = {hop for path in self._replicas.routes.values() for hop in path}
         if len(self.dispatchers) == len(present):
             return []
-        kept = present | self._roster.present()
+        kept = present | self._replicas.present()
         return [hop for hop in self.dispatchers if hop not in kept]
 
     def forget(self, hop: Hop) -> None:
@@ -143,6 +143,6 @@ class Queues:
         self.crowded.discard(hop)
 
 
-def emptied(backlog: Backlog) -> list[Task]:
+def emptied(backlog: PriorityQueue) -> list[Task]:
     """Take out all that waits, the most urgent first."""
     return [backlog.pop() for _ in range(len(backlog))]

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-MOST_FORMER: Final = 4  # revisions that the routes may go back to
-MOST_FALLEN: Final = 64  # revisions of which it is remembered that they went
-FIRST_S: Final = 2.0  # for which one that went is not followed; doubled each time
-LONGEST_S: Final = 60.0
+MAX_FORMER: Final = 4  # revisions that the routes may go back to
+MAX_FALLEN: Final = 64  # revisions of which it is remembered that they went
+FIRST_PAUSE_S: Final = 2.0  # for which one that went is not followed; doubled each time
+MAX_PAUSE_S: Final = 60.0
 
 
 class Release(NamedTuple):
@@ -44,15 +44,15 @@ class Releases:
     def moved(self, here: Release, there: Release) -> None:
         """The routes lead elsewhere from now on; they may come back to where they led."""
         left = [one for one in self.former if one.revision not in (here.revision, there.revision)]
-        self.former = [*left, here][-MOST_FORMER:]
+        self.former = [*left, here][-MAX_FORMER:]
 
     def went_back(self, fallen: Release, there: Release, now: float) -> None:
         """The routes lead where they did before, since this revision went."""
         self.former = [one for one in self.former if one.revision != there.revision]
         times, _ = self._fallen.pop(fallen.revision, (0, 0.0))
-        pause = min(LONGEST_S, FIRST_S * 2.0 ** min(times, 16))
+        pause = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(times, 16))
         self._fallen[fallen.revision] = times + 1, now + pause
-        if len(self._fallen) > MOST_FALLEN:
+        if len(self._fallen) > MAX_FALLEN:
             del self._fallen[next(iter(self._fallen))]
 
     def is_former(self, revision: str) -> bool:

@@ -20,16 +20,16 @@ from gateway.requests.releases import Release, Releases
 from mesh.links.session import Session
 from mesh.protocol.fair_order import in_turns
 from mesh.protocol.messages import Hop, Path, Peer, Role, StageFacts
-from mesh.protocol.permissions import MOST_PEERS
+from mesh.protocol.permissions import MAX_PEERS
 
-JOINING = 1.0  # seconds that new replicas have to be connected with those that feed them
-RESTART_GRACE = 2.0  # seconds: shorter absences are restarts, and requests wait through them
+JOIN_LIMIT_S = 1.0  # seconds that new replicas have to be connected with those that feed them
+RESTART_GRACE_S = 2.0  # seconds: shorter absences are restarts, and requests wait through them
 
 _PARTS = re.compile(r"[0-9]+|[^0-9]+")
 
 
 @dataclass(slots=True)
-class Roster:
+class Replicas:
     """The replicas of this gateway's stages.
 
     Args:
@@ -48,7 +48,7 @@ class Roster:
 
     routes: Mapping[str, Path]
     now: float
-    restart_grace: float = RESTART_GRACE
+    restart_grace: float = RESTART_GRACE_S
     version: str = ""
     routes_name: str = ""
     sessions: dict[int, Session] = field(default_factory=dict)
@@ -125,7 +125,7 @@ class Roster:
         for session in sessions:
             before = self._before(_hop(session))
             for other in sessions if before else ():
-                young = now < max(session.since, other.since) + JOINING
+                young = now < max(session.since, other.since) + JOIN_LIMIT_S
                 feeds = other.feed and _hop(other) in before
                 if young and feeds and other.peer not in session.owners:
                     return False
@@ -137,8 +137,8 @@ class Roster:
         Not more than a gateway may name. Outputs of those that are left out go by the gateway.
         """
         feeds = [s for s in self.feeding(session) if s.feed]
-        if len(feeds) > MOST_PEERS:
-            feeds = list(islice(in_turns(_by_source(feeds)), MOST_PEERS))
+        if len(feeds) > MAX_PEERS:
+            feeds = list(islice(in_turns(_by_source(feeds)), MAX_PEERS))
         return self._version, [
             Peer(s.feed, s.peer, Role.REPLICA, *hop) for s in feeds if (hop := _hop(s)) is not None
         ]

@@ -1,11 +1,11 @@
 """What becomes of a request whose replica died, fell silent, or crashed over it. Pure.
 
 Four rules keep this from doing harm. What may not run twice is not begun again. Retries and
-hedges together are few beside what succeeds (`Budget`), so that a failing mesh is not given more
-to do. A request that was being computed when a replica crashed is a suspect: it runs alone from
-then on, and if that crashes a replica, too, it is not tried a third time. And a request that is
-held again and again by replicas that die while they compute nothing, which a fault of our own may
-cause, is given up after `UNEXPLAINED` times as many of them as of other deaths.
+hedges together are few beside what succeeds (`RetryBudget`), so that a failing mesh is not given
+more to do. A request that was being computed when a replica crashed is a suspect: it runs alone
+from then on, and if that crashes a replica, too, it is not tried a third time. And a request that
+is held again and again by replicas that die while they compute nothing, which a fault of our own
+may cause, is given up after `UNEXPLAINED_FACTOR` times as many of them as of other deaths.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Final
 
-from gateway.requests.in_flight import Book, Request
-from gateway.requests.replicas import Roster
+from gateway.requests.in_flight import InFlightTable, Request
+from gateway.requests.replicas import Replicas
 from mesh.links.dispatcher import Dispatcher
 from mesh.links.session import Session
-from mesh.protocol.messages import Flag, Hop, Obituary
+from mesh.protocol.messages import Death, Flag, Hop
 
-SHARE = 0.1  # attempts beyond the first that each success pays for
-SPARE = 256.0  # attempts that are paid for at most; so many may be needed at once by a death
-MOST_BURIED = 1024  # dead incarnations that are remembered
-UNEXPLAINED: Final = 3  # deaths that nothing explains, for each of `max_attempts`
+EARNED_PER_SUCCESS = 0.1  # attempts beyond the first that each success pays for
+MAX_EARNED = 256.0  # attempts that are paid for at most; so many may be needed at once by a death
+MAX_DEAD = 1024  # dead incarnations that are remembered
+UNEXPLAINED_FACTOR: Final = 3  # deaths that nothing explains, for each of `max_attempts`
 
 NOT_TWICE = "the replica that held the request was lost, and it must not be run twice"
 NO_BUDGET = "the replica that held the request was lost, and so were too many others"
 POISON = "the request crashed two replicas, the second one while it was computed alone"
 
 
-class Blame(Enum):
+class Suspicion(Enum):
     """What is known of a request's part in the death of the replica that held it."""
 
     POSSIBLE = "possible"  # it was being computed, or nobody knows what was
@@ -38,18 +38,18 @@ class Blame(Enum):
     UNEXPLAINED = "unexplained"  # nothing was being computed, and yet the replica died
 
 
-def blame_of(request: Request, obituary: Obituary | None) -> Blame:
-    """What an obituary, or its absence, says of a request that the dead replica held."""
-    if obituary is None or request.id in obituary.computing:
-        return Blame.POSSIBLE
-    return Blame.NONE if obituary.computing else Blame.UNEXPLAINED
+def blame_of(request: Request, death_notice: Death | None) -> Suspicion:
+    """What a death notice, or its absence, says of a request that the dead replica held."""
+    if death_notice is None or request.id in death_notice.computing:
+        return Suspicion.POSSIBLE
+    return Suspicion.NONE if death_notice.computing else Suspicion.UNEXPLAINED
 
 
-class Budget:
+class RetryBudget:
     """How many attempts beyond the first may still be made.
 
     Example:
-        >>> budget = Budget()
+        >>> budget = RetryBudget()
         >>> budget.spend()
         True
     """
@@ -57,11 +57,11 @@ class Budget:
     __slots__ = ("left",)
 
     def __init__(self) -> None:
-        self.left = SPARE
+        self.left = MAX_EARNED
 
     def earn(self, successes: int) -> None:
         """Requests were answered."""
-        self.left = min(SPARE, self.left + successes * SHARE)
+        self.left = min(MAX_EARNED, self.left + successes * EARNED_PER_SUCCESS)
 
     def spend(self) -> bool:
         """Pay for one attempt; False if there is nothing left."""
@@ -71,12 +71,12 @@ class Budget:
         return True
 
 
-class Recovery:
+class Retries:
     """Decides who is begun again.
 
     Args:
-        book: the requests.
-        roster: which stages may run twice.
+        in_flight: the requests.
+        replicas: which stages may run twice.
         dispatchers: who else there is, by stage.
 
     Attributes:
@@ -84,16 +84,18 @@ class Recovery:
         silent: replicas that do not turn, by incarnation.
     """
 
-    def __init__(self, book: Book, roster: Roster, dispatchers: Mapping[Hop, Dispatcher]) -> None:
-        self.budget = Budget()
+    def __init__(
+        self, in_flight: InFlightTable, replicas: Replicas, dispatchers: Mapping[Hop, Dispatcher]
+    ) -> None:
+        self.budget = RetryBudget()
         self.silent: dict[int, Session] = {}
-        self._book = book
-        self._roster = roster
+        self._book = in_flight
+        self._replicas = replicas
         self._dispatchers = dispatchers
         self._buried: dict[int, None] = {}
 
     def retry(
-        self, request: Request, holder: int, *, parted: bool, blame: Blame = Blame.POSSIBLE
+        self, request: Request, holder: int, *, parted: bool, blame: Suspicion = Suspicion.POSSIBLE
     ) -> str:
         """Its holder is gone. Make it ready to begin again at the first stage.
 
@@ -113,11 +115,11 @@ class Recovery:
             request.attempt += request.at > 0
             self._book.returned(request, holder)
             return ""
-        request.deaths += blame is Blame.POSSIBLE
-        request.unexplained += blame is Blame.UNEXPLAINED
+        request.deaths += blame is Suspicion.POSSIBLE
+        request.unexplained += blame is Suspicion.UNEXPLAINED
         if request.deaths >= self._book.max_attempts:
             return f"{request.deaths} replicas were lost while they held the request"
-        if request.unexplained >= UNEXPLAINED * self._book.max_attempts:
+        if request.unexplained >= UNEXPLAINED_FACTOR * self._book.max_attempts:
             dead = f"{request.unexplained} replicas died while they held the request"
             return f"{dead} and computed nothing"
         if not self.budget.spend():
@@ -126,7 +128,7 @@ class Recovery:
         return ""
 
     def _may_run_again(self, request: Request) -> bool:
-        return self._roster.is_repeatable(request.path[: request.at + 1])
+        return self._replicas.is_repeatable(request.path[: request.at + 1])
 
     # --- who is silent ---------------------------------------------------------------------------
 
@@ -159,20 +161,20 @@ class Recovery:
 
     # --- who crashed -----------------------------------------------------------------------------
 
-    def suspect(self, obituary: Obituary) -> list[Request]:
+    def suspect(self, death_notice: Death) -> list[Request]:
         """A replica crashed: note what it was computing.
 
         Returns:
             The requests that are not to be tried again.
         """
-        if obituary.incarnation in self._buried:
+        if death_notice.incarnation in self._buried:
             return []
-        self._buried[obituary.incarnation] = None
-        if len(self._buried) > MOST_BURIED:
+        self._buried[death_notice.incarnation] = None
+        if len(self._buried) > MAX_DEAD:
             del self._buried[next(iter(self._buried))]
-        alone = len(obituary.computing) == 1
+        alone = len(death_notice.computing) == 1
         poisoned = []
-        for owner, number in obituary.computing:
+        for owner, number in death_notice.computing:
             request = self._book.requests.get(number) if owner == self._book.owner else None
             if request is None:
                 continue

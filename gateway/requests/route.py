@@ -15,11 +15,11 @@ class InferenceRoute:
         admission: says who may enter.
         stages: their names.
         grown: bytes that a stage of the path lately made of a request, on average; the largest.
-        mime: content type of the last stage's results.
+        content_type: content type of the last stage's results.
         wants_meta: whether a worker asked for the request's method, query and headers.
     """
 
-    __slots__ = ("admission", "endpoint", "grown", "mime", "path", "stages", "wants_meta")
+    __slots__ = ("admission", "content_type", "endpoint", "grown", "path", "stages", "wants_meta")
 
     def __init__(self, endpoint: str, path: Path, admission: Admission) -> None:
         self.endpoint = endpoint
@@ -27,7 +27,7 @@ class InferenceRoute:
         self.admission = admission
         self.grown = 0
         self.stages = tuple(stage for stage, _ in path)
-        self.mime = b"application/json"
+        self.content_type = b"application/json"
         self.wants_meta = False
 
     def hold(self, nbytes: int) -> None:

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from mesh.log import get_logger
-from mesh.process.accept_balance import Seat
-from mesh.process.listen_socket import BACKLOG, bound
+from mesh.process.accept_balance import AcceptShare
+from mesh.process.listen_socket import LISTEN_BACKLOG, bound
 
 _log = get_logger()
 # Connections taken in one turn; requests of those that are here already come next.
@@ -53,7 +53,7 @@ class Acceptor:
     ) -> None:
         """Only assigns; `listen` and `take` act."""
         self._make, self._having = make, having
-        self._seat: Seat | None = None
+        self._seat: AcceptShare | None = None
         self._resting = self._passed = False
         self._loop: asyncio.AbstractEventLoop
         self._listening: list[socket.socket] = []
@@ -84,7 +84,9 @@ class Acceptor:
         )
         return self.take(bound(dict.fromkeys(found)))
 
-    def take(self, sockets: Iterable[socket.socket], seat: Seat | None = None) -> tuple[str, int]:
+    def take(
+        self, sockets: Iterable[socket.socket], seat: AcceptShare | None = None
+    ) -> tuple[str, int]:
         """Listen on sockets that are bound, and return the address of the first.
 
         Args:
@@ -98,7 +100,7 @@ class Acceptor:
         self._listening = list(sockets)
         try:
             for listening in self._listening:
-                listening.listen(BACKLOG)
+                listening.listen(LISTEN_BACKLOG)
         except OSError:
             self.close()
             raise

@@ -101,7 +101,7 @@ def stages_of(timing: bytes) -> dict[str, dict[str, float]]:
         {'embed': {'queue_ms': 0.1, 'compute_ms': 12.3}}
     """
     parts = timing.decode("latin-1").replace(", ", _IS).split(_IS)
-    # Two figures for each stage: first what it waited, then what it computed.
+    # Two statistics for each stage: first what it waited, then what it computed.
     return {
         parts[at + 2]: {"queue_ms": float(parts[at + 1]), "compute_ms": float(parts[at + 3])}
         for at in range(0, len(parts) - 3, 4)

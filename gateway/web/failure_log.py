@@ -1,9 +1,9 @@
 """One line for each answer that says that the service failed: which request, where, and why.
 
-Every status from 500 on leaves a line, whoever made the answer: a worker, the book, the door, the
-HTTP wire, a page. The same failure leaves ten a minute, and then how many more there were. What a
-client did wrong (4xx) leaves none, and neither does a request that is refused for want of room
-(429): these are counted by the metrics.
+Every status from 500 on leaves a line, whoever made the answer: a worker, the in-flight table, the
+door, the HTTP wire, a page. The same failure leaves ten a minute, and then how many more there
+were. What a client did wrong (4xx) leaves none, and neither does a request that is refused for want
+of room (429): these are counted by the metrics.
 """
 
 from __future__ import annotations

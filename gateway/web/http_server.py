@@ -17,7 +17,7 @@ from gateway.web.limits import Limits
 from gateway.web.protocol_detection import ProtocolDetection
 from gateway.web.server_state import LogAccess, ServerState
 from mesh.log import get_logger
-from mesh.process.accept_balance import Seat
+from mesh.process.accept_balance import AcceptShare
 from mesh.process.limits import raise_descriptor_limit
 from mesh.protocol.request_names import namer
 
@@ -117,7 +117,7 @@ class HttpServer:
     def take(
         self,
         sockets: Iterable[socket.socket],
-        seat: Seat | None = None,
+        seat: AcceptShare | None = None,
         closed: Callable[[], None] = lambda: None,
     ) -> tuple[str, int]:
         """The same on sockets that are bound already, and perhaps shared with other processes.

@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
     Attributes:
         status: the status code.
-        retryable: whether the same request may succeed if it is sent again.
+        retryable: whether the same request may succeed if it is retransmitted.
         wait: whether the answer must say when (``Retry-After``).
     """
 

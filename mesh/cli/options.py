@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from mesh.config.loader import DEFAULT_FILE, Override
-from mesh.config.schema import Entry, Switch, entries
+from mesh.config.schema import SettingDeclaration, Switch, entries
 from mesh.config.settings import GatewaySettings, MeshSettings, StageSettings
 from mesh.config.units import show_duration, show_size
 
@@ -59,7 +59,7 @@ def overrides(given: Mapping[str, str | None], tables: Mapping[str, str]) -> lis
     return found
 
 
-def _option(one: Entry) -> Callable[[Command], Command]:
+def _option(one: SettingDeclaration) -> Callable[[Command], Command]:
     if isinstance(one.kind, Switch):
         either = f"{_flag(one.name)}/--no-{_flag(one.name)[2:]}"
         return click.option(either, one.name, default=None, callback=_as_text, help=one.doc)

@@ -20,7 +20,7 @@ from mesh.errors import SettingsError
 from mesh.logs.control_characters import in_lines, in_one_line
 
 _ANYWHERE = ("0.0.0.0", "::", "*")
-_PATIENCE = 10.0
+_ANSWER_LIMIT_S = 10.0
 
 url_option = click.option(
     "--url", default="", metavar="URL", help="the service; else the file's, else this host's 8000"
@@ -33,7 +33,7 @@ url_option = click.option(
 @click.option("--json", "plain", is_flag=True, help="print what the gateway said, as JSON")
 def status(config: str, url: str, plain: bool) -> None:
     """Show the routes, stages and replicas that a gateway sees; docs/status.md explains each."""
-    with Client(_url(url, config, for_admin=True), timeout=_PATIENCE) as client:
+    with Client(_url(url, config, for_admin=True), timeout=_ANSWER_LIMIT_S) as client:
         answer = client.get("/mesh/status")
         answer.raise_for_status()
         picture = answer.json()

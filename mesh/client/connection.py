@@ -9,7 +9,7 @@ import select
 import socket
 import threading
 
-from mesh.client.core import Origin, Request, Response, fold_headers, unreachable
+from mesh.client.core import ClientRequest, Response, ServiceOrigin, fold_headers, unreachable
 from mesh.errors import ClientError
 
 _IN_USE = (
@@ -33,7 +33,7 @@ class Connection:
         pid: the process that made it; a forked child must not write on it.
     """
 
-    def __init__(self, url: str, origin: Origin) -> None:
+    def __init__(self, url: str, origin: ServiceOrigin) -> None:
         self.pid = os.getpid()
         self._url, self._origin = url, origin
         self._timeout = 0.0
@@ -56,11 +56,12 @@ class Connection:
             if not self._in_use:
                 self._drop()
 
-    def call(self, request: Request, timeout: float) -> Response:
+    def call(self, request: ClientRequest, timeout: float) -> Response:
         """Send a request and return its answer, with one more try on a stale connection.
 
         A service may close an idle connection at the very moment at which we use it. Then, and
-        only if not one byte of an answer has come, the request is sent again on a new connection.
+        only if not one byte of an answer has come, the request is retransmitted on a new
+        connection.
 
         Args:
             request: what to ask.
@@ -86,7 +87,7 @@ class Connection:
                 self._to_be_closed = False
                 self._drop()
 
-    def _tried(self, request: Request) -> Response:
+    def _tried(self, request: ClientRequest) -> Response:
         try:
             response = self._attempt(request) if self._alive() else None
             return response or self._attempt(request) or self._refuse("it closed the connection")
@@ -110,7 +111,7 @@ class Connection:
         sock = self._http.sock if self._http else None
         return sock is not None and not _readable(sock)
 
-    def _attempt(self, request: Request) -> Response | None:
+    def _attempt(self, request: ClientRequest) -> Response | None:
         """Send a request on the open connection, or on a new one; None if it ends unanswered."""
         if not self._alive():
             self._open()

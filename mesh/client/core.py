@@ -1,7 +1,7 @@
 """What a client says and what an answer means; knows nothing of sockets. Pure.
 
-`build` turns what the caller gave into a `Request`; `Response` reads what came back; `error_of`
-turns an answer that says "no" into the exception that the caller deserves.
+`build` turns what the caller gave into a `ClientRequest`; `Response` reads what came back;
+`error_of` turns an answer that says "no" into the exception that the caller deserves.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 _QUOTED = re.compile(r'"[^"]*"')
 
 
-class Origin(NamedTuple):
+class ServiceOrigin(NamedTuple):
     """Where a service listens, and what stands before each of its paths.
 
     `socket` is the path of a Unix socket, "" where it is host and port.
@@ -51,7 +51,7 @@ class Origin(NamedTuple):
     socket: str = ""
 
 
-class Request(NamedTuple):
+class ClientRequest(NamedTuple):
     """One HTTP request, complete but for the connection it goes over."""
 
     method: str
@@ -113,7 +113,7 @@ class Response:
             raise error_of(self)
 
 
-def parse_url(url: str) -> Origin:
+def parse_url(url: str) -> ServiceOrigin:
     """Read a service's URL, such as ``http://127.0.0.1:8000`` or ``http://host/behind/a/proxy``.
 
     A Unix socket is named ``unix:`` and its absolute path.
@@ -122,7 +122,7 @@ def parse_url(url: str) -> Origin:
         SettingsError: it is not an ``http://`` URL with a host.
     """
     if url.startswith("unix:/"):
-        return Origin("localhost", 0, "", url.removeprefix("unix:"))
+        return ServiceOrigin("localhost", 0, "", url.removeprefix("unix:"))
     parts = urlsplit(url)
     try:
         port = parts.port or 80
@@ -132,16 +132,16 @@ def parse_url(url: str) -> Origin:
         raise SettingsError(f"{url!r} is not the URL of a service; write http://HOST:PORT")
     if parts.query or parts.fragment:
         raise SettingsError(f"{url!r}: leave out everything from '?' or '#' on")
-    return Origin(parts.hostname, port, parts.path.rstrip("/"))
+    return ServiceOrigin(parts.hostname, port, parts.path.rstrip("/"))
 
 
 def build(
-    origin: Origin,
+    origin: ServiceOrigin,
     path: str,
     body: object,
     content_type: str | None = None,
     headers: Mapping[str, str] | None = None,
-) -> Request:
+) -> ClientRequest:
     """Make a POST request of a body: bytes go as they are, everything else as JSON.
 
     Raises:
@@ -152,7 +152,7 @@ def build(
     else:
         payload, kind = _to_json(body), JSON
     named = {"Content-Type": content_type or kind, **(headers or {})}
-    return Request("POST", origin.prefix + path, payload, named)
+    return ClientRequest("POST", origin.prefix + path, payload, named)
 
 
 def _to_json(value: object) -> bytes:

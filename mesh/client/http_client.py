@@ -11,10 +11,10 @@ from typing import Any, Self
 from weakref import WeakValueDictionary
 
 from mesh.client.connection import Connection
-from mesh.client.core import Request, Response, build, error_of, parse_url
+from mesh.client.core import ClientRequest, Response, build, error_of, parse_url
 from mesh.errors import MeshError
 
-READY_POLL = 0.05  # seconds between two questions of `wait_ready`
+READY_POLL_S = 0.05  # seconds between two questions of `wait_ready`
 
 
 class Client:
@@ -80,7 +80,7 @@ class Client:
 
     def get(self, path: str) -> Response:
         """Fetch a page of the service, such as ``/metrics``."""
-        return self._call(Request("GET", self._origin.prefix + path, None, {}))
+        return self._call(ClientRequest("GET", self._origin.prefix + path, None, {}))
 
     def health(self) -> bool:
         """Tell whether the service answers and says that it is alive."""
@@ -99,7 +99,7 @@ class Client:
         while (missing := self._not_ready()) is not None:
             if time.monotonic() >= until:
                 raise missing
-            threading.Event().wait(READY_POLL)
+            threading.Event().wait(READY_POLL_S)
 
     def close(self) -> None:
         """Close the connections of all threads; where a call is running, when it has ended.
@@ -132,7 +132,7 @@ class Client:
             return error
         return None if response.ok else error_of(response)
 
-    def _call(self, request: Request) -> Response:
+    def _call(self, request: ClientRequest) -> Response:
         return self._own().call(request, self.timeout)
 
     def _own(self) -> Connection:

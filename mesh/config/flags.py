@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, NoReturn
 
-from mesh.config.schema import Entry, Switch, entries, nearest, split_http
+from mesh.config.schema import SettingDeclaration, Switch, entries, nearest, split_http
 from mesh.config.settings import GatewaySettings, MeshSettings, StageSettings
 from mesh.config.units import show_duration, show_size
 from mesh.errors import EXIT_SETTINGS
 
 # What a bare number in a flag is divided by to reach the unit that we keep it in.
 _DIVISORS = {"ms": 1000.0}
-DEFAULT_WAIT = 10.0
+DEFAULT_WAIT_S = 10.0
 ALL_STAGES = "stages"  # in place of a table: what is set for every stage
 _TABLES: tuple[tuple[str, type], ...] = (
     ("", MeshSettings),
@@ -60,7 +60,7 @@ class Flags:
     values: dict[tuple[str, str], tuple[Any, str]] = field(default_factory=dict)
     address: str | None = None
     port: int | None = None
-    wait: float = DEFAULT_WAIT
+    wait: float = DEFAULT_WAIT_S
     path: str = ""
     dry_run: bool = False
     warnings: list[str] = field(default_factory=list)
@@ -122,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--port", type=_port, metavar="N", help=f"the HTTP port; 0: any free one (default {port})")
     for _, one in _flagged():
         _add_setting(parser, one)
-    add("--wait", type=_wait, default=DEFAULT_WAIT, metavar="MS", help=_WAIT_HELP)
+    add("--wait", type=_wait, default=DEFAULT_WAIT_S, metavar="MS", help=_WAIT_HELP)
     add("--path", default="", metavar="FOLDER", help="where to make the private run folder")
     add("--dry-run", action="store_true", help="start everything, run the examples, and end")
     add("--debug", action="store_true", help="log all, and show clients what workers raise")
@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
 _WAIT_HELP = "max_wait_time of stages that name none, in ms (default 10)"
 
 
-def _add_setting(parser: argparse.ArgumentParser, one: Entry) -> None:
+def _add_setting(parser: argparse.ArgumentParser, one: SettingDeclaration) -> None:
     if isinstance(one.kind, Switch):
         parser.add_argument(one.flag, action="store_const", const=True, help=one.doc)
         return
@@ -144,14 +144,14 @@ def _add_setting(parser: argparse.ArgumentParser, one: Entry) -> None:
     parser.add_argument(one.flag, type=read, metavar=name, help=help_text)
 
 
-def _shown(one: Entry) -> str:
+def _shown(one: SettingDeclaration) -> str:
     """A setting's default as its flag would be given it."""
     if one.unit in _DIVISORS:
         return f"{one.default * _DIVISORS[one.unit]:g}"
     return str(one.default) if one.unit else _SHOWN.get(one.kind.noun, str)(one.default)
 
 
-def _reader(one: Entry) -> Any:
+def _reader(one: SettingDeclaration) -> Any:
     """How a flag's text becomes the setting's value; argparse shows the error's text."""
 
     def read(text: str) -> Any:
@@ -178,7 +178,7 @@ def _number(text: str, unit: str) -> float | int:
     raise ValueError(f"must be a {'' if unit in _DIVISORS else 'whole '}number of {unit}")
 
 
-def _flagged() -> list[tuple[str, Entry]]:
+def _flagged() -> list[tuple[str, SettingDeclaration]]:
     """Every setting that has a flag, with its table."""
     return [(table, one) for table, owner in _TABLES for one in entries(owner).values() if one.flag]
 
@@ -204,7 +204,7 @@ def _variable(table: str, key: str) -> str:
     return f"MESH_{place}{key}".upper()
 
 
-def _dest(one: Entry) -> str:
+def _dest(one: SettingDeclaration) -> str:
     return one.flag.lstrip("-").replace("-", "_")
 
 

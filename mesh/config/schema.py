@@ -1,7 +1,7 @@
 """How one setting is declared, and how its value is read from a file, a text or Python. Pure.
 
 A setting is a field of a frozen dataclass in `mesh/config/settings.py`, declared once by `setting`:
-its default, its `Kind` (which reads and checks values) and a line of documentation. File,
+its default, its `ValueKind` (which reads and checks values) and a line of documentation. File,
 environment, flags and Python arguments all derive from that.
 """
 
@@ -20,7 +20,7 @@ from mesh.config.units import parse_duration, parse_size, show_duration, show_si
 LOOPBACK = ("localhost", "::1")
 
 
-class Kind(Protocol):
+class ValueKind(Protocol):
     """What values a setting takes. Every method raises ValueError with a text for people."""
 
     @property
@@ -41,7 +41,7 @@ class Kind(Protocol):
         ...
 
 
-def setting(default: Any, kind: Kind, doc: str, flag: str = "", unit: str = "") -> Any:
+def setting(default: Any, kind: ValueKind, doc: str, flag: str = "", unit: str = "") -> Any:
     """Declare a setting: to be used as the default of a dataclass field.
 
     Args:
@@ -56,21 +56,21 @@ def setting(default: Any, kind: Kind, doc: str, flag: str = "", unit: str = "") 
 
 
 @dataclass(frozen=True)
-class Entry:
+class SettingDeclaration:
     """One setting as declared: what the file, the environment and the flags are made of."""
 
     name: str
     default: Any
-    kind: Kind
+    kind: ValueKind
     doc: str
     flag: str
     unit: str
 
 
-def entries(owner: type) -> dict[str, Entry]:
+def entries(owner: type) -> dict[str, SettingDeclaration]:
     """The settings that a dataclass declares, by name, in their order."""
     return {
-        one.name: Entry(one.name, one.default, **one.metadata)
+        one.name: SettingDeclaration(one.name, one.default, **one.metadata)
         for one in dataclasses.fields(owner)
         if "kind" in one.metadata
     }

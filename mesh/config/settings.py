@@ -64,9 +64,9 @@ HEALTH_PAGES = ("/health", "/livez", "/ping", "/readyz")
 # Those that `[gateway] admin` moves to an address of their own.
 ADMIN_PAGES = ("/metrics", "/mesh/status")
 
-DEFAULT_TIMEOUT = 3.0  # seconds of a request whose stages name no timeouts
-MOST_PORT = 65535
-MOST_BATCH = 65_536  # as `mesh/protocol/permissions.py` has it: a replica of more is refused
+DEFAULT_TIMEOUT_S = 3.0  # seconds of a request whose stages name no timeouts
+MAX_PORT = 65535
+MAX_BATCH = 65_536  # as `mesh/protocol/permissions.py` has it: a replica of more is refused
 
 
 class Fault(SettingsError):
@@ -100,7 +100,7 @@ class GatewaySettings:
         "--processes",
     )
     timeout: float = setting(
-        DEFAULT_TIMEOUT,
+        DEFAULT_TIMEOUT_S,
         Duration(0.001),
         "how long a whole request may take; more by default where stages have long timeouts",
         "--timeout",
@@ -198,7 +198,7 @@ class StageSettings:
     )
     replicas: int = setting(1, Whole(0), "processes on this host")
     max_batch_size: int = setting(
-        1, Whole(1, most=MOST_BATCH), "tasks that one forward takes; over 1: in a list"
+        1, Whole(1, most=MAX_BATCH), "tasks that one forward takes; over 1: in a list"
     )
     max_wait_time: float = setting(0.0, Duration(), "how long a batch may wait for more tasks")
     timeout: float | None = setting(
@@ -331,7 +331,7 @@ def fitting_timeout(
     """Seconds for a whole request where nobody says: enough for the stages of every route.
 
     A request that comes when a forward has just begun waits for that one before its own: so it is
-    twice what the timeouts of a route's stages add up to, and `DEFAULT_TIMEOUT` at least.
+    twice what the timeouts of a route's stages add up to, and `DEFAULT_TIMEOUT_S` at least.
 
     Example:
         >>> slow = StageSettings("slow", worker="m:Slow", timeout=30.0)
@@ -342,7 +342,7 @@ def fitting_timeout(
         sum(stages[name].timeout or 0.0 for name in names if name in stages)
         for names in routes.values()
     ]
-    return max(DEFAULT_TIMEOUT, 2 * max(sums, default=0.0))
+    return max(DEFAULT_TIMEOUT_S, 2 * max(sums, default=0.0))
 
 
 def _named(plain: object) -> str:
@@ -418,6 +418,6 @@ def _check_exposed(table: str, key: str, objection: str, gateway: GatewaySetting
 def _check_ports(table: str, key: str, named: tuple[str, ...], processes: int) -> None:
     """Refuse an address whose last process would have no port."""
     for address in named:
-        if last_port(address, processes) > MOST_PORT:
+        if last_port(address, processes) > MAX_PORT:
             text = f"{address} leaves no ports for processes = {processes}; choose a lower one"
             raise Fault(table, key, text)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mesh.config.schema import Entry, entries, nearest
+from mesh.config.schema import SettingDeclaration, entries, nearest
 from mesh.config.settings import (
     Fault,
     GatewaySettings,
@@ -241,7 +241,7 @@ def _split_table(table: str) -> TablePath:
     return tuple(filter(None, table.split(".", 1)))
 
 
-def _schema(table: str) -> dict[str, Entry]:
+def _schema(table: str) -> dict[str, SettingDeclaration]:
     return TOP if not table else GATEWAY if table == "gateway" else STAGE
 
 
@@ -258,7 +258,7 @@ def _stage_names(path: str, names: object) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _refuse(table: str, key: str, schema: dict[str, Entry]) -> None:
+def _refuse(table: str, key: str, schema: dict[str, SettingDeclaration]) -> None:
     """Refuse an unknown key; if it is known elsewhere, say where it belongs."""
     homes = {"": "at the top of the file", "gateway": "in [gateway]", "stages.": "in [stages.NAME]"}
     for home, place in homes.items():

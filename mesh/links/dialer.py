@@ -12,20 +12,20 @@ from enum import Enum
 
 from mesh.protocol.incarnations import shown
 
-OPENING = 0.25  # seconds for the first attempt to connect, doubled with each failure
-GREETING = 2.0  # seconds until HELLO must be answered
-SLOWEST = 3.0  # seconds: no attempt is given longer, and no pause is
-LEAVING = 0.25  # seconds that our answer to BYE has to arrive before the link is closed
+FIRST_ATTEMPT_S = 0.25  # seconds for the first attempt to connect, doubled with each failure
+HELLO_LIMIT_S = 2.0  # seconds until HELLO must be answered
+MAX_ATTEMPT_S = 3.0  # seconds: no attempt is given longer, and no pause is
+BYE_LINGER_S = 0.25  # seconds that our answer to BYE has to arrive before the link is closed
 # Attempts that fail before a refusal is told to people: the first may come from one who has not
 # noticed yet that our last connection is gone.
 REFUSALS = 2
-DUPLICATE = 30.0  # seconds until an address is tried again that led to a process we have
+DUPLICATE_RETRY_S = 30.0  # seconds until an address is tried again that led to a process we have
 # Addresses that are dialled because peers named them: two gateways may name different ones. Each
 # takes two descriptors.
 MOST_NAMED = 1024
 
 
-class State(Enum):
+class DialState(Enum):
     """How an address stands."""
 
     IDLE = "idle"
@@ -35,7 +35,7 @@ class State(Enum):
     LEAVING = "leaving"
 
 
-class Line:
+class DialedAddress:
     """One address to dial.
 
     Attributes:
@@ -53,7 +53,7 @@ class Line:
     def __init__(self, address: str, now: float) -> None:
         self.address = address
         self.wanted = True
-        self.state = State.IDLE
+        self.state = DialState.IDLE
         self.link = 0
         self.peer = 0
         self.nonce = 0
@@ -71,19 +71,19 @@ class Line:
 
     def opening(self, link: int, now: float) -> None:
         """A socket dials."""
-        self.state = State.OPENING
+        self.state = DialState.OPENING
         self.link = link
-        self.due = now + min(OPENING * 2**self.failures, SLOWEST)
+        self.due = now + min(FIRST_ATTEMPT_S * 2**self.failures, MAX_ATTEMPT_S)
 
     def greeting(self, nonce: int, now: float) -> None:
         """It is connected, and HELLO was sent."""
-        self.state = State.GREETING
+        self.state = DialState.GREETING
         self.nonce = nonce
-        self.due = now + GREETING
+        self.due = now + HELLO_LIMIT_S
 
     def up(self, peer: int) -> None:
         """WELCOME came."""
-        self.state = State.UP
+        self.state = DialState.UP
         self.peer = peer
         self.failures = 0
         self.due = float("inf")
@@ -95,27 +95,29 @@ class Line:
             now: local monotonic time in seconds.
             chance: draws from 0 to 1; a thousand peers must not come back in step.
         """
-        pause = min(0.05 * 2**self.failures, SLOWEST) * (0.5 + chance()) if self.failures else 0.0
+        pause = (
+            min(0.05 * 2**self.failures, MAX_ATTEMPT_S) * (0.5 + chance()) if self.failures else 0.0
+        )
         self.failures = min(self.failures + 1, 16)
         self._idle(now + pause)
 
     def leaving(self, now: float) -> None:
         """The other said goodbye, and our answer is on its way."""
-        self.state = State.LEAVING
-        self.due = now + LEAVING
+        self.state = DialState.LEAVING
+        self.due = now + BYE_LINGER_S
 
     def duplicate(self, peer: int, now: float) -> None:
         """It led to a process that another address leads to."""
         self.peer = peer
-        self._idle(now + DUPLICATE)
+        self._idle(now + DUPLICATE_RETRY_S)
 
     def _idle(self, due: float) -> None:
-        self.state = State.IDLE
+        self.state = DialState.IDLE
         self.link = 0
         self.due = due
 
 
-class Lines:
+class Dialer:
     """All addresses that a process dials.
 
     Links that are dialled bear negative numbers; those that others dial bear positive ones.
@@ -127,7 +129,7 @@ class Lines:
         left_out: how many of those that were named last are not dialled, as they are too many.
 
     Example:
-        >>> lines = Lines(lambda: 0.5)
+        >>> lines = Dialer(lambda: 0.5)
         >>> lines.want({"tcp://10.0.0.7:7000"}, now=0.0)
         []
         >>> [(line.link, line.address) for line in lines.overdue(0.0)]
@@ -136,8 +138,8 @@ class Lines:
 
     def __init__(self, chance: Callable[[], float]) -> None:
         self._chance = chance
-        self._lines: dict[str, Line] = {}
-        self._by_link: dict[int, Line] = {}
+        self._lines: dict[str, DialedAddress] = {}
+        self._by_link: dict[int, DialedAddress] = {}
         self._dialled = 0
         self.left_out = 0
 
@@ -165,11 +167,11 @@ class Lines:
         others = [address for address in dict.fromkeys(named) if address not in own]
         wanted = own.union(self._within_room(own, others, most_named))
         for address in sorted(wanted - self._lines.keys()):
-            self._lines[address] = Line(address, now)
+            self._lines[address] = DialedAddress(address, now)
         links = []
         for line in list(self._lines.values()):
             line.wanted = line.address in wanted
-            if not line.wanted and line.state is not State.UP:
+            if not line.wanted and line.state is not DialState.UP:
                 links.append(line.link)
                 self._forget(line)
         return [link for link in links if link]
@@ -179,18 +181,18 @@ class Lines:
         living = {
             line.address
             for line in self._lines.values()
-            if line.state is State.UP and line.address not in own
+            if line.state is DialState.UP and line.address not in own
         }
         new = [address for address in named if address not in living]
         room = max(0, most - len(living))
         self.left_out = max(0, len(new) - room)
         return new[:room] + [address for address in named if address in living]
 
-    def _forget(self, line: Line) -> None:
+    def _forget(self, line: DialedAddress) -> None:
         self._lines.pop(line.address, None)
         self._by_link.pop(line.link, None)
 
-    def of(self, link: int) -> Line | None:
+    def of(self, link: int) -> DialedAddress | None:
         """The address whose present attempt this link is."""
         return self._by_link.get(link)
 
@@ -200,13 +202,13 @@ class Lines:
 
     def is_greeting(self) -> bool:
         """Whether anybody was greeted and has not answered yet."""
-        return any(line.state is State.GREETING for line in self._lines.values())
+        return any(line.state is DialState.GREETING for line in self._lines.values())
 
-    def overdue(self, now: float) -> Iterator[Line]:
+    def overdue(self, now: float) -> Iterator[DialedAddress]:
         """The lines whose time to act has come: to dial if they are idle, else to give up."""
         yield from [line for line in self._lines.values() if line.due <= now]
 
-    def dial(self, line: Line, now: float) -> int:
+    def dial(self, line: DialedAddress, now: float) -> int:
         """Begin an attempt; returns the number of its link."""
         self._dialled -= 1
         line.opening(self._dialled, now)
@@ -221,7 +223,7 @@ class Lines:
             if not line.wanted:
                 self._forget(line)
 
-    def duplicate(self, line: Line, peer: int, now: float) -> None:
+    def duplicate(self, line: DialedAddress, peer: int, now: float) -> None:
         """An attempt is given up because its address leads to a process that we have."""
         self._by_link.pop(line.link, None)
         line.duplicate(peer, now)

@@ -13,16 +13,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from mesh.links.priority_queue import Backlog
+from mesh.links.priority_queue import PriorityQueue
 from mesh.links.session import Session
 from mesh.protocol.bundles import refusal
-from mesh.protocol.fields import PART_SIZE
+from mesh.protocol.fields import PART_BYTES
 from mesh.protocol.messages import Hop, Task
 
-SLIGHT = 0.001  # seconds of a batch below which replicas count as equally fast
+NEGLIGIBLE_BATCH_S = 0.001  # seconds of a batch below which replicas count as equally fast
 
 
-class Bundle(NamedTuple):
+class DispatchedBundle(NamedTuple):
     """Tasks that go to one session together."""
 
     session: Session
@@ -46,7 +46,7 @@ class Dispatcher:
     def __init__(self, hop: Hop, owner: int = 0) -> None:
         self.hop = hop
         self.owner = owner
-        self.waiting = Backlog()
+        self.waiting = PriorityQueue()
         self.unfit: list[tuple[Task, str]] = []
         self._sessions: dict[int, Session] = {}
 
@@ -81,7 +81,7 @@ class Dispatcher:
         else:
             self.waiting.push(task)
 
-    def dispatch(self) -> list[Bundle]:
+    def dispatch(self) -> list[DispatchedBundle]:
         """Spend the credit there is: at most one bundle per session and round.
 
         Returns:
@@ -114,7 +114,7 @@ class Dispatcher:
             granted = session.granted_tasks
             if (
                 granted > session.spent_tasks
-                and granted > session.sated
+                and granted > session.credit_paused
                 and session.granted_bytes > session.spent_bytes
                 and session.link is not None
                 and not session.draining
@@ -132,7 +132,7 @@ class Dispatcher:
                 return True
         return False
 
-    def give_one(self, session: Session) -> list[Bundle]:
+    def give_one(self, session: Session) -> list[DispatchedBundle]:
         """Give the task that leads to this replica, which need not have joined, if it takes it."""
         task = self.waiting.peek()
         usable = session.link is not None and not session.draining and _is_free(session)
@@ -143,7 +143,7 @@ class Dispatcher:
             return []
         self.waiting.pop()
         session.post_tasks([task], task.nbytes)
-        return [Bundle(session, [task], task.nbytes)]
+        return [DispatchedBundle(session, [task], task.nbytes)]
 
     def _is_beyond(self, session: Session) -> bool:
         """Whether the task that leads is more than this replica ever takes."""
@@ -170,18 +170,18 @@ class Dispatcher:
             free = [s for s in free if s.peer not in task.tried] or free
         known = [s.pace for s in free if s.pace]
         fastest = min(known) if known else 1.0
-        ways = [_freedom(s) / max(s.pace or fastest, SLIGHT) for s in free]
+        ways = [_freedom(s) / max(s.pace or fastest, NEGLIGIBLE_BATCH_S) for s in free]
         return free[ways.index(max(ways))]
 
-    def _fill(self, session: Session, share: int, free: list[Session]) -> Bundle:
+    def _fill(self, session: Session, share: int, free: list[Session]) -> DispatchedBundle:
         """Take what goes to this session: a batch, or its share where batches are small."""
         waiting = self.waiting
         batch = session.stage.batch if session.stage is not None else 1
         room = min(session.granted_tasks - session.spent_tasks, max(batch, share))
-        room_bytes = min(session.granted_bytes - session.spent_bytes, PART_SIZE)
+        room_bytes = min(session.granted_bytes - session.spent_bytes, PART_BYTES)
         before = waiting.nbytes
         tasks = waiting.take(room, room_bytes, lambda task: _belongs_elsewhere(task, session, free))
-        return Bundle(session, tasks, before - waiting.nbytes)
+        return DispatchedBundle(session, tasks, before - waiting.nbytes)
 
 
 def _is_free(session: Session) -> bool:
@@ -189,7 +189,7 @@ def _is_free(session: Session) -> bool:
     granted = session.granted_tasks
     return (
         granted > session.spent_tasks
-        and granted > session.sated
+        and granted > session.credit_paused
         and session.granted_bytes > session.spent_bytes
     )
 

@@ -35,24 +35,24 @@ class HangUp(NamedTuple):
     link: int
 
 
-class Knock(NamedTuple):
+class ProbePort(NamedTuple):
     """Find out whether anybody listens at this address; the answer bears the peer's number."""
 
     peer: int
     address: str
 
 
-Instruction = Send | Dial | HangUp | Knock
+Instruction = Send | Dial | HangUp | ProbePort
 
 
-class Met(NamedTuple):
+class SessionStarted(NamedTuple):
     """A session begins, or (resumed) has a connection again."""
 
     session: Session
     resumed: bool
 
 
-class Lost(NamedTuple):
+class SessionLost(NamedTuple):
     """The pair is over: the other died or has forgotten us. Nothing more will come of it.
 
     Attributes:
@@ -66,7 +66,7 @@ class Lost(NamedTuple):
     orderly: bool = False
 
 
-class Refused(NamedTuple):
+class MessageRefused(NamedTuple):
     """The other could not read this message of ours."""
 
     session: Session
@@ -74,8 +74,8 @@ class Refused(NamedTuple):
     reason: str
 
 
-class Silent(NamedTuple):
-    """For long the other has said nothing, or has not receipted what waits for it; its link is up.
+class SessionSilent(NamedTuple):
+    """For long the other has said nothing, or has not acked what waits for it; its link is up.
 
     No death: it does not turn, or nothing gets through to it.
     """
@@ -83,13 +83,13 @@ class Silent(NamedTuple):
     session: Session
 
 
-class Heard(NamedTuple):
+class MessageReceived(NamedTuple):
     """It is silent no more."""
 
     session: Session
 
 
-News = Met | Lost | Refused | Silent | Heard
+News = SessionStarted | SessionLost | MessageRefused | SessionSilent | MessageReceived
 
 
 class Stranger(NamedTuple):
@@ -113,7 +113,7 @@ class Delivery(NamedTuple):
 
     Attributes:
         session: who said it.
-        covered: messages of ours that it receipts for the first time.
+        covered: messages of ours that it acks for the first time.
         message: what was said; None if it was received before, is a slice, or is handled here.
     """
 

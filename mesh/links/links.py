@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mesh.errors import ProtocolError
-from mesh.links.dialer import Line, State
-from mesh.links.events import Delivery, HangUp, Knock, Met, Stranger
+from mesh.links.dialer import DialedAddress, DialState
+from mesh.links.events import Delivery, HangUp, ProbePort, SessionStarted, Stranger
 from mesh.links.handshake import (
     crowding,
     draw_nonce,
@@ -26,9 +26,9 @@ from mesh.links.handshake import (
     welcome_objection,
     welcome_of,
 )
-from mesh.links.liveness import Upkeep
+from mesh.links.liveness import Liveness
 from mesh.links.session import Gap, Session
-from mesh.protocol.chunking import Gathering, Growing, Unfinished
+from mesh.protocol.chunking import GrowingBuffer, ReceiveBuffer, Unfinished
 from mesh.protocol.fields import Frame
 from mesh.protocol.messages import (
     RELIABLE,
@@ -56,25 +56,25 @@ from mesh.protocol.wire import decode, encode, open_header, seal
 # Bytes of large buffers that may be unfinished on all sessions together, unless the pool is larger.
 _UNFINISHED_BYTES = 1 << 30
 # Seconds that are believed: who is gone is awaited for four of them, and says how long they are.
-_LONGEST_ROUND_TRIP = 2.5
+_MAX_ROUND_TRIP_S = 2.5
 
 
 @dataclass(slots=True, eq=False)
-class Links(Upkeep):
+class Links(Liveness):
     """All links of one process.
 
     Args:
         identity: what it says of itself.
         chance: draws from 0 to 1.
-        gateways, most_named: see `Upkeep`, also for the attributes.
+        gateways, most_named: see `Liveness`, also for the attributes.
         memory: makes the buffers for what comes in slices.
     """
 
-    memory: Callable[[int], Gathering] = Growing
+    memory: Callable[[int], ReceiveBuffer] = GrowingBuffer
     _unfinished: Unfinished = field(init=False)
 
     def __post_init__(self) -> None:
-        Upkeep.__post_init__(self)
+        Liveness.__post_init__(self)
         limit = max(_UNFINISHED_BYTES, 2 * self.identity.pool)
         self._unfinished = Unfinished(limit, self.memory)
 
@@ -83,7 +83,7 @@ class Links(Upkeep):
     def opened(self, link: int, now: float) -> None:
         """A dialled link is connected: say HELLO."""
         line = self._lines.of(link)
-        if line is None or line.state is not State.OPENING:
+        if line is None or line.state is not DialState.OPENING:
             return
         known = self.sessions.get(line.peer)
         if known is not None and known.link is not None:
@@ -101,7 +101,7 @@ class Links(Upkeep):
             if link > 0:
                 self._ping(session, now)
 
-    def knocked(self, peer: int, somebody: bool, now: float) -> None:
+    def probed(self, peer: int, somebody: bool, now: float) -> None:
         """It is known whether anybody listens where a peer takes consumers of its outputs.
 
         Nobody there says that it is dead only of a peer whose door was once found open: others
@@ -222,7 +222,7 @@ class Links(Upkeep):
             if type(message) is Hello:
                 return self._hello(link, header.sender, message, now)
             self._drop(link, now, silently=type(message) in (Who, Err, Bye))
-        elif line is not None and line.state is State.GREETING:
+        elif line is not None and line.state is DialState.GREETING:
             if type(message) is Welcome and message.nonce == line.nonce:
                 return self._welcome(line, header.sender, message, now)
             known = self.sessions.get(header.sender)
@@ -265,7 +265,7 @@ class Links(Upkeep):
         if session is None or not resumed:
             session = self._begin(link, peer, hello.role, hello.nonce, now)
             if hello.feed:
-                self.out.append(Knock(peer, hello.feed))
+                self.out.append(ProbePort(peer, hello.feed))
         session.source, session.owners = source, hello.owners
         session.stage, session.feed = hello.stage, hello.feed
         session.host, session.pid, session.parent = hello.host, hello.pid, hello.parent
@@ -294,7 +294,9 @@ class Links(Upkeep):
         self._send(link, seal(Header(Type.ERR, self.me, peer), encode(Err(0, reason))))
         self._drop(link, now, silently=True)
 
-    def _welcome(self, line: Line, peer: int, welcome: Welcome, now: float) -> Delivery | None:
+    def _welcome(
+        self, line: DialedAddress, peer: int, welcome: Welcome, now: float
+    ) -> Delivery | None:
         link, session = line.link, self.sessions.get(peer)
         if self._is_no_producer(line, peer, welcome, now):
             return None
@@ -316,7 +318,7 @@ class Links(Upkeep):
             self.identity.timeout = welcome.timeout
         left: list[Message] = []
         if session is not None and not welcome.resumed:
-            left = session.unreceipted()
+            left = session.unacked()
             self.lose(session, "it has forgotten us")
         if session is None or not welcome.resumed:
             session = self._begin(link, peer, welcome.role, line.nonce, now)
@@ -324,7 +326,7 @@ class Links(Upkeep):
             session.post(message)
         return self._attach(session, link, welcome.received, welcome.resumed, now)
 
-    def _is_no_producer(self, line: Line, peer: int, welcome: Welcome, now: float) -> bool:
+    def _is_no_producer(self, line: DialedAddress, peer: int, welcome: Welcome, now: float) -> bool:
         """Give the link up if whoever answers is none of ours, or was expelled lately."""
         session, is_gateways = self.sessions.get(peer), self.is_gateways(line.address)
         objection = welcome_objection(self.identity, welcome, session, is_gateways=is_gateways)
@@ -334,7 +336,7 @@ class Links(Upkeep):
             line.due = max(line.due, now + left)
         return bool(objection or left)
 
-    def _give_up_duplicate(self, line: Line, peer: int, now: float) -> None:
+    def _give_up_duplicate(self, line: DialedAddress, peer: int, now: float) -> None:
         self.out.append(HangUp(line.link))
         self._lines.duplicate(line, peer, now)
 
@@ -356,7 +358,7 @@ class Links(Upkeep):
     def _attach(
         self, session: Session, link: int, received: int, resumed: bool, now: float
     ) -> Delivery | None:
-        """A connection carries the session. A receipt that came with it is news, too."""
+        """A connection carries the session. An ack that came with it is news, too."""
         if session.link is not None:
             self._drop(session.link, now, silently=True)
         other = self._by_link.get(link)
@@ -369,7 +371,7 @@ class Links(Upkeep):
         session.owes_drain = session.draining  # it may have been lost with the last connection
         self._touched[session] = None
         self.resumes += resumed
-        self.news.append(Met(session, resumed))
+        self.news.append(SessionStarted(session, resumed))
         self._due = now
         return Delivery(session, covered, None) if covered else None
 
@@ -396,7 +398,7 @@ class Links(Upkeep):
         session.busy_until = now + min(left, 2 * self.silence)
         if ping.echo:
             measured = now - (ping.echo + ping.held) / 1e6
-            session.round_trip = min(max(0.0, measured), _LONGEST_ROUND_TRIP)
+            session.round_trip = min(max(0.0, measured), _MAX_ROUND_TRIP_S)
 
 
 # What the cores above handle; the rest is this module's own business.
@@ -405,7 +407,7 @@ _UPWARD = frozenset(
         Type.TASKS,
         Type.PART,
         Type.OUTCOMES,
-        Type.OBITUARY,
+        Type.DEATH,
         Type.SUBMIT,
         Type.ANSWER,
         Type.CANCEL,

@@ -1,4 +1,4 @@
-"""What a process owes its links, whatever comes: redialling, receipts, heartbeats, farewells.
+"""What a process owes its links, whatever comes: redialling, acks, heartbeats, farewells.
 
 Pure. `Links` in `mesh/links/links.py` is built on this: it adds what is done about what comes.
 """
@@ -9,19 +9,19 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from mesh.links.dialer import MOST_NAMED, Lines, State
+from mesh.links.dialer import MOST_NAMED, Dialer, DialState
 from mesh.links.events import (
     Dial,
     HangUp,
-    Heard,
     Identity,
     Instruction,
-    Knock,
-    Lost,
+    MessageReceived,
+    MessageRefused,
     News,
-    Refused,
+    ProbePort,
     Send,
-    Silent,
+    SessionLost,
+    SessionSilent,
     Stranger,
 )
 from mesh.links.handshake import expulsion
@@ -44,13 +44,17 @@ from mesh.protocol.messages import (
 from mesh.protocol.permissions import Breach
 from mesh.protocol.wire import encode, seal
 
-RESUME = 0.1  # seconds that a consumer has to come back before it counts as gone
-KNOCK_EVERY = 0.02  # seconds: a process that dies may be refused a moment later than it is cut off
-PATIENCE = 10.0  # seconds that a producer has: it may be a gateway that is being restarted
-PING_EVERY = 1.0
-LEAST = 0.75  # seconds: a timeout below it makes signs of life no more frequent
-SILENCE = 3.0
-FAREWELL = 1.0  # seconds that BYE may remain unanswered
+RESUME_S = 0.1  # seconds that a consumer has to come back before it counts as gone
+PROBE_INTERVAL_S = (
+    0.02  # seconds: a process that dies may be refused a moment later than it is cut off
+)
+PRODUCER_ABSENCE_S = (
+    10.0  # seconds that a producer has: it may be a gateway that is being restarted
+)
+PING_INTERVAL_S = 1.0
+MIN_TIMEOUT_S = 0.75  # seconds: a timeout below it makes signs of life no more frequent
+SILENCE_S = 3.0
+BYE_LIMIT_S = 1.0  # seconds that BYE may remain unanswered
 # Seconds that a payload may take to come, at least: otherwise as long as a request lives.
 LEAST_PAYLOAD_S = 30.0
 MOST_PAYLOAD_S = (
@@ -66,7 +70,7 @@ def _feeds_us(session: Session) -> bool:
 
 
 @dataclass(slots=True, eq=False)
-class Upkeep(Hooks):
+class Liveness(Hooks):
     """The links of one process, seen from the clock.
 
     Args:
@@ -99,7 +103,7 @@ class Upkeep(Hooks):
     resumes: int = 0
     breaches: int = 0
     held_off: HoldOff = field(default_factory=HoldOff)
-    _lines: Lines = field(init=False)
+    _lines: Dialer = field(init=False)
     _by_link: dict[int, Session] = field(default_factory=dict)
     # Ordered, so that a history is the same each time it is played.
     _touched: dict[Session, None] = field(default_factory=dict)
@@ -112,7 +116,7 @@ class Upkeep(Hooks):
     _due: float = 0.0
 
     def __post_init__(self) -> None:
-        self._lines = Lines(self.chance)
+        self._lines = Dialer(self.chance)
 
     @property
     def me(self) -> int:
@@ -176,7 +180,7 @@ class Upkeep(Hooks):
         for frames in session.flush(now):
             self._send(link, frames)
         if session.refusals:
-            self.news += [Refused(session, *refusal) for refusal in session.refusals]
+            self.news += [MessageRefused(session, *refusal) for refusal in session.refusals]
             session.refusals.clear()
         if session.owes_drain and session.may_say_drain:
             session.owes_drain = False
@@ -207,7 +211,7 @@ class Upkeep(Hooks):
         self._owing.clear()
         self.flush(now)
         for line in self._lines.overdue(now):
-            if line.state is State.IDLE:
+            if line.state is DialState.IDLE:
                 self.out.append(Dial(self._lines.dial(line, now), line.address))
             else:
                 if line.is_refused and self.is_gateways(line.address):
@@ -249,39 +253,39 @@ class Upkeep(Hooks):
         if now >= until:
             self.lose(session, "its link closed and was not resumed")
             return _NEVER
-        return min(until, session.parting, self._knock(session, now))
+        return min(until, session.parting, self._probe(session, now))
 
-    def _knock(self, session: Session, now: float) -> float:
+    def _probe(self, session: Session, now: float) -> float:
         """Its link is closed: ask its kernel whether it lives; returns when to ask again."""
         if not session.answers:
             return _NEVER
-        if now >= session.knock_at:
-            session.knock_at = now + KNOCK_EVERY
-            self.out.append(Knock(session.peer, session.feed))
-        return session.knock_at
+        if now >= session.probe_at:
+            session.probe_at = now + PROBE_INTERVAL_S
+            self.out.append(ProbePort(session.peer, session.feed))
+        return session.probe_at
 
     def _judge(self, session: Session, now: float) -> float:
         """Notice whether it has been quiet for too long; returns when to look again."""
         until = max(session.quiet_since + self.silence, session.busy_until, self._fair_from)
         if session.silent is not (now >= until):
             session.silent = now >= until
-            self.news.append((Silent if session.silent else Heard)(session))
+            self.news.append((SessionSilent if session.silent else MessageReceived)(session))
         return _NEVER if session.silent else until
 
     @property
     def silence(self) -> float:
         """Seconds of quiet after which a process is taken not to be turning."""
-        return min(SILENCE, max(LEAST, self.identity.timeout) / 3)
+        return min(SILENCE_S, max(MIN_TIMEOUT_S, self.identity.timeout) / 3)
 
     def _grace(self, session: Session) -> float:
         if self._lines.leads_to(session.peer):
-            return PATIENCE
-        return max(RESUME, 4 * session.round_trip)
+            return PRODUCER_ABSENCE_S
+        return max(RESUME_S, 4 * session.round_trip)
 
     @property
     def ping_every(self) -> float:
         """Seconds between two signs of life."""
-        return min(PING_EVERY, max(LEAST, self.identity.timeout) / 12)
+        return min(PING_INTERVAL_S, max(MIN_TIMEOUT_S, self.identity.timeout) / 12)
 
     def _send(self, link: int, frames: list[Frame]) -> None:
         self.out.append(_new_tuple(Send, (link, frames)))
@@ -385,11 +389,11 @@ class Upkeep(Hooks):
         self._touched.pop(session, None)
         self._owing.pop(session, None)
         self._stamps.pop(session.peer, None)
-        self.news.append(Lost(session, reason, orderly))
+        self.news.append(SessionLost(session, reason, orderly))
 
     def part(self, session: Session, now: float) -> None:
         """Say BYE; the other answers with BYE and forgets us. Without an answer, so do we."""
-        session.parting = now + FAREWELL
+        session.parting = now + BYE_LIMIT_S
         self._due = min(self._due, session.parting)
         self.tell(session, Bye("done"), now)
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from mesh.links.events import Delivery, Dial, HangUp, News, Send
 from mesh.links.links import Links
-from mesh.transport.network import Happened, Network
+from mesh.transport.network import Network, NetworkEvent
 
 
 class Core(Protocol):
@@ -64,21 +64,21 @@ class Node:
         core, links = self.core, self.core.links
         events = self.network.receive(ready)
         for happened, link, frames in events:
-            if happened is Happened.MESSAGE:
+            if happened is NetworkEvent.MESSAGE:
                 try:
                     delivery = links.received(link, frames, now)
                     if delivery is not None:
                         core.delivered(delivery, now)
                 except Exception as error:  # noqa: BLE001 - whatever one peer says ends no turn
                     links.choked(link, error, now)
-            elif happened is Happened.OPENED:
+            elif happened is NetworkEvent.OPENED:
                 links.opened(link, now)
-            elif happened is Happened.CLOSED:
+            elif happened is NetworkEvent.CLOSED:
                 links.closed(link, now)
-            elif happened is Happened.DOUBT:
+            elif happened is NetworkEvent.DOUBT:
                 links.doubt(now)
             else:
-                links.knocked(link, happened is Happened.SOMEBODY, now)
+                links.probed(link, happened is NetworkEvent.SOMEBODY, now)
             if links.news:
                 self._tell(now)
         return bool(events)
@@ -116,7 +116,7 @@ class Node:
             elif isinstance(instruction, HangUp):
                 network.hang_up(instruction.link)
             else:
-                network.knock(*instruction)
+                network.probe(*instruction)
 
     def next_due(self) -> float:
         """When to turn again at the latest, if no descriptor becomes ready."""

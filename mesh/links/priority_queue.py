@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 
 from mesh.protocol.messages import Task
 
-WEIGHT = 8  # high-priority tasks taken for each normal one that waits
+HIGH_WEIGHT = 8  # high-priority tasks taken for each normal one that waits
 
 
-class Backlog:
+class PriorityQueue:
     """A queue of tasks.
 
     Two levels of priority share 8 : 1, so that neither starves. Within a level the oldest
@@ -26,7 +26,7 @@ class Backlog:
 
     Example:
         >>> from mesh.protocol.messages import Task
-        >>> backlog = Backlog()
+        >>> backlog = PriorityQueue()
         >>> for number, deadline in (1, 5.0), (2, 3.0):
         ...     backlog.push(Task(7, number, (("embed", "1"),), 0, 1, deadline, [b"x"], 1))
         >>> backlog.pop().number
@@ -38,7 +38,7 @@ class Backlog:
     def __init__(self) -> None:
         self._normal: deque[Task] = deque()
         self._high: deque[Task] = deque()
-        self._credit = WEIGHT
+        self._credit = HIGH_WEIGHT
         self.count = self.nbytes = 0
 
     def __len__(self) -> int:
@@ -90,14 +90,14 @@ class Backlog:
         if level is self._high:
             self._credit -= 1 if self._credit else 0
         else:
-            self._credit = WEIGHT
+            self._credit = HIGH_WEIGHT
         return task
 
     def behind(self, priority: int, deadline: float) -> int:
         """How many of those that wait would be taken after a task of this priority and deadline."""
         level = self._high if priority else self._normal
         ahead = bisect_right(level, deadline, key=_deadline)
-        others = max(0, len(self._normal) - ahead // WEIGHT) if priority else 0
+        others = max(0, len(self._normal) - ahead // HIGH_WEIGHT) if priority else 0
         return len(level) - ahead + others
 
     def remove(self, task: Task) -> bool:
@@ -132,7 +132,7 @@ class Backlog:
             taken.append(task)
         self.count -= len(taken)
         self.nbytes += nbytes - granted
-        self._credit = WEIGHT
+        self._credit = HIGH_WEIGHT
         return taken
 
     def _take_singly(self, most: int, nbytes: int, elsewhere: Callable[[Task], bool]) -> list[Task]:

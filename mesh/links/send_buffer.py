@@ -1,8 +1,8 @@
-"""What one end of a pair has posted and the other has not receipted yet. Pure.
+"""What one end of a pair has posted and the other has not acked yet. Pure.
 
 Every reliable message gets the next number of its direction when it is sent, and is kept until
-the receipt covers it; after a reconnect, what is kept is sent again. Small messages go before the
-slices of large ones, of which only `MAX_UNRECEIPTED` bytes are under way at once.
+the ack covers it; after a reconnect, what is kept is retransmitted. Small messages go before the
+slices of large ones, of which only `MAX_UNACKED_BYTES` bytes are under way at once.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import NamedTuple
 
 from mesh.errors import ProtocolError
 from mesh.protocol.chunking import Outgoing, is_large
-from mesh.protocol.fields import PART_SIZE
+from mesh.protocol.fields import PART_BYTES
 from mesh.protocol.messages import Cancel, Message, Outcomes, Part, Task, Tasks
 from mesh.protocol.wire import Encoded, encode
 
-MAX_UNRECEIPTED = 8 * 1024 * 1024  # bytes of slices under way
-UNKNOWN = 2**62  # as the length of a message's payloads: it is looked into
+MAX_UNACKED_BYTES = 8 * 1024 * 1024  # bytes of slices under way
+UNKNOWN_BYTES = 2**62  # as the length of a message's payloads: it is looked into
 _new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each message
 
 
-class Retained(NamedTuple):
-    """A reliable message that was sent and is not receipted yet.
+class SentMessage(NamedTuple):
+    """A reliable message that was sent and is not acked yet.
 
     Attributes:
         sequence: its number.
@@ -38,8 +38,8 @@ class Retained(NamedTuple):
     message: Message
 
 
-class Outbox:
-    """Reliable messages from `post` until the receipt.
+class SendBuffer:
+    """Reliable messages from `post` until the ack.
 
     Attributes:
         sequence: the last number that was given.
@@ -47,11 +47,11 @@ class Outbox:
 
     Example:
         >>> from mesh.protocol.messages import Cancel
-        >>> outbox = Outbox()
-        >>> outbox.post(Cancel(7, [1]), 0)
-        >>> [kept.sequence for kept in outbox.take(0.0)]
+        >>> send_buffer = SendBuffer()
+        >>> send_buffer.post(Cancel(7, [1]), 0)
+        >>> [kept.sequence for kept in send_buffer.take(0.0)]
         [1]
-        >>> outbox.receipt(1)
+        >>> send_buffer.ack(1)
         [Cancel(owner=7, numbers=[1])]
     """
 
@@ -62,12 +62,12 @@ class Outbox:
         self.misfits: list[tuple[Message, str]] = []
         self._small: list[Message] = []
         self._bulk: deque[Outgoing] = deque()
-        self._retained: deque[Retained] = deque()
+        self._retained: deque[SentMessage] = deque()
         self._under_way = 0
         self._transfers = 0
 
     def __len__(self) -> int:
-        """How many messages were sent and not receipted."""
+        """How many messages were sent and not acked."""
         return len(self._retained)
 
     def post(self, message: Message, nbytes: int) -> None:
@@ -77,7 +77,7 @@ class Outbox:
             message: what to send. Its large buffers go ahead of it in slices.
             nbytes: of all its payloads together.
         """
-        if nbytes > PART_SIZE and is_large(message):
+        if nbytes > PART_BYTES and is_large(message):
             outgoing = Outgoing(message, self._transfers)
             self._transfers += outgoing.transfers
             self._bulk.append(outgoing)
@@ -107,14 +107,14 @@ class Outbox:
             self._small.append(Cancel(cancel.owner, list(left)))
         return dropped
 
-    def take(self, now: float) -> list[Retained]:
+    def take(self, now: float) -> list[SentMessage]:
         """Number everything that may go now, in the order in which it must be sent."""
-        taken: list[Retained] = []
+        taken: list[SentMessage] = []
         if self._small:
             small, self._small = self._small, []
             for message in small:
                 self._number(message, message, now, taken)
-        while self._bulk and self._under_way < MAX_UNRECEIPTED:
+        while self._bulk and self._under_way < MAX_UNACKED_BYTES:
             step = self._bulk[0].step()
             if step is None:
                 self._bulk.popleft()
@@ -122,14 +122,16 @@ class Outbox:
                 self._number(step.message, step.whole, now, taken)
         return taken
 
-    def _number(self, message: Message, whole: Message, now: float, taken: list[Retained]) -> None:
+    def _number(
+        self, message: Message, whole: Message, now: float, taken: list[SentMessage]
+    ) -> None:
         try:
             encoded = encode(message, now)
         except ProtocolError as error:
             self.misfits.append((whole, str(error)))
             return
         self.sequence += 1
-        kept = _new_tuple(Retained, (self.sequence, encoded, now, whole))
+        kept = _new_tuple(SentMessage, (self.sequence, encoded, now, whole))
         if type(message) is Part:
             self._under_way += len(message.slice)
         self._retained.append(kept)
@@ -137,20 +139,20 @@ class Outbox:
 
     @property
     def oldest(self) -> float:
-        """When the oldest message that is unreceipted was sent; infinity if there is none."""
+        """When the oldest message that is unacked was sent; infinity if there is none."""
         return self._retained[0].at if self._retained else float("inf")
 
-    def retained(self) -> Iterable[Retained]:
-        """What was sent and not receipted, oldest first."""
+    def retained(self) -> Iterable[SentMessage]:
+        """What was sent and not acked, oldest first."""
         return self._retained
 
-    def receipt(self, receipt: int) -> Sequence[Message]:
+    def ack(self, ack: int) -> Sequence[Message]:
         """Forget what the other has received; returns it."""
         retained = self._retained
-        if not retained or retained[0][0] > receipt:
+        if not retained or retained[0][0] > ack:
             return ()
         covered = []
-        while retained and retained[0][0] <= receipt:
+        while retained and retained[0][0] <= ack:
             covered.append(self._settled(retained.popleft()))
         return covered
 
@@ -162,7 +164,7 @@ class Outbox:
                 return self._settled(kept)
         return None
 
-    def _settled(self, kept: Retained) -> Message:
+    def _settled(self, kept: SentMessage) -> Message:
         if type(kept.message) is Part:
             self._under_way -= len(kept.message.slice)
         return kept.message
@@ -172,22 +174,22 @@ class Outbox:
         return bool(self._small or self._bulk)
 
     def is_slicing(self) -> bool:
-        """Whether slices wait to be sent, or for their receipts."""
+        """Whether slices wait to be sent, or for their acks."""
         return bool(self._bulk or self._under_way)
 
     def is_idle(self) -> bool:
-        """Nothing queued, nothing unreceipted: it may be closed without loss."""
+        """Nothing queued, nothing unacked: it may be closed without loss."""
         return not (self._small or self._bulk or self._retained)
 
     def pending(self) -> list[Message]:
-        """What was posted and is not receipted; large messages whole."""
+        """What was posted and is not acked; large messages whole."""
         left = [kept.message for kept in self._retained if type(kept.message) is not Part]
         left += [outgoing.whole for outgoing in self._bulk if outgoing.left]
         left += self._small
         return left
 
-    def unreceipted(self) -> list[Message]:
-        """What was posted and never receipted; large messages whole. Empties itself."""
+    def unacked(self) -> list[Message]:
+        """What was posted and never acked; large messages whole. Empties itself."""
         left = self.pending()
         self._retained.clear()
         self._bulk.clear()
@@ -200,15 +202,15 @@ def singly(message: Message) -> list[Message]:
     """The same as several messages of one row each, so that one row at fault fails alone.
 
     Example:
-        >>> from mesh.protocol.messages import Note
-        >>> len(singly(Outcomes([], [Note(1, 1, 1, 5), Note(2, 1, 1, 5)])))
+        >>> from mesh.protocol.messages import HandoffNotice
+        >>> len(singly(Outcomes([], [HandoffNotice(1, 1, 1, 5), HandoffNotice(2, 1, 1, 5)])))
         1
     """
     if type(message) is Tasks:
         return [Tasks([task]) for task in message.tasks]
     if type(message) is Outcomes:
         rows: list[Message] = [Outcomes([outcome]) for outcome in message.outcomes]
-        if message.notes or message.figures:
-            rows.append(Outcomes([], message.notes, message.figures))
+        if message.notices or message.stats:
+            rows.append(Outcomes([], message.notices, message.stats))
         return rows
     return [message]

@@ -3,13 +3,13 @@
 Pure.
 
 A connection may end at any byte; the pair goes on. Every reliable message bears the next number
-of its direction and stays in the `Outbox` until the other's receipt covers it. When a new
+of its direction and stays in the `SendBuffer` until the other's ack covers it. When a new
 connection is made, HELLO and WELCOME name the last number received, and what follows it is sent
-again. So a link only delays. What *is* lost is lost with an incarnation, and `unreceipted` says
+again. So a link only delays. What *is* lost is lost with an incarnation, and `unacked` says
 what that was.
 
 Credit is absolute: how many tasks and bytes the other has granted since the pair met, and how
-many of them were spent. A lost or repeated grant therefore changes nothing. Receipt and grants
+many of them were spent. A lost or repeated grant therefore changes nothing. Ack and grants
 ride in the header of whatever goes anyway.
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 
 from mesh.errors import ProtocolError
-from mesh.links.send_buffer import UNKNOWN, Outbox, Retained, singly
+from mesh.links.send_buffer import UNKNOWN_BYTES, SendBuffer, SentMessage, singly
 from mesh.protocol.chunking import Incoming, Source, Unfinished
 from mesh.protocol.fields import Frame
 from mesh.protocol.incarnations import shown
@@ -37,10 +37,12 @@ from mesh.protocol.messages import (
 )
 from mesh.protocol.wire import HeaderFields, encode, seal
 
-LAZY = 0.050  # seconds that a receipt or grant may wait for something to ride on
-MANY_MESSAGES = 64  # unreceipted messages after which the receipt waits no longer
-MANY_BYTES = 2 * 1024 * 1024  # the same in bytes: a quarter of what the other may have under way
-MOST_REFUSED = 16  # refusals that are remembered in case the other did not hear of them
+ACK_DELAY_S = 0.050  # seconds that an ack or grant may wait for something to ride on
+ACK_AFTER_MESSAGES = 64  # unacked messages after which the ack waits no longer
+ACK_AFTER_BYTES = (
+    2 * 1024 * 1024
+)  # the same in bytes: a quarter of what the other may have under way
+MAX_REMEMBERED_REFUSALS = 16  # refusals that are remembered in case the other did not hear of them
 _NEVER = float("inf")
 
 
@@ -68,7 +70,7 @@ class Session:
         feed: where the other takes consumers of its outputs, or "".
         source: where the other comes from, as far as that is proven: key and address, or "".
         answers: whether somebody was found to listen there when it came.
-        knock_at: when to look next whether somebody still does, while there is no connection.
+        probe_at: when to look next whether somebody still does, while there is no connection.
         host: name of the other's host, for people.
         pid: its process id there.
         parent: that of the supervisor which will tell of its death, 0 without one.
@@ -76,7 +78,7 @@ class Session:
         since: when the present connection was made; when the last one ended if there is none.
         heard: when the other last said anything.
         said: when anything was last sent to it.
-        progress: when the other last receipted anything.
+        progress: when the other last acked anything.
         busy_until: until when the other may be computing and say nothing, as it told.
         silent: whether it has been quiet for too long; `Links` makes news of it.
         round_trip: seconds there and back, as last measured; 0 before the first.
@@ -93,7 +95,7 @@ class Session:
         received: the last sequence number received.
         granted_tasks, granted_bytes: credit that the other gave us.
         spent_tasks, spent_bytes: what we spent of it.
-        sated: what it had granted when it last gave tasks back: it takes no more until it grants
+        paused: what it had granted when it last gave tasks back: it takes no more until it grants
             more. 0 if that is long ago.
         allowed_tasks, allowed_bytes: credit that we gave the other.
         taken_tasks, taken_bytes: what it took of it.
@@ -112,7 +114,7 @@ class Session:
     feed: str = field(default="", init=False)
     source: str = field(default="", init=False)
     answers: bool = field(default=False, init=False)
-    knock_at: float = field(default=0.0, init=False)
+    probe_at: float = field(default=0.0, init=False)
     host: str = field(default="", init=False)
     pid: int = field(default=0, init=False)
     parent: int = field(default=0, init=False)
@@ -138,17 +140,17 @@ class Session:
     granted_bytes: int = field(default=0, init=False)
     spent_tasks: int = field(default=0, init=False)
     spent_bytes: int = field(default=0, init=False)
-    sated: int = field(default=0, init=False)
+    credit_paused: int = field(default=0, init=False)
     allowed_tasks: int = field(default=0, init=False)
     allowed_bytes: int = field(default=0, init=False)
     taken_tasks: int = field(default=0, init=False)
     taken_bytes: int = field(default=0, init=False)
-    _outbox: Outbox = field(default_factory=Outbox, init=False)
+    _send_buffer: SendBuffer = field(default_factory=SendBuffer, init=False)
     _incoming: Incoming = field(init=False)
     _refused: dict[int, str] = field(default_factory=dict, init=False)
     _told_tasks: int = field(default=0, init=False)
     _told_bytes: int = field(default=0, init=False)
-    _unreceipted_in: int = field(default=0, init=False)
+    _unacked_in: int = field(default=0, init=False)
     _owed_since: float | None = field(default=None, init=False)
 
     def __post_init__(
@@ -163,7 +165,7 @@ class Session:
         where = "down" if self.link is None else f"link {self.link}"
         return (
             f"<Session {self.role.name.lower()} {shown(self.peer)} {where} sent {self.sequence} "
-            f"(unreceipted {len(self._outbox)}) received {self.received} "
+            f"(unreceipted {len(self._send_buffer)}) received {self.received} "
             f"credit {self.free_tasks}>"
         )
 
@@ -185,8 +187,8 @@ class Session:
         """
         self.link = link
         self.since = self.heard = self.progress = now
-        covered = self._outbox.receipt(received)
-        return covered, [self._frames(kept, now) for kept in self._outbox.retained()]
+        covered = self._send_buffer.ack(received)
+        return covered, [self._frames(kept, now) for kept in self._send_buffer.retained()]
 
     def detach(self, now: float) -> None:
         """The connection ended; the pair waits for the next one."""
@@ -207,21 +209,21 @@ class Session:
     @property
     def sequence(self) -> int:
         """The last sequence number that was sent."""
-        return self._outbox.sequence
+        return self._send_buffer.sequence
 
-    def post(self, message: Message, nbytes: int = UNKNOWN) -> None:
+    def post(self, message: Message, nbytes: int = UNKNOWN_BYTES) -> None:
         """Queue a reliable message; `flush` sends it. `nbytes` is the length of its payloads."""
-        self._outbox.post(message, nbytes)
+        self._send_buffer.post(message, nbytes)
 
     def post_tasks(self, tasks: list[Task], nbytes: int) -> None:
         """Queue a bundle, and spend the credit that there is for it."""
         self.spent_tasks += len(tasks)
         self.spent_bytes += nbytes
-        self._outbox.post(Tasks(tasks), nbytes)
+        self._send_buffer.post(Tasks(tasks), nbytes)
 
     def post_cancel(self, cancel: Cancel) -> None:
         """Queue a CANCEL; what it names and is not on its way yet does not set out."""
-        dropped = self._outbox.withdraw(cancel)
+        dropped = self._send_buffer.withdraw(cancel)
         self.spent_tasks -= len(dropped)
         self.spent_bytes -= sum([task.nbytes for task in dropped])
 
@@ -245,18 +247,18 @@ class Session:
 
         Returns them as multiparts, in order; none while there is no connection.
         """
-        outbox = self._outbox
-        if self.link is None or not outbox.is_queued():
+        send_buffer = self._send_buffer
+        if self.link is None or not send_buffer.is_queued():
             return []
-        sent = [self._frames(kept, now) for kept in outbox.take(now)]
-        while outbox.misfits:
-            misfits, outbox.misfits = outbox.misfits, []
+        sent = [self._frames(kept, now) for kept in send_buffer.take(now)]
+        while send_buffer.misfits:
+            misfits, send_buffer.misfits = send_buffer.misfits, []
             for message, reason in misfits:
                 self._give_up(message, reason)
-            sent += [self._frames(kept, now) for kept in outbox.take(now)]
+            sent += [self._frames(kept, now) for kept in send_buffer.take(now)]
         return sent
 
-    def _frames(self, kept: Retained, now: float) -> list[Frame]:
+    def _frames(self, kept: SentMessage, now: float) -> list[Frame]:
         sequence, encoded, at, _ = kept
         age = int((now - at) * 1000)
         return seal(self._header(encoded[0], sequence, age, now), encoded)
@@ -264,7 +266,7 @@ class Session:
     def _header(self, kind: Type, sequence: int, age: int, now: float) -> HeaderFields:
         self._told_tasks = self.allowed_tasks
         self._told_bytes = self.allowed_bytes
-        self._unreceipted_in = 0
+        self._unacked_in = 0
         self._owed_since = None
         self.said = now
         return (
@@ -281,13 +283,13 @@ class Session:
     @property
     def quiet_since(self) -> float:
         """When the other last showed that it takes in what is sent, or has nothing to take in."""
-        return min(self.heard, max(self._outbox.oldest, self.progress))
+        return min(self.heard, max(self._send_buffer.oldest, self.progress))
 
     # --- what cannot be sent or read -------------------------------------------------------------
 
     def told_off(self, sequence: int, reason: str) -> None:
         """The other could not read the message that bore this number."""
-        message = self._outbox.refused(sequence)
+        message = self._send_buffer.refused(sequence)
         if message is not None and type(message) is not Part:
             self._give_up(message, reason)
 
@@ -316,7 +318,7 @@ class Session:
             return False
         self.received = max(self.received, sequence)
         self._refused[sequence] = reason
-        if len(self._refused) > MOST_REFUSED:
+        if len(self._refused) > MAX_REMEMBERED_REFUSALS:
             del self._refused[min(self._refused)]
         return True
 
@@ -330,7 +332,7 @@ class Session:
         Slices are put together, and named ones put in their place in `message`.
 
         Returns:
-            The messages of ours that its receipt covers for the first time; and whether the
+            The messages of ours that its ack covers for the first time; and whether the
             message is news: it is not if it was received before or is a slice.
 
         Raises:
@@ -343,7 +345,7 @@ class Session:
             self.granted_tasks = header.tasks
         if header.bytes > self.granted_bytes:
             self.granted_bytes = header.bytes
-        covered = self._outbox.receipt(header.receipt)
+        covered = self._send_buffer.ack(header.ack)
         if covered:
             self.progress = now
         return covered, fresh
@@ -357,13 +359,13 @@ class Session:
             return False
         if sequence > self.received + 1:
             raise Gap(f"message {sequence} came where {self.received + 1} is next")
-        self._unreceipted_in += 1
+        self._unacked_in += 1
         if self._owed_since is None:
             self._owed_since = now
         if type(message) is Part:
             self._incoming.add(message, now)
             self.received = sequence
-            self._unreceipted_in += MANY_MESSAGES * len(message.slice) // MANY_BYTES
+            self._unacked_in += ACK_AFTER_MESSAGES * len(message.slice) // ACK_AFTER_BYTES
             return False
         self._incoming.claim(message)
         self.received = sequence
@@ -390,7 +392,7 @@ class Session:
             return False
         return parent == self.peer
 
-    # --- credit and receipts that nothing carries ------------------------------------------------
+    # --- credit and acks that nothing carries ------------------------------------------------
 
     def allow(self, tasks: int, nbytes: int, now: float) -> None:
         """Grant up to these absolute counters; a grant is never taken back."""
@@ -401,14 +403,14 @@ class Session:
                 self._owed_since = now
 
     def owes_at(self) -> float:
-        """When receipt or credit must go at the latest; never, if nothing is owed."""
+        """When ack or credit must go at the latest; never, if nothing is owed."""
         if self._owed_since is None or self.link is None:
             return _NEVER
-        return self._owed_since if self._is_urgent() else self._owed_since + LAZY
+        return self._owed_since if self._is_urgent() else self._owed_since + ACK_DELAY_S
 
     def _is_urgent(self) -> bool:
-        """Many wait for a receipt, or the other has less than half of its credit left."""
-        if self._unreceipted_in >= MANY_MESSAGES:
+        """Many wait for an ack, or the other has less than half of its credit left."""
+        if self._unacked_in >= ACK_AFTER_MESSAGES:
             return True
         tasks, nbytes = self.taken_tasks, self.taken_bytes
         return (
@@ -428,7 +430,7 @@ class Session:
     @property
     def may_say_drain(self) -> bool:
         """Whether DRAIN is owed and all that was posted has its number."""
-        return self.owes_drain and not self._outbox.is_queued()
+        return self.owes_drain and not self._send_buffer.is_queued()
 
     @property
     def is_parting(self) -> bool:
@@ -451,16 +453,16 @@ class Session:
 
     def is_slicing(self) -> bool:
         """Whether something large is under way, in either direction."""
-        return bool(self._incoming.held) or self._outbox.is_slicing()
+        return bool(self._incoming.held) or self._send_buffer.is_slicing()
 
     def is_idle(self) -> bool:
-        """Nothing queued, nothing unreceipted: it may be closed without loss."""
-        return self._outbox.is_idle()
+        """Nothing queued, nothing unacked: it may be closed without loss."""
+        return self._send_buffer.is_idle()
 
     def pending(self) -> list[Message]:
-        """What was posted and is not receipted; large messages whole."""
-        return self._outbox.pending()
+        """What was posted and is not acked; large messages whole."""
+        return self._send_buffer.pending()
 
-    def unreceipted(self) -> list[Message]:
-        """What was posted and never receipted; large messages whole. Empties itself."""
-        return self._outbox.unreceipted()
+    def unacked(self) -> list[Message]:
+        """What was posted and never acked; large messages whole. Empties itself."""
+        return self._send_buffer.unacked()

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 from mesh.errors import ForwardTimeout
 from mesh.logs.limit import first_and_last
 
-LONGEST = 4096  # bytes of a message, as a link carries it
-LONGEST_TRACE = 16 * 1024  # characters of a traceback that a client or a log is shown
+MAX_MESSAGE_BYTES = 4096  # bytes of a message, as a link carries it
+MAX_TRACEBACK_CHARS = 16 * 1024  # characters of a traceback that a client or a log is shown
 UNSPEAKABLE = "its text cannot be read"
 _HOME = Path(__file__).resolve().parents[2]
 _OURS = tuple(f"{_HOME}{os.sep}{name}{os.sep}" for name in ("mesh", "gateway", "stage"))
@@ -34,7 +34,7 @@ _raised_while: Any = vars(BaseException)["__context__"].__get__
 _hides_that: Any = vars(BaseException)["__suppress_context__"].__get__
 
 
-class Place(NamedTuple):
+class RaisedAt(NamedTuple):
     """Where an exception was raised; ("", 0) if it never was."""
 
     file: str
@@ -47,7 +47,7 @@ def name_of(error: BaseException) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """What it says: a text of at most `LONGEST` bytes, "" if it says nothing.
+    """What it says: a text of at most `MAX_MESSAGE_BYTES` bytes, "" if it says nothing.
 
     Example:
         >>> text_of(ValueError("boom"))
@@ -72,7 +72,7 @@ def what_silences(error: BaseException) -> BaseException | None:
     return None
 
 
-def cut(text: str, longest: int = LONGEST) -> str:
+def cut(text: str, longest: int = MAX_MESSAGE_BYTES) -> str:
     """The text itself, or its beginning, and how long it was."""
     mended = text.encode("utf-8", "replace")
     if len(mended) <= longest:
@@ -99,13 +99,15 @@ def isinstance_of(error: BaseException, kind: type | tuple[type, ...]) -> bool:
     return issubclass(type(error), kind)
 
 
-def place_of(error: BaseException) -> Place:
+def place_of(error: BaseException) -> RaisedAt:
     """Where it was raised."""
     frame = _trace(error)
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
     return (
-        Place("", 0) if frame is None else Place(frame.tb_frame.f_code.co_filename, frame.tb_lineno)
+        RaisedAt("", 0)
+        if frame is None
+        else RaisedAt(frame.tb_frame.f_code.co_filename, frame.tb_lineno)
     )
 
 
@@ -158,12 +160,12 @@ def trace_text(error: BaseException) -> str:
         lines = traceback.format_exception(type(error), error, trace)
     except ForwardTimeout:
         raise
-    except BaseException:  # noqa: BLE001 - its causes or notes raise when they are asked
+    except BaseException:  # noqa: BLE001 - its causes or handoff notices raise when they are asked
         lines = [*traceback.format_tb(trace), f"{name_of(error)}: {text_of(error)}\n"]
     text = "".join(lines)
-    if len(text) <= LONGEST_TRACE:
+    if len(text) <= MAX_TRACEBACK_CHARS:
         return text
-    half = LONGEST_TRACE // 2
+    half = MAX_TRACEBACK_CHARS // 2
     return f"{text[:half]}\n  ... ({len(text):,} characters in all)\n{text[-half:]}"
 
 
@@ -227,7 +229,7 @@ def exc_info(
         raise
     except BaseException:  # noqa: BLE001 - see `trace_text`
         text = ""
-    if text and len(text) <= 4 * LONGEST_TRACE:
+    if text and len(text) <= 4 * MAX_TRACEBACK_CHARS:
         return type(error), error, trace
     stand_in = type(name_of(error), (Exception,), {"__module__": "builtins"})
     return stand_in, stand_in(text_of(error)), trace

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 NEVER = float("inf")
 OTHERS = "failures of other kinds"  # what those are called for which the table has no room
-_LONGEST = 200  # characters of a line that tell failures apart
+_MAX_KEY_CHARS = 200  # characters of a line that tell failures apart
 _VARIABLE = re.compile(r"\b[0-9a-fA-F-]{8,}\b|\d+")
 
 
@@ -35,7 +35,9 @@ def fixed_part(text: str) -> str:
         >>> fixed_part("row 17 of 5d41402a-bc4b is empty")
         'row N of N is empty'
     """
-    return _VARIABLE.sub("N", " ... ".join([line[:_LONGEST] for line in first_and_last(text)]))
+    return _VARIABLE.sub(
+        "N", " ... ".join([line[:_MAX_KEY_CHARS] for line in first_and_last(text)])
+    )
 
 
 @dataclass(slots=True)

@@ -15,13 +15,13 @@ Fields = Mapping[str, Any]
 
 _COLOURS: Final = {"warning": "\033[33m", "error": "\033[31m", "critical": "\033[31m"}
 # Ids that a line of text shows, and one with a traceback; JSON has all of them.
-_SHOWN: Final = 3
-_SHOWN_OF_FAILURES: Final = 256
+_SHOWN_IDS: Final = 3
+_SHOWN_FAILED_IDS: Final = 256
 _OURS: Final = frozenset({"time", "level", "source", "message", "traceback"})
 _escape = json.JSONEncoder(ensure_ascii=True).encode
 
 
-class Line(NamedTuple):
+class LogLine(NamedTuple):
     """One record, ready to be written down.
 
     Attributes:
@@ -41,14 +41,14 @@ class Line(NamedTuple):
     trace: str = ""
 
 
-def json_line(line: Line) -> bytes:
+def json_line(line: LogLine) -> bytes:
     """One record as one line of JSON, with its newline. Never raises for what is in it.
 
     Fields follow the four of every record; one that bears the name of those gets a ``_`` behind it.
     A value that JSON has no form for is written as its `repr`.
 
     Example:
-        >>> json_line(Line("12:00", "info", "embed/1", "loaded", {"labels": 3}))
+        >>> json_line(LogLine("12:00", "info", "embed/1", "loaded", {"labels": 3}))
         b'{"time":"12:00","level":"info","source":"embed/1","message":"loaded","labels":3}\\n'
     """
     record: dict[str, Any] = {
@@ -74,13 +74,13 @@ def _encoded(record: dict[str, Any]) -> bytes:
         return _escape(plain).encode()  # half a surrogate pair has no UTF-8, but an escape
 
 
-def text_line(line: Line, *, coloured: bool = False) -> bytes:
+def text_line(line: LogLine, *, coloured: bool = False) -> bytes:
     """One record as text, with its newline; a traceback follows in lines that are set in.
 
     Whatever it says, no terminal obeys it and nothing of it looks like another record.
 
     Example:
-        >>> text_line(Line("12:00:01", "info", "embed/1", "loaded", {"labels": 3}))
+        >>> text_line(LogLine("12:00:01", "info", "embed/1", "loaded", {"labels": 3}))
         b'12:00:01 info    embed/1    loaded labels=3\\n'
     """
     when, level, source, message, fields, trace = line
@@ -98,7 +98,7 @@ def _told(fields: Fields, *, of_failure: bool) -> str:
     """The fields as they stand behind a message."""
     rest = (key for key in fields if key not in ("logger", "ids"))
     pairs = "".join(f" {key}={_shown(fields[key])}" for key in rest)
-    most = _SHOWN_OF_FAILURES if of_failure else _SHOWN
+    most = _SHOWN_FAILED_IDS if of_failure else _SHOWN_IDS
     return pairs + _listed(fields["ids"], most) if "ids" in fields else pairs
 
 

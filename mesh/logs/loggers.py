@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from mesh.logs.lines import Line, json_line, text_line
+from mesh.logs.lines import LogLine, json_line, text_line
 from mesh.logs.writer import Target
 
 NAME: Final = "mesh"
@@ -123,8 +123,8 @@ class Output:
     ) -> bytes:
         """One record as bytes; `seconds` since the epoch."""
         if self.as_json:
-            return json_line(Line(_utc(seconds), level, self.source, message, fields, trace))
-        line = Line(_local(int(seconds)), level, self.source, message, fields, trace)
+            return json_line(LogLine(_utc(seconds), level, self.source, message, fields, trace))
+        line = LogLine(_local(int(seconds)), level, self.source, message, fields, trace)
         return text_line(line, coloured=self._coloured)
 
     def notice(self, message: str) -> bytes:

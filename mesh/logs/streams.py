@@ -21,11 +21,11 @@ from mesh.logs.writer import Target
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_MOST: Final = 64 * 1024  # bytes of a line that are kept until its end comes
-_PROGRESS: Final = 10.0  # seconds between two records of a line that is written over
+_MAX_LINE_BYTES: Final = 64 * 1024  # bytes of a line that are kept until its end comes
+_PROGRESS_INTERVAL_S: Final = 10.0  # seconds between two records of a line that is written over
 
 
-class Lines(io.BufferedIOBase):
+class LineStream(io.BufferedIOBase):
     """Gathers bytes to lines, those of each thread for themselves, and passes them on.
 
     Args:
@@ -56,7 +56,7 @@ class Lines(io.BufferedIOBase):
         if newline:
             for line in lines.split(b"\n"):
                 self._deliver(line + b"\n")
-        if len(rest) > _MOST:
+        if len(rest) > _MAX_LINE_BYTES:
             self._deliver(rest)
         elif rest:
             self._begun[me] = rest
@@ -71,7 +71,7 @@ class Lines(io.BufferedIOBase):
 
     def _is_early(self) -> bool:
         now = monotonic()
-        if now - self._shown < _PROGRESS:
+        if now - self._shown < _PROGRESS_INTERVAL_S:
             return True
         self._shown = now
         return False
@@ -99,13 +99,13 @@ class Lines(io.BufferedIOBase):
 
 
 class Printed(io.TextIOWrapper):
-    """The text stream over `Lines`; whatever can be printed is printed, in UTF-8.
+    """The text stream over `LineStream`; whatever can be printed is printed, in UTF-8.
 
     Example:
-        >>> Printed(Lines(1, "<stdout>", lines.append, rewrites=False)).write("hello\\n")
+        >>> Printed(LineStream(1, "<stdout>", lines.append, rewrites=False)).write("hello\\n")
     """
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: LineStream) -> None:
         super().__init__(
             lines, encoding="utf-8", errors="backslashreplace", newline="\n", write_through=True
         )
@@ -120,7 +120,7 @@ def printed(fd: int, name: str, output: Output, target: Target) -> Printed:
     """
     records = output.as_json and not os.isatty(fd)
     deliver = as_records(output, target, name) if records else target.write
-    return Printed(Lines(fd, f"<{name}>", deliver, rewrites=records))
+    return Printed(LineStream(fd, f"<{name}>", deliver, rewrites=records))
 
 
 def as_records(output: Output, target: Target, stream: str) -> Callable[[bytes], None]:

@@ -25,11 +25,13 @@ from typing import Final, NamedTuple, Protocol
 
 Buffer = bytes | memoryview
 
-LIMIT: Final = 1024 * 1024  # bytes kept while nobody reads; the line that goes beyond is the last
-_PIECE: Final = 4096  # bytes for which there is room in a pipe that polls as writable
-_PAUSE: Final = 0.005  # seconds between two tries at what polls as writable and is not
-_LOOK_MS: Final = 200  # milliseconds after which the thread looks whether the writer was closed
-_LONGEST_FLUSH: Final = 2.0  # seconds for which a slow reader may delay the end of a process
+MAX_BUFFERED_BYTES: Final = (
+    1024 * 1024
+)  # bytes kept while nobody reads; the line that goes beyond is the last
+_PIPE_BYTES: Final = 4096  # bytes for which there is room in a pipe that polls as writable
+_RETRY_S: Final = 0.005  # seconds between two tries at what polls as writable and is not
+_POLL_MS: Final = 200  # milliseconds after which the thread looks whether the writer was closed
+_FLUSH_LIMIT_S: Final = 2.0  # seconds for which a slow reader may delay the end of a process
 # Nobody will ever read this: not worth a word, which nobody could hear either.
 _PARTED: Final = frozenset({errno.EPIPE, errno.EIO, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF})
 # This kernel, or this kind of file, does not know how to write without waiting.
@@ -72,7 +74,9 @@ class Writer:
         >>> writer.close(); os.close(read); os.close(write)
     """
 
-    def __init__(self, fd: int, notice: Callable[[int, str], bytes], limit: int = LIMIT) -> None:
+    def __init__(
+        self, fd: int, notice: Callable[[int, str], bytes], limit: int = MAX_BUFFERED_BYTES
+    ) -> None:
         """Open the same file anew, or duplicate the descriptor. OSError if it is not open."""
         self._notice = notice
         self._limit = limit
@@ -162,7 +166,7 @@ class Writer:
         waiting = select.poll()
         waiting.register(self._fd, select.POLLOUT)
         while not self._closed:
-            if not waiting.poll(_LOOK_MS):
+            if not waiting.poll(_POLL_MS):
                 continue
             line = self._next()
             if line is None:
@@ -186,7 +190,7 @@ class Writer:
         kept = self._kept
         first = kept.popleft()
         size, lines = len(first), [first]
-        while kept and size + len(kept[0]) <= _PIECE:
+        while kept and size + len(kept[0]) <= _PIPE_BYTES:
             lines.append(kept.popleft())
             size += len(lines[-1])
         return b"".join(lines) if len(lines) > 1 else first
@@ -199,7 +203,7 @@ class Writer:
         sent, failure = 0, None
         try:
             send = self._send
-            sent = os.write(self._fd, line[:_PIECE]) if send is None else send(line)
+            sent = os.write(self._fd, line[:_PIPE_BYTES]) if send is None else send(line)
         except BlockingIOError:
             pass
         except OSError as error:
@@ -221,7 +225,7 @@ class Writer:
     def flush(self, patience: float = 0.5) -> None:
         """Wait until what is kept is written, but not if the reader takes none for so many s."""
         size, now = self._size, monotonic()
-        end, last = now + patience, now + max(patience, _LONGEST_FLUSH)
+        end, last = now + patience, now + max(patience, _FLUSH_LIMIT_S)
         while (self._kept or self._thread is not None) and monotonic() < min(end, last):
             line = self._next() if self._thread is None else None
             if line is None or not self._write_kept(line):
@@ -243,7 +247,7 @@ _writers: weakref.WeakSet[Writer] = weakref.WeakSet()
 
 
 def _nap() -> None:
-    threading.Event().wait(_PAUSE)
+    threading.Event().wait(_RETRY_S)
 
 
 def flush() -> None:

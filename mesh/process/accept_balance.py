@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from typing import Final
 
-_WIDTH: Final = 8  # bytes for each process
+_COUNTER_BYTES: Final = 8  # bytes for each process
 
 
-class Crowd:
+class AcceptBalance:
     """The counts of all processes of one host.
 
     Args:
         memory: `size` bytes for so many processes, writable, zero at first.
 
     Example:
-        >>> crowd = Crowd(bytearray(Crowd.size(2)))
-        >>> crowd.count(1, 5), crowd.count(2, 0)
+        >>> accept_balance = AcceptBalance(bytearray(AcceptBalance.size(2)))
+        >>> accept_balance.count(1, 5), accept_balance.count(2, 0)
         (None, None)
-        >>> crowd.room(1), crowd.room(2)
+        >>> accept_balance.room(1), accept_balance.room(2)
         (0, 7)
     """
 
@@ -35,7 +35,7 @@ class Crowd:
     @staticmethod
     def size(processes: int) -> int:
         """Bytes that so many processes need."""
-        return _WIDTH * processes
+        return _COUNTER_BYTES * processes
 
     def count(self, number: int, connections: int) -> None:
         """The n-th process, counted from 1, takes connections and has so many."""
@@ -69,15 +69,15 @@ class Crowd:
         return min(here) - 1 if here else None
 
 
-class Seat:
+class AcceptShare:
     """One process among those that share the port.
 
     Args:
-        crowd: the counts of all.
+        accept_balance: the counts of all.
         number: its own, counted from 1.
 
     Example:
-        >>> seat = Seat(Crowd(bytearray(Crowd.size(2))), 1)
+        >>> seat = AcceptShare(AcceptBalance(bytearray(AcceptBalance.size(2))), 1)
         >>> seat.count(3)
         >>> seat.room() is None, seat.is_alone
         (True, True)
@@ -85,8 +85,8 @@ class Seat:
 
     __slots__ = ("_crowd", "_left", "_number")
 
-    def __init__(self, crowd: Crowd, number: int) -> None:
-        self._crowd, self._number = crowd, number
+    def __init__(self, accept_balance: AcceptBalance, number: int) -> None:
+        self._crowd, self._number = accept_balance, number
         self._left = False
 
     def count(self, connections: int) -> None:

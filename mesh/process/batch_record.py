@@ -15,17 +15,17 @@ from typing import NamedTuple
 from mesh.protocol.messages import RequestId, Task
 from mesh.worker.request_info import name_of_id
 
-MOST = 8192  # ids that there is room for; a larger batch is known by its first ones
+MAX_IDS = 8192  # ids that there is room for; a larger batch is known by its first ones
 _HEAD = Struct("=dIiI")  # when it began, how many, which one of them (-1: all), bytes of the text
 _INDEX = 12  # where the third of these is
 _ID = Struct("=QQ")
-_TEXT = _HEAD.size + MOST * _ID.size  # where the names of requests are, or that of a step
-_LONGEST_TEXT = 64 * 1024
-SIZE = _TEXT + _LONGEST_TEXT
-CRASH_ROOM = 32 * 1024  # bytes behind these
+_TEXT = _HEAD.size + MAX_IDS * _ID.size  # where the names of requests are, or that of a step
+_MAX_TEXT_BYTES = 64 * 1024
+SIZE = _TEXT + _MAX_TEXT_BYTES
+CRASH_REPORT_BYTES = 32 * 1024  # bytes behind these
 
 
-class Running(NamedTuple):
+class RunningBatch(NamedTuple):
     """A batch that is being computed.
 
     Attributes:
@@ -39,17 +39,18 @@ class Running(NamedTuple):
     names: list[str]
 
 
-class Board:
+class BatchRecord:
     """One replica's board.
 
     Args:
         memory: at least `SIZE` bytes, writable, zero at first.
 
     Example:
-        >>> board = Board(bytearray(SIZE))
-        >>> board.begin([Task(7, 1, (("embed", ""),), 0, 1, 9.0, [b"x"], 1)], 5.0, singly=False)
-        >>> board.read()
-        Running(since=5.0, ids=[(7, 1)], names=['7-1'])
+        >>> batch_record = BatchRecord(bytearray(SIZE))
+        >>> task = Task(7, 1, (("embed", ""),), 0, 1, 9.0, [b"x"], 1)
+        >>> batch_record.begin([task], 5.0, singly=False)
+        >>> batch_record.read()
+        RunningBatch(since=5.0, ids=[(7, 1)], names=['7-1'])
     """
 
     __slots__ = ("_memory",)
@@ -65,7 +66,7 @@ class Board:
             length = self._write(task.request_id) if task.request_id else 0
             _HEAD.pack_into(self._memory, 0, now, 1, 0 if singly else -1, length)
             return
-        count = min(len(tasks), MOST)
+        count = min(len(tasks), MAX_IDS)
         numbers = [number for task in tasks[:count] for number in (task.owner, task.number)]
         pack_into(f"={2 * count}Q", self._memory, _HEAD.size, *numbers)
         names = [task.request_id for task in tasks]
@@ -84,7 +85,7 @@ class Board:
         """Nothing is computed."""
         _HEAD.pack_into(self._memory, 0, 0.0, 0, -1, 0)
 
-    def read(self) -> Running | None:
+    def read(self) -> RunningBatch | None:
         """What is, or was, being computed; None if nothing."""
         since, count, index, length = _HEAD.unpack_from(self._memory, 0)
         if not count:
@@ -93,7 +94,7 @@ class Board:
         ids = [_ID.unpack_from(self._memory, _HEAD.size + at * _ID.size) for at in which]
         names = dict(enumerate(self._text(length).split("\n")))
         told = [names.get(at) or name_of_id(one) for at, one in zip(which, ids, strict=True)]
-        return Running(since, [(owner, number) for owner, number in ids], told)
+        return RunningBatch(since, [(owner, number) for owner, number in ids], told)
 
     def step_of_start(self) -> str:
         """Which step of its start it takes, or took last; "" if none."""
@@ -103,8 +104,8 @@ class Board:
     def _write(self, text: str) -> int:
         """Write it, or as many whole lines as there is room for; returns how many bytes."""
         told = text.encode("utf-8", "replace")
-        if len(told) > _LONGEST_TEXT:
-            told = told[:_LONGEST_TEXT].rpartition(b"\n")[0]
+        if len(told) > _MAX_TEXT_BYTES:
+            told = told[:_MAX_TEXT_BYTES].rpartition(b"\n")[0]
         self._memory[_TEXT : _TEXT + len(told)] = told
         return len(told)
 

@@ -11,7 +11,8 @@ from mesh.process.fork import in_child
 
 
 def tell_crashes(descriptor: int) -> None:
-    """A crash in native code is written to this memory, behind the board; it is kept open for that.
+    """A crash in native code is written to this memory, behind the batch record; it is kept open
+    for that.
 
     Not to the log: that would wait for whoever reads it, and is no record.
     """

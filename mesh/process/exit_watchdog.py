@@ -19,7 +19,7 @@ from typing import Self
 from mesh.log import flush, get_logger
 from mesh.process.process_group import kill_others
 
-PATIENCE = 2.0  # seconds that a process waits for what is left of it
+EXIT_LIMIT_S = 2.0  # seconds that a process waits for what is left of it
 
 
 class ExitWatchdog:
@@ -72,10 +72,10 @@ class ExitWatchdog:
 
 def end_soon(code: int) -> None:
     """The main thread's last act: whatever holds the process up now does so for a moment only."""
-    ExitWatchdog(PATIENCE, code).start()
+    ExitWatchdog(EXIT_LIMIT_S, code).start()
     # A C function may keep the interpreter's lock, and the watchdog with it.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(math.ceil(PATIENCE) + 2)
+    signal.alarm(math.ceil(EXIT_LIMIT_S) + 2)
 
 
 def held_up_by() -> str:

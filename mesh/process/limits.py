@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping
 from mesh.errors import StartError
 from mesh.process.open_files import ADVICE, refusal
 
-_PLENTY = 4096  # what a low limit is raised to; no higher, as some programs close all that may be
+_OPEN_FILES = (
+    4096  # what a low limit is raised to; no higher, as some programs close all that may be
+)
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
 
 
@@ -28,7 +30,7 @@ def demand_open_files(needs: Mapping[str, int]) -> None:
     soft, hard = map(_finite, resource.getrlimit(resource.RLIMIT_NOFILE))
     most = max(needs.values())
     if soft < most:
-        soft = _raised(min(hard, max(most, _PLENTY)))
+        soft = _raised(min(hard, max(most, _OPEN_FILES)))
     if why := refusal(needs, soft):
         raise StartError(why)
 

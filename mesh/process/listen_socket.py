@@ -17,16 +17,16 @@ from typing import Any, Final, Self
 
 from mesh.config.addresses import bracketed
 from mesh.errors import StartError
-from mesh.process.accept_balance import Crowd
+from mesh.process.accept_balance import AcceptBalance
 from mesh.process.fork import in_child
 from mesh.process.shared_memory import shared_memory
 
-BACKLOG: Final = 1024  # connections that the kernel holds for us
+LISTEN_BACKLOG: Final = 1024  # connections that the kernel holds for us
 
 Found = tuple[Any, ...]  # one answer of getaddrinfo
 
 
-class Front:
+class ListenSocket:
     """The sockets of one port, and the memory in which those who share it count connections.
 
     Args:
@@ -36,14 +36,14 @@ class Front:
 
     Attributes:
         doors: descriptors of the bound sockets, which do not listen yet.
-        crowd: the counts of the processes.
+        accept_balance: the counts of the processes.
         crowd_fd: the descriptor of their memory.
 
     Raises:
         StartError: the address is in use, not ours, or the name unknown; or memory is refused.
 
     Example:
-        >>> with Front("127.0.0.1", 0, processes=2) as front:
+        >>> with ListenSocket("127.0.0.1", 0, processes=2) as front:
         ...     command = Command(argv, environment, settings, front.descriptors)
     """
 
@@ -54,11 +54,11 @@ class Front:
             raise cannot_listen(host, port, error) from error
         self.doors = tuple(one.fileno() for one in self._sockets)
         try:
-            self.crowd_fd = shared_memory("mesh-crowd", Crowd.size(processes))
+            self.crowd_fd = shared_memory("mesh-crowd", AcceptBalance.size(processes))
         except OSError as error:
             self.close()
             raise StartError(error.strerror) from error
-        self.crowd = shared_crowd(self.crowd_fd)
+        self.accept_balance = shared_crowd(self.crowd_fd)
         self._undo = in_child(self._let_go)
 
     def __enter__(self) -> Self:
@@ -92,9 +92,9 @@ class Front:
             one.close()
 
 
-def shared_crowd(descriptor: int) -> Crowd:
+def shared_crowd(descriptor: int) -> AcceptBalance:
     """The counts in the memory that a descriptor stands for."""
-    return Crowd(memoryview(mmap.mmap(descriptor, 0)))
+    return AcceptBalance(memoryview(mmap.mmap(descriptor, 0)))
 
 
 def inherited(doors: Iterable[int]) -> list[socket.socket]:

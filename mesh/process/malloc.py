@@ -12,12 +12,15 @@ import ctypes
 import os
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as <malloc.h> numbers them
-OWN_MAPPING = 32 << 20  # bytes from which memory has a mapping of its own, given back at once
-KEPT = 64 << 20  # bytes that may lie unused at the end of each of glibc's heaps
+MMAP_THRESHOLD_BYTES = (
+    32 << 20
+)  # bytes from which memory has a mapping of its own, given back at once
+TRIM_THRESHOLD_BYTES = 64 << 20  # bytes that may lie unused at the end of each of glibc's heaps
 
 
 def keep_freed() -> bool:
-    """Have this process keep what was freed, up to `KEPT` per heap, for what is allocated next.
+    """Have this process keep what was freed, up to `TRIM_THRESHOLD_BYTES` per heap, for what is
+    allocated next.
 
     Each thread that carries payloads may have a heap: the main one, and ZeroMQ's.
 
@@ -32,7 +35,10 @@ def keep_freed() -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None or _is_users_choice():
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, OWN_MAPPING) and mallopt(_TRIM_THRESHOLD, KEPT))
+    return bool(
+        mallopt(_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
+        and mallopt(_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES)
+    )
 
 
 def _is_users_choice() -> bool:

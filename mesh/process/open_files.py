@@ -1,7 +1,7 @@
 """How many files the processes of a service have open at once, about, and whether they may. Pure.
 
 Counted on running services: ``/proc/PID/fd`` of each kind of process, by what it has of each sort.
-Requests and a worker's own files come on top, hence `SPARE`.
+Requests and a worker's own files come on top, hence `SPARE_DESCRIPTORS`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Collection, Mapping
 
 from mesh.config.settings import MeshSettings
 
-SPARE = 12  # what is open for a moment: starting a process, a redial, a knock; and a few clients
+SPARE_DESCRIPTORS = (
+    12  # what is open for a moment: starting a process, a redial, a probe; and a few clients
+)
 # Of all: streams, and a Context of ZeroMQ with its two epolls and three wake-ups.
 _STREAMS, _ZEROMQ = 3, 5
 
@@ -18,19 +20,19 @@ _STREAMS, _ZEROMQ = 3, 5
 def supervisor(gateways: int, dialled: int, replicas: int) -> int:
     """Of the process that starts so many, and reports deaths to the gateways that it dials."""
     own = 8  # a lock, the HTTP port, shared counts, its loop, wake-up pipes
-    return _STREAMS + _ZEROMQ + own + 4 * gateways + 2 * dialled + 5 * replicas + SPARE
+    return _STREAMS + _ZEROMQ + own + 4 * gateways + 2 * dialled + 5 * replicas + SPARE_DESCRIPTORS
 
 
 def gateway(peers: int, processes: int) -> int:
     """Of a gateway that so many replicas and supervisors dial, among so many on its port."""
     own = 20  # pipes to the parent, the event loop, the HTTP port, the mesh's listener and monitor
-    return _STREAMS + _ZEROMQ + own + peers + (2 if processes > 1 else 0) + SPARE
+    return _STREAMS + _ZEROMQ + own + peers + (2 if processes > 1 else 0) + SPARE_DESCRIPTORS
 
 
 def replica(gateways: int, before: int = 0, after: int = 0) -> int:
     """Of a replica; `before` and `after` count those of the neighbouring stages."""
-    own = 6  # pipes to the parent, the board
-    return _STREAMS + own + links(gateways, after > 0) + 2 * before + after + SPARE
+    own = 6  # pipes to the parent, the batch record
+    return _STREAMS + own + links(gateways, after > 0) + 2 * before + after + SPARE_DESCRIPTORS
 
 
 def links(gateways: int, feeds: bool) -> int:

@@ -31,20 +31,20 @@ from mesh.process.fork import end_if_forked, in_child
 # Told of the parent's death by this signal, the child ends as many seconds later as its number is.
 PARENT_DIED = 16  # SIGSTKFLT, which nobody uses
 _PR_SET_PDEATHSIG = 1
-_ORDERS = 64  # bytes, one for each order; more than one says nothing more
+_ORDERS_BYTES = 64  # bytes, one for each order; more than one says nothing more
 
 
-class Lifeline:
+class ParentLink:
     """The child's side. `watch` starts a thread, which `close` ends.
 
     Attributes:
         settled: set once this process has said that it is ready, or will not be.
 
     Example:
-        >>> lifeline = Lifeline(ready_fd, parent_fd, run_folder)
-        >>> lifeline.watch(grace=8.0)
-        >>> lifeline.obey(server.stop)
-        >>> lifeline.ready(incarnation, http="127.0.0.1:8000", bind="ipc:///run/gateway.sock")
+        >>> parent_link = ParentLink(ready_fd, parent_fd, run_folder)
+        >>> parent_link.watch(grace=8.0)
+        >>> parent_link.obey(server.stop)
+        >>> parent_link.ready(incarnation, http="127.0.0.1:8000", bind="ipc:///run/gateway.sock")
     """
 
     def __init__(self, ready_fd: int | None, parent_fd: int | None, run_folder: str = "") -> None:
@@ -176,7 +176,7 @@ class Lifeline:
             while (ready := {descriptor for descriptor, _ in poll.poll()}) != {process}:
                 if self._closing in ready:
                     return
-                if not os.read(parent_fd, _ORDERS):
+                if not os.read(parent_fd, _ORDERS_BYTES):
                     break
                 self._follow()
         self._leave(grace)

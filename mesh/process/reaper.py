@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Container
 
-FIRST = 1  # the process that inherits orphans
+INIT_PID = 1  # the process that inherits orphans
 
 
 def reap_orphans(ours: Container[int]) -> list[int]:

@@ -29,8 +29,9 @@ class GatewayProcess:
         routes_name: see `MeshSettings.routes_name`.
         number: 1 for the host's first gateway process, and so on.
         doors: descriptors of the bound sockets of the HTTP port; none where it is to bind them.
-        crowd: descriptor of the memory in which those who share the port count connections.
-        admin_doors: descriptors of the bound sockets of ``[gateway] admin``; none where it is to
+        accept_balance: descriptor of the memory in which those who share the port count
+        connections. admin_doors: descriptors of the bound sockets of ``[gateway] admin``; none
+        where it is to
             bind them, or there is no such address.
     """
 
@@ -48,7 +49,7 @@ class GatewayProcess:
     routes_name: str = ""
     number: int = 1
     doors: tuple[int, ...] = ()
-    crowd: int = -1
+    accept_balance: int = -1
     admin_doors: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:

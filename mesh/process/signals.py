@@ -19,7 +19,7 @@ from mesh.log import get_logger
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # Stop signals of a process within so many seconds are one, a later one ends it at once.
-ONE_STOP = 1.0
+SAME_STOP_S = 1.0
 
 # Past the wrapper that makes an enum of its answer: it costs 4 us, and a replica asks each forward.
 _getsignal: Callable[[int], object] = _signal.getsignal

@@ -17,24 +17,24 @@ from types import FrameType
 
 from mesh.log import get_logger
 from mesh.logs.failure_text import stack_of_thread, users_frame
-from mesh.process.parent_link import Lifeline, kill_group
+from mesh.process.parent_link import ParentLink, kill_group
 
-EARLIER = 1.0  # seconds before the parent's limit; a quarter of it at most
+EARLIER_S = 1.0  # seconds before the parent's limit; a quarter of it at most
 
 
 class StartWatch:
-    """Watches from `begin` until the lifeline said that the process is ready, or `end`.
+    """Watches from `begin` until the link to the parent said that the process is ready, or `end`.
 
     Args:
         limit: seconds from the process's start within which it must be ready.
-        lifeline: what the parent is told by.
+        parent link: what the parent is told by.
         give_up: ends the process and what it started.
     """
 
     def __init__(
-        self, limit: float, lifeline: Lifeline, give_up: Callable[[], None] = kill_group
+        self, limit: float, parent_link: ParentLink, give_up: Callable[[], None] = kill_group
     ) -> None:
-        self._limit, self._lifeline, self._give_up = limit, lifeline, give_up
+        self._limit, self._parent_link, self._give_up = limit, parent_link, give_up
         self._main = threading.get_ident()
         self._thread = threading.Thread(target=self._wait, name="start-watch", daemon=True)
 
@@ -44,17 +44,17 @@ class StartWatch:
 
     def end(self) -> None:
         """Stop watching."""
-        self._lifeline.settled.set()
+        self._parent_link.settled.set()
         self._thread.join()
 
     def _wait(self) -> None:
-        left = self._limit - process_age() - min(EARLIER, self._limit / 4)
-        if self._lifeline.settled.wait(max(0.0, left)):
+        left = self._limit - process_age() - min(EARLIER_S, self._limit / 4)
+        if self._parent_link.settled.wait(max(0.0, left)):
             return
         frame = sys._current_frames().get(self._main)
         why = f"was not ready within {self._limit:g} s (start_timeout){_doing(frame)}"
         get_logger().error("%s; its stack:\n%s", why, stack_of_thread(self._main))
-        self._lifeline.failed(why)
+        self._parent_link.failed(why)
         self._give_up()
 
 

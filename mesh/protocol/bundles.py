@@ -20,9 +20,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mesh.protocol.fields import (
-    INLINE,
-    MAX_BODY,
-    MAX_LIST,
+    INLINE_BYTES,
+    MAX_BODY_BYTES,
+    MAX_LIST_BYTES,
     MAX_U64,
     MISFITS,
     Body,
@@ -39,15 +39,15 @@ from mesh.protocol.fields import (
     unpack_list,
     words,
 )
-from mesh.protocol.messages import Kind, Meta, Outcome, Outcomes, Path, Task, Tasks
+from mesh.protocol.messages import Meta, Outcome, OutcomeKind, Outcomes, Path, Task, Tasks
 from mesh.protocol.rows import (
     OUTCOME_ROW,
     TASK_ROW,
-    pack_figures,
     pack_notes,
-    read_figures,
+    pack_stats,
     read_notes,
     read_rows,
+    read_stats,
 )
 
 MAX_BUDGET = 2**32 - 1
@@ -55,7 +55,7 @@ MAX_HOPS = 64
 MAX_TIMINGS = 2**8 - 1
 # What a client may call its request; the gateway lets no other id pass (`gateway/web/headers.py`).
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
-_KINDS = {int(kind): kind for kind in Kind}
+_KINDS = {int(kind): kind for kind in OutcomeKind}
 # The numbers of a row, and the highest that its column holds.
 _HIGHEST = {
     **{"number": MAX_U64, "owner": MAX_U64, "index": 2**32 - 1, "hop": 2**16 - 1},
@@ -66,7 +66,7 @@ _HIGHEST = {
 # makes up many only makes us forget.
 _written_paths: dict[Path, bytes] = {}
 _known_paths: dict[bytes, Path] = {}
-_MOST_PATHS = 256
+_MAX_KNOWN_PATHS = 256
 
 __all__ = ["pack_outcomes", "pack_tasks", "read_outcomes", "read_tasks", "refusal"]
 
@@ -116,7 +116,7 @@ def pack_tasks(message: Tasks, now: float) -> tuple[bytes, list[Frame]]:
         if (
             len(buffers) == 1
             and type(payload := buffers[0]) is bytes
-            and len(payload) <= INLINE
+            and len(payload) <= INLINE_BYTES
             and task.trace is None
             and task.request_id is None
             and task.meta is None
@@ -130,7 +130,7 @@ def pack_tasks(message: Tasks, now: float) -> tuple[bytes, list[Frame]]:
         written = [_written_paths.get(first) or _write_path(first)]
     else:
         written = [_written_paths.get(each) or _write_path(each) for each in paths]
-    if len(varied) > MAX_LIST:
+    if len(varied) > MAX_LIST_BYTES:
         listed(varied)
     return pack([fixed, _u32s(times) if times else b"", written, varied]), frames
 
@@ -170,7 +170,7 @@ def _u32s(numbers: list[int]) -> bytes:
 def refusal(row: Task | Outcome) -> str:
     """Why this task or outcome can not travel even alone, or "".
 
-    For the slow path: a bundle that `encode` refuses is sent again without the rows at fault.
+    For the slow path: a bundle that `encode` refuses is retransmitted without the rows at fault.
 
     Example:
         >>> task = Task(1, 1, (("embed", "1"),), 0, 1, 0.0, [b"x"] * 300, 300)
@@ -268,7 +268,7 @@ def _checked_path(path: Any) -> Path:
 
 
 def _remember(known: dict[Any, Any], key: Any, value: Any) -> None:
-    if len(known) >= _MOST_PATHS:
+    if len(known) >= _MAX_KNOWN_PATHS:
         known.clear()
     known[key] = value
 
@@ -302,14 +302,14 @@ def _read_trace(trace: Any) -> str | None:
 def _read_meta(method: Any, path: Any, query: Any, headers: Any) -> Meta:
     return Meta(
         text(method, name="a method"),
-        text(path, MAX_BODY, "a path"),
-        text(query, MAX_BODY, "a query"),
+        text(path, MAX_BODY_BYTES, "a path"),
+        text(query, MAX_BODY_BYTES, "a query"),
         pairs(headers),
     )
 
 
 def pack_outcomes(message: Outcomes) -> tuple[bytes, list[Frame]]:
-    """Write a bundle of outcomes, notes and figures.
+    """Write a bundle of outcomes, handoff notices and statistics.
 
     Returns:
         The body and the payload frames.
@@ -341,18 +341,18 @@ def pack_outcomes(message: Outcomes) -> tuple[bytes, list[Frame]]:
         if (
             len(buffers) == 1
             and type(payload := buffers[0]) is bytes
-            and len(payload) <= INLINE
+            and len(payload) <= INLINE_BYTES
             and not (outcome.label or outcome.text or outcome.headers)
         ):
             varied.append(payload)
         else:
             varied.append(_vary_outcome(outcome, frames))
-    if len(varied) > MAX_LIST:
+    if len(varied) > MAX_LIST_BYTES:
         listed(varied)
     fixed = rows[0] if len(rows) == 1 else b"".join(rows)
-    notes = pack_notes(message.notes) if message.notes else ()
-    figures = pack_figures(message.figures) if message.figures else ()
-    return pack([fixed, _u32s(times) if times else b"", varied, notes, figures]), frames
+    notices = pack_notes(message.notices) if message.notices else ()
+    stats = pack_stats(message.stats) if message.stats else ()
+    return pack([fixed, _u32s(times) if times else b"", varied, notices, stats]), frames
 
 
 def _vary_outcome(outcome: Outcome, frames: list[Frame]) -> list[Any]:
@@ -370,7 +370,7 @@ def read_outcomes(body: Body, frames: Sequence[Frame], now: float) -> Outcomes:
     Raises:
         ValueError, TypeError, KeyError, struct.error: the body is no such bundle.
     """
-    fixed, times, varied, notes, figures = body[:5]
+    fixed, times, varied, notices, stats = body[:5]
     spans = struct.unpack(f"!{len(times) // 4}I", times) if times != b"" else ()
     done = 0  # of the spans
     rest = iter(frames)
@@ -405,8 +405,8 @@ def read_outcomes(body: Body, frames: Sequence[Frame], now: float) -> Outcomes:
         raise ValueError("there are fewer timings than announced")
     if frames:
         check_all_used(rest)
-    told = read_notes(notes) if notes != () else []
-    return Outcomes(outcomes, told, read_figures(figures) if figures != () else [], plain)
+    told = read_notes(notices) if notices != () else []
+    return Outcomes(outcomes, told, read_stats(stats) if stats != () else [], plain)
 
 
 def _read_words(

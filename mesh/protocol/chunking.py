@@ -1,7 +1,7 @@
 """Large buffers in slices: how they are cut at one end and put together at the other. Pure.
 
-A buffer over `PART_SIZE` does not travel with its task: 256 MB in one multipart would hold up
-every heartbeat behind it for seconds. It goes ahead in slices, a few unreceipted at a time, into
+A buffer over `PART_BYTES` does not travel with its task: 256 MB in one multipart would hold up
+every heartbeat behind it for seconds. It goes ahead in slices, a few unacked at a time, into
 one buffer of the receiver's. So do smaller buffers that are too much together.
 
 What a first slice announces costs nothing: memory is taken as slices come. That is what counts,
@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 from mesh.errors import ProtocolError
-from mesh.protocol.fields import INLINE, PART_SIZE, Transfer
+from mesh.protocol.fields import INLINE_BYTES, PART_BYTES, Transfer
 from mesh.protocol.messages import (
     Answer,
     Buffer,
@@ -31,15 +31,17 @@ from mesh.protocol.messages import (
 
 Source = int | str  # where a peer comes from, or its number where nobody can tell
 
-LEAST_BYTES = 64 * 1024  # what an unfinished transfer counts as, however little of it has come
-MAX_TOGETHER = 3 * PART_SIZE  # bytes of payload in one multipart; 4 MiB is the limit for it all
+LEAST_CHARGED_BYTES = (
+    64 * 1024
+)  # what an unfinished transfer counts as, however little of it has come
+MAX_CHUNK_BYTES = 3 * PART_BYTES  # bytes of payload in one multipart; 4 MiB is the limit for it all
 
 
 def is_large(message: Message) -> bool:
     """Whether some of the message's buffers must travel in slices.
 
     Example:
-        >>> is_large(Submit(1, "/inference", 0, 0, None, [b"x", bytes(PART_SIZE + 1)]))
+        >>> is_large(Submit(1, "/inference", 0, 0, None, [b"x", bytes(PART_BYTES + 1)]))
         True
     """
     buffers = _buffers(message)
@@ -48,11 +50,11 @@ def is_large(message: Message) -> bool:
 
 def _limit(buffers: list[Buffer]) -> int:
     """Bytes from which a buffer of these goes ahead."""
-    rest = sum(len(b) for b in buffers if len(b) <= PART_SIZE)
-    return PART_SIZE if rest <= MAX_TOGETHER else INLINE
+    rest = sum(len(b) for b in buffers if len(b) <= PART_BYTES)
+    return PART_BYTES if rest <= MAX_CHUNK_BYTES else INLINE_BYTES
 
 
-class Step(NamedTuple):
+class Chunk(NamedTuple):
     """One message of several that carry a large one.
 
     Attributes:
@@ -91,22 +93,22 @@ class Outgoing:
         self._last = _with_transfers(message, first, limit) if self._large else message
         self._steps = self._walk()
 
-    def step(self) -> Step | None:
+    def step(self) -> Chunk | None:
         """The next slice, in order; then the message that names them; then None."""
         self.begun = True
         return next(self._steps, None)
 
-    def _walk(self) -> Iterator[Step]:
+    def _walk(self) -> Iterator[Chunk]:
         for number, buffer in enumerate(self._large, self._first):
             view = memoryview(buffer)
-            for offset in range(0, len(view), PART_SIZE):
-                part = Part(number, len(view), offset, view[offset : offset + PART_SIZE])
-                yield Step(part, part)
+            for offset in range(0, len(view), PART_BYTES):
+                part = Part(number, len(view), offset, view[offset : offset + PART_BYTES])
+                yield Chunk(part, part)
         self.left = False
-        yield Step(self._last, self.whole)
+        yield Chunk(self._last, self.whole)
 
 
-class Gathering(Protocol):
+class ReceiveBuffer(Protocol):
     """A buffer that grows as its slices come."""
 
     @property
@@ -117,7 +119,7 @@ class Gathering(Protocol):
         """Take the next slice, which begins at `offset`."""
 
 
-class Growing:
+class GrowingBuffer:
     """A buffer that takes memory with each slice. `mesh.protocol.array_memory` has a faster one.
 
     Args:
@@ -145,10 +147,10 @@ class Unfinished:
         memory: makes the buffer for so many bytes.
 
     Attributes:
-        nbytes: what has come; each buffer counts as `LEAST_BYTES` at least.
+        nbytes: what has come; each buffer counts as `LEAST_CHARGED_BYTES` at least.
 
     Example:
-        >>> unfinished = Unfinished(4 * LEAST_BYTES)
+        >>> unfinished = Unfinished(4 * LEAST_CHARGED_BYTES)
         >>> greedy, other = Incoming(99, unfinished, "greedy"), Incoming(99, unfinished, "other")
         >>> for number in range(4):
         ...     greedy.add(Part(number, 9, 0, b"x"), now=0.0)
@@ -159,7 +161,7 @@ class Unfinished:
 
     __slots__ = ("_holders", "_shares", "limit", "memory", "nbytes")
 
-    def __init__(self, limit: int, memory: Callable[[int], Gathering] = Growing) -> None:
+    def __init__(self, limit: int, memory: Callable[[int], ReceiveBuffer] = GrowingBuffer) -> None:
         self.limit, self.memory = limit, memory
         self.nbytes = 0
         self._shares: dict[Source, int] = {}  # bytes, of those that have any
@@ -197,7 +199,7 @@ class _Transfer:
         self.total = total
         self.begun = begun
         self.filled = 0
-        self.buffer: Gathering | None = None
+        self.buffer: ReceiveBuffer | None = None
 
     @property
     def charge(self) -> int:
@@ -207,7 +209,7 @@ class _Transfer:
     def charge_with(self, more: int) -> int:
         """The same when so many more have come."""
         filled = self.filled + more
-        return max(filled, LEAST_BYTES) if filled else 0
+        return max(filled, LEAST_CHARGED_BYTES) if filled else 0
 
 
 class Incoming:
@@ -220,7 +222,7 @@ class Incoming:
 
     Attributes:
         held: bytes of the buffers that were announced and are not yet claimed.
-        arrived: bytes that have come of them; each counts as `LEAST_BYTES` at least.
+        arrived: bytes that have come of them; each counts as `LEAST_CHARGED_BYTES` at least.
     """
 
     def __init__(
@@ -369,7 +371,7 @@ def _with_transfers(message: Message, first: int, limit: int) -> Message:
         return Tasks([stand_in(task) for task in message.tasks])
     if isinstance(message, Outcomes):
         stood_in = [stand_in(outcome) for outcome in message.outcomes]
-        return Outcomes(stood_in, message.notes, message.figures)
+        return Outcomes(stood_in, message.notices, message.stats)
     if isinstance(message, Answer):
         return Answer(stand_in(message.outcome))
     assert isinstance(message, Submit)

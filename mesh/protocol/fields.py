@@ -2,7 +2,7 @@
 
 A payload buffer travels in one of three ways. A small one lies in the msgpack list itself: a
 frame of its own costs 2 µs at each end, copying 16 KiB less than one. A larger one is its own
-frame. One over `PART_SIZE` has gone ahead in slices (`Part`), and is named by a `Transfer`.
+frame. One over `PART_BYTES` has gone ahead in slices (`Part`), and is named by a `Transfer`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from mesh.protocol.messages import Buffer
 Frame = Buffer
 Body = tuple[Any, ...]
 
-INLINE = 16 * 1024  # a buffer up to this many bytes travels inside the list
-PART_SIZE = 1024 * 1024  # a buffer over this many bytes travels in slices of this size
-HEADER_SIZE = 56  # of the fixed header, with which a first frame begins
-MAX_BODY = 4 * 1024 * 1024  # of a first frame
-MAX_LIST = 64 * 1024
-MAX_TEXT = 4096
+INLINE_BYTES = 16 * 1024  # a buffer up to this many bytes travels inside the list
+PART_BYTES = 1024 * 1024  # a buffer over this many bytes travels in slices of this size
+HEADER_BYTES = 56  # of the fixed header, with which a first frame begins
+MAX_BODY_BYTES = 4 * 1024 * 1024  # of a first frame
+MAX_LIST_BYTES = 64 * 1024
+MAX_TEXT_BYTES = 4096
 MAX_BUFFERS = 256  # of one task
 MAX_FRAMES = 1024  # of one multipart
 MAX_U64 = 2**64 - 1
@@ -53,11 +53,11 @@ def unpack_list(raw: Buffer) -> Body:
             use_list=False,
             object_hook=_refuse,
             ext_hook=_refuse,
-            max_array_len=min(MAX_LIST, len(raw)),
+            max_array_len=min(MAX_LIST_BYTES, len(raw)),
             max_map_len=0,
             max_ext_len=0,
-            max_str_len=MAX_BODY,
-            max_bin_len=MAX_BODY,
+            max_str_len=MAX_BODY_BYTES,
+            max_bin_len=MAX_BODY_BYTES,
         )
     except Exception as error:
         raise ProtocolError(f"the body is not msgpack: {type(error).__name__}") from error
@@ -124,7 +124,7 @@ def seconds(value: Any) -> float:
     return float(value)
 
 
-def text(value: Any, limit: int = MAX_TEXT, name: str = "a text") -> str:
+def text(value: Any, limit: int = MAX_TEXT_BYTES, name: str = "a text") -> str:
     """A text of at most `limit` characters; `name` is what the error calls it.
 
     Raises:
@@ -148,19 +148,19 @@ def words(value: str) -> str:
         >>> words("a lone \\ud800 surrogate")
         'a lone ? surrogate'
     """
-    if type(value) is str and len(value) <= MAX_TEXT and value.isascii():
+    if type(value) is str and len(value) <= MAX_TEXT_BYTES and value.isascii():
         return value
-    return text(value[:MAX_TEXT]).encode("utf-8", "replace").decode()
+    return text(value[:MAX_TEXT_BYTES]).encode("utf-8", "replace").decode()
 
 
 def listed(values: Listed) -> Listed:
     """The values, if the decoder accepts a list as long as this.
 
     Raises:
-        ValueError: there are more than `MAX_LIST`.
+        ValueError: there are more than `MAX_LIST_BYTES`.
     """
-    if len(values) > MAX_LIST:
-        raise ValueError(f"a list has {len(values)} entries, over the limit of {MAX_LIST}")
+    if len(values) > MAX_LIST_BYTES:
+        raise ValueError(f"a list has {len(values)} entries, over the limit of {MAX_LIST_BYTES}")
     return values
 
 
@@ -172,7 +172,7 @@ def pairs(value: Any) -> tuple[tuple[str, str], ...]:
         ValueError: an element is no pair, or there are too many of them.
     """
     return tuple(
-        (text(name, name="a header's name"), text(worth, MAX_BODY, "a header's value"))
+        (text(name, name="a header's name"), text(worth, MAX_BODY_BYTES, "a header's value"))
         for name, worth in listed(value)
     )
 
@@ -195,7 +195,7 @@ def pack_buffers(buffers: Sequence[Buffer | Transfer]) -> tuple[list[Any], list[
     for buffer in buffers:
         if isinstance(buffer, Transfer):
             described.append([u64(buffer.number), u64(buffer.total)])
-        elif len(buffer) <= INLINE:
+        elif len(buffer) <= INLINE_BYTES:
             described.append(bytes(buffer))
         else:
             described.append(len(buffer))
@@ -244,7 +244,9 @@ def check_size(body: bytes, frames: Sequence[Frame]) -> None:
     Raises:
         ValueError: it is too large, or has too many frames.
     """
-    if len(body) > MAX_BODY - HEADER_SIZE:
-        raise ValueError(f"its first frame has {len(body)} bytes, over the limit of {MAX_BODY}")
+    if len(body) > MAX_BODY_BYTES - HEADER_BYTES:
+        raise ValueError(
+            f"its first frame has {len(body)} bytes, over the limit of {MAX_BODY_BYTES}"
+        )
     if len(frames) >= MAX_FRAMES:
         raise ValueError(f"it has {len(frames)} payload frames, over the limit of {MAX_FRAMES - 1}")

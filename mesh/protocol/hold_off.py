@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from typing import Final
 
-FIRST_S: Final = 1.0  # the first pause
-LONGEST_S: Final = 60.0
-FORGIVEN_S: Final = 600.0  # time without a breach after which the next pause is the first again
-SPARED: Final = 3  # breaches from one source that are held against the numbers alone
-MOST_HELD: Final = 1024  # numbers and sources that are remembered
+FIRST_PAUSE_S: Final = 1.0  # the first pause
+MAX_PAUSE_S: Final = 60.0
+FORGIVEN_AFTER_S: Final = (
+    600.0  # time without a breach after which the next pause is the first again
+)
+SPARED_BREACHES: Final = 3  # breaches from one source that are held against the numbers alone
+MAX_REMEMBERED: Final = 1024  # numbers and sources that are remembered
 
 Name = tuple[int, str] | str  # an incarnation and where it comes from, or a source alone
 
@@ -55,7 +57,7 @@ class HoldOff:
         """
         pause = self._extend((peer, source), 0, now) if peer else 0.0
         if source:
-            pause = max(pause, self._extend(source, SPARED, now))
+            pause = max(pause, self._extend(source, SPARED_BREACHES, now))
         return pause
 
     def left(self, peer: int, source: str, now: float) -> float:
@@ -68,12 +70,14 @@ class HoldOff:
 
     def _extend(self, name: Name, spared: int, now: float) -> float:
         breaches, until = self._terms.pop(name, (0, now))
-        if now >= until + FORGIVEN_S:
+        if now >= until + FORGIVEN_AFTER_S:
             breaches = 0
         breaches += 1
         counted = breaches - spared
-        pause = min(LONGEST_S, FIRST_S * 2.0 ** min(counted - 1, 16)) if counted > 0 else 0.0
+        pause = (
+            min(MAX_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(counted - 1, 16)) if counted > 0 else 0.0
+        )
         self._terms[name] = breaches, now + pause
-        if len(self._terms) > MOST_HELD:  # the one whose last breach lies furthest back
+        if len(self._terms) > MAX_REMEMBERED:  # the one whose last breach lies furthest back
             del self._terms[next(iter(self._terms))]
         return pause

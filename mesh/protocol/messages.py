@@ -4,10 +4,10 @@ Pure.
 Longer than other modules on purpose: whoever reads the protocol finds all of it on one page.
 
 A link carries two kinds of message. *Reliable* ones (`RELIABLE`) are numbered, kept by the sender
-until the receipt covers them, and sent again after a reconnect. The rest may be lost: each says
+until the ack covers them, and retransmitted after a reconnect. The rest may be lost: each says
 something that a later message says again.
 
-Every message travels under a `Header`, which also carries the receipt and the credit of its
+Every message travels under a `Header`, which also carries the ack and the credit of its
 sender, so that whatever goes anyway renews both.
 """
 
@@ -23,8 +23,8 @@ Buffer = bytes | bytearray | memoryview
 # A hop of a task's path: the stage's name and the revision of its pipeline.
 Hop = tuple[str, str]
 Path = tuple[Hop, ...]
-# Why a batch was closed, one of each in `Figures.reason`. Who hears another expels its speaker: a
-# new one needs a new version of the protocol.
+# Why a batch was closed, one of each in `BatchStats.reason`. Who hears another expels its speaker:
+# a new one needs a new version of the protocol.
 REASONS: Final = frozenset({"size", "bytes", "wait", "deadline", "idle", "drain"})
 MOST_SINGLES: Final = (
     64  # tasks that a replica of batches of 1 runs one by one, and tells of as one
@@ -51,7 +51,7 @@ class Type(IntEnum):
     PART = 4
     CREDIT = 5
     OUTCOMES = 6
-    OBITUARY = 7
+    DEATH = 7
     SUBMIT = 8
     ANSWER = 9
     CANCEL = 10
@@ -72,7 +72,7 @@ class Flag(IntEnum):
     ONCE = 8  # already begun at a stage that must not run twice
 
 
-class Kind(IntEnum):
+class OutcomeKind(IntEnum):
     """What an `Outcome` says of its task."""
 
     RESULT = 0  # done: the buffers are the answer's body
@@ -90,7 +90,7 @@ class Header(NamedTuple):
         sender: the sender's incarnation.
         receiver: the incarnation that is meant, 0 when it is not known yet.
         sequence: number of a reliable message on this pair of incarnations, from 1; else 0.
-        receipt: the highest sequence number that the sender has received, cumulative.
+        ack: the highest sequence number that the sender has received, cumulative.
         tasks: how many tasks the sender has granted since the pair met (absolute).
         bytes: how many payload bytes it has granted since the pair met (absolute).
         age: milliseconds between the message's encoding and this sending of it.
@@ -100,7 +100,7 @@ class Header(NamedTuple):
     sender: int
     receiver: int
     sequence: int = 0
-    receipt: int = 0
+    ack: int = 0
     tasks: int = 0
     bytes: int = 0
     age: int = 0
@@ -165,12 +165,12 @@ class Task:
 
 @dataclass(slots=True, eq=False)
 class Outcome:
-    """The result or failure of one task, or one of the lesser things that `Kind` lists.
+    """The result or failure of one task, or one of the lesser things that `OutcomeKind` lists.
 
     Attributes:
         number: the request, at the owner to whom this is sent.
         attempt: the attempt that it belongs to.
-        kind: see `Kind`.
+        kind: see `OutcomeKind`.
         hop: the stage of the path that made it, counted from 0; for `HANDBACK` the one it is for.
         timings: as in `Task`, including the stage that made it.
         buffers: the body, the event's text, or the output that is handed back.
@@ -183,7 +183,7 @@ class Outcome:
 
     number: int
     attempt: int
-    kind: Kind
+    kind: OutcomeKind
     hop: int = 0
     timings: tuple[int, ...] = ()
     buffers: list[Buffer] = field(default_factory=list)
@@ -194,7 +194,7 @@ class Outcome:
     index: int = 0
 
 
-class Note(NamedTuple):
+class HandoffNotice(NamedTuple):
     """A task of yours is now held there. Notes of one request only ever move it forward."""
 
     number: int
@@ -203,7 +203,7 @@ class Note(NamedTuple):
     holder: int
 
 
-class Figures(NamedTuple):
+class BatchStats(NamedTuple):
     """What one batch was like; rides home once, to one gateway.
 
     Attributes:
@@ -212,8 +212,8 @@ class Figures(NamedTuple):
         wait: microseconds from the first task's arrival until the batch started.
         compute: microseconds that the batch took, decoding and encoding included.
         reason: why the batch was closed, one of `REASONS`.
-        expired: tasks dropped since the last figures because their deadline had passed.
-        cancelled: tasks dropped since the last figures because nobody wanted them any more.
+        expired: tasks dropped since the last statistics because their deadline had passed.
+        cancelled: tasks dropped since the last statistics because nobody wanted them any more.
         nbytes: payload bytes of all that the batch made.
         gather: microseconds of `wait` in which the replica was free, and gathered on purpose.
     """
@@ -250,7 +250,7 @@ class StageFacts(NamedTuple):
         pool: payload bytes that the replica will hold at once.
         repeatable: False where a task must never run twice.
         wants_meta: the worker asked for method, query and headers of the HTTP request.
-        mime: content type of the results, if this is a path's last stage.
+        content_type: content type of the results, if this is a path's last stage.
         schema: JSON schemas of input and output as a JSON text, or "".
         version: the user's word for the revision; a later one takes the routes over.
         routes: a short name of all routes; a version with other ones never takes over.
@@ -263,7 +263,7 @@ class StageFacts(NamedTuple):
     pool: int
     repeatable: bool = True
     wants_meta: bool = False
-    mime: str = "application/json"
+    content_type: str = "application/json"
     schema: str = ""
     version: str = ""
     routes: str = ""
@@ -283,7 +283,7 @@ class Hello:
         feed: the address where consumers of this process's outputs dial it, or "".
         stage: for a replica what it runs.
         host: name of the host, for people.
-        pid: process id there, for people and for the supervisor's obituary.
+        pid: process id there, for people and for the supervisor's death notice.
         owners: incarnations of the gateways that it can reach, and of the replicas that feed it.
         parent: process id of the supervisor there that will tell of its death, 0 without one.
     """
@@ -348,7 +348,7 @@ class Part:
 
 @dataclass(slots=True)
 class Credit:
-    """Nothing but a header: receipt and grants."""
+    """Nothing but a header: ack and grants."""
 
 
 @dataclass(slots=True)
@@ -356,18 +356,18 @@ class Outcomes:
     """What became of an owner's tasks. Reliable.
 
     Attributes:
-        outcomes, notes, figures: any number of each.
+        outcomes, handoff notices, statistics: any number of each.
         plain: as in `Tasks`.
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
-    figures: list[Figures] = field(default_factory=list)
+    notices: list[HandoffNotice] = field(default_factory=list)
+    stats: list[BatchStats] = field(default_factory=list)
     plain: bool = field(default=False, compare=False)
 
 
 @dataclass(slots=True)
-class Obituary:
+class Death:
     """A process is dead: the supervisor saw it end. Reliable.
 
     Attributes:
@@ -486,7 +486,7 @@ Message = (
     | Part
     | Credit
     | Outcomes
-    | Obituary
+    | Death
     | Submit
     | Answer
     | Cancel
@@ -499,7 +499,7 @@ Message = (
 )
 
 RELIABLE = frozenset(
-    {Type.TASKS, Type.PART, Type.OUTCOMES, Type.OBITUARY, Type.SUBMIT, Type.ANSWER, Type.CANCEL}
+    {Type.TASKS, Type.PART, Type.OUTCOMES, Type.DEATH, Type.SUBMIT, Type.ANSWER, Type.CANCEL}
 )
 
 

@@ -32,7 +32,7 @@ MAY_SAY: Final[Mapping[tuple[Role, Role, bool], frozenset[Type]]] = {
     (Role.REPLICA, Role.GATEWAY, True): frozenset({Type.OUTCOMES, Type.PART}),
     (Role.REPLICA, Role.REPLICA, False): frozenset({Type.TASKS, Type.PART}),
     (Role.REPLICA, Role.REPLICA, True): _NOTHING,
-    (Role.SUPERVISOR, Role.GATEWAY, True): frozenset({Type.OBITUARY}),
+    (Role.SUPERVISOR, Role.GATEWAY, True): frozenset({Type.DEATH}),
     (Role.GATEWAY, Role.SUPERVISOR, False): _NOTHING,
     (Role.CLIENT, Role.GATEWAY, True): frozenset({Type.SUBMIT, Type.PART, Type.CANCEL}),
     (Role.GATEWAY, Role.CLIENT, False): frozenset({Type.ANSWER, Type.PART}),
@@ -42,18 +42,18 @@ _ALLOWED: Final = {row: types | _ALWAYS for row, types in MAY_SAY.items()}
 # Types of which it matters, too, what is said: see `content_objection`.
 JUDGED: Final = frozenset({Type.CANCEL, Type.PEERS, Type.PART})
 
-MOST_PEERS: Final = 512  # addresses that one gateway may name
+MAX_PEERS: Final = 512  # addresses that one gateway may name
 # Processes that may be connected from one source, a key and an address. All replicas of a host may
 # share both, and each is a process with a model; a whole mesh has a thousand.
 MOST_FROM_ONE_SOURCE: Final = 256
-MOST_OWNERS: Final = 4096  # producers that one process may say it reaches
-MOST_BATCH: Final = 65_536
-_LONGEST_TIMEOUT: Final = 31 * 86_400.0  # seconds
+MAX_OWNERS: Final = 4096  # producers that one process may say it reaches
+MAX_BATCH: Final = 65_536
+_MAX_TIMEOUT_S: Final = 31 * 86_400.0  # seconds
 _WORD: Final = re.compile(r"[!-~]([ -~]{0,126}[!-~])?")
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 _CONTENT_TYPE: Final = re.compile(r"[ -~]{1,256}")
 _HOST: Final = re.compile(r"[!-~]{0,255}")
-_LONGEST_ADDRESS: Final = 256
+_MAX_ADDRESS_CHARS: Final = 256
 
 
 class Breach(ProtocolError):
@@ -64,7 +64,7 @@ def permitted(speaker: Role, listener: Role, *, dialled: bool) -> frozenset[Type
     """What `speaker` may say to `listener` on a link that the speaker dialled, or not.
 
     Example:
-        >>> Type.OBITUARY in permitted(Role.SUPERVISOR, Role.GATEWAY, dialled=True)
+        >>> Type.DEATH in permitted(Role.SUPERVISOR, Role.GATEWAY, dialled=True)
         True
         >>> permitted(Role.CLIENT, Role.REPLICA, dialled=True)
         frozenset()
@@ -104,11 +104,11 @@ def hello_objection(listener: Role, hello: Hello) -> str:
         return f"a {hello.role.name.lower()} has nothing to say to a {listener.name.lower()}"
     if (hello.stage is not None) is not (hello.role is Role.REPLICA):
         return "a replica names its stage, and nobody else does"
-    if len(hello.owners) > MOST_OWNERS:
-        return f"{len(hello.owners)} producers are more than {MOST_OWNERS}"
+    if len(hello.owners) > MAX_OWNERS:
+        return f"{len(hello.owners)} producers are more than {MAX_OWNERS}"
     if not _HOST.fullmatch(hello.host):
         return "the name of the host is no short printable word"
-    if len(hello.feed) > _LONGEST_ADDRESS or not hello.feed.isprintable():
+    if len(hello.feed) > _MAX_ADDRESS_CHARS or not hello.feed.isprintable():
         return "the feed address is too long or not printable"
     return "" if hello.stage is None else stage_objection(hello.stage)
 
@@ -122,13 +122,13 @@ def stage_objection(facts: StageFacts) -> str:
     """
     if not _NAME.fullmatch(facts.name):
         return "the stage's name is not letters, digits, _ and -"
-    if not 1 <= facts.batch <= MOST_BATCH:
-        return f"batch is {facts.batch}, not within 1 to {MOST_BATCH}"
+    if not 1 <= facts.batch <= MAX_BATCH:
+        return f"batch is {facts.batch}, not within 1 to {MAX_BATCH}"
     if facts.pool < 1:
         return "pool is 0 bytes: no task fits into it"
-    if not 0.0 < facts.timeout <= _LONGEST_TIMEOUT:
-        return f"timeout is {facts.timeout:g} s, not above 0 and at most {_LONGEST_TIMEOUT:g}"
-    if not _CONTENT_TYPE.fullmatch(facts.mime):
+    if not 0.0 < facts.timeout <= _MAX_TIMEOUT_S:
+        return f"timeout is {facts.timeout:g} s, not above 0 and at most {_MAX_TIMEOUT_S:g}"
+    if not _CONTENT_TYPE.fullmatch(facts.content_type):
         return "the content type is not printable ASCII of at most 256 characters"
     words = {"revision": facts.revision, "version": facts.version, "routes": facts.routes}
     for name, word in words.items():
@@ -139,10 +139,10 @@ def stage_objection(facts: StageFacts) -> str:
 
 def peers_objection(peers: Peers) -> str:
     """Why a list of addresses to dial is refused as a whole; "" if it is not."""
-    if len(peers.peers) > MOST_PEERS:
-        return f"{len(peers.peers)} addresses are more than {MOST_PEERS}"
-    if any(len(peer.address) > _LONGEST_ADDRESS for peer in peers.peers):
-        return f"an address is longer than {_LONGEST_ADDRESS} characters"
+    if len(peers.peers) > MAX_PEERS:
+        return f"{len(peers.peers)} addresses are more than {MAX_PEERS}"
+    if any(len(peer.address) > _MAX_ADDRESS_CHARS for peer in peers.peers):
+        return f"an address is longer than {_MAX_ADDRESS_CHARS} characters"
     return ""
 
 

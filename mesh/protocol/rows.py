@@ -1,6 +1,6 @@
 """Packed rows of a bundle: numbers of fixed width, one row for each task, outcome, notice. Pure.
 
-A replica that answers lone requests says as many figures as results, so that a row must cost
+A replica that answers lone requests says as many statistics as results, so that a row must cost
 little to write and to read: one C call reads them all.
 
 Rows may grow. A release that adds a field appends it to the row's format, and takes 0 for "not
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mesh.protocol.fields import text, u64
-from mesh.protocol.messages import Figures, Note
+from mesh.protocol.messages import BatchStats, HandoffNotice
 
 
 class RowLayout(NamedTuple):
@@ -78,30 +78,31 @@ def _fitted(layout: RowLayout, packed: Any, count: int) -> Iterator[tuple[Any, .
     return (layout.packing.unpack(row.ljust(size, b"\0")) for row in rows)
 
 
-def pack_notes(notes: Sequence[Note]) -> list[Any]:
-    """Write notes, and how many they are.
+def pack_notes(notices: Sequence[HandoffNotice]) -> list[Any]:
+    """Write handoff notices, and how many they are.
 
     Raises:
         struct.error: a number is out of range.
     """
     pack_row = NOTE_ROW.packing.pack
-    if len(notes) == 1:
-        return [1, pack_row(*notes[0])]
-    return [len(notes), b"".join([pack_row(*note) for note in notes])]
+    if len(notices) == 1:
+        return [1, pack_row(*notices[0])]
+    return [len(notices), b"".join([pack_row(*notice) for notice in notices])]
 
 
-def read_notes(packed: Any) -> list[Note]:
-    """Read notes.
+def read_notes(packed: Any) -> list[HandoffNotice]:
+    """Read handoff notices.
 
     Raises:
         TypeError, ValueError, struct.error: these are none.
     """
     count, rows = packed[:2]
-    return [Note(*row) for row in read_rows(NOTE_ROW, rows, u64(count))]
+    return [HandoffNotice(*row) for row in read_rows(NOTE_ROW, rows, u64(count))]
 
 
-def pack_figures(figures: Sequence[Figures]) -> list[Any]:
-    """Write figures: the words that they use, the rows that refer to them, and how many they are.
+def pack_stats(stats: Sequence[BatchStats]) -> list[Any]:
+    """Write statistics: the words that they use, the rows that refer to them, and how many they
+    are.
 
     Raises:
         TypeError, struct.error: a number is out of range, or there are over 256 words.
@@ -109,7 +110,7 @@ def pack_figures(figures: Sequence[Figures]) -> list[Any]:
     known: dict[str, int] = {}
     rows = []
     pack_row = FIGURES_ROW.packing.pack
-    for stage, size, wait, compute, reason, expired, cancelled, nbytes, gather in figures:
+    for stage, size, wait, compute, reason, expired, cancelled, nbytes, gather in stats:
         rows.append(
             pack_row(
                 size,
@@ -126,8 +127,8 @@ def pack_figures(figures: Sequence[Figures]) -> list[Any]:
     return [[text(word) for word in known], b"".join(rows), len(rows)]
 
 
-def read_figures(packed: Any) -> list[Figures]:
-    """Read figures.
+def read_stats(packed: Any) -> list[BatchStats]:
+    """Read statistics.
 
     Raises:
         TypeError, ValueError, IndexError, struct.error: these are none.
@@ -135,6 +136,6 @@ def read_figures(packed: Any) -> list[Figures]:
     words, rows, count = packed[:3]
     known = [text(word) for word in words]
     return [
-        Figures(known[stage], size, wait, compute, known[reason], *counts)
+        BatchStats(known[stage], size, wait, compute, known[reason], *counts)
         for size, wait, compute, *counts, stage, reason in read_rows(FIGURES_ROW, rows, u64(count))
     ]

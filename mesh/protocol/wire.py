@@ -2,7 +2,7 @@
 
 The first frame of every message is the fixed header (`FIXED`, 56 bytes) followed by a msgpack
 list; large payload buffers follow as frames of their own, untouched. The header is put on by
-`seal` at the moment of sending, so that a message that is sent again bears today's receipt and
+`seal` at the moment of sending, so that a message that is retransmitted bears today's ack and
 credit, and says how old its budgets are.
 
 The format may grow. A later release may put a field after the ones of any list here, with a
@@ -19,9 +19,9 @@ from typing import Any, NamedTuple, get_args
 from mesh.errors import ProtocolError
 from mesh.protocol import bundles
 from mesh.protocol.fields import (
-    HEADER_SIZE,
-    INLINE,
-    MAX_BODY,
+    HEADER_BYTES,
+    INLINE_BYTES,
+    MAX_BODY_BYTES,
     MAX_FRAMES,
     MISFITS,
     Body,
@@ -43,12 +43,12 @@ from mesh.protocol.messages import (
     Bye,
     Cancel,
     Credit,
+    Death,
     Drain,
     Err,
     Header,
     Hello,
     Message,
-    Obituary,
     Outcomes,
     Part,
     Peer,
@@ -65,7 +65,7 @@ from mesh.protocol.messages import (
 
 MAGIC = b"ML"
 VERSION = 1
-# magic, version, type, sender, receiver, sequence, receipt, granted tasks, granted bytes, age
+# magic, version, type, sender, receiver, sequence, ack, granted tasks, granted bytes, age
 FIXED = struct.Struct("!2sBB6QI")
 _BY_NUMBER = {int(kind): kind for kind in Type}  # a tenth of the time that `Type(number)` takes
 MAX_AGE = 2**32 - 1
@@ -78,7 +78,7 @@ _unpack_fixed = FIXED.unpack_from
 
 
 class Encoded(NamedTuple):
-    """A message without its header, kept by the sender until the receipt covers it.
+    """A message without its header, kept by the sender until the ack covers it.
 
     Attributes:
         type: of the message.
@@ -119,7 +119,7 @@ def open_header(frames: Sequence[Frame]) -> Header:
     if not frames or len(frames) > MAX_FRAMES:
         raise ProtocolError(f"a message has 1 to {MAX_FRAMES} frames, not {len(frames)}")
     first = frames[0]
-    if len(first) < HEADER_SIZE:
+    if len(first) < HEADER_BYTES:
         raise ProtocolError(f"a first frame of {len(first)} bytes is shorter than the header")
     magic, version, number, *rest = _unpack_fixed(first)
     if magic != MAGIC or version != VERSION:
@@ -142,9 +142,9 @@ def decode(frames: Sequence[Frame], now: float) -> tuple[Header, Message]:
     """
     header = open_header(frames)
     first = frames[0]
-    if len(first) > MAX_BODY:
-        raise ProtocolError(f"a first frame of {len(first)} bytes is over {MAX_BODY}")
-    body = unpack_list(memoryview(first)[HEADER_SIZE:])
+    if len(first) > MAX_BODY_BYTES:
+        raise ProtocolError(f"a first frame of {len(first)} bytes is over {MAX_BODY_BYTES}")
+    body = unpack_list(memoryview(first)[HEADER_BYTES:])
     try:
         return header, _READERS[header[0]](body, frames[1:], now - header[7] / 1000)
     except MISFITS as error:
@@ -169,7 +169,7 @@ def encode(message: Message, now: float = 0.0) -> Encoded:
             body, frames = bundles.pack_outcomes(message)
         else:
             body, frames = _write(kind, message, now)
-        if frames or len(body) > INLINE:
+        if frames or len(body) > INLINE_BYTES:
             check_size(body, frames)
     except MISFITS as error:
         raise ProtocolError(f"{kind.name} can not be sent: {error}") from error
@@ -218,7 +218,7 @@ def _read_role(role: Any) -> Role:
 
 def _read_stage(fields: Body) -> StageFacts:
     name, revision, batch, timeout, pool, repeatable, wants_meta = fields[:7]
-    mime, schema, version, routes = fields[7:11]
+    content_type, schema, version, routes = fields[7:11]
     if type(repeatable) is not bool or type(wants_meta) is not bool:
         raise TypeError("the stage's facts have wrong types")
     return StageFacts(
@@ -229,8 +229,8 @@ def _read_stage(fields: Body) -> StageFacts:
         u64(pool),
         repeatable,
         wants_meta,
-        text(mime),
-        text(schema, MAX_BODY),
+        text(content_type),
+        text(schema, MAX_BODY_BYTES),
         text(version),
         text(routes),
     )
@@ -260,14 +260,14 @@ def _read_part(body: Body, frames: Sequence[Frame], now: float) -> Part:
     return Part(transfer, total, offset, piece)
 
 
-def _write_obituary(m: Obituary) -> tuple[list[Any], list[Frame]]:
+def _write_death_notice(m: Death) -> tuple[list[Any], list[Frame]]:
     return [m.incarnation, m.stage, m.signal, m.code, m.computing], []
 
 
-def _read_obituary(body: Body, frames: Sequence[Frame], now: float) -> Obituary:
+def _read_death_notice(body: Body, frames: Sequence[Frame], now: float) -> Death:
     incarnation, stage, signal, code, computing = body[:5]
     ids = [(u64(owner), u64(number)) for owner, number, *_later in computing]
-    return Obituary(u64(incarnation), text(stage), u64(signal), u64(code), ids)
+    return Death(u64(incarnation), text(stage), u64(signal), u64(code), ids)
 
 
 def _write_submit(m: Submit) -> tuple[list[Any], list[Frame]]:
@@ -350,7 +350,7 @@ _WRITERS: dict[Type, Callable[[Any], tuple[list[Any], list[Frame]]]] = {
     Type.WELCOME: _write_welcome,
     Type.PART: _write_part,
     Type.CREDIT: lambda _: ([], []),
-    Type.OBITUARY: _write_obituary,
+    Type.DEATH: _write_death_notice,
     Type.SUBMIT: _write_submit,
     Type.CANCEL: _write_cancel,
     Type.PEERS: _write_peers,
@@ -367,7 +367,7 @@ _READERS: dict[Type, Callable[[Body, Sequence[Frame], float], Message]] = {
     Type.PART: _read_part,
     Type.CREDIT: lambda body, frames, now: Credit(),
     Type.OUTCOMES: bundles.read_outcomes,
-    Type.OBITUARY: _read_obituary,
+    Type.DEATH: _read_death_notice,
     Type.SUBMIT: _read_submit,
     Type.ANSWER: _read_answer,
     Type.CANCEL: _read_cancel,
@@ -379,4 +379,4 @@ _READERS: dict[Type, Callable[[Body, Sequence[Frame], float], Message]] = {
     Type.ERR: _read_err,
 }
 
-__all__ = ["MAX_BODY", "VERSION", "Encoded", "decode", "encode", "open_header", "seal"]
+__all__ = ["MAX_BODY_BYTES", "VERSION", "Encoded", "decode", "encode", "open_header", "seal"]

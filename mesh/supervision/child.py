@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mesh.logs.failure_text import stack_of_crash
-from mesh.process.batch_record import CRASH_ROOM, SIZE, Board, Running
+from mesh.process.batch_record import CRASH_REPORT_BYTES, SIZE, BatchRecord, RunningBatch
 from mesh.process.shared_memory import shared_memory
 from mesh.worker.request_info import requests_told
 
-_CHUNK = 65536
+_READ_BYTES = 65536
 _ORDER = b"s"  # to stop in order
-LONGEST_END = 5.0  # seconds that a killed process may take to be gone
+KILLED_END_S = 5.0  # seconds that a killed process may take to be gone
 
 
 class Command(NamedTuple):
@@ -49,7 +49,7 @@ class Child:
     def __init__(self, command: Command, settings: str, *, computes: bool = False) -> None:
         """Start it in a group of its own, with a board if it `computes`; OSError if that fails."""
         self.incarnation = 0
-        self.board: Board | None = None
+        self.batch_record: BatchRecord | None = None
         self.ready_fd, child_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         # Its end tells the child that this process is gone, whatever is written is an order.
         parent_fd, self._order_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -86,7 +86,7 @@ class Child:
         Time in which it stood still is not among them, nor is time in which nobody looked.
 
         Args:
-            since: see `Running`.
+            since: see `RunningBatch`.
             now: the time, by the same clock.
             passed: seconds since somebody last looked, a pause of our own left out.
         """
@@ -97,27 +97,29 @@ class Child:
         return self._seen
 
     def _share_board(self) -> int:
-        """Make the memory for its board; returns the descriptor that it inherits."""
-        descriptor = shared_memory("mesh-board", SIZE + CRASH_ROOM)
-        self._memory = mmap.mmap(descriptor, SIZE + CRASH_ROOM)
-        self.board = Board(memoryview(self._memory))
+        """Make the memory for its batch record; returns the descriptor that it inherits."""
+        descriptor = shared_memory("mesh-board", SIZE + CRASH_REPORT_BYTES)
+        self._memory = mmap.mmap(descriptor, SIZE + CRASH_REPORT_BYTES)
+        self.batch_record = BatchRecord(memoryview(self._memory))
         return descriptor
 
-    def computing(self) -> Running | None:
+    def computing(self) -> RunningBatch | None:
         """What it computes, or computed when it died."""
-        return None if self.board is None else self.board.read()
+        return None if self.batch_record is None else self.batch_record.read()
 
     def doing(self) -> str:
         """What it does, or did when it died: the requests that it computes, or a step of its start;
         "" if that is not known."""
-        if self.board is None:
+        if self.batch_record is None:
             return ""
-        running = self.board.read()
-        return self.board.step_of_start() if running is None else requests_told(running.names)
+        running = self.batch_record.read()
+        return (
+            self.batch_record.step_of_start() if running is None else requests_told(running.names)
+        )
 
     def crash_stack(self) -> str:
         """Where in the user's code it was when it crashed, "" if it did not."""
-        return "" if self.board is None else stack_of_crash(self._memory[SIZE:])
+        return "" if self.batch_record is None else stack_of_crash(self._memory[SIZE:])
 
     def words(self) -> Iterator[dict[str, Any]]:
         """What it has said since the last time, as far as lines are complete."""
@@ -187,7 +189,7 @@ class Child:
     def _read(self) -> bytes:
         parts = []
         with contextlib.suppress(BlockingIOError):
-            while part := os.read(self.ready_fd, _CHUNK):
+            while part := os.read(self.ready_fd, _READ_BYTES):
                 parts.append(part)
             self.hung_up = True
         return b"".join(parts)

@@ -15,12 +15,12 @@ from typing import Final
 from mesh.transport.dialable import SHARED, folder_of, is_private
 from mesh.transport.discovery import first_of, is_file, resolve
 
-SHOWN: Final = 3  # addresses of which the reason is found out
+MAX_DIAGNOSED: Final = 3  # addresses of which the reason is found out
 _TIMEOUT_S: Final = 0.25
 # How ZeroMQ's greeting begins (ZMTP 3): signature and version. The other then sends all of its
 # own, with its mechanism; ours is kept back, as one that does not fit would have it hang up.
 _GREETING: Final = b"\xff" + bytes(8) + b"\x7f\x03"
-_WHOLE: Final = 64  # bytes of a greeting
+_GREETING_BYTES: Final = 64  # bytes of a greeting
 _REASONS: Final = {
     errno.ECONNREFUSED: "connection refused: nothing listens there",
     errno.ENOENT: "there is no such socket: does a gateway run, with the same name and HTTP port?",
@@ -37,8 +37,8 @@ def explain(addresses: Sequence[str], objections: Mapping[str, str], keyed: bool
         objections: why gateways at these numeric addresses refused us.
         keyed: whether we dial with keys.
     """
-    shown = [f"{first_of(one)}: {why(one, objections, keyed)}" for one in addresses[:SHOWN]]
-    more = len(addresses) - SHOWN
+    shown = [f"{first_of(one)}: {why(one, objections, keyed)}" for one in addresses[:MAX_DIAGNOSED]]
+    more = len(addresses) - MAX_DIAGNOSED
     return "; ".join(shown) + (f"; and {more} more" if more > 0 else "")
 
 
@@ -83,7 +83,7 @@ def _first_bytes(asking: socket.socket) -> bytes:
     """What the other says of itself, as far as it says anything in time."""
     said = b""
     try:
-        while len(said) < _WHOLE and (piece := asking.recv(64)):
+        while len(said) < _GREETING_BYTES and (piece := asking.recv(64)):
             said += piece
     except OSError:  # it takes its time, or has hung up
         return said

@@ -33,7 +33,7 @@ class Slot(NamedTuple):
 GATEWAY = Slot("", 1)
 
 
-class Plan(NamedTuple):
+class ProcessPlan(NamedTuple):
     """What is to be kept running.
 
     Attributes:

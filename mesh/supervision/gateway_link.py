@@ -1,4 +1,4 @@
-"""Turns a supervisor's `Herald` in the loop that waits for its processes.
+"""Turns a supervisor's `DeathNotices` in the loop that waits for its processes.
 
 ZeroMQ is loaded when it starts, so that describing a service does not need it.
 """
@@ -18,11 +18,11 @@ from mesh.links.expulsions import ExpulsionLog
 from mesh.links.links import Links
 from mesh.links.node import Node
 from mesh.log import get_logger
-from mesh.protocol.messages import Obituary, Role
-from mesh.supervision.death_notices import Herald
-from mesh.supervision.diagnosis import SHOWN, explain
+from mesh.protocol.messages import Death, Role
+from mesh.supervision.death_notices import DeathNotices
+from mesh.supervision.diagnosis import MAX_DIAGNOSED, explain
 from mesh.supervision.events import Slot
-from mesh.supervision.reach import Reach, Step, Unanswered
+from mesh.supervision.reach import GatewayReach, ReachStep, Unanswered
 from mesh.transport.discovery import Discovery, first_of
 from mesh.transport.network import Network
 
@@ -30,7 +30,7 @@ _log = get_logger()
 _UNKNOWN = "the reason is still being looked for"
 
 
-class Reporter:
+class GatewayLink:
     """A supervisor's link to the gateways.
 
     Args:
@@ -53,7 +53,7 @@ class Reporter:
             pid=os.getpid(),
             timeout=timeout,
         )
-        self._reach = Reach(greets)
+        self._reach = GatewayReach(greets)
         self._unanswered = Unanswered()
         self._objections: dict[str, str] = {}  # of gateways, by address
         self._why = _UNKNOWN
@@ -63,7 +63,7 @@ class Reporter:
         self.me = identity.incarnation
         links = Links(identity, secrets.SystemRandom().random, objected=self._objected)
         links.expelled = ExpulsionLog().tell
-        self._herald = Herald(links)
+        self._death_notices = DeathNotices(links)
         self._network: Network | None = None
         self._node: Node | None = None
         self._discovery: Discovery | None = None
@@ -88,7 +88,7 @@ class Reporter:
         self._nudge = nudge
         keys = Keys(self._keys, ["supervisor"]) if self._keys else None
         self._network = ZmqNetwork(monotonic, watch, lambda fd: _forget(selector, fd), keys)
-        self._node = Node(self._herald, self._network)
+        self._node = Node(self._death_notices, self._network)
         self._look()
 
     def dial(self, addresses: Iterable[str], *, anew: bool = False) -> None:
@@ -100,7 +100,7 @@ class Reporter:
         """
         if anew:
             self._known = set()
-            self._herald.dial((), monotonic())
+            self._death_notices.dial((), monotonic())
         wanted = list(addresses)
         if wanted != self._addresses:
             self._addresses = wanted
@@ -115,9 +115,9 @@ class Reporter:
             self._discovery = Discovery(self._addresses, lambda _: self._nudge())
             self._discovery.start()
 
-    def died(self, obituary: Obituary) -> None:
+    def died(self, death_notice: Death) -> None:
         """A replica ended."""
-        self._herald.died(obituary, monotonic())
+        self._death_notices.died(death_notice, monotonic())
 
     def refused(self, slot: Slot, address: str, why: str) -> None:
         """A gateway does not let a replica in.
@@ -128,7 +128,7 @@ class Reporter:
             why: what it says, "" if nothing.
         """
         if not why:
-            reached = self._herald.links.addresses_of(Role.GATEWAY)
+            reached = self._death_notices.links.addresses_of(Role.GATEWAY)
             if not self._unanswered.is_refused(str(slot), address, reached):
                 return
             why = self._silently(slot.stage)
@@ -157,11 +157,11 @@ class Reporter:
         now = monotonic()
         if self._discovery.known != self._known:
             self._known = self._discovery.known
-            self._herald.dial(self._known, now)
+            self._death_notices.dial(self._known, now)
         ready, self._ready = self._ready, []
         self._node.turn(now, ready)
         if leaving:
-            self._reach = Reach()  # which has nothing to say
+            self._reach = GatewayReach()  # which has nothing to say
         else:
             self._watch(now)
 
@@ -170,22 +170,22 @@ class Reporter:
         if self._found_out:
             self._found_out = False
             self._reach.answered()
-        reached = self._herald.links.addresses_of(Role.GATEWAY)
+        reached = self._death_notices.links.addresses_of(Role.GATEWAY)
         self._unanswered.keep(reached)
         match self._reach.look(bool(reached), now):
-            case Step.ASK:
+            case ReachStep.ASK:
                 self._find_out()
-            case Step.SAY:
+            case ReachStep.SAY:
                 _log.warning("no gateway is reached, trying on: %s", self._why)
                 self._objections.clear()  # one that is still refused hears so again
-            case Step.MET:
+            case ReachStep.MET:
                 self._objections.clear()
                 _log.info("connected with the gateway at %s", ", ".join(reached))
 
     def _find_out(self) -> None:
         """Have it found out why, beside the loop: names may take long to be looked up."""
         if self._finding_out is None or not self._finding_out.is_alive():
-            self._why = f"{', '.join(map(first_of, self._addresses[:SHOWN]))}: {_UNKNOWN}"
+            self._why = f"{', '.join(map(first_of, self._addresses[:MAX_DIAGNOSED]))}: {_UNKNOWN}"
             asked = (list(self._addresses), dict(self._objections))
             self._finding_out = threading.Thread(target=self._ask, args=asked, daemon=True)
             self._finding_out.start()

@@ -24,7 +24,7 @@ from mesh.process import private_folder
 from mesh.supervision.runtime_dir import nowhere, tell_distrust, too_deep
 
 _SOCKET: Final = "gateway.sock"
-_LONGEST_PATH: Final = 104  # bytes; a unix socket's may have 107, and the 64th process adds 3
+_MAX_PATH_BYTES: Final = 104  # bytes; a unix socket's may have 107, and the 64th process adds 3
 # How long somebody may take who found the folder unused, and removes it just now.
 _REMOVAL_S: Final = 0.5
 _RETRY_S: Final = 0.01
@@ -111,7 +111,7 @@ def _entered(mesh: str, port: int) -> tuple[Path, int]:
     for place in places():
         path, shown = Path(place).absolute() / name, place
         try:
-            if len(os.fsencode(path / _SOCKET)) > _LONGEST_PATH:
+            if len(os.fsencode(path / _SOCKET)) > _MAX_PATH_BYTES:
                 raise too_deep()
             with private_folder.opened(place) as above:
                 shown = str(path)

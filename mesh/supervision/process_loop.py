@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from mesh.log import get_logger
 from mesh.process.fork import in_child
-from mesh.process.reaper import FIRST, reap_orphans
+from mesh.process.reaper import INIT_PID, reap_orphans
 from mesh.process.signals import (
     STOP_SIGNALS,
     in_main_thread,
@@ -27,8 +27,8 @@ from mesh.process.signals import (
     waitable_children,
     wanted_stops,
 )
-from mesh.protocol.messages import Obituary
-from mesh.supervision.child import LONGEST_END, Child, Command
+from mesh.protocol.messages import Death
+from mesh.supervision.child import KILLED_END_S, Child, Command
 from mesh.supervision.events import (
     Announce,
     Asked,
@@ -51,19 +51,19 @@ from mesh.supervision.events import (
     Terminate,
     Tick,
 )
-from mesh.supervision.gateway_link import Reporter
-from mesh.supervision.runtime_dir import RunFolder
+from mesh.supervision.gateway_link import GatewayLink
+from mesh.supervision.runtime_dir import RuntimeDir
 from mesh.supervision.supervisor import Supervisor
 from mesh.worker.request_info import requests_told
 
-_CHUNK = 65536
-LOOK = 1.0  # seconds between two looks at the boards
+_READ_BYTES = 65536
+RECORD_POLL_S = 1.0  # seconds between two looks at the batch records
 _NUDGED = 255
 _ASKED = 0  # in the wake pipe, where signals have their numbers
 
 
 class Callbacks(Protocol):
-    """What `Processes` asks and tells."""
+    """What `ProcessLoop` asks and tells."""
 
     def command(self, slot: Slot) -> Command:
         """How to start the next process of this slot."""
@@ -86,32 +86,32 @@ class Callbacks(Protocol):
         ...
 
 
-class Processes:
+class ProcessLoop:
     """The loop that a supervisor's decisions are carried out in.
 
     Example:
-        >>> with RunFolder() as folder:
-        ...     code = Processes(supervisor, callbacks, folder).run()
+        >>> with RuntimeDir() as folder:
+        ...     code = ProcessLoop(supervisor, callbacks, folder).run()
     """
 
     def __init__(
         self,
         supervisor: Supervisor,
         callbacks: Callbacks,
-        folder: RunFolder,
-        reporter: Reporter | None = None,
+        folder: RuntimeDir,
+        gateway_link: GatewayLink | None = None,
     ) -> None:
         """Prepare; nothing is started before `run`.
 
-        Deaths are told to the gateways if there is a `reporter`.
+        Deaths are told to the gateways if there is a `gateway_link`.
         """
-        self._reporter = reporter
+        self._reporter = gateway_link
         self._look_at = float("inf") if not supervisor.plan.limits else 0.0
         self._supervisor, self._callbacks, self._folder = supervisor, callbacks, folder
         self._children: dict[Slot, Child] = {}
         self._events: deque[Event] = deque()
         self._exit_code: int | None = None
-        self._inherits = os.getpid() == FIRST
+        self._inherits = os.getpid() == INIT_PID
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._undo = in_child(self._abandon)
@@ -246,13 +246,16 @@ class Processes:
             return
         running = child.computing()
         ids = [] if running is None else running.ids
-        self._reporter.died(Obituary(child.incarnation, slot.stage, signum, code or 0, ids))
+        self._reporter.died(Death(child.incarnation, slot.stage, signum, code or 0, ids))
 
     def _look_at_boards(self, now: float) -> None:
         """Nobody says that a replica hangs whose worker holds the interpreter's lock."""
         if now < self._look_at:
             return
-        passed, self._look_at = min(now - self._look_at + LOOK, 2 * LOOK), now + LOOK
+        passed, self._look_at = (
+            min(now - self._look_at + RECORD_POLL_S, 2 * RECORD_POLL_S),
+            now + RECORD_POLL_S,
+        )
         for slot, child in list(self._children.items()):
             running = child.computing()
             if running is not None:
@@ -260,7 +263,7 @@ class Processes:
                 self._feed(Computes(slot, seconds, requests_told(running.names)))
 
     def _woken(self) -> None:
-        for number in os.read(self._wake_read, _CHUNK):
+        for number in os.read(self._wake_read, _READ_BYTES):
             if number in (_ASKED, *STOP_SIGNALS):  # others have handlers of the user's own
                 self._feed(Stop())
 
@@ -297,7 +300,7 @@ class Processes:
 
     def _see_off(self, slot: Slot, child: Child) -> None:
         """Take in the end of one that was killed."""
-        if child.ends_within(LONGEST_END):
+        if child.ends_within(KILLED_END_S):
             child.reap()
             return
         text = "process %d of %s does not end although it was killed: it is left behind"

@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
-FIRST_S: Final = 0.6  # without a gateway, before anything is said
-ANSWER_S: Final = 0.3  # that finding out why may take; the line does not wait longer
-EVERY_S: Final = 10.0  # between two lines
+FIRST_REPORT_S: Final = 0.6  # without a gateway, before anything is said
+DIAGNOSIS_S: Final = 0.3  # that finding out why may take; the line does not wait longer
+REPORT_INTERVAL_S: Final = 10.0  # between two lines
 REFUSED_S: Final = 60.0  # between two lines that one gateway refuses replicas
 _NEVER: Final = float("inf")
 
 
-class Step(Enum):
+class ReachStep(Enum):
     """What to do."""
 
     ASK = "find out why no gateway is reached"
@@ -25,14 +25,14 @@ class Step(Enum):
     MET = "say that one is reached"
 
 
-class Reach:
+class GatewayReach:
     """Follows whether any gateway is connected.
 
     Args:
         greets: whether the first connection is worth a line, too.
 
     Example:
-        >>> reach = Reach()
+        >>> reach = GatewayReach()
         >>> reach.begin(0.0)
         >>> [step and step.name for step in (reach.look(False, at) for at in (0.5, 0.6, 0.9))]
         [None, 'ASK', 'SAY']
@@ -50,32 +50,32 @@ class Reach:
         """It is known where the gateways are."""
         if not self._begun:
             self._begun = True
-            self._due = now + FIRST_S
+            self._due = now + FIRST_REPORT_S
 
-    def look(self, connected: bool, now: float) -> Step | None:
+    def look(self, connected: bool, now: float) -> ReachStep | None:
         """What to do, given whether any gateway is connected."""
         if not self._begun:
             return None
         if connected is not self.connected:
             self.connected = connected
             self._asked = False
-            self._due = _NEVER if connected else max(now + FIRST_S, self._quiet_until)
+            self._due = _NEVER if connected else max(now + FIRST_REPORT_S, self._quiet_until)
         if connected:
             return self._greet()
         return self._complain(now) if now >= self._due else None
 
-    def _greet(self) -> Step | None:
+    def _greet(self) -> ReachStep | None:
         greets, self._greets = self._greets, False
-        return Step.MET if greets else None
+        return ReachStep.MET if greets else None
 
-    def _complain(self, now: float) -> Step:
+    def _complain(self, now: float) -> ReachStep:
         self._asked = not self._asked
         if self._asked:
-            self._due = now + ANSWER_S
-            return Step.ASK
-        self._due = self._quiet_until = now + EVERY_S
+            self._due = now + DIAGNOSIS_S
+            return ReachStep.ASK
+        self._due = self._quiet_until = now + REPORT_INTERVAL_S
         self._greets = True
-        return Step.SAY
+        return ReachStep.SAY
 
     def answered(self) -> None:
         """It is known why: say so now."""

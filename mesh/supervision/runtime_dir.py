@@ -21,15 +21,15 @@ from mesh.process import private_folder
 from mesh.process.fork import in_child
 
 # A unix socket's path ends at 107 bytes; libzmq needs some of them, and names in here have 20.
-LONGEST_PATH = 75
+MAX_PATH_BYTES = 75
 _VARIABLES = ("XDG_RUNTIME_DIR", "TMPDIR", "TEMP", "TMP")
 
 
-class RunFolder:
+class RuntimeDir:
     """A private 0700 folder, removed on leaving the ``with`` block.
 
     Example:
-        >>> with RunFolder() as folder:
+        >>> with RuntimeDir() as folder:
         ...     settings = folder.path / "gateway.json"
     """
 
@@ -125,7 +125,7 @@ def _name(parent: Path) -> Path:
     """A new folder's path; OSError where it would be too long for sockets."""
     name = f"meshline-{os.getuid()}-{os.getpid()}-{secrets.token_hex(2)}"
     path = parent.absolute() / name
-    if len(os.fsencode(path)) > LONGEST_PATH:
+    if len(os.fsencode(path)) > MAX_PATH_BYTES:
         raise too_deep()
     return path
 

@@ -24,23 +24,23 @@ from mesh.log import get_logger
 from mesh.process import open_files
 from mesh.process.admin_door import AdminDoor
 from mesh.process.limits import demand_open_files, shortage_told
-from mesh.process.listen_socket import Front
+from mesh.process.listen_socket import ListenSocket
 from mesh.process.settings import GatewayProcess, ReplicaProcess, ipc_feeds
 from mesh.process.shared_memory import shared_memory
 from mesh.process.worker_source import WorkerSource
 from mesh.supervision import meeting
 from mesh.supervision.child import Command
 from mesh.supervision.dry_run import DryRun, apart
-from mesh.supervision.events import Plan, Slot
-from mesh.supervision.gateway_link import Reporter
-from mesh.supervision.process_loop import Processes
-from mesh.supervision.runtime_dir import RunFolder
+from mesh.supervision.events import ProcessPlan, Slot
+from mesh.supervision.gateway_link import GatewayLink
+from mesh.supervision.process_loop import ProcessLoop
+from mesh.supervision.runtime_dir import RuntimeDir
 from mesh.supervision.supervisor import Supervisor
 from mesh.transport.discovery import with_siblings
 
 # Longer than opening two ports can take, also on a machine that is busy importing models.
-GATEWAY_START = 60.0
-HUNG = 1.0  # seconds that a replica has to end a hung forward before its supervisor does
+GATEWAY_START_S = 60.0
+HUNG_FORWARD_S = 1.0  # seconds that a replica has to end a hung forward before its supervisor does
 _ANYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
@@ -52,7 +52,7 @@ class Service:
         sources: where each stage's class is found; also which stages to run.
         folder: the private folder of this run.
         with_gateway: whether a gateway runs here too; else replicas dial `settings.dialled()`.
-        reporter: told where the gateways are.
+        gateway_link: told where the gateways are.
         front: the HTTP port that the gateways share; without it each binds its own.
         admin: the same for the operators' address, where there is one.
     """
@@ -63,13 +63,13 @@ class Service:
         sources: Mapping[str, WorkerSource],
         folder: Path,
         with_gateway: bool = True,
-        reporter: Reporter | None = None,
-        front: Front | None = None,
+        gateway_link: GatewayLink | None = None,
+        front: ListenSocket | None = None,
         admin: AdminDoor | None = None,
     ) -> None:
         """Decide the addresses that can be decided before anything runs."""
         self._settings, self._sources, self._folder = settings, sources, folder
-        self._with_gateway, self._reporter, self._front = with_gateway, reporter, front
+        self._with_gateway, self._reporter, self._front = with_gateway, gateway_link, front
         self._admin_doors = admin.doors if admin else ()
         first = settings.gateway.bind or f"ipc://{folder}/gateway.sock"
         gateways = range(1, settings.gateway.processes + 1) if with_gateway else ()
@@ -77,21 +77,21 @@ class Service:
         self._http = settings.gateway.http
         self._feeds = 0
 
-    def plan(self) -> Plan:
+    def plan(self) -> ProcessPlan:
         """The slots to fill, the gateway's first."""
         stages = [self._settings.stages[name] for name in self._sources]
-        slots = dict.fromkeys(self._binds, GATEWAY_START)
+        slots = dict.fromkeys(self._binds, GATEWAY_START_S)
         for stage in stages:
             for number in range(1, stage.replicas + 1):
                 slots[Slot(stage.name, number)] = stage.start_timeout
         gateway_first = not all(map(_is_known, self._binds.values()))
         limits = {slot: self._longest(slot.stage) for slot in slots if not slot.is_gateway}
-        return Plan(slots, self._settings.gateway.grace, gateway_first, limits)
+        return ProcessPlan(slots, self._settings.gateway.grace, gateway_first, limits)
 
     def _longest(self, stage: str) -> float:
         """Seconds after which a batch hangs that the replica itself should have ended."""
         grace = self._settings.stages[stage].kill_grace
-        return self._settings.forward_limit(stage) + grace + HUNG
+        return self._settings.forward_limit(stage) + grace + HUNG_FORWARD_S
 
     def command(self, slot: Slot) -> Command:
         """How to start the next process of a slot."""
@@ -123,7 +123,7 @@ class Service:
     def exited(self, slot: Slot, pid: int, code: int | None, signal: int) -> None:
         """Count a gateway that is gone no more among those that take connections."""
         if self._front is not None and slot.is_gateway:
-            self._front.crowd.away(slot.number)
+            self._front.accept_balance.away(slot.number)
 
     def announce(self) -> None:
         """Say where the service is, once, for people."""
@@ -147,7 +147,7 @@ class Service:
             run_folder=str(self._folder),
             number=slot.number,
             doors=self._front.doors if self._front else (),
-            crowd=self._front.crowd_fd if self._front else -1,
+            accept_balance=self._front.crowd_fd if self._front else -1,
             admin_doors=self._admin_doors,
         )
 
@@ -220,26 +220,28 @@ def run(
     with ExitStack() as held:
         held.enter_context(shortage_told())
         settings = _placed(settings, sources, with_gateway, held)
-        folder = held.enter_context(RunFolder(base))
-        front = Front(gateway.host, gateway.port, gateway.processes) if with_gateway else None
+        folder = held.enter_context(RuntimeDir(base))
+        front = (
+            ListenSocket(gateway.host, gateway.port, gateway.processes) if with_gateway else None
+        )
         if front is not None:
             held.enter_context(front)
         has_admin = with_gateway and gateway.admin
         admin = held.enter_context(AdminDoor(gateway.admin)) if has_admin else None
         # Gateways alone leave nobody whose death they would have to be told.
-        reporter = (
-            Reporter(settings.name, gateway.timeout, gateway.keys, greets=not with_gateway)
+        gateway_link = (
+            GatewayLink(settings.name, gateway.timeout, gateway.keys, greets=not with_gateway)
             if sources
             else None
         )
         service = Service(
-            settings, sources, folder.path, with_gateway, reporter, front=front, admin=admin
+            settings, sources, folder.path, with_gateway, gateway_link, front=front, admin=admin
         )
         supervisor = Supervisor(service.plan())
         if not dry_run:
-            return Processes(supervisor, service, folder, reporter).run()
+            return ProcessLoop(supervisor, service, folder, gateway_link).run()
         trial = DryRun(service, print)
-        processes = Processes(supervisor, trial, folder, reporter)
+        processes = ProcessLoop(supervisor, trial, folder, gateway_link)
         trial.stop = processes.stop
         code = processes.run()
         return code if code or trial.complete else EXIT_NOT_STARTED

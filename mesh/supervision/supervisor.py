@@ -43,7 +43,7 @@ from mesh.supervision.events import (
     Failed,
     Instruction,
     Kill,
-    Plan,
+    ProcessPlan,
     Ready,
     Say,
     Slot,
@@ -52,27 +52,27 @@ from mesh.supervision.events import (
     Terminate,
 )
 
-FIRST_DELAY = 0.1
-LONGEST_DELAY = 10.0
+FIRST_RESTART_DELAY_S = 0.1
+MAX_RESTART_DELAY_S = 10.0
 # A process that lived this long, once ready, was healthy: its next death starts the count anew.
-HEALTHY_LIFE = 30.0
+HEALTHY_LIFE_S = 30.0
 # How often a stage that never was ready may die without a word before the service gives up.
-SILENT_DEATHS = 3
+QUIET_DEATHS = 3
 # What replicas get to drain where the gateway has used up the grace.
-LAST_CHANCE = 1.0
+TERMINATE_GRACE_S = 1.0
 
 # Who is sent a stop signal before it can listen dies of it, in order: SIGHUP, SIGINT, SIGTERM; 0 is
 # none. (No `signal`: pure.)
 _STOP_SIGNALS = (0, 1, 2, 15)
 # Stop signals within so many seconds are one: whoever stops a service may tell all its processes,
 # or the same one twice.
-ONE_STOP = 1.0
+SAME_STOP_S = 1.0
 # How long a replica that was sent a stop signal waits for the same one to come here.
-SAME_SIGNAL = 0.2
+SAME_SIGNAL_S = 0.2
 _SIGKILL = 9
 
 
-class State(Enum):
+class SlotState(Enum):
     """Where a slot is in its life."""
 
     IDLE = "idle"
@@ -86,7 +86,7 @@ class _Life:
     """What is known of a slot: `until` ends its state (STARTING, WAITING), `since` began it."""
 
     start_timeout: float
-    state: State = State.IDLE
+    state: SlotState = SlotState.IDLE
     since: float = 0.0
     until: float = 0.0
     deaths: int = 0
@@ -101,7 +101,7 @@ class Supervisor:
     """Keeps a plan's slots filled, and empties them in order.
 
     Example:
-        >>> supervisor = Supervisor(Plan({Slot("embed", 1): 60.0}, grace=8.0))
+        >>> supervisor = Supervisor(ProcessPlan({Slot("embed", 1): 60.0}, grace=8.0))
         >>> supervisor.handle(Begin(), now=0.0)
         [Start(slot=Slot(stage='embed', number=1))]
         >>> supervisor.handle(Exited(Slot("embed", 1), code=1), now=1.0)
@@ -110,7 +110,7 @@ class Supervisor:
         1.1
     """
 
-    plan: Plan
+    plan: ProcessPlan
     _lives: dict[Slot, _Life] = field(init=False)
     _proven: set[str | Slot] = field(default_factory=set)
     _unbound: set[Slot] = field(default_factory=set)
@@ -161,13 +161,13 @@ class Supervisor:
 
     def next_due(self) -> float:
         """When `Tick` is to be handed in next: monotonic seconds, infinity if nothing is due."""
-        timed = (State.STARTING, State.WAITING)
+        timed = (SlotState.STARTING, SlotState.WAITING)
         if self.stopping:
             return self._deadline
         dues = [life.until for life in self._lives.values() if life.state in timed]
         return min(dues + [life.drain_at for life in self._lives.values()], default=float("inf"))
 
-    def states(self) -> dict[Slot, State]:
+    def states(self) -> dict[Slot, SlotState]:
         """Where each slot is in its life, for people."""
         return {slot: life.state for slot, life in self._lives.items()}
 
@@ -180,7 +180,7 @@ class Supervisor:
         return self._start([slot for slot in self._lives if slot.is_gateway or not waits], now)
 
     def _bound_at(self, slot: Slot, now: float) -> list[Instruction]:
-        if self._lives[slot].state is State.STARTING:
+        if self._lives[slot].state is SlotState.STARTING:
             # It is well; that HTTP opens may have to wait for replicas, whose start has a limit.
             self._lives[slot].until = float("inf")
         if slot not in self._unbound:
@@ -191,25 +191,27 @@ class Supervisor:
         return self._start([one for one, _ in self._idle()], now)
 
     def _idle(self) -> list[tuple[Slot, _Life]]:
-        return [(slot, life) for slot, life in self._lives.items() if life.state is State.IDLE]
+        return [(slot, life) for slot, life in self._lives.items() if life.state is SlotState.IDLE]
 
     def _start(self, slots: list[Slot], now: float) -> list[Instruction]:
         for slot in slots:
             life = self._lives[slot]
-            life.state, life.since, life.until = State.STARTING, now, now + life.start_timeout
+            life.state, life.since, life.until = SlotState.STARTING, now, now + life.start_timeout
             life.why, life.killed, life.closed = "", False, False
         return [Start(slot) for slot in slots]
 
     def _ready(self, slot: Slot, now: float) -> list[Instruction]:
         life = self._lives[slot]
-        if life.state is not State.STARTING:
+        if life.state is not SlotState.STARTING:
             return []
-        life.state, seconds = State.READY, now - life.since
+        life.state, seconds = SlotState.READY, now - life.since
         life.since = now
         self._proven.add(_code_of(slot))
         # The process says so itself; this line is for whoever reads the supervisor's log alone.
         said: list[Instruction] = [Say("debug", f"{slot} is ready after {seconds:.1f} s")]
-        if not self._announced and all(one.state is State.READY for one in self._lives.values()):
+        if not self._announced and all(
+            one.state is SlotState.READY for one in self._lives.values()
+        ):
             self._announced = True
             said.append(Announce())
         return said
@@ -219,23 +221,23 @@ class Supervisor:
     def _exited(self, exited: Exited, now: float) -> list[Instruction]:
         slot, code, signal, _ = exited
         life = self._lives[slot]
-        was_ready = life.state is State.READY
-        if was_ready and now - life.since >= HEALTHY_LIFE:
+        was_ready = life.state is SlotState.READY
+        if was_ready and now - life.since >= HEALTHY_LIFE_S:
             life.deaths = 0
-        life.state, life.drain_at = State.IDLE, float("inf")
+        life.state, life.drain_at = SlotState.IDLE, float("inf")
         if self.stopping:
             return self._ended(slot, code, signal, now)
         how = _how(code, signal) + _meanwhile(exited, was_ready=was_ready)
         told = f"{slot}: {life.why}" if life.why else f"{slot} {how}"
         life.deaths += 1
-        if _code_of(slot) not in self._proven and (life.why or life.deaths >= SILENT_DEATHS):
+        if _code_of(slot) not in self._proven and (life.why or life.deaths >= QUIET_DEATHS):
             return self._give_up(told, now)
         return self._restart_later(slot, told, now)
 
     def _restart_later(self, slot: Slot, told: str, now: float) -> list[Instruction]:
         life = self._lives[slot]
-        delay = min(FIRST_DELAY * 2.0 ** min(life.deaths - 1, 30), LONGEST_DELAY)
-        life.state, life.until = State.WAITING, now + delay
+        delay = min(FIRST_RESTART_DELAY_S * 2.0 ** min(life.deaths - 1, 30), MAX_RESTART_DELAY_S)
+        life.state, life.until = SlotState.WAITING, now + delay
         return [Say("warning", f"{told}; restart in {delay:g} s")]
 
     def _give_up(self, reason: str, now: float) -> list[Instruction]:
@@ -247,9 +249,9 @@ class Supervisor:
             return self._press_on(now) if now >= self._deadline else []
         done: list[Instruction] = []
         for slot, life in self._lives.items():
-            if life.state is State.WAITING and now >= life.until:
+            if life.state is SlotState.WAITING and now >= life.until:
                 done += self._start([slot], now)
-            elif life.state is State.STARTING and now >= life.until:
+            elif life.state is SlotState.STARTING and now >= life.until:
                 life.until = float("inf")
                 life.why = f"was not ready within {life.start_timeout:g} s (start_timeout)"
                 done.append(Kill(slot))
@@ -261,7 +263,7 @@ class Supervisor:
     def _judge(self, slot: Slot, seconds: float, requests: str) -> list[Instruction]:
         """A replica ends a forward that outlives its limit by itself, if only it turns."""
         life, limit = self._lives[slot], (self.plan.limits or {}).get(slot, float("inf"))
-        if seconds <= limit or life.state is not State.READY or life.killed:
+        if seconds <= limit or life.state is not SlotState.READY or life.killed:
             return []
         whose = f" ({requests})" if requests else ""
         said = Say("error", f"{slot} computes one batch for {seconds:.1f} s and is killed{whose}")
@@ -271,14 +273,14 @@ class Supervisor:
 
     def _asked(self, slot: Slot, now: float) -> list[Instruction]:
         life = self._lives[slot]
-        if life.state is State.READY and life.drain_at == float("inf"):
-            life.drain_at = now + SAME_SIGNAL
+        if life.state is SlotState.READY and life.drain_at == float("inf"):
+            life.drain_at = now + SAME_SIGNAL_S
         return []  # while stopping its turn comes anyway
 
     def _stop_asked(self, now: float) -> list[Instruction]:
         if not self.stopping:
             return [Say("info", "stopping; once more to stop at once"), *self._stop(EXIT_OK, now)]
-        if now < self._stop_began + ONE_STOP:
+        if now < self._stop_began + SAME_STOP_S:
             return []
         self._forced = True
         left = [slot for slot in self._running() if not self._lives[slot].killed]
@@ -289,8 +291,8 @@ class Supervisor:
         self._exit_code, self._stop_began = code, now
         self._grace_end = self._deadline = now + self.plan.grace
         for life in self._lives.values():
-            if life.state is State.WAITING:
-                life.state = State.IDLE
+            if life.state is SlotState.WAITING:
+                life.state = SlotState.IDLE
         gateways = [slot for slot in self._running() if slot.is_gateway]
         asked: list[Instruction] = [Terminate(slot) for slot in gateways]
         return asked + self._close_http() + ([] if gateways else self._drain(now))
@@ -321,7 +323,7 @@ class Supervisor:
         if not left:
             code = self._exit_code or (EXIT_FORCED if self._forced else EXIT_OK)
             return [Say("info", "stopped"), Exit(code)]
-        self._deadline = max(self._grace_end, now + min(LAST_CHANCE, self.plan.grace))
+        self._deadline = max(self._grace_end, now + min(TERMINATE_GRACE_S, self.plan.grace))
         return [] if self._forced else [Terminate(slot) for slot in left]
 
     def _press_on(self, now: float) -> list[Instruction]:
@@ -339,7 +341,7 @@ class Supervisor:
         return [Kill(slot) for slot in slots]
 
     def _running(self) -> list[Slot]:
-        alive = (State.STARTING, State.READY)
+        alive = (SlotState.STARTING, SlotState.READY)
         return [slot for slot, life in self._lives.items() if life.state in alive]
 
 

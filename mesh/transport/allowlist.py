@@ -40,14 +40,14 @@ class Permit(NamedTuple):
     stage: str = ""
 
 
-class Allowance:
+class AllowList:
     """The keys that may take part.
 
     Args:
         permits: by public key, in Z85.
 
     Example:
-        >>> allowance = Allowance({"k" * 40: Permit("stage", "detect")})
+        >>> allowance = AllowList({"k" * 40: Permit("stage", "detect")})
         >>> allowance.keys_for("stage")
         ['kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk']
     """
@@ -76,7 +76,7 @@ class Allowance:
         return ""
 
 
-def read_allowance(text: str, where: str) -> Allowance:
+def read_allowance(text: str, where: str) -> AllowList:
     """Read a list as `mesh keygen` writes it.
 
     Args:
@@ -101,7 +101,7 @@ def read_allowance(text: str, where: str) -> Allowance:
     for number, table in enumerate(tables, 1):
         key, permit = _permit(table, f"{where}: number {number} of [[allowed]]")
         permits[key] = permit
-    return Allowance(permits)
+    return AllowList(permits)
 
 
 def _permit(table: object, where: str) -> tuple[str, Permit]:

@@ -27,26 +27,28 @@ from mesh.logs.limit import NEVER, LogLimit
 from mesh.process.parent_link import kill_group
 from mesh.protocol.messages import Hello
 from mesh.transport import trusted_files
-from mesh.transport.allowlist import Allowance, check_key, read_allowance
+from mesh.transport.allowlist import AllowList, check_key, read_allowance
 
 LIST: Final = "allowed.toml"
 MAKE_KEYS: Final = "make keys with `mesh keygen`, and copy this host's"
 _ZAP: Final = "inproc://zeromq.zap.01"
 _DOMAIN: Final = b"mesh"
-_PATIENCE: Final = 3000  # milliseconds that a refusal may take, in the trial with a wrong key
+_REFUSAL_LIMIT_MS: Final = (
+    3000  # milliseconds that a refusal may take, in the trial with a wrong key
+)
 _REFUSED: Final = "refused for keys that are not allowed"
 _log = get_logger()
 _Stamp = tuple[int, int, int]
 
 
-class Pair(NamedTuple):
+class KeyPair(NamedTuple):
     """A key pair of CURVE, in Z85."""
 
     public: str
     secret: str
 
 
-def draw_pair() -> Pair:
+def draw_pair() -> KeyPair:
     """A new pair.
 
     Example:
@@ -54,7 +56,7 @@ def draw_pair() -> Pair:
         40
     """
     public, secret = zmq.curve_keypair()
-    return Pair(public.decode(), secret.decode())
+    return KeyPair(public.decode(), secret.decode())
 
 
 class Keys:
@@ -80,7 +82,7 @@ class Keys:
             if pair.public not in self._allowance:
                 raise SettingsError(f"{self._list} does not have this process's own key")
 
-    def _read(self) -> Allowance:
+    def _read(self) -> AllowList:
         try:
             self._stamp = _stamp(self._list.stat())
             trusted_files.check_folder(self._list.parent)
@@ -93,7 +95,7 @@ class Keys:
         return read_allowance(text, str(self._list))
 
     @property
-    def allowance(self) -> Allowance:
+    def allowance(self) -> AllowList:
         """The list as it is now; as it last was, if what is there now cannot be read."""
         try:
             if _stamp(self._list.stat()) != self._stamp:
@@ -132,11 +134,11 @@ class Keys:
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
     def objection(self, key: str, hello: Hello) -> str:
-        """See `Allowance.objection`."""
+        """See `AllowList.objection`."""
         return self._allowance.objection(key, hello)
 
 
-class Check:
+class ZapAuthenticator:
     """Answers ZAP for one context, from a thread of its own.
 
     Args:
@@ -231,7 +233,7 @@ class Check:
 
 def _is_refused(monitor: zmq.Socket[bytes]) -> bool:
     failed = (zmq.Event.HANDSHAKE_FAILED_AUTH, zmq.Event.HANDSHAKE_FAILED_NO_DETAIL)
-    while monitor.poll(_PATIENCE):
+    while monitor.poll(_REFUSAL_LIMIT_MS):
         event: Any = recv_monitor_message(monitor)["event"]
         if event in failed:
             return True
@@ -243,7 +245,7 @@ def _is_refused(monitor: zmq.Socket[bytes]) -> bool:
 # --- files ----------------------------------------------------------------------------------------
 
 
-def read_pair(path: Path) -> Pair:
+def read_pair(path: Path) -> KeyPair:
     """A pair from its file, which nobody but its owner may read.
 
     Raises:
@@ -257,7 +259,7 @@ def read_pair(path: Path) -> Pair:
         plain = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: {error}") from None
-    return Pair(*(check_key(plain.get(name), f"{path}: {name}") for name in Pair._fields))
+    return KeyPair(*(check_key(plain.get(name), f"{path}: {name}") for name in KeyPair._fields))
 
 
 def _stamp(facts: os.stat_result) -> _Stamp:
@@ -265,7 +267,7 @@ def _stamp(facts: os.stat_result) -> _Stamp:
     return facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns
 
 
-def _first_pair(folder: Path, names: list[str]) -> Pair | None:
+def _first_pair(folder: Path, names: list[str]) -> KeyPair | None:
     for name in names[:-1]:
         if (folder / f"{name}.key").exists():
             return read_pair(folder / f"{name}.key")
@@ -303,13 +305,13 @@ def generate(folder: Path, stages: Iterable[str]) -> list[Path]:
     return written
 
 
-def table_of(role: str, pair: Pair, stage: str = "") -> str:
+def table_of(role: str, pair: KeyPair, stage: str = "") -> str:
     """What the list says of a pair."""
     only = f'stage = "{stage}"\n' if stage else ""
     return f'[[allowed]]\nrole = "{role}"\n{only}public = "{pair.public}"\n'
 
 
-def write_pair(path: Path, pair: Pair) -> Path:
+def write_pair(path: Path, pair: KeyPair) -> Path:
     """Write a pair to a new file, for its owner alone; returns where it is."""
     return write_new(path, f'public = "{pair.public}"\nsecret = "{pair.secret}"\n', 0o600)
 

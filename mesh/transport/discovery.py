@@ -19,8 +19,10 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-EVERY = 3.0  # seconds between two looks, about: many that started together shall not ask together
-MOST = 512  # addresses that one name may stand for
+LOOKUP_INTERVAL_S = (
+    3.0  # seconds between two looks, about: many that started together shall not ask together
+)
+MAX_ADDRESSES = 512  # addresses that one name may stand for
 
 
 def is_numeric(address: str) -> bool:
@@ -83,7 +85,7 @@ def _listed(address: str) -> set[str]:
     lines = [line for raw in text.splitlines() if (line := raw.strip()) and line[0] != "#"]
     found = (
         {line} if is_numeric(line) else _looked_up(line)
-        for line in lines[:MOST]
+        for line in lines[:MAX_ADDRESSES]
         if line.startswith(("tcp://", "ipc://"))
     )
     return set().union(*found)
@@ -106,7 +108,7 @@ def _looked_up(address: str) -> set[str]:
         found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
     except OSError:
         return set()
-    return {_shown(str(where[0]), int(where[1])) for *_, where in found[:MOST]}
+    return {_shown(str(where[0]), int(where[1])) for *_, where in found[:MAX_ADDRESSES]}
 
 
 def _shown(host: str, port: int) -> str:
@@ -159,7 +161,7 @@ class Discovery:
             with self._telling:
                 if self.known != before and not self._stopped.is_set():
                     self._found(self.known)
-            self._stopped.wait(EVERY * random.uniform(0.8, 1.2))
+            self._stopped.wait(LOOKUP_INTERVAL_S * random.uniform(0.8, 1.2))
 
 
 def local_address(towards: str) -> str:

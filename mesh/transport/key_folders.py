@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mesh.errors import SettingsError
-from mesh.transport.curve import LIST, Pair, draw_pair, table_of, write_new, write_pair
+from mesh.transport.curve import LIST, KeyPair, draw_pair, table_of, write_new, write_pair
 
 
 def generate_apart(folder: Path, stages: Mapping[str, bool]) -> list[Path]:
@@ -43,7 +43,7 @@ def generate_apart(folder: Path, stages: Mapping[str, bool]) -> list[Path]:
     return written
 
 
-def _drawn(stages: Mapping[str, bool]) -> tuple[dict[str, dict[str, Pair]], list[str]]:
+def _drawn(stages: Mapping[str, bool]) -> tuple[dict[str, dict[str, KeyPair]], list[str]]:
     """Which pairs are in which folder, by their names; and what the list says of each."""
     gateway, feed = draw_pair(), draw_pair()
     parts = {"gateway": {"gateway": gateway}}

@@ -11,11 +11,11 @@ Example:
     >>> address = gateway.listen("memory://gateway")
     >>> replica.dial(-1, address)
     >>> replica.receive()
-    [(<Happened.OPENED: 1>, -1, ())]
+    [(<NetworkEvent.OPENED: 1>, -1, ())]
     >>> replica.send(-1, [b"hello"])
     True
     >>> gateway.receive()
-    [(<Happened.MESSAGE: 0>, 1, [b'hello'])]
+    [(<NetworkEvent.MESSAGE: 0>, 1, [b'hello'])]
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from random import Random
 
 from mesh.errors import StartError
 from mesh.protocol.fields import Frame
-from mesh.transport.network import Event, Happened
+from mesh.transport.network import Event, NetworkEvent
 
-MOST_QUEUED = 4096  # messages under way in one direction; a tripwire, credit is the bound
+MAX_QUEUED = 4096  # messages under way in one direction; a tripwire, credit is the bound
 _NEVER = float("inf")
 
 
@@ -56,7 +56,7 @@ class FakeClock:
 
 
 @dataclass(slots=True, eq=False)
-class _Lane:
+class _Direction:
     """One direction of a link: what is under way, oldest first, with the time it arrives.
 
     Attributes:
@@ -68,7 +68,7 @@ class _Lane:
     source: Port
     target: Port
     number: int
-    ends: Happened
+    ends: NetworkEvent
     queue: deque[tuple[float, list[bytes]]] = field(default_factory=deque)
     ended_at: float | None = None
     last: float = 0.0
@@ -85,8 +85,8 @@ class _Lane:
 class _Link:
     """A connection: the lane of the one that dialled, and the lane back."""
 
-    there: _Lane
-    back: _Lane
+    there: _Direction
+    back: _Direction
     alive: bool = True
 
 
@@ -215,8 +215,8 @@ class MemoryNetwork:
         if self.is_blocked(source, target) or self.is_blocked(target, source):
             return None
         return _Link(
-            _Lane(source, target, 0, Happened.DOUBT),
-            _Lane(target, source, attempt.number, Happened.CLOSED),
+            _Direction(source, target, 0, NetworkEvent.DOUBT),
+            _Direction(target, source, attempt.number, NetworkEvent.CLOSED),
         )
 
     def listens(self, address: str, source: Port) -> bool | None:
@@ -260,7 +260,7 @@ class MemoryNetwork:
         for port in self._ports.values():
             port.look_again()
 
-    def _lose(self, lane: _Lane, count: int) -> None:
+    def _lose(self, lane: _Direction, count: int) -> None:
         lane.target.look_again()
         for _ in range(min(count, len(lane.queue))):
             lane.queue.pop()
@@ -280,9 +280,9 @@ class Port:
         self.name = name
         self._hub = hub
         self._attempts: list[_Attempt] = []
-        self._knocks: list[tuple[float, int, str]] = []
+        self._probes: list[tuple[float, int, str]] = []
         self._links: dict[int, _Link] = {}
-        self._lanes: list[tuple[_Lane, _Link]] = []
+        self._lanes: list[tuple[_Direction, _Link]] = []
         self._accepted = 0
         self._due: float | None = None  # when the next thing arrives; None: look
 
@@ -308,9 +308,9 @@ class Port:
         self._attempts.append(_Attempt(self, link, address, self._hub.arrival(self, None)))
         self._due = None
 
-    def knock(self, peer: int, address: str) -> None:
+    def probe(self, peer: int, address: str) -> None:
         """Ask whether anybody listens at an address."""
-        self._knocks.append((self._hub.arrival(self, None), peer, address))
+        self._probes.append((self._hub.arrival(self, None), peer, address))
         self._due = None
 
     def hang_up(self, link: int) -> None:
@@ -332,7 +332,7 @@ class Port:
         if found is None:
             return False
         lane = found.there if link < 0 else found.back
-        if not found.alive or len(lane.queue) >= MOST_QUEUED:
+        if not found.alive or len(lane.queue) >= MAX_QUEUED:
             self.hang_up(link)
             return False
         copied = [bytes(frame) for frame in frames]
@@ -353,7 +353,7 @@ class Port:
             link = hub.connect(attempt)
             if link is not None:
                 self._join(attempt.number, link)
-                events.append((attempt.at, 0.0, (Happened.OPENED, attempt.number, ())))
+                events.append((attempt.at, 0.0, (NetworkEvent.OPENED, attempt.number, ())))
         events += self._answered(now)
         for lane, link in list(self._lanes):
             if not hub.is_blocked(lane.source, self):
@@ -363,12 +363,12 @@ class Port:
         return [event for _, _, event in events]
 
     def _answered(self, now: float) -> Iterator[tuple[float, float, Event]]:
-        for knock in [knock for knock in self._knocks if knock[0] <= now]:
-            self._knocks.remove(knock)
-            at, peer, address = knock
+        for probe in [probe for probe in self._probes if probe[0] <= now]:
+            self._probes.remove(probe)
+            at, peer, address = probe
             somebody = self._hub.listens(address, self)
             if somebody is not None:
-                happened = Happened.SOMEBODY if somebody else Happened.NOBODY
+                happened = NetworkEvent.SOMEBODY if somebody else NetworkEvent.NOBODY
                 yield at, 0.0, (happened, peer, ())
 
     def _join(self, number: int, link: _Link) -> None:
@@ -378,7 +378,7 @@ class Port:
         acceptor._lanes.append((link.there, link))
         acceptor.look_again()
 
-    def _drain(self, lane: _Lane, link: _Link, now: float) -> Iterator[tuple[float, Event]]:
+    def _drain(self, lane: _Direction, link: _Link, now: float) -> Iterator[tuple[float, Event]]:
         while lane.queue and lane.queue[0][0] <= now:
             at, frames = lane.queue.popleft()
             if self._hub.tap is not None:
@@ -387,12 +387,12 @@ class Port:
                 self._accepted += 1
                 lane.number = self._accepted
                 self._links[lane.number] = link
-            yield at, (Happened.MESSAGE, lane.number, frames)
+            yield at, (NetworkEvent.MESSAGE, lane.number, frames)
         if not lane.queue and lane.ended_at is not None and lane.ended_at <= now:
             self._lanes.remove((lane, link))
-            if lane.ends is Happened.CLOSED:
+            if lane.ends is NetworkEvent.CLOSED:
                 del self._links[lane.number]
-            told = lane.number if lane.ends is Happened.CLOSED else 0
+            told = lane.number if lane.ends is NetworkEvent.CLOSED else 0
             yield lane.ended_at, (lane.ends, told, ())
 
     def is_pending(self) -> bool:
@@ -405,12 +405,12 @@ class Port:
             lanes = [
                 lane.due() for lane, _ in self._lanes if not self._hub.is_blocked(lane.source, self)
             ]
-            knocks = (at for at, _, _ in self._knocks)
-            dues = [*lanes, *(attempt.at for attempt in self._attempts), *knocks]
+            probes = (at for at, _, _ in self._probes)
+            dues = [*lanes, *(attempt.at for attempt in self._attempts), *probes]
             self._due = min(dues, default=_NEVER)
         return self._due
 
     def close(self) -> None:
         """End as a process does: at once, with all its links."""
         self._hub.forget(self)
-        self._attempts, self._knocks, self._links, self._lanes = [], [], {}, []
+        self._attempts, self._probes, self._links, self._lanes = [], [], {}, []

@@ -12,18 +12,18 @@ from typing import Protocol
 from mesh.protocol.fields import Frame
 
 
-class Happened(IntEnum):
+class NetworkEvent(IntEnum):
     """What a network reports of a link."""
 
     MESSAGE = 0  # one multipart came
     OPENED = 1  # a dialled link is connected
     CLOSED = 2  # it is gone
     DOUBT = 3  # some link that dialled us is gone; a send to it will be refused
-    SOMEBODY = 4  # listens where we knocked; the number is the peer's, not a link's
+    SOMEBODY = 4  # listens where we probed; the number is the peer's, not a link's
     NOBODY = 5  # listens there: the process is gone
 
 
-Event = tuple[Happened, int, Sequence[Frame]]
+Event = tuple[NetworkEvent, int, Sequence[Frame]]
 
 
 class Network(Protocol):
@@ -48,7 +48,7 @@ class Network(Protocol):
     def send(self, link: int, frames: Sequence[Frame]) -> bool:
         """Send one multipart, whole or not at all, without waiting; False if the link is gone."""
 
-    def knock(self, peer: int, address: str) -> None:
+    def probe(self, peer: int, address: str) -> None:
         """Ask whether anybody listens there; `SOMEBODY`, `NOBODY`, or nothing follows."""
 
     def receive(self, ready: Iterable[int] = ()) -> list[Event]:

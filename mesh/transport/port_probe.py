@@ -14,12 +14,12 @@ import select
 import socket
 from collections.abc import Callable
 
-Answer = tuple[int, bool]  # who was knocked at, and whether somebody is there
-_LOOKS = (0.001, 0.005, 0.020, 0.100)  # seconds after a knock at which its answer is looked for
+Answer = tuple[int, bool]  # who was probed at, and whether somebody is there
+_LOOKS_S = (0.001, 0.005, 0.020, 0.100)  # seconds after a probe at which its answer is looked for
 _NOBODY = frozenset({errno.ECONNREFUSED, errno.ENOENT})
 
 
-class Knocker:
+class PortProber:
     """Knocks at addresses, and remembers who has not answered yet.
 
     Args:
@@ -30,9 +30,9 @@ class Knocker:
 
     Example:
         >>> import time
-        >>> knocker = Knocker(time.monotonic)
-        >>> knocker.knock(7, "ipc:///nowhere/at/all.sock")
-        >>> knocker.answers()
+        >>> prober = PortProber(time.monotonic)
+        >>> prober.probe(7, "ipc:///nowhere/at/all.sock")
+        >>> prober.answers()
         [(7, False)]
     """
 
@@ -47,7 +47,7 @@ class Knocker:
         """Whether `answers` has something to tell already."""
         return bool(self._answers)
 
-    def knock(self, peer: int, address: str) -> None:
+    def probe(self, peer: int, address: str) -> None:
         """Ask at an address; there is no answer where none can be had at once.
 
         Args:
@@ -71,7 +71,7 @@ class Knocker:
             code = asking.connect_ex(where)
             if code == errno.EINPROGRESS:
                 now = self._clock()
-                self._asked[peer] = asking, [now + pause for pause in _LOOKS]
+                self._asked[peer] = asking, [now + pause for pause in _LOOKS_S]
                 closing.pop_all()
             else:
                 self._settle(peer, code)

@@ -16,13 +16,13 @@ from zmq.utils.monitor import recv_monitor_message
 from mesh.errors import StartError
 from mesh.process.connections import close_inherited
 from mesh.process.fork import in_child
-from mesh.protocol.fields import MAX_BODY, Frame
+from mesh.protocol.fields import MAX_BODY_BYTES, Frame
 from mesh.protocol.messages import Hello
-from mesh.transport.curve import Check, Keys
+from mesh.transport.curve import Keys, ZapAuthenticator
 from mesh.transport.dialable import bindable, folder_of, is_dialable, is_private
 from mesh.transport.handshake_log import HandshakeLog
-from mesh.transport.network import Event, Happened
-from mesh.transport.port_probe import Knocker
+from mesh.transport.network import Event, NetworkEvent
+from mesh.transport.port_probe import PortProber
 
 # Past the sugar's keyword and enum handling, which costs 1 µs per call.
 _send: Callable[..., object] = zmq.backend.Socket.send
@@ -36,16 +36,18 @@ _DISCONNECTED = int(zmq.EVENT_DISCONNECTED)
 _UNSHAKEN = int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 _LAST = int(zmq.NOBLOCK)
 _MORE = int(zmq.SNDMORE | zmq.NOBLOCK)
-_NO_COPY = 64 * 1024  # bytes from which a frame is handed over uncopied
-_TURN = 256  # messages taken from one socket in one turn, so that none starves the rest
+_ZERO_COPY_BYTES = 64 * 1024  # bytes from which a frame is handed over uncopied
+_MESSAGES_PER_TURN = (
+    256  # messages taken from one socket in one turn, so that none starves the rest
+)
 # Looked for after a disconnect: libzmq names no peer, and may need a moment to know itself.
-_PROBES = (0.0, 0.005, 0.050)
+_PROBE_DELAYS_S = (0.0, 0.005, 0.050)
 
 _OPTIONS = {
     zmq.LINGER: 0,
     zmq.SNDHWM: 4096,  # a tripwire; credit is the bound
     zmq.RCVHWM: 1024,
-    zmq.MAXMSGSIZE: MAX_BODY + 1024 * 1024,
+    zmq.MAXMSGSIZE: MAX_BODY_BYTES + 1024 * 1024,
     zmq.HANDSHAKE_IVL: 5000,
     zmq.HEARTBEAT_IVL: 500,  # answered by libzmq's own thread, also while Python holds its lock
     zmq.HEARTBEAT_TIMEOUT: 2000,
@@ -73,7 +75,7 @@ class _Dialled:
         self.opened = False
 
     def take(self) -> Event:
-        return Happened.MESSAGE, self.link, _receive_frames(self.socket)
+        return NetworkEvent.MESSAGE, self.link, _receive_frames(self.socket)
 
 
 def _nobody(fd: int) -> None:
@@ -115,7 +117,7 @@ class ZmqNetwork:
         self.gateways: set[str] | None = None
         self.feeds: Collection[str] = ()
         self._keys = keys
-        self._check: Check | None = None
+        self._check: ZapAuthenticator | None = None
         self._handshakes = HandshakeLog(keyed=keys is not None)
         self._key_of: dict[int, str] = {}  # of links that dialled us, while keys are checked
         self._source_of: dict[int, str] = {}  # the same, with the address they come from
@@ -124,7 +126,7 @@ class ZmqNetwork:
         self._router_poll: list[tuple[zmq.Socket[bytes], int]] = []
         self._monitor: zmq.Socket[bytes] | None = None
         self._probes: list[float] = []
-        self._knocker = Knocker(clock)
+        self._prober = PortProber(clock)
         self._look_at_router = False
         self._by_id: dict[bytes, int] = {}
         self._id_of: dict[int, bytes] = {}
@@ -149,7 +151,7 @@ class ZmqNetwork:
         socket = self._socket(zmq.ROUTER, address)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         if self._keys is not None and address.startswith("tcp://"):
-            self._check = Check(self._context, self._keys)
+            self._check = ZapAuthenticator(self._context, self._keys)
             self._check.try_wrong_key()
             self._keys.secure_listening(socket)
         monitor = socket.get_monitor_socket(_DISCONNECTED | _UNSHAKEN)
@@ -247,7 +249,7 @@ class ZmqNetwork:
         if self._check is not None:
             self._check.close()
             self._check = None
-        self._knocker.close()
+        self._prober.close()
         self._context.term()
 
     def _abandon(self) -> None:
@@ -257,7 +259,7 @@ class ZmqNetwork:
         """
         bound = [self._bound] if self._bound else []
         close_inherited(bound, [dialled.address for dialled in self._dialled.values()])
-        self._knocker.close()
+        self._prober.close()
 
     # --- sending ---------------------------------------------------------------------------------
 
@@ -282,10 +284,10 @@ class ZmqNetwork:
             return False
         return True
 
-    def knock(self, peer: int, address: str) -> None:
+    def probe(self, peer: int, address: str) -> None:
         """Ask whether anybody listens at a feed's address, or at one of our gateways'."""
         if address in (self.gateways or ()) or is_dialable(address, self.feeds):
-            self._knocker.knock(peer, address)
+            self._prober.probe(peer, address)
 
     # --- receiving -------------------------------------------------------------------------------
 
@@ -293,12 +295,12 @@ class ZmqNetwork:
         """Whether a socket was touched since its EVENTS were read."""
         if self._look_at_router or self._touched:
             return True
-        return self._knocker.awaiting and self._knocker.is_answered
+        return self._prober.awaiting and self._prober.is_answered
 
     def next_due(self) -> float:
-        """When the next look for a vanished consumer, or for an answered knock, is due."""
+        """When the next look for a vanished consumer, or for an answered probe, is due."""
         due = self._probes[0] if self._probes else float("inf")
-        return min(due, self._knocker.next_due()) if self._knocker.awaiting else due
+        return min(due, self._prober.next_due()) if self._prober.awaiting else due
 
     def receive(self, ready: Iterable[int] = ()) -> list[Event]:
         """Drain the sockets at these descriptors and those that were touched."""
@@ -313,9 +315,9 @@ class ZmqNetwork:
                 self._drain_dialled(dialled, events)
         if self._probes and self._probes[0] <= self._clock():
             self._probes.pop(0)
-            events.append((Happened.DOUBT, 0, ()))
-        if self._knocker.awaiting:
-            self._hear_knocks(events)
+            events.append((NetworkEvent.DOUBT, 0, ()))
+        if self._prober.awaiting:
+            self._hear_probes(events)
         return events
 
     def _heed(self, fd: int, events: list[Event]) -> None:
@@ -334,12 +336,12 @@ class ZmqNetwork:
         except zmq.Again:  # it was about something else, or somebody looked meanwhile
             return
 
-    def _hear_knocks(self, events: list[Event]) -> None:
-        for peer, somebody in self._knocker.answers():
-            events.append((Happened.SOMEBODY if somebody else Happened.NOBODY, peer, ()))
+    def _hear_probes(self, events: list[Event]) -> None:
+        for peer, somebody in self._prober.answers():
+            events.append((NetworkEvent.SOMEBODY if somebody else NetworkEvent.NOBODY, peer, ()))
 
     def _drain_router(self, events: list[Event]) -> None:
-        for _ in range(_TURN):
+        for _ in range(_MESSAGES_PER_TURN):
             if not _poll(self._router_poll, 0):
                 self._look_at_router = False
                 return
@@ -351,9 +353,9 @@ class ZmqNetwork:
         identity = _recv(router, _LAST)
         link = self._by_id.get(identity)
         if link is not None:
-            return Happened.MESSAGE, link, _receive_frames(router)
+            return NetworkEvent.MESSAGE, link, _receive_frames(router)
         frames, key, address = self._first_frames(router)
-        return Happened.MESSAGE, self._name(identity, key, address), frames
+        return NetworkEvent.MESSAGE, self._name(identity, key, address), frames
 
     def _first_frames(self, router: zmq.Socket[bytes]) -> tuple[list[Frame], str, str]:
         """Of somebody new: its first message, the key by which it was let in, and its address."""
@@ -376,8 +378,8 @@ class ZmqNetwork:
         state = _events(dialled.poll)
         if not dialled.opened and state & _OUT:
             dialled.opened = True
-            events.append((Happened.OPENED, dialled.link, ()))
-        for _ in range(_TURN):
+            events.append((NetworkEvent.OPENED, dialled.link, ()))
+        for _ in range(_MESSAGES_PER_TURN):
             if not state & _IN:
                 break
             events.append(dialled.take())
@@ -388,7 +390,7 @@ class ZmqNetwork:
             # IMMEDIATE: no connection, no pipe, nothing to write to.
             link = dialled.link
             self.hang_up(link)
-            events.append((Happened.CLOSED, link, ()))
+            events.append((NetworkEvent.CLOSED, link, ()))
 
     def _drain_monitor(self) -> None:
         monitor = self._monitor
@@ -399,7 +401,7 @@ class ZmqNetwork:
                 self._handshakes.tell(self._bound, told["value"])
                 continue
             now = self._clock()
-            self._probes = [now + pause for pause in _PROBES]
+            self._probes = [now + pause for pause in _PROBE_DELAYS_S]
 
 
 def _is_safe(address: str) -> bool:
@@ -431,7 +433,7 @@ def _events(poll: list[tuple[zmq.Socket[bytes], int]]) -> int:
 def _send_frames(socket: zmq.Socket[bytes], frames: Sequence[Frame]) -> None:
     last = len(frames) - 1
     for i, frame in enumerate(frames):
-        _send(socket, frame, _LAST if i == last else _MORE, len(frame) < _NO_COPY)
+        _send(socket, frame, _LAST if i == last else _MORE, len(frame) < _ZERO_COPY_BYTES)
 
 
 def _receive_frames(socket: zmq.Socket[bytes]) -> list[Frame]:

@@ -34,8 +34,8 @@ _SET = {
     "requests": "what is known of the requests that forward computes",
 }
 _TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+([ \t]*;[\t -~]*)?")
-LONGEST_TYPE = 255
-LONGEST_SCHEMA = 1 << 20
+MAX_TYPE_CHARS = 255
+MAX_SCHEMA_BYTES = 1 << 20
 _TEMPLATE = "#/components/schemas/{name}"
 
 
@@ -43,12 +43,12 @@ class WorkerFacts(NamedTuple):
     """What a replica tells of its worker; all of it can be sent.
 
     Attributes:
-        mime: content type of the results.
+        content_type: content type of the results.
         wants_meta: it asked for method, path, query and headers.
         schema: JSON schemas of input and output as a JSON text, or "".
     """
 
-    mime: str
+    content_type: str
     wants_meta: bool
     schema: str
 
@@ -75,7 +75,7 @@ def facts_of(worker: Worker, stage: str, max_batch_size: int, worker_id: int) ->
     fault = next(filter(None, _object_faults(worker, set_to)), "")
     if fault:
         raise StartError(fault)
-    return WorkerFacts(_mime(worker), _wants_meta(worker), _schema(worker))
+    return WorkerFacts(_content_type(worker), _wants_meta(worker), _schema(worker))
 
 
 def examples_of(worker: Worker) -> list[Any]:
@@ -238,19 +238,19 @@ def _place(static: Any) -> str:
 # --- what it says of itself ----------------------------------------------------------------------
 
 
-def _mime(worker: Worker) -> str:
-    mime: object = worker.resp_mime_type
+def _content_type(worker: Worker) -> str:
+    content_type: object = worker.resp_mime_type
     name = f"{type(worker).__qualname__}.resp_mime_type"
-    if not isinstance(mime, str):
-        text = f'{name} must be a text such as "application/json", not {mime!r:.80}'
+    if not isinstance(content_type, str):
+        text = f'{name} must be a text such as "application/json", not {content_type!r:.80}'
         raise StartError(text)
-    if len(mime) > LONGEST_TYPE:
-        text = f"{name} has {len(mime)} characters, and at most {LONGEST_TYPE} are sent"
-        raise StartError(f"{text}: {mime[:40]!r}...")
-    if not _TYPE.fullmatch(mime):
-        text = f'{name} must be a content type such as "application/json", in ASCII and on one line'
-        raise StartError(f"{text}, not {mime!r}")
-    return str(mime)
+    if len(content_type) > MAX_TYPE_CHARS:
+        text = f"{name} has {len(content_type)} characters, and at most {MAX_TYPE_CHARS} are sent"
+        raise StartError(f"{text}: {content_type[:40]!r}...")
+    if not _TYPE.fullmatch(content_type):
+        text = f'{name} must be a content type such as "application/json", in ASCII, on one line'
+        raise StartError(f"{text}, not {content_type!r}")
+    return str(content_type)
 
 
 def _wants_meta(worker: Worker) -> bool:
@@ -274,8 +274,8 @@ def _schema(worker: Worker) -> str:
         raise
     except Exception as error:
         raise StartError(f"{name} failed: {type(error).__name__}: {error}") from error
-    if len(text) > LONGEST_SCHEMA:
-        raise StartError(f"{name} makes {len(text)} bytes; at most {LONGEST_SCHEMA} are sent")
+    if len(text) > MAX_SCHEMA_BYTES:
+        raise StartError(f"{name} makes {len(text)} bytes; at most {MAX_SCHEMA_BYTES} are sent")
     return text
 
 

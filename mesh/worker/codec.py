@@ -1,9 +1,9 @@
 """Values <-> buffers: how what one stage returns reaches the next. Pure.
 
-`encode` makes a list of buffers. The first is the *skeleton*, msgpack; every array of `APART`
-bytes or more leaves a place-holder in it and follows as a buffer of its own, flat and uncopied,
-in the order in which the place-holders stand. Large ``bytes`` do the same where they are the value
-itself or stand directly in its outermost dict, list or tuple.
+`encode` makes a list of buffers. The first is the *skeleton*, msgpack; every array of
+`OWN_BUFFER_BYTES` bytes or more leaves a place-holder in it and follows as a buffer of its own,
+flat and uncopied, in the order in which the place-holders stand. Large ``bytes`` do the same where
+they are the value itself or stand directly in its outermost dict, list or tuple.
 
 `docs/values.md` says which types are kept, changed and refused. Three choices behind it:
 
@@ -30,11 +30,11 @@ from numpy.typing import NDArray
 from mesh.errors import DecodingError, EncodingError
 from mesh.protocol.messages import Buffer
 
-APART = 1024  # bytes from which on an array or a bytes object gets a buffer of its own
+OWN_BUFFER_BYTES = 1024  # bytes from which on an array or a bytes object gets a buffer of its own
 MAX_DIMENSIONS = 32
-_DEEPEST = 500  # levels of nesting that travel; msgpack gives up at 511 or 1024
-_NARROW = 64  # longer lists and dicts are not searched for large bytes
-_RETAINED = 1 << 20  # an encoder whose buffer grew beyond this is not kept
+_MAX_DEPTH = 500  # levels of nesting that travel; msgpack gives up at 511 or 1024
+_SEARCHED_ITEMS = 64  # longer lists and dicts are not searched for large bytes
+_KEPT_BUFFER_BYTES = 1 << 20  # an encoder whose buffer grew beyond this is not kept
 
 # What the extension types of the skeleton mean.
 _MARK, _INLINE, _ARRAY, _BYTES, _SCALAR = 1, 2, 3, 4, 5
@@ -88,7 +88,7 @@ def encode(value: object) -> list[Buffer]:
     if encoder.apart:
         buffers += encoder.apart
         encoder.apart.clear()
-    if len(skeleton) < _RETAINED:
+    if len(skeleton) < _KEPT_BUFFER_BYTES:
         _idle.append(encoder)
     return buffers
 
@@ -165,7 +165,7 @@ class _Encoder:
         if code is None or array.ndim > MAX_DIMENSIONS:
             raise TypeError
         head = struct.pack(f"<BB{array.ndim}Q", code, array.ndim, *array.shape)
-        if array.nbytes < APART:
+        if array.nbytes < OWN_BUFFER_BYTES:
             return msgpack.ExtType(_INLINE, head + array.tobytes())
         if not array.flags.c_contiguous:
             array = array.copy(order="C")
@@ -182,13 +182,13 @@ def _set_apart(value: object) -> object:
     """Put `_Blob`s in the place of large bytes, if any are near the surface."""
     if type(value) is bytes:
         return _blob(value)
-    if type(value) is dict and len(value) <= _NARROW:
+    if type(value) is dict and len(value) <= _SEARCHED_ITEMS:
         for item in value.values():
-            if type(item) is bytes and len(item) >= APART:
+            if type(item) is bytes and len(item) >= OWN_BUFFER_BYTES:
                 return {key: _blob(item) for key, item in value.items()}
-    elif type(value) in _ROWS and len(value) <= _NARROW:  # type: ignore[arg-type]
+    elif type(value) in _ROWS and len(value) <= _SEARCHED_ITEMS:  # type: ignore[arg-type]
         for item in value:  # type: ignore[attr-defined]
-            if type(item) is bytes and len(item) >= APART:
+            if type(item) is bytes and len(item) >= OWN_BUFFER_BYTES:
                 return type(value)(map(_blob, value))  # type: ignore[call-arg, call-overload]
     return value
 
@@ -197,7 +197,7 @@ _ROWS = frozenset({list, tuple})
 
 
 def _blob(value: object) -> object:
-    return _Blob(value) if type(value) is bytes and len(value) >= APART else value
+    return _Blob(value) if type(value) is bytes and len(value) >= OWN_BUFFER_BYTES else value
 
 
 def _explain(value: object, error: Exception) -> EncodingError:
@@ -205,8 +205,8 @@ def _explain(value: object, error: Exception) -> EncodingError:
     waiting = [(value, "value", 0)]
     while waiting:
         item, where, depth = waiting.pop()
-        if depth > _DEEPEST:
-            text = f"the value is nested deeper than {_DEEPEST} levels, or contains itself"
+        if depth > _MAX_DEPTH:
+            text = f"the value is nested deeper than {_MAX_DEPTH} levels, or contains itself"
             return EncodingError(text)
         inner = [(child, place, depth + 1) for child, place in _children(item, where)]
         waiting += reversed(inner)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from mesh.errors import EncodingError
 
-DEEPEST = 200  # levels that are searched for what could not be written
-WIDEST = 100_000  # parts of one value that are
-_LONGEST_PLACE = 200  # characters
+MAX_DEPTH = 200  # levels that are searched for what could not be written
+MAX_VALUES = 100_000  # parts of one value that are
+_MAX_PLACE_CHARS = 200  # characters
 
 Write = Callable[[Any], bytes]
 
@@ -204,7 +204,7 @@ def _duration(count: int, unit: str) -> str:
 def _find(value: Any, write: Write, text: str) -> tuple[str, str]:
     """The place of the innermost part that cannot be written, and what it is."""
     place, above = "value", {id(value): "value"}
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         try:
             found = next(_failing(value, write), None)
             inner = next(_parts(value), None) is not None
@@ -219,7 +219,7 @@ def _find(value: Any, write: Write, text: str) -> tuple[str, str]:
         if id(value) in above:
             return _cut(place), f"{_cut(above[id(value)])} again: it contains itself"
         above[id(value)] = place
-    return _cut(place), f"nested too deeply, more than {DEEPEST} levels"
+    return _cut(place), f"nested too deeply, more than {MAX_DEPTH} levels"
 
 
 _IS_KEY = object()
@@ -227,12 +227,12 @@ _IS_KEY = object()
 
 def _failing(value: Any, write: Write) -> Iterator[tuple[str, Any, str]]:
     """Those parts of a value that cannot be written: where each is, itself, and why."""
-    for step, part in islice(_parts(value), WIDEST):
+    for step, part in islice(_parts(value), MAX_VALUES):
         reason = _reason(part, write)
         if reason:
             yield step, part, reason
     if isinstance(value, Mapping):
-        for key in islice(value, WIDEST):
+        for key in islice(value, MAX_VALUES):
             reason = _reason({key: 0}, write)
             if reason:
                 yield f" key {_short(key)}", _IS_KEY, reason
@@ -279,5 +279,5 @@ def _short(key: object) -> str:
 
 
 def _cut(place: str) -> str:
-    half = _LONGEST_PLACE // 2
-    return place if len(place) <= _LONGEST_PLACE else f"{place[:half]} ... {place[-half:]}"
+    half = _MAX_PLACE_CHARS // 2
+    return place if len(place) <= _MAX_PLACE_CHARS else f"{place[:half]} ... {place[-half:]}"

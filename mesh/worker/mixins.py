@@ -10,7 +10,7 @@ import msgspec
 from mesh.errors import DecodingError
 from mesh.worker.json_values import plain, refusal
 
-_TRUSTED = 4096  # a shorter body cannot make msgpack reserve more than a few MiB
+_SMALL_BODY_BYTES = 4096  # a shorter body cannot make msgpack reserve more than a few MiB
 
 _write = msgspec.msgpack.Encoder(enc_hook=plain).encode
 _NOT_MSGPACK = (
@@ -47,7 +47,7 @@ class MsgpackMixin:
             DecodingError: it is not one msgpack value; the client receives 400.
         """
         try:
-            if len(payload) > _TRUSTED:
+            if len(payload) > _SMALL_BODY_BYTES:
                 _check_lengths(payload)
             return msgpack.unpackb(payload, use_list=False)
         except _NOT_MSGPACK:

@@ -7,8 +7,8 @@ a `Batch` or says to wait, until `Batcher.next_due` at the latest.
 waits for more, for at most `max_wait_time` after the arrival of its oldest task, and never so long
 that a deadline would be missed: how long a batch of n takes is learnt.
 
-**What is to be expected** is learnt too, by `Habit`, because most waiting is in vain. Two waits
-that brought nothing end the habit; it is tried again when tasks are seen to overlap (several
+**What is to be expected** is learnt too, by `WaitBenefit`, because most waiting is in vain. Two
+waits that brought nothing end the habit; it is tried again when tasks are seen to overlap (several
 waiting at once, or one that came while the last batch ran: a lone client never does either), and
 ever more rarely while that brings nothing. While waiting does pay, the most that one of the last
 eight waits came to is the number to wait for: sixteen clients that each wait for their answer make
@@ -33,10 +33,12 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from mesh.protocol.messages import RequestId, Task
-from stage.batching.estimates import Habit, Times
-from stage.batching.task_queue import Line
+from stage.batching.estimates import BatchTimes, WaitBenefit
+from stage.batching.task_queue import TaskQueue
 
-MARGIN = 0.005  # seconds kept between a batch's predicted end and the earliest deadline in it
+DEADLINE_MARGIN_S = (
+    0.005  # seconds kept between a batch's predicted end and the earliest deadline in it
+)
 _arrival = itemgetter(1)
 
 
@@ -94,12 +96,12 @@ class Batcher:
         self.max_bytes = max_bytes
         self._patience = patience
         self._bundles = max_batch_size == 1 and repeatable
-        self.line = Line()
+        self.line = TaskQueue()
         self.window = max_batch_size
         self.has_drops = False
-        self._times = Times()
+        self._times = BatchTimes()
         self.predict = self._times.predict
-        self._habit = Habit(max_batch_size)
+        self._habit = WaitBenefit(max_batch_size)
         self._draining = False
         self._oldest = inf  # arrival of the oldest task that waits
         self._busy_until = -inf  # when the last batch ended
@@ -254,7 +256,7 @@ class Batcher:
         return self._habit.goal(count, company=count > 1 or self._oldest <= self._busy_until)
 
     def _latest_start(self) -> float:
-        return self.line.front - self._times.predict(self.line.count) - MARGIN
+        return self.line.front - self._times.predict(self.line.count) - DEADLINE_MARGIN_S
 
     def _start(self, reason: str, now: float) -> Batch:
         if self._first:

@@ -7,24 +7,26 @@ from collections import deque
 from mesh.protocol.messages import MOST_SINGLES
 
 _ENOUGH = 3  # waits that paid before their results are believed
-LONG = 0.010  # seconds after which a forward counts as long, and what was made for short ones ends
-SHORT = 0.002  # seconds that a bundle of single tasks may take
-BUNDLE = MOST_SINGLES  # tasks that a bundle of single tasks may hold
+LONG_FORWARD_S = (
+    0.010  # seconds after which a forward counts as long, and what was made for short ones ends
+)
+SHORT_BUNDLE_S = 0.002  # seconds that a bundle of single tasks may take
+MAX_BUNDLE = MOST_SINGLES  # tasks that a bundle of single tasks may hold
 # The percentile of times that counts. Not the 95th: on a busy machine one forward in twenty is
 # interrupted by another process for longer than it takes itself, and bundles would be of one.
-SLOW = 75
-_EVERY = 8  # batches between two looks at the percentile
+SLOW_PERCENTILE = 75
+_REFRESH_BATCHES = 8  # batches between two looks at the percentile
 # Of a habit: how many chances to let pass after waiting in vain, and how many waits may end at
 # their goal before one probes for more. Both double while nothing changes.
 _FIRST_PAUSE, _LAST_PAUSE = 4, 1024
 _FIRST_INTERVAL, _LAST_INTERVAL = 64, 4096
 
 
-class Times:
+class BatchTimes:
     """How long batches take, learnt from those that ran.
 
     Attributes:
-        bundle: how many single tasks are likely computed within `SHORT`.
+        bundle: how many single tasks are likely computed within `SHORT_BUNDLE_S`.
     """
 
     __slots__ = ("_lately", "_learnt", "_means", "bundle")
@@ -42,12 +44,16 @@ class Times:
         self._means[power] = mean + (seconds - mean) / 4
         self._lately.append(seconds / size)
         self._learnt += 1
-        if self._learnt % _EVERY == 0 or self._learnt < _EVERY:
+        if self._learnt % _REFRESH_BATCHES == 0 or self._learnt < _REFRESH_BATCHES:
             self._choose_bundle()
 
     def _choose_bundle(self) -> None:
-        slow = sorted(self._lately)[len(self._lately) * SLOW // 100]
-        self.bundle = BUNDLE if slow * BUNDLE <= SHORT else max(1, int(SHORT / slow))
+        slow = sorted(self._lately)[len(self._lately) * SLOW_PERCENTILE // 100]
+        self.bundle = (
+            MAX_BUNDLE
+            if slow * MAX_BUNDLE <= SHORT_BUNDLE_S
+            else max(1, int(SHORT_BUNDLE_S / slow))
+        )
 
     def predict(self, size: int) -> float:
         """Estimate the seconds of a batch; too many rather than too few where none such ran."""
@@ -59,7 +65,7 @@ class Times:
         return self._means[nearest] * 2.0 ** max(0, power - nearest)
 
 
-class Habit:
+class WaitBenefit:
     """Whether waiting has lately paid, and up to how many tasks."""
 
     __slots__ = (

@@ -17,12 +17,12 @@ from mesh.protocol.messages import Flag, Task
 # A task's rank, when it arrived, and the task.
 Entry = tuple[float, float, Task]
 
-_WEIGHT = 8  # tasks of high priority to one of normal
+_HIGH_WEIGHT = 8  # tasks of high priority to one of normal
 _SOLO = int(Flag.SOLO)
 _rank = itemgetter(0)
 
 
-class Line:
+class TaskQueue:
     """Tasks in the order of their turns.
 
     Attributes:
@@ -87,7 +87,7 @@ class Line:
         taken: list[Entry] = []
         room = max_bytes
         while len(taken) < limit and (self._high or self._normal):
-            normal = self._picks % (_WEIGHT + 1) == _WEIGHT
+            normal = self._picks % (_HIGH_WEIGHT + 1) == _HIGH_WEIGHT
             level = (normal and self._normal) or self._high or self._normal
             room -= level[0][2].nbytes
             if room < 0 and taken:

@@ -18,7 +18,7 @@ from time import monotonic
 from mesh.protocol.fields import Frame
 from mesh.transport.curve import Keys, generate
 from mesh.transport.memory import FakeClock, MemoryNetwork
-from mesh.transport.network import Event, Happened, Network
+from mesh.transport.network import Event, Network, NetworkEvent
 from mesh.transport.zeromq import ZmqNetwork
 
 PATIENCE = 5.0
@@ -63,7 +63,7 @@ class End:
         if ready or self.network.is_pending() or self.network.next_due() <= clock():
             self.events += self.network.receive(ready)
 
-    def happened(self, what: Happened, link: int | None = None) -> bool:
+    def happened(self, what: NetworkEvent, link: int | None = None) -> bool:
         """Whether that was reported (of that link)."""
         return any(h is what and link in (None, number) for h, number, _ in self.events)
 
@@ -72,12 +72,12 @@ class End:
         return [
             [bytes(frame) for frame in frames]
             for happened, _, frames in self.events
-            if happened is Happened.MESSAGE
+            if happened is NetworkEvent.MESSAGE
         ]
 
     def links(self) -> list[int]:
         """The links by which messages came, in the order of their first."""
-        return list(dict.fromkeys(n for h, n, _ in self.events if h is Happened.MESSAGE))
+        return list(dict.fromkeys(n for h, n, _ in self.events if h is NetworkEvent.MESSAGE))
 
 
 class Setup:
@@ -114,7 +114,7 @@ class Setup:
         """Two ends with a link: who listens, who dialled (its link is -1), and the other number."""
         listener, dialler = self.end(), self.end()
         dialler.network.dial(-1, listener.network.listen(self.address()))
-        assert self.until(lambda: dialler.happened(Happened.OPENED, -1))
+        assert self.until(lambda: dialler.happened(NetworkEvent.OPENED, -1))
         assert dialler.network.send(-1, [b"hello"])
         assert self.until(listener.messages)
         (number,) = listener.links()
@@ -160,7 +160,7 @@ class Memory(Setup):
     def mortal_dialler(self, address: str) -> Callable[[], None]:
         end = self.end()
         end.network.dial(-1, address)
-        assert self.until(lambda: end.happened(Happened.OPENED, -1))
+        assert self.until(lambda: end.happened(NetworkEvent.OPENED, -1))
         end.network.send(-1, [b"here I am"])
         return end.network.close
 

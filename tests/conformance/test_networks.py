@@ -15,7 +15,7 @@ from zmq.utils import garbage
 
 from mesh.errors import StartError
 from mesh.protocol.fields import Frame
-from mesh.transport.network import Happened
+from mesh.transport.network import NetworkEvent
 
 KiB = 1024
 SIZES = [0, 1, 16 * KiB, 64 * KiB - 1, 64 * KiB, 64 * KiB + 1, 1024 * KiB]
@@ -75,25 +75,25 @@ def test_an_address_that_is_none_cannot_be_listened_at(tcp: Real) -> None:
 def test_a_dialled_link_is_opened_once(setup: Setup) -> None:
     listener, dialler = setup.end(), setup.end()
     dialler.network.dial(-1, listener.network.listen(setup.address()))
-    assert setup.until(lambda: dialler.happened(Happened.OPENED, -1))
+    assert setup.until(lambda: dialler.happened(NetworkEvent.OPENED, -1))
     setup.until(lambda: False, 0.05)
-    assert dialler.events == [(Happened.OPENED, -1, ())]
+    assert dialler.events == [(NetworkEvent.OPENED, -1, ())]
     assert not listener.events
 
 
-def test_who_knocks_learns_whether_anybody_listens(setup: Setup) -> None:
+def test_who_probes_learns_whether_anybody_listens(setup: Setup) -> None:
     asking = setup.end()
     address, kill = setup.mortal_listener()
-    asking.network.knock(7, address)
+    asking.network.probe(7, address)
     assert setup.until(lambda: asking.events)
-    assert asking.events == [(Happened.SOMEBODY, 7, ())]
+    assert asking.events == [(NetworkEvent.SOMEBODY, 7, ())]
     kill()  # which takes a moment
     for _ in range(20):
-        asking.network.knock(8, address)
-        if setup.until(lambda: asking.happened(Happened.NOBODY), 0.2):
+        asking.network.probe(8, address)
+        if setup.until(lambda: asking.happened(NetworkEvent.NOBODY), 0.2):
             break
-    assert asking.events[-1] == (Happened.NOBODY, 8, ())
-    asking.network.knock(9, address)
+    assert asking.events[-1] == (NetworkEvent.NOBODY, 8, ())
+    asking.network.probe(9, address)
     asking.network.close()
     setup.ends.remove(asking)
 
@@ -110,8 +110,8 @@ def test_nobody_listens_and_the_link_never_opens(setup: Setup) -> None:
     listener = setup.end()
     listener.network.listen(address)
     dialler.network.dial(-2, address)
-    assert setup.until(lambda: dialler.happened(Happened.OPENED, -2))
-    assert not dialler.happened(Happened.OPENED, -1)
+    assert setup.until(lambda: dialler.happened(NetworkEvent.OPENED, -2))
+    assert not dialler.happened(NetworkEvent.OPENED, -1)
 
 
 def test_an_address_that_means_nothing_is_an_attempt_that_fails(setup: Setup) -> None:
@@ -132,7 +132,7 @@ def test_frames_arrive_as_they_were_sent(setup: Setup, size: int) -> None:
     assert setup.until(lambda: listener.messages() and dialler.messages())
     assert listener.messages() == dialler.messages() == [flat(sent)]
     ((happened, link, frames),) = dialler.events
-    assert (happened, link) == (Happened.MESSAGE, -1)
+    assert (happened, link) == (NetworkEvent.MESSAGE, -1)
     assert type(frames[0]) is bytes
 
 
@@ -160,7 +160,7 @@ def test_each_dialler_has_a_number_of_its_own(setup: Setup) -> None:
     address = listener.network.listen(setup.address())
     for end, text in (one, b"one"), (two, b"two"):
         end.network.dial(-1, address)
-        assert setup.until(lambda end=end: end.happened(Happened.OPENED))  # type: ignore[misc]
+        assert setup.until(lambda end=end: end.happened(NetworkEvent.OPENED))  # type: ignore[misc]
         assert end.network.send(-1, [text])
     assert setup.until(lambda: len(listener.messages()) == 2)
     numbers = {bytes(frames[0]): link for _, link, frames in listener.events}
@@ -176,7 +176,7 @@ def test_one_end_may_have_many_links(setup: Setup) -> None:
     listeners = [setup.end() for _ in range(3)]
     for i, listener in enumerate(listeners, 1):
         dialler.network.dial(-i, listener.network.listen(setup.address()))
-    assert setup.until(lambda: all(dialler.happened(Happened.OPENED, -i) for i in (1, 2, 3)))
+    assert setup.until(lambda: all(dialler.happened(NetworkEvent.OPENED, -i) for i in (1, 2, 3)))
     for i in (1, 2, 3):
         assert dialler.network.send(-i, [b"%d" % i])
     assert setup.until(lambda: all(listener.messages() for listener in listeners))
@@ -187,7 +187,7 @@ def test_whoever_hangs_up_may_not_send_and_the_other_is_refused(setup: Setup) ->
     listener, dialler, number = setup.joined()
     dialler.network.hang_up(-1)
     assert not dialler.network.send(-1, [b"no more"])
-    assert setup.until(lambda: listener.happened(Happened.DOUBT))
+    assert setup.until(lambda: listener.happened(NetworkEvent.DOUBT))
     assert setup.until(lambda: not listener.network.send(number, [b"are you there?"]), 0.2)
     assert not listener.network.send(number, [b"still not"])
     listener.network.hang_up(number)
@@ -199,7 +199,7 @@ def test_a_listener_that_closes_is_seen_at_once(setup: Setup) -> None:
     begun = setup.now()
     listener.network.close()
     setup.ends.remove(listener)
-    assert setup.until(lambda: dialler.happened(Happened.CLOSED, -1))
+    assert setup.until(lambda: dialler.happened(NetworkEvent.CLOSED, -1))
     assert setup.now() - begun < 0.2
     assert not dialler.network.send(-1, [b"gone"])
 
@@ -212,8 +212,8 @@ def test_what_was_sent_before_the_end_is_received_before_it(setup: Setup) -> Non
     setup.until(lambda: len(dialler.messages()) == 20)
     listener.network.close()
     setup.ends.remove(listener)
-    assert setup.until(lambda: dialler.happened(Happened.CLOSED, -1))
-    assert dialler.events[-1][0] is Happened.CLOSED
+    assert setup.until(lambda: dialler.happened(NetworkEvent.CLOSED, -1))
+    assert dialler.events[-1][0] is NetworkEvent.CLOSED
     assert dialler.messages() == [[b"%d" % i] for i in range(20)]
 
 
@@ -237,7 +237,7 @@ def test_a_dialler_that_is_killed_is_seen_at_once(setup: Setup) -> None:
     assert listener.network.send(number, [b"alive"])
     kill()
     begun = setup.now()
-    assert setup.until(lambda: listener.happened(Happened.DOUBT))
+    assert setup.until(lambda: listener.happened(NetworkEvent.DOUBT))
     assert setup.until(lambda: not listener.network.send(number, [b"alive?"]))
     assert setup.now() - begun < 0.2
 
@@ -246,10 +246,10 @@ def test_a_listener_that_is_killed_is_seen_at_once(setup: Setup) -> None:
     dialler = setup.end()
     address, kill = setup.mortal_listener()
     dialler.network.dial(-1, address)
-    assert setup.until(lambda: dialler.happened(Happened.OPENED, -1))
+    assert setup.until(lambda: dialler.happened(NetworkEvent.OPENED, -1))
     kill()
     begun = setup.now()
-    assert setup.until(lambda: dialler.happened(Happened.CLOSED, -1))
+    assert setup.until(lambda: dialler.happened(NetworkEvent.CLOSED, -1))
     assert setup.now() - begun < 0.2
 
 
@@ -257,7 +257,7 @@ def test_doubt_comes_again_until_it_is_certain(setup: Setup) -> None:
     listener, dialler, number = setup.joined()
     dialler.network.close()
     setup.ends.remove(dialler)
-    assert setup.until(lambda: listener.happened(Happened.DOUBT))
+    assert setup.until(lambda: listener.happened(NetworkEvent.DOUBT))
     assert setup.until(lambda: not listener.network.send(number, [b"?"]), 0.1)
     setup.until(lambda: False, 0.1)
     assert listener.network.next_due() == float("inf")
@@ -318,7 +318,7 @@ def test_garbage_disturbs_nobody(tcp: Real) -> None:
     listener, dialler = tcp.end(), tcp.end()
     address = listener.network.listen(tcp.address())
     dialler.network.dial(-1, address)
-    assert tcp.until(lambda: dialler.happened(Happened.OPENED, -1))
+    assert tcp.until(lambda: dialler.happened(NetworkEvent.OPENED, -1))
     host, _, port = address.removeprefix("tcp://").rpartition(":")
     # Some of this is a message to libzmq, of a peer that speaks its oldest dialect. `Links` asks
     # such a one who it is, and lets it go.

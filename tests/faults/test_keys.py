@@ -14,7 +14,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from mesh.protocol.messages import Err, Header, Hello, Role, StageFacts, Type
 from mesh.protocol.wire import VERSION, decode, encode, seal
-from mesh.transport.curve import Pair, draw_pair, generate, read_pair
+from mesh.transport.curve import KeyPair, draw_pair, generate, read_pair
 
 PATIENCE = 1500  # milliseconds in which somebody who may come in would be in
 
@@ -90,7 +90,7 @@ def test_those_without_the_right_keys_are_refused(locked, unharmed):
         "a wrong key of the server": (pair(locked, "stage-second"), draw_pair().public),
         "a key that is not on the list": (draw_pair(), server),
         "a listed public key without its secret": (
-            Pair(pair(locked, "stage-second").public, draw_pair().secret),
+            KeyPair(pair(locked, "stage-second").public, draw_pair().secret),
             server,
         ),
     }

@@ -96,7 +96,7 @@ def test_what_the_dead_held_is_begun_again_at_once(shared, unharmed, kill):
         restore(shared)
     told = "by its supervisor" if kill is kill_replica else "by its link alone"
     unharmed.tell(f"begun again after a death told {told}", *["-"] * 7, f"{min(delays):.3f} s")
-    # Without a refused knock a link has 0.1 s to come back before its replica is taken for dead.
+    # Without a refused probe a link has 0.1 s to come back before its replica is taken for dead.
     assert min(delays) < 0.05, delays
 
 

@@ -130,14 +130,14 @@ def test_descriptors_run_out(tmp_path, unharmed):
         made.until(lambda: sees(made, port, 2), "it has replicas")
         with Load([port], connections=4) as load:
             load.warm()
-            crowd = []
+            accept_balance = []
             for _ in range(600):
                 one = socket.socket()
                 one.setblocking(False)
                 one.connect_ex(("127.0.0.1", port))
-                crowd.append(one)
+                accept_balance.append(one)
             load.run(2.0)
-            for one in crowd:
+            for one in accept_balance:
                 one.close()
             load.run(1.0)
         made.wanted = {"first": 2, "second": 2}

@@ -14,8 +14,8 @@ from mesh.protocol.messages import (
     Err,
     Header,
     Hello,
-    Kind,
     Outcome,
+    OutcomeKind,
     Outcomes,
     Ping,
     Role,
@@ -164,7 +164,9 @@ def test_a_peer_of_another_mesh_or_version_is_told_so(stranger, changed, said):
     assert answer == Err(0, said)
 
 
-@pytest.mark.parametrize("message", [Ping(1), Tasks([]), Outcomes([Outcome(1, 1, Kind.RESULT)])])
+@pytest.mark.parametrize(
+    "message", [Ping(1), Tasks([]), Outcomes([Outcome(1, 1, OutcomeKind.RESULT)])]
+)
 def test_who_never_said_hello_is_asked_to(stranger, message):
     stranger.say(message, sequence=1)
     header, _ = stranger.hear()
@@ -184,7 +186,7 @@ def test_a_message_that_is_repeated_counts_once(site, stranger):
     header, _ = stranger.greet()
     before = site.metric("mesh_late_outcomes_total")
     for _ in range(50):
-        stranger.say(Outcomes([Outcome(987654, 1, Kind.RESULT)]), header.sender, sequence=1)
+        stranger.say(Outcomes([Outcome(987654, 1, OutcomeKind.RESULT)]), header.sender, sequence=1)
     site.until(lambda: site.metric("mesh_late_outcomes_total") > before, "never counted")
     for _ in range(20):  # whatever is still to come has come by now
         stranger.say(Ping(1), header.sender)
@@ -195,7 +197,7 @@ def test_a_message_that_is_repeated_counts_once(site, stranger):
 def test_a_greeted_peer_whose_message_means_nothing_is_told_which(site, stranger):
     header, _ = stranger.greet()
     before = site.metric("mesh_protocol_errors_total")
-    message = Outcomes([Outcome(1, 1, Kind.RESULT)])
+    message = Outcomes([Outcome(1, 1, OutcomeKind.RESULT)])
     (frame,) = written(message, header.sender, 1, stranger.me)
     stranger.send([frame[:-1]])
     errors(site, before + 1)

@@ -12,7 +12,7 @@ from mesh.errors import ProtocolError
 from mesh.links.events import Identity
 from mesh.links.links import Links
 from mesh.links.node import Node
-from mesh.protocol.hold_off import SPARED
+from mesh.protocol.hold_off import SPARED_BREACHES
 from mesh.protocol.messages import (
     Cancel,
     Err,
@@ -152,7 +152,7 @@ def test_a_key_is_no_more_than_the_list_says(speak, key, claim):
 
 
 def test_a_key_that_comes_back_with_other_numbers_is_held_off_itself(site, speak):
-    for _ in range(SPARED + 1):
+    for _ in range(SPARED_BREACHES + 1):
         rogue = speak("supervisor")
         assert isinstance(rogue.greet(Role.SUPERVISOR), Welcome)
         rogue.say(Cancel(rogue.me, [1]), 1)
@@ -165,13 +165,13 @@ def test_a_key_that_comes_back_with_other_numbers_is_held_off_itself(site, speak
 def test_a_hello_out_of_its_ranges_costs_its_key_what_any_breach_does(site, speak):
     facts = StageFacts("echo", "r", 0, 3.0, 1 << 20)
     breaches, told = site.links.breaches, []
-    for _ in range(SPARED + 1):
+    for _ in range(SPARED_BREACHES + 1):
         rogue = speak("stage")
         rogue.say(Hello(Role.REPLICA, 5, "mesh", (VERSION,), stage=facts))
         told.append(site.until(rogue.heard).reason)
         assert rogue.me not in site.links.sessions
     assert told == ["you are expelled for 1 s: batch is 0, not within 1 to 65536"] * len(told)
-    assert site.links.breaches == breaches + SPARED + 1
+    assert site.links.breaches == breaches + SPARED_BREACHES + 1
     held_off = speak("stage").greet(Role.REPLICA)
     assert held_off.reason.startswith("you were expelled; come again in ")
     assert isinstance(speak("supervisor").greet(Role.SUPERVISOR), Welcome)

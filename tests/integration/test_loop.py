@@ -28,7 +28,7 @@ from mesh.links.links import Links
 from mesh.links.node import Node
 from mesh.process.settings import ReplicaProcess
 from mesh.process.worker_source import WorkerSource
-from mesh.protocol.messages import Figures, Kind, Ping, Role
+from mesh.protocol.messages import BatchStats, OutcomeKind, Ping, Role
 from mesh.transport.zeromq import ZmqNetwork
 
 PATH = (("sleepy", "r"),)
@@ -49,7 +49,7 @@ class Pair:
         self.core = GatewayCore(self.links, {"/inference": PATH}, 3, monotonic())
         self.node = Node(self.core, self.network)
         self.address = self.network.listen(f"ipc://{folder}/gateway.sock")
-        self.answers, self.pings, self.figures = {}, [], []
+        self.answers, self.pings, self.stats = {}, [], []
         self.process = None
         delivered = self.core.delivered
 
@@ -90,8 +90,8 @@ class Pair:
             for request, outcome in self.core.take_ended():
                 assert request.number not in self.answers
                 self.answers[request.number] = outcome
-            self.figures += [each for each in self.core.figures if type(each) is Figures]
-            self.core.figures.clear()
+            self.stats += [each for each in self.core.stats if type(each) is BatchStats]
+            self.core.stats.clear()
             if until():
                 break
             wait = 0.0 if self.network.is_pending() else min(self.node.next_due(), end) - now
@@ -120,7 +120,7 @@ class Pair:
         assert self.turn(5.0, lambda: any(number in batch for batch in self.forwards()))
 
     def received(self):
-        """Whether the replica has receipted all that was sent to it."""
+        """Whether the replica has acked all that was sent to it."""
         return self.session.is_idle()
 
     def close(self):
@@ -176,7 +176,7 @@ def test_the_first_word_of_an_end_is_heard_during_a_forward(site):
     assert site.turn(0.1, lambda: not any(requests[n].holder for n in queued)), "not given back"
     assert site.forwards() == [[number]]
     assert number not in site.answers
-    assert kinds(site.answered(number)) == [(Kind.RESULT, "")]
+    assert kinds(site.answered(number)) == [(OutcomeKind.RESULT, "")]
     assert site.turn(2.0, lambda: site.process.poll() is not None)
     assert site.process.returncode == 0
     assert site.core.queues.missing
@@ -210,8 +210,11 @@ def test_a_forward_over_its_limit_is_interrupted_and_the_replica_lives(site):
     site.computing(slow[0])
     good = site.submit()
     late, done = site.answered(*slow, within=3.0)
-    assert kinds([late, done]) == [(Kind.FAILURE, "forward_timeout"), (Kind.RESULT, "")]
-    assert kinds(site.answered(good)) == [(Kind.RESULT, "")]
+    assert kinds([late, done]) == [
+        (OutcomeKind.FAILURE, "forward_timeout"),
+        (OutcomeKind.RESULT, ""),
+    ]
+    assert kinds(site.answered(good)) == [(OutcomeKind.RESULT, "")]
     assert [slow[1]] in site.forwards()  # its mate runs again, alone
     assert site.process.poll() is None
     assert len(site.links.sessions) == 1
@@ -223,8 +226,8 @@ def test_each_of_several_single_forwards_has_the_whole_limit(site):
     site.answered(*quick)
     numbers = [site.submit(seconds=5.0), site.submit(seconds=5.0), site.submit()]
     outcomes = site.answered(*numbers, within=5.0)
-    late = (Kind.FAILURE, "forward_timeout")
-    assert kinds(outcomes) == [late, late, (Kind.RESULT, "")]
+    late = (OutcomeKind.FAILURE, "forward_timeout")
+    assert kinds(outcomes) == [late, late, (OutcomeKind.RESULT, "")]
     assert site.process.poll() is None
 
 
@@ -269,14 +272,14 @@ def test_forward_is_called_once_per_batch(site):
     numbers = [site.submit() for _ in range(8)]
     site.answered(*numbers)
     assert site.forwards() == [[block], numbers]
-    assert site.turn(1.0, lambda: [each.size for each in site.figures] == [1, 8])
+    assert site.turn(1.0, lambda: [each.size for each in site.stats] == [1, 8])
 
 
 def test_short_forwards_are_answered_together(site):
     site.start()
     for _ in range(20):  # until it knows how short they are
         site.answered(*[site.submit() for _ in range(10)])
-    assert site.turn(1.0, lambda: any(each.size > 1 for each in site.figures))
+    assert site.turn(1.0, lambda: any(each.size > 1 for each in site.stats))
     assert all(len(batch) == 1 for batch in site.forwards())
 
 

@@ -16,7 +16,7 @@ from site_runs import free_port
 
 from gateway.admin.merged_metrics import packed, united
 from gateway.admin.metrics import Levels, Metrics
-from mesh.protocol.messages import Figures
+from mesh.protocol.messages import BatchStats
 
 ROOT = Path(__file__).resolve().parents[2]
 MONITORING = ROOT / "examples" / "monitoring"
@@ -27,7 +27,7 @@ PATIENCE = 30.0
 def exposed():
     """Names of the series that gateways show when everything has happened to them."""
     metrics = Metrics("mesh")
-    metrics.record_figures([Figures("a", 1, 0, 1, "full", expired=1, cancelled=1)])
+    metrics.record_stats([BatchStats("a", 1, 0, 1, "full", expired=1, cancelled=1)])
     once = ("retries", "deaths", "cancelled", "connections_dropped")
     for name, labels in (*((name, 1) for name in once), ("throughput", 2)):
         metrics.count(name, ("x",) * labels)
@@ -40,8 +40,8 @@ def exposed():
 
 
 def board_queries():
-    board = json.loads((MONITORING / "grafana" / "meshline.json").read_text())
-    return [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    batch_record = json.loads((MONITORING / "grafana" / "meshline.json").read_text())
+    return [target["expr"] for panel in batch_record["panels"] for target in panel["targets"]]
 
 
 def named(text):

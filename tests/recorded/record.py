@@ -46,9 +46,13 @@ def samples() -> list[Message]:
         *(7, 2, PATH, 1, 2, NOW + 3.5, [b"x", bytes(20_000)], 20_001, 1, 1, "00-ab-cd-01"),
         *((5, 900), meta, "order-17"),
     )
-    failure = m.Outcome(2, 1, m.Kind(2), 1, (5, 9), [b"trace"], "server_error", "it broke", 503)
-    result = m.Outcome(3, 1, m.Kind.RESULT, 1, (5, 9), [b"{}"], "text/html", "", 201, (("a", "b"),))
-    rest = [m.Note(4, 1, 1, 99)], [m.Figures("embed", 2, 10, 20, "size", 1, 2, 300, 4)]
+    failure = m.Outcome(
+        2, 1, m.OutcomeKind(2), 1, (5, 9), [b"trace"], "server_error", "it broke", 503
+    )
+    result = m.Outcome(
+        3, 1, m.OutcomeKind.RESULT, 1, (5, 9), [b"{}"], "text/html", "", 201, (("a", "b"),)
+    )
+    rest = [m.HandoffNotice(4, 1, 1, 99)], [m.BatchStats("embed", 2, 10, 20, "size", 1, 2, 300, 4)]
     return [
         m.Hello(
             m.Role.REPLICA, 5, "mesh", (1,), 8, 3, "tcp://10.0.0.7:7001", stage, "h", 41, (7,), 40
@@ -59,9 +63,9 @@ def samples() -> list[Message]:
         m.Tasks([lone, full]),
         m.Part(3, 100, 10, b"piece"),
         m.Credit(),
-        m.Outcomes([m.Outcome(1, 1, m.Kind.RESULT, buffers=[b"x"])]),
+        m.Outcomes([m.Outcome(1, 1, m.OutcomeKind.RESULT, buffers=[b"x"])]),
         m.Outcomes([failure, result], *rest),
-        m.Obituary(99, "embed", 9, 0, [(7, 1), (7, 2)]),
+        m.Death(99, "embed", 9, 0, [(7, 1), (7, 2)]),
         m.Submit(1, "/inference", 1500, 1, "00-ab-cd-01", [b"x"]),
         m.Answer(result),
         m.Cancel(7, [1, 2]),

@@ -10,7 +10,7 @@ class First(Worker):
     """Passes on what it gets, and writes down what it computed."""
 
     def forward(self, items):
-        note("first", items)
+        notice("first", items)
         return items
 
 
@@ -18,13 +18,13 @@ class Second(Worker):
     """The same; an item that is to hold it up is over when its file is there."""
 
     def forward(self, items):
-        note("second", items)
+        notice("second", items)
         for item in items:
             while item.startswith("hold") and not Path(item).exists():
                 Event().wait(0.001)
         return items
 
 
-def note(name, items):
+def notice(name, items):
     with open(name, "a") as computed:
         computed.write("".join(item + "\n" for item in items))

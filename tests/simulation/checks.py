@@ -3,16 +3,16 @@
 from faults import ALLOWED, BLINK, SLOW
 from world import SICK, Broken
 
-from gateway.requests import retries as recovery
-from mesh.links.dialer import State
-from mesh.protocol.messages import REASONS, Kind, Role
-from mesh.protocol.permissions import MOST_BATCH
+from gateway.requests import retries as retries
+from mesh.links.dialer import DialState
+from mesh.protocol.messages import REASONS, OutcomeKind, Role
+from mesh.protocol.permissions import MAX_BATCH
 
 # Profiles in which nobody is lost.
 GENTLE = ("calm", "links", "blinks", "long", "hostile", "hoards")
 # Deaths over one request of which nobody is told what was computed: for each of its attempts so
 # many that are told at all and one that is not, and two of which its owner does not know, since the
-# output had not been receipted.
+# output had not been acked.
 UNNAMED, UNKNOWN = 3 + 1, 2
 MANY_LINES = 100  # addresses that a process has beside those that one gateway names
 PRODUCERS = (Role.GATEWAY, Role.REPLICA)
@@ -38,7 +38,7 @@ def right_answer(world):
     for asked in world.asked.values():
         for _, outcome in asked.answers:
             label, body, hop = world.expected(asked.body)
-            if outcome.kind is Kind.RESULT:
+            if outcome.kind is OutcomeKind.RESULT:
                 got = b"".join(outcome.buffers)
                 if label or got != body:
                     raise Broken(
@@ -143,9 +143,9 @@ def unharmed(world):
     """What one says that keeps no rule leaves nothing behind, where it cannot be mended."""
     for gateway in filter(None, world.gateways):
         limits = gateway.core.links.identity
-        for each in gateway.core.figures:
+        for each in gateway.core.stats:
             known = each.stage in world.stages and each.reason in REASONS
-            small = each.size <= MOST_BATCH and each.nbytes <= each.size * limits.pool
+            small = each.size <= MAX_BATCH and each.nbytes <= each.size * limits.pool
             if not (known and small and each.compute <= limits.timeout * 1e6):
                 raise Broken("own figures", f"{gateway.name} takes {each}")
     for member in world.members:
@@ -186,7 +186,7 @@ def budget(world):
         counts = gateway.core.counts
         free = counts.retries["parted"] + counts.retries["version"]
         spent = sum(counts.retries.values()) - free + counts.hedges
-        earned = recovery.SPARE + recovery.SHARE * len(gateway.answers)
+        earned = retries.MAX_EARNED + retries.EARNED_PER_SUCCESS * len(gateway.answers)
         if spent > earned:
             raise Broken("budget", f"{gateway.name} made {spent} attempts more, not {earned}")
 
@@ -211,19 +211,19 @@ def _gateway_unrest(world, gateway):
     core = gateway.core
     alive = {rep.me for rep in world.reps()}
     sizes = {
-        "requests": len(core.book),
+        "requests": len(core.in_flight),
         "waiting": sum(len(each.waiting) + len(each.unfit) for each in core.dispatchers.values()),
         "parked": sum(map(len, core.queues.parked.values())),
         "crowded": len(core.queues.crowded),
         "ended": len(core.ended),
         "cancels": len(core._cancels),
-        "obituaries": len(core._obituaries),
-        "sated": len(core._sated),
-        "silent": len(core.recovery.silent),
-        "failing": len(core.trust.failing) + len(core.trust._shares) + len(core._failures),
-        "strangers": len(core.roster.sessions.keys() ^ alive),
-        "missing": len(core.roster.missing()),
-        "versions behind": world.version - int(core.roster.version),
+        "obituaries": len(core._death_notices),
+        "sated": len(core._credit_paused),
+        "silent": len(core.retries.silent),
+        "failing": len(core.outliers.failing) + len(core.outliers._shares) + len(core._failures),
+        "strangers": len(core.replicas.sessions.keys() ^ alive),
+        "missing": len(core.replicas.missing()),
+        "versions behind": world.version - int(core.replicas.version),
         "former stages": len(core.dispatchers) - len(world.path),
         "unjoined": sum(len(d._sessions) for d in core.dispatchers.values()) - len(alive),
     }
@@ -237,10 +237,10 @@ def _replica_unrest(world, rep):
         "waiting": len(core.batcher),
         "bytes waiting": core.batcher.nbytes,
         "holdings": len(core.held) + core.held.tasks,
-        "onward": len(core.onward),
-        "homeward": len(core.homeward),
+        "onward": len(core.forwarding),
+        "homeward": len(core.reporting),
         "dropped": len(core.batcher._expired),
-        "lent": len(core.onward._lent),
+        "lent": len(core.forwarding._lent),
     }
     window = core.batcher.window
     for session in core._producers():
@@ -267,7 +267,7 @@ def _links_unrest(world):
         if len(links._by_link) != len(links.sessions) or set(links._stamps) - set(links.sessions):
             return f"{member.name}: tables of links differ"
         for line in links._lines._lines.values():
-            if line.state is not State.UP:
+            if line.state is not DialState.UP:
                 return f"{member.name}: {line}"
         for session in links.sessions.values():
             said = _session_unrest(session, alive[session.peer].core.links.sessions.get(member.me))

@@ -5,7 +5,7 @@ Beside it, from elsewhere, HELLO comes again and again that says what none may s
 
 from mesh.protocol.messages import Header, Hello, Role, StageFacts, Welcome
 from mesh.protocol.wire import VERSION, decode, encode, seal
-from mesh.transport.network import Happened
+from mesh.transport.network import NetworkEvent
 
 SHARE = 0.5  # of the histories in which members keep no rule
 EVERY = 0.01  # seconds between two deeds
@@ -36,12 +36,12 @@ class Crowd:
         if self.port is None:
             return
         for happened, link, _ in self.port.receive():
-            if happened is Happened.OPENED:
+            if happened is NetworkEvent.OPENED:
                 self.say(self.port, link, self.draw(), self.hello(batch=4))
         for happened, link, frames in self.rude.receive():
-            if happened is Happened.OPENED:
+            if happened is NetworkEvent.OPENED:
                 self.say(self.rude, link, self.rude_me, self.hello(batch=0))
-            elif happened is Happened.MESSAGE:
+            elif happened is NetworkEvent.MESSAGE:
                 self.look_at(frames)
         self.dialled -= 1
         if -self.dialled <= MANY * len(self.world.addresses):

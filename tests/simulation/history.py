@@ -108,24 +108,24 @@ class Patches:
         if self.draw.small_parts:  # many cuts fall within a transfer
             self._small_parts(self.patch.setattr)
         if self.draw.profile == "hostile":
-            self.patch.setattr("gateway.requests.replicas.MOST_PEERS", crowd.MOST_PEERS)
-            self.patch.setattr("mesh.protocol.permissions.MOST_PEERS", crowd.MOST_PEERS)
+            self.patch.setattr("gateway.requests.replicas.MAX_PEERS", crowd.MOST_PEERS)
+            self.patch.setattr("mesh.protocol.permissions.MAX_PEERS", crowd.MOST_PEERS)
             sources = "mesh.links.handshake.MOST_FROM_ONE_SOURCE"
             self.patch.setattr(sources, crowd.MOST_FROM_ONE_SOURCE)
         if self.draw.hoarders:
-            self.patch.setattr("mesh.protocol.chunking.LEAST_BYTES", SMALL)
+            self.patch.setattr("mesh.protocol.chunking.LEAST_CHARGED_BYTES", SMALL)
             self.patch.setattr("mesh.links.liveness.LEAST_PAYLOAD_S", PAYLOAD_S)
             self.patch.setattr("mesh.links.liveness.MOST_PAYLOAD_S", PAYLOAD_S)
         if self.draw.profile == "storm":
-            self.patch.setattr("gateway.requests.retries.SPARE", SPARE)
+            self.patch.setattr("gateway.requests.retries.MAX_EARNED", SPARE)
 
     def __exit__(self, *_):
         self.patch.undo()
 
     def _small_parts(self, put):
         for module in ("protocol.chunking", "links.send_buffer", "links.dispatcher"):
-            put(f"mesh.{module}.PART_SIZE", SMALL)
+            put(f"mesh.{module}.PART_BYTES", SMALL)
         put("mesh.protocol.chunking.INLINE", SMALL // 4)
-        put("mesh.protocol.chunking.MAX_TOGETHER", 3 * SMALL)
-        put("mesh.links.send_buffer.MAX_UNRECEIPTED", 8 * SMALL)
-        put("mesh.links.session.MANY_BYTES", 2 * SMALL)
+        put("mesh.protocol.chunking.MAX_CHUNK_BYTES", 3 * SMALL)
+        put("mesh.links.send_buffer.MAX_UNACKED_BYTES", 8 * SMALL)
+        put("mesh.links.session.ACK_AFTER_BYTES", 2 * SMALL)

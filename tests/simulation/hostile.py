@@ -17,15 +17,15 @@ from mesh.errors import ProtocolError
 from mesh.protocol.fields import Transfer
 from mesh.protocol.messages import (
     RELIABLE,
+    BatchStats,
     Cancel,
+    Death,
     Err,
-    Figures,
+    HandoffNotice,
     Header,
     Hello,
-    Kind,
-    Note,
-    Obituary,
     Outcome,
+    OutcomeKind,
     Outcomes,
     Part,
     Peer,
@@ -38,9 +38,9 @@ from mesh.protocol.messages import (
     Welcome,
     Who,
 )
-from mesh.protocol.permissions import MOST_PEERS
+from mesh.protocol.permissions import MAX_PEERS
 from mesh.protocol.wire import VERSION, decode, encode, seal
-from mesh.transport.network import Happened
+from mesh.transport.network import NetworkEvent
 
 EVERY = 0.015  # seconds between two things that one says, at most twice that
 SLICE = 4096  # bytes of a slice, of a transfer that claims to be larger
@@ -128,12 +128,12 @@ class Hostile:
 
     def hear(self):
         for happened, link, frames in self.port.receive():
-            if happened is Happened.OPENED:
+            if happened is NetworkEvent.OPENED:
                 self.voices[link] = Voice(self.me)
                 self.say(link, self.hello())
-            elif happened is Happened.CLOSED:
+            elif happened is NetworkEvent.CLOSED:
                 self.voices.pop(link, None)
-            elif happened is Happened.MESSAGE:
+            elif happened is NetworkEvent.MESSAGE:
                 self.answer(link, frames)
 
     def answer(self, link, frames):
@@ -208,7 +208,7 @@ class Hostile:
         """Of requests that it may speak of: a few guesses, or what the rules must keep from it."""
         self.again = {}
         gateway = self.victim = self.chance.choice(self.world.gateways)
-        requests = gateway.core.book.requests
+        requests = gateway.core.in_flight.requests
         if self.is_later():
             self.again = {n: each.attempt for n, each in requests.items() if each.attempt > 1}
             return list(self.again)[-MANY:] or self.guesses()
@@ -269,12 +269,14 @@ class Hostile:
             return Tasks([replace(t, number=pick(numbers), **told) for t in message.tasks])
         if kind is Outcomes:
             outcomes = [replace(each, number=pick(numbers)) for each in message.outcomes]
-            notes = [n._replace(number=pick(numbers), holder=pick(members)) for n in message.notes]
-            figures = [each._replace(stage=self.stage) for each in message.figures]
-            return Outcomes(outcomes, notes, figures)
+            notices = [
+                n._replace(number=pick(numbers), holder=pick(members)) for n in message.notices
+            ]
+            stats = [each._replace(stage=self.stage) for each in message.stats]
+            return Outcomes(outcomes, notices, stats)
         if kind is Cancel:
             return Cancel(pick((self.me, self.owner())), numbers)
-        if kind is Obituary:
+        if kind is Death:
             return replace(message, incarnation=pick(members))
         return message
 
@@ -311,13 +313,13 @@ class Hostile:
         pick, last = self.chance.choice, len(self.world.path) - 1
         here = self.place()
         lesser = (
-            (Kind.FAILURE, here),
-            (Kind.HANDBACK, min(here + 1, max(1, last))),
-            (Kind.UNSTARTED, 0),
+            (OutcomeKind.FAILURE, here),
+            (OutcomeKind.HANDBACK, min(here + 1, max(1, last))),
+            (OutcomeKind.UNSTARTED, 0),
         )
-        likely = (Kind.RESULT, last), *lesser
-        kind, hop = pick((*likely, (pick(list(Kind)), pick((0, 1, 2, 9)))))
-        attempt, label = pick((1, 1, 2, 9)), "server_error" if kind is Kind.FAILURE else ""
+        likely = (OutcomeKind.RESULT, last), *lesser
+        kind, hop = pick((*likely, (pick(list(OutcomeKind)), pick((0, 1, 2, 9)))))
+        attempt, label = pick((1, 1, 2, 9)), "server_error" if kind is OutcomeKind.FAILURE else ""
         return Outcomes(
             [
                 Outcome(n, self.again.get(n, attempt), kind, hop, buffers=list(JUNK), label=label)
@@ -325,31 +327,34 @@ class Hostile:
             ]
         )
 
-    def notes(self):
+    def notices(self):
         holders = [member.me for member in self.world.members]
         pick, hops = self.chance.choice, (self.place() + 1,) if self.is_later() else (0, 1, 2, 9)
         return Outcomes(
-            notes=[Note(n, self.again.get(n, 1), pick(hops), pick(holders)) for n in self.numbers()]
+            notices=[
+                HandoffNotice(n, self.again.get(n, 1), pick(hops), pick(holders))
+                for n in self.numbers()
+            ]
         )
 
-    def figures(self):
+    def stats(self):
         stage = self.chance.choice((self.stage, *self.world.stages, f"x{self.chance.random()}"))
         pick = self.chance.choice
         size, reason, nbytes = pick((1, 1, 2**31)), pick(("idle", "x")), pick((2**30, 2**62))
-        return Outcomes(figures=[Figures(stage, size, 0, 2**32 - 1, reason, nbytes=nbytes)])
+        return Outcomes(stats=[BatchStats(stage, size, 0, 2**32 - 1, reason, nbytes=nbytes)])
 
-    def obituary(self):
+    def death_notice(self):
         dead = self.chance.choice([rep.me for rep in self.world.reps()] or [self.me])
         numbers = self.numbers()[-2:]
         ids = [(self.owner(), n) for n in numbers]
-        return Obituary(dead, self.stage, 11, 0, ids)
+        return Death(dead, self.stage, 11, 0, ids)
 
     def cancel(self):
         numbers = self.numbers()
         return Cancel(self.chance.choice((self.me, self.owner())), numbers)
 
     def peers(self):
-        many = self.chance.choice((1, 1, 2 * MOST_PEERS))
+        many = self.chance.choice((1, 1, 2 * MAX_PEERS))
         nowhere = [f"tcp://10.0.{n // 256}.{n % 256}:1" for n in range(many)]
         places = self.chance.choice((nowhere, self.world.addresses))
         return Peers(1, [Peer(place, 9, Role.REPLICA, self.stage, "r") for place in places])
@@ -396,11 +401,11 @@ OWN = {
     Role.REPLICA: (
         Hostile.outcomes,
         Hostile.outcomes,
-        Hostile.notes,
-        Hostile.figures,
+        Hostile.notices,
+        Hostile.stats,
         Hostile.tasks,
     ),
-    Role.SUPERVISOR: (Hostile.obituary,),
+    Role.SUPERVISOR: (Hostile.death_notice,),
     Role.CLIENT: (Hostile.cancel, Hostile.part),
 }
 EVERYTHING = [saying for sayings in OWN.values() for saying in sayings]

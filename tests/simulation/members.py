@@ -16,11 +16,11 @@ from gateway.requests.in_flight import Request
 from mesh.links.events import Identity
 from mesh.links.links import Links
 from mesh.links.node import Node
-from mesh.process.batch_record import SIZE, Board
+from mesh.process.batch_record import SIZE, BatchRecord
 from mesh.protocol.messages import Role, StageFacts
-from mesh.supervision.death_notices import Herald
+from mesh.supervision.death_notices import DeathNotices
 from stage.batching.batcher import Batcher
-from stage.batching.estimates import LONG
+from stage.batching.estimates import LONG_FORWARD_S
 from stage.item_outcome import ItemOutcome
 from stage.replica import Replica
 from stage.results import results_of
@@ -85,7 +85,7 @@ class Gateway(Member):
         links = Links(identity, mesh.chance.random)
         numbers = drawn_numbers(random.Random(identity.incarnation).randbytes)
         core = GatewayCore(links, routes, attempts, mesh.now, version=version)
-        core.book.next_number = numbers.__next__
+        core.in_flight.next_number = numbers.__next__
         super().__init__(mesh, core, mesh.port("gateway"))
         self.address = address
         self.port.listen(address)
@@ -95,9 +95,9 @@ class Gateway(Member):
 
     def submit(self, body=b"x", timeout=None, turn=True, **more):
         core, now = self.core, self.mesh.now
-        path = next(iter(core.roster.routes.values()))
+        path = next(iter(core.replicas.routes.values()))
         deadline = now + (self.timeout if timeout is None else timeout)
-        number = core.book.next_number()
+        number = core.in_flight.next_number()
         request = Request(
             self.me, number, path, 0, 1, deadline, [body], len(body), arrived=now, **more
         )
@@ -123,7 +123,7 @@ class Supervision(Member):
     def __init__(self, mesh, gateways, timeout):
         identity = Identity(mesh.number(), Role.SUPERVISOR, timeout=timeout)
         links = Links(identity, mesh.chance.random)
-        super().__init__(mesh, Herald(links), mesh.port("supervisor"))
+        super().__init__(mesh, DeathNotices(links), mesh.port("supervisor"))
         self.core.dial(gateways, mesh.now)
 
 
@@ -174,7 +174,7 @@ class Rep(Member):
         self.ready_at = NEVER
         self.busy = 0.0
         self.looked_at = -NEVER
-        self.board = Board(bytearray(SIZE))
+        self.batch_record = BatchRecord(bytearray(SIZE))
         self.leaves_at = NEVER  # it has said goodbye, and waits so long to hear it answered
 
     @property
@@ -186,7 +186,7 @@ class Rep(Member):
             return min(self.leaves_at, super().wants())
         if self.running.stalls:
             return self.ready_at
-        relief = self.core.started + LONG
+        relief = self.core.started + LONG_FORWARD_S
         until = min(self.ready_at, self._judged_at(), relief if relief > self.looked_at else NEVER)
         return min(until, super().wants())
 
@@ -240,7 +240,7 @@ class Rep(Member):
             batch = self._first_of(batch)
         self.batches.append([task.number for task in batch.tasks])
         self.running = self.forward(batch.tasks)
-        self.board.begin(batch.tasks, now, singly=False)
+        self.batch_record.begin(batch.tasks, now, singly=False)
         self.mesh.begins(self, batch)
         self.busy += self.running.seconds
         self.ready_at = now + self.running.seconds
@@ -257,7 +257,7 @@ class Rep(Member):
         core, batch = self.core, self.core.running
         self.running, self.ready_at = None, NEVER
         core.finished(results_of(batch, items), self.mesh.now - core.started)
-        self.board.end()
+        self.batch_record.end()
 
     def _item(self, body):
         result = self.work(body)

@@ -5,7 +5,7 @@ to a copy of the tree; then histories are played there until one is broken, or t
 that it names. A mutant that survives them all is a hole in the checks, and makes this script fail.
 Those of the rules of who may say what are made from the rules (`rule_mutants.py`).
 
-    python tests/simulation/mutants.py -n 3000 --only "drop a receipt"
+    python tests/simulation/mutants.py -n 3000 --only "drop a ack"
 """
 
 import argparse
@@ -51,21 +51,21 @@ class Mutant(NamedTuple):
 
 MUTANTS = (
     Mutant(
-        "drop receipts",
+        "drop acks",
         "mesh/links/session.py",
-        "covered = self._outbox.receipt(header.receipt)",
+        "covered = self._send_buffer.ack(header.ack)",
         "covered = ()",
     ),
     Mutant(
-        "believe a receipt for one message more",
+        "believe an ack for one message more",
         "mesh/links/send_buffer.py",
-        "while retained and retained[0][0] <= receipt:",
-        "while retained and retained[0][0] <= receipt + 1:",
+        "while retained and retained[0][0] <= ack:",
+        "while retained and retained[0][0] <= ack + 1:",
     ),
     Mutant(
         "send nothing again after a reconnect",
         "mesh/links/session.py",
-        "return covered, [self._frames(kept, now) for kept in self._outbox.retained()]",
+        "return covered, [self._frames(kept, now) for kept in self._send_buffer.retained()]",
         "return covered, []",
     ),
     Mutant(
@@ -77,13 +77,13 @@ MUTANTS = (
     Mutant(
         "lose what is handed back",
         "stage/replica.py",
-        "self.homeward.post(task.owner, handed_back(task))",
+        "self.reporting.post(task.owner, handed_back(task))",
         "pass",
     ),
     Mutant(
         "wait for ever for a link to be resumed",
         "mesh/links/liveness.py",
-        "return max(RESUME, 4 * session.round_trip)",
+        "return max(RESUME_S, 4 * session.round_trip)",
         "return 1e9",
     ),
     Mutant(
@@ -95,7 +95,7 @@ MUTANTS = (
     Mutant(
         "tell nobody who died",
         "mesh/supervision/death_notices.py",
-        "session.post(obituary)\n                self.links.touch(session)",
+        "session.post(death_notice)\n                self.links.touch(session)",
         "pass",
     ),
     Mutant(
@@ -119,13 +119,13 @@ MUTANTS = (
     Mutant(
         "accept a note backwards",
         "gateway/requests/in_flight.py",
-        "if note.attempt == request.attempt and note.hop > request.at:",
-        "if note.attempt == request.attempt and note.hop != request.at:",
+        "if notice.attempt == request.attempt and notice.hop > request.at:",
+        "if notice.attempt == request.attempt and notice.hop != request.at:",
     ),
     Mutant(
         "send no notes",
         "stage/replica.py",
-        "self.homeward.note(task.owner, note, now)",
+        "self.reporting.notice(task.owner, notice, now)",
         "pass",
     ),
     Mutant(
@@ -155,13 +155,13 @@ MUTANTS = (
     Mutant(
         "forget what a dead replica held",
         "gateway/requests/core.py",
-        "for request in self.book.held_by(session.peer):",
+        "for request in self.in_flight.held_by(session.peer):",
         "for request in ():",
     ),
     Mutant(
         "run what may run once a second time",
         "gateway/requests/retries.py",
-        "return self._roster.is_repeatable(request.path[: request.at + 1])",
+        "return self._replicas.is_repeatable(request.path[: request.at + 1])",
         "return True",
     ),
     Mutant(
@@ -197,7 +197,7 @@ MUTANTS = (
     Mutant(
         "begin a death without suspects again without bound",
         "gateway/requests/retries.py",
-        "if request.unexplained >= UNEXPLAINED * self._book.max_attempts:",
+        "if request.unexplained >= UNEXPLAINED_FACTOR * self._book.max_attempts:",
         "if False:",
     ),
     Mutant(
@@ -239,14 +239,14 @@ MUTANTS = (
     Mutant(
         "end a request by a failure of an attempt that was given up",
         "gateway/requests/in_flight.py",
-        "request is None or (outcome.attempt != request.attempt and outcome.kind is Kind.FAILURE)",
-        "request is None",
+        "outcome.attempt != request.attempt and outcome.kind is OutcomeKind.FAILURE",
+        "False",
     ),
     Mutant(
         "follow the notes of an attempt that was given up",
         "gateway/requests/in_flight.py",
-        "if note.attempt == request.attempt and note.hop > request.at:",
-        "if note.hop > request.at:",
+        "if notice.attempt == request.attempt and notice.hop > request.at:",
+        "if notice.hop > request.at:",
     ),
     Mutant(
         "hedge under the number of the attempt that is silent",
@@ -255,7 +255,7 @@ MUTANTS = (
         "request.flags",
     ),
     Mutant(
-        "believe a refused knock before the obituary",
+        "believe a refused probe before the death notice",
         "mesh/links/links.py",
         "elif session.answers and session.link is None and not self._is_watched(session):",
         "elif session.answers and session.link is None:",
@@ -293,13 +293,13 @@ MUTANTS = (
     Mutant(
         "let outputs wait for a version that is gone",
         "gateway/requests/core.py",
-        "for request in self.book.still(emptied(self.dispatchers[hop].waiting)):",
+        "for request in self.in_flight.still(emptied(self.dispatchers[hop].waiting)):",
         "for request in ():",
     ),
     Mutant(
         "forget a former version that requests still ask for",
         "gateway/requests/core.py",
-        "if not any(hop in request.path for request in self.book.requests.values()):",
+        "if not any(hop in request.path for request in self.in_flight.requests.values()):",
         "if True:",
     ),
     Mutant(
@@ -355,7 +355,7 @@ MUTANTS = (
     Mutant(
         "follow anybody's notes",
         "gateway/requests/core.py",
-        "if not self._ownership.may_note(request, note, session, holder):",
+        "if not self._ownership.may_note(request, notice, session, holder):",
         "if False:",
         "hostile",
     ),
@@ -369,7 +369,7 @@ MUTANTS = (
     Mutant(
         "take results of a later attempt from who had a former one",
         "gateway/requests/ownership.py",
-        "unknown = hop > 0 and (outcome.attempt == FIRST or len(request.tried) >= REMEMBERED)",
+        "unknown = hop > 0 and (outcome.attempt == FIRST or len(request.tried) >= KEPT_HOLDERS)",
         "unknown = hop > 0",
         "usurpers",
     ),
@@ -390,28 +390,28 @@ MUTANTS = (
     Mutant(
         "follow notes of a later attempt of who had a former one",
         "gateway/requests/ownership.py",
-        "is_known = note.attempt > FIRST or by_first  # who has it",
+        "is_known = notice.attempt > FIRST or by_first  # who has it",
         "is_known = by_first",
         tests="tests/unit/gateway/test_requests_ownership.py",
     ),
     Mutant(
         "take anybody's figures",
         "gateway/requests/core.py",
-        "figures = believed(session, figures, mine.timeout, mine.pool)",
+        "stats = believed(session, stats, mine.timeout, mine.pool)",
         "pass",
         "hostile",
     ),
     Mutant(
         "take figures of any reason and size",
-        "gateway/requests/batch_figures.py",
+        "gateway/requests/batch_stats.py",
         "if reason not in REASONS:",
         "if False:",
         "hostile",
     ),
     Mutant(
         "believe whatever a replica says of its times",
-        "gateway/requests/batch_figures.py",
-        "return figures if usual else",
+        "gateway/requests/batch_stats.py",
+        "return stats if usual else",
         "return figures if True else",
         "hostile",
     ),
@@ -439,15 +439,15 @@ MUTANTS = (
     Mutant(
         "name every feed",
         "gateway/requests/replicas.py",
-        "if len(feeds) > MOST_PEERS:",
+        "if len(feeds) > MAX_PEERS:",
         "if False:",
         "hostile",
     ),
     Mutant(
         "name the oldest feeds alone",
         "gateway/requests/replicas.py",
-        "list(islice(in_turns(_by_source(feeds)), MOST_PEERS))",
-        "feeds[:MOST_PEERS]",
+        "list(islice(in_turns(_by_source(feeds)), MAX_PEERS))",
+        "feeds[:MAX_PEERS]",
         "hostile",
     ),
     Mutant(

@@ -19,7 +19,7 @@ _UNIT = "tests/unit/"
 _ANCHOR = "_ALLOWED: Final = {row: types | _ALWAYS for row, types in MAY_SAY.items()}"
 _RULES = f"{_UNIT}mesh/test_protocol_permissions.py"
 _OWNERSHIP = f"{_UNIT}gateway/test_requests_ownership.py"
-_FIGURES = f"{_UNIT}gateway/test_requests_batch_figures.py"
+_FIGURES = f"{_UNIT}gateway/test_requests_batch_stats.py"
 _DIALABLE = f"{_UNIT}mesh/test_transport_dialable.py"
 _HANDSHAKE = f"{_UNIT}mesh/test_links_handshake.py"
 _HOLD_OFF = f"{_UNIT}mesh/test_protocol_hold_off.py"
@@ -48,7 +48,7 @@ JUDGES = {
     ("gateway/requests/ownership.py", "may_return"): _OWNERSHIP,
     ("gateway/requests/ownership.py", "may_note"): _OWNERSHIP,
     ("gateway/requests/ownership.py", "may_have_held"): _OWNERSHIP,
-    ("gateway/requests/batch_figures.py", "believed"): _FIGURES,
+    ("gateway/requests/batch_stats.py", "believed"): _FIGURES,
     ("gateway/requests/ownership.py", "_is_of"): _OWNERSHIP,
     ("gateway/requests/ownership.py", "_strange"): _OWNERSHIP,
     ("gateway/requests/ownership.py", "_has_held"): _OWNERSHIP,
@@ -64,7 +64,7 @@ EQUIVALENT = {
 SAID_SOON = {
     (Role.GATEWAY, Role.REPLICA, False): Type.OUTCOMES,
     (Role.GATEWAY, Role.SUPERVISOR, False): Type.TASKS,
-    (Role.REPLICA, Role.GATEWAY, True): Type.OBITUARY,
+    (Role.REPLICA, Role.GATEWAY, True): Type.DEATH,
     (Role.REPLICA, Role.REPLICA, False): Type.PEERS,
     (Role.REPLICA, Role.REPLICA, True): Type.CANCEL,
     (Role.SUPERVISOR, Role.GATEWAY, True): Type.OUTCOMES,

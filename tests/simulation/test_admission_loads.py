@@ -6,7 +6,7 @@ import random
 import pytest
 from small_mesh import Gateway, SmallMesh
 
-from gateway.inference import Desk
+from gateway.inference import InferenceService
 from gateway.requests.admission import Admission
 from gateway.requests.route import InferenceRoute
 from gateway.web.exchange import Exchange
@@ -21,7 +21,7 @@ class Visit:
     special = False
 
     def __init__(self, door, timeout):
-        self.door, self.transport, self.inference = door, self, door.desk
+        self.door, self.transport, self.inference = door, self, door.service
         self.came = door.mesh.now
         self.answer, self.answered_at = b"", None
         self.exchange = Exchange(self, door.route, b"/inference", self.came, b"")
@@ -59,9 +59,9 @@ class Door(Gateway):
     """A gateway with its desk."""
 
     def equip(self, capacity, timeout):
-        self.desk = None
+        self.service = None
         self.route = InferenceRoute("/inference", self.mesh.path, Admission(capacity, 1 << 30))
-        self.desk = Desk(
+        self.service = InferenceService(
             self.core,
             [self.route],
             timeout,
@@ -75,10 +75,10 @@ class Door(Gateway):
         self.node.turn(self.mesh.now)
         ended = self.core.take_ended()
         if ended:
-            self.desk.answer(ended)
-        if self.core.figures:
-            self.desk.measure()
-            self.core.figures.clear()
+            self.service.answer(ended)
+        if self.core.stats:
+            self.service.measure()
+            self.core.stats.clear()
 
     def visit(self, timeout=None):
         made = Visit(self, timeout)

@@ -11,7 +11,7 @@ from wire_samples import BY_HAND, GREETINGS, in_words, may_say, samples, sequenc
 from mesh.protocol import permissions
 from mesh.protocol.messages import Header, Hello, Role, StageFacts, Type, Welcome
 from mesh.protocol.wire import VERSION, decode, encode, seal
-from mesh.transport.network import Happened
+from mesh.transport.network import NetworkEvent
 
 ME = 0xBAD
 ADDRESS = "tcp://speaker"
@@ -86,7 +86,7 @@ class Speaker:
         self.mesh.run(0.1)
         found = []
         for happened, link, frames in self.port.receive():
-            if happened is Happened.MESSAGE:
+            if happened is NetworkEvent.MESSAGE:
                 header, message = decode(frames, 0.0)
                 found.append((link, header, message))
         return found

@@ -6,7 +6,7 @@ import pytest
 from members import Supervision
 from small_mesh import SmallMesh
 
-from mesh.protocol.messages import Cancel, Kind, Meta, Obituary, Outcomes
+from mesh.protocol.messages import Cancel, Death, Meta, OutcomeKind, Outcomes
 from stage.item_outcome import ItemOutcome
 
 MIB = 1 << 20
@@ -25,7 +25,7 @@ def assert_quiet(mesh):
     mesh.run(1.0)
     for gateway in mesh.gateways:
         core = gateway.core
-        assert len(core.book) == 0
+        assert len(core.in_flight) == 0
         assert not any(dispatcher.waiting for dispatcher in core.dispatchers.values())
     for one in mesh.members:
         for session in one.core.links.sessions.values():
@@ -34,7 +34,7 @@ def assert_quiet(mesh):
             continue
         core = one.core
         assert (len(core.held), core.held.tasks, len(core.batcher)) == (0, 0, 0)
-        assert (len(core.onward), len(core.homeward)) == (0, 0)
+        assert (len(core.forwarding), len(core.reporting)) == (0, 0)
         for session in core._producers():
             assert session.allowed_tasks - session.taken_tasks >= core.batcher.window()
             peer = mesh.of(session.peer).core.links.sessions[one.me]
@@ -139,9 +139,9 @@ def test_outputs_that_wait_too_long_for_credit_go_by_the_hub():
     stalled.stalled = True
     numbers = [mesh.gateway.submit() for _ in range(32)]
     mesh.run(0.1)
-    assert len(first.core.onward) > 0
+    assert len(first.core.forwarding) > 0
     mesh.run(1.1)
-    assert len(first.core.onward) == 0
+    assert len(first.core.forwarding) == 0
     mesh.replica("b")
     mesh.run(0.5)
     assert mesh.gateway.core.counts.hub_hops > 0
@@ -175,7 +175,7 @@ def test_a_note_names_the_holder_that_dies():
     mesh.settle()
     number = mesh.gateway.submit()
     mesh.run(0.2)
-    request = mesh.gateway.core.book.requests[number]
+    request = mesh.gateway.core.in_flight.requests[number]
     assert (request.holder, request.at) == (slow.me, 1)
     mesh.leave(slow)
     mesh.replica("b")
@@ -191,7 +191,7 @@ def test_attempts_are_used_up():
     for _ in range(2):
         mesh.run(0.5)
         (holder,) = [
-            one for one in ones if one.me == mesh.gateway.core.book.requests[number].holder
+            one for one in ones if one.me == mesh.gateway.core.in_flight.requests[number].holder
         ]
         mesh.leave(holder)
     (outcome,) = mesh.answered(number)
@@ -201,7 +201,7 @@ def test_attempts_are_used_up():
     )
 
 
-def test_an_obituary_is_believed_before_the_link_closes():
+def test_an_death_notice_is_believed_before_the_link_closes():
     mesh = SmallMesh("a")
     supervisor = mesh.join(Supervision(mesh, mesh.addresses, 3.0))
     dead = mesh.replica("a", takes=lambda size: 2.0, parent=supervisor.me)
@@ -213,7 +213,7 @@ def test_an_obituary_is_believed_before_the_link_closes():
     dead.stalled = True
     core = mesh.gateway.core
     for _ in range(2):  # a second one changes nothing
-        told = core.links.sessions[supervisor.me], (), Obituary(dead.me, "a", 9, 0, [])
+        told = core.links.sessions[supervisor.me], (), Death(dead.me, "a", 9, 0, [])
         core.delivered(told, mesh.now)
         mesh.gateway.turn()
     assert bodies(mesh.answered(number, within=0.1)) == [b"xa"]
@@ -229,8 +229,8 @@ def test_a_result_of_the_attempt_that_was_given_up_still_counts():
     mesh.run(0.01)
     second = mesh.replica("a", takes=lambda size: 2.0)
     mesh.run(0.2)
-    request = mesh.gateway.core.book.requests[number]
-    mesh.gateway.core.book.again(request, first.me)  # a false alarm
+    request = mesh.gateway.core.in_flight.requests[number]
+    mesh.gateway.core.in_flight.again(request, first.me)  # a false alarm
     mesh.gateway.core.dispatchers[request.path[0]].push(request)
     mesh.gateway.turn()
     assert bodies(mesh.answered(number, within=0.5)) == [b"xa"]
@@ -311,7 +311,7 @@ def test_a_client_that_leaves_is_forgotten_at_a_later_stage_too(after):
 @pytest.mark.parametrize(
     ("after", "within"),
     [
-        # Who holds it is told by a note, and the receipt before it: each waits for 50 ms at most.
+        # Who holds it is told by a note, and the ack before it: each waits for 50 ms at most.
         (0.0108, 0.101),
         (0.2, 0.0003),  # known: one message, and it is gone
     ],
@@ -478,7 +478,7 @@ def test_a_replica_that_stops_under_load_loses_nothing_and_uses_up_nothing(which
     assert bodies(mesh.answered(*numbers)) == [b"xab"] * 60
     core = mesh.gateway.core
     assert not core.counts.retries
-    assert core.book.late == 0
+    assert core.in_flight.late == 0
     assert_quiet(mesh)
 
 
@@ -596,8 +596,8 @@ def test_a_gateway_that_dies_is_forgotten():
     mesh.run(15.0)  # until nobody waits for it to come back
     for one in (first, second):
         assert not one.core.held
-        assert not one.core.homeward
-        assert one.core.homeward.ownerless == 0  # all was done before the session was forgotten
+        assert not one.core.reporting
+        assert one.core.reporting.ownerless == 0  # all was done before the session was forgotten
     assert bodies(mesh.answered(other.submit(), gateway=other)) == [b"xab"]
     assert_quiet(mesh)
 
@@ -620,7 +620,7 @@ def given_back(mesh):
     """How often each task came back to the gateway, never begun."""
     said = (message.outcomes for message in mesh.gateway.heard if type(message) is Outcomes)
     outcomes = (outcome for outcomes in said for outcome in outcomes)
-    return Counter(each.number for each in outcomes if each.kind is Kind.UNSTARTED)
+    return Counter(each.number for each in outcomes if each.kind is OutcomeKind.UNSTARTED)
 
 
 def quick_ones(mesh):
@@ -693,7 +693,7 @@ def test_a_replica_that_only_fails_attracts_no_traffic():
     assert failed <= 60
     broken.work = lambda body: body + b"a"
     mesh.answered(*[mesh.gateway.submit() for _ in range(800)])  # more than the other takes
-    assert mesh.gateway.core.trust.failing == {}
+    assert mesh.gateway.core.outliers.failing == {}
     assert_quiet(mesh)
 
 

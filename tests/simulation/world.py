@@ -14,15 +14,15 @@ import crowd
 from hostile import Hoarder, Hostile
 from members import KILL_GRACE, NEVER, Forward, Gateway, Mesh, Rep, Supervision
 
-from gateway.requests.in_flight import Book
+from gateway.requests.in_flight import InFlightTable
 from mesh.links.dispatcher import _is_free
-from mesh.links.events import Lost, Silent
+from mesh.links.events import SessionLost, SessionSilent
 from mesh.links.session import Session
-from mesh.protocol.hold_off import FIRST_S
+from mesh.protocol.hold_off import FIRST_PAUSE_S
 from mesh.protocol.messages import (
     Cancel,
-    Kind,
-    Obituary,
+    Death,
+    OutcomeKind,
     Outcomes,
     Peers,
     Ping,
@@ -36,7 +36,7 @@ from mesh.supervision.events import (
     Exit,
     Exited,
     Kill,
-    Plan,
+    ProcessPlan,
     Ready,
     Slot,
     Start,
@@ -48,7 +48,7 @@ from mesh.supervision.supervisor import Supervisor
 from mesh.transport.memory import FakeClock, MemoryNetwork
 from stage.item_outcome import ItemOutcome
 
-LOOK = 1.0  # seconds between two looks at the boards
+LOOK = 1.0  # seconds between two looks at the batch records
 NOTICED = 0.008  # seconds after a replica's links are closed that its supervisor sees it end
 HUNG = 1.0  # seconds that a replica has to end a hung forward before its supervisor does
 GRACE = 8.0  # seconds that stopping may take
@@ -60,7 +60,7 @@ HEARTBEAT = 2.5  # seconds without libzmq's heartbeats after which a link is clo
 # What each core may hear of whom, by hand: the product's table must not be its own judge.
 HEARD = {
     (Role.GATEWAY, Role.REPLICA): (Outcomes,),
-    (Role.GATEWAY, Role.SUPERVISOR): (Obituary,),
+    (Role.GATEWAY, Role.SUPERVISOR): (Death,),
     (Role.GATEWAY, Role.CLIENT): (Submit, Cancel),
     (Role.REPLICA, Role.GATEWAY): (Tasks, Cancel, Peers),
     (Role.REPLICA, Role.REPLICA): (Tasks,),
@@ -141,7 +141,7 @@ class StageDraw:
 _worlds = {}  # by owner
 
 
-class WatchedBook(Book):
+class WatchedBook(InFlightTable):
     """Keeps account of who gave which request back, or was lost with it; and looks at notes."""
 
     __slots__ = ()
@@ -155,15 +155,15 @@ class WatchedBook(Book):
         super().hedge(request)
         _worlds[self.owner].hedged(holder)
 
-    def moved(self, note):
-        request = self.requests.get(note.number)
+    def moved(self, notice):
+        request = self.requests.get(notice.number)
         before = None if request is None else (request.holder, request.at)
-        moved = super().moved(note)
+        moved = super().moved(notice)
         if request is not None and (request.holder, request.at) != before:
             if request.at < before[1]:
-                _worlds[self.owner].complain("forward only", f"{note} after {before}")
-            if note.attempt != request.attempt:
-                _worlds[self.owner].complain("newest only", f"{note}, not {request.attempt}")
+                _worlds[self.owner].complain("forward only", f"{notice} after {before}")
+            if notice.attempt != request.attempt:
+                _worlds[self.owner].complain("newest only", f"{notice}, not {request.attempt}")
         return moved
 
 
@@ -183,7 +183,7 @@ class Host:
             for index in range(count)
         }
         limits = {slot: self.world.stages[slot.stage].limit + KILL_GRACE + HUNG for slot in slots}
-        self.supervisor = Supervisor(Plan(slots, grace=GRACE, limits=limits))
+        self.supervisor = Supervisor(ProcessPlan(slots, grace=GRACE, limits=limits))
         world = self.world
         self.link = world.join(Supervision(world, world.dialled, world.draw.timeout))
         self.alive = True
@@ -233,33 +233,33 @@ class Host:
             self.feed(Ready(slot))
 
     def look(self, link):
-        """Judge by the boards who hangs, again and again until this life ends."""
+        """Judge by the batch records who hangs, again and again until this life ends."""
         if self.link is not link or not self.alive:
             return
         for slot, rep in list(self.running.items()):
-            computing = None if rep is None else rep.board.read()
+            computing = None if rep is None else rep.batch_record.read()
             if computing is not None:
                 self.feed(Computes(slot, self.world.now - computing.since))
         self.world.at(self.world.now + LOOK, lambda: self.look(link))
 
     def ended(self, rep, code, signal):
         if self.alive and rep in self.running.values():  # and not a former life's
-            computing = rep.board.read()
+            computing = rep.batch_record.read()
             ids = [] if computing is None else computing.ids
-            obituary = Obituary(rep.me, rep.core.facts.name, signal, code, ids)
+            death_notice = Death(rep.me, rep.core.facts.name, signal, code, ids)
             # The kernel closes a process's sockets before it tells the parent of the end.
             link, noticed = self.link, self.world.now + self.world.chance.uniform(0.0, NOTICED)
-            self.world.at(noticed, lambda: self.report(link, obituary))
+            self.world.at(noticed, lambda: self.report(link, death_notice))
         for slot, one in list(self.running.items()):
             if one is rep:
                 del self.running[slot]
                 self.feed(Exited(slot, code, signal))
 
-    def report(self, link, obituary):
+    def report(self, link, death_notice):
         """Tell the gateways of a death, if the supervisor that saw it lives."""
         if self.link is not link or not self.alive:
             return
-        link.core.died(obituary, self.world.now)
+        link.core.died(death_notice, self.world.now)
         link.known = None
         if link.wakes_at <= self.world.now:
             link.node.flush(self.world.now)
@@ -302,7 +302,7 @@ class World(Mesh):
         self.ended = []  # incarnations of replicas that are gone, in any way
         self.killed = Counter()
         self.crashed = defaultdict(list)  # request -> sizes of the batches that it died in
-        self.unnamed = Counter()  # request -> deaths over it whose obituary named nobody
+        self.unnamed = Counter()  # request -> deaths over it whose death notice named nobody
         self.blocks = Counter()
         self.dozing = {}  # by incarnation: what wakes who sleeps until it is hedged
         self.sick = set()  # incarnations whose forwards fail, whatever they are given
@@ -355,14 +355,16 @@ class World(Mesh):
     def look_at_named(self):
         """Each gateway names as many feeds as it may, and all that are honest."""
         for gateway in filter(None, self.gateways):
-            roster = gateway.core.roster
+            replicas = gateway.core.replicas
             for rep in self.reps():
-                session = roster.sessions.get(rep.me)
+                session = replicas.sessions.get(rep.me)
                 if session is None:
                     continue
-                named = {peer.address for peer in roster.peers_for(session)[1]}
+                named = {peer.address for peer in replicas.peers_for(session)[1]}
                 honest = {
-                    s.feed for s in roster.feeding(session) if s.feed and s.peer not in self.hostile
+                    s.feed
+                    for s in replicas.feeding(session)
+                    if s.feed and s.peer not in self.hostile
                 }
                 if len(named) > crowd.MOST_PEERS or not honest <= named:
                     text = f"{gateway.name} names {len(named)}, not {sorted(honest - named)}"
@@ -451,7 +453,7 @@ class World(Mesh):
         """Who is expelled does not come back at once."""
         last = self.expelled_at.get((member.me, peer), -NEVER)
         self.expelled_at[member.me, peer] = self.now
-        if self.now < last + FIRST_S:
+        if self.now < last + FIRST_PAUSE_S:
             self.complain("held off", f"{peer:x} is back at {member.name} at once")
 
     # --- processes -------------------------------------------------------------------------------
@@ -495,7 +497,7 @@ class World(Mesh):
         told = rep.core.told
 
         def listened(news, now):
-            if isinstance(news, Lost | Silent) and news.session.role is Role.REPLICA:
+            if isinstance(news, SessionLost | SessionSilent) and news.session.role is Role.REPLICA:
                 self.events["feed lost"] += 1
             told(news, now)
 
@@ -514,7 +516,7 @@ class World(Mesh):
         if isinstance(member, Rep) and member.running is not None:
             tasks = member.core.running.tasks
             if member.running.unnamed:
-                member.board.end()
+                member.batch_record.end()
                 self.unnamed.update([task.id for task in tasks])
             for task in tasks:
                 self.crashed[task.id].append(len(tasks))
@@ -544,7 +546,7 @@ class World(Mesh):
         self._retire(former, str(self.version), until)
 
     def _retire(self, hosts, version, until):
-        behind = [g for g in self.gateways if g is not None and g.core.roster.version != version]
+        behind = [g for g in self.gateways if g is not None and g.core.replicas.version != version]
         if behind and self.now < until and self.version == int(version):
             self.at(self.now + 0.02, lambda: self._retire(hosts, version, until))
             return
@@ -624,8 +626,8 @@ class World(Mesh):
     def watch(self, gateway):
         """Note what a gateway hands to whom: not to who had it, while another is free."""
         core = gateway.core
-        core.book.__class__ = WatchedBook
-        _worlds[core.book.owner] = self
+        core.in_flight.__class__ = WatchedBook
+        _worlds[core.in_flight.owner] = self
         dispatch = core._dispatch
 
         def watched(dispatcher):
@@ -635,12 +637,12 @@ class World(Mesh):
             dispatch(dispatcher)
             still = {s.peer for s in free if _is_free(s)}
             for number in waiting:
-                request = core.book.requests.get(number)
+                request = core.in_flight.requests.get(number)
                 if request is None or request.holder not in before:
                     continue
-                if request.holder in core.recovery.silent:
+                if request.holder in core.retries.silent:
                     self.complain("silent", f"{number} is given to {request.holder:x}")
-                tried = self.returns[core.book.owner, number]
+                tried = self.returns[core.in_flight.owner, number]
                 if request.holder in tried and still - tried:
                     self.complain("spread", f"{number} goes back to {request.holder:x}")
 
@@ -648,8 +650,8 @@ class World(Mesh):
         move = core.queues.move
 
         def moved(routes):
-            if core.roster.missing():
-                self.complain("stands", f"{gateway.name} moves without {core.roster.missing()}")
+            if core.replicas.missing():
+                self.complain("stands", f"{gateway.name} moves without {core.replicas.missing()}")
             move(routes)
 
         core.queues.move = moved
@@ -732,7 +734,7 @@ class World(Mesh):
         asked = self.asked.get((gateway.me, request.number))
         if asked is not None:
             asked.answers.append((self.now, outcome))
-        label = outcome.label if outcome.kind is Kind.FAILURE else "result"
+        label = outcome.label if outcome.kind is OutcomeKind.FAILURE else "result"
         if label != "result" and outcome.attempt != request.attempt:
             self.complain("newest only", f"{label} of {outcome.attempt} ends {request.attempt}")
         if self.story is not None:
@@ -759,7 +761,7 @@ def _show(frames):
         header, message = decode(frames, 0.0)
     except ProtocolError as error:
         return f"unreadable: {error}"
-    said = f"{header.type.name} {header.sequence or ''} (receipt {header.receipt}, {header.tasks})"
+    said = f"{header.type.name} {header.sequence or ''} (receipt {header.ack}, {header.tasks})"
     tasks = getattr(message, "tasks", None)
     if tasks is not None:
         said += f" {[(t.number, t.attempt, t.hop) for t in tasks]}"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mesh.config.flags import DEFAULT_WAIT
-from mesh.config.schema import Duration, Entry, entries
+from mesh.config.flags import DEFAULT_WAIT_S
+from mesh.config.schema import Duration, SettingDeclaration, entries
 from mesh.config.settings import GatewaySettings, StageSettings
 from mesh.config.units import show_duration
 
@@ -20,7 +20,7 @@ ROWS = {
     if line.startswith("| `") and (cells := line.split("|"))
 }
 GATEWAY, STAGE = entries(GatewaySettings), entries(StageSettings)
-DECLARED: list[tuple[str, Entry]] = [
+DECLARED: list[tuple[str, SettingDeclaration]] = [
     ("`timeout` of the request", GATEWAY["timeout"]),
     ("`timeout` of a stage", STAGE["timeout"]),
     *((f"`{key}`", STAGE[key]) for key in ("kill_grace", "max_wait_time", "start_timeout")),
@@ -29,7 +29,7 @@ DECLARED: list[tuple[str, Entry]] = [
 
 
 @pytest.mark.parametrize(("row", "one"), DECLARED)
-def test_a_row_has_the_settings_default_and_its_flag(row: str, one: Entry) -> None:
+def test_a_row_has_the_settings_default_and_its_flag(row: str, one: SettingDeclaration) -> None:
     _, _, _, default, _, where, _ = ROWS[row]
     if one.default is None:
         assert "the request's" in default
@@ -48,4 +48,4 @@ def test_every_setting_that_is_a_duration_has_a_row() -> None:
 
 
 def test_what_a_script_waits_for_a_batch_is_there_too() -> None:
-    assert f"`--wait`, {DEFAULT_WAIT:g} ms" in ROWS["`max_wait_time`"][3]
+    assert f"`--wait`, {DEFAULT_WAIT_S:g} ms" in ROWS["`max_wait_time`"][3]

@@ -2,10 +2,10 @@
 
 from gateway.requests.core import GatewayCore
 from gateway.requests.in_flight import Request
-from mesh.links.events import Delivery, Identity, Lost, Met
+from mesh.links.events import Delivery, Identity, SessionLost, SessionStarted
 from mesh.links.links import Links
 from mesh.links.session import Session
-from mesh.protocol.messages import Obituary, Outcomes, Role, StageFacts, Tasks
+from mesh.protocol.messages import Death, Outcomes, Role, StageFacts, Tasks
 
 A, B = ("a", ""), ("b", "")
 PATH = (A, B)
@@ -30,9 +30,13 @@ class Rig:
     def __init__(self, replicas=TWO, routes=ROUTES, attempts=3, version="", **facts):
         self.links = Links(Identity(ME, Role.GATEWAY), lambda: 0.5)
         self.core = GatewayCore(self.links, routes, attempts, 0.0, version=version)
-        self.book, self.roster, self.queues = self.core.book, self.core.roster, self.core.queues
+        self.in_flight, self.replicas, self.queues = (
+            self.core.in_flight,
+            self.core.replicas,
+            self.core.queues,
+        )
         self.dispatchers = self.core.dispatchers
-        self.recovery, self.trust = self.core.recovery, self.core.trust
+        self.retries, self.outliers = self.core.retries, self.core.outliers
         self.sessions = {
             peer: self.meet(peer, hop, **facts if hop != A else {})
             for peer, hop in (replicas or {}).items()
@@ -52,30 +56,30 @@ class Rig:
     def meet(self, peer, hop, role=Role.REPLICA, **facts):
         session = self.session(peer, hop, role, **facts)
         self.links.sessions[peer] = session
-        self.core.told(Met(session, False), 0.0)
+        self.core.told(SessionStarted(session, False), 0.0)
         return session
 
     def lose(self, session, now=0.0, orderly=False):
         self.links.sessions.pop(session.peer, None)
         session.link = None
-        self.core.told(Lost(session, "gone", orderly), now)
+        self.core.told(SessionLost(session, "gone", orderly), now)
 
     def died(self, peer, computing=(), supervisor=None, **how):
         """A supervisor, the replica's own unless another is named, tells of a death."""
         if supervisor is None:
             supervisor = Session(ME, PARENT, Role.SUPERVISOR, POOL, now=0.0)
-        obituary = Obituary(peer, "a", how.pop("signal", 0), how.pop("code", 0), list(computing))
-        self.core.delivered(Delivery(supervisor, (), obituary), 0.0)
-        return obituary
+        death_notice = Death(peer, "a", how.pop("signal", 0), how.pop("code", 0), list(computing))
+        self.core.delivered(Delivery(supervisor, (), death_notice), 0.0)
+        return death_notice
 
     def made(self, path=PATH, deadline=90.0, **more):
         """A request with the next number, of which the core does not know yet."""
-        return Request(ME, self.book.next_number(), path, 0, 1, deadline, [b"x"], 1, **more)
+        return Request(ME, self.in_flight.next_number(), path, 0, 1, deadline, [b"x"], 1, **more)
 
     def entered(self, path=PATH, **more):
-        """A request that is in the book, and waits nowhere."""
+        """A request that is in the in-flight table, and waits nowhere."""
         made = self.made(path, **more)
-        self.book.enter(made)
+        self.in_flight.enter(made)
         return made
 
     def submit(self, deadline=90.0, **more):
@@ -89,7 +93,7 @@ class Rig:
 
     def sent(self, session, kind=Tasks, now=0.0):
         self.core.advance(now)
-        return [message for message in session.unreceipted() if type(message) is kind]
+        return [message for message in session.unacked() if type(message) is kind]
 
     def tasks(self, session, now=0.0):
         return [task for message in self.sent(session, now=now) for task in message.tasks]

@@ -10,14 +10,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.admin.merged_metrics import packed, united
 from gateway.admin.metrics import Levels, Metrics
-from mesh.protocol.messages import Figures
+from mesh.protocol.messages import BatchStats
 
 
 def process(answered: int, sizes: list[int]) -> bytes:
     """What one process counted."""
     metrics = Metrics("shop")
     metrics.count_answers(Counter({(200, "/a"): answered}))
-    metrics.record_figures([Figures("detect", size, 0, 1_000, "size") for size in sizes])
+    metrics.record_stats([BatchStats("detect", size, 0, 1_000, "size") for size in sizes])
     return packed(metrics.families(Levels(answered, {"/a": answered})))
 
 
@@ -49,7 +49,7 @@ def test_every_sample_says_whose_it_is() -> None:
 
 def test_each_name_is_explained_once_and_its_samples_stand_together() -> None:
     alone = Metrics("shop")
-    alone.record_figures([Figures("detect", 1, 0, 1_000, "size")])
+    alone.record_stats([BatchStats("detect", 1, 0, 1_000, "size")])
     text = united("shop", {1: process(1, [1]), 2: process(1, [1])}).decode()
     explained = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
     assert len(explained) == len(set(explained))

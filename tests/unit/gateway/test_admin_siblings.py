@@ -83,7 +83,7 @@ def test_one_that_is_not_there_is_told_as_none(folder: Path) -> None:
 def test_one_that_stands_still_is_waited_for_so_long_and_no_longer(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(siblings, "PATIENCE", 0.05)
+    monkeypatch.setattr(siblings, "ANSWER_LIMIT_S", 0.05)
 
     async def test() -> None:
         first = member(folder, 1, 3)
@@ -111,7 +111,7 @@ def test_half_an_answer_is_none(folder: Path, part: bytes) -> None:
 
 
 def test_one_that_asks_nothing_is_let_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(siblings, "PATIENCE", 0.05)
+    monkeypatch.setattr(siblings, "ANSWER_LIMIT_S", 0.05)
 
     async def test() -> None:
         async with started(member(folder, 1)):

@@ -30,7 +30,7 @@ def test_a_row_says_who_it_is_and_whether_it_takes_requests() -> None:
         "ready": False,
         "draining": False,
     }
-    made.roster.routes = {}
+    made.replicas.routes = {}
     made.queues.missing = False
     assert picture.row(made, 2, 1.0, is_open=True, draining=False)["ready"]
     assert not picture.row(made, 2, 1.0, is_open=False, draining=False)["ready"]
@@ -80,7 +80,7 @@ def shown() -> dict[str, list[str]]:
     made = core()
     session = Session(1, 0xBEE, Role.REPLICA, 0)
     session.stage = StageFacts("embed", "r", 1, 1.0, 1)
-    made.roster.sessions[0xBEE] = session
+    made.replicas.sessions[0xBEE] = session
     status = picture.status(made, 1.0)
     row = picture.row(made, 1, 1.0, is_open=True, draining=False)
     return {

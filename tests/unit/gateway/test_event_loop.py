@@ -4,7 +4,7 @@ import asyncio
 import os
 from time import monotonic
 
-from gateway.event_loop import Drive
+from gateway.event_loop import EventLoopDriver
 
 
 class Node:
@@ -37,7 +37,7 @@ def driven(act):
 
     async def main():
         node, answered = Node(), []
-        driver = Drive(node, answered.append, lambda: node.calm)
+        driver = EventLoopDriver(node, answered.append, lambda: node.calm)
         driver.start()
         try:
             await act(node, driver, answered)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.requests.admission import Admission, Sizes
-from mesh.protocol.messages import Figures
+from mesh.protocol.messages import BatchStats
 
 KIB = 1024
 
@@ -188,8 +188,8 @@ def test_a_moment_proves_little() -> None:
 # --- sizes ----------------------------------------------------------------------------------------
 
 
-def batch(stage: str, size: int, nbytes: int) -> Figures:
-    return Figures(stage, size, 0, 0, "idle", nbytes=nbytes)
+def batch(stage: str, size: int, nbytes: int) -> BatchStats:
+    return BatchStats(stage, size, 0, 0, "idle", nbytes=nbytes)
 
 
 def test_the_largest_output_along_the_path_counts() -> None:

@@ -3,21 +3,27 @@
 import pytest
 from rig import ME, PATH, POOL, A, B, Rig
 
-from gateway.requests.core import SATED, SWEEP, GatewayCore
-from gateway.requests.departed import MOST_DEPARTED
+from gateway.requests.core import CREDIT_PAUSE_S, SWEEP_S, GatewayCore
+from gateway.requests.departed import MAX_DEPARTED
 from gateway.requests.in_flight import Request
 from gateway.requests.journal import Turnover
-from gateway.requests.replicas import RESTART_GRACE
-from mesh.links.events import Delivery, Heard, Met, Refused, Silent
+from gateway.requests.replicas import RESTART_GRACE_S
+from mesh.links.events import (
+    Delivery,
+    MessageReceived,
+    MessageRefused,
+    SessionSilent,
+    SessionStarted,
+)
 from mesh.links.session import Session
 from mesh.protocol.messages import (
+    BatchStats,
     Cancel,
-    Figures,
     Flag,
-    Kind,
+    HandoffNotice,
     Meta,
-    Note,
     Outcome,
+    OutcomeKind,
     Outcomes,
     Ping,
     Role,
@@ -33,16 +39,18 @@ def rig():
 
 
 def result(request, **more):
-    return Outcome(request.number, more.pop("attempt", 1), Kind.RESULT, 1, **more)
+    return Outcome(request.number, more.pop("attempt", 1), OutcomeKind.RESULT, 1, **more)
 
 
 def handback(request, hop=1):
-    return Outcome(request.number, request.attempt, Kind.HANDBACK, hop, buffers=[b"ab", b"c"])
+    return Outcome(
+        request.number, request.attempt, OutcomeKind.HANDBACK, hop, buffers=[b"ab", b"c"]
+    )
 
 
 def test_a_request_is_dispatched_and_its_result_ends_it(rig):
     request = rig.submit()
-    assert rig.core.next_due() == SWEEP
+    assert rig.core.next_due() == SWEEP_S
     assert rig.tasks(rig.first) == [request]
     assert request.holder == 11
     rig.hear(rig.second, result(request))
@@ -61,10 +69,10 @@ def test_it_is_ready_when_those_that_feed_each_other_have_met_once(rig):
     assert not rig.core.is_ready(0.0)
 
 
-def test_figures_are_kept_for_the_metrics_and_tell_a_replicas_pace(rig):
-    figures = Figures("a", 1, 0, 20_000, "idle")
-    rig.hear(rig.first, figures=[figures])
-    assert rig.core.figures == [figures]
+def test_stats_are_kept_for_the_metrics_and_tell_a_replicas_pace(rig):
+    stats = BatchStats("a", 1, 0, 20_000, "idle")
+    rig.hear(rig.first, stats=[stats])
+    assert rig.core.stats == [stats]
     assert rig.first.pace == 0.02
     rig.core.delivered(Delivery(rig.first, (), Ping(1)), 0.0)
 
@@ -93,7 +101,7 @@ def test_what_is_handed_back_too_late_is_dropped(rig):
     rig.core.gone(request.number)
     rig.hear(rig.first, handback(request))
     assert rig.tasks(rig.second) == []
-    assert rig.core.book.late == 1
+    assert rig.core.in_flight.late == 1
 
 
 def test_of_two_that_hand_back_the_same_output_one_is_believed():
@@ -105,7 +113,7 @@ def test_of_two_that_hand_back_the_same_output_one_is_believed():
     assert len(rig.tasks(rig.second)) == 1
     rig.hear(rig.first, handback(request))
     assert rig.tasks(rig.second) == []
-    assert (rig.core.counts.hub_hops, rig.core.book.late) == (1, 2)
+    assert (rig.core.counts.hub_hops, rig.core.in_flight.late) == (1, 2)
 
 
 def test_who_holds_a_task_may_hand_it_back_unchanged(rig):
@@ -127,29 +135,29 @@ def test_who_gave_tasks_back_gets_none_until_it_grants_more_or_some_time_has_pas
         rig.hear(rig.first, handback(request))
         rig.tasks(rig.second)
     session = (rig.first, rig.second)[hop]
-    back = handback(request) if hop else Outcome(request.number, 1, Kind.UNSTARTED)
+    back = handback(request) if hop else Outcome(request.number, 1, OutcomeKind.UNSTARTED)
     rig.hear(session, back)
     assert rig.tasks(session) == []
     session.granted_tasks += 1
     assert len(rig.tasks(session)) == 1
     rig.hear(session, back)
-    assert rig.tasks(session, now=SATED - SWEEP) == []
-    assert len(rig.tasks(session, now=SATED)) == 1
+    assert rig.tasks(session, now=CREDIT_PAUSE_S - SWEEP_S) == []
+    assert len(rig.tasks(session, now=CREDIT_PAUSE_S)) == 1
     assert request.tried == (session.peer, session.peer)
 
 
 def test_only_who_holds_a_task_gives_it_back_unstarted(rig):
     request = rig.submit()
     rig.tasks(rig.first)
-    rig.hear(rig.meet(13, A), Outcome(request.number, 1, Kind.UNSTARTED))
-    assert (request.holder, rig.core.book.late) == (11, 1)
+    rig.hear(rig.meet(13, A), Outcome(request.number, 1, OutcomeKind.UNSTARTED))
+    assert (request.holder, rig.core.in_flight.late) == (11, 1)
 
 
 def test_unstarted_tasks_go_elsewhere_without_an_attempt(rig):
     request = rig.submit()
     rig.tasks(rig.first)
     other = rig.meet(13, A)
-    rig.hear(rig.first, Outcome(request.number, 1, Kind.UNSTARTED))
+    rig.hear(rig.first, Outcome(request.number, 1, OutcomeKind.UNSTARTED))
     assert rig.tasks(other) == [request]
     assert (request.attempt, request.tried) == (1, (11,))
 
@@ -157,7 +165,7 @@ def test_unstarted_tasks_go_elsewhere_without_an_attempt(rig):
 def test_events_of_streams_end_nothing(rig):
     request = rig.submit()
     rig.tasks(rig.first)
-    rig.hear(rig.first, Outcome(request.number, 1, Kind.EVENT))
+    rig.hear(rig.first, Outcome(request.number, 1, OutcomeKind.EVENT))
     assert rig.endings() == []
     assert request.holder == 11
 
@@ -171,7 +179,7 @@ def test_a_large_request_that_nobody_wants_and_that_has_not_set_out_costs_no_cre
     rig.core.gone(request.number)
     rig.core.advance(0.0)
     assert (rig.first.free_tasks, rig.first.free_bytes) == (10, POOL)
-    assert rig.first.unreceipted() == []
+    assert rig.first.unacked() == []
 
 
 # --- notes ----------------------------------------------------------------------------------------
@@ -180,7 +188,7 @@ def test_a_large_request_that_nobody_wants_and_that_has_not_set_out_costs_no_cre
 def test_a_note_moves_the_holder(rig):
     request = rig.submit()
     rig.tasks(rig.first)
-    rig.hear(rig.first, notes=[Note(1, 1, 1, 12)])
+    rig.hear(rig.first, notices=[HandoffNotice(1, 1, 1, 12)])
     assert (request.holder, request.at) == (12, 1)
     rig.lose(rig.first)
     assert request.attempt == 1
@@ -191,14 +199,14 @@ def test_a_note_moves_the_holder(rig):
 def test_a_note_that_names_nobody_we_know_is_a_loss_at_once(rig):
     request = rig.submit()
     rig.tasks(rig.first)
-    rig.hear(rig.first, notes=[Note(1, 1, 1, 99)])
+    rig.hear(rig.first, notices=[HandoffNotice(1, 1, 1, 99)])
     assert rig.core.counts.retries == {"holder_gone": 1}
     assert rig.tasks(rig.first) == [request]
     assert request.attempt == 2
 
 
 def test_a_note_of_a_request_that_is_over_is_answered_with_cancel(rig):
-    rig.hear(rig.first, notes=[Note(5, 1, 1, 12), Note(6, 1, 1, 99)])
+    rig.hear(rig.first, notices=[HandoffNotice(5, 1, 1, 12), HandoffNotice(6, 1, 1, 99)])
     assert rig.sent(rig.second, Cancel) == [Cancel(ME, [5])]
 
 
@@ -244,7 +252,7 @@ def test_before_such_a_stage_a_request_may_begin_again():
     assert rig.tasks(rig.meet(13, A)) == [request]
 
 
-def test_an_obituary_loses_whom_it_names(rig):
+def test_an_death_notice_loses_whom_it_names(rig):
     rig.died(11, signal=9)
     news = rig.links.news.popleft()
     assert news.session is rig.first
@@ -263,7 +271,7 @@ def test_a_death_is_counted_once_and_a_goodbye_is_none(rig):
 
 
 def test_the_journal_tells_who_came_and_went(rig):
-    rig.core.told(Met(rig.first, True), 0.0)  # resumed: nobody came
+    rig.core.told(SessionStarted(rig.first, True), 0.0)  # resumed: nobody came
     rig.lose(rig.first)
     rig.lose(rig.second, orderly=True)
     told = [(entry.session.peer, entry.orderly, entry.reason) for entry in rig.core.journal]
@@ -286,9 +294,9 @@ def test_an_early_failure_of_an_old_attempt_changes_nothing(rig):
     request = rig.submit()
     rig.tasks(rig.first)
     rig.lose(rig.first)
-    rig.hear(rig.first, Outcome(1, 1, Kind.FAILURE, label="server_error"))
+    rig.hear(rig.first, Outcome(1, 1, OutcomeKind.FAILURE, label="server_error"))
     assert rig.endings() == []
-    assert request.number in rig.core.book.requests
+    assert request.number in rig.core.in_flight.requests
 
 
 def test_cancels_for_one_that_is_gone_are_not_kept(rig):
@@ -341,7 +349,7 @@ def test_deadlines_end_requests_wherever_they_are(rig):
     assert rig.endings() == [(1, "deadline_exceeded"), (2, "deadline_exceeded")]
     assert rig.core.counts.expired == 2
     assert rig.sent(rig.first, Cancel, 1.0) == [Cancel(ME, [1, 2])]
-    assert rig.core.next_due() == 1.0 + SWEEP
+    assert rig.core.next_due() == 1.0 + SWEEP_S
 
 
 def test_a_stage_that_is_missing_for_long_is_named(rig):
@@ -353,10 +361,10 @@ def test_a_stage_that_is_missing_for_long_is_named(rig):
     rig.hear(rig.first, handback(request))
     rig.core.advance(5.0)
     assert rig.core.absent(PATH, 5.0) is None
-    rig.core.advance(5.0 + RESTART_GRACE)
+    rig.core.advance(5.0 + RESTART_GRACE_S)
     ((_, outcome),) = rig.core.take_ended()
     assert (outcome.label, outcome.text) == ("no_replica", "stage b has no replica")
-    assert rig.core.absent(PATH, 5.0 + RESTART_GRACE) == B
+    assert rig.core.absent(PATH, 5.0 + RESTART_GRACE_S) == B
 
 
 def test_a_request_that_no_message_can_carry_fails_alone(rig):
@@ -372,8 +380,8 @@ def test_a_request_that_no_message_can_carry_fails_alone(rig):
 def test_a_task_that_its_stage_could_not_read_fails_alone(rig):
     requests = [rig.submit(), rig.submit()]
     rig.tasks(rig.first)
-    rig.core.told(Refused(rig.first, Tasks([requests[0]]), "too odd"), 0.0)
-    rig.core.told(Refused(rig.first, Cancel(ME, []), "never mind"), 0.0)
+    rig.core.told(MessageRefused(rig.first, Tasks([requests[0]]), "too odd"), 0.0)
+    rig.core.told(MessageRefused(rig.first, Cancel(ME, []), "never mind"), 0.0)
     ((request, outcome),) = rig.core.take_ended()
     assert request is requests[0]
     assert outcome.text == "the request cannot be sent to the stage: too odd"
@@ -435,7 +443,7 @@ def test_what_is_on_its_way_and_other_routes_go_on():
     rig.tasks(first)
     rig.hear(first, handback(request))
     rig.lose(first)
-    alone = Request(ME, rig.core.book.next_number(), (B,), 0, 1, 90.0, [b"x"], 1)
+    alone = Request(ME, rig.core.in_flight.next_number(), (B,), 0, 1, 90.0, [b"x"], 1)
     rig.core.submit(alone)
     parked = rig.submit()
     second.granted_tasks = 10
@@ -490,10 +498,10 @@ def test_nobody_is_crowded_when_what_waited_has_left(rig):
 def test_what_a_silent_replica_holds_is_begun_elsewhere_and_called_off_when_answered(rig):
     request = rig.submit()
     assert [task.number for task in rig.tasks(rig.first)] == [request.number]
-    rig.core.told(Silent(rig.first), 1.0)
+    rig.core.told(SessionSilent(rig.first), 1.0)
     assert rig.core.counts.hedges == 0  # there is nobody else
     other = rig.meet(13, A)
-    rig.core.advance(1.0 + SWEEP)
+    rig.core.advance(1.0 + SWEEP_S)
     assert [(task.number, task.attempt) for task in rig.tasks(other)] == [(request.number, 2)]
     assert rig.core.counts.hedges == 1
     rig.hear(other, handback(request))
@@ -501,13 +509,13 @@ def test_what_a_silent_replica_holds_is_begun_elsewhere_and_called_off_when_answ
     rig.hear(rig.second, result(request, attempt=2))
     assert rig.endings() == [(request.number, "")]
     assert [m.numbers for m in rig.sent(rig.first, Cancel)] == [[request.number]]
-    rig.core.told(Heard(rig.first), 2.0)
-    assert rig.core.recovery.silent == {}
+    rig.core.told(MessageReceived(rig.first), 2.0)
+    assert rig.core.retries.silent == {}
     stranger = Session(ME, 99, Role.SUPERVISOR, POOL)
-    rig.core.told(Silent(stranger), 2.0)
-    rig.core.told(Silent(other), 2.0)
+    rig.core.told(SessionSilent(stranger), 2.0)
+    rig.core.told(SessionSilent(other), 2.0)
     rig.lose(other)
-    assert rig.core.recovery.silent == {}
+    assert rig.core.retries.silent == {}
 
 
 def test_a_request_that_crashes_replicas_is_quarantined(rig):
@@ -527,17 +535,17 @@ def test_a_replica_that_only_fails_gets_one_task_at_a_time(rig):
     other.granted_tasks = 0
     requests = [rig.submit() for _ in range(60)]
     for task in rig.tasks(rig.first):
-        failure = Outcome(task.number, 1, Kind.FAILURE, label="server_error")
+        failure = Outcome(task.number, 1, OutcomeKind.FAILURE, label="server_error")
         rig.hear(rig.first, *[failure] * 40)
-    assert list(rig.core.trust.failing) == [11]
+    assert list(rig.core.outliers.failing) == [11]
     rig.first.granted_tasks = 99
     assert len(rig.tasks(rig.first)) == 0
-    rig.core.told(Silent(rig.first), 0.0)
-    rig.core.told(Heard(rig.first), 0.0)
+    rig.core.told(SessionSilent(rig.first), 0.0)
+    rig.core.told(MessageReceived(rig.first), 0.0)
     assert len(rig.tasks(rig.first)) == 0
-    assert len(rig.tasks(rig.first, now=SWEEP)) == 1
-    assert len(rig.tasks(rig.first, now=2 * SWEEP)) == 0
-    rig.hear(rig.first, figures=[])
+    assert len(rig.tasks(rig.first, now=SWEEP_S)) == 1
+    assert len(rig.tasks(rig.first, now=2 * SWEEP_S)) == 0
+    rig.hear(rig.first, stats=[])
     assert len(requests) == 60
 
 
@@ -551,7 +559,7 @@ def turn_over(rig, now=5.0):
     later = [rig.meet(21, A2, version="2"), rig.meet(22, B2, version="2")]
     assert rig.core.next_due() < float("inf")
     rig.core.advance(now)
-    assert rig.core.roster.routes == {"/inference": (A2, B2)}
+    assert rig.core.replicas.routes == {"/inference": (A2, B2)}
     return later
 
 
@@ -560,7 +568,7 @@ def test_the_routes_move_to_a_later_version_when_all_of_it_stands(rig):
     rig.meet(21, A2, version="2")
     request = rig.submit()
     assert rig.tasks(rig.first, 5.0) == [request]
-    rig.lose(rig.core.roster.sessions[21])
+    rig.lose(rig.core.replicas.sessions[21])
     first, _ = turn_over(rig, 6.0)
     assert rig.core.met_stage
     assert rig.core.journal[-1] == Turnover("2", "2")
@@ -590,9 +598,9 @@ def test_the_routes_go_back_when_the_later_version_is_gone_and_the_former_stands
     rig.lose(first, 7.0)
     rig.core.met_stage = False
     assert rig.core.next_due() < float("inf")
-    assert rig.tasks(rig.first, 7.0 + SWEEP) == [request]
+    assert rig.tasks(rig.first, 7.0 + SWEEP_S) == [request]
     assert rig.core.met_stage
-    assert rig.core.roster.routes == {"/inference": PATH}
+    assert rig.core.replicas.routes == {"/inference": PATH}
     assert rig.core.journal[-1] == Turnover("", "")
     rig.core.submit(later := Request(ME, 10, PATH, 0, 1, 90.0, [b"x"], 1))
     assert later in rig.tasks(rig.first, 7.1)
@@ -639,10 +647,10 @@ def test_a_version_that_is_gone_and_done_is_forgotten(rig):
     rig.lose(rig.second, 6.0, orderly=True)
     rig.core.advance(7.0)
     assert B in rig.core.dispatchers  # a request may still ask for it
-    rig.hear(rig.first, Outcome(request.number, 1, Kind.FAILURE))
+    rig.hear(rig.first, Outcome(request.number, 1, OutcomeKind.FAILURE))
     rig.lose(rig.first, 8.0, orderly=True)
     rig.core.advance(9.0)
-    assert rig.core.dispatchers.keys() == rig.core.roster.facts.keys() == {A2, B2}
+    assert rig.core.dispatchers.keys() == rig.core.replicas.facts.keys() == {A2, B2}
     assert rig.core.next_due() == float("inf")
 
 
@@ -652,7 +660,7 @@ def test_what_a_replica_of_a_former_version_holds_is_not_lost_with_it(rig):
     rig.tasks(rig.first)
     turn_over(rig)
     stranger = rig.meet(13, B)
-    rig.hear(rig.first, notes=[Note(request.number, 1, 1, 13)])
+    rig.hear(rig.first, notices=[HandoffNotice(request.number, 1, 1, 13)])
     assert request.holder == 13
     rig.lose(stranger, 6.0)
     assert rig.tasks(rig.core.links.sessions[21], 7.0) == [request]
@@ -665,16 +673,16 @@ def test_where_a_request_failed_can_be_told_for_people_also_of_those_that_are_go
     assert rig.core.whereabouts(0xFF) == "00000000000000ff"
     rig.lose(rig.first)
     assert rig.core.whereabouts(11) == "000000000000000b (gpu-1, pid 812)"
-    for peer in range(100, 100 + MOST_DEPARTED):
+    for peer in range(100, 100 + MAX_DEPARTED):
         rig.lose(rig.meet(peer, A))
     assert rig.core.whereabouts(11) == "000000000000000b"
-    assert len(rig.core._departed) == MOST_DEPARTED
+    assert len(rig.core._departed) == MAX_DEPARTED
 
 
 def test_a_failure_is_of_whoever_sent_it(rig):
     request = rig.submit()
     rig.core.advance(0.0)
-    failure = Outcome(request.number, 1, Kind.FAILURE, 1, label="server_error")
+    failure = Outcome(request.number, 1, OutcomeKind.FAILURE, 1, label="server_error")
     rig.core.delivered(Delivery(rig.second, (), Outcomes([failure])), 0.0)
     ((ended, _),) = rig.core.take_ended()
     assert ended.holder == rig.second.peer
@@ -691,22 +699,22 @@ def test_a_result_from_a_replica_that_never_held_the_request_is_a_breach():
     request = Request(ME, 1, (A,), 0, 1, 90.0, [b"x"], 1)
     rig.core.submit(request)
     assert rig.tasks(holder) == [request]
-    forged = Outcome(request.number, 1, Kind.RESULT, 0)
+    forged = Outcome(request.number, 1, OutcomeKind.RESULT, 0)
     with pytest.raises(Breach, match="never held"):
         rig.hear(sibling, forged)
     assert rig.endings() == []
     rig.hear(holder, forged)
     assert rig.endings() == [(1, "")]
     rig.hear(sibling, forged)  # it is over: whatever comes now is late, and no breach
-    assert rig.core.book.late == 1
+    assert rig.core.in_flight.late == 1
 
 
 def test_a_result_of_a_stage_that_is_not_the_last_changes_nothing(rig):
     request = rig.submit()
     rig.tasks(rig.first)
-    rig.hear(rig.first, result(request), Outcome(request.number, 1, Kind.RESULT, 0))
+    rig.hear(rig.first, result(request), Outcome(request.number, 1, OutcomeKind.RESULT, 0))
     assert rig.endings() == []
-    assert rig.core.book.late == 2
+    assert rig.core.in_flight.late == 2
 
 
 def test_a_note_that_leads_nowhere_moves_nothing(rig):
@@ -714,7 +722,7 @@ def test_a_note_that_leads_nowhere_moves_nothing(rig):
     rig.tasks(rig.first)
     other = rig.meet(13, A)
     for speaker, hop, holder in ((rig.first, 9, 12), (rig.first, 1, 13), (other, 1, 99)):
-        rig.hear(speaker, notes=[Note(request.number, 1, hop, holder)])
+        rig.hear(speaker, notices=[HandoffNotice(request.number, 1, hop, holder)])
         assert (request.holder, request.at, request.attempt) == (11, 0, 1)
 
 
@@ -726,7 +734,7 @@ def test_a_note_that_names_nobody_begins_nothing_again(rig, attempt):
     rig.second.granted_tasks = 0
     rig.hear(rig.first, handback(request))
     request.attempt = attempt
-    rig.hear(rig.first, notes=[Note(request.number, 1, 1, 0)])
+    rig.hear(rig.first, notices=[HandoffNotice(request.number, 1, 1, 0)])
     assert (request.deaths, request.attempt) == (0, attempt)
     assert rig.core.dispatchers[A].waiting.count == 0
 
@@ -735,12 +743,12 @@ def test_who_had_a_former_attempt_has_no_say_in_the_present_one():
     rig = Rig()
     request, other = rig.submit(), rig.meet(13, B)
     rig.tasks(rig.first)
-    rig.hear(rig.first, notes=[Note(request.number, 1, 1, 12)])
-    rig.core.told(Silent(rig.second), 0.0)  # a second attempt begins while 12 has the first
+    rig.hear(rig.first, notices=[HandoffNotice(request.number, 1, 1, 12)])
+    rig.core.told(SessionSilent(rig.second), 0.0)  # a second attempt begins while 12 has the first
     assert (request.attempt, request.holder, request.at) == (2, 0, 0)
-    failure = Outcome(request.number, 2, Kind.FAILURE, 1, label="server_error")
-    rig.hear(rig.second, failure, Outcome(request.number, 2, Kind.UNSTARTED))
-    rig.hear(rig.second, notes=[Note(request.number, 2, 1, 12)])
+    failure = Outcome(request.number, 2, OutcomeKind.FAILURE, 1, label="server_error")
+    rig.hear(rig.second, failure, Outcome(request.number, 2, OutcomeKind.UNSTARTED))
+    rig.hear(rig.second, notices=[HandoffNotice(request.number, 2, 1, 12)])
     rig.hear(other, result(request, attempt=2))
     rig.died(13, [request.id])
     assert rig.endings() == []
@@ -754,26 +762,26 @@ def test_an_output_of_a_replica_that_never_held_the_request_is_dropped(rig):
     rig.tasks(rig.first)
     rig.hear(rig.meet(13, A), handback(request))
     assert rig.tasks(rig.second) == []
-    assert rig.core.book.late == 1
+    assert rig.core.in_flight.late == 1
 
 
-def test_figures_are_taken_from_replicas_that_serve_and_of_their_own_stage(rig):
+def test_stats_are_taken_from_replicas_that_serve_and_of_their_own_stage(rig):
     with pytest.raises(Breach, match="another stage"):
-        rig.hear(rig.second, figures=[Figures("a", 1, 0, 0, "idle")])
+        rig.hear(rig.second, stats=[BatchStats("a", 1, 0, 0, "idle")])
     stranger = rig.meet(13, ("anything", "r"))
-    rig.hear(stranger, figures=[Figures("anything", 1, 0, 0, "idle")])
+    rig.hear(stranger, stats=[BatchStats("anything", 1, 0, 0, "idle")])
     former = rig.meet(14, ("a", "another"))
-    rig.hear(former, figures=[Figures("a", 1, 0, 0, "idle", nbytes=2**30)])
-    assert rig.core.figures == []
+    rig.hear(former, stats=[BatchStats("a", 1, 0, 0, "idle", nbytes=2**30)])
+    assert rig.core.stats == []
 
 
-def test_figures_count_as_what_a_request_can_have_here(rig):
-    rig.hear(rig.first, figures=[Figures("a", 1, 0, 2**32 - 1, "idle", nbytes=2**36)])
+def test_stats_count_as_what_a_request_can_have_here(rig):
+    rig.hear(rig.first, stats=[BatchStats("a", 1, 0, 2**32 - 1, "idle", nbytes=2**36)])
     limits = rig.links.identity
-    assert rig.core.figures[0].compute == rig.first.pace * 1e6 == limits.timeout * 1e6
+    assert rig.core.stats[0].compute == rig.first.pace * 1e6 == limits.timeout * 1e6
     assert rig.core.sizes.largest(["a"]) == limits.pool
     other = rig.meet(13, A)
-    rig.hear(other, figures=[Figures("a", 1, 0, 0, "idle", nbytes=9)])
+    rig.hear(other, stats=[BatchStats("a", 1, 0, 0, "idle", nbytes=9)])
     rig.lose(rig.first)
     assert rig.core.sizes.largest(["a"]) == 9
 
@@ -821,7 +829,7 @@ def test_no_supervisor_buries_another_stages_or_another_supervisors_replicas(rig
     rig.lose(impostor)
     rig.died(11, [request.id], supervisor=mine)  # its own supervisor is heard, and is no liar
     assert request.flags
-    assert sibling.peer in rig.core.roster.sessions
+    assert sibling.peer in rig.core.replicas.sessions
 
 
 def test_of_a_replica_that_never_came_nothing_is_said(rig):
@@ -835,7 +843,7 @@ def test_of_a_replica_that_never_came_nothing_is_said(rig):
     assert rig.endings() == []
 
 
-def test_an_obituary_blames_only_what_the_dead_may_have_held(rig):
+def test_an_death_notice_blames_only_what_the_dead_may_have_held(rig):
     held, other = rig.submit(), rig.submit()
     rig.first.granted_tasks = 1
     rig.tasks(rig.first)
@@ -846,7 +854,7 @@ def test_an_obituary_blames_only_what_the_dead_may_have_held(rig):
 
 def test_who_is_named_as_a_holder_and_is_none_hears_nothing(rig):
     supervisor = rig.meet(78, None, role=Role.SUPERVISOR)
-    rig.hear(rig.first, notes=[Note(4711, 1, 1, 78), Note(4711, 1, 1, 12)])
+    rig.hear(rig.first, notices=[HandoffNotice(4711, 1, 1, 78), HandoffNotice(4711, 1, 1, 12)])
     assert rig.sent(supervisor, Cancel) == []
     assert rig.sent(rig.second, Cancel) == [Cancel(ME, [4711])]
 
@@ -861,12 +869,12 @@ def test_what_a_breach_left_is_laid_at_nobody_elses_door():
         rig.core.submit(request)
     assert rig.tasks(rogue) == requests
     requests[1].holder = 12
-    failed = Outcome(1, 1, Kind.FAILURE, label="server_error")
+    failed = Outcome(1, 1, OutcomeKind.FAILURE, label="server_error")
     with pytest.raises(Breach):
-        rig.hear(rogue, failed, Outcome(2, 1, Kind.RESULT))
-    rig.hear(honest, Outcome(2, 1, Kind.RESULT))
+        rig.hear(rogue, failed, Outcome(2, 1, OutcomeKind.RESULT))
+    rig.hear(honest, Outcome(2, 1, OutcomeKind.RESULT))
     assert rig.endings() == [(1, "server_error"), (2, "")]
-    assert rig.core.trust._shares == {}
+    assert rig.core.outliers._shares == {}
 
 
 def test_what_a_lost_replica_said_of_its_stage_is_looked_at_again(rig):

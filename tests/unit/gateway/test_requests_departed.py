@@ -1,6 +1,6 @@
 """What is remembered of replicas that are gone."""
 
-from gateway.requests.departed import MOST_DEPARTED, Departed, Origin, origin_of
+from gateway.requests.departed import MAX_DEPARTED, Departed, ReplicaOrigin, origin_of
 from mesh.links.session import Session
 from mesh.protocol.messages import Role, StageFacts
 
@@ -15,7 +15,7 @@ def replica(peer, stage="a"):
 def test_where_a_replica_ran_is_remembered():
     departed = Departed()
     departed.add(replica(0xBEE))
-    assert departed.get(0xBEE) == Origin("a", 77, "0000000000000bee (gpu-1, pid 812)")
+    assert departed.get(0xBEE) == ReplicaOrigin("a", 77, "0000000000000bee (gpu-1, pid 812)")
     assert departed.get(7) is None
     assert origin_of(Session(1, 3, Role.SUPERVISOR, 0)).stage == ""
 
@@ -25,9 +25,9 @@ def test_the_last_of_them_are_remembered():
     for peer in (1, 2):
         departed.add(replica(peer))
     departed.add(replica(1))  # it was not gone at all, and is now
-    for peer in range(100, 100 + MOST_DEPARTED - 1):
+    for peer in range(100, 100 + MAX_DEPARTED - 1):
         departed.add(replica(peer))
-    assert len(departed) == MOST_DEPARTED
+    assert len(departed) == MAX_DEPARTED
     assert departed.get(1)
     assert departed.get(2) is None
 
@@ -43,6 +43,6 @@ def test_what_was_said_first_of_a_number_stays():
     assert (
         departed.get(5)
         == departed.origin(impostor)
-        == Origin("a", 77, "0000000000000005 (gpu-1, pid 812)")
+        == ReplicaOrigin("a", 77, "0000000000000005 (gpu-1, pid 812)")
     )
     assert departed.origin(replica(6)).parent == 77

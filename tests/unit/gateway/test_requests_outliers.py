@@ -4,8 +4,8 @@ import pytest
 from rig import ME, A, Rig
 
 from gateway.requests.in_flight import Request
-from gateway.requests.outliers import LATELY
-from mesh.protocol.messages import Figures, Kind, Outcome
+from gateway.requests.outliers import WINDOW
+from mesh.protocol.messages import BatchStats, Outcome, OutcomeKind
 
 
 class Judged(Rig):
@@ -14,12 +14,14 @@ class Judged(Rig):
     def __init__(self, *peers):
         super().__init__(dict.fromkeys(peers, A), {"/inference": (A,)})
 
-    def fail(self, peer, count=LATELY, code="server_error", status=0):
-        failures = [Outcome(n, 1, Kind.FAILURE, label=code, status=status) for n in range(count)]
-        self.trust.learn(self.sessions[peer], failures, count)
+    def fail(self, peer, count=WINDOW, code="server_error", status=0):
+        failures = [
+            Outcome(n, 1, OutcomeKind.FAILURE, label=code, status=status) for n in range(count)
+        ]
+        self.outliers.learn(self.sessions[peer], failures, count)
 
-    def succeed(self, peer, count=LATELY):
-        self.trust.learn(self.sessions[peer], [], count)
+    def succeed(self, peer, count=WINDOW):
+        self.outliers.learn(self.sessions[peer], [], count)
 
     def wait(self, *numbers):
         for number in numbers:
@@ -34,17 +36,17 @@ def rig():
 def test_one_that_fails_leaves_and_comes_back_when_it_succeeds(rig):
     rig.fail(11)
     assert rig.takers() == [12]
-    rig.succeed(11, LATELY // 2)
+    rig.succeed(11, WINDOW // 2)
     assert rig.takers() == [12]
-    rig.succeed(11, LATELY // 2)
+    rig.succeed(11, WINDOW // 2)
     assert rig.takers() == [11, 12]
     rig.succeed(11)
-    assert rig.trust._shares == {}
+    assert rig.outliers._shares == {}
     rig.succeed(12)
 
 
 def test_a_few_failures_or_such_of_the_clients_are_no_reason(rig):
-    rig.fail(11, LATELY // 4)
+    rig.fail(11, WINDOW // 4)
     rig.fail(12, code="validation_error")
     rig.fail(12, code="quota_exceeded", status=429)
     assert rig.takers() == [11, 12]
@@ -57,8 +59,8 @@ def test_a_workers_own_code_counts_by_its_status(rig):
 
 def test_how_long_batches_take_is_learnt_from_those_that_do_not_fail(rig):
     def clock(peer, *seconds):
-        rig.trust.clock(
-            rig.sessions[peer], [Figures("a", 1, 0, int(s * 1e6), "idle") for s in seconds]
+        rig.outliers.clock(
+            rig.sessions[peer], [BatchStats("a", 1, 0, int(s * 1e6), "idle") for s in seconds]
         )
         return rig.sessions[peer].pace
 
@@ -70,18 +72,18 @@ def test_how_long_batches_take_is_learnt_from_those_that_do_not_fail(rig):
 
 def test_what_was_learnt_of_a_replica_fades_so_that_one_passed_over_is_tried_again(rig):
     slow, fast = rig.sessions[11], rig.sessions[12]
-    rig.trust.clock(slow, [Figures("a", 1, 0, 100_000, "idle")])
+    rig.outliers.clock(slow, [BatchStats("a", 1, 0, 100_000, "idle")])
     sweeps = 0
     while slow.pace >= fast.pace:  # it was slow once, and the other has had all since
-        rig.trust.clock(fast, [Figures("a", 1, 0, 10_000, "idle")])
-        rig.trust.probe([])
+        rig.outliers.clock(fast, [BatchStats("a", 1, 0, 10_000, "idle")])
+        rig.outliers.probe([])
         sweeps += 1
     assert 200 < sweeps < 1000
 
 
 def test_where_all_fail_nobody_is_worse():
     rig = Judged(11, 12)
-    rig.fail(12, LATELY // 2)
+    rig.fail(12, WINDOW // 2)
     rig.fail(11)
     rig.fail(12)
     assert rig.takers() == [11, 12]
@@ -92,31 +94,31 @@ def test_where_all_fail_nobody_is_worse():
 
 def test_it_gets_one_task_while_it_holds_none(rig):
     rig.fail(11)
-    assert rig.trust.probe([]) == []
+    assert rig.outliers.probe([]) == []
     rig.wait(1, 2)
     holds = Request(ME, 9, (A,), 0, 1, 9.0, [b"x"], 1)
     holds.holder = 11
-    assert rig.trust.probe([holds]) == []
-    ((session, tasks, nbytes),) = rig.trust.probe([])
+    assert rig.outliers.probe([holds]) == []
+    ((session, tasks, nbytes),) = rig.outliers.probe([])
     assert (session.peer, [task.number for task in tasks], nbytes) == (11, [1], 1)
     rig.sessions[11].silent = True
-    assert rig.trust.probe([]) == []
+    assert rig.outliers.probe([]) == []
 
 
 def test_what_it_did_is_forgiven_in_time(rig):
     rig.fail(11)
     for _ in range(5000):
-        rig.trust.probe([])
+        rig.outliers.probe([])
     assert rig.takers() == [11, 12]
-    assert rig.trust._shares == {}
+    assert rig.outliers._shares == {}
 
 
 def test_who_is_gone_is_forgotten(rig):
     rig.fail(11)
-    rig.trust.forget(rig.sessions[11])
-    assert (rig.trust.failing, rig.trust._shares) == ({}, {})
+    rig.outliers.forget(rig.sessions[11])
+    assert (rig.outliers.failing, rig.outliers._shares) == ({}, {})
     rig.fail(12)
-    rig.roster.left(rig.sessions[12], 0.0)
-    rig.trust.probe([])
+    rig.replicas.left(rig.sessions[12], 0.0)
+    rig.outliers.probe([])
     rig.fail(12)
-    assert rig.trust.failing == {}
+    assert rig.outliers.failing == {}

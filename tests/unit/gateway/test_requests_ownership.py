@@ -3,9 +3,9 @@
 import pytest
 
 from gateway.requests.in_flight import Request
-from gateway.requests.ownership import REMEMBERED, Ownership
+from gateway.requests.ownership import KEPT_HOLDERS, Ownership
 from mesh.links.session import Session
-from mesh.protocol.messages import Kind, Note, Outcome, Role, StageFacts
+from mesh.protocol.messages import HandoffNotice, Outcome, OutcomeKind, Role, StageFacts
 from mesh.protocol.permissions import Breach
 
 ME = 1
@@ -39,8 +39,8 @@ def ownership():
     return Ownership(ROUTES)
 
 
-FULL = tuple(range(100, 100 + REMEMBERED))
-R, F = Kind.RESULT, Kind.FAILURE
+FULL = tuple(range(100, 100 + KEPT_HOLDERS))
+R, F = OutcomeKind.RESULT, OutcomeKind.FAILURE
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ ONCE = {"attempt": 1}
         (request(TWO, **ONCE), 1, (21, "b"), COUNTS),
         (request(TWO, **ONCE), 2, (21, "b"), COUNTS),
         (request(TWO, **ONCE), 2, (31, "c"), COUNTS),
-        (request(TWO, 21, 1, **ONCE), 1, (11, "a"), COUNTS),  # the book decides
+        (request(TWO, 21, 1, **ONCE), 1, (11, "a"), COUNTS),  # the in-flight table decides
         # In a later one the gateway gave it to whoever has it.
         (request(TWO), 1, (21, "b"), DROPPED),
         (request(TWO, earlier=(21,)), 2, (21, "b"), DROPPED),
@@ -134,7 +134,9 @@ ONCE = {"attempt": 1}
     ],
 )
 def test_who_may_give_back_what(ownership, made, hop, speaker, expected):
-    outcome = Outcome(made.number, made.attempt, Kind.HANDBACK if hop else Kind.UNSTARTED, hop)
+    outcome = Outcome(
+        made.number, made.attempt, OutcomeKind.HANDBACK if hop else OutcomeKind.UNSTARTED, hop
+    )
     assert verdict(ownership.may_return, made, outcome, replica(*speaker)) == expected
 
 
@@ -156,20 +158,22 @@ def test_who_may_give_back_what(ownership, made, hop, speaker, expected):
     ],
 )
 def test_who_may_say_where_it_went(ownership, made, hop, speaker, holder, expected):
-    note = Note(made.number, made.attempt, hop, 99)
+    notice = HandoffNotice(made.number, made.attempt, hop, 99)
     there = holder and replica(*holder)
-    assert verdict(ownership.may_note, made, note, replica(*speaker), there) == expected
+    assert verdict(ownership.may_note, made, notice, replica(*speaker), there) == expected
 
 
 def test_a_note_of_nobody_or_of_an_attempt_that_others_have_is_none(ownership):
     made = request(TWO, attempt=3)
     for attempt, peer, holder in (1, 11, 0), (3, 11, 0), (2, 12, 21), (4, 12, 21):
-        note = Note(made.number, attempt, 1, holder)
-        assert not ownership.may_note(made, note, replica(peer, "a"), None)
-    assert ownership.may_note(made, Note(5, 1, 1, 21), replica(12, "a"), None)  # and moves nothing
+        notice = HandoffNotice(made.number, attempt, 1, holder)
+        assert not ownership.may_note(made, notice, replica(peer, "a"), None)
+    assert ownership.may_note(
+        made, HandoffNotice(5, 1, 1, 21), replica(12, "a"), None
+    )  # and moves nothing
 
 
-def test_whom_an_obituary_may_blame(ownership):
+def test_whom_an_death_notice_may_blame(ownership):
     made = request(TWO, tried=(12,), earlier=(13,), **ONCE)
     assert all(ownership.may_have_held(made, peer, "a") for peer in (11, 12, 13))
     assert not ownership.may_have_held(made, 14, "a")

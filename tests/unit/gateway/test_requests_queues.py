@@ -3,8 +3,8 @@
 import pytest
 from rig import Rig
 
-from gateway.requests.in_flight import onward
-from mesh.protocol.messages import Kind, Outcome
+from gateway.requests.in_flight import forwarding
+from mesh.protocol.messages import Outcome, OutcomeKind
 
 A, B = ("a", "1"), ("b", "1")
 A2, B2 = ("a", "2"), ("b", "2")
@@ -21,11 +21,11 @@ class Waiting(Rig):
         for hop in hops:
             self.peers += 1
             session = self.session(self.peers, hop, version=version)
-            self.queues.join(self.roster.joined(session), session)
+            self.queues.join(self.replicas.joined(session), session)
         return session
 
     def remove(self, session):
-        hop = self.roster.left(session, 1.0)
+        hop = self.replicas.left(session, 1.0)
         self.queues.dispatchers[hop].leave(session)
         self.queues.find_gaps()
 
@@ -40,8 +40,8 @@ class Waiting(Rig):
     def move(self):
         self.add(A2, version="2")
         later = self.add(B2, version="2").stage
-        self.roster.move(later, 5.0)
-        self.queues.move(self.roster.routes)
+        self.replicas.move(later, 5.0)
+        self.queues.move(self.replicas.routes)
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_what_has_not_set_out_waits_again_when_a_later_stage_goes(rig):
     rig.add(A)
     last = rig.add(B)
     request, output = rig.wait(), rig.request()
-    handed_back = onward(output, Outcome(2, 1, Kind.HANDBACK, 1, buffers=[b"y"]))
+    handed_back = forwarding(output, Outcome(2, 1, OutcomeKind.HANDBACK, 1, buffers=[b"y"]))
     rig.queues.dispatchers[B].push(handed_back)
     rig.remove(last)
     assert rig.waiting(A) == []
@@ -80,7 +80,9 @@ def test_a_request_is_withdrawn_wherever_it_waits(rig):
     waiting, output = rig.wait(), rig.request()
     rig.queues.withdraw(waiting)
     output.at = 1
-    rig.queues.dispatchers[B].push(onward(output, Outcome(3, 1, Kind.HANDBACK, 1, buffers=[b"y"])))
+    rig.queues.dispatchers[B].push(
+        forwarding(output, Outcome(3, 1, OutcomeKind.HANDBACK, 1, buffers=[b"y"]))
+    )
     rig.queues.withdraw(output)
     assert rig.waiting(A) == rig.waiting(B) == []
 
@@ -126,7 +128,7 @@ def test_what_waits_for_stages_that_are_gone_goes_there_too(rig):
 def test_an_output_of_the_former_revision_stays_in_it(rig):
     rig.add(A, B)
     output = rig.request((B,))
-    task = onward(rig.request(), Outcome(2, 1, Kind.HANDBACK, 1, buffers=[b"y"]))
+    task = forwarding(rig.request(), Outcome(2, 1, OutcomeKind.HANDBACK, 1, buffers=[b"y"]))
     rig.queues.dispatchers[B].push(task)
     rig.queues.wait(output)
     rig.move()

@@ -1,10 +1,10 @@
 """Where the routes led, and where they may lead again."""
 
 from gateway.requests.releases import (
-    FIRST_S,
-    LONGEST_S,
-    MOST_FALLEN,
-    MOST_FORMER,
+    FIRST_PAUSE_S,
+    MAX_FALLEN,
+    MAX_FORMER,
+    MAX_PAUSE_S,
     Release,
     Releases,
 )
@@ -23,7 +23,7 @@ def test_the_last_ones_are_remembered_each_once():
     assert not releases.is_former("r1")
     for n in range(10):
         releases.moved(Release("x", f"x{n}"), ONE)
-    assert len(releases.former) == MOST_FORMER
+    assert len(releases.former) == MAX_FORMER
 
 
 def test_one_that_went_is_not_followed_for_a_growing_time():
@@ -37,12 +37,12 @@ def test_one_that_went_is_not_followed_for_a_growing_time():
         pause = next(s for s in range(1, 100) if releases.may_lead("r2", now + s))
         pauses.append(float(pause))
         now += pause
-    assert pauses == [FIRST_S, 4.0, 8.0, 16.0, 32.0, LONGEST_S, LONGEST_S]
+    assert pauses == [FIRST_PAUSE_S, 4.0, 8.0, 16.0, 32.0, MAX_PAUSE_S, MAX_PAUSE_S]
 
 
 def test_so_many_are_remembered():
     releases = Releases()
-    for n in range(3 * MOST_FALLEN):
+    for n in range(3 * MAX_FALLEN):
         releases.went_back(Release("x", f"x{n}"), ONE, 0.0)
-    assert len(releases._fallen) == MOST_FALLEN
+    assert len(releases._fallen) == MAX_FALLEN
     assert releases.may_lead("x0", 0.0)

@@ -1,12 +1,12 @@
-"""The roster: who is there, who is missing and since when, who dials whom."""
+"""The replica registry: who is there, who is missing and since when, who dials whom."""
 
 import pytest
 
-from gateway.requests.releases import FIRST_S, Release
-from gateway.requests.replicas import JOINING, RESTART_GRACE, Roster, is_later
+from gateway.requests.releases import FIRST_PAUSE_S, Release
+from gateway.requests.replicas import JOIN_LIMIT_S, RESTART_GRACE_S, Replicas, is_later
 from mesh.links.session import Session
 from mesh.protocol.messages import Peer, Peers, Role, StageFacts
-from mesh.protocol.permissions import MOST_PEERS, peers_objection
+from mesh.protocol.permissions import MAX_PEERS, peers_objection
 
 A, B, C = ("a", "r"), ("b", "r"), ("c", "r")
 ROUTES = {"/one": (A, B), "/two": (A, C)}
@@ -20,142 +20,142 @@ def replica(number, hop, feed="", **facts):
 
 
 def test_every_stage_is_missing_at_first():
-    roster = Roster(ROUTES, 5.0)
-    assert roster.missing() == [A, B, C]
-    assert roster.absent(5.0 + RESTART_GRACE - 0.1) == []
-    assert roster.absent(5.0 + RESTART_GRACE) == [A, B, C]
+    replicas = Replicas(ROUTES, 5.0)
+    assert replicas.missing() == [A, B, C]
+    assert replicas.absent(5.0 + RESTART_GRACE_S - 0.1) == []
+    assert replicas.absent(5.0 + RESTART_GRACE_S) == [A, B, C]
 
 
 def test_a_stage_is_there_while_one_replica_is():
-    roster = Roster(ROUTES, 0.0)
+    replicas = Replicas(ROUTES, 0.0)
     first, second = replica(11, A), replica(12, A)
-    assert roster.joined(first) == A
-    assert roster.joined(second) == A
-    assert roster.missing() == [B, C]
-    assert (roster.hop_of(first), roster.hop_of(replica(13, A))) == (A, None)
-    assert roster.left(first, 10.0) == A
-    assert roster.missing() == [B, C]
-    assert roster.left(second, 20.0) == A
-    assert roster.absent(21.0) == [B, C]
-    assert roster.absent(22.0) == [A, B, C]
+    assert replicas.joined(first) == A
+    assert replicas.joined(second) == A
+    assert replicas.missing() == [B, C]
+    assert (replicas.hop_of(first), replicas.hop_of(replica(13, A))) == (A, None)
+    assert replicas.left(first, 10.0) == A
+    assert replicas.missing() == [B, C]
+    assert replicas.left(second, 20.0) == A
+    assert replicas.absent(21.0) == [B, C]
+    assert replicas.absent(22.0) == [A, B, C]
 
 
 def test_what_a_replica_said_of_its_stage_does_not_outlive_it():
-    roster = Roster(ROUTES, 0.0)
-    honest, rogue = replica(11, A), replica(12, A, mime="text/rogue", repeatable=False)
-    roster.joined(honest)
-    roster.joined(rogue)
-    assert not roster.is_repeatable((A,))
-    roster.left(rogue, 1.0)
-    assert roster.facts[A] == honest.stage
-    roster.left(honest, 1.0)
-    assert roster.facts[A] == honest.stage  # it is still the best that is known
+    replicas = Replicas(ROUTES, 0.0)
+    honest, rogue = replica(11, A), replica(12, A, content_type="text/rogue", repeatable=False)
+    replicas.joined(honest)
+    replicas.joined(rogue)
+    assert not replicas.is_repeatable((A,))
+    replicas.left(rogue, 1.0)
+    assert replicas.facts[A] == honest.stage
+    replicas.left(honest, 1.0)
+    assert replicas.facts[A] == honest.stage  # it is still the best that is known
 
 
 def test_who_is_none_of_ours_does_not_count():
-    roster = Roster(ROUTES, 0.0)
+    replicas = Replicas(ROUTES, 0.0)
     stranger = replica(11, ("a", "another revision"))
     supervisor = Session(1, 12, Role.SUPERVISOR, 1 << 20, now=0.0)
     for session in stranger, supervisor:
-        assert roster.joined(session) is None
-        assert roster.left(session, 1.0) is None
-    assert roster.missing() == [A, B, C]
-    assert roster.facts == {}
+        assert replicas.joined(session) is None
+        assert replicas.left(session, 1.0) is None
+    assert replicas.missing() == [A, B, C]
+    assert replicas.facts == {}
 
 
 def test_one_whose_facts_are_gone_is_still_taken_off_the_list():
-    roster = Roster(ROUTES, 0.0)
+    replicas = Replicas(ROUTES, 0.0)
     one = replica(11, A)
-    roster.joined(one)
+    replicas.joined(one)
     one.stage = None
-    assert roster.left(one, 1.0) is None
-    assert roster.sessions == {}
+    assert replicas.left(one, 1.0) is None
+    assert replicas.sessions == {}
 
 
 def test_consumers_dial_the_replicas_of_the_stages_before_theirs():
-    roster = Roster(ROUTES, 0.0)
+    replicas = Replicas(ROUTES, 0.0)
     first, shy = replica(11, A, "tcp://h:1"), replica(12, A)
     later, other = replica(13, B, "tcp://h:3"), replica(14, C)
     for session in first, shy, later, other:
-        roster.joined(session)
-    version, peers = roster.peers_for(later)
+        replicas.joined(session)
+    version, peers = replicas.peers_for(later)
     assert peers == [Peer("tcp://h:1", 11, Role.REPLICA, *A)]
-    assert roster.peers_for(other)[1] == peers
-    assert roster.peers_for(first)[1] == []
-    assert roster.fed_by(A) == [later, other]
-    assert roster.fed_by(B) == []
-    roster.left(first, 1.0)
-    newer, peers = roster.peers_for(later)
+    assert replicas.peers_for(other)[1] == peers
+    assert replicas.peers_for(first)[1] == []
+    assert replicas.fed_by(A) == [later, other]
+    assert replicas.fed_by(B) == []
+    replicas.left(first, 1.0)
+    newer, peers = replicas.peers_for(later)
     assert newer > version
     assert peers == []
 
 
 def crowded(*sources):
     """A roster with so many feeds of the first stage from each source, and whom they feed."""
-    roster, number = Roster(ROUTES, 0.0), 100
+    replicas, number = Replicas(ROUTES, 0.0), 100
     for source, count in sources:
         for _ in range(count):
             number += 1
-            roster.joined(replica(number, A, f"tcp://h:{number}"))
-            roster.sessions[number].source = source
+            replicas.joined(replica(number, A, f"tcp://h:{number}"))
+            replicas.sessions[number].source = source
     later = replica(13, B)
-    roster.joined(later)
-    return roster, later
+    replicas.joined(later)
+    return replicas, later
 
 
 def test_no_more_feeds_are_named_than_a_gateway_may_name():
-    roster, later = crowded(("rogue@1", 520))
-    version, peers = roster.peers_for(later)
+    replicas, later = crowded(("rogue@1", 520))
+    version, peers = replicas.peers_for(later)
     assert peers_objection(Peers(version, peers)) == ""
-    assert [peer.incarnation for peer in peers] == list(range(101, 101 + MOST_PEERS))
-    assert roster.peers_for(later) == (version, peers)
+    assert [peer.incarnation for peer in peers] == list(range(101, 101 + MAX_PEERS))
+    assert replicas.peers_for(later) == (version, peers)
 
 
 @pytest.mark.parametrize("first", [True, False])
 def test_one_source_with_many_feeds_crowds_no_other_out(first):
     honest = [(f"honest@{n}", 40) for n in range(6)]
     rogue = ("rogue@1", 600)
-    roster, later = crowded(*([rogue, *honest] if first else [*honest, rogue]))
-    named = {peer.incarnation for peer in roster.peers_for(later)[1]}
-    left_out = [s for s in roster.feeding(later) if s.peer not in named]
-    assert len(named) == MOST_PEERS
+    replicas, later = crowded(*([rogue, *honest] if first else [*honest, rogue]))
+    named = {peer.incarnation for peer in replicas.peers_for(later)[1]}
+    left_out = [s for s in replicas.feeding(later) if s.peer not in named]
+    assert len(named) == MAX_PEERS
     assert {session.source for session in left_out} == {"rogue@1"}
 
 
 def test_facts_stay_when_the_replica_goes():
-    roster = Roster(ROUTES, 0.0)
-    once = replica(11, B, repeatable=False, mime="image/png")
-    assert roster.is_repeatable((A, B))
-    roster.joined(once)
-    roster.left(once, 1.0)
-    assert roster.facts[B].mime == "image/png"
-    assert roster.is_repeatable((A,))
-    assert not roster.is_repeatable((A, B))
+    replicas = Replicas(ROUTES, 0.0)
+    once = replica(11, B, repeatable=False, content_type="image/png")
+    assert replicas.is_repeatable((A, B))
+    replicas.joined(once)
+    replicas.left(once, 1.0)
+    assert replicas.facts[B].content_type == "image/png"
+    assert replicas.is_repeatable((A,))
+    assert not replicas.is_repeatable((A, B))
 
 
 def test_replicas_that_feed_each_other_are_waited_for():
-    roster = Roster(ROUTES, 0.0)
-    assert roster.is_joined(0.0)
+    replicas = Replicas(ROUTES, 0.0)
+    assert replicas.is_joined(0.0)
     first, shy, later = replica(11, A, "tcp://h:1"), replica(12, A), replica(13, B)
     for session in first, shy, later:
-        roster.joined(session)
-    assert not roster.is_joined(0.0)
+        replicas.joined(session)
+    assert not replicas.is_joined(0.0)
     later.owners = (1, 11)
-    assert roster.is_joined(0.0)
+    assert replicas.is_joined(0.0)
     newest = replica(14, C)
     newest.since = 5.0
-    roster.joined(newest)
-    assert not roster.is_joined(5.0 + JOINING - 0.1)
-    assert roster.is_joined(5.0 + JOINING)  # it may never be
+    replicas.joined(newest)
+    assert not replicas.is_joined(5.0 + JOIN_LIMIT_S - 0.1)
+    assert replicas.is_joined(5.0 + JOIN_LIMIT_S)  # it may never be
 
 
 def test_who_feeds_a_replica_are_those_of_the_stages_before_its_own():
-    roster = Roster(ROUTES, 0.0)
+    replicas = Replicas(ROUTES, 0.0)
     first, second, last = replica(11, A), replica(12, A), replica(13, B)
     for session in first, second, last:
-        roster.joined(session)
-    assert roster.feeding(last) == [first, second]
-    assert roster.feeding(first) == []
+        replicas.joined(session)
+    assert replicas.feeding(last) == [first, second]
+    assert replicas.feeding(first) == []
 
 
 # --- one revision after another -------------------------------------------------------------------
@@ -163,144 +163,144 @@ def test_who_feeds_a_replica_are_those_of_the_stages_before_its_own():
 A2, B2, C2 = ("a", "r2"), ("b", "r2"), ("c", "r2")
 
 
-def add(roster, number, hop, version, **more):
+def add(replicas, number, hop, version, **more):
     session = replica(number, hop, version=version, **more)
-    assert roster.joined(session) == hop
+    assert replicas.joined(session) == hop
     return session
 
 
 def old_and_new():
     """A mesh of version 1 that stands, and two of three stages of version 2."""
-    roster = Roster(ROUTES, 0.0, version="1")
+    replicas = Replicas(ROUTES, 0.0, version="1")
     for number, hop in enumerate((A, B, C), 11):
-        add(roster, number, hop, "1")
+        add(replicas, number, hop, "1")
     for number, hop in enumerate((A2, B2), 21):
-        add(roster, number, hop, "2")
-    return roster
+        add(replicas, number, hop, "2")
+    return replicas
 
 
 def test_the_routes_move_when_all_of_a_later_version_stands():
-    roster = old_and_new()
-    assert (roster.missing(), roster.is_coming, roster.successor(9.0)) == ([], True, None)
-    last = add(roster, 23, C2, "2")
-    assert roster.successor(9.0).version == "2"
-    roster.move(last.stage, 9.0)
-    assert roster.routes == {"/one": (A2, B2), "/two": (A2, C2)}
-    assert (roster.version, roster.is_coming, roster.successor(9.0)) == ("2", False, None)
-    roster.left(last, 10.0)
-    assert (roster.missing(), roster.absent(12.0)) == ([C2], [C2])
+    replicas = old_and_new()
+    assert (replicas.missing(), replicas.is_coming, replicas.successor(9.0)) == ([], True, None)
+    last = add(replicas, 23, C2, "2")
+    assert replicas.successor(9.0).version == "2"
+    replicas.move(last.stage, 9.0)
+    assert replicas.routes == {"/one": (A2, B2), "/two": (A2, C2)}
+    assert (replicas.version, replicas.is_coming, replicas.successor(9.0)) == ("2", False, None)
+    replicas.left(last, 10.0)
+    assert (replicas.missing(), replicas.absent(12.0)) == ([C2], [C2])
 
 
 def test_a_version_that_is_no_later_one_never_takes_over():
-    roster = old_and_new()
-    roster.move(add(roster, 23, C2, "2").stage, 9.0)
+    replicas = old_and_new()
+    replicas.move(add(replicas, 23, C2, "2").stage, 9.0)
     for number, version in enumerate(("1", "2", ""), 31):
-        assert roster.joined(replica(number, ("a", "r3"), version=version)) is None
-    assert not roster.is_coming
+        assert replicas.joined(replica(number, ("a", "r3"), version=version)) is None
+    assert not replicas.is_coming
 
 
 def moved_on():
     """Version 2 has the routes, and all of version 1 stands beside it."""
-    roster = old_and_new()
-    for session in roster.sessions.values():
+    replicas = old_and_new()
+    for session in replicas.sessions.values():
         session.link = session.peer
-    last = add(roster, 23, C2, "2")
-    roster.move(last.stage, 9.0)
-    assert (roster.is_coming, roster.refuge()) == (False, None)
-    return roster, last
+    last = add(replicas, 23, C2, "2")
+    replicas.move(last.stage, 9.0)
+    assert (replicas.is_coming, replicas.refuge()) == (False, None)
+    return replicas, last
 
 
 def test_the_routes_go_back_where_the_successor_has_gone_and_the_former_stands():
-    roster, last = moved_on()
-    roster.left(last, 10.0)
-    assert roster.is_coming
-    assert roster.refuge() == Release("1", "r")
-    roster.move(roster.refuge(), 10.0)
-    assert (roster.routes, roster.version) == (ROUTES, "1")
-    assert (roster.missing(), roster.refuge()) == ([], None)
-    add(roster, 24, C2, "2")  # it is back, and is not believed at once
-    assert roster.is_coming
-    assert roster.successor(10.0 + FIRST_S - 0.1) is None
-    assert roster.successor(10.0 + FIRST_S).version == "2"
+    replicas, last = moved_on()
+    replicas.left(last, 10.0)
+    assert replicas.is_coming
+    assert replicas.refuge() == Release("1", "r")
+    replicas.move(replicas.refuge(), 10.0)
+    assert (replicas.routes, replicas.version) == (ROUTES, "1")
+    assert (replicas.missing(), replicas.refuge()) == ([], None)
+    add(replicas, 24, C2, "2")  # it is back, and is not believed at once
+    assert replicas.is_coming
+    assert replicas.successor(10.0 + FIRST_PAUSE_S - 0.1) is None
+    assert replicas.successor(10.0 + FIRST_PAUSE_S).version == "2"
 
 
 def test_they_go_nowhere_where_the_former_is_gone_too_or_about_to():
-    roster, last = moved_on()
-    roster.left(last, 10.0)
-    former = next(s for s in roster.sessions.values() if s.stage[:2] == B)
+    replicas, last = moved_on()
+    replicas.left(last, 10.0)
+    former = next(s for s in replicas.sessions.values() if s.stage[:2] == B)
     former.draining = True
-    assert roster.refuge() is None
+    assert replicas.refuge() is None
     former.draining, former.link = False, None
-    assert roster.refuge() is None
+    assert replicas.refuge() is None
     former.link = 7
-    assert roster.refuge()
-    roster.left(former, 10.0)
-    assert roster.refuge() is None
-    assert roster.is_coming  # it may be back
+    assert replicas.refuge()
+    replicas.left(former, 10.0)
+    assert replicas.refuge() is None
+    assert replicas.is_coming  # it may be back
     again = replica(31, B, version="1")
     again.link = 8
-    assert roster.joined(again) == B
-    assert roster.refuge()
+    assert replicas.joined(again) == B
+    assert replicas.refuge()
 
 
 def test_nothing_is_to_be_moved_when_the_successor_is_whole_again():
-    roster, last = moved_on()
-    roster.left(last, 10.0)
-    add(roster, 24, C2, "2")
-    assert (roster.is_coming, roster.refuge()) == (False, None)
+    replicas, last = moved_on()
+    replicas.left(last, 10.0)
+    add(replicas, 24, C2, "2")
+    assert (replicas.is_coming, replicas.refuge()) == (False, None)
 
 
 def test_a_stage_that_no_route_knows_is_none_of_ours():
-    roster = old_and_new()
-    assert roster.joined(replica(31, ("z", "r2"), version="2")) is None
+    replicas = old_and_new()
+    assert replicas.joined(replica(31, ("z", "r2"), version="2")) is None
 
 
 def test_a_version_with_other_routes_is_none_of_ours():
-    roster = old_and_new()
-    roster.routes_name = "ab"
-    assert roster.joined(replica(31, ("a", "r3"), version="3", routes="abc")) is None
-    assert roster.joined(replica(32, ("a", "r4"), version="4", routes="ab")) == ("a", "r4")
+    replicas = old_and_new()
+    replicas.routes_name = "ab"
+    assert replicas.joined(replica(31, ("a", "r3"), version="3", routes="abc")) is None
+    assert replicas.joined(replica(32, ("a", "r4"), version="4", routes="ab")) == ("a", "r4")
 
 
 def test_the_latest_that_stands_is_followed():
-    roster = old_and_new()
-    add(roster, 23, C2, "2")
-    add(roster, 24, ("a", "r3"), "3")
-    assert roster.successor(9.0).version == "2"
+    replicas = old_and_new()
+    add(replicas, 23, C2, "2")
+    add(replicas, 24, ("a", "r3"), "3")
+    assert replicas.successor(9.0).version == "2"
     for number, stage in enumerate("bc", 25):
-        add(roster, number, (stage, "r3"), "3")
-    assert roster.successor(9.0).version == "3"
+        add(replicas, number, (stage, "r3"), "3")
+    assert replicas.successor(9.0).version == "3"
 
 
 def test_it_is_no_longer_coming_when_the_last_of_it_went():
-    roster = old_and_new()
-    first, second = (s for s in roster.sessions.values() if s.stage.version == "2")
-    roster.left(first, 1.0)
-    assert roster.is_coming
-    assert roster.left(second, 1.0) == B2
-    assert not roster.is_coming
+    replicas = old_and_new()
+    first, second = (s for s in replicas.sessions.values() if s.stage.version == "2")
+    replicas.left(first, 1.0)
+    assert replicas.is_coming
+    assert replicas.left(second, 1.0) == B2
+    assert not replicas.is_coming
 
 
 def test_the_routes_wait_until_those_that_feed_each_other_have_met():
-    roster = old_and_new()
-    first, second = (s for s in roster.sessions.values() if s.stage.version == "2")
+    replicas = old_and_new()
+    first, second = (s for s in replicas.sessions.values() if s.stage.version == "2")
     first.feed = "tcp://h:1"
-    last = add(roster, 23, C2, "2")
+    last = add(replicas, 23, C2, "2")
     second.owners = last.owners = (1,)
-    assert roster.is_joined(0.5)  # of the old ones none has a feed
-    assert roster.successor(0.5) is None
+    assert replicas.is_joined(0.5)  # of the old ones none has a feed
+    assert replicas.successor(0.5) is None
     second.owners = last.owners = (1, first.peer)
-    assert roster.successor(0.5).version == "2"
+    assert replicas.successor(0.5).version == "2"
 
 
 def test_replicas_dial_only_those_of_their_own_revision():
-    roster = old_and_new()
-    old, new = (s for s in roster.sessions.values() if s.stage.name == "a")
+    replicas = old_and_new()
+    old, new = (s for s in replicas.sessions.values() if s.stage.name == "a")
     old.feed, new.feed = "tcp://h:1", "tcp://h:2"
     for hop, feed in (B, old), (B2, new):
-        (consumer,) = (s for s in roster.sessions.values() if s.stage[:2] == hop)
-        assert [peer.incarnation for peer in roster.peers_for(consumer)[1]] == [feed.peer]
-        assert consumer in roster.fed_by(feed.stage[:2])
+        (consumer,) = (s for s in replicas.sessions.values() if s.stage[:2] == hop)
+        assert [peer.incarnation for peer in replicas.peers_for(consumer)[1]] == [feed.peer]
+        assert consumer in replicas.fed_by(feed.stage[:2])
 
 
 LATER = "1>0 1>x 10>9 1.10>1.9 2026-11-27>2026-3-01 v2>v1 a1>a 007>6 1b>1a".split()

@@ -4,15 +4,15 @@ import pytest
 from rig import ME, A, B, Rig
 
 from gateway.requests.retries import (
-    MOST_BURIED,
+    MAX_DEAD,
+    MAX_EARNED,
     NO_BUDGET,
     NOT_TWICE,
-    SPARE,
-    Blame,
-    Budget,
+    RetryBudget,
+    Suspicion,
     blame_of,
 )
-from mesh.protocol.messages import Flag, Obituary
+from mesh.protocol.messages import Death, Flag
 
 
 class Retrying(Rig):
@@ -27,12 +27,12 @@ class Retrying(Rig):
         return request
 
     def silence(self, peer):
-        session = self.roster.sessions[peer]
-        self.recovery.fell_silent(session, self.roster.hop_of(session))
+        session = self.replicas.sessions[peer]
+        self.retries.fell_silent(session, self.replicas.hop_of(session))
 
     def hear(self, peer):
-        session = self.roster.sessions[peer]
-        self.recovery.is_back(session, self.roster.hop_of(session))
+        session = self.replicas.sessions[peer]
+        self.retries.is_back(session, self.replicas.hop_of(session))
 
 
 @pytest.fixture
@@ -41,66 +41,66 @@ def rig():
 
 
 def test_a_success_pays_for_a_tenth_of_an_attempt():
-    budget = Budget()
-    assert sum(budget.spend() for _ in range(1000)) == SPARE
+    budget = RetryBudget()
+    assert sum(budget.spend() for _ in range(1000)) == MAX_EARNED
     budget.earn(9)
     assert not budget.spend()
     budget.earn(2)
     assert budget.spend()
     assert not budget.spend()
     budget.earn(10**9)
-    assert budget.left == SPARE
+    assert budget.left == MAX_EARNED
 
 
 def test_a_death_uses_up_an_attempt_and_a_parting_does_not(rig):
     request = rig.request()
-    assert rig.recovery.retry(request, 11, parted=True) == ""
+    assert rig.retries.retry(request, 11, parted=True) == ""
     assert (request.attempt, request.deaths, request.holder) == (1, 0, 0)
     for deaths in (1, 2):
-        assert rig.recovery.retry(request, 11, parted=False) == ""
+        assert rig.retries.retry(request, 11, parted=False) == ""
         assert (request.attempt, request.deaths) == (1 + deaths, deaths)
-    assert rig.recovery.retry(request, 11, parted=False).startswith("3 replicas were lost")
+    assert rig.retries.retry(request, 11, parted=False).startswith("3 replicas were lost")
 
 
 def test_what_had_left_the_first_stage_begins_in_an_attempt_of_its_own(rig):
     """Who had it there could speak of it otherwise, as if he still did."""
     request = rig.request(21, at=1)
-    assert rig.recovery.retry(request, 21, parted=True) == ""
+    assert rig.retries.retry(request, 21, parted=True) == ""
     assert (request.attempt, request.deaths, request.at) == (2, 0, 0)
 
 
 def test_what_must_not_run_twice_is_not_begun_again():
     rig = Retrying(repeatable=False)
     request = rig.request(21, at=1)
-    assert rig.recovery.retry(request, 21, parted=True) == NOT_TWICE
+    assert rig.retries.retry(request, 21, parted=True) == NOT_TWICE
     rig.silence(21)
-    assert list(rig.recovery.hedges()) == []
-    assert rig.recovery.retry(rig.request(11), 11, parted=False) == ""
+    assert list(rig.retries.hedges()) == []
+    assert rig.retries.retry(rig.request(11), 11, parted=False) == ""
 
 
 def test_without_a_budget_nothing_is_begun_again(rig):
-    rig.recovery.budget.left = 0.5
-    assert rig.recovery.retry(rig.request(), 11, parted=False) == NO_BUDGET
+    rig.retries.budget.left = 0.5
+    assert rig.retries.retry(rig.request(), 11, parted=False) == NO_BUDGET
     rig.request(12)
     rig.silence(12)
-    assert list(rig.recovery.hedges()) == []
-    rig.recovery.budget.earn(5)
-    assert len(list(rig.recovery.hedges())) == 1
+    assert list(rig.retries.hedges()) == []
+    rig.retries.budget.earn(5)
+    assert len(list(rig.retries.hedges())) == 1
 
 
 def test_what_a_silent_replica_holds_is_hedged_once_and_it_gets_nothing_new(rig):
     request, other = rig.request(11), rig.request(12)
     rig.silence(11)
     assert rig.takers(A) == [12]
-    assert list(rig.recovery.hedges()) == [request]
+    assert list(rig.retries.hedges()) == [request]
     assert (request.attempt, request.deaths, request.earlier, request.holder) == (2, 0, (11,), 0)
     assert request.tried == (11,)
-    assert list(rig.recovery.hedges()) == []
+    assert list(rig.retries.hedges()) == []
     assert other.attempt == 1
     rig.hear(11)
     assert rig.takers(A) == [11, 12]
     rig.hear(11)
-    assert rig.recovery.silent == {}
+    assert rig.retries.silent == {}
 
 
 @pytest.mark.parametrize(("silent", "holder", "at"), [((11, 12), 11, 0), ((21, 22), 21, 1)])
@@ -108,59 +108,59 @@ def test_nothing_is_hedged_where_there_is_nobody_else(rig, silent, holder, at):
     request = rig.request(holder, at)
     for peer in silent:
         rig.silence(peer)
-    assert list(rig.recovery.hedges()) == []
+    assert list(rig.retries.hedges()) == []
     rig.hear(silent[1])
-    assert list(rig.recovery.hedges()) == [request]
+    assert list(rig.retries.hedges()) == [request]
 
 
 def crash(incarnation, *numbers, owner=ME):
-    return Obituary(incarnation, "a", 11, 0, [(owner, number) for number in numbers])
+    return Death(incarnation, "a", 11, 0, [(owner, number) for number in numbers])
 
 
 def test_suspects_run_alone_and_the_one_that_crashes_alone_is_not_tried_again(rig):
     one, two = rig.request(), rig.request()
-    assert rig.recovery.suspect(crash(31, one.number, two.number)) == []
+    assert rig.retries.suspect(crash(31, one.number, two.number)) == []
     assert one.flags & two.flags & Flag.SOLO
-    assert rig.recovery.suspect(crash(32, one.number, two.number)) == []  # not alone: it came late
-    assert rig.recovery.suspect(crash(33, one.number)) == [one]
-    assert rig.recovery.suspect(crash(33, two.number)) == []  # the same death
-    assert rig.recovery.suspect(crash(34, two.number, owner=2)) == []
-    assert rig.recovery.suspect(crash(35, 99)) == []
+    assert rig.retries.suspect(crash(32, one.number, two.number)) == []  # not alone: it came late
+    assert rig.retries.suspect(crash(33, one.number)) == [one]
+    assert rig.retries.suspect(crash(33, two.number)) == []  # the same death
+    assert rig.retries.suspect(crash(34, two.number, owner=2)) == []
+    assert rig.retries.suspect(crash(35, 99)) == []
 
 
 def test_the_first_crash_of_a_request_alone_makes_it_a_suspect_only(rig):
     one = rig.request()
-    assert rig.recovery.suspect(crash(31, one.number)) == []
-    assert rig.recovery.suspect(crash(32, one.number)) == [one]
+    assert rig.retries.suspect(crash(31, one.number)) == []
+    assert rig.retries.suspect(crash(32, one.number)) == [one]
 
 
 def test_the_dead_that_are_remembered_are_few(rig):
-    for incarnation in range(2 * MOST_BURIED):
-        rig.recovery.suspect(crash(incarnation))
-    assert len(rig.recovery._buried) == MOST_BURIED
+    for incarnation in range(2 * MAX_DEAD):
+        rig.retries.suspect(crash(incarnation))
+    assert len(rig.retries._buried) == MAX_DEAD
 
 
 def test_who_died_over_others_is_no_attempt_of_those_that_waited_there(rig):
     request = rig.request()
     for attempt in range(2, 9):
-        assert rig.recovery.retry(request, 11, parted=False, blame=Blame.NONE) == ""
+        assert rig.retries.retry(request, 11, parted=False, blame=Suspicion.NONE) == ""
         assert (request.attempt, request.deaths, request.unexplained) == (attempt, 0, 0)
 
 
 def test_deaths_that_nothing_explains_have_a_bound_of_their_own(rig):
     request = rig.request()
     for deaths in range(1, 9):
-        assert rig.recovery.retry(request, 11, parted=False, blame=Blame.UNEXPLAINED) == ""
+        assert rig.retries.retry(request, 11, parted=False, blame=Suspicion.UNEXPLAINED) == ""
         assert (request.attempt, request.deaths, request.unexplained) == (1 + deaths, 0, deaths)
-    assert rig.recovery.retry(request, 11, parted=False, blame=Blame.NONE) == ""
-    assert rig.recovery.retry(request, 11, parted=True) == ""
-    said = rig.recovery.retry(request, 11, parted=False, blame=Blame.UNEXPLAINED)
+    assert rig.retries.retry(request, 11, parted=False, blame=Suspicion.NONE) == ""
+    assert rig.retries.retry(request, 11, parted=True) == ""
+    said = rig.retries.retry(request, 11, parted=False, blame=Suspicion.UNEXPLAINED)
     assert said == "9 replicas died while they held the request and computed nothing"
 
 
-def test_an_obituary_says_who_may_have_caused_a_death(rig):
+def test_an_death_notice_says_who_may_have_caused_a_death(rig):
     one, two = rig.request(), rig.request()
-    assert blame_of(one, None) is Blame.POSSIBLE
-    assert blame_of(one, crash(11, one.number)) is Blame.POSSIBLE
-    assert blame_of(two, crash(11, one.number)) is Blame.NONE
-    assert blame_of(one, crash(11)) is Blame.UNEXPLAINED
+    assert blame_of(one, None) is Suspicion.POSSIBLE
+    assert blame_of(one, crash(11, one.number)) is Suspicion.POSSIBLE
+    assert blame_of(two, crash(11, one.number)) is Suspicion.NONE
+    assert blame_of(one, crash(11)) is Suspicion.UNEXPLAINED

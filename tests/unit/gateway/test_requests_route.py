@@ -7,7 +7,7 @@ from gateway.requests.route import InferenceRoute, Reservation
 def test_a_route_knows_its_stages_by_name() -> None:
     route = InferenceRoute("/inference", (("a", "1"), ("b", "1")), Admission(1, 1))
     assert route.stages == ("a", "b")
-    assert (route.mime, route.grown, route.wants_meta) == (b"application/json", 0, False)
+    assert (route.content_type, route.grown, route.wants_meta) == (b"application/json", 0, False)
 
 
 def test_a_reservation_counts_for_what_it_says() -> None:

@@ -12,7 +12,7 @@ from http_fakes import turned
 
 from gateway.web import acceptor
 from gateway.web.acceptor import Acceptor
-from mesh.process.accept_balance import Crowd, Seat
+from mesh.process.accept_balance import AcceptBalance, AcceptShare
 from mesh.process.listen_socket import bound, look_up
 
 LOOPS: list[Callable[[], asyncio.AbstractEventLoop]] = [
@@ -133,11 +133,11 @@ def test_a_shortage_pauses_and_no_other_error_does(
     assert paused == [number]
 
 
-def shared_doors(processes: int) -> tuple[list[socket.socket], Crowd]:
+def shared_doors(processes: int) -> tuple[list[socket.socket], AcceptBalance]:
     """One bound port, once for each of so many processes."""
     (first,) = bound(look_up("127.0.0.1", 0))
     doors = [first, *[first.dup() for _ in range(processes - 1)]]
-    return doors, Crowd(bytearray(Crowd.size(processes)))
+    return doors, AcceptBalance(bytearray(AcceptBalance.size(processes)))
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -152,10 +152,10 @@ def test_those_who_share_a_port_share_who_connects(
         return Acceptor(lambda: Greeted(came), lambda: len(came))
 
     async def main() -> None:
-        doors, crowd = shared_doors(2)
+        doors, accept_balance = shared_doors(2)
         acceptors = [door(number) for number in range(2)]
         for number, one in enumerate(acceptors):
-            address = one.take([doors[number]], Seat(crowd, number + 1))
+            address = one.take([doors[number]], AcceptShare(accept_balance, number + 1))
         clients = [socket.create_connection(address) for _ in range(64)]
         async with asyncio.timeout(20):
             while sum(map(len, cames)) < 64:  # noqa: ASYNC110 - the loop must turn, nothing tells
@@ -177,10 +177,10 @@ def test_a_newcomer_whom_the_others_do_not_take_is_taken() -> None:
     came: list[Greeted] = []
 
     async def main() -> None:
-        doors, crowd = shared_doors(2)
-        crowd.count(2, 0)
+        doors, accept_balance = shared_doors(2)
+        accept_balance.count(2, 0)
         door = Acceptor(lambda: Greeted(came), lambda: len(came))
-        address = door.take(doors[:1], Seat(crowd, 1))
+        address = door.take(doors[:1], AcceptShare(accept_balance, 1))
         clients = [socket.create_connection(address) for _ in range(10)]
         async with asyncio.timeout(20):
             while len(came) < 10:  # noqa: ASYNC110 - the loop must turn, nothing tells
@@ -199,15 +199,15 @@ def test_one_that_gives_way_takes_newcomers_only_while_nobody_else_does() -> Non
     came: list[Greeted] = []
 
     async def main() -> None:
-        doors, crowd = shared_doors(2)
-        crowd.count(2, 50)
+        doors, accept_balance = shared_doors(2)
+        accept_balance.count(2, 50)
         door = Acceptor(lambda: Greeted(came), lambda: len(came))
-        address = door.take(doors[:1], Seat(crowd, 1))
+        address = door.take(doors[:1], AcceptShare(accept_balance, 1))
         door.give_way()
         with socket.create_connection(address):
             await turns(10)
             assert came == []
-            crowd.away(2)
+            accept_balance.away(2)
             door.give_way()
             await turns(10)
             assert len(came) == 1
@@ -238,13 +238,13 @@ def test_one_that_is_not_among_others_gives_no_way() -> None:
 
 @turned
 async def test_a_stranger_who_listens_at_the_port() -> None:
-    doors, crowd = shared_doors(1)
+    doors, accept_balance = shared_doors(1)
     host, port = doors[0].getsockname()
     (stranger,) = bound(look_up(host, port))  # only bound, both may be
     stranger.listen()
     door = Acceptor(asyncio.Protocol)
     with pytest.raises(OSError, match="in use"):
-        door.take(doors, Seat(crowd, 1))
+        door.take(doors, AcceptShare(accept_balance, 1))
     assert not door.is_open
     assert doors[0].fileno() == -1
     stranger.close()

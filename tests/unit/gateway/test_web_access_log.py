@@ -162,7 +162,7 @@ def test_text_is_one_line() -> None:
     assert " GET /mesh/status 200 100 bytes " in second
 
 
-def test_figures_of_several_stages() -> None:
+def test_stats_of_several_stages() -> None:
     timing = b"a-queue;dur=0.10, a;dur=1.00, a-queue-queue;dur=2.00, a-queue;dur=3.00"
     assert stages_of(timing) == {
         "a": {"queue_ms": 0.1, "compute_ms": 1.0},

@@ -15,7 +15,7 @@ from gateway.web.http_request import HttpRequest
 from gateway.web.http_server import HttpServer, fitted
 from gateway.web.limits import Limits
 from gateway.web.server_state import LogAccess
-from mesh.process.accept_balance import Crowd, Seat
+from mesh.process.accept_balance import AcceptBalance, AcceptShare
 from mesh.process.listen_socket import bound, look_up
 
 
@@ -286,14 +286,16 @@ def test_a_port_that_others_share_is_theirs_when_one_drains() -> None:
 
     async def inside() -> None:
         (door,) = bound(look_up("127.0.0.1", 0))
-        crowd = Crowd(bytearray(Crowd.size(2)))
+        accept_balance = AcceptBalance(bytearray(AcceptBalance.size(2)))
         leaving, staying = Place(), Place()
-        address = leaving.server.take([door.dup()], Seat(crowd, 1), lambda: closed.append("first"))
+        address = leaving.server.take(
+            [door.dup()], AcceptShare(accept_balance, 1), lambda: closed.append("first")
+        )
         leaving.port = staying.port = address[1]
         leaving.inference.hold = True
         asked = asyncio.ensure_future(leaving.post(b"old"))
         await leaving.inference.arrived.wait()
-        staying.server.take([door], Seat(crowd, 2), lambda: closed.append("second"))
+        staying.server.take([door], AcceptShare(accept_balance, 2), lambda: closed.append("second"))
         draining = asyncio.ensure_future(leaving.server.drain(10.0))
         await asyncio.sleep(0)
         assert statuses(await staying.post(b"new")) == [200]
@@ -316,16 +318,16 @@ def test_a_port_that_others_share_is_theirs_when_one_drains() -> None:
 def test_those_who_share_a_port_know_at_once_who_has_gone() -> None:
     async def inside() -> None:
         (door,) = bound(look_up("127.0.0.1", 0))
-        crowd = Crowd(bytearray(Crowd.size(2)))
+        accept_balance = AcceptBalance(bytearray(AcceptBalance.size(2)))
         place = Place()
-        place.port = place.server.take([door], Seat(crowd, 1))[1]
+        place.port = place.server.take([door], AcceptShare(accept_balance, 1))[1]
         for _ in range(8):
             await place.post(b"x")
-        assert crowd.room(2) == 8 + 1 + 8 // 4
+        assert accept_balance.room(2) == 8 + 1 + 8 // 4
         for client in place.clients:
             await client.close()
         await until(lambda: place.server.connections == 0)
-        assert crowd.room(2) == 1
+        assert accept_balance.room(2) == 1
         await place.server.drain(1.0)
 
     asyncio.run(asyncio.wait_for(inside(), 20))
@@ -338,15 +340,15 @@ def test_the_last_of_those_who_share_a_port_tells_newcomers_that_it_leaves(
 
     async def inside() -> None:
         (door,) = bound(look_up("127.0.0.1", 0))
-        crowd = Crowd(bytearray(Crowd.size(2)))
-        crowd.count(2, 0)  # a sibling that takes connections, and then none any more
+        accept_balance = AcceptBalance(bytearray(AcceptBalance.size(2)))
+        accept_balance.count(2, 0)  # a sibling that takes connections, and then none any more
         place = Place()
-        place.port = place.server.take([door], Seat(crowd, 1))[1]
+        place.port = place.server.take([door], AcceptShare(accept_balance, 1))[1]
         draining = asyncio.ensure_future(place.server.drain(0.5))
         asked = asyncio.ensure_future(place.post(b"late"))
         await asyncio.sleep(0.1)
         assert not asked.done()
-        crowd.away(2)
+        accept_balance.away(2)
         assert b"connection: close" in (await asked).lower()
         await place.clients[0].close()
         await draining

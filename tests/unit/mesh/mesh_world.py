@@ -9,15 +9,15 @@ from random import Random
 import pytest
 
 from mesh.links.dispatcher import Dispatcher
-from mesh.links.events import Delivery, Identity, Lost, Met, News, Refused
+from mesh.links.events import Delivery, Identity, MessageRefused, News, SessionLost, SessionStarted
 from mesh.links.links import Links
 from mesh.links.node import Node
 from mesh.links.session import Session
 from mesh.protocol.messages import (
     Cancel,
-    Kind,
     Message,
     Outcome,
+    OutcomeKind,
     Outcomes,
     Role,
     StageFacts,
@@ -37,11 +37,11 @@ def small_parts() -> Iterator[None]:
     """Slices of 64 bytes, eight of them under way: many cuts fall within a transfer."""
     with pytest.MonkeyPatch.context() as patch:
         for module in ("protocol.chunking", "links.send_buffer", "links.dispatcher"):
-            patch.setattr(f"mesh.{module}.PART_SIZE", SMALL)
-        patch.setattr("mesh.protocol.chunking.INLINE", SMALL // 4)
-        patch.setattr("mesh.protocol.chunking.MAX_TOGETHER", 3 * SMALL)
-        patch.setattr("mesh.links.send_buffer.MAX_UNRECEIPTED", 8 * SMALL)
-        patch.setattr("mesh.links.session.MANY_BYTES", 2 * SMALL)
+            patch.setattr(f"mesh.{module}.PART_BYTES", SMALL)
+        patch.setattr("mesh.protocol.chunking.INLINE_BYTES", SMALL // 4)
+        patch.setattr("mesh.protocol.chunking.MAX_CHUNK_BYTES", 3 * SMALL)
+        patch.setattr("mesh.links.send_buffer.MAX_UNACKED_BYTES", 8 * SMALL)
+        patch.setattr("mesh.links.session.ACK_AFTER_BYTES", 2 * SMALL)
         yield
 
 
@@ -63,9 +63,9 @@ class Producer:
         self.dropped: list[int] = []
         self.returned: list[Task] = []
         self.covered: list[int] = []
-        self.met: list[Met] = []
-        self.lost: list[Lost] = []
-        self.refused: list[Refused] = []
+        self.met: list[SessionStarted] = []
+        self.lost: list[SessionLost] = []
+        self.refused: list[MessageRefused] = []
 
     def delivered(self, delivery: Delivery, now: float) -> None:
         for message in delivery.covered:
@@ -76,7 +76,7 @@ class Producer:
                 self._take(outcome)
 
     def _take(self, outcome: Outcome) -> None:
-        if outcome.kind is not Kind.UNSTARTED:
+        if outcome.kind is not OutcomeKind.UNSTARTED:
             self.answers.append(outcome.number)
             return
         self.given_back.append(outcome.number)
@@ -96,17 +96,17 @@ class Producer:
             self.links.touch(session)
 
     def told(self, news: News, now: float) -> None:
-        if isinstance(news, Met):
+        if isinstance(news, SessionStarted):
             self.met.append(news)
             news.session.may_owe = True
             self.dispatcher.join(news.session)
-        elif isinstance(news, Lost):
+        elif isinstance(news, SessionLost):
             self.lost.append(news)
             self.dispatcher.leave(news.session)
-            for message in news.session.unreceipted():
+            for message in news.session.unacked():
                 if isinstance(message, Tasks):
                     self.returned += message.tasks
-        elif isinstance(news, Refused):
+        elif isinstance(news, MessageRefused):
             self.refused.append(news)
 
     def advance(self, now: float) -> None:
@@ -132,8 +132,8 @@ class Consumer:
         self.cancelled: list[int] = []  # while they were here
         self.overtaken: list[tuple[int, int]] = []  # named by a CANCEL before they came
         self.left: list[Message] = []
-        self.met: list[Met] = []
-        self.lost: list[Lost] = []
+        self.met: list[SessionStarted] = []
+        self.lost: list[SessionLost] = []
         self.others: list[Message] = []
 
     def delivered(self, delivery: Delivery, now: float) -> None:
@@ -149,9 +149,9 @@ class Consumer:
             self.others.append(delivery.message)
 
     def told(self, news: News, now: float) -> None:
-        if isinstance(news, Met):
+        if isinstance(news, SessionStarted):
             self.met.append(news)
-        elif isinstance(news, Lost):
+        elif isinstance(news, SessionLost):
             self.lost.append(news)
 
     def advance(self, now: float) -> None:
@@ -173,7 +173,7 @@ class Consumer:
         for task in self.held[-count:]:
             session = self.links.sessions.get(task.owner)
             if session is not None:
-                session.post(Outcomes([Outcome(task.number, 1, Kind.UNSTARTED)]))
+                session.post(Outcomes([Outcome(task.number, 1, OutcomeKind.UNSTARTED)]))
                 self.links.touch(session)
         del self.held[-count:]
 
@@ -194,7 +194,7 @@ class Consumer:
         for task in self.held[:count]:
             session = self.links.sessions.get(task.owner)
             if session is not None:
-                outcome = Outcome(task.number, 1, Kind.RESULT, buffers=task.buffers)
+                outcome = Outcome(task.number, 1, OutcomeKind.RESULT, buffers=task.buffers)
                 session.post(Outcomes([outcome]))
                 self.links.touch(session)
         del self.held[:count]

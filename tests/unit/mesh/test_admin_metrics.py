@@ -5,7 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.admin.metrics import CONTENT_TYPE, Levels, Metrics
 from mesh.errors import SettingsError
-from mesh.protocol.messages import Figures
+from mesh.protocol.messages import BatchStats
 
 
 def samples(metrics: Metrics, levels: Levels | None = None) -> dict[tuple[str, str], float]:
@@ -20,10 +20,10 @@ def samples(metrics: Metrics, levels: Levels | None = None) -> dict[tuple[str, s
 
 def test_a_batch_is_counted_where_it_belongs() -> None:
     metrics = Metrics()
-    metrics.record_figures(
-        [Figures("detect", 3, 2_000, 40_000, "idle", expired=2, cancelled=1, gather=500)]
+    metrics.record_stats(
+        [BatchStats("detect", 3, 2_000, 40_000, "idle", expired=2, cancelled=1, gather=500)]
     )
-    metrics.record_figures([Figures("detect", 8, 0, 1_000, "size")])
+    metrics.record_stats([BatchStats("detect", 8, 0, 1_000, "size")])
     seen = samples(metrics)
     assert seen["mesh_batch_size_sum", "detect"] == 11
     assert seen["mesh_batch_size_count", "detect"] == 2
@@ -98,11 +98,11 @@ def test_counters_take_their_labels() -> None:
 
 
 def test_labels_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.admin.metrics._MOST_LABELS", 64)
+    monkeypatch.setattr("gateway.admin.metrics._MAX_LABELS", 64)
     metrics = Metrics()
     for number in range(300):
         metrics.count("throughput", ("200", f"/{number}"))
-        metrics.record_figures([Figures(f"s{number}", 1, 0, 0, "idle")])
+        metrics.record_stats([BatchStats(f"s{number}", 1, 0, 0, "idle")])
     seen = samples(metrics)
     assert seen["mesh_throughput_total", "other,other"] > 200
     assert seen["mesh_batch_size_count", "other"] > 200

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.client.core import (
-    Origin,
     Response,
+    ServiceOrigin,
     build,
     error_of,
     fold_headers,
@@ -26,7 +26,7 @@ from mesh.errors import (
     ValidationError,
 )
 
-HERE = Origin("127.0.0.1", 8000, "")
+HERE = ServiceOrigin("127.0.0.1", 8000, "")
 
 
 @pytest.mark.parametrize(
@@ -34,9 +34,9 @@ HERE = Origin("127.0.0.1", 8000, "")
     [
         ("http://127.0.0.1:8000", HERE),
         ("http://127.0.0.1:8000/", HERE),
-        ("http://service", Origin("service", 80, "")),
-        ("unix:/run/admin.sock", Origin("localhost", 0, "", "/run/admin.sock")),
-        ("http://[::1]:8000/behind/proxy/", Origin("::1", 8000, "/behind/proxy")),
+        ("http://service", ServiceOrigin("service", 80, "")),
+        ("unix:/run/admin.sock", ServiceOrigin("localhost", 0, "", "/run/admin.sock")),
+        ("http://[::1]:8000/behind/proxy/", ServiceOrigin("::1", 8000, "/behind/proxy")),
     ],
 )
 def test_a_url_is_taken_apart(url, origin):
@@ -75,7 +75,7 @@ def test_other_values_go_as_compact_json():
 
 
 def test_content_type_prefix_and_headers_are_the_callers_to_choose():
-    origin = Origin("host", 80, "/ocr")
+    origin = ServiceOrigin("host", 80, "/ocr")
     request = build(origin, "/inference", b"", "image/png", {"X-Request-ID": "one"})
     assert request.path == "/ocr/inference"
     assert request.headers == {"Content-Type": "image/png", "X-Request-ID": "one"}

@@ -13,11 +13,11 @@ from mesh.config.schema import (
     Endpoints,
     Environments,
     HttpAddress,
-    Kind,
     Size,
     Switch,
     Text,
     Texts,
+    ValueKind,
     Whole,
 )
 
@@ -53,7 +53,7 @@ WORDS = Choice(("warning", "error"), "level", {"warn": "warning"})
         (Environments(), [{"A": "1"}], ({"A": "1"},)),
     ],
 )
-def test_values_in_a_file(kind: Kind, value: object, kept: object) -> None:
+def test_values_in_a_file(kind: ValueKind, value: object, kept: object) -> None:
     assert kind.read(value) == kept
 
 
@@ -96,7 +96,7 @@ def test_values_in_a_file(kind: Kind, value: object, kept: object) -> None:
         (Environments(), [{1: "A"}], "entry 1"),
     ],
 )
-def test_wrong_values_in_a_file(kind: Kind, value: object, said: str) -> None:
+def test_wrong_values_in_a_file(kind: ValueKind, value: object, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         kind.read(value)
 
@@ -117,7 +117,7 @@ def test_wrong_values_in_a_file(kind: Kind, value: object, said: str) -> None:
         (Endpoints(), "tcp://a:1, tcp://b:2,", ("tcp://a:1", "tcp://b:2")),
     ],
 )
-def test_values_in_a_text(kind: Kind, text: str, kept: object) -> None:
+def test_values_in_a_text(kind: ValueKind, text: str, kept: object) -> None:
     assert kind.parse(text) == kept
 
 
@@ -129,7 +129,7 @@ def test_values_in_a_text(kind: Kind, text: str, kept: object) -> None:
         (Environments(), "A=1", "in mesh.toml and in Python only"),
     ],
 )
-def test_wrong_values_in_a_text(kind: Kind, text: str, said: str) -> None:
+def test_wrong_values_in_a_text(kind: ValueKind, text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         kind.parse(text)
 
@@ -146,7 +146,7 @@ def test_wrong_values_in_a_text(kind: Kind, text: str, said: str) -> None:
         (Size(), 0, "at least 1B, not 0"),
     ],
 )
-def test_wrong_values_in_python(kind: Kind, value: object, said: str) -> None:
+def test_wrong_values_in_python(kind: ValueKind, value: object, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         kind.check(value)
 
@@ -162,7 +162,7 @@ def test_a_setting_is_declared_once() -> None:
         limit: Any = schema.setting(3, Whole(), "how many", "--limit", "bytes")  # noqa: RUF009
 
     assert schema.entries(Declared) == {
-        "limit": schema.Entry("limit", 3, Whole(), "how many", "--limit", "bytes")
+        "limit": schema.SettingDeclaration("limit", 3, Whole(), "how many", "--limit", "bytes")
     }
     assert Declared("x").limit == 3
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mesh.config.settings import (
-    DEFAULT_TIMEOUT,
+    DEFAULT_TIMEOUT_S,
     PAGES,
     Fault,
     GatewaySettings,
@@ -94,12 +94,12 @@ def stage_of(name: str, timeout: float | None) -> StageSettings:
 @pytest.mark.parametrize(
     ("timeouts", "routes", "fitting"),
     [
-        ({"a": None}, {"/x": ("a",)}, DEFAULT_TIMEOUT),
-        ({"a": 1.0}, {"/x": ("a",)}, DEFAULT_TIMEOUT),
+        ({"a": None}, {"/x": ("a",)}, DEFAULT_TIMEOUT_S),
+        ({"a": 1.0}, {"/x": ("a",)}, DEFAULT_TIMEOUT_S),
         ({"a": 30.0}, {"/x": ("a",)}, 60.0),
         ({"a": 30.0, "b": 10.0, "c": None}, {"/x": ("a", "c"), "/y": ("b", "a")}, 80.0),
-        ({"a": 30.0}, {}, DEFAULT_TIMEOUT),
-        ({"a": 30.0}, {"/x": ("wrong",)}, DEFAULT_TIMEOUT),
+        ({"a": 30.0}, {}, DEFAULT_TIMEOUT_S),
+        ({"a": 30.0}, {"/x": ("wrong",)}, DEFAULT_TIMEOUT_S),
     ],
 )
 def test_a_request_has_time_for_the_stages_of_the_longest_route(
@@ -240,7 +240,7 @@ def test_a_route_may_be_anywhere_else(path: str) -> None:
 
 def test_what_the_settings_allow_a_gateway_takes() -> None:
     """Else `mesh check` would call right what never connects."""
-    largest = StageSettings("a", worker="m:A", max_batch_size=permissions.MOST_BATCH)
+    largest = StageSettings("a", worker="m:A", max_batch_size=permissions.MAX_BATCH)
     facts = StageFacts("a", "1", largest.max_batch_size, 3.0, 1, version="~" * 128)
     assert permissions.stage_objection(facts) == ""
     assert MeshSettings.__dataclass_fields__["version"].metadata["kind"].read("~" * 128)
@@ -249,7 +249,7 @@ def test_what_the_settings_allow_a_gateway_takes() -> None:
 @pytest.mark.parametrize(
     ("table", "key", "value"),
     [
-        (StageSettings, "max_batch_size", permissions.MOST_BATCH + 1),
+        (StageSettings, "max_batch_size", permissions.MAX_BATCH + 1),
         (MeshSettings, "version", "vé"),
         (MeshSettings, "version", "v" * 129),
     ],

@@ -63,8 +63,8 @@ def _small_parts() -> Iterator[None]:
 def patient() -> Iterator[None]:
     """However often a link is cut while HELLO is on its way, the pair does not end."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mesh.links.liveness.RESUME", 100.0)
-        patch.setattr("mesh.links.liveness.PATIENCE", 100.0)
+        patch.setattr("mesh.links.liveness.RESUME_S", 100.0)
+        patch.setattr("mesh.links.liveness.PRODUCER_ABSENCE_S", 100.0)
         yield
 
 
@@ -228,7 +228,7 @@ def test_nothing_is_lost_unaccounted_and_credit_does_not_leak(
     refused = [task.number for message in told_off(producer) for task in message.tasks]
     assert set(taken) | set(returned) | set(producer.dropped) | set(refused) == everything
     assert not set(refused) & set(taken)
-    # A receipt means that it did arrive: what was covered was never also returned.
+    # An ack means that it did arrive: what was covered was never also returned.
     assert set(producer.covered) <= set(taken)
     assert set(producer.covered) & set(returned) <= set(back)
     for number, times in Counter(producer.covered).items():

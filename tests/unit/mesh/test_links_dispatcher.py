@@ -12,7 +12,7 @@ from mesh_world import FACTS, HOP, a_task
 
 from mesh.links.dispatcher import Dispatcher
 from mesh.links.session import Session
-from mesh.protocol.fields import MAX_BUFFERS, PART_SIZE
+from mesh.protocol.fields import MAX_BUFFERS, PART_BYTES
 from mesh.protocol.messages import Meta, Role, Tasks
 
 
@@ -71,7 +71,7 @@ def test_what_waits_goes_in_one_bundle_and_is_posted() -> None:
     assert (to, numbers(tasks), nbytes) == (session, [0, 1, 2], 3)
     assert not dispatcher.waiting
     assert (session.free_tasks, session.spent_bytes) == (6, 3)
-    assert session.unreceipted() == [Tasks(tasks)]
+    assert session.unacked() == [Tasks(tasks)]
 
 
 def test_the_freest_for_its_size_is_filled_first_a_batch_at_a_time() -> None:
@@ -162,7 +162,7 @@ def test_one_that_is_tried_for_itself_counts_among_those_that_take_a_task() -> N
 def test_a_bundle_is_cut_at_its_size_but_one_task_may_be_larger() -> None:
     dispatcher = Dispatcher(HOP)
     dispatcher.join(a_session(2, 9, batch=8))
-    for number, size in enumerate([PART_SIZE // 2, PART_SIZE // 2, 1, 3 * PART_SIZE, 1]):
+    for number, size in enumerate([PART_BYTES // 2, PART_BYTES // 2, 1, 3 * PART_BYTES, 1]):
         dispatcher.push(a_task(number, size))
     assert [numbers(bundle.tasks) for bundle in dispatcher.dispatch()] == [[0, 1], [2], [3], [4]]
 
@@ -181,7 +181,7 @@ def test_a_task_does_not_go_back_while_another_is_free() -> None:
 
 def test_who_gave_tasks_back_gets_no_other_until_it_grants_more() -> None:
     session = a_session(2, 9)
-    session.sated = 9
+    session.credit_paused = 9
     dispatcher = a_dispatcher(1, session)
     assert dispatcher.dispatch() == []
     session.granted_tasks = 10

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from mesh.links.events import Delivery, Dial, HangUp, Identity, Lost, Met, Refused, Send
+from mesh.links.events import (
+    Delivery,
+    Dial,
+    HangUp,
+    Identity,
+    MessageRefused,
+    Send,
+    SessionLost,
+    SessionStarted,
+)
 from mesh.links.session import Session
 from mesh.protocol.messages import Cancel, Role
 
@@ -16,7 +25,11 @@ def test_instructions_unpack_into_what_a_network_is_called_with() -> None:
 def test_news_and_deliveries_name_their_session() -> None:
     session = Session(1, 2, Role.REPLICA, 0)
     cancel = Cancel(1, [1])
-    told = [Met(session, True), Lost(session, "gone"), Refused(session, cancel, "illegible")]
+    told = [
+        SessionStarted(session, True),
+        SessionLost(session, "gone"),
+        MessageRefused(session, cancel, "illegible"),
+    ]
     assert all(news.session is session for news in told)
     assert tuple(Delivery(session, [cancel], None)) == (session, [cancel], None)
 

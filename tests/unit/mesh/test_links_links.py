@@ -7,10 +7,20 @@ from typing import Any
 import pytest
 from mesh_world import FACTS, Consumer, Producer, World, a_task, assert_quiet, session_of
 
-from mesh.links.events import Dial, HangUp, Identity, Instruction, Knock, Lost, Met, Send, Stranger
+from mesh.links.events import (
+    Dial,
+    HangUp,
+    Identity,
+    Instruction,
+    ProbePort,
+    Send,
+    SessionLost,
+    SessionStarted,
+    Stranger,
+)
 from mesh.links.links import Links
 from mesh.protocol.fields import Frame
-from mesh.protocol.hold_off import SPARED
+from mesh.protocol.hold_off import SPARED_BREACHES
 from mesh.protocol.messages import (
     Bye,
     Cancel,
@@ -19,9 +29,9 @@ from mesh.protocol.messages import (
     Err,
     Header,
     Hello,
-    Kind,
     Message,
     Outcome,
+    OutcomeKind,
     Outcomes,
     Part,
     Peer,
@@ -33,7 +43,7 @@ from mesh.protocol.messages import (
     Welcome,
     Who,
 )
-from mesh.protocol.permissions import MOST_FROM_ONE_SOURCE, MOST_PEERS
+from mesh.protocol.permissions import MAX_PEERS, MOST_FROM_ONE_SOURCE
 from mesh.protocol.wire import VERSION, decode, encode, seal
 
 
@@ -108,10 +118,10 @@ def test_a_hello_is_answered_and_makes_a_session() -> None:
     producer = a_producer(timeout=9.0)
     said = hello(5, feed="tcp://h:1", host="h", pid=3, owners=(1, 8))
     assert producer.received(7, said, 1.0) is None
-    _, (link, welcome) = told(producer)  # and it is knocked at
+    _, (link, welcome) = told(producer)  # and it is probed at
     assert (link, welcome) == (7, Welcome(5, VERSION, Role.GATEWAY, 0, False, 9.0))
     session = producer.sessions[2]
-    assert list(producer.news) == [Met(session, False)]
+    assert list(producer.news) == [SessionStarted(session, False)]
     assert (session.link, session.stage, session.feed) == (7, FACTS, "tcp://h:1")
     assert (session.host, session.pid, session.owners) == ("h", 3, (1, 8))
     assert producer.reachable(Role.REPLICA) == (2,)
@@ -153,7 +163,7 @@ def test_the_same_nonce_resumes_on_another_link() -> None:
     producer.flush(0.0)
     producer.take()
     delivery = producer.received(9, hello(received=1, known=1), 0.0)
-    assert delivery is not None  # its receipt came with HELLO
+    assert delivery is not None  # its ack came with HELLO
     assert delivery.covered == [Cancel(1, [1])]
     assert delivery.message is None
     assert told(producer) == [
@@ -162,7 +172,7 @@ def test_the_same_nonce_resumes_on_another_link() -> None:
         (9, Cancel(1, [2])),
     ]
     assert session.link == 9
-    assert list(producer.news) == [Met(session, True)]
+    assert list(producer.news) == [SessionStarted(session, True)]
     assert producer.resumes == 1
 
 
@@ -174,7 +184,7 @@ def test_another_nonce_begins_anew_once_the_link_is_gone() -> None:
     producer.received(9, hello(6, known=1, received=3), 0.0)
     new = producer.sessions[2]
     assert new is not old
-    assert list(producer.news) == [Lost(old, "it began anew"), Met(new, False)]
+    assert list(producer.news) == [SessionLost(old, "it began anew"), SessionStarted(new, False)]
 
 
 def test_another_nonce_is_refused_while_the_link_lives() -> None:
@@ -241,7 +251,7 @@ def test_a_welcome_makes_a_session() -> None:
     link = welcomed(consumer)
     session = consumer.sessions[1]
     assert (session.link, session.role) == (link, Role.GATEWAY)
-    assert list(consumer.news) == [Met(session, False)]
+    assert list(consumer.news) == [SessionStarted(session, False)]
     assert consumer.identity.timeout == 6.0  # heartbeats follow the gateway's
 
 
@@ -315,7 +325,7 @@ def test_a_producer_that_has_forgotten_us_is_told_all_again() -> None:
     consumer = a_consumer()
     link = welcomed(consumer)
     old = consumer.sessions[1]
-    outcomes = Outcomes([Outcome(1, 1, Kind.RESULT)])
+    outcomes = Outcomes([Outcome(1, 1, OutcomeKind.RESULT)])
     old.post(outcomes)
     consumer.closed(link, 0.0)
     consumer.news.clear()
@@ -324,7 +334,10 @@ def test_a_producer_that_has_forgotten_us_is_told_all_again() -> None:
     welcome = Welcome(said.nonce, VERSION, Role.GATEWAY, 0, False, 6.0)
     consumer.received(again, frames(welcome, 1), 0.0)
     new = consumer.sessions[1]
-    assert list(consumer.news) == [Lost(old, "it has forgotten us"), Met(new, False)]
+    assert list(consumer.news) == [
+        SessionLost(old, "it has forgotten us"),
+        SessionStarted(new, False),
+    ]
     consumer.flush(0.0)
     ((by, said_again),) = told(consumer)
     assert by == again
@@ -332,7 +345,7 @@ def test_a_producer_that_has_forgotten_us_is_told_all_again() -> None:
     assert said_again.outcomes[0].number == 1
 
 
-def test_a_receipt_that_comes_with_welcome_is_delivered() -> None:
+def test_a_ack_that_comes_with_welcome_is_delivered() -> None:
     consumer = a_consumer()
     link = welcomed(consumer)
     session = consumer.sessions[1]
@@ -370,8 +383,8 @@ def test_a_restarted_producer_is_lost_and_met() -> None:
     welcomed(consumer, peer=11)
     new = consumer.sessions[11]
     assert list(consumer.news) == [
-        Lost(old, "another process answers at its address"),
-        Met(new, False),
+        SessionLost(old, "another process answers at its address"),
+        SessionStarted(new, False),
     ]
     assert list(consumer.sessions) == [11]
 
@@ -433,7 +446,7 @@ def test_what_the_cores_above_want_is_delivered_once() -> None:
     producer = a_producer()
     greeted(producer)
     session = producer.sessions[2]
-    said = frames(Outcomes([Outcome(1, 1, Kind.RESULT)]), 2, 1, 1)
+    said = frames(Outcomes([Outcome(1, 1, OutcomeKind.RESULT)]), 2, 1, 1)
     delivery = producer.received(7, said, 3.0)
     assert delivery is not None
     assert (delivery.session, delivery.covered) == (session, ())
@@ -578,7 +591,7 @@ def test_goodbye_is_answered_and_the_pair_is_over() -> None:
     session = producer.sessions[2]
     producer.received(7, frames(Bye("done"), 2, 1), 0.0)
     assert told(producer) == [(7, Bye("goodbye")), HangUp(7)]
-    assert list(producer.news) == [Lost(session, "it said goodbye", orderly=True)]
+    assert list(producer.news) == [SessionLost(session, "it said goodbye", orderly=True)]
 
 
 def test_an_answered_goodbye_is_not_answered_again() -> None:
@@ -683,32 +696,32 @@ def test_a_restarted_producer_is_found_again_at_its_address() -> None:
 def test_one_whose_door_was_open_is_gone_when_its_kernel_refuses_us() -> None:
     producer = a_producer()
     producer.received(7, hello(feed="tcp://h:1"), 0.0)
-    assert Knock(2, "tcp://h:1") in producer.take()
-    producer.knocked(2, True, 0.01)
-    producer.knocked(2, False, 0.02)  # it is connected: whatever that means
+    assert ProbePort(2, "tcp://h:1") in producer.take()
+    producer.probed(2, True, 0.01)
+    producer.probed(2, False, 0.02)  # it is connected: whatever that means
     producer.closed(7, 1.0)
-    producer.knocked(2, True, 1.01)  # it is dying
+    producer.probed(2, True, 1.01)  # it is dying
     producer.news.clear()
-    producer.knocked(2, False, 1.03)
+    producer.probed(2, False, 1.03)
     (lost,) = producer.news
-    assert isinstance(lost, Lost)
+    assert isinstance(lost, SessionLost)
     assert "nobody listens" in lost.reason
-    producer.knocked(2, False, 1.04)
+    producer.probed(2, False, 1.04)
     assert not producer.sessions
 
 
-def test_while_its_supervisor_is_there_the_obituary_is_awaited() -> None:
+def test_while_its_supervisor_is_there_the_death_notice_is_awaited() -> None:
     producer = a_producer()
     watched = {"feed": "tcp://h:1", "host": "h", "pid": 31, "parent": 3}
     producer.received(7, hello(**watched), 0.0)
     supervisor = Hello(Role.SUPERVISOR, 6, "mesh", (VERSION,), host="h", pid=30)
     producer.received(8, frames(supervisor, 3), 0.0)
-    producer.knocked(2, True, 0.01)
+    producer.probed(2, True, 0.01)
     producer.closed(7, 1.0)
-    producer.knocked(2, False, 1.01)
+    producer.probed(2, False, 1.01)
     assert set(producer.sessions) == {2, 3}
     producer.closed(8, 1.02)
-    producer.knocked(2, False, 1.03)
+    producer.probed(2, False, 1.03)
     assert set(producer.sessions) == {3}
 
 
@@ -718,22 +731,22 @@ def test_a_supervisor_is_known_by_the_number_that_it_gave_its_replicas() -> None
     for peer in (4, 3):
         supervisor = Hello(Role.SUPERVISOR, 6, "mesh", (VERSION,), host="h", pid=30)
         producer.received(peer, frames(supervisor, peer), 0.0)
-    producer.knocked(2, True, 0.01)
+    producer.probed(2, True, 0.01)
     producer.closed(7, 1.0)
     producer.closed(4, 1.0)
-    producer.knocked(2, False, 1.01)
+    producer.probed(2, False, 1.01)
     assert 2 in producer.sessions
     producer.closed(3, 1.02)
-    producer.knocked(2, False, 1.03)
+    producer.probed(2, False, 1.03)
     assert 2 not in producer.sessions
 
 
 def test_one_whose_door_was_never_open_is_given_its_time() -> None:
     producer = a_producer()
     producer.received(7, hello(feed="tcp://h:1"), 0.0)
-    producer.knocked(2, False, 0.01)
+    producer.probed(2, False, 0.01)
     producer.closed(7, 1.0)
-    producer.knocked(2, False, 1.01)
+    producer.probed(2, False, 1.01)
     assert producer.sessions
 
 
@@ -755,7 +768,7 @@ def test_who_says_what_it_may_not_say_loses_its_session_and_nobody_else_theirs()
     greeted(producer, link=8, peer=3)
     assert producer.received(7, frames(Cancel(1, [1]), 2, 1, sequence=1), 0.0) is None
     assert list(producer.sessions) == [3]
-    assert [news.reason for news in producer.news if isinstance(news, Lost)] == [
+    assert [news.reason for news in producer.news if isinstance(news, SessionLost)] == [
         "it may not say CANCEL"
     ]
     assert producer.breaches == 1
@@ -783,7 +796,7 @@ def test_who_comes_with_a_new_number_each_time_is_known_by_where_it_comes_from()
     producer = a_producer()
     producer.source = lambda link: "key@10.0.0.9" if link < 90 else "key@10.0.0.8"
     greeted(producer, link=70, peer=60)  # one that keeps the rules, from the same place
-    for number in range(3, 3 + SPARED + 1):
+    for number in range(3, 3 + SPARED_BREACHES + 1):
         greeted(producer, link=number, peer=number)
         producer.received(number, frames(Cancel(1, [1]), number, 1, sequence=1), 0.0)
     producer.received(50, hello(peer=50), 0.0)
@@ -885,9 +898,9 @@ def test_a_breach_under_the_number_of_another_harms_only_its_source() -> None:
     producer.source = lambda link: "key@rogue" if link >= 90 else "key@honest"
     greeted(producer)
     session = producer.sessions[2]
-    for link in range(90, 90 + SPARED + 1):
+    for link in range(90, 90 + SPARED_BREACHES + 1):
         producer.received(link, hello(6, stage=FACTS._replace(batch=0)), 0.0)
-    assert producer.breaches == SPARED + 1
+    assert producer.breaches == SPARED_BREACHES + 1
     assert producer.sessions == {2: session}
     producer.received(99, hello(peer=3), 0.0)  # it is held off, by whatever number
     producer.closed(7, 0.1)
@@ -968,10 +981,10 @@ def test_a_gateway_that_names_more_addresses_than_it_may_loses_its_session() -> 
     consumer = a_consumer()
     link = welcomed(consumer)
     feed = Peer("tcp://10.0.0.7:1", 9, Role.REPLICA, "embed", "r1")
-    named = Peers(1, [feed] * (MOST_PEERS + 1))
+    named = Peers(1, [feed] * (MAX_PEERS + 1))
     assert consumer.received(link, frames(named, 1, 2, sequence=1), 0.0) is None
     assert consumer.sessions == {}
-    assert [news.reason for news in consumer.news if isinstance(news, Lost)] == [
+    assert [news.reason for news in consumer.news if isinstance(news, SessionLost)] == [
         "513 addresses are more than 512"
     ]
 
@@ -1086,8 +1099,8 @@ def test_who_stops_waits_for_no_producer_at_whose_address_nobody_listens() -> No
     consumer.need_not_wait(session)
     consumer.closed(link, 1.0)
     consumer.tick(1.0)
-    assert Knock(session.peer, "tcp://10.0.0.7:1") in consumer.take()
-    consumer.knocked(session.peer, False, 1.01)
+    assert ProbePort(session.peer, "tcp://10.0.0.7:1") in consumer.take()
+    consumer.probed(session.peer, False, 1.01)
     assert consumer.sessions == {}
 
 

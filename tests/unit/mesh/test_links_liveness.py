@@ -7,32 +7,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mesh_world import FACTS, World, session_of
 
-from mesh.links.dialer import GREETING, LEAVING, OPENING
+from mesh.links.dialer import BYE_LINGER_S, FIRST_ATTEMPT_S, HELLO_LIMIT_S
 from mesh.links.events import (
     Dial,
     HangUp,
-    Heard,
     Identity,
-    Knock,
-    Lost,
-    Met,
-    Refused,
+    MessageReceived,
+    MessageRefused,
+    ProbePort,
     Send,
-    Silent,
+    SessionLost,
+    SessionSilent,
+    SessionStarted,
     Stranger,
 )
 from mesh.links.links import Links
 from mesh.links.liveness import (
-    FAREWELL,
-    KNOCK_EVERY,
+    BYE_LIMIT_S,
     LEAST_PAYLOAD_S,
     MOST_PAYLOAD_S,
-    PATIENCE,
-    PING_EVERY,
-    RESUME,
+    PING_INTERVAL_S,
+    PROBE_INTERVAL_S,
+    PRODUCER_ABSENCE_S,
+    RESUME_S,
 )
-from mesh.links.session import LAZY, Session
-from mesh.protocol.hold_off import FIRST_S
+from mesh.links.session import ACK_DELAY_S, Session
+from mesh.protocol.hold_off import FIRST_PAUSE_S
 from mesh.protocol.messages import (
     Bye,
     Cancel,
@@ -107,29 +107,29 @@ def kinds(links: Links) -> list[tuple[int, type[Message]]]:
     return [(link, type(message)) for link, message in said(links)]
 
 
-def knocks(links: Links, now: float) -> list[Knock]:
+def probes(links: Links, now: float) -> list[ProbePort]:
     links.tick(now)
-    return [each for each in links.take() if isinstance(each, Knock)]
+    return [each for each in links.take() if isinstance(each, ProbePort)]
 
 
 def test_while_its_link_is_closed_its_kernel_is_asked_whether_it_lives() -> None:
     links = some_links()
     session = joined(links)
     session.feed, session.answers = "tcp://h:1", True
-    assert knocks(links, 0.5) == []
+    assert probes(links, 0.5) == []
     links.closed(7, 1.0)
-    assert knocks(links, 1.0) == [Knock(2, "tcp://h:1")]
-    assert links.next_due() == 1.0 + KNOCK_EVERY
+    assert probes(links, 1.0) == [ProbePort(2, "tcp://h:1")]
+    assert links.next_due() == 1.0 + PROBE_INTERVAL_S
     links.dial(["a"], 1.001)  # something else is to be done
-    assert knocks(links, 1.0 + KNOCK_EVERY / 2) == []
-    assert knocks(links, 1.0 + KNOCK_EVERY) == [Knock(2, "tcp://h:1")]
+    assert probes(links, 1.0 + PROBE_INTERVAL_S / 2) == []
+    assert probes(links, 1.0 + PROBE_INTERVAL_S) == [ProbePort(2, "tcp://h:1")]
 
 
 def test_one_that_never_answered_there_is_not_asked() -> None:
     links = some_links()
     joined(links).feed = "tcp://h:1"
     links.closed(7, 1.0)
-    assert knocks(links, 1.0) == []
+    assert probes(links, 1.0) == []
 
 
 # --- payloads ------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def test_a_payload_that_is_not_whole_when_no_request_wants_it_is_given_up(
     session.accept(Header(Type.PART, 2, 1, 2), Part(0, 100, 1, b"x"), life)  # it goes on
     links.tick(2.0 + life)
     assert session.arrived
-    links.tick(2.0 + life + PING_EVERY)
+    links.tick(2.0 + life + PING_INTERVAL_S)
     assert (session.arrived, session.is_slicing()) == (0, False)
     assert links.sessions == {2: session}
 
@@ -163,10 +163,10 @@ def test_an_address_is_dialled_when_it_is_due_and_given_up_when_it_does_not_open
     assert links.take() == []
     links.tick(5.0)
     assert links.take() == [Dial(-1, "a")]
-    assert links.next_due() == 5.0 + OPENING
-    links.tick(5.0 + OPENING)
+    assert links.next_due() == 5.0 + FIRST_ATTEMPT_S
+    links.tick(5.0 + FIRST_ATTEMPT_S)
     assert links.take() == [HangUp(-1)]
-    links.tick(5.0 + OPENING)  # the first new attempt is made at once
+    links.tick(5.0 + FIRST_ATTEMPT_S)  # the first new attempt is made at once
     assert links.take() == [Dial(-2, "a")]
 
 
@@ -176,11 +176,11 @@ def test_an_unanswered_hello_gives_the_link_up() -> None:
     links.tick(0.0)
     links.opened(-1, 0.1)
     links.take()
-    assert links.next_due() == OPENING  # what was due before; it does no harm
-    links.tick(OPENING)
+    assert links.next_due() == FIRST_ATTEMPT_S  # what was due before; it does no harm
+    links.tick(FIRST_ATTEMPT_S)
     assert links.take() == []
-    assert links.next_due() == 0.1 + GREETING
-    links.tick(0.1 + GREETING)
+    assert links.next_due() == 0.1 + HELLO_LIMIT_S
+    links.tick(0.1 + HELLO_LIMIT_S)
     assert links.take() == [HangUp(-1)]
 
 
@@ -233,8 +233,8 @@ def test_credit_goes_by_itself_when_it_has_waited_long_enough() -> None:
     links.touch(session)
     links.flush(1.0)
     assert said(links) == []
-    assert links.next_due() <= 1.0 + LAZY
-    links.tick(1.0 + LAZY)
+    assert links.next_due() <= 1.0 + ACK_DELAY_S
+    links.tick(1.0 + ACK_DELAY_S)
     assert said(links)[0] == (7, Credit())
 
 
@@ -250,7 +250,7 @@ def test_credit_that_rode_on_something_is_owed_no_more() -> None:
     links.touch(session)
     links.flush(0.01)
     assert said(links) == [(7, Cancel(1, [1]))]
-    links.tick(LAZY)
+    links.tick(ACK_DELAY_S)
     assert said(links) == []
 
 
@@ -275,7 +275,7 @@ def test_a_refusal_becomes_news_that_is_due_at_once() -> None:
     links.touch(session)
     links.flush(0.0)
     assert links.next_due() == 0.0
-    assert list(links.news) == [Refused(session, Cancel(1, [1]), "illegible")]
+    assert list(links.news) == [MessageRefused(session, Cancel(1, [1]), "illegible")]
     assert not session.refusals
 
 
@@ -306,7 +306,9 @@ def test_instructions_that_were_not_taken_are_due() -> None:
 # --- heartbeats ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("timeout", "every"), [(60.0, PING_EVERY), (3.0, 0.25), (0.001, 0.0625)])
+@pytest.mark.parametrize(
+    ("timeout", "every"), [(60.0, PING_INTERVAL_S), (3.0, 0.25), (0.001, 0.0625)]
+)
 def test_a_silent_session_is_pinged(timeout: float, every: float) -> None:
     links = some_links(timeout)
     joined(links)
@@ -369,9 +371,9 @@ def test_a_consumer_that_does_not_come_back_is_lost() -> None:
     session = joined(links)
     links.closed(7, 1.0)
     links.tick(1.0)
-    assert links.next_due() == 1.0 + RESUME
-    links.tick(1.0 + RESUME)
-    assert list(links.news) == [Lost(session, "its link closed and was not resumed")]
+    assert links.next_due() == 1.0 + RESUME_S
+    links.tick(1.0 + RESUME_S)
+    assert list(links.news) == [SessionLost(session, "its link closed and was not resumed")]
     assert not links.sessions
     assert links.take() == []
 
@@ -392,7 +394,7 @@ def test_one_that_we_dial_has_most() -> None:
     consumer = world.consumer("c", 2, "p")
     world.run(0.1)
     world.kill("p")
-    world.run(PATIENCE - 0.1)
+    world.run(PRODUCER_ABSENCE_S - 0.1)
     assert not consumer.lost
     world.run(0.3)
     assert len(consumer.lost) == 1
@@ -406,7 +408,7 @@ def test_losing_who_dialled_us_asks_it_to_say_hello() -> None:
     links._owing[session] = None
     links.lose(session, "a test says so")
     assert session.link is None
-    assert list(links.news) == [Lost(session, "a test says so")]
+    assert list(links.news) == [SessionLost(session, "a test says so")]
     links.flush(0.0)
     out = links.take()
     assert out[1:] == [HangUp(7)]
@@ -422,7 +424,7 @@ def test_losing_whom_we_dialled_dials_again_at_once() -> None:
     world.run(0.1)
     consumer.links.lose(session_of(consumer, producer), "a test says so")
     world.run(0.2)
-    assert [type(news) for news in consumer.met] == [Met, Met]
+    assert [type(news) for news in consumer.met] == [SessionStarted, SessionStarted]
     assert session_of(consumer, producer).nonce == session_of(producer, consumer).nonce
 
 
@@ -441,9 +443,9 @@ def test_goodbye_waits_for_its_answer_but_not_for_ever() -> None:
     links.part(session, 1.0)
     assert said(links) == [(7, Bye("done"))]
     links.tick(1.0)
-    assert links.next_due() <= 1.0 + FAREWELL
-    links.tick(1.0 + FAREWELL)
-    assert list(links.news) == [Lost(session, "it did not answer our goodbye")]
+    assert links.next_due() <= 1.0 + BYE_LIMIT_S
+    links.tick(1.0 + BYE_LIMIT_S)
+    assert list(links.news) == [SessionLost(session, "it did not answer our goodbye")]
     assert kinds(links) == [(7, Who)]
 
 
@@ -455,8 +457,8 @@ def test_goodbye_to_one_whose_link_is_gone_does_not_outlast_its_grace() -> None:
     links.part(session, 0.0)
     assert links.take() == []
     links.tick(0.0)
-    assert links.next_due() == FAREWELL
-    links.tick(FAREWELL)
+    assert links.next_due() == BYE_LIMIT_S
+    links.tick(BYE_LIMIT_S)
     assert not links.sessions
 
 
@@ -467,7 +469,7 @@ def test_goodbyes_over_a_network_leave_nothing() -> None:
     world.run(0.1)
     consumer.links.dial((), world.clock())
     consumer.links.part(session_of(consumer, producer), world.clock())
-    world.run(LEAVING)
+    world.run(BYE_LINGER_S)
     assert not producer.links.sessions
     assert not consumer.links.sessions
     assert [news.reason for news in producer.lost + consumer.lost] == ["it said goodbye"] * 2
@@ -481,7 +483,7 @@ def test_the_producer_may_say_goodbye_first() -> None:
     consumer = world.consumer("c", 2, "p")
     world.run(0.1)
     producer.links.part(session_of(producer, consumer), world.clock())
-    world.run(LEAVING / 2)
+    world.run(BYE_LINGER_S / 2)
     assert [news.reason for news in producer.lost + consumer.lost] == ["it said goodbye"] * 2
     world.run(1.0)
     assert len(consumer.met) == 2  # it still wants that address
@@ -526,12 +528,12 @@ def test_who_says_nothing_for_long_is_silent_until_he_speaks() -> None:
         links.tick(tick * 0.25)
         assert silences(links) == []
     links.tick(1.0)
-    assert silences(links) == [Silent]
+    assert silences(links) == [SessionSilent]
     links.tick(1.25)
     assert silences(links) == []
     session.heard = 1.3
     links.tick(1.5)
-    assert silences(links) == [Heard]
+    assert silences(links) == [MessageReceived]
 
 
 def test_who_was_computing_when_he_last_spoke_is_given_twice_as_long() -> None:
@@ -542,12 +544,12 @@ def test_who_was_computing_when_he_last_spoke_is_given_twice_as_long() -> None:
         links.tick(tick * 0.25)
         assert silences(links) == []
     links.tick(2.0)
-    assert silences(links) == [Silent]
+    assert silences(links) == [SessionSilent]
     links._pinged(session, Ping(1), 2.1)
     assert session.busy_until == 2.1
 
 
-def test_who_speaks_but_receipts_nothing_is_silent_too() -> None:
+def test_who_speaks_but_acks_nothing_is_silent_too() -> None:
     links = some_links(timeout=3.0)
     session = joined(links)
     session.post(Cancel(1, [1]))
@@ -556,10 +558,10 @@ def test_who_speaks_but_receipts_nothing_is_silent_too() -> None:
         links.tick(tick * 0.25)
         session.heard = tick * 0.25
     links.tick(1.0)
-    assert silences(links) == [Silent]
-    session.accept(Header(Type.CREDIT, 2, 1, receipt=1), Credit(), 1.1)
+    assert silences(links) == [SessionSilent]
+    session.accept(Header(Type.CREDIT, 2, 1, ack=1), Credit(), 1.1)
     links.tick(1.25)
-    assert silences(links) == [Heard]
+    assert silences(links) == [MessageReceived]
 
 
 def test_who_slept_himself_judges_nobody_before_he_has_heard_what_came_meanwhile() -> None:
@@ -569,7 +571,7 @@ def test_who_slept_himself_judges_nobody_before_he_has_heard_what_came_meanwhile
     links.tick(5.0)
     assert silences(links) == []
     links.tick(5.25)
-    assert silences(links) == [Silent]
+    assert silences(links) == [SessionSilent]
 
 
 # --- who breaks a rule ---------------------------------------------------------------------------
@@ -582,9 +584,9 @@ def test_a_breach_is_counted_and_told_with_its_reason() -> None:
     session, other = joined(links), joined(links, 3, 8)
     links.choked(7, Breach("it may not"), 5.0)
     assert links.sessions == {3: other}
-    assert list(links.news) == [Lost(session, "it may not")]
+    assert list(links.news) == [SessionLost(session, "it may not")]
     assert (told, links.breaches) == ([(session, "it may not", None)], 1)
-    assert links.held_off.left(2, "", 5.0) == FIRST_S
+    assert links.held_off.left(2, "", 5.0) == FIRST_PAUSE_S
 
 
 def test_what_we_could_not_handle_costs_its_sender_the_same_and_is_told_as_ours() -> None:
@@ -595,7 +597,7 @@ def test_what_we_could_not_handle_costs_its_sender_the_same_and_is_told_as_ours(
     links.choked(7, fault, 5.0)
     said = "it could not be handled: ZeroDivisionError"
     assert told == [(session, said, fault)]
-    assert list(links.news) == [Lost(session, said)]
+    assert list(links.news) == [SessionLost(session, said)]
 
 
 def test_nobody_need_ask_who_was_expelled() -> None:
@@ -613,7 +615,7 @@ def test_who_was_dialled_is_not_dialled_again_at_once() -> None:
     links.expel(session, "no", 5.0)
     links.tick(5.0)
     assert not [each for each in links.take() if isinstance(each, Dial)]
-    links.tick(5.0 + FIRST_S)
+    links.tick(5.0 + FIRST_PAUSE_S)
     assert [each for each in links.take() if isinstance(each, Dial)]
 
 
@@ -642,7 +644,7 @@ def test_who_breaks_a_rule_before_it_has_a_session_is_held_off_if_its_number_is_
     stranger = Stranger(9, Role.REPLICA, "h", 3)
     assert links.turn_away(stranger, "", False, "no", 5.0) == 0.0
     assert links.held_off.left(9, "", 5.0) == 0.0
-    assert links.turn_away(stranger, "", True, "no", 5.0) == FIRST_S
-    assert links.held_off.left(9, "", 5.0) == FIRST_S
+    assert links.turn_away(stranger, "", True, "no", 5.0) == FIRST_PAUSE_S
+    assert links.held_off.left(9, "", 5.0) == FIRST_PAUSE_S
     assert links.breaches == 2
     assert told == [(stranger, "no", None)] * 2

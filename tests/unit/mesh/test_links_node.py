@@ -8,12 +8,21 @@ from typing import Any
 import pytest
 from mesh_world import FACTS, Consumer, World, a_task, session_of
 
-from mesh.links.events import Delivery, Dial, HangUp, Identity, Knock, Met, News, Send
+from mesh.links.events import (
+    Delivery,
+    Dial,
+    HangUp,
+    Identity,
+    News,
+    ProbePort,
+    Send,
+    SessionStarted,
+)
 from mesh.links.links import Links
 from mesh.links.node import Node
 from mesh.protocol.fields import Frame
 from mesh.protocol.messages import Role, Tasks
-from mesh.transport.network import Event, Happened
+from mesh.transport.network import Event, NetworkEvent
 
 
 class Notebook:
@@ -61,7 +70,7 @@ class Network:
         self.notebook.lines.append(("send", link))
         return not self.notebook.refuses
 
-    def knock(self, peer: int, address: str) -> None:
+    def probe(self, peer: int, address: str) -> None:
         self.notebook.lines.append(("knock", peer, address))
 
     def receive(self, ready: Iterable[int] = ()) -> list[Event]:
@@ -89,7 +98,7 @@ def node(notebook: Notebook) -> Node:
 
 
 def test_instructions_are_carried_out_in_order(node: Node, notebook: Notebook) -> None:
-    node.core.links.out += [Dial(-9, "a"), Send(-9, [b""]), HangUp(-9), Knock(7, "b")]
+    node.core.links.out += [Dial(-9, "a"), Send(-9, [b""]), HangUp(-9), ProbePort(7, "b")]
     node.flush(1.0)
     assert notebook.lines == [
         ("advance", 1.0), ("dial", -9, "a"), ("send", -9), ("hang up", -9), ("knock", 7, "b")
@@ -100,7 +109,7 @@ def test_a_refused_send_closes_the_link(node: Node, notebook: Notebook) -> None:
     links = node.core.links
     links.dial(["a"], 0.0)
     node.turn(0.0)
-    notebook.events = [(Happened.OPENED, -1, ())]
+    notebook.events = [(NetworkEvent.OPENED, -1, ())]
     notebook.refuses = True
     node.turn(0.0)  # HELLO is refused
     notebook.lines.clear()
@@ -118,7 +127,7 @@ def test_events_go_where_they_belong_and_news_comes_in_between(
     consumer.core.links.dial(["memory://p"], world.clock())
     world.nodes["c"] = consumer
     world.run(0.1)
-    assert ("told", Met) in notebook.lines
+    assert ("told", SessionStarted) in notebook.lines
     (session,) = consumer.core.links.sessions.values()
     session.allow(5, 100, world.clock())
     consumer.core.links.touch(session)
@@ -129,7 +138,7 @@ def test_events_go_where_they_belong_and_news_comes_in_between(
     world.hub.cut("p", "c")
     world.run(0.0005)
     world.run(0.2)
-    assert notebook.lines.count(("told", Met)) == 2
+    assert notebook.lines.count(("told", SessionStarted)) == 2
 
 
 def test_it_is_due_when_any_of_its_parts_is(node: Node, notebook: Notebook) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mesh_world import a_task
 
-from mesh.links.priority_queue import WEIGHT, Backlog
+from mesh.links.priority_queue import HIGH_WEIGHT, PriorityQueue
 from mesh.protocol.messages import Task
 
 made = st.builds(
@@ -25,8 +25,8 @@ def _task(number: int, deadline: float = 9.0, priority: int = 0, size: int = 1) 
     return task
 
 
-def filled(*tasks: Task) -> Backlog:
-    backlog = Backlog()
+def filled(*tasks: Task) -> PriorityQueue:
+    backlog = PriorityQueue()
     for task in tasks:
         backlog.push(task)
     return backlog
@@ -54,18 +54,18 @@ def test_within_a_level_the_oldest_deadline_goes_first_and_equals_keep_their_ord
 
 
 def test_levels_share_so_that_neither_starves() -> None:
-    high = [_task(n, priority=1) for n in range(3 * WEIGHT)]
+    high = [_task(n, priority=1) for n in range(3 * HIGH_WEIGHT)]
     backlog = filled(*high, *[_task(n) for n in range(3)])
-    order = [backlog.pop().priority for _ in range(3 * WEIGHT + 3)]
-    assert order == ([1] * WEIGHT + [0]) * 3
+    order = [backlog.pop().priority for _ in range(3 * HIGH_WEIGHT + 3)]
+    assert order == ([1] * HIGH_WEIGHT + [0]) * 3
 
 
 def test_high_priority_goes_on_while_nothing_else_waits() -> None:
-    backlog = filled(*[_task(n, priority=1) for n in range(2 * WEIGHT)])
-    for _ in range(2 * WEIGHT - 1):
+    backlog = filled(*[_task(n, priority=1) for n in range(2 * HIGH_WEIGHT)])
+    for _ in range(2 * HIGH_WEIGHT - 1):
         backlog.pop()
     backlog.push(_task(99))
-    assert [backlog.pop().number, backlog.pop().number] == [99, 2 * WEIGHT - 1]
+    assert [backlog.pop().number, backlog.pop().number] == [99, 2 * HIGH_WEIGHT - 1]
 
 
 def test_a_task_is_taken_out_by_itself_and_not_by_its_like() -> None:
@@ -97,9 +97,9 @@ def test_those_behind_are_those_that_leave_after_it(tasks: list[Task], deadline:
 
 
 def test_the_urgent_leave_all_normal_ones_behind_but_those_that_get_their_turn() -> None:
-    high = [_task(n, 5.0, priority=1) for n in range(2 * WEIGHT)]
+    high = [_task(n, 5.0, priority=1) for n in range(2 * HIGH_WEIGHT)]
     backlog = filled(*high, *[_task(n) for n in range(9)])
-    assert backlog.behind(1, 4.0) == 2 * WEIGHT + 9
+    assert backlog.behind(1, 4.0) == 2 * HIGH_WEIGHT + 9
     assert backlog.behind(1, 6.0) == 9 - 2
     assert backlog.behind(0, 9.0) == 0
     assert filled(*high).behind(1, 6.0) == 0
@@ -115,7 +115,7 @@ def nowhere(task: Task) -> bool:
 
 @pytest.mark.parametrize("priority", [0, 1])
 def test_several_are_taken_in_one_go(priority: int) -> None:
-    backlog = Backlog()
+    backlog = PriorityQueue()
     for number in range(5):
         backlog.push(_task(number, float(number), priority))
     assert numbers(backlog.take(3, 100, nowhere)) == [0, 1, 2]
@@ -126,7 +126,7 @@ def test_several_are_taken_in_one_go(priority: int) -> None:
 
 @pytest.mark.parametrize("priority", [0, 1])
 def test_what_is_taken_fits_but_for_the_first(priority: int) -> None:
-    backlog = Backlog()
+    backlog = PriorityQueue()
     for number, nbytes in enumerate((9, 4, 4, 4)):
         backlog.push(_task(number, float(number), priority, nbytes))
     assert numbers(backlog.take(9, 8, nowhere)) == [0]
@@ -135,7 +135,7 @@ def test_what_is_taken_fits_but_for_the_first(priority: int) -> None:
 
 @pytest.mark.parametrize("priority", [0, 1])
 def test_what_belongs_elsewhere_ends_the_taking(priority: int) -> None:
-    backlog = Backlog()
+    backlog = PriorityQueue()
     for number, tried in enumerate(((), (7,), (8,), ())):
         waits = _task(number, float(number), priority)
         waits.tried = tried

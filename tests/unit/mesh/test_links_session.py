@@ -1,4 +1,4 @@
-"""One pair of incarnations: numbers, receipts, credit, and what is refused."""
+"""One pair of incarnations: numbers, acks, credit, and what is refused."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ import pytest
 from mesh_world import SMALL, a_task, small_parts
 
 from mesh.errors import ProtocolError
-from mesh.links.session import LAZY, MANY_MESSAGES, MOST_REFUSED, Gap, Session
-from mesh.protocol.fields import MAX_TEXT, Frame, Transfer
+from mesh.links.session import (
+    ACK_AFTER_MESSAGES,
+    ACK_DELAY_S,
+    MAX_REMEMBERED_REFUSALS,
+    Gap,
+    Session,
+)
+from mesh.protocol.fields import MAX_TEXT_BYTES, Frame, Transfer
 from mesh.protocol.messages import (
     Cancel,
     Credit,
     Header,
-    Kind,
     Message,
     Outcome,
+    OutcomeKind,
     Outcomes,
     Part,
     Ping,
@@ -61,7 +67,7 @@ class Pair:
         self.consumer.allow(tasks, nbytes, 0.0)
         self.carry([self.consumer.say(Credit(), 0.0)], self.producer)
 
-    def receipt(self) -> None:
+    def ack(self) -> None:
         self.carry([self.consumer.say(Credit(), 0.0)], self.producer)
 
 
@@ -70,8 +76,8 @@ def pair() -> Pair:
     return Pair()
 
 
-def header(session: Session, kind: Type, sequence: int = 0, receipt: int = 0) -> Header:
-    return Header(kind, session.peer, session.me, sequence, receipt)
+def header(session: Session, kind: Type, sequence: int = 0, ack: int = 0) -> Header:
+    return Header(kind, session.peer, session.me, sequence, ack)
 
 
 def test_credit_is_absolute_spent_and_taken(pair: Pair) -> None:
@@ -113,7 +119,7 @@ def test_what_was_not_received_is_sent_again_and_a_repeat_is_no_news(pair: Pair)
     covered, again = here.attach(8, there.resumes_after, 0.5)
     assert covered == [Cancel(1, [1])]
     assert pair.carry(again, there) == [Cancel(1, [2]), Cancel(1, [3])]
-    pair.receipt()
+    pair.ack()
     assert here.is_idle()
 
 
@@ -177,14 +183,14 @@ def test_what_is_cancelled_before_it_set_out_costs_no_credit(pair: Pair) -> None
     assert here.spent_bytes == there.taken_bytes == 40 * SMALL
 
 
-def test_a_receipt_may_wait_but_not_for_long_and_not_for_many(pair: Pair) -> None:
+def test_a_ack_may_wait_but_not_for_long_and_not_for_many(pair: Pair) -> None:
     here, there = pair.producer, pair.consumer
     assert there.owes_at() == float("inf")
-    for number in range(MANY_MESSAGES):
+    for number in range(ACK_AFTER_MESSAGES):
         here.post(Cancel(1, [number]))
     sent = here.flush(0.0)
     pair.carry(sent[:1], there)
-    assert there.owes_at() == LAZY
+    assert there.owes_at() == ACK_DELAY_S
     pair.carry(sent[1:], there)
     assert there.owes_at() == 0.0
     there.say(Credit(), 0.01)
@@ -192,7 +198,7 @@ def test_a_receipt_may_wait_but_not_for_long_and_not_for_many(pair: Pair) -> Non
     assert there.said == 0.01
 
 
-def test_slices_are_receipted_before_the_other_must_stop(pair: Pair) -> None:
+def test_slices_are_acked_before_the_other_must_stop(pair: Pair) -> None:
     pair.producer.post(Tasks([a_task(1, 8 * SMALL)]))
     pair.carry(pair.producer.flush(0.0)[:2], pair.consumer)
     assert pair.consumer.owes_at() == 0.0
@@ -204,12 +210,12 @@ def test_credit_may_wait_while_the_other_has_half_of_it_left(pair: Pair) -> None
     assert there.owes_at() == 0.0  # the other has nothing yet
     there.say(Credit(), 0.0)
     there.allow(9, 800, 0.0)
-    assert there.owes_at() == LAZY
+    assert there.owes_at() == ACK_DELAY_S
     there.allow(16, 800, 0.0)
     assert there.owes_at() == 0.0
     there.say(Credit(), 0.0)
     there.allow(16, 900, 0.0)
-    assert there.owes_at() == LAZY
+    assert there.owes_at() == ACK_DELAY_S
     there.allow(16, 1700, 0.0)
     assert there.owes_at() == 0.0
     there.allow(17, 1701, 9.0)  # what is owed is owed since then
@@ -238,7 +244,7 @@ def test_a_refused_bundle_goes_again_one_by_one(pair: Pair) -> None:
     here, there = pair.producer, pair.consumer
     pair.grant(4)
     here.post_tasks([a_task(1), a_task(2, 5)], 6)
-    here.post(Outcomes([Outcome(1, 1, Kind.RESULT), Outcome(2, 1, Kind.RESULT)]))
+    here.post(Outcomes([Outcome(1, 1, OutcomeKind.RESULT), Outcome(2, 1, OutcomeKind.RESULT)]))
     here.flush(0.0)
     for sequence in 1, 2:
         assert there.refuse(sequence, "illegible")
@@ -260,7 +266,7 @@ def test_a_refused_slice_is_no_refusal_of_its_own(pair: Pair) -> None:
 def test_what_cannot_be_encoded_fails_alone(pair: Pair) -> None:
     here, there = pair.producer, pair.consumer
     good, bad = a_task(1), a_task(2)
-    bad.trace = "x" * (MAX_TEXT + 1)
+    bad.trace = "x" * (MAX_TEXT_BYTES + 1)
     here.post_tasks([good, bad], 2)
     (news,) = pair.carry(here.flush(0.0), there)
     assert isinstance(news, Tasks)
@@ -290,10 +296,10 @@ def test_the_other_hears_of_a_refusal_although_the_connection_ended(pair: Pair) 
 def test_few_refusals_are_remembered_and_none_beyond_a_gap(pair: Pair) -> None:
     there = pair.consumer
     assert not there.refuse(2, "too far")
-    for sequence in range(1, MOST_REFUSED + 2):
+    for sequence in range(1, MAX_REMEMBERED_REFUSALS + 2):
         assert there.refuse(sequence, "illegible")
     assert there.resumes_after == 1
-    assert there.received == MOST_REFUSED + 1
+    assert there.received == MAX_REMEMBERED_REFUSALS + 1
 
 
 @pytest.mark.parametrize(
@@ -310,11 +316,11 @@ def test_a_breach_of_a_limit_counts_nothing(pair: Pair, message: Message) -> Non
     assert there.refuse(1, "as the error says")
 
 
-def test_unreliable_messages_are_always_news_and_renew_receipt_and_credit(pair: Pair) -> None:
+def test_unreliable_messages_are_always_news_and_renew_ack_and_credit(pair: Pair) -> None:
     here = pair.producer
     here.post(Cancel(1, [1]))
     here.flush(0.0)
-    ping = header(here, Type.PING, receipt=1)._replace(tasks=3, bytes=30)
+    ping = header(here, Type.PING, ack=1)._replace(tasks=3, bytes=30)
     assert here.accept(ping, Ping(1), 4.0) == ([Cancel(1, [1])], True)
     assert (here.heard, here.free_tasks, here.free_bytes) == (4.0, 3, 30)
     old = header(here, Type.PING)._replace(tasks=2, bytes=20)
@@ -332,7 +338,7 @@ def test_drain_is_said_when_all_that_was_posted_has_been_sent(pair: Pair) -> Non
     assert not here.may_say_drain
     assert not there.is_drained
     pair.carry(sent, there)
-    pair.receipt()
+    pair.ack()
     rest = here.flush(0.0)
     assert here.may_say_drain
     there.last = here.sequence
@@ -347,17 +353,17 @@ def test_parting_is_known_by_its_time(pair: Pair) -> None:
     assert pair.producer.is_parting
 
 
-def test_unreceipted_says_what_was_lost(pair: Pair) -> None:
+def test_unacked_says_what_was_lost(pair: Pair) -> None:
     pair.producer.post(Cancel(1, [1]))
     pair.producer.flush(0.0)
     pair.producer.post(Cancel(1, [2]))
     assert pair.producer.pending() == [Cancel(1, [1]), Cancel(1, [2])]
-    assert pair.producer.unreceipted() == [Cancel(1, [1]), Cancel(1, [2])]
+    assert pair.producer.unacked() == [Cancel(1, [1]), Cancel(1, [2])]
     assert pair.producer.pending() == []
     assert pair.producer.is_idle()
 
 
-def test_who_has_nothing_to_receipt_is_not_quiet(pair: Pair) -> None:
+def test_who_has_nothing_to_ack_is_not_quiet(pair: Pair) -> None:
     producer = pair.producer
     producer.attach(1, 0, 2.0)
     producer.heard, producer.progress = 7.0, 3.0
@@ -419,7 +425,7 @@ def test_of_a_payload_that_was_given_up_the_sender_hears_once_and_gives_it_up(pa
     there.give_up_slices()
     refused = []
     for _ in range(9):
-        here.accept(header(there, Type.CREDIT, receipt=there.received), Credit(), 0.0)
+        here.accept(header(there, Type.CREDIT, ack=there.received), Credit(), 0.0)
         for sent in here.flush(0.0):
             opened, message = decode(sent, 0.0)
             try:

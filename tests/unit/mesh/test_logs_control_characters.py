@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.logs.control_characters import in_json, in_lines, in_one_line
-from mesh.logs.lines import Line, json_line, text_line
+from mesh.logs.lines import LogLine, json_line, text_line
 
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 NASTY = [
@@ -91,7 +91,7 @@ FIELDS = st.dictionaries(TEXTS, st.one_of(TEXTS, st.lists(TEXTS)), max_size=3)
 def test_a_line_of_text_is_one_line(
     message: str, fields: dict[str, object], source: str, coloured: bool
 ) -> None:
-    line = Line("12:00:01", "error", source, message, fields)
+    line = LogLine("12:00:01", "error", source, message, fields)
     shown = text_line(line, coloured=coloured).decode()
     assert shown.endswith("\n")
     if coloured:
@@ -102,7 +102,7 @@ def test_a_line_of_text_is_one_line(
 
 @given(TEXTS, TEXTS)
 def test_a_traceback_follows_in_lines_that_are_set_in(message: str, trace: str) -> None:
-    shown = text_line(Line("12:00:01", "error", "gateway", message, {}, trace)).decode()
+    shown = text_line(LogLine("12:00:01", "error", "gateway", message, {}, trace)).decode()
     first, *rest = shown.removesuffix("\n").split("\n")
     assert is_harmless(first)
     assert all(is_harmless(line) and line.startswith("  ") for line in rest)
@@ -113,7 +113,7 @@ def test_a_traceback_follows_in_lines_that_are_set_in(message: str, trace: str) 
 def test_a_line_of_json_is_harmless_and_says_all(
     message: str, fields: dict[str, object], trace: str
 ) -> None:
-    shown = json_line(Line("12:00", "info", "gateway", message, fields, trace)).decode()
+    shown = json_line(LogLine("12:00", "info", "gateway", message, fields, trace)).decode()
     assert shown.endswith("\n")
     assert is_harmless(shown[:-1])
     found = json.loads(shown)

@@ -11,7 +11,7 @@ import pytest
 from mesh.errors import ForwardTimeout
 from mesh.logs import failure_text
 from mesh.logs.failure_text import (
-    LONGEST_TRACE,
+    MAX_TRACEBACK_CHARS,
     UNSPEAKABLE,
     cause_of,
     cut,
@@ -144,7 +144,7 @@ def test_a_traceback_has_its_causes_and_is_bounded():
     assert "direct cause" in text
     assert "ValueError: outer" in text
     long = trace_text(raised(ValueError("x" * 10**6)))
-    assert len(long) < LONGEST_TRACE + 100
+    assert len(long) < MAX_TRACEBACK_CHARS + 100
     assert "characters in all" in long
     assert len(str(exc_info(raised(ValueError("x" * 10**6)))[1])) <= 4096
     error = raised(ValueError("short"))

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from mesh.logs import streams
-from mesh.logs.streams import Lines, Printed
+from mesh.logs.streams import LineStream, Printed
 
 
 def stream(rewrites: bool = False) -> tuple[Printed, list[bytes]]:
     got: list[bytes] = []
-    return Printed(Lines(1, "<stdout>", got.append, rewrites=rewrites)), got
+    return Printed(LineStream(1, "<stdout>", got.append, rewrites=rewrites)), got
 
 
 def test_whole_lines_leave_at_once_and_begun_ones_wait() -> None:
@@ -78,7 +78,7 @@ def test_a_child_has_no_line_begun() -> None:
 
 def test_it_is_what_others_expect_of_a_stream(tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file:
-        out = Printed(Lines(file.fileno(), "<stdout>", lambda _: None, rewrites=False))
+        out = Printed(LineStream(file.fileno(), "<stdout>", lambda _: None, rewrites=False))
         assert (out.fileno(), out.isatty()) == (file.fileno(), False)
     assert (out.encoding, out.name, out.mode) == ("utf-8", "<stdout>", "w")
     assert out.writable()
@@ -105,7 +105,7 @@ def test_anything_can_be_printed() -> None:
 def test_a_terminal_is_known_as_one() -> None:
     master, slave = os.openpty()
     try:
-        assert Lines(slave, "<stdout>", lambda _: None, rewrites=False).isatty()
+        assert LineStream(slave, "<stdout>", lambda _: None, rewrites=False).isatty()
     finally:
         os.close(master)
         os.close(slave)

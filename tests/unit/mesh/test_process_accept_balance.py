@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.process.accept_balance import Crowd, Seat
+from mesh.process.accept_balance import AcceptBalance, AcceptShare
 
 
-def crowd(*counts: int | None) -> Crowd:
+def accept_balance(*counts: int | None) -> AcceptBalance:
     """Processes with so many connections; None takes none."""
-    made = Crowd(bytearray(Crowd.size(len(counts))))
+    made = AcceptBalance(bytearray(AcceptBalance.size(len(counts))))
     for number, connections in enumerate(counts, 1):
         if connections is not None:
             made.count(number, connections)
@@ -19,13 +19,13 @@ def crowd(*counts: int | None) -> Crowd:
 
 
 def test_at_first_nobody_is_there() -> None:
-    made = crowd(None, None)
+    made = accept_balance(None, None)
     assert made.is_alone(1)
     assert made.room(1) is None
 
 
 def test_one_that_is_alone_takes_all() -> None:
-    made = crowd(1000, None, None)
+    made = accept_balance(1000, None, None)
     assert made.is_alone(1)
     assert made.room(1) is None
     assert not made.is_alone(2)
@@ -45,11 +45,11 @@ def test_one_that_is_alone_takes_all() -> None:
     ],
 )
 def test_nobody_gets_far_ahead(mine: int, others: list[int], room: int) -> None:
-    assert crowd(mine, *others).room(1) == room
+    assert accept_balance(mine, *others).room(1) == room
 
 
 def test_one_that_is_away_is_no_measure_and_gets_its_share_when_it_is_back() -> None:
-    made = crowd(40, 0)
+    made = accept_balance(40, 0)
     assert made.room(1) == 0
     made.away(2)
     assert made.room(1) is None
@@ -58,13 +58,13 @@ def test_one_that_is_away_is_no_measure_and_gets_its_share_when_it_is_back() -> 
 
 
 def test_one_that_has_not_counted_itself_yet_has_none() -> None:
-    assert crowd(None, 3).room(1) == 4
+    assert accept_balance(None, 3).room(1) == 4
 
 
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=5), st.data())
 def test_somebody_may_always_take_the_next(counts: list[int], data: st.DataObject) -> None:
     """Else a connection would wait although all turn."""
-    made, having = crowd(*counts), list(counts)
+    made, having = accept_balance(*counts), list(counts)
     for _ in range(200):
         rooms = [made.room(number) or 0 for number in range(1, len(having) + 1)]
         assert any(rooms)
@@ -75,8 +75,8 @@ def test_somebody_may_always_take_the_next(counts: list[int], data: st.DataObjec
 
 
 def test_one_that_leaves_is_counted_no_more_and_takes_what_nobody_else_does() -> None:
-    made = Crowd(bytearray(Crowd.size(2)))
-    first, second = Seat(made, 1), Seat(made, 2)
+    made = AcceptBalance(bytearray(AcceptBalance.size(2)))
+    first, second = AcceptShare(made, 1), AcceptShare(made, 2)
     first.count(0)
     second.count(7)
     assert (first.room(), second.room()) == (9, 0)

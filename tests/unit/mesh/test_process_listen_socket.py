@@ -8,22 +8,22 @@ import socket
 import pytest
 
 from mesh.errors import StartError
-from mesh.process.listen_socket import Front, bound, inherited, look_up, shared_crowd
+from mesh.process.listen_socket import ListenSocket, bound, inherited, look_up, shared_crowd
 
 
-def address(front: Front) -> tuple[str, int]:
+def address(front: ListenSocket) -> tuple[str, int]:
     with socket.socket(fileno=os.dup(front.doors[0])) as door:
         host, port = door.getsockname()[:2]
         return host, port
 
 
 def test_a_port_that_is_only_bound_refuses() -> None:
-    with Front("127.0.0.1", 0, 2) as front, pytest.raises(ConnectionRefusedError):
+    with ListenSocket("127.0.0.1", 0, 2) as front, pytest.raises(ConnectionRefusedError):
         socket.create_connection(address(front))
 
 
 def test_who_waits_outlives_the_process_that_listened() -> None:
-    with Front("127.0.0.1", 0, 2) as front:
+    with ListenSocket("127.0.0.1", 0, 2) as front:
         first, second = (inherited([os.dup(front.doors[0])])[0] for _ in range(2))
         assert not first.get_inheritable()
         first.listen(5)
@@ -40,7 +40,7 @@ def test_who_waits_outlives_the_process_that_listened() -> None:
 
 
 def test_it_is_refused_again_when_all_have_closed() -> None:
-    with Front("127.0.0.1", 0, 2) as front:
+    with ListenSocket("127.0.0.1", 0, 2) as front:
         where = address(front)
         (door,) = inherited([os.dup(front.doors[0])])
         door.listen(5)
@@ -53,24 +53,24 @@ def test_it_is_refused_again_when_all_have_closed() -> None:
 
 
 def test_the_processes_share_their_counts() -> None:
-    with Front("127.0.0.1", 0, 2) as front:
+    with ListenSocket("127.0.0.1", 0, 2) as front:
         assert front.descriptors == (*front.doors, front.crowd_fd)
         other = shared_crowd(front.crowd_fd)
         other.count(2, 8)
-        assert not front.crowd.is_alone(1)
-        assert front.crowd.room(1) == 11
+        assert not front.accept_balance.is_alone(1)
+        assert front.accept_balance.room(1) == 11
 
 
 def test_a_port_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(StartError, match=f"127.0.0.1:{port}: .+; choose another port"):
-            Front("127.0.0.1", port, 1)
+            ListenSocket("127.0.0.1", port, 1)
 
 
 def test_a_name_that_nobody_knows() -> None:
     with pytest.raises(StartError, match="HTTP cannot listen at no-such-name.invalid:0"):
-        Front("no-such-name.invalid", 0, 1)
+        ListenSocket("no-such-name.invalid", 0, 1)
 
 
 def test_all_addresses_or_none() -> None:

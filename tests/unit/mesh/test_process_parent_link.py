@@ -14,20 +14,20 @@ from pathlib import Path
 
 import pytest
 
-from mesh.process.parent_link import Lifeline
+from mesh.process.parent_link import ParentLink
 
 CHILD = """
 import os, sys, time
-from mesh.process.parent_link import Lifeline
-lifeline = Lifeline(None, int(sys.argv[1]), sys.argv[2])
+from mesh.process.parent_link import ParentLink
+parent_link = ParentLink(None, int(sys.argv[1]), sys.argv[2])
 how = sys.argv[3]
 if how == "leaves":
-    lifeline.obey(lambda: os._exit(7))
+    parent_link.obey(lambda: os._exit(7))
 elif how == "stays":
-    lifeline.obey(lambda: print("told", flush=True))
+    parent_link.obey(lambda: print("told", flush=True))
 elif how == "ending":
-    lifeline.end()
-lifeline.watch(grace=0.1 if how != "ending" else 60.0)
+    parent_link.end()
+parent_link.watch(grace=0.1 if how != "ending" else 60.0)
 print("watching", flush=True)
 time.sleep(60)
 """
@@ -35,16 +35,16 @@ time.sleep(60)
 
 def test_what_a_child_says() -> None:
     heard, ready = os.pipe()
-    lifeline = Lifeline(ready, None)
+    parent_link = ParentLink(ready, None)
     assert not os.get_inheritable(ready)
-    lifeline.bound("tcp://127.0.0.1:7000", 5)
-    lifeline.ready(5, http="127.0.0.1:8000", bind="tcp://127.0.0.1:7000")
-    lifeline.ready(6)
-    lifeline.closed()
-    lifeline.refused("tcp://g:7000", "not you")
-    lifeline.failed("no model")
-    lifeline.close()
-    lifeline.close()
+    parent_link.bound("tcp://127.0.0.1:7000", 5)
+    parent_link.ready(5, http="127.0.0.1:8000", bind="tcp://127.0.0.1:7000")
+    parent_link.ready(6)
+    parent_link.closed()
+    parent_link.refused("tcp://g:7000", "not you")
+    parent_link.failed("no model")
+    parent_link.close()
+    parent_link.close()
     with open(heard, "rb") as pipe:
         words = [json.loads(line) for line in pipe]
     assert words == [
@@ -63,23 +63,23 @@ def test_what_a_child_says() -> None:
 
 
 def test_a_process_without_a_parent_says_nothing() -> None:
-    lifeline = Lifeline(None, None)
-    lifeline.ready(1)
-    lifeline.watch(grace=1.0)
-    lifeline.close()
+    parent_link = ParentLink(None, None)
+    parent_link.ready(1)
+    parent_link.watch(grace=1.0)
+    parent_link.close()
 
 
 def test_nobody_listening_is_no_error() -> None:
     heard, ready = os.pipe()
     os.close(heard)
-    lifeline = Lifeline(ready, None)
-    lifeline.failed("too late")
-    lifeline.close()
+    parent_link = ParentLink(ready, None)
+    parent_link.failed("too late")
+    parent_link.close()
 
 
 def test_an_orphan_is_one_whose_parent_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     parent, life = os.pipe()
-    child, alone = Lifeline(None, parent), Lifeline(None, None)
+    child, alone = ParentLink(None, parent), ParentLink(None, None)
     assert not child.orphaned
     monkeypatch.setattr(os, "getppid", lambda: 1)
     assert child.orphaned
@@ -91,10 +91,10 @@ def test_an_orphan_is_one_whose_parent_changed(monkeypatch: pytest.MonkeyPatch) 
 
 def test_closing_ends_the_watch() -> None:
     parent, life = os.pipe()
-    lifeline = Lifeline(None, parent)
-    lifeline.watch(grace=1.0)
+    parent_link = ParentLink(None, parent)
+    parent_link.watch(grace=1.0)
     assert threading.active_count() == 2
-    lifeline.close()
+    parent_link.close()
     assert threading.active_count() == 1
     os.close(life)
 
@@ -149,40 +149,40 @@ def test_orders_are_heard_until_the_parent_is_gone() -> None:
 
 def test_one_that_ends_obeys_no_more() -> None:
     parent, life = os.pipe()
-    lifeline = Lifeline(None, parent)
-    lifeline.watch(grace=1.0)
-    lifeline.end()
+    parent_link = ParentLink(None, parent)
+    parent_link.watch(grace=1.0)
+    parent_link.end()
     os.write(life, b"s")
     while select.select([parent], [], [], 0)[0]:
         threading.Event().wait(0.001)
-    lifeline.close()
+    parent_link.close()
     os.close(life)
 
 
 def test_a_signal_is_told_to_a_parent_that_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     heard, ready = os.pipe()
     parent, life = os.pipe()
-    lifeline, alone = Lifeline(ready, parent), Lifeline(None, None)
-    assert lifeline.asked()
+    parent_link, alone = ParentLink(ready, parent), ParentLink(None, None)
+    assert parent_link.asked()
     assert os.read(heard, 64) == b'{"event": "asked"}\n'
     assert not alone.asked()
     alone.close()
     monkeypatch.setattr(os, "getppid", lambda: 1)
-    assert not lifeline.asked()
+    assert not parent_link.asked()
     monkeypatch.undo()
     os.close(heard)
-    assert not lifeline.asked()
-    lifeline.close()
+    assert not parent_link.asked()
+    parent_link.close()
     os.close(life)
 
 
 def test_an_orphan_that_is_still_loading_takes_what_it_started_along() -> None:
     text = """
 import subprocess, sys, time
-from mesh.process.parent_link import Lifeline
-lifeline = Lifeline(None, int(sys.argv[1]))
+from mesh.process.parent_link import ParentLink
+parent_link = ParentLink(None, int(sys.argv[1]))
 started = subprocess.Popen(["sleep", "60"])  # it holds our output open as long as it lives
-lifeline.watch(grace=60.0)
+parent_link.watch(grace=60.0)
 print("watching", flush=True)
 time.sleep(60)
 """
@@ -207,7 +207,7 @@ def test_an_orphan_ends_although_its_worker_does_not_let_python_run() -> None:
 import ctypes, signal, sys
 import mesh.process.parent_link
 mesh.process.parent_link.PARENT_DIED = signal.SIGHUP  # 1, and so many seconds
-mesh.process.parent_link.Lifeline(None, int(sys.argv[1])).watch(grace=60.0)
+mesh.process.parent_link.ParentLink(None, int(sys.argv[1])).watch(grace=60.0)
 ctypes.PyDLL(None).system(b"echo $PPID $$; exec sleep 60")  # keeps the interpreter's lock
 """
     parent = """
@@ -246,14 +246,14 @@ def test_without_a_descriptor_of_the_parent_the_pipe_tells(monkeypatch: pytest.M
     monkeypatch.setattr(os, "pidfd_open", refuse)
     told = threading.Event()
     parent, life = os.pipe()
-    lifeline = Lifeline(None, parent)
-    lifeline.obey(told.set)
+    parent_link = ParentLink(None, parent)
+    parent_link.obey(told.set)
     try:
-        lifeline.watch(grace=60.0)
+        parent_link.watch(grace=60.0)
         os.close(life)
         assert told.wait(10)
     finally:
-        lifeline.close()
+        parent_link.close()
 
 
 LAST_WORDS = """

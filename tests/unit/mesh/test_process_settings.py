@@ -29,7 +29,7 @@ def test_a_gateway_gets_its_settings_through_json() -> None:
         log_format="json",
         number=2,
         doors=(7, 8),
-        crowd=9,
+        accept_balance=9,
         admin_doors=(10,),
     )
     assert GatewayProcess.from_json(through_json(process.to_json())) == process

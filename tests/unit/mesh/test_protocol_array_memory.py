@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mesh.protocol.array_memory import SetAside
-from mesh.protocol.chunking import Growing, Incoming, Unfinished
+from mesh.protocol.chunking import GrowingBuffer, Incoming, Unfinished
 from mesh.protocol.messages import Part
 
 
@@ -26,7 +26,7 @@ def test_slices_stand_where_they_belong() -> None:
 
 
 def test_what_is_announced_takes_no_memory_before_it_comes() -> None:
-    for memory in (SetAside, Growing):
+    for memory in (SetAside, GrowingBuffer):
         incoming = Incoming(1 << 30, Unfinished(1 << 30, memory))
         before = resident()
         incoming.add(Part(0, 1 << 30, 0, b"x" * 74))

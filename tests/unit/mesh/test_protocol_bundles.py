@@ -12,13 +12,30 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire_strategies import NOW, comparable, figures, length, notes, outcomes, relaxed, task
+from wire_strategies import NOW, comparable, length, notices, outcomes, relaxed, stats, task
 
 from mesh.errors import ProtocolError
 from mesh.protocol import bundles
 from mesh.protocol.bundles import MAX_BUDGET, MAX_HOPS, refusal
-from mesh.protocol.fields import INLINE, MAX_BODY, MAX_BUFFERS, MAX_LIST, MISFITS, Transfer, pack
-from mesh.protocol.messages import Figures, Kind, Meta, Note, Outcome, Outcomes, Task, Tasks
+from mesh.protocol.fields import (
+    INLINE_BYTES,
+    MAX_BODY_BYTES,
+    MAX_BUFFERS,
+    MAX_LIST_BYTES,
+    MISFITS,
+    Transfer,
+    pack,
+)
+from mesh.protocol.messages import (
+    BatchStats,
+    HandoffNotice,
+    Meta,
+    Outcome,
+    OutcomeKind,
+    Outcomes,
+    Task,
+    Tasks,
+)
 
 PATH = (("embed", "r1"),)
 
@@ -29,7 +46,7 @@ def a_task(**changes: Any) -> Task:
 
 
 def an_outcome(**changes: Any) -> Outcome:
-    return dataclasses.replace(Outcome(2, 1, Kind.RESULT, buffers=[b"x"]), **changes)
+    return dataclasses.replace(Outcome(2, 1, OutcomeKind.RESULT, buffers=[b"x"]), **changes)
 
 
 def unpacked(body: bytes) -> Any:
@@ -87,7 +104,7 @@ def test_the_usual_task_is_one_byte_string() -> None:
         {"buffers": [b"x", b"y"]},
         {"buffers": [bytearray(b"x")]},
         {"buffers": [memoryview(b"x")]},
-        {"buffers": [bytes(INLINE + 1)]},
+        {"buffers": [bytes(INLINE_BYTES + 1)]},
         {"buffers": [Transfer(3, 2**33)]},
     ],
 )
@@ -204,12 +221,12 @@ WRONG_TASKS: list[tuple[dict[str, Any], str]] = [
     ({"trace": "\udcff"}, "surrogates not allowed"),
     ({"meta": dataclasses.replace(META, method=TOO_LONG)}, "a method has 4097 characters"),
     ({"meta": dataclasses.replace(META, path=None)}, "a path is needed where NoneType is given"),
-    ({"meta": dataclasses.replace(META, query="x" * (MAX_BODY + 1))}, "a query has 4194305"),
-    ({"meta": dataclasses.replace(META, query="x" * MAX_BODY)}, "its first frame has"),
+    ({"meta": dataclasses.replace(META, query="x" * (MAX_BODY_BYTES + 1))}, "a query has 4194305"),
+    ({"meta": dataclasses.replace(META, query="x" * MAX_BODY_BYTES)}, "its first frame has"),
     ({"meta": dataclasses.replace(META, headers=((TOO_LONG, ""),))}, "a header's name has 4097"),
-    ({"meta": dataclasses.replace(META, headers=(("a", "b"),) * (MAX_LIST + 1))}, "entries"),
+    ({"meta": dataclasses.replace(META, headers=(("a", "b"),) * (MAX_LIST_BYTES + 1))}, "entries"),
     ({"buffers": [b"x"] * (MAX_BUFFERS + 1)}, "its payload has 257 buffers, over the limit of 256"),
-    ({"buffers": [bytes(INLINE)] * MAX_BUFFERS}, "its first frame has 41"),
+    ({"buffers": [bytes(INLINE_BYTES)] * MAX_BUFFERS}, "its first frame has 41"),
     ({"buffers": [Transfer(-1, 5)]}, "-1 is no unsigned 64-bit number"),
     ({"buffers": [Transfer(1, 2**64)]}, "is no unsigned 64-bit number"),
     ({"buffers": ["text"]}, "string argument without an encoding"),
@@ -235,10 +252,10 @@ WRONG_OUTCOMES: list[tuple[dict[str, Any], str]] = [
     ({"text": 7}, "not subscriptable"),
     ({"headers": ((TOO_LONG, ""),)}, "a header's name has 4097 characters"),
     ({"headers": (("x", 7),)}, "a header's value is needed where int is given"),
-    ({"headers": (("a", "b"),) * (MAX_LIST + 1)}, "entries"),
-    ({"headers": (("a", "x" * MAX_BODY),)}, "its first frame has"),
+    ({"headers": (("a", "b"),) * (MAX_LIST_BYTES + 1)}, "entries"),
+    ({"headers": (("a", "x" * MAX_BODY_BYTES),)}, "its first frame has"),
     ({"buffers": [b"x"] * (MAX_BUFFERS + 1)}, "its payload has 257 buffers"),
-    ({"buffers": [bytes(INLINE)] * MAX_BUFFERS}, "its first frame has 41"),
+    ({"buffers": [bytes(INLINE_BYTES)] * MAX_BUFFERS}, "its first frame has 41"),
     ({"buffers": [Transfer(-1, 5)]}, "-1 is no unsigned"),
 ]
 
@@ -262,8 +279,8 @@ def test_whatever_can_travel_is_not_refused(row: Task | Outcome) -> None:
         {"trace": "x" * 4096},
         {"path": (("a", "b"),) * MAX_HOPS},
         {"buffers": [b"x"] * MAX_BUFFERS},
-        {"buffers": [bytes(INLINE + 1)] * MAX_BUFFERS},
-        {"buffers": [bytes(8 * MAX_BODY)]},
+        {"buffers": [bytes(INLINE_BYTES + 1)] * MAX_BUFFERS},
+        {"buffers": [bytes(8 * MAX_BODY_BYTES)]},
         {"timings": (0,) * 255},
         {"deadline": math.inf},
         {"meta": Meta("x" * 4096, "/", "x" * 100_000, (("a", "b"),) * 1000)},
@@ -287,7 +304,9 @@ def test_one_wrong_task_fails_its_bundle_so_that_it_is_found(changes: dict[str, 
     assert [bool(refusal(one)) for one in tasks] == [False, True, False]
 
 
-@pytest.mark.parametrize(("rows", "accepted"), [(MAX_LIST, True), (MAX_LIST + 1, False)])
+@pytest.mark.parametrize(
+    ("rows", "accepted"), [(MAX_LIST_BYTES, True), (MAX_LIST_BYTES + 1, False)]
+)
 def test_a_bundle_has_a_limited_number_of_rows(rows: int, accepted: bool) -> None:
     packs: list[tuple[Any, Any]] = [
         (bundles.pack_tasks, (Tasks([a_task()] * rows), NOW)),
@@ -305,9 +324,9 @@ def test_a_bundle_has_a_limited_number_of_rows(rows: int, accepted: bool) -> Non
 
 
 @relaxed
-@given(st.lists(outcomes, max_size=5), st.lists(notes, max_size=3), st.lists(figures, max_size=2))
+@given(st.lists(outcomes, max_size=5), st.lists(notices, max_size=3), st.lists(stats, max_size=2))
 def test_outcomes_arrive_as_they_left(
-    rows: list[Outcome], told: list[Note], measured: list[Figures]
+    rows: list[Outcome], told: list[HandoffNotice], measured: list[BatchStats]
 ) -> None:
     message = Outcomes(rows, told, measured)
     assert comparable(sent_outcomes(message)) == comparable(message)
@@ -320,7 +339,7 @@ def test_the_usual_outcome_is_one_byte_string() -> None:
 
 
 def test_a_workers_long_or_broken_message_is_cut_and_mended_not_lost() -> None:
-    told = an_outcome(kind=Kind.FAILURE, label="l" * 9000, text="ü\ud800" * 5000)
+    told = an_outcome(kind=OutcomeKind.FAILURE, label="l" * 9000, text="ü\ud800" * 5000)
     (arrived,) = sent_outcomes(Outcomes([told])).outcomes
     assert arrived.label == "l" * 4096
     assert arrived.text == "ü?" * 2048
@@ -330,15 +349,15 @@ def test_a_workers_long_or_broken_message_is_cut_and_mended_not_lost() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        Outcomes([], [Note(2**64, 1, 1, 1)]),
-        Outcomes([], [Note(1, 2**16, 1, 1)]),
-        Outcomes([], [], [Figures("x" * 5000, 1, 1, 1, "idle")]),
-        Outcomes([], [], [Figures("s", -1, 1, 1, "idle")]),
-        Outcomes([], [], [Figures("s", 1, 1.5, 1, "idle")]),  # type: ignore[arg-type]
-        Outcomes([], [], [Figures("s", 1, 1, 1, "\ud800")]),
+        Outcomes([], [HandoffNotice(2**64, 1, 1, 1)]),
+        Outcomes([], [HandoffNotice(1, 2**16, 1, 1)]),
+        Outcomes([], [], [BatchStats("x" * 5000, 1, 1, 1, "idle")]),
+        Outcomes([], [], [BatchStats("s", -1, 1, 1, "idle")]),
+        Outcomes([], [], [BatchStats("s", 1, 1.5, 1, "idle")]),  # type: ignore[arg-type]
+        Outcomes([], [], [BatchStats("s", 1, 1, 1, "\ud800")]),
     ],
 )
-def test_notes_and_figures_that_would_not_be_read_are_not_written(message: Outcomes) -> None:
+def test_notes_and_stats_that_would_not_be_read_are_not_written(message: Outcomes) -> None:
     with pytest.raises(MISFITS):
         bundles.pack_outcomes(message)
 
@@ -446,7 +465,7 @@ def test_a_body_that_is_no_bundle_of_outcomes_is_a_misfit(body: Any) -> None:
 
 
 def test_frames_and_rows_must_agree() -> None:
-    large = bytes(INLINE + 1)
+    large = bytes(INLINE_BYTES + 1)
     body, frames = bundles.pack_tasks(Tasks([a_task(buffers=[large])]), NOW)
     assert len(frames) == 1
     for wrong in ([], [b"short"], [large, large]):
@@ -471,7 +490,7 @@ def test_the_examples_in_the_docstrings_hold() -> None:
 def test_paths_are_remembered_but_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundles, "_known_paths", {})
     monkeypatch.setattr(bundles, "_written_paths", {})
-    for number in range(bundles._MOST_PATHS + 1):
+    for number in range(bundles._MAX_KNOWN_PATHS + 1):
         path = ((f"stage-{number}", "1"),)
         assert sent_tasks([a_task(path=path)])[0].path == path
     assert len(bundles._known_paths) == len(bundles._written_paths) == 1

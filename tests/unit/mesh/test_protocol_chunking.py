@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from mesh.errors import ProtocolError
 from mesh.protocol import chunking as transfers
-from mesh.protocol.chunking import Incoming, Outgoing, Step, is_large
+from mesh.protocol.chunking import Chunk, Incoming, Outgoing, is_large
 from mesh.protocol.fields import Transfer
 from mesh.protocol.messages import (
     Answer,
+    BatchStats,
     Cancel,
-    Figures,
-    Kind,
+    HandoffNotice,
     Message,
-    Note,
     Outcome,
+    OutcomeKind,
     Outcomes,
     Part,
     Submit,
@@ -34,9 +34,9 @@ SIZE = 64
 @pytest.fixture(scope="module", autouse=True)
 def _small_parts() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transfers, "PART_SIZE", SIZE)
-        patch.setattr(transfers, "INLINE", SIZE // 4)
-        patch.setattr(transfers, "MAX_TOGETHER", 3 * SIZE)
+        patch.setattr(transfers, "PART_BYTES", SIZE)
+        patch.setattr(transfers, "INLINE_BYTES", SIZE // 4)
+        patch.setattr(transfers, "MAX_CHUNK_BYTES", 3 * SIZE)
         yield
 
 
@@ -45,10 +45,10 @@ def a_task(*buffers: bytes | bytearray | memoryview) -> Task:
 
 
 def an_outcome(*buffers: bytes) -> Outcome:
-    return Outcome(2, 1, Kind.RESULT, buffers=list(buffers))
+    return Outcome(2, 1, OutcomeKind.RESULT, buffers=list(buffers))
 
 
-def all_steps(outgoing: Outgoing) -> list[Step]:
+def all_steps(outgoing: Outgoing) -> list[Chunk]:
     return list(iter(outgoing.step, None))
 
 
@@ -77,7 +77,7 @@ buffers = st.lists(
 messages = st.one_of(
     st.lists(buffers, min_size=1, max_size=3).map(lambda rows: Tasks([a_task(*r) for r in rows])),
     st.lists(buffers, min_size=1, max_size=3).map(
-        lambda rows: Outcomes([an_outcome(*r) for r in rows], [Note(1, 1, 1, 1)])
+        lambda rows: Outcomes([an_outcome(*r) for r in rows], [HandoffNotice(1, 1, 1, 1)])
     ),
     buffers.map(lambda row: Answer(an_outcome(*row))),
     buffers.map(lambda row: Submit(1, "/x", 0, 0, None, row)),
@@ -115,7 +115,9 @@ def test_large_is_what_holds_a_large_buffer_or_too_many_middling_ones() -> None:
 
 
 def test_the_last_step_names_the_slices_and_remembers_the_whole() -> None:
-    whole = Outcomes([an_outcome(b"small", bytes(2 * SIZE))], [], [Figures("a", 1, 1, 1, "idle")])
+    whole = Outcomes(
+        [an_outcome(b"small", bytes(2 * SIZE))], [], [BatchStats("a", 1, 1, 1, "idle")]
+    )
     outgoing = Outgoing(whole, 5)
     assert (outgoing.transfers, outgoing.left, outgoing.whole) == (1, True, whole)
     one, two, last = all_steps(outgoing)
@@ -125,7 +127,7 @@ def test_the_last_step_names_the_slices_and_remembers_the_whole() -> None:
     assert last.whole is whole
     assert isinstance(last.message, Outcomes)
     assert last.message.outcomes[0].buffers == [b"small", Transfer(5, 2 * SIZE)]
-    assert last.message.figures == whole.figures
+    assert last.message.stats == whole.stats
     assert not outgoing.left
 
 
@@ -151,7 +153,9 @@ def test_more_than_was_granted_is_refused() -> None:
 MIB = 1 << 20
 
 
-def crowd(limit: int, *sources: str, memory: Any = transfers.Growing) -> list[Incoming]:
+def accept_balance(
+    limit: int, *sources: str, memory: Any = transfers.GrowingBuffer
+) -> list[Incoming]:
     """A session of each source, in one process that may have `limit` bytes unfinished."""
     unfinished = transfers.Unfinished(limit, memory)
     return [Incoming(1 << 30, unfinished, source) for source in sources]
@@ -174,7 +178,7 @@ def naming(number: int, total: int = 100 * MIB) -> Any:
 
 
 def test_what_comes_counts_for_all_sessions_together() -> None:
-    one, other = crowd(10 * MIB, "one", "other")
+    one, other = accept_balance(10 * MIB, "one", "other")
     come(one, 0, 2)
     come(other, 0, 3)
     assert (one.arrived, other.arrived) == (2 * MIB, 3 * MIB)
@@ -184,7 +188,7 @@ def test_what_comes_counts_for_all_sessions_together() -> None:
 
 
 def test_whoever_has_most_gives_way_to_one_who_has_less() -> None:
-    most, much, little = crowd(10 * MIB, "most", "much", "little")
+    most, much, little = accept_balance(10 * MIB, "most", "much", "little")
     come(most, 0, 6)
     come(much, 0, 4)
     come(little, 0, 1)
@@ -194,7 +198,7 @@ def test_whoever_has_most_gives_way_to_one_who_has_less() -> None:
 
 
 def test_of_those_who_have_as_much_none_gives_way_and_the_newcomer_is_refused() -> None:
-    one, other = crowd(10 * MIB, "one", "other")
+    one, other = accept_balance(10 * MIB, "one", "other")
     come(one, 0, 5)
     come(other, 0, 5)
     with pytest.raises(ProtocolError, match="unfinished transfers are all that there is memory"):
@@ -207,7 +211,7 @@ def test_of_those_who_have_as_much_none_gives_way_and_the_newcomer_is_refused() 
 
 
 def test_all_sessions_of_one_source_have_one_share() -> None:
-    *many, other = crowd(10 * MIB, *["many"] * 9, "other")
+    *many, other = accept_balance(10 * MIB, *["many"] * 9, "other")
     for at, one in enumerate(many):
         come(one, 0, 1, now=float(at))
     come(other, 0, 5)
@@ -218,7 +222,7 @@ def test_all_sessions_of_one_source_have_one_share() -> None:
 
 
 def test_what_is_given_up_is_refused_where_it_is_named_and_nowhere_before() -> None:
-    one, other = crowd(3 * MIB, "one", "other")
+    one, other = accept_balance(3 * MIB, "one", "other")
     come(one, 4, 3)
     come(other, 0, 1)
     come(one, 4, 90)  # the sender has not heard of it
@@ -230,7 +234,7 @@ def test_what_is_given_up_is_refused_where_it_is_named_and_nowhere_before() -> N
 
 
 def test_what_has_been_coming_for_too_long_is_given_up() -> None:
-    (one,) = crowd(10 * MIB, "one")
+    (one,) = accept_balance(10 * MIB, "one")
     come(one, 0, 1, now=1.0)
     come(one, 1, 1, now=2.0)
     come(one, 0, 1, now=9.0)
@@ -244,19 +248,19 @@ def test_what_has_been_coming_for_too_long_is_given_up() -> None:
 
 
 def test_each_unfinished_transfer_costs_something_however_little_came_of_it() -> None:
-    (incoming,) = crowd(10 * transfers.LEAST_BYTES, "one")
+    (incoming,) = accept_balance(10 * transfers.LEAST_CHARGED_BYTES, "one")
     for number in range(10):
         incoming.add(Part(number, 1000, 0, b"x"))
-    assert incoming.arrived == 10 * transfers.LEAST_BYTES
+    assert incoming.arrived == 10 * transfers.LEAST_CHARGED_BYTES
     with pytest.raises(ProtocolError, match="unfinished"):
         incoming.add(Part(10, 1000, 0, b"x"))
 
 
 def test_a_transfer_for_which_there_is_no_memory_is_refused() -> None:
-    def memory(total: int) -> transfers.Growing:
+    def memory(total: int) -> transfers.GrowingBuffer:
         raise MemoryError
 
-    (incoming,) = crowd(1 << 20, "one", memory=memory)
+    (incoming,) = accept_balance(1 << 20, "one", memory=memory)
     with pytest.raises(ProtocolError, match="there is no memory for a transfer of 100 bytes"):
         incoming.add(Part(0, 100, 0, b"x"))
     assert (incoming.held, incoming.arrived, incoming._unfinished.nbytes) == (0, 0, 0)

@@ -14,13 +14,13 @@ from wire_strategies import buffers, comparable, length, relaxed
 from mesh.errors import ProtocolError
 from mesh.protocol import fields
 from mesh.protocol.fields import (
-    HEADER_SIZE,
-    INLINE,
-    MAX_BODY,
+    HEADER_BYTES,
+    INLINE_BYTES,
+    MAX_BODY_BYTES,
     MAX_BUFFERS,
     MAX_FRAMES,
-    MAX_LIST,
-    MAX_TEXT,
+    MAX_LIST_BYTES,
+    MAX_TEXT_BYTES,
     MISFITS,
     Transfer,
     pack,
@@ -47,7 +47,7 @@ def test_a_hostile_value_is_named_without_being_printed() -> None:
     with pytest.raises(TypeError, match="^tuple is no"):
         fields.u64(deep)
     with pytest.raises(TypeError, match="^bytes is no"):
-        fields.u64(bytes(MAX_BODY))
+        fields.u64(bytes(MAX_BODY_BYTES))
 
 
 def test_lists_of_numbers() -> None:
@@ -75,10 +75,10 @@ def test_anything_else_is_no_span_of_time(wrong: Any) -> None:
 
 def test_texts_up_to_their_limit() -> None:
     assert fields.text("") == ""
-    assert fields.text("ü" * MAX_TEXT) == "ü" * MAX_TEXT
+    assert fields.text("ü" * MAX_TEXT_BYTES) == "ü" * MAX_TEXT_BYTES
     assert fields.text("abc", 3) == "abc"
     with pytest.raises(ValueError, match="a trace has 4097 characters, over the limit of 4096"):
-        fields.text("x" * (MAX_TEXT + 1), name="a trace")
+        fields.text("x" * (MAX_TEXT_BYTES + 1), name="a trace")
     with pytest.raises(TypeError, match="a text is needed where bytes is given"):
         fields.text(b"abc")
 
@@ -86,16 +86,16 @@ def test_texts_up_to_their_limit() -> None:
 def test_words_are_cut_and_mended() -> None:
     assert fields.words("as it is") == "as it is"
     assert fields.words("grün") == "grün"
-    assert fields.words("x" * 9000) == "x" * MAX_TEXT
+    assert fields.words("x" * 9000) == "x" * MAX_TEXT_BYTES
     assert fields.words("\udcff lone") == "? lone"
     with pytest.raises(TypeError):
         fields.words(b"abc")  # type: ignore[arg-type]
 
 
 def test_lists_up_to_their_limit() -> None:
-    assert fields.listed([0] * MAX_LIST) == [0] * MAX_LIST
+    assert fields.listed([0] * MAX_LIST_BYTES) == [0] * MAX_LIST_BYTES
     with pytest.raises(ValueError, match="65537 entries, over the limit of 65536"):
-        fields.listed([0] * (MAX_LIST + 1))
+        fields.listed([0] * (MAX_LIST_BYTES + 1))
 
 
 def test_pairs() -> None:
@@ -111,7 +111,7 @@ def test_pairs() -> None:
         ((("x" * 5000, ""),), "a header's name has 5000"),
         ((("x", None),), "a header's value is needed where NoneType"),
         ((("a", "b", "c"),), "too many values"),
-        ((("a", "b"),) * (MAX_LIST + 1), "entries"),
+        ((("a", "b"),) * (MAX_LIST_BYTES + 1), "entries"),
     ],
 )
 def test_anything_else_is_no_pairs(wrong: Any, why: str) -> None:
@@ -136,11 +136,11 @@ def test_every_payload_arrives_as_it_left(payload: list[Any]) -> None:
 
 
 def test_a_large_buffer_is_never_copied() -> None:
-    large = bytearray(INLINE + 1)
+    large = bytearray(INLINE_BYTES + 1)
     described, frames = fields.pack_buffers([b"small", large])
-    assert described == [b"small", INLINE + 1]
+    assert described == [b"small", INLINE_BYTES + 1]
     assert frames[0] is large
-    assert fields.unpack_buffers((INLINE + 1,), iter(frames))[0] is large
+    assert fields.unpack_buffers((INLINE_BYTES + 1,), iter(frames))[0] is large
 
 
 def test_an_inlined_buffer_no_longer_belongs_to_the_sender() -> None:
@@ -181,9 +181,9 @@ def test_a_frame_that_nothing_names_is_refused() -> None:
 
 
 def test_the_size_of_a_message_is_limited() -> None:
-    fields.check_size(bytes(MAX_BODY - HEADER_SIZE), [b""] * (MAX_FRAMES - 1))
+    fields.check_size(bytes(MAX_BODY_BYTES - HEADER_BYTES), [b""] * (MAX_FRAMES - 1))
     with pytest.raises(ValueError, match="first frame has 41942"):
-        fields.check_size(bytes(MAX_BODY - HEADER_SIZE + 1), [])
+        fields.check_size(bytes(MAX_BODY_BYTES - HEADER_BYTES + 1), [])
     with pytest.raises(ValueError, match="1024 payload frames, over the limit of 1023"):
         fields.check_size(b"", [b""] * MAX_FRAMES)
 

@@ -12,9 +12,9 @@ from mesh.protocol.messages import (
     RELIABLE,
     Flag,
     Header,
-    Kind,
     Message,
     Outcome,
+    OutcomeKind,
     Outcomes,
     Role,
     Task,
@@ -26,7 +26,7 @@ from mesh.protocol.messages import (
 def test_the_numbers_on_the_wire_never_change() -> None:
     # Processes of several versions meet in one mesh: a number once given away stays.
     assert [one.name for one in Type] == (
-        "HELLO WELCOME TASKS PART CREDIT OUTCOMES OBITUARY SUBMIT "
+        "HELLO WELCOME TASKS PART CREDIT OUTCOMES DEATH SUBMIT "
         "ANSWER CANCEL PEERS PING DRAIN BYE WHO ERR"
     ).split()
     assert [*Type] == [*range(1, 17)]
@@ -36,8 +36,8 @@ def test_the_numbers_on_the_wire_never_change() -> None:
         "SUPERVISOR": 2,
         "CLIENT": 3,
     }
-    assert [one.name for one in Kind] == "RESULT FAILURE UNSTARTED EVENT HANDBACK".split()
-    assert [*Kind] == [*range(5)]
+    assert [one.name for one in OutcomeKind] == "RESULT FAILURE UNSTARTED EVENT HANDBACK".split()
+    assert [*OutcomeKind] == [*range(5)]
 
 
 def test_flags_are_single_bits() -> None:
@@ -53,7 +53,7 @@ def test_whatever_can_not_be_said_again_is_reliable() -> None:
         "TASKS",
         "PART",
         "OUTCOMES",
-        "OBITUARY",
+        "DEATH",
         "SUBMIT",
         "ANSWER",
         "CANCEL",
@@ -71,18 +71,20 @@ def test_a_tasks_identity_is_its_owner_and_number() -> None:
 
 def test_equal_rows_are_different_tasks_and_outcomes() -> None:
     # They are told apart by identity: two attempts of a request may look the same.
-    assert Outcome(1, 1, Kind.RESULT) != Outcome(1, 1, Kind.RESULT)
+    assert Outcome(1, 1, OutcomeKind.RESULT) != Outcome(1, 1, OutcomeKind.RESULT)
     assert Task(1, 1, (), 0, 1, 0.0, [], 0) != Task(1, 1, (), 0, 1, 0.0, [], 0)
 
 
 def test_no_two_messages_share_their_lists() -> None:
     assert Outcomes().outcomes is not Outcomes().outcomes
-    assert Outcome(1, 1, Kind.RESULT).buffers is not Outcome(1, 1, Kind.RESULT).buffers
+    assert (
+        Outcome(1, 1, OutcomeKind.RESULT).buffers is not Outcome(1, 1, OutcomeKind.RESULT).buffers
+    )
 
 
 def test_no_message_takes_a_misspelt_attribute() -> None:
     with pytest.raises(AttributeError):
-        Outcome(1, 1, Kind.RESULT).lable = "x"  # type: ignore[attr-defined]
+        Outcome(1, 1, OutcomeKind.RESULT).lable = "x"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from wire_samples import (
     sequence_of,
 )
 
-from mesh.links.events import Identity, Lost
+from mesh.links.events import Identity, SessionLost
 from mesh.links.links import Links
 from mesh.protocol import permissions
 from mesh.protocol.fields import Frame
@@ -37,10 +37,10 @@ from mesh.protocol.messages import (
     Welcome,
 )
 from mesh.protocol.permissions import (
+    MAX_BATCH,
+    MAX_OWNERS,
+    MAX_PEERS,
     MAY_SAY,
-    MOST_BATCH,
-    MOST_OWNERS,
-    MOST_PEERS,
     content_objection,
     hello_objection,
     is_numeric_tcp,
@@ -108,7 +108,7 @@ def played(row: Row, kind: Type) -> str:
     links.sessions[2].may_owe = True
     links.sessions[2].allow(1, 100, 0.0)
     links.received(link, frames(SAMPLES[kind], 2, 1, sequence=sequence_of(kind)), 0.0)
-    lost = [news for news in links.news if isinstance(news, Lost) and not news.orderly]
+    lost = [news for news in links.news if isinstance(news, SessionLost) and not news.orderly]
     if not lost:
         return "allowed" if links.breaches == 0 else "counted, and kept"
     assert links.breaches == 1
@@ -161,7 +161,7 @@ def judged(links: Links, link: int, message: Message, sequence: int = 1) -> str:
     """Why saying this has cost the speaker, number 2, its session; "" if it has not."""
     links.news.clear()
     links.received(link, frames(message, 2, 1, sequence), 0.0)
-    return next((news.reason for news in links.news if isinstance(news, Lost)), "")
+    return next((news.reason for news in links.news if isinstance(news, SessionLost)), "")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_producer_sends_slices_only_within_its_credit(speaker: Role) -> None:
     links.sessions[2].allow(1, 100, 0.0)
     assert judged(links, link, Part(1, 4, 0, b"xx")) == ""
     links.sessions[2].taken_tasks = 1
-    assert judged(links, link, Part(1, 4, 0, b"xx")) == ""  # it is sent again
+    assert judged(links, link, Part(1, 4, 0, b"xx")) == ""  # it is retransmitted
     assert judged(links, link, Part(1, 4, 2, b"xx"), 2) != ""
 
 
@@ -215,9 +215,9 @@ HELLO = Hello(Role.REPLICA, 1, "mesh", (VERSION,), stage=FACTS)
         ({"role": Role.GATEWAY}, "a gateway has nothing to say to a gateway"),
         ({"stage": None}, "a replica names its stage, and nobody else does"),
         ({"role": Role.SUPERVISOR}, "a replica names its stage, and nobody else does"),
-        ({"owners": tuple(range(MOST_OWNERS))}, ""),
+        ({"owners": tuple(range(MAX_OWNERS))}, ""),
         ({"feed": "tcp://".ljust(256, "9")}, ""),
-        ({"owners": tuple(range(MOST_OWNERS + 1))}, f"{MOST_OWNERS + 1} producers are more than"),
+        ({"owners": tuple(range(MAX_OWNERS + 1))}, f"{MAX_OWNERS + 1} producers are more than"),
         ({"host": "a\nb"}, "the name of the host"),
         ({"host": "h" * 256}, "the name of the host"),
         ({"feed": "tcp://" + "9" * 300}, "the feed address is too long"),
@@ -237,16 +237,16 @@ def test_what_hello_may_say(changed: dict[str, object], objection: str) -> None:
         (FACTS, ""),
         (FACTS._replace(name="x\x1b"), "the stage's name"),
         (FACTS._replace(name=""), "the stage's name"),
-        (FACTS._replace(batch=MOST_BATCH), ""),
-        (FACTS._replace(batch=MOST_BATCH + 1), "batch is 65537"),
+        (FACTS._replace(batch=MAX_BATCH), ""),
+        (FACTS._replace(batch=MAX_BATCH + 1), "batch is 65537"),
         (FACTS._replace(batch=1, pool=1), ""),
         (FACTS._replace(pool=0), "pool is 0 bytes"),
         (FACTS._replace(timeout=31 * 86_400.0), ""),
         (FACTS._replace(timeout=0.0), "timeout is 0 s"),
         (FACTS._replace(timeout=1e9), "timeout is 1e+09 s"),
-        (FACTS._replace(mime=""), "the content type"),
-        (FACTS._replace(mime="x" * 257), "the content type"),
-        (FACTS._replace(mime="text/plain\r\nX: y"), "the content type"),
+        (FACTS._replace(content_type=""), "the content type"),
+        (FACTS._replace(content_type="x" * 257), "the content type"),
+        (FACTS._replace(content_type="text/plain\r\nX: y"), "the content type"),
         (FACTS._replace(version="2\n"), "version is not a printable word"),
         (FACTS._replace(version="2026-11-30 b"), ""),
         (FACTS._replace(revision="r" * 129), "revision is not a printable word"),
@@ -261,8 +261,8 @@ def test_what_a_stage_may_be(facts: StageFacts, objection: str) -> None:
 
 def test_how_many_addresses_a_gateway_may_name() -> None:
     peer = Peer("tcp://10.0.0.7:7001", 7, Role.REPLICA, "embed", "1")
-    assert peers_objection(Peers(1, [peer] * MOST_PEERS)) == ""
-    assert peers_objection(Peers(1, [peer] * (MOST_PEERS + 1))).startswith("513 addresses")
+    assert peers_objection(Peers(1, [peer] * MAX_PEERS)) == ""
+    assert peers_objection(Peers(1, [peer] * (MAX_PEERS + 1))).startswith("513 addresses")
     assert peers_objection(Peers(1, [peer._replace(address="x" * 256)])) == ""
     assert "longer" in peers_objection(Peers(1, [peer._replace(address="x" * 257)]))
 
@@ -270,8 +270,8 @@ def test_how_many_addresses_a_gateway_may_name() -> None:
 def test_too_many_addresses_cost_a_gateway_its_session() -> None:
     peer = Peer("tcp://10.0.0.7:7001", 7, Role.REPLICA, "embed", "1")
     links, link = produced(Role.REPLICA, Role.GATEWAY)
-    said = judged(links, link, Peers(1, [peer] * (MOST_PEERS + 1)), 0)
-    assert said == f"{MOST_PEERS + 1} addresses are more than {MOST_PEERS}"
+    said = judged(links, link, Peers(1, [peer] * (MAX_PEERS + 1)), 0)
+    assert said == f"{MAX_PEERS + 1} addresses are more than {MAX_PEERS}"
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,17 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wire_strategies import figures, notes, relaxed
+from wire_strategies import notices, relaxed, stats
 
-from mesh.protocol.messages import Figures, Note
+from mesh.protocol.messages import BatchStats, HandoffNotice
 from mesh.protocol.rows import (
     FIGURES_ROW,
     RowLayout,
-    pack_figures,
     pack_notes,
-    read_figures,
+    pack_stats,
     read_notes,
     read_rows,
+    read_stats,
 )
 
 
@@ -27,26 +27,26 @@ def frozen(packed: list[object]) -> object:
 
 
 @relaxed
-@given(st.lists(notes, min_size=1, max_size=5))
-def test_notes_arrive_as_they_left(told: list[Note]) -> None:
+@given(st.lists(notices, min_size=1, max_size=5))
+def test_notes_arrive_as_they_left(told: list[HandoffNotice]) -> None:
     assert read_notes(pack_notes(told)) == told
 
 
 @relaxed
-@given(st.lists(figures, min_size=1, max_size=5))
-def test_figures_arrive_as_they_left(measured: list[Figures]) -> None:
-    assert read_figures(frozen(pack_figures(measured))) == measured
+@given(st.lists(stats, min_size=1, max_size=5))
+def test_stats_arrive_as_they_left(measured: list[BatchStats]) -> None:
+    assert read_stats(frozen(pack_stats(measured))) == measured
 
 
 def test_times_of_over_an_hour_are_told_as_at_least_that_long() -> None:
-    endless = Figures("s", 1, 2**40, 2**41, "idle")
-    assert read_figures(frozen(pack_figures([endless])))[0].wait == 2**32 - 1
+    endless = BatchStats("s", 1, 2**40, 2**41, "idle")
+    assert read_stats(frozen(pack_stats([endless])))[0].wait == 2**32 - 1
 
 
 def test_a_word_that_is_not_there_is_refused() -> None:
     row = FIGURES_ROW.packing.pack(1, 1, 1, 0, 0, 9, 0, 1, 0)
     with pytest.raises(IndexError):
-        read_figures((("s",), row, 1))
+        read_stats((("s",), row, 1))
 
 
 @pytest.mark.parametrize("packed", [(1, b"123"), None, 7, (1,), ("1", b"1"), (0, b"1"), (3, None)])
@@ -88,4 +88,4 @@ def test_what_is_no_number_of_rows_is_refused(nbytes: int, count: int) -> None:
 
 def test_a_count_below_zero_is_not_written() -> None:
     with pytest.raises(struct.error):
-        pack_figures([Figures("s", -1, 1, 1, "idle")])
+        pack_stats([BatchStats("s", -1, 1, 1, "idle")])

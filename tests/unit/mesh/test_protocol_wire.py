@@ -18,12 +18,12 @@ from wire_strategies import NOW, STRATEGIES, comparable, messages, relaxed, u64
 from mesh.errors import ProtocolError
 from mesh.protocol import wire
 from mesh.protocol.fields import (
-    HEADER_SIZE,
-    INLINE,
-    MAX_BODY,
+    HEADER_BYTES,
+    INLINE_BYTES,
+    MAX_BODY_BYTES,
     MAX_FRAMES,
-    MAX_LIST,
-    MAX_TEXT,
+    MAX_LIST_BYTES,
+    MAX_TEXT_BYTES,
     Frame,
     Transfer,
 )
@@ -32,14 +32,14 @@ from mesh.protocol.messages import (
     Bye,
     Cancel,
     Credit,
+    Death,
     Drain,
     Err,
     Header,
     Hello,
-    Kind,
     Message,
-    Obituary,
     Outcome,
+    OutcomeKind,
     Outcomes,
     Part,
     Peer,
@@ -115,9 +115,9 @@ def test_what_a_later_release_adds_to_a_message_is_skipped(one: type[Any]) -> No
     @given(STRATEGIES[one])
     def skips(message: Message) -> None:
         frames = sealed(message)
-        body = msgpack.unpackb(memoryview(frames[0])[HEADER_SIZE:])
+        body = msgpack.unpackb(memoryview(frames[0])[HEADER_BYTES:])
         grown = msgpack.packb([*body, "more", [1, 2]])
-        _, arrived = decode([bytes(frames[0][:HEADER_SIZE]) + grown, *frames[1:]], NOW)
+        _, arrived = decode([bytes(frames[0][:HEADER_BYTES]) + grown, *frames[1:]], NOW)
         assert undated(arrived) == undated(decode(frames, NOW)[1])
 
     skips()
@@ -131,7 +131,7 @@ def test_every_type_has_a_strategy_and_a_reader() -> None:
 @given(st.builds(Header, st.sampled_from(Type), u64, u64, u64, u64, u64, u64, u64))
 def test_every_header_arrives_as_it_left(header: Header) -> None:
     frames = seal(header, encode(Who()))
-    assert len(frames[0]) == HEADER_SIZE + 1 == wire.FIXED.size + 1
+    assert len(frames[0]) == HEADER_BYTES + 1 == wire.FIXED.size + 1
     assert open_header(frames) == header._replace(age=min(header.age, 2**32 - 1))
 
 
@@ -146,12 +146,12 @@ def test_the_age_of_a_message_shortens_its_budgets(age: int) -> None:
 
 
 def test_a_message_keeps_its_body_when_it_is_sealed_again() -> None:
-    encoded = encode(Submit(1, "/inference", 0, 0, None, [bytes(INLINE + 1)]))
+    encoded = encode(Submit(1, "/inference", 0, 0, None, [bytes(INLINE_BYTES + 1)]))
     first = seal(Header(encoded.type, 1, 2, 3), encoded)
-    again = seal(Header(encoded.type, 1, 2, 3, receipt=9, age=700), encoded)
+    again = seal(Header(encoded.type, 1, 2, 3, ack=9, age=700), encoded)
     assert first[1:] == again[1:] == list(encoded.frames)
-    assert bytes(first[0])[HEADER_SIZE:] == bytes(again[0])[HEADER_SIZE:] == encoded.body
-    assert open_header(again).receipt == 9
+    assert bytes(first[0])[HEADER_BYTES:] == bytes(again[0])[HEADER_BYTES:] == encoded.body
+    assert open_header(again).ack == 9
 
 
 @relaxed
@@ -169,8 +169,8 @@ def test_the_first_frame_may_be_any_buffer(shape: Callable[[bytes], Frame]) -> N
 
 
 def test_many_frames_up_to_the_limit() -> None:
-    payload = [bytes(INLINE + 1)] * 93
-    tasks = [Task(1, n, PATH, 0, 1, NOW, payload, 93 * (INLINE + 1)) for n in range(11)]
+    payload = [bytes(INLINE_BYTES + 1)] * 93
+    tasks = [Task(1, n, PATH, 0, 1, NOW, payload, 93 * (INLINE_BYTES + 1)) for n in range(11)]
     assert len(sealed(Tasks(tasks))) == MAX_FRAMES
     assert outcome_of(sealed(Tasks(tasks)))
     with pytest.raises(ProtocolError, match="1116 payload frames, over the limit of 1023"):
@@ -179,7 +179,7 @@ def test_many_frames_up_to_the_limit() -> None:
 
 def test_free_words_are_cut_and_mended_rather_than_refused() -> None:
     reason = "\ud800" + "ü" * 5000
-    cut = "?" + "ü" * (MAX_TEXT - 1)
+    cut = "?" + "ü" * (MAX_TEXT_BYTES - 1)
     for message in (Bye(reason), Err(3, reason)):
         assert decode(sealed(message), NOW)[1].reason == cut  # type: ignore[union-attr]
     hello = Hello(Role.REPLICA, 1, "mesh", (1,), host=reason)
@@ -197,8 +197,8 @@ def test_a_span_of_time_may_be_written_as_a_whole_number(timeout: float) -> None
 
 # --- what the other side would refuse is not sent ---------------------------------------------
 
-LONG = "x" * (MAX_TEXT + 1)
-MANY = [0] * (MAX_LIST + 1)
+LONG = "x" * (MAX_TEXT_BYTES + 1)
+MANY = [0] * (MAX_LIST_BYTES + 1)
 TASK = Task(1, 1, PATH, 0, 1, NOW, [b"x"], 1)
 UNSENDABLE: list[Message] = [
     Hello(Role.REPLICA, 2**64, "mesh", (1,)),
@@ -211,7 +211,7 @@ UNSENDABLE: list[Message] = [
     Hello(Role.REPLICA, 1, "mesh", (1,), stage=StageFacts(LONG, "", 1, 1.0, 1)),
     Hello(Role.REPLICA, 1, "mesh", (1,), stage=StageFacts("s", "", -1, 1.0, 1)),
     Hello(Role.REPLICA, 1, "mesh", (1,), stage=StageFacts("s", "", 1, math.inf, 1)),
-    Hello(Role.REPLICA, 1, "mesh", (1,), stage=StageFacts("s", "", 1, 1.0, 1, mime=LONG)),
+    Hello(Role.REPLICA, 1, "mesh", (1,), stage=StageFacts("s", "", 1, 1.0, 1, content_type=LONG)),
     Hello(Role.REPLICA, 1, "mesh", (1,), stage=StageFacts("s", "", 1, 1.0, 1, schema="x" * 2**22)),
     Welcome(1, 1, Role.GATEWAY, 0, False, math.nan),
     Welcome(1, 1, Role.GATEWAY, 0, False, -1.0),
@@ -219,25 +219,25 @@ UNSENDABLE: list[Message] = [
     Part(1, 1, 0, b""),
     Part(1, 2, 1, b"xy"),
     Part(2**64, 2, 0, b"xy"),
-    Obituary(1, LONG, 9, 0, []),
-    Obituary(1, "s", -9, 0, []),
-    Obituary(1, "s", 9, 0, [(1, -1)]),
-    Obituary(1, "s", 9, 0, [(1, 1)] * (MAX_LIST + 1)),
+    Death(1, LONG, 9, 0, []),
+    Death(1, "s", -9, 0, []),
+    Death(1, "s", 9, 0, [(1, -1)]),
+    Death(1, "s", 9, 0, [(1, 1)] * (MAX_LIST_BYTES + 1)),
     Submit(-1, "/", 0, 0, None, []),
     Submit(1, LONG, 0, 0, None, []),
     Submit(1, "/", 0, 0, LONG, []),
     Submit(1, "/", 0, 0, None, [b""] * 257),
-    Submit(1, "/", 0, 0, None, [bytes(INLINE)] * 256),
+    Submit(1, "/", 0, 0, None, [bytes(INLINE_BYTES)] * 256),
     Submit(1, "/", 0, 0, None, [Transfer(-1, 1)]),  # type: ignore[list-item]
-    Answer(Outcome(1, 2**16, Kind.RESULT)),
-    Answer(Outcome(1, 1, Kind.RESULT, headers=((LONG, ""),))),
+    Answer(Outcome(1, 2**16, OutcomeKind.RESULT)),
+    Answer(Outcome(1, 1, OutcomeKind.RESULT, headers=((LONG, ""),))),
     Cancel(-1, []),
     Cancel(1, [2**64]),
     Cancel(1, MANY),
     Peers(-1, []),
     Peers(1, [Peer(LONG, 1, Role.GATEWAY, "", "")]),
     Peers(1, [Peer("a", -1, Role.GATEWAY, "", "")]),
-    Peers(1, [Peer("a", 1, Role.GATEWAY, "", "")] * (MAX_LIST + 1)),
+    Peers(1, [Peer("a", 1, Role.GATEWAY, "", "")] * (MAX_LIST_BYTES + 1)),
     Ping(-1),
     Ping(1, running=2**64),
     Ping(1, held=1.5),  # type: ignore[arg-type]
@@ -247,10 +247,10 @@ UNSENDABLE: list[Message] = [
     Tasks([dataclasses.replace(TASK, attempt=2**16)]),
     Tasks([dataclasses.replace(TASK, number=2**64)]),
     Tasks([dataclasses.replace(TASK, owner=-1)]),
-    Tasks([TASK] * (MAX_LIST + 1)),
-    Tasks([dataclasses.replace(TASK, buffers=[bytes(INLINE)])] * 256),
-    Outcomes([Outcome(1, 1, Kind.RESULT, status=-1)]),
-    Outcomes([Outcome(1, 1, Kind.RESULT, index=2**32)]),
+    Tasks([TASK] * (MAX_LIST_BYTES + 1)),
+    Tasks([dataclasses.replace(TASK, buffers=[bytes(INLINE_BYTES)])] * 256),
+    Outcomes([Outcome(1, 1, OutcomeKind.RESULT, status=-1)]),
+    Outcomes([Outcome(1, 1, OutcomeKind.RESULT, index=2**32)]),
 ]
 
 
@@ -264,16 +264,16 @@ def test_what_would_be_refused_is_not_sent(message: Message) -> None:
 @pytest.mark.parametrize("slack", [0, 1])
 def test_the_first_frame_is_as_long_as_allowed_and_no_longer(slack: int) -> None:
     overhead = len(
-        encode(Outcomes([Outcome(1, 1, Kind.RESULT, headers=(("", "x" * 70_000),))])).body
+        encode(Outcomes([Outcome(1, 1, OutcomeKind.RESULT, headers=(("", "x" * 70_000),))])).body
     )
-    room = MAX_BODY - HEADER_SIZE - (overhead - 70_000)
-    message = Outcomes([Outcome(1, 1, Kind.RESULT, headers=(("", "x" * (room + slack)),))])
+    room = MAX_BODY_BYTES - HEADER_BYTES - (overhead - 70_000)
+    message = Outcomes([Outcome(1, 1, OutcomeKind.RESULT, headers=(("", "x" * (room + slack)),))])
     if slack:
         with pytest.raises(ProtocolError, match="its first frame has"):
             encode(message)
     else:
         frames = sealed(message)
-        assert len(frames[0]) == MAX_BODY
+        assert len(frames[0]) == MAX_BODY_BYTES
         assert decode(frames, NOW)[1] == message or outcome_of(frames)
 
 
@@ -281,13 +281,13 @@ wild_numbers = st.sampled_from(
     [-1, 255, 256, 2**16 - 1, 2**16, 2**32 - 1, 2**32, 2**64 - 1, 2**64, 10**400]
 )
 wild_seconds = st.sampled_from([-1.0, -math.inf, math.inf, math.nan, 1e308])
-wild_texts = st.sampled_from(["", "\ud800", "x" * MAX_TEXT, LONG, "ü" * 5000])
+wild_texts = st.sampled_from(["", "\ud800", "x" * MAX_TEXT_BYTES, LONG, "ü" * 5000])
 
 
 @st.composite
 def spoilt(draw: st.DrawFn, value: Any) -> Any:
     """The same value with one of its leaves replaced by an extreme one of its kind."""
-    if isinstance(value, bool | Role | Kind) or value is None:
+    if isinstance(value, bool | Role | OutcomeKind) or value is None:
         return value
     if isinstance(value, int):
         return draw(wild_numbers)
@@ -371,7 +371,7 @@ def grafted(draw: st.DrawFn, value: Any) -> Any:
 @given(st.data())
 def test_a_valid_body_with_one_node_replaced_by_anything(data: st.DataObject) -> None:
     frames = sealed(data.draw(messages))
-    body = msgpack.unpackb(bytes(frames[0])[HEADER_SIZE:])
+    body = msgpack.unpackb(bytes(frames[0])[HEADER_BYTES:])
     kind = open_header(frames).type
     outcome_of(framed(kind, data.draw(grafted(body)), *frames[1:]))
 
@@ -418,7 +418,7 @@ def test_a_valid_message_with_its_frames_shuffled_doubled_or_lost(data: st.DataO
         ([b"ML\x02" + bytes(60)], "not a message of version 1"),
         ([framed(0, [])[0]], "there is no message type 0"),
         ([framed(17, [])[0]], "there is no message type 17"),
-        ([framed(Type.PING, bytes(MAX_BODY))[0]], "over 4194304"),
+        ([framed(Type.PING, bytes(MAX_BODY_BYTES))[0]], "over 4194304"),
         ([framed(Type.PING, b"")[0]], "the body is not msgpack"),
         ([framed(Type.PING, b"\xc1")[0]], "the body is not msgpack: FormatError"),
         ([framed(Type.PING, b"\x90\x90")[0]], "the body is not msgpack: ExtraData"),
@@ -482,8 +482,8 @@ def nested(value: bytes, depth: int) -> bytes:
 
 def long_list(item: bytes) -> bytes:
     """A list of full lists, just under the limit of a first frame."""
-    row = b"\xdd\x00\x01\x00\x00" + item * MAX_LIST
-    count = (MAX_BODY - 100) // len(row)
+    row = b"\xdd\x00\x01\x00\x00" + item * MAX_LIST_BYTES
+    count = (MAX_BODY_BYTES - 100) // len(row)
     return b"\xdc" + count.to_bytes(2, "big") + row * count
 
 
@@ -507,13 +507,13 @@ BOMBS = {
     "a long text": b"\x91\xdb\x00\x3f\xff\x00" + b"x" * 0x3FFF00,
     "a million timings": msgpack.packb([b"", b"\xff" * 4_000_000, [], [], []]),
     "empty tasks": msgpack.packb(
-        [bytes(27 * MAX_LIST), b"", [1], [[["a", "b"]]], [b""] * MAX_LIST]
+        [bytes(27 * MAX_LIST_BYTES), b"", [1], [[["a", "b"]]], [b""] * MAX_LIST_BYTES]
     ),
     "eleven long texts": b"\x9b" + (b"\xdb\x00\x05\x00\x00" + b"x" * 0x50000) * 11,
 }
 
 
-@pytest.mark.parametrize("kind", [Type.TASKS, Type.OBITUARY, Type.CREDIT])
+@pytest.mark.parametrize("kind", [Type.TASKS, Type.DEATH, Type.CREDIT])
 def test_bombs_do_not_go_off(kind: Type) -> None:
     for name, body in BOMBS.items():
         began = time.thread_time()
@@ -545,10 +545,10 @@ def _good_bodies() -> dict[Type, list[Any]]:
         Tasks([TASK]),
         Part(1, 1, 0, b"x"),
         Credit(),
-        Outcomes([Outcome(1, 1, Kind.RESULT, label="x")]),
-        Obituary(1, "s", 9, 0, [(1, 1)]),
+        Outcomes([Outcome(1, 1, OutcomeKind.RESULT, label="x")]),
+        Death(1, "s", 9, 0, [(1, 1)]),
         Submit(1, "/", 0, 0, None, [b"x"]),
-        Answer(Outcome(1, 1, Kind.RESULT, label="x")),
+        Answer(Outcome(1, 1, OutcomeKind.RESULT, label="x")),
         Cancel(1, [1]),
         Peers(1, [Peer("a", 1, Role.GATEWAY, "", "")]),
         Ping(1),

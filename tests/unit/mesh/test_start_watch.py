@@ -3,11 +3,11 @@
 import threading
 import time
 
-from mesh.process.parent_link import Lifeline
+from mesh.process.parent_link import ParentLink
 from mesh.process.start_watch import StartWatch, process_age
 
 
-class Told(Lifeline):
+class Told(ParentLink):
     """Remembers what would have been told to a parent."""
 
     def __init__(self):
@@ -19,13 +19,13 @@ class Told(Lifeline):
 
 
 def test_a_start_that_takes_too_long_is_ended_and_named(caplog):
-    lifeline, over = Told(), threading.Event()
-    watch = StartWatch(process_age() + 0.1, lifeline, over.set)
+    parent_link, over = Told(), threading.Event()
+    watch = StartWatch(process_age() + 0.1, parent_link, over.set)
     watch.begin()
     assert over.wait(60)  # as a model's constructor that does not return
     watch.end()
-    lifeline.close()
-    (why,) = lifeline.why
+    parent_link.close()
+    (why,) = parent_link.why
     assert "(start_timeout); it was in test_a_start_that_takes_too_long_is_ended_and_named" in why
     assert "(test_start_watch.py:" in why
     assert "test_start_watch.py" in caplog.text
@@ -33,13 +33,13 @@ def test_a_start_that_takes_too_long_is_ended_and_named(caplog):
 
 def test_whoever_is_ready_or_has_failed_is_left_alone():
     for settle in (lambda one, _: one.ready(7), lambda _, watch: watch.end()):
-        lifeline = Told()
-        watch = StartWatch(process_age() + 1000.0, lifeline, lambda: None)
+        parent_link = Told()
+        watch = StartWatch(process_age() + 1000.0, parent_link, lambda: None)
         watch.begin()
-        settle(lifeline, watch)
+        settle(parent_link, watch)
         watch.end()
-        lifeline.close()
-        assert lifeline.why == []
+        parent_link.close()
+        assert parent_link.why == []
 
 
 def test_a_processs_age_is_that_of_the_process():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mesh.supervision.events import GATEWAY, Plan, Slot
+from mesh.supervision.events import GATEWAY, ProcessPlan, Slot
 
 
 @pytest.mark.parametrize(
@@ -19,4 +19,4 @@ def test_a_slot_as_in_a_log_line(slot: Slot, shown: str, is_gateway: bool) -> No
 
 
 def test_a_plan_without_limits_kills_nobody() -> None:
-    assert Plan({GATEWAY: 60.0}, grace=8.0).limits is None
+    assert ProcessPlan({GATEWAY: 60.0}, grace=8.0).limits is None

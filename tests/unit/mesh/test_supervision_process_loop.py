@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 
-from mesh.protocol.messages import Obituary
+from mesh.protocol.messages import Death
 from mesh.supervision.child import Child, Command
 from mesh.supervision.events import (
     GATEWAY,
-    Plan,
+    ProcessPlan,
     Slot,
 )
-from mesh.supervision.process_loop import Processes
-from mesh.supervision.runtime_dir import RunFolder
+from mesh.supervision.process_loop import ProcessLoop
+from mesh.supervision.runtime_dir import RuntimeDir
 from mesh.supervision.supervisor import Supervisor
 
 ONE, TWO = Slot("embed", 1), Slot("embed", 2)
@@ -86,20 +86,20 @@ class Stage:
 
 
 @pytest.fixture
-def folder() -> Iterator[RunFolder]:
+def folder() -> Iterator[RuntimeDir]:
     base = tempfile.mkdtemp(prefix="b")
-    with RunFolder(base) as made:
+    with RuntimeDir(base) as made:
         yield made
     os.rmdir(base)
 
 
 def prepared(
-    folder: RunFolder, plays: dict[Slot, str], plan: Plan | None = None
-) -> tuple[Processes, Stage]:
+    folder: RuntimeDir, plays: dict[Slot, str], plan: ProcessPlan | None = None
+) -> tuple[ProcessLoop, Stage]:
     """A loop and its callbacks; being announced stops it."""
     stage = Stage(plays, lambda: loop.stop())
     slots = dict.fromkeys(plays, 30.0)
-    loop = Processes(Supervisor(plan or Plan(slots, grace=5.0)), stage, folder)
+    loop = ProcessLoop(Supervisor(plan or ProcessPlan(slots, grace=5.0)), stage, folder)
     return loop, stage
 
 
@@ -107,7 +107,7 @@ def said(caplog: pytest.LogCaptureFixture) -> str:
     return "\n".join(caplog.messages)
 
 
-def test_all_start_and_end_in_order(folder: RunFolder) -> None:
+def test_all_start_and_end_in_order(folder: RuntimeDir) -> None:
     loop, stage = prepared(folder, {GATEWAY: "serve()", ONE: "serve()", TWO: "serve()"})
     assert loop.run() == 0
     assert stage.exits[0] == (GATEWAY, 0, 0)
@@ -117,7 +117,7 @@ def test_all_start_and_end_in_order(folder: RunFolder) -> None:
     assert loop.pids() == {}
 
 
-def test_a_signal_ends_it_and_the_old_answer_to_it_returns(folder: RunFolder) -> None:
+def test_a_signal_ends_it_and_the_old_answer_to_it_returns(folder: RuntimeDir) -> None:
     before = signal.getsignal(signal.SIGTERM)
     loop, stage = prepared(folder, {ONE: "serve()"})
     stage._announced = lambda: os.kill(os.getpid(), signal.SIGTERM)
@@ -126,7 +126,7 @@ def test_a_signal_ends_it_and_the_old_answer_to_it_returns(folder: RunFolder) ->
     assert signal.set_wakeup_fd(-1) == -1
 
 
-def test_signals_that_are_not_ours_change_nothing(folder: RunFolder) -> None:
+def test_signals_that_are_not_ours_change_nothing(folder: RuntimeDir) -> None:
     loop, stage = prepared(folder, {ONE: "serve()"})
     seen: list[int] = []
     before = signal.signal(signal.SIGUSR1, lambda number, _: seen.append(number))
@@ -141,22 +141,22 @@ def test_signals_that_are_not_ours_change_nothing(folder: RunFolder) -> None:
     assert seen == [signal.SIGUSR1]
 
 
-def test_a_second_request_kills(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mesh.supervision.supervisor.ONE_STOP", 0.0)
+def test_a_second_request_kills(folder: RuntimeDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.supervision.supervisor.SAME_STOP_S", 0.0)
     loop, stage = prepared(folder, {ONE: "serve(lambda: None)"})
     stage._announced = lambda: (loop.stop(), loop.stop())[0]
     assert loop.run() == 1
     assert stage.exits == [(ONE, 0, signal.SIGKILL)]
 
 
-def test_who_does_not_leave_within_the_grace_is_killed(folder: RunFolder) -> None:
-    plan = Plan({ONE: 30.0}, grace=0.05)
+def test_who_does_not_leave_within_the_grace_is_killed(folder: RuntimeDir) -> None:
+    plan = ProcessPlan({ONE: 30.0}, grace=0.05)
     loop, stage = prepared(folder, {ONE: "serve(lambda: None)"}, plan)
     assert loop.run() == 1
     assert stage.exits == [(ONE, 0, signal.SIGKILL)]
 
 
-def test_a_crashed_process_is_started_again(folder: RunFolder) -> None:
+def test_a_crashed_process_is_started_again(folder: RuntimeDir) -> None:
     plays = {ONE: "serve()", TWO: "serve()"}
     loop, stage = prepared(folder, plays)
     restarts: list[int] = []
@@ -176,14 +176,14 @@ def test_a_crashed_process_is_started_again(folder: RunFolder) -> None:
 
 
 def test_a_gateway_that_takes_no_more_connections_says_so_before_it_ends(
-    folder: RunFolder,
+    folder: RuntimeDir,
 ) -> None:
     loop, stage = prepared(folder, {GATEWAY: "serve(lambda: (say(event='closed'), leave()))"})
     assert loop.run() == 0
     assert stage.closings == [0]
 
 
-def test_a_child_inherits_what_its_command_names_and_nothing_else(folder: RunFolder) -> None:
+def test_a_child_inherits_what_its_command_names_and_nothing_else(folder: RuntimeDir) -> None:
     inherited, kept = os.memfd_create("inherited"), os.memfd_create("kept")
     os.write(inherited, b"for you")
     play = (
@@ -201,7 +201,7 @@ def test_a_child_inherits_what_its_command_names_and_nothing_else(folder: RunFol
     assert (ONE, {"event": "told", "text": "for you", "kept": False}) in stage.heards
 
 
-def test_last_words_are_heard(folder: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
+def test_last_words_are_heard(folder: RuntimeDir, caplog: pytest.LogCaptureFixture) -> None:
     why = "no module torch " * 10000  # more than a pipe holds
     play = f"say(event='failed', why={why!r}); sys.exit(3)"
     loop, stage = prepared(folder, {GATEWAY: "serve()", ONE: play})
@@ -210,7 +210,7 @@ def test_last_words_are_heard(folder: RunFolder, caplog: pytest.LogCaptureFixtur
     assert (GATEWAY, 0, 0) in stage.exits or (GATEWAY, 0, signal.SIGTERM) in stage.exits
 
 
-def test_nonsense_and_half_lines_are_no_trouble(folder: RunFolder) -> None:
+def test_nonsense_and_half_lines_are_no_trouble(folder: RuntimeDir) -> None:
     play = (
         "os.write(int(flags['ready-fd']), b'what?\\n[]\\n{\"event\":')\n"
         "os.write(int(flags['ready-fd']), b' \"other\"}\\n')\nserve()"
@@ -220,7 +220,7 @@ def test_nonsense_and_half_lines_are_no_trouble(folder: RunFolder) -> None:
     assert [words["event"] for _, words in stage.heards] == ["other", "ready"]
 
 
-def test_a_child_may_close_its_pipe(folder: RunFolder) -> None:
+def test_a_child_may_close_its_pipe(folder: RuntimeDir) -> None:
     play = "say(event='ready'); os.close(int(flags['ready-fd'])); serve.__globals__.update("
     play += "say=lambda **_: None); serve()"
     loop, stage = prepared(folder, {ONE: play})
@@ -228,14 +228,14 @@ def test_a_child_may_close_its_pipe(folder: RunFolder) -> None:
     assert stage.exits == [(ONE, 0, 0)]
 
 
-def test_one_that_is_still_loading_is_ended_by_a_signal(folder: RunFolder) -> None:
+def test_one_that_is_still_loading_is_ended_by_a_signal(folder: RuntimeDir) -> None:
     loop, stage = prepared(folder, {GATEWAY: "serve()", ONE: "say(event='loads'); signal.pause()"})
     stage.heard = lambda slot, words: words["event"] == "loads" and loop.stop()  # type: ignore[method-assign]
     assert loop.run() == 0
     assert (ONE, 0, signal.SIGTERM) in stage.exits
 
 
-def test_one_that_asks_is_ordered_to_stop_and_comes_back(folder: RunFolder) -> None:
+def test_one_that_asks_is_ordered_to_stop_and_comes_back(folder: RuntimeDir) -> None:
     play = "if settings['life'] == 1: say(event='ready'); say(event='asked')\nserve()"
     loop, stage = prepared(folder, {ONE: play, TWO: "serve()"})
     stage._announced = lambda: None
@@ -246,7 +246,7 @@ def test_one_that_asks_is_ordered_to_stop_and_comes_back(folder: RunFolder) -> N
 
 
 def test_an_end_that_somebody_else_took_in_has_no_code(
-    folder: RunFolder, caplog: pytest.LogCaptureFixture
+    folder: RuntimeDir, caplog: pytest.LogCaptureFixture
 ) -> None:
     loop, stage = prepared(folder, {ONE: "serve()"})
     thief = signal.signal(signal.SIGCHLD, lambda *_: os.waitpid(-1, 0))
@@ -263,7 +263,7 @@ def test_an_end_that_somebody_else_took_in_has_no_code(
     assert "embed/1 is gone, its exit code is unknown; restart in" in said(caplog)
 
 
-def test_children_leave_a_code_although_sigchld_was_ignored(folder: RunFolder) -> None:
+def test_children_leave_a_code_although_sigchld_was_ignored(folder: RuntimeDir) -> None:
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     loop, stage = prepared(folder, {ONE: "serve()"})
     try:
@@ -275,7 +275,7 @@ def test_children_leave_a_code_although_sigchld_was_ignored(folder: RunFolder) -
 
 
 def test_where_the_interrupt_is_ignored_it_says_how_it_is_stopped(
-    folder: RunFolder, caplog: pytest.LogCaptureFixture
+    folder: RuntimeDir, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -291,15 +291,15 @@ def test_where_the_interrupt_is_ignored_it_says_how_it_is_stopped(
     assert f"stop it: kill {os.getpid()}" in said(caplog)
 
 
-def test_a_gateway_whose_address_is_awaited(folder: RunFolder) -> None:
+def test_a_gateway_whose_address_is_awaited(folder: RuntimeDir) -> None:
     plays = {GATEWAY: "say(event='bound', bind='tcp://x:1'); serve()", ONE: "serve()"}
-    plan = Plan(dict.fromkeys(plays, 30.0), grace=5.0, gateway_first=True)
+    plan = ProcessPlan(dict.fromkeys(plays, 30.0), grace=5.0, gateway_first=True)
     loop, stage = prepared(folder, plays, plan)
     assert loop.run() == 0
     assert stage.heards[0] == (GATEWAY, {"event": "bound", "bind": "tcp://x:1"})
 
 
-def test_what_a_process_started_goes_with_it(folder: RunFolder) -> None:
+def test_what_a_process_started_goes_with_it(folder: RuntimeDir) -> None:
     play = (
         "pid = os.fork()\n"
         "if not pid:\n"
@@ -320,14 +320,14 @@ def test_what_a_process_started_goes_with_it(folder: RunFolder) -> None:
 LEAVE_THE_GROUP = "os.setpgid(0, os.getpgid(os.getppid()))\n"
 
 
-def test_one_that_has_left_its_group_is_killed_like_any_other(folder: RunFolder) -> None:
+def test_one_that_has_left_its_group_is_killed_like_any_other(folder: RuntimeDir) -> None:
     child = (
         "pid = os.fork()\n"
         "if not pid:\n"
         "    while True: signal.pause()\n"
         "say(event='child', pid=pid)\n"
     )
-    plan = Plan({ONE: 30.0}, grace=0.05)
+    plan = ProcessPlan({ONE: 30.0}, grace=0.05)
     loop, stage = prepared(folder, {ONE: f"{child}{LEAVE_THE_GROUP}serve(lambda: None)"}, plan)
     stage.heard = lambda slot, words: "pid" in words and found.append(os.pidfd_open(words["pid"]))  # type: ignore[method-assign]
     found: list[int] = []
@@ -337,7 +337,7 @@ def test_one_that_has_left_its_group_is_killed_like_any_other(folder: RunFolder)
     os.close(found[0])
 
 
-def test_an_error_of_ours_leaves_nobody_who_has_left_his_group(folder: RunFolder) -> None:
+def test_an_error_of_ours_leaves_nobody_who_has_left_his_group(folder: RuntimeDir) -> None:
     loop, stage = prepared(folder, {ONE: f"{LEAVE_THE_GROUP}serve(lambda: None)"})
 
     def announced() -> None:
@@ -350,10 +350,10 @@ def test_an_error_of_ours_leaves_nobody_who_has_left_his_group(folder: RunFolder
 
 
 def test_one_that_cannot_be_ended_is_named_and_not_waited_for(
-    folder: RunFolder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    folder: RuntimeDir, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one that waits in the kernel for a device or a network file system."""
-    monkeypatch.setattr("mesh.supervision.process_loop.LONGEST_END", 0.05)
+    monkeypatch.setattr("mesh.supervision.process_loop.KILLED_END_S", 0.05)
     monkeypatch.setattr(Child, "kill", lambda child: None)
     loop, stage = prepared(folder, {ONE: "serve(lambda: None)"})
     pids: list[int] = []
@@ -370,14 +370,14 @@ def test_one_that_cannot_be_ended_is_named_and_not_waited_for(
     os.waitpid(pids[0], 0)
 
 
-def test_a_program_that_is_not_there(folder: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_program_that_is_not_there(folder: RuntimeDir, caplog: pytest.LogCaptureFixture) -> None:
     loop, stage = prepared(folder, {ONE: "serve()"})
     stage.command = lambda slot: Command(["/no/such/program"], {}, {})  # type: ignore[method-assign]
     assert loop.run() == 3
     assert "cannot start a process: No such file or directory" in said(caplog)
 
 
-def test_an_error_of_ours_leaves_nothing_running(folder: RunFolder) -> None:
+def test_an_error_of_ours_leaves_nothing_running(folder: RuntimeDir) -> None:
     loop, stage = prepared(folder, {ONE: "serve()"})
 
     def announced() -> None:
@@ -389,7 +389,7 @@ def test_an_error_of_ours_leaves_nothing_running(folder: RunFolder) -> None:
     assert loop.pids() == {}
 
 
-def test_it_runs_in_any_thread(folder: RunFolder) -> None:
+def test_it_runs_in_any_thread(folder: RuntimeDir) -> None:
     loop, stage = prepared(folder, {ONE: "serve()"})
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(loop.run()))
@@ -399,7 +399,7 @@ def test_it_runs_in_any_thread(folder: RunFolder) -> None:
     assert stage.exits == [(ONE, 0, 0)]
 
 
-def test_children_get_their_environment_and_a_group_of_their_own(folder: RunFolder) -> None:
+def test_children_get_their_environment_and_a_group_of_their_own(folder: RuntimeDir) -> None:
     play = "say(event='told', slot=os.environ['SLOT'], group=os.getpgrp() == os.getpid()); serve()"
     loop, stage = prepared(folder, {TWO: play})
     assert loop.run() == 0
@@ -410,7 +410,7 @@ ORPHANS = """
 import sys
 sys.path[:0] = [{tests!r}]
 from test_supervision_process_loop import *
-with RunFolder({base!r}) as folder:
+with RuntimeDir({base!r}) as folder:
     wait = "import select; select.select([int(flags['parent-fd'])], [], [], 20)"
     ready = "say(event='ready');" + wait
     loop, stage = prepared(folder, {{GATEWAY: ready, ONE: ready}})
@@ -432,7 +432,7 @@ def test_children_learn_of_a_killed_parent(tmp_path: Path) -> None:
     for child in children:
         assert select.select([child], [], [], 10)[0]
         os.close(child)
-    RunFolder(base).close()
+    RuntimeDir(base).close()
     assert os.listdir(base) == []
     os.rmdir(base)
 
@@ -450,7 +450,7 @@ class Told:
     """A reporter without a network."""
 
     def __init__(self) -> None:
-        self.deaths: list[Obituary] = []
+        self.deaths: list[Death] = []
         self.turns = 0
 
     def start(self, selector: selectors.BaseSelector, nudge: Callable[[], None]) -> None:
@@ -462,33 +462,35 @@ class Told:
     def next_due(self) -> float:
         return float("inf")
 
-    def died(self, obituary: Obituary) -> None:
-        self.deaths.append(obituary)
+    def died(self, death_notice: Death) -> None:
+        self.deaths.append(death_notice)
 
     def close(self) -> None:
         self.closed = True
 
 
-def test_a_death_is_told_with_what_was_being_computed(folder: RunFolder) -> None:
+def test_a_death_is_told_with_what_was_being_computed(folder: RuntimeDir) -> None:
     told = Told()
     crash = f"say(event='ready', incarnation=55)\n{COMPUTE.format(since=1.0)}\nos.abort()"
     plays = {ONE: f"if settings['life'] > 1: serve()\n{crash}", GATEWAY: "serve()"}
     stage = Stage(plays, lambda: None)
-    loop = Processes(Supervisor(Plan(dict.fromkeys(plays, 30.0), 5.0)), stage, folder, told)
+    loop = ProcessLoop(
+        Supervisor(ProcessPlan(dict.fromkeys(plays, 30.0), 5.0)), stage, folder, told
+    )
     stage._announced = lambda: (told.nudge(), loop.stop())[0]
     assert loop.run() == 0
-    assert told.deaths[0] == Obituary(55, "embed", signal.SIGABRT, 0, [(7, 3)])
+    assert told.deaths[0] == Death(55, "embed", signal.SIGABRT, 0, [(7, 3)])
     assert all(death.stage == "embed" for death in told.deaths)  # the gateway's is not told
     assert told.closed
     assert told.turns > 0
 
 
 def test_a_replica_that_hangs_is_killed(
-    folder: RunFolder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    folder: RuntimeDir, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mesh.supervision.process_loop.LOOK", 0.01)
+    monkeypatch.setattr("mesh.supervision.process_loop.RECORD_POLL_S", 0.01)
     plays = {ONE: f"if settings['life'] > 1: serve()\n{COMPUTE.format(since=1.0)}\nserve()"}
-    plan = Plan({ONE: 30.0}, 5.0, limits={ONE: 0.5})
+    plan = ProcessPlan({ONE: 30.0}, 5.0, limits={ONE: 0.5})
     loop, stage = prepared(folder, plays, plan)
     hear = stage.heard
 

@@ -2,43 +2,53 @@
 
 from __future__ import annotations
 
-from mesh.supervision.reach import ANSWER_S, EVERY_S, FIRST_S, REFUSED_S, Reach, Step, Unanswered
+from mesh.supervision.reach import (
+    DIAGNOSIS_S,
+    FIRST_REPORT_S,
+    REFUSED_S,
+    REPORT_INTERVAL_S,
+    GatewayReach,
+    ReachStep,
+    Unanswered,
+)
 
 
-def told(reach: Reach, connected: bool, start: float, end: float, known: bool = True) -> list[str]:
+def told(
+    reach: GatewayReach, connected: bool, start: float, end: float, known: bool = True
+) -> list[str]:
     """What is to be done in these seconds, looked at every tenth; who asks is answered at once."""
     found = []
     for tenth in range(round(start * 10), round(end * 10)):
         while (step := reach.look(connected, tenth / 10)) is not None:
             found.append(f"{step.name} {tenth / 10:g}")
-            if step is Step.ASK and known:
+            if step is ReachStep.ASK and known:
                 reach.answered()
     return found
 
 
-def begun(greets: bool = False) -> Reach:
-    reach = Reach(greets)
+def begun(greets: bool = False) -> GatewayReach:
+    reach = GatewayReach(greets)
     reach.begin(0.0)
     return reach
 
 
 def test_nothing_is_said_before_it_is_known_where_gateways_are() -> None:
-    reach = Reach()
+    reach = GatewayReach()
     assert told(reach, False, 0.0, 30.0) == []
     assert reach.next_due() == float("inf")
 
 
 def test_it_is_said_at_once_and_every_ten_seconds() -> None:
     reach = begun()
-    assert reach.next_due() == FIRST_S
+    assert reach.next_due() == FIRST_REPORT_S
     assert told(reach, False, 0.0, 25.0) == [
         *("ASK 0.6", "SAY 0.6"),
         *("ASK 10.6", "SAY 10.6"),
         *("ASK 20.6", "SAY 20.6"),
     ]
-    assert FIRST_S + ANSWER_S < 1.0
+    assert FIRST_REPORT_S + DIAGNOSIS_S < 1.0
     reach.begin(25.0)
-    assert reach.next_due() == 20.6 + EVERY_S
+    assert reach.next_due() == 20.6 + REPORT_INTERVAL_S
 
 
 def test_it_does_not_wait_long_for_the_reason() -> None:
@@ -48,7 +58,7 @@ def test_it_does_not_wait_long_for_the_reason() -> None:
 def test_an_answer_that_nobody_awaits_changes_nothing() -> None:
     reach = begun()
     reach.answered()
-    assert reach.next_due() == FIRST_S
+    assert reach.next_due() == FIRST_REPORT_S
 
 
 def test_a_gateway_that_comes_soon_is_ordinary() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mesh.errors import StartError
-from mesh.supervision.runtime_dir import LONGEST_PATH, RunFolder, candidates, remove_stale
+from mesh.supervision.runtime_dir import MAX_PATH_BYTES, RuntimeDir, candidates, remove_stale
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def base() -> Path:
 
 
 def test_it_is_private_and_goes_with_the_block(base: Path) -> None:
-    with RunFolder(str(base)) as folder:
+    with RuntimeDir(str(base)) as folder:
         assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
         written = folder.write("gateway.json", "{}")
         assert stat.S_IMODE(written.stat().st_mode) == 0o600
@@ -34,7 +34,7 @@ def test_it_is_private_and_goes_with_the_block(base: Path) -> None:
 
 
 def test_folders_of_the_living_stay(base: Path) -> None:
-    with RunFolder(str(base)) as first, RunFolder(str(base)) as second:
+    with RuntimeDir(str(base)) as first, RuntimeDir(str(base)) as second:
         assert first.path != second.path
         assert first.path.is_dir()
         assert remove_stale(base) == []
@@ -53,7 +53,7 @@ def test_a_folder_that_is_being_made_is_nobodys_to_remove(
         lock(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", slow)
-    with RunFolder(str(base)) as folder:
+    with RuntimeDir(str(base)) as folder:
         assert removed == []
         assert folder.path.is_dir()
     assert list(base.iterdir()) == []
@@ -62,13 +62,13 @@ def test_a_folder_that_is_being_made_is_nobodys_to_remove(
 
 def test_folders_of_the_dead_go(base: Path) -> None:
     script = (
-        "import os, sys; from mesh.supervision.runtime_dir import RunFolder\n"
-        "print(RunFolder(sys.argv[1]).path, flush=True); os.kill(os.getpid(), 9)"
+        "import os, sys; from mesh.supervision.runtime_dir import RuntimeDir\n"
+        "print(RuntimeDir(sys.argv[1]).path, flush=True); os.kill(os.getpid(), 9)"
     )
     dead = subprocess.run([sys.executable, "-c", script, base], capture_output=True, text=True)
     left = Path(dead.stdout.strip())
     assert left.is_dir()
-    with RunFolder(str(base)):
+    with RuntimeDir(str(base)):
         assert not left.exists()
     base.rmdir()
 
@@ -93,9 +93,9 @@ def test_folders_without_a_lock_belong_to_who_made_them(base: Path) -> None:
 
 
 def test_there_must_be_room_for_sockets(base: Path) -> None:
-    deep = base / ("x" * LONGEST_PATH)
+    deep = base / ("x" * MAX_PATH_BYTES)
     with pytest.raises(StartError, match="too deep for sockets"):
-        RunFolder(str(deep))
+        RuntimeDir(str(deep))
     assert not deep.exists()
     base.rmdir()
 
@@ -105,7 +105,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(base: Path) -> None:
     with pytest.raises(
         StartError, match=r"cannot make the folder .+ File exists; name another with"
     ):
-        RunFolder(str(base / "file"))
+        RuntimeDir(str(base / "file"))
     (base / "file").unlink()
     base.rmdir()
 
@@ -115,28 +115,28 @@ def test_the_usual_place(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", "/var/tmp")
     assert candidates()[:3] == [str(base), "/var/tmp", "/tmp"]
     assert len(set(candidates())) == len(candidates())
-    with RunFolder() as folder:
+    with RuntimeDir() as folder:
         assert folder.path.parent == base
     base.rmdir()
 
 
 def test_the_next_best_place(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    deep = base / ("x" * LONGEST_PATH)
+    deep = base / ("x" * MAX_PATH_BYTES)
     deep.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(base / "nowhere"))
     monkeypatch.setenv("TMPDIR", str(deep))
     monkeypatch.setenv("TEMP", str(base))
-    with RunFolder() as folder:
+    with RuntimeDir() as folder:
         assert folder.path.parent == base
     deep.rmdir()
     base.rmdir()
 
 
 def test_nowhere(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bases = [str(base / "nowhere"), str(base / ("x" * LONGEST_PATH))]
+    bases = [str(base / "nowhere"), str(base / ("x" * MAX_PATH_BYTES))]
     monkeypatch.setattr("mesh.supervision.runtime_dir.candidates", lambda: bases)
     with pytest.raises(StartError) as raised:
-        RunFolder()
+        RuntimeDir()
     assert str(raised.value) == (
         f"nowhere can a folder for sockets be made: tried {bases[0]} (No such file or directory), "
         f"{bases[1]} (it is too deep for sockets); "
@@ -153,7 +153,7 @@ def test_where_no_socket_can_be_nothing_is_left(
 
     monkeypatch.setattr("mesh.process.private_folder.try_socket", refuse)
     with pytest.raises(StartError, match="Operation not permitted"):
-        RunFolder(str(base))
+        RuntimeDir(str(base))
     base.rmdir()
 
 
@@ -171,7 +171,7 @@ def test_another_users_runtime_folder_is_not_used_and_that_is_said(
     os.chown(theirs, NOBODY, NOBODY)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(theirs))
     monkeypatch.setenv("TMPDIR", str(base))
-    with RunFolder() as folder:
+    with RuntimeDir() as folder:
         assert folder.path.parent == base
         assert list(theirs.iterdir()) == []
     assert caplog.messages == [
@@ -185,9 +185,9 @@ def test_another_users_runtime_folder_is_not_used_and_that_is_said(
 def test_a_place_where_others_could_exchange_it_is_refused(base: Path) -> None:
     base.chmod(0o777)
     with pytest.raises(StartError, match=r"others may rename what is in it \(mode 777\)"):
-        RunFolder(str(base))
+        RuntimeDir(str(base))
     base.chmod(0o1777)
-    with RunFolder(str(base)):
+    with RuntimeDir(str(base)):
         pass
     base.rmdir()
 
@@ -205,7 +205,7 @@ def test_what_another_user_left_under_our_name_is_not_touched(base: Path) -> Non
 def test_a_link_in_the_folder_is_not_written_through(base: Path) -> None:
     victim = base / "victim"
     victim.write_text("kept")
-    with RunFolder(str(base)) as folder:
+    with RuntimeDir(str(base)) as folder:
         (folder.path / "gateway.json").symlink_to(victim)
         with pytest.raises(OSError, match="symbolic links"):
             folder.write("gateway.json", "{}")

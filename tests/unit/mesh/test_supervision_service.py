@@ -15,7 +15,7 @@ import pytest
 from mesh.config.settings import GatewaySettings, MeshSettings, StageSettings
 from mesh.errors import StartError
 from mesh.process.admin_door import AdminDoor
-from mesh.process.listen_socket import Front
+from mesh.process.listen_socket import ListenSocket
 from mesh.process.settings import GatewayProcess, ReplicaProcess
 from mesh.process.worker_source import WorkerSource
 from mesh.supervision import meeting, service
@@ -126,7 +126,7 @@ def test_replicas_are_told_each_free_port_that_a_gateway_has_found() -> None:
     settings = described(
         gateway=GatewaySettings(bind="tcp://127.0.0.1:0", processes=2, insecure=True)
     )
-    made = Service(settings, SOURCES, FOLDER, reporter=told)  # type: ignore[arg-type]
+    made = Service(settings, SOURCES, FOLDER, gateway_link=told)  # type: ignore[arg-type]
     assert made.plan().gateway_first
     made.heard(SIBLING, {"event": "bound", "bind": "tcp://127.0.0.1:42"})
     made.heard(GATEWAY, {"event": "bound", "bind": "tcp://127.0.0.1:41"})
@@ -177,11 +177,11 @@ def test_gateways_and_stages_that_are_apart_meet() -> None:
 
 def test_gateways_inherit_the_port_and_replicas_do_not() -> None:
     settings = described(gateway=GatewaySettings(http="127.0.0.1:0", processes=2))
-    with Front("127.0.0.1", 0, 2) as front:
+    with ListenSocket("127.0.0.1", 0, 2) as front:
         made = Service(settings, SOURCES, FOLDER, front=front)
         command = made.command(SIBLING)
         handed = gateway(command)
-        assert command.descriptors == (*handed.doors, handed.crowd)
+        assert command.descriptors == (*handed.doors, handed.accept_balance)
         assert handed.doors == front.doors
         assert made.command(Slot("read", 1)).descriptors == ()
 
@@ -197,18 +197,18 @@ def test_gateways_inherit_the_operators_address() -> None:
 
 def test_a_gateway_that_is_gone_is_struck_out() -> None:
     settings = described(gateway=GatewaySettings(processes=2))
-    with Front("127.0.0.1", 0, 2) as front:
+    with ListenSocket("127.0.0.1", 0, 2) as front:
         made = Service(settings, SOURCES, FOLDER, front=front)
-        front.crowd.count(1, 3)
-        front.crowd.count(2, 3)
+        front.accept_balance.count(1, 3)
+        front.accept_balance.count(2, 3)
         made.exited(Slot("read", 2), 12, 0, 9)
-        assert not front.crowd.is_alone(1)
+        assert not front.accept_balance.is_alone(1)
         made.exited(SIBLING, 12, 0, 9)
-        assert front.crowd.is_alone(1)
+        assert front.accept_balance.is_alone(1)
 
 
 def test_the_port_is_closed_when_it_is_to_be() -> None:
-    with Front("127.0.0.1", 0, 1) as front:
+    with ListenSocket("127.0.0.1", 0, 1) as front:
         made = Service(described(), SOURCES, FOLDER, front=front)
         made.close_http()
         with pytest.raises(OSError, match="Bad file descriptor"):
@@ -336,7 +336,7 @@ class Reporter:
 
 def test_the_reporter_is_told_where_the_gateway_is_when_it_listens() -> None:
     told = Reporter()
-    made = Service(described(), SOURCES, FOLDER, reporter=told)  # type: ignore[arg-type]
+    made = Service(described(), SOURCES, FOLDER, gateway_link=told)  # type: ignore[arg-type]
     made.command(Slot("embed", 1))
     assert told.dialled == []
     made.heard(GATEWAY, {"event": "bound", "bind": "tcp://127.0.0.1:7"})
@@ -347,7 +347,7 @@ def test_the_reporter_is_told_where_the_gateway_is_when_it_listens() -> None:
 
 def test_a_replica_is_told_by_what_number_gateways_know_its_supervisor() -> None:
     told = Reporter()
-    made = Service(described(), SOURCES, FOLDER, reporter=told)  # type: ignore[arg-type]
+    made = Service(described(), SOURCES, FOLDER, gateway_link=told)  # type: ignore[arg-type]
     assert made.command(Slot("embed", 1)).settings["supervisor"] == told.me
     alone = Service(described(), SOURCES, FOLDER)
     assert alone.command(Slot("embed", 1)).settings["supervisor"] == 0
@@ -355,7 +355,7 @@ def test_a_replica_is_told_by_what_number_gateways_know_its_supervisor() -> None
 
 def test_the_reporter_is_told_that_a_gateway_refuses_a_replica() -> None:
     told = Reporter()
-    made = Service(described(), SOURCES, FOLDER, reporter=told)  # type: ignore[arg-type]
+    made = Service(described(), SOURCES, FOLDER, gateway_link=told)  # type: ignore[arg-type]
     made.heard(Slot("embed", 1), {"event": "refused", "address": "tcp://g:1", "why": "not you"})
     made.heard(Slot("embed", 1), {"event": "ready"})
     assert told.refusals == [(Slot("embed", 1), "tcp://g:1", "not you")]
@@ -364,7 +364,7 @@ def test_the_reporter_is_told_that_a_gateway_refuses_a_replica() -> None:
 def test_the_reporter_of_replicas_alone_dials_where_they_do() -> None:
     told = Reporter()
     settings = described(gateways=("tcp://g:7000",), gateway=GatewaySettings(insecure=True))
-    made = Service(settings, SOURCES, FOLDER, with_gateway=False, reporter=told)  # type: ignore[arg-type]
+    made = Service(settings, SOURCES, FOLDER, with_gateway=False, gateway_link=told)  # type: ignore[arg-type]
     made.command(Slot("embed", 1))
     assert told.dialled == [(("tcp://g:7000",), False)]
 

@@ -21,7 +21,7 @@ from mesh.supervision.events import (
     Failed,
     Instruction,
     Kill,
-    Plan,
+    ProcessPlan,
     Ready,
     Say,
     Slot,
@@ -30,7 +30,7 @@ from mesh.supervision.events import (
     Terminate,
     Tick,
 )
-from mesh.supervision.supervisor import State, Supervisor
+from mesh.supervision.supervisor import SlotState, Supervisor
 
 ONE, TWO = Slot("embed", 1), Slot("embed", 2)
 SIBLING = Slot("", 2)
@@ -49,7 +49,7 @@ def said(supervisor: Supervisor, event: Event, now: float = 0.0) -> str:
 
 def running(slots: dict[Slot, float] = ALL) -> Supervisor:
     """Everything is up since 0.0."""
-    supervisor = Supervisor(Plan(slots, grace=8.0))
+    supervisor = Supervisor(ProcessPlan(slots, grace=8.0))
     acts(supervisor, Begin())
     for slot in slots:
         acts(supervisor, Ready(slot))
@@ -57,21 +57,21 @@ def running(slots: dict[Slot, float] = ALL) -> Supervisor:
 
 
 def test_everything_starts_at_once() -> None:
-    supervisor = Supervisor(Plan(ALL, grace=8.0))
+    supervisor = Supervisor(ProcessPlan(ALL, grace=8.0))
     assert acts(supervisor, Begin()) == [Start(GATEWAY), Start(ONE), Start(TWO)]
     assert supervisor.next_due() == 10.0
     assert acts(supervisor, Bound(GATEWAY)) == []
 
 
 def test_replicas_wait_for_a_gateway_whose_port_is_not_known() -> None:
-    supervisor = Supervisor(Plan(ALL, grace=8.0, gateway_first=True))
+    supervisor = Supervisor(ProcessPlan(ALL, grace=8.0, gateway_first=True))
     assert acts(supervisor, Begin()) == [Start(GATEWAY)]
     assert acts(supervisor, Bound(GATEWAY), 1.0) == [Start(ONE), Start(TWO)]
     assert acts(supervisor, Bound(GATEWAY), 2.0) == []
 
 
 def test_replicas_wait_until_every_gateway_has_its_port() -> None:
-    supervisor = Supervisor(Plan({GATEWAY: 10.0, SIBLING: 10.0, ONE: 60.0}, 8.0, True))
+    supervisor = Supervisor(ProcessPlan({GATEWAY: 10.0, SIBLING: 10.0, ONE: 60.0}, 8.0, True))
     assert acts(supervisor, Begin()) == [Start(GATEWAY), Start(SIBLING)]
     assert acts(supervisor, Bound(GATEWAY), 1.0) == []
     acts(supervisor, Exited(GATEWAY, 1), 1.1)
@@ -81,7 +81,7 @@ def test_replicas_wait_until_every_gateway_has_its_port() -> None:
 
 
 def test_a_gateway_whose_port_is_taken_ends_the_start_although_its_sibling_is_ready() -> None:
-    supervisor = Supervisor(Plan({GATEWAY: 10.0, SIBLING: 10.0}, 8.0))
+    supervisor = Supervisor(ProcessPlan({GATEWAY: 10.0, SIBLING: 10.0}, 8.0))
     acts(supervisor, Begin())
     acts(supervisor, Ready(GATEWAY), 1.0)
     acts(supervisor, Failed(SIBLING, "cannot listen at tcp://127.0.0.1:7001"), 1.1)
@@ -119,7 +119,7 @@ def test_names() -> None:
 
 
 def test_it_is_announced_once_that_all_are_ready() -> None:
-    supervisor = Supervisor(Plan({GATEWAY: 10.0, ONE: 60.0}, grace=8.0))
+    supervisor = Supervisor(ProcessPlan({GATEWAY: 10.0, ONE: 60.0}, grace=8.0))
     acts(supervisor, Begin())
     assert "embed/1 is ready after 1.5 s" in said(supervisor, Ready(ONE), 1.5)
     assert acts(supervisor, Ready(GATEWAY), 2.0) == [Announce()]
@@ -127,7 +127,7 @@ def test_it_is_announced_once_that_all_are_ready() -> None:
     acts(supervisor, Exited(ONE, 1), 3.0)
     acts(supervisor, Tick(), 4.0)
     assert acts(supervisor, Ready(ONE), 5.0) == []
-    assert set(supervisor.states().values()) == {State.READY}
+    assert set(supervisor.states().values()) == {SlotState.READY}
 
 
 def test_a_crash_is_followed_by_a_restart_that_comes_later_each_time() -> None:
@@ -170,7 +170,7 @@ def test_what_is_said_of_a_death() -> None:
 
 
 def test_a_worker_that_cannot_be_made_ends_the_service() -> None:
-    supervisor = Supervisor(Plan(ALL, grace=8.0))
+    supervisor = Supervisor(ProcessPlan(ALL, grace=8.0))
     acts(supervisor, Begin())
     acts(supervisor, Ready(GATEWAY))
     assert acts(supervisor, Failed(ONE, "no module torch")) == []
@@ -187,7 +187,7 @@ def test_a_worker_that_cannot_be_made_ends_the_service() -> None:
 
 
 def test_whoever_is_killed_while_it_loads_may_have_run_out_of_memory() -> None:
-    supervisor = Supervisor(Plan(ALL, grace=8.0))
+    supervisor = Supervisor(ProcessPlan(ALL, grace=8.0))
     acts(supervisor, Begin())
     assert said(supervisor, Exited(ONE, 0, 9), 1.0) == (
         "embed/1 was killed by signal 9 while starting; "
@@ -205,7 +205,7 @@ def test_a_stage_that_was_ready_once_is_tried_again() -> None:
 
 
 def test_silent_deaths_while_starting_are_tried_thrice() -> None:
-    supervisor = Supervisor(Plan({ONE: 60.0}, grace=8.0))
+    supervisor = Supervisor(ProcessPlan({ONE: 60.0}, grace=8.0))
     acts(supervisor, Begin())
     assert "exited with code 1 while starting; restart" in said(supervisor, Exited(ONE, 1))
     acts(supervisor, Tick(), 1.0)
@@ -215,7 +215,7 @@ def test_silent_deaths_while_starting_are_tried_thrice() -> None:
 
 
 def test_a_start_that_takes_too_long_is_ended() -> None:
-    supervisor = Supervisor(Plan({ONE: 60.0}, grace=8.0))
+    supervisor = Supervisor(ProcessPlan({ONE: 60.0}, grace=8.0))
     acts(supervisor, Begin())
     assert acts(supervisor, Tick(), 59.0) == []
     assert acts(supervisor, Tick(), 60.0) == [Kill(ONE)]
@@ -224,14 +224,14 @@ def test_a_start_that_takes_too_long_is_ended() -> None:
 
 
 def test_a_gateway_that_waits_for_replicas_is_not_late() -> None:
-    supervisor = Supervisor(Plan(ALL, grace=8.0))
+    supervisor = Supervisor(ProcessPlan(ALL, grace=8.0))
     acts(supervisor, Begin())
     acts(supervisor, Bound(GATEWAY), 1.0)
     assert acts(supervisor, Tick(), 11.0) == []
     assert supervisor.next_due() == 60.0
     acts(supervisor, Ready(GATEWAY), 12.0)
     acts(supervisor, Bound(GATEWAY), 13.0)
-    assert supervisor.states()[GATEWAY] is State.READY
+    assert supervisor.states()[GATEWAY] is SlotState.READY
 
 
 def test_an_orderly_end_is_the_gateway_first() -> None:
@@ -343,7 +343,7 @@ def test_what_waits_for_its_restart_is_not_started_any_more() -> None:
 
 
 def test_the_end_before_the_gateway_was_bound() -> None:
-    supervisor = Supervisor(Plan(ALL, grace=8.0, gateway_first=True))
+    supervisor = Supervisor(ProcessPlan(ALL, grace=8.0, gateway_first=True))
     acts(supervisor, Begin())
     assert acts(supervisor, Stop()) == [Terminate(GATEWAY)]
     assert acts(supervisor, Bound(GATEWAY)) == []
@@ -351,15 +351,15 @@ def test_the_end_before_the_gateway_was_bound() -> None:
 
 
 def test_nothing_to_run_ends_at_once() -> None:
-    assert acts(Supervisor(Plan({}, grace=8.0)), Stop()) == [Exit(0)]
-    assert Supervisor(Plan({}, grace=8.0)).next_due() == float("inf")
+    assert acts(Supervisor(ProcessPlan({}, grace=8.0)), Stop()) == [Exit(0)]
+    assert Supervisor(ProcessPlan({}, grace=8.0)).next_due() == float("inf")
 
 
 class MadeUp:
     """A shell without processes: follows every order and checks that it makes sense."""
 
     def __init__(self) -> None:
-        self.supervisor = Supervisor(Plan(ALL, grace=8.0))
+        self.supervisor = Supervisor(ProcessPlan(ALL, grace=8.0))
         self.alive: set[Slot] = set()
         self.exits: list[int] = []
         self.now = 0.0
@@ -414,7 +414,7 @@ def test_whatever_happens_the_end_comes_once_and_leaves_nothing(
 
 
 def test_a_batch_that_is_computed_for_too_long_is_the_end_of_its_replica() -> None:
-    supervisor = Supervisor(Plan(ALL, grace=8.0, limits={ONE: 5.0}))
+    supervisor = Supervisor(ProcessPlan(ALL, grace=8.0, limits={ONE: 5.0}))
     acts(supervisor, Begin())
     assert acts(supervisor, Computes(ONE, 8.0), 9.0) == []  # not ready: an old board
     acts(supervisor, Ready(ONE))
@@ -426,7 +426,7 @@ def test_a_batch_that_is_computed_for_too_long_is_the_end_of_its_replica() -> No
 
 
 def test_what_a_process_did_when_it_died_is_told() -> None:
-    supervisor = Supervisor(Plan(ALL, grace=8.0, limits={ONE: 5.0}))
+    supervisor = Supervisor(ProcessPlan(ALL, grace=8.0, limits={ONE: 5.0}))
     said = lambda event: [one.text for one in supervisor.handle(event, 1.0) if type(one) is Say]  # noqa: E731
     acts(supervisor, Begin())
     (text,) = said(Exited(ONE, 0, 11, "in example 1 of 2"))

@@ -5,7 +5,7 @@ import pytest
 from mesh.errors import SettingsError
 from mesh.protocol.messages import Hello, Role, StageFacts
 from mesh.protocol.wire import VERSION
-from mesh.transport.allowlist import Allowance, Permit, check_key, read_allowance
+from mesh.transport.allowlist import AllowList, Permit, check_key, read_allowance
 
 KEY, OTHER = "a" * 40, "b" * 40
 
@@ -34,13 +34,13 @@ def hello(role: Role, stage: str = "") -> Hello:
     ],
 )
 def test_a_key_may_be_what_the_list_says(permit: Permit, claim: Hello, objection: str) -> None:
-    said = Allowance({KEY: permit}).objection(KEY, claim)
+    said = AllowList({KEY: permit}).objection(KEY, claim)
     assert said.startswith(objection)
     assert bool(said) == bool(objection)
 
 
 def test_a_key_that_is_not_on_the_list_may_be_nothing() -> None:
-    allowance = Allowance({KEY: Permit("stage")})
+    allowance = AllowList({KEY: Permit("stage")})
     assert KEY in allowance
     assert OTHER not in allowance
     assert allowance.objection(OTHER, hello(Role.REPLICA, "a")) == "your key is not allowed here"

@@ -9,7 +9,7 @@ import zmq
 
 from mesh.errors import SettingsError, StartError
 from mesh.transport import curve as security
-from mesh.transport.curve import Check, Keys, generate, read_pair
+from mesh.transport.curve import Keys, ZapAuthenticator, generate, read_pair
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_check_that_lets_a_wrong_key_in_is_noticed(
 ) -> None:
     context = zmq.Context()
     keys = Keys(str(folder), (), "gateway")
-    check = Check(context, keys)
+    check = ZapAuthenticator(context, keys)
     check.try_wrong_key()
     monkeypatch.setattr(Keys, "allowance", Anybody())
     with pytest.raises(StartError, match="a wrong one was let in"):
@@ -116,9 +116,9 @@ def test_a_process_whose_check_ends_does_not_go_on(
 ) -> None:
     ended = threading.Event()
     monkeypatch.setattr(security, "kill_group", ended.set)
-    monkeypatch.setattr(Check, "_answer", lambda *_: 1 / 0)
+    monkeypatch.setattr(ZapAuthenticator, "_answer", lambda *_: 1 / 0)
     context = zmq.Context()
-    check = Check(context, Keys(str(folder), (), "gateway"))
+    check = ZapAuthenticator(context, Keys(str(folder), (), "gateway"))
     asking = context.socket(zmq.REQ)
     asking.connect("inproc://zeromq.zap.01")
     asking.send(b"anything")
@@ -128,7 +128,7 @@ def test_a_process_whose_check_ends_does_not_go_on(
     context.term()
 
 
-def _try_keys(check: Check, times: int) -> None:
+def _try_keys(check: ZapAuthenticator, times: int) -> None:
     for number in range(times):
         key = number.to_bytes(32, "big")
         request = [b"1.0", b"1", b"mesh", b"10.0.0.7", b"", b"CURVE", key]
@@ -145,7 +145,7 @@ def test_wrong_keys_are_logged_ten_times_a_minute_and_counted(
     clock = [100.0]
     monkeypatch.setattr(security, "monotonic", lambda: clock[0])
     sockets: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    check = Check(sockets, Keys(str(folder), (), "gateway"))
+    check = ZapAuthenticator(sockets, Keys(str(folder), (), "gateway"))
     try:
         assert check._pause_ms() is None
         _try_keys(check, 1_000)

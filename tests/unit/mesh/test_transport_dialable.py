@@ -11,16 +11,16 @@ import pytest
 
 from mesh.errors import StartError
 from mesh.supervision.diagnosis import why
-from mesh.supervision.runtime_dir import RunFolder
+from mesh.supervision.runtime_dir import RuntimeDir
 from mesh.transport.dialable import is_dialable
-from mesh.transport.network import Happened
+from mesh.transport.network import NetworkEvent
 from mesh.transport.zeromq import ZmqNetwork
 
 NOBODY = 65534
 
 
 def test_the_feeds_of_a_run_are_dialled() -> None:
-    with RunFolder() as run:
+    with RuntimeDir() as run:
         assert is_dialable(f"ipc://{run.path}/feed-1.sock")
     assert not is_dialable(f"ipc://{run.path}/feed-1.sock")
 
@@ -137,7 +137,7 @@ class Doors:
         self.tcp.close()
 
 
-@pytest.mark.parametrize("deed", ["dial", "knock"])
+@pytest.mark.parametrize("deed", ["dial", "probe"])
 def test_no_peer_makes_us_connect_to_other_sockets_or_resolve_names(
     tmp_path: Path, deed: str
 ) -> None:
@@ -159,14 +159,14 @@ def test_no_peer_makes_us_connect_to_other_sockets_or_resolve_names(
         doors.close()
 
 
-def test_a_gateway_of_ours_is_knocked_at_wherever_it_is(tmp_path: Path) -> None:
+def test_a_gateway_of_ours_is_probed_at_wherever_it_is(tmp_path: Path) -> None:
     """Also where its folder went with it: who drains waits for none that is gone."""
     network, address = ZmqNetwork(monotonic), f"ipc://{tmp_path}/gone/gateway.sock"
-    network.knock(7, address)
+    network.probe(7, address)
     assert network.receive() == []
     network.gateways = {address}
-    network.knock(7, address)
-    assert network.receive() == [(Happened.NOBODY, 7, ())]
+    network.probe(7, address)
+    assert network.receive() == [(NetworkEvent.NOBODY, 7, ())]
     network.close()
 
 

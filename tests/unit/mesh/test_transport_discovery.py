@@ -56,7 +56,7 @@ def test_all_records_of_a_name_are_used(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_name_may_stand_for_many_but_not_for_any_number(monkeypatch: pytest.MonkeyPatch) -> None:
     many = [(2, 1, 6, "", (f"10.0.{n // 256}.{n % 256}", 7000)) for n in range(1000)]
     answering(monkeypatch, many)
-    assert len(resolve("tcp://gateway:7000")) == discovery.MOST
+    assert len(resolve("tcp://gateway:7000")) == discovery.MAX_ADDRESSES
 
 
 def test_an_unknown_name_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,7 @@ def test_a_file_has_addresses_and_names(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_file_is_read_again_and_kept_while_it_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(discovery, "EVERY", 0.005)
+    monkeypatch.setattr(discovery, "LOOKUP_INTERVAL_S", 0.005)
     file = tmp_path / "gateways"
     file.write_text("tcp://10.0.0.1:1")
     followed = Followed(f"file://{file}")
@@ -115,7 +115,7 @@ def test_sockets_beside_the_first_are_found_as_they_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of gateway processes of which only they themselves know how many they are."""
-    monkeypatch.setattr(discovery, "EVERY", 0.005)
+    monkeypatch.setattr(discovery, "LOOKUP_INTERVAL_S", 0.005)
     first = f"ipc://{tmp_path}/gateway.sock"
     assert resolve(f"{first}*") == {first}
     (tmp_path / "gateway.sock").touch()
@@ -143,7 +143,7 @@ def test_numbers_need_no_thread() -> None:
 
 
 def test_a_name_is_followed_and_its_last_good_answer_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(discovery, "EVERY", 0.001)
+    monkeypatch.setattr(discovery, "LOOKUP_INTERVAL_S", 0.001)
     asked = answering(monkeypatch, [TWO[0]], socket.gaierror("try again"), [TWO[0]], TWO)
     followed = Followed("tcp://gateway:7000", "tcp://10.9.9.9:7000")
     followed.discovery.start()

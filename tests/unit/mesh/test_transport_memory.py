@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mesh.errors import StartError
-from mesh.transport.memory import MOST_QUEUED, FakeClock, MemoryNetwork, Port
-from mesh.transport.network import Happened
+from mesh.transport.memory import MAX_QUEUED, FakeClock, MemoryNetwork, Port
+from mesh.transport.network import NetworkEvent
 
 
 class Two:
@@ -18,10 +18,10 @@ class Two:
         self.p, self.c = self.hub.port("p"), self.hub.port("c")
         self.c.dial(-1, self.p.listen("memory://p"))
         self.clock.advance(1.0)
-        assert self.c.receive() == [(Happened.OPENED, -1, ())]
+        assert self.c.receive() == [(NetworkEvent.OPENED, -1, ())]
         assert self.c.send(-1, [b"hello"])
         self.clock.advance(1.0)
-        assert self.p.receive() == [(Happened.MESSAGE, 1, [b"hello"])]
+        assert self.p.receive() == [(NetworkEvent.MESSAGE, 1, [b"hello"])]
 
     def send(self, count: int) -> None:
         for number in range(count):
@@ -29,7 +29,7 @@ class Two:
             assert self.c.send(-1, [b"c%d" % number])
 
 
-def texts(port: Port) -> list[bytes | Happened]:
+def texts(port: Port) -> list[bytes | NetworkEvent]:
     """What arrived: of messages the text, else what happened."""
     return [bytes(frames[0]) if frames else happened for happened, _, frames in port.receive()]
 
@@ -39,8 +39,14 @@ def test_a_cut_loses_the_end_of_each_direction(lost: tuple[int, int]) -> None:
     two = Two()
     two.send(4)
     two.hub.cut("p", "c", lost)
-    assert texts(two.p) == [*[b"c0", b"c1", b"c2", b"c3"][: max(0, 4 - lost[1])], Happened.DOUBT]
-    assert texts(two.c) == [*[b"p0", b"p1", b"p2", b"p3"][: max(0, 4 - lost[0])], Happened.CLOSED]
+    assert texts(two.p) == [
+        *[b"c0", b"c1", b"c2", b"c3"][: max(0, 4 - lost[1])],
+        NetworkEvent.DOUBT,
+    ]
+    assert texts(two.c) == [
+        *[b"p0", b"p1", b"p2", b"p3"][: max(0, 4 - lost[0])],
+        NetworkEvent.CLOSED,
+    ]
     assert not two.p.send(1, [b"x"])
     assert not two.c.send(-1, [b"x"])
     two.hub.cut("p", "c")  # of nothing
@@ -72,7 +78,7 @@ def test_nobody_connects_through_a_partition(way: tuple[str, str]) -> None:
     two.hub.unblock(*way)
     assert texts(two.c) == []  # that attempt is over
     two.c.dial(-3, "memory://p")
-    assert two.c.receive() == [(Happened.OPENED, -3, ())]
+    assert two.c.receive() == [(NetworkEvent.OPENED, -3, ())]
 
 
 def test_an_address_may_be_refused_for_a_time() -> None:
@@ -82,14 +88,14 @@ def test_an_address_may_be_refused_for_a_time() -> None:
     assert texts(two.c) == []
     two.hub.admit("memory://p")
     two.c.dial(-3, "memory://p")
-    assert texts(two.c) == [Happened.OPENED]
+    assert texts(two.c) == [NetworkEvent.OPENED]
 
 
 def test_messages_take_their_time_and_keep_their_order() -> None:
     two = Two(delay=0.1, jitter=0.3)
     two.send(50)
     assert two.c.next_due() >= two.clock() + 0.1
-    arrived: list[bytes | Happened] = []
+    arrived: list[bytes | NetworkEvent] = []
     while two.hub.next_due() < float("inf"):
         two.clock.now = two.hub.next_due()
         arrived += texts(two.c)
@@ -109,7 +115,7 @@ def test_one_direction_may_be_slow() -> None:
 
 
 def test_links_arrive_in_an_order_that_the_seed_chooses() -> None:
-    def order(seed: int) -> list[bytes | Happened]:
+    def order(seed: int) -> list[bytes | NetworkEvent]:
         hub = MemoryNetwork(FakeClock(), seed)
         listener = hub.port("p")
         listener.listen("memory://p")
@@ -135,7 +141,7 @@ def test_frames_are_copied_when_they_are_sent() -> None:
 
 def test_a_link_holds_so_much_and_no_more() -> None:
     two = Two()
-    for _ in range(MOST_QUEUED):
+    for _ in range(MAX_QUEUED):
         assert two.p.send(1, [b"x"])
     assert not two.p.send(1, [b"x"])
     assert not two.p.send(1, [b"x"])
@@ -146,7 +152,7 @@ def test_a_closed_port_takes_its_addresses_and_links_along() -> None:
     two.send(3)
     two.p.close()
     left = texts(two.c)
-    assert left[-1] is Happened.CLOSED
+    assert left[-1] is NetworkEvent.CLOSED
     assert left[:-1] == [b"p0", b"p1", b"p2"][: len(left) - 1]  # what had not left is lost
     two.c.dial(-2, "memory://p")
     assert texts(two.c) == []
@@ -154,7 +160,7 @@ def test_a_closed_port_takes_its_addresses_and_links_along() -> None:
     assert again.listen("memory://p") == "memory://p"
     two.p.close()  # once more: it does not concern its successor
     two.c.dial(-3, "memory://p")
-    assert texts(two.c) == [Happened.OPENED]
+    assert texts(two.c) == [NetworkEvent.OPENED]
 
 
 def test_a_dialler_that_hangs_up_before_it_is_connected_is_not() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from mesh.errors import StartError
 from mesh.worker.base import Worker
-from mesh.worker.checks import LONGEST_SCHEMA, WorkerFacts, class_fault, examples_of, facts_of
+from mesh.worker.checks import MAX_SCHEMA_BYTES, WorkerFacts, class_fault, examples_of, facts_of
 
 
 def timed(function: Any) -> Any:
@@ -195,7 +195,7 @@ def test_the_facts_of_an_ordinary_worker() -> None:
         max_batch_size=4,
     )
     assert told.schema == '[[{"type": "string"}, {}], [{"type": "string"}, {}]]'
-    assert (told.mime, told.wants_meta) == ("text/html; charset=utf-8", True)
+    assert (told.content_type, told.wants_meta) == ("text/html; charset=utf-8", True)
 
 
 def raising(cls: Any, target: str, template: str) -> Any:
@@ -221,7 +221,7 @@ def raising(cls: Any, target: str, template: str) -> Any:
         ({"get_forward_json_schema": lambda *_: None}, "must return two dicts, not None"),
         ({"get_forward_json_schema": schema({"a": {1}})}, "failed: TypeError"),
         ({"get_forward_json_schema": schema({"a": float("nan")})}, "failed: ValueError"),
-        ({"get_forward_json_schema": schema({"a": "x" * LONGEST_SCHEMA})}, "are sent"),
+        ({"get_forward_json_schema": schema({"a": "x" * MAX_SCHEMA_BYTES})}, "are sent"),
         ({"max_batch_size": 8}, "sets max_batch_size to 8, but the service .*append_worker"),
         ({"stage": "other"}, "sets stage to 'other', .*here 'embed'; choose another name"),
         ({"init": lambda self: setattr(self, "stage", "x")}, "sets stage to 'x'"),

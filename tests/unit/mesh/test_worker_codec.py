@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mesh.errors import DecodingError, EncodingError
 from mesh.protocol.messages import Buffer
 from mesh.worker import codec
-from mesh.worker.codec import APART, decode, encode
+from mesh.worker.codec import OWN_BUFFER_BYTES, decode, encode
 
 DTYPES = "bool i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 c8 c16".split()
 
@@ -58,7 +58,7 @@ plain = (
     | st.floats(allow_nan=False)
     | st.text(max_size=20)
     | st.binary(max_size=20)
-    | st.binary(min_size=APART, max_size=APART + 9)
+    | st.binary(min_size=OWN_BUFFER_BYTES, max_size=OWN_BUFFER_BYTES + 9)
 )
 keys = st.text(max_size=5) | st.integers(0, 99) | st.tuples(st.integers(0, 9), st.text(max_size=2))
 values = st.recursive(
@@ -121,7 +121,7 @@ def test_a_large_array_is_not_copied_on_either_side() -> None:
 
 
 def test_a_small_array_travels_inside_the_skeleton() -> None:
-    limit = APART // 8
+    limit = OWN_BUFFER_BYTES // 8
     assert len(encode(np.zeros(limit - 1))) == 1
     assert len(encode(np.zeros(limit))) == 2
 
@@ -167,7 +167,7 @@ def test_other_memory_orders_are_changed_but_not_their_values(array: np.ndarray)
 
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: [x], lambda x: (1, x), lambda x: {"a": x}])
 def test_large_bytes_near_the_surface_are_not_copied(wrap: object) -> None:
-    large = b"x" * APART
+    large = b"x" * OWN_BUFFER_BYTES
     value = wrap(large)  # type: ignore[operator]
     buffers = encode(value)
     assert buffers[1] is large
@@ -175,7 +175,7 @@ def test_large_bytes_near_the_surface_are_not_copied(wrap: object) -> None:
 
 
 def test_other_bytes_travel_inside_the_skeleton() -> None:
-    large = b"x" * APART
+    large = b"x" * OWN_BUFFER_BYTES
     for value in ([[large]], [large] + [1] * 64, dict.fromkeys(range(65), large), [b"small"]):
         assert len(encode(value)) == 1
         assert same(travel(value), value)
@@ -244,7 +244,7 @@ def test_what_is_refused_is_named_with_its_place(value: object, complaint: str) 
 @pytest.mark.parametrize("wrap", [lambda x: [x], lambda x: (x,), lambda x: {"a": x}])
 def test_500_levels_of_nesting_are_kept_and_too_many_refused(wrap: object) -> None:
     value: object = 1
-    for _ in range(codec._DEEPEST):
+    for _ in range(codec._MAX_DEPTH):
         value = wrap(value)  # type: ignore[operator]
     assert encode(travel(value)) == encode(value)
     for _ in range(600):
@@ -278,7 +278,7 @@ def test_a_failure_leaves_nothing_behind_for_the_next_value() -> None:
 
 def test_an_encoder_that_grew_large_is_not_kept() -> None:
     codec._idle.clear()
-    encode("x" * codec._RETAINED)
+    encode("x" * codec._KEPT_BUFFER_BYTES)
     assert not codec._idle
     encode("x")
     assert len(codec._idle) == 1

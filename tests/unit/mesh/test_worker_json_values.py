@@ -21,7 +21,7 @@ import pytest
 from mesh.errors import EncodingError
 from mesh.worker import json_values
 from mesh.worker.json_body import write_json
-from mesh.worker.json_values import DEEPEST, WIDEST
+from mesh.worker.json_values import MAX_DEPTH, MAX_VALUES
 
 
 class Word(str):
@@ -235,11 +235,11 @@ def unfinished() -> Any:
         (lambda: {"k" * 99: 1j}, f'value["{"k" * 35}...] is a complex'),
         (lambda: [Broken()], "value[0] is a Broken that cannot be written: ValueError: no such"),
         (circle, 'value["a"][0] is value again: it contains itself'),
-        (lambda: nested(100_000), f"nested too deeply, more than {DEEPEST} levels"),
+        (lambda: nested(100_000), f"nested too deeply, more than {MAX_DEPTH} levels"),
         (lambda: nested(150), "[0][0] is a complex"),
         (lambda: {"a": [Box]}, 'as JSON: value["a"][0] is a type; '),
-        (lambda: [0] * WIDEST + [1j], "something in value is a complex"),
-        (lambda: dict.fromkeys(range(WIDEST)) | {"x": 1j}, "something in value is a complex"),
+        (lambda: [0] * MAX_VALUES + [1j], "something in value is a complex"),
+        (lambda: dict.fromkeys(range(MAX_VALUES)) | {"x": 1j}, "something in value is a complex"),
         (lambda: [Unread()], "value[0] is an Unread that cannot be written: ValueError: gone"),
         (lambda: (i for i in range(3)), "value is a generator; make it a list"),
         (lambda: [unfinished()], "value[0] is a coroutine; `forward` must await it"),

@@ -8,21 +8,21 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from mesh.protocol.fields import INLINE, Transfer
+from mesh.protocol.fields import INLINE_BYTES, Transfer
 from mesh.protocol.messages import (
     Answer,
+    BatchStats,
     Bye,
     Cancel,
     Credit,
+    Death,
     Drain,
     Err,
-    Figures,
+    HandoffNotice,
     Hello,
-    Kind,
     Meta,
-    Note,
-    Obituary,
     Outcome,
+    OutcomeKind,
     Outcomes,
     Part,
     Peer,
@@ -60,7 +60,9 @@ def _sized(size: int, shape: str) -> Any:
     return {"bytes": flat, "array": bytearray(flat), "view": memoryview(flat)}[shape]
 
 
-sizes = st.integers(0, 40) | st.sampled_from([INLINE - 1, INLINE, INLINE + 1, 3 * INLINE])
+sizes = st.integers(0, 40) | st.sampled_from(
+    [INLINE_BYTES - 1, INLINE_BYTES, INLINE_BYTES + 1, 3 * INLINE_BYTES]
+)
 plain = st.builds(_sized, sizes, st.sampled_from(["bytes", "array", "view"]))
 buffers = st.lists(plain | st.builds(Transfer, u64, u64), max_size=5)
 one_small = st.binary(max_size=30).map(lambda flat: [flat])
@@ -102,7 +104,7 @@ outcomes = st.builds(
     Outcome,
     number=u64,
     attempt=u16,
-    kind=st.sampled_from(Kind),
+    kind=st.sampled_from(OutcomeKind),
     hop=u16,
     timings=timings,
     buffers=payloads,
@@ -112,8 +114,8 @@ outcomes = st.builds(
     headers=pairs,
     index=u32,
 )
-notes = st.builds(Note, u64, u16, u16, u64)
-figures = st.builds(Figures, names, u32, u32, u32, names, u32, u32, u32, u32)
+notices = st.builds(HandoffNotice, u64, u16, u16, u64)
+stats = st.builds(BatchStats, names, u32, u32, u32, names, u32, u32, u32, u32)
 stages = st.builds(
     StageFacts, names, names, u64, seconds, u64, st.booleans(), st.booleans(), names, texts
 )
@@ -149,10 +151,10 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     Outcomes: st.builds(
         Outcomes,
         st.lists(outcomes, max_size=4),
-        st.lists(notes, max_size=3),
-        st.lists(figures, max_size=2),
+        st.lists(notices, max_size=3),
+        st.lists(stats, max_size=2),
     ),
-    Obituary: st.builds(Obituary, u64, names, u64, u64, st.lists(st.tuples(u64, u64), max_size=4)),
+    Death: st.builds(Death, u64, names, u64, u64, st.lists(st.tuples(u64, u64), max_size=4)),
     Submit: st.builds(Submit, u64, texts, u64, u64, st.none() | texts, payloads),
     Answer: st.builds(Answer, outcomes),
     Cancel: st.builds(Cancel, u64, st.lists(u64, max_size=6)),

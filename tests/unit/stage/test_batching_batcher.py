@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from mesh.protocol.messages import Flag, Task
-from stage.batching.batcher import MARGIN, Batch, Batcher
+from stage.batching.batcher import DEADLINE_MARGIN_S, Batch, Batcher
 
 MANY = 1 << 30
 
@@ -104,7 +104,7 @@ def test_it_starts_early_enough_for_the_earliest_deadline() -> None:
     one.add([task(3, deadline=2.9)], 2.5)
     one.finished(2, 0.100)
     assert one.due(2.7) is None
-    assert one.next_due() == pytest.approx(2.9 - 0.100 - MARGIN)
+    assert one.next_due() == pytest.approx(2.9 - 0.100 - DEADLINE_MARGIN_S)
     batch = due(one, 2.8)
     assert (batch.reason, numbers(batch.tasks)) == ("deadline", [3, 2])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 
 from mesh.protocol.messages import Flag, Task
-from stage.batching.task_queue import Line
+from stage.batching.task_queue import TaskQueue
 
 
 def entry(
@@ -19,15 +19,15 @@ def numbers(entries: list[tuple[float, float, Task]]) -> list[int]:
     return [task.number for _, _, task in entries]
 
 
-def filled(*entries: tuple[float, float, Task]) -> Line:
-    line = Line()
+def filled(*entries: tuple[float, float, Task]) -> TaskQueue:
+    line = TaskQueue()
     for one in entries:
         line.add(one)
     return line
 
 
 def test_an_empty_line() -> None:
-    line = Line()
+    line = TaskQueue()
     assert (line.count, line.nbytes, line.front, list(line)) == (0, 0, inf, [])
     assert line.pop(9, 9) == []
     assert line.pop_last(9) == []

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mesh.links.session import Session
 from mesh.protocol.messages import Role, Task
-from stage.credit import NOTHING, Held, Holdings, grant, is_low
+from stage.credit import NOTHING, HeldByProducer, ProducerHoldings, grant, is_low
 
 POOL = 1 << 20
 
@@ -24,7 +24,7 @@ def task(source, nbytes=10):
 
 
 def holdings(**counts):
-    held = Holdings()
+    held = ProducerHoldings()
     for name, count in counts.items():
         held.add(int(name[1:]), [task(int(name[1:])) for _ in range(count)])
     return held
@@ -35,13 +35,13 @@ def free(session):
 
 
 def test_holdings_count_and_forget():
-    held = Holdings()
+    held = ProducerHoldings()
     first, second = task(1, 10), task(1, 20)
     held.add(1, [first, second])
-    assert (held.of(1), held.of(2), held.tasks, len(held)) == (Held(2, 30), NOTHING, 2, 1)
+    assert (held.of(1), held.of(2), held.tasks, len(held)) == (HeldByProducer(2, 30), NOTHING, 2, 1)
     output = task(0, 5)
     held.swap(first, output)
-    assert (output.source, held.of(1)) == (1, Held(2, 25))
+    assert (output.source, held.of(1)) == (1, HeldByProducer(2, 25))
     held.release([output, second])
     assert (held.of(1), held.tasks, len(held)) == (NOTHING, 0, 0)
 
@@ -49,10 +49,10 @@ def test_holdings_count_and_forget():
 @pytest.mark.parametrize("count", [1, 2, 20])
 def test_every_new_producer_gets_a_standing_batch_at_least(count):
     producers = [producer(n) for n in range(count)]
-    assert grant(producers, Holdings(), 8, POOL, 0.0) == producers
+    assert grant(producers, ProducerHoldings(), 8, POOL, 0.0) == producers
     assert {free(session) for session in producers} == {max(8, 16 // count)}
     assert {session.allowed_bytes for session in producers} == {POOL // count}
-    assert grant(producers, Holdings(), 8, POOL, 0.0) == []
+    assert grant(producers, ProducerHoldings(), 8, POOL, 0.0) == []
 
 
 def test_a_lone_producer_has_two_batches_less_what_is_held():
@@ -74,20 +74,20 @@ def test_one_that_holds_nothing_gets_one_even_while_all_is_full():
 
 
 def test_one_that_was_given_tasks_back_gets_one_more_in_any_case():
-    full, sated, used = producer(1, 10, 90), producer(2, 10, 90), producer(3, 90, 90)
-    grant([full, sated, used], Holdings(), 8, POOL, 0.0, sated={2, 3})
-    assert (full.allowed_tasks, sated.allowed_tasks, used.allowed_tasks) == (90, 91, 106)
+    full, credit_paused, used = producer(1, 10, 90), producer(2, 10, 90), producer(3, 90, 90)
+    grant([full, credit_paused, used], ProducerHoldings(), 8, POOL, 0.0, credit_paused={2, 3})
+    assert (full.allowed_tasks, credit_paused.allowed_tasks, used.allowed_tasks) == (90, 91, 106)
 
 
 def test_when_all_is_quiet_everybody_has_a_batch_again():
     producers = [producer(n, taken=50, allowed=51) for n in range(20)]
-    grant(producers, Holdings(), 8, POOL, 0.0)
+    grant(producers, ProducerHoldings(), 8, POOL, 0.0)
     assert {free(session) for session in producers} == {8}
 
 
 def test_bytes_are_an_equal_slice_of_the_pool():
     one, two = producer(1), producer(2)
-    held = Holdings()
+    held = ProducerHoldings()
     held.add(1, [task(1, 1000)])
     one.taken_bytes = 5000
     grant([one, two], held, 8, POOL, 0.0)
@@ -97,7 +97,7 @@ def test_bytes_are_an_equal_slice_of_the_pool():
 
 def test_a_window_that_shrinks_takes_nothing_back():
     one = producer(1)
-    grant([one], Holdings(), 30, POOL, 0.0)
+    grant([one], ProducerHoldings(), 30, POOL, 0.0)
     assert free(one) == 60
     one.taken_tasks = 30
     grant([one], holdings(_1=30), 1, POOL, 0.0)
@@ -110,7 +110,7 @@ def test_a_window_that_shrinks_takes_nothing_back():
 
 
 def test_no_producers_no_grants():
-    assert grant([], Holdings(), 8, POOL, 0.0) == []
+    assert grant([], ProducerHoldings(), 8, POOL, 0.0) == []
 
 
 class Exchange:
@@ -118,7 +118,7 @@ class Exchange:
 
     def __init__(self, producers):
         self.producers = [producer(n) for n in range(producers)]
-        self.held = Holdings()
+        self.held = ProducerHoldings()
         self.inside = []
 
     def renew(self, window):
@@ -201,23 +201,23 @@ def test_what_does_not_divide_is_not_kept_back():
 def test_a_silent_producer_is_granted_nothing_until_it_is_heard_again():
     silent, other = producer(1, taken=8, allowed=8), producer(2, taken=8, allowed=8)
     silent.silent = True
-    assert grant([silent, other], Holdings(), 4, POOL, 0.0) == [other]
+    assert grant([silent, other], ProducerHoldings(), 4, POOL, 0.0) == [other]
     assert not is_low([silent], 4, POOL // 2)
     assert (free(silent), silent.allowed_bytes, other.allowed_bytes) == (0, 0, POOL // 2)
     silent.silent = False
     assert is_low([silent], 4, POOL // 2)
-    assert silent in grant([silent, other], Holdings(), 4, POOL, 0.0)
+    assert silent in grant([silent, other], ProducerHoldings(), 4, POOL, 0.0)
 
 
 def test_an_output_under_way_is_no_work_but_its_bytes_are_here():
-    held = Holdings()
+    held = ProducerHoldings()
     first, second = task(1, 10), task(1, 20)
     held.add(1, [first, second])
     held.set_out([first, second])
-    assert (held.of(1), held.tasks, len(held)) == (Held(0, 30), 0, 1)
+    assert (held.of(1), held.tasks, len(held)) == (HeldByProducer(0, 30), 0, 1)
     held.come_back(second)
-    assert (held.of(1), held.tasks) == (Held(1, 30), 1)
+    assert (held.of(1), held.tasks) == (HeldByProducer(1, 30), 1)
     held.release([first])
-    assert (held.of(1), held.tasks) == (Held(1, 20), 1)
+    assert (held.of(1), held.tasks) == (HeldByProducer(1, 20), 1)
     held.release([second])
     assert (held.of(1), held.tasks, len(held)) == (NOTHING, 0, 0)

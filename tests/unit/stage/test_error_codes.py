@@ -9,7 +9,7 @@ import pytest
 
 from mesh.errors import ClientError, DecodingError, EncodingError, ServerError, ValidationError
 from stage import error_codes
-from stage.error_codes import Told, told
+from stage.error_codes import ErrorAnswer, told
 
 
 class Quota(ClientError):
@@ -28,18 +28,18 @@ class Down(ServerError):
     "kind", [ClientError, DecodingError, ValidationError, ServerError, EncodingError]
 )
 def test_ours_are_what_the_gateways_table_says(kind: Any) -> None:
-    assert told(kind("no")) == Told(kind.code)
+    assert told(kind("no")) == ErrorAnswer(kind.code)
 
 
 @pytest.mark.parametrize(("kind", "status"), [(Quota, 400), (Odd, 422), (Down, 500)])
 def test_without_a_status_it_is_the_bases(kind: Any, status: int) -> None:
-    assert told(kind()) == Told(kind.code, status)
+    assert told(kind()) == ErrorAnswer(kind.code, status)
 
 
 def test_status_and_delay_may_be_the_errors_own() -> None:
     error = Quota()
     error.status, error.retry_after = 429, 1.2
-    assert told(error) == Told("quota_exceeded", 429, (("Retry-After", "2"),))
+    assert told(error) == ErrorAnswer("quota_exceeded", 429, (("Retry-After", "2"),))
     error.retry_after = float("nan")
     assert told(error).headers == ()
 
@@ -47,7 +47,7 @@ def test_status_and_delay_may_be_the_errors_own() -> None:
 def test_a_word_that_the_gateway_knows_keeps_its_status() -> None:
     error = ClientError()
     error.code = "overloaded"
-    assert told(error) == Told("overloaded")
+    assert told(error) == ErrorAnswer("overloaded")
 
 
 @pytest.mark.parametrize("code", ["Quota Exceeded", "", 5, None, "x" * 65, "forward_timeout"])

@@ -6,15 +6,15 @@ from mesh.links.events import Identity
 from mesh.links.links import Links
 from mesh.links.session import Session
 from mesh.protocol.messages import Cancel, Role, StageFacts, Task, Tasks
-from stage.forwarding import NEVER, Onward
+from stage.forwarding import NEVER, Forwarding
 
 B, C = ("b", ""), ("c", "")
 OWNER, OTHER = 1, 2
 
 
 @pytest.fixture
-def onward():
-    return Onward(Links(Identity(9, Role.REPLICA), lambda: 0.5))
+def forwarding():
+    return Forwarding(Links(Identity(9, Role.REPLICA), lambda: 0.5))
 
 
 def consumer(number, hop=B, owners=(OWNER,), credit=10, **facts):
@@ -33,171 +33,171 @@ def output(number, hop=B, owner=OWNER, deadline=90.0, buffers=(b"x",)):
 def sent(session):
     return [
         task.number
-        for message in session.unreceipted()
+        for message in session.unacked()
         if type(message) is Tasks
         for task in message.tasks
     ]
 
 
-def test_nobody_is_there(onward):
-    assert (onward.is_waiting, onward.next_due()) == (False, NEVER)
-    assert not onward.push(output(1))
-    assert (len(onward), onward.next_due()) == (0, NEVER)
+def test_nobody_is_there(forwarding):
+    assert (forwarding.is_waiting, forwarding.next_due()) == (False, NEVER)
+    assert not forwarding.push(output(1))
+    assert (len(forwarding), forwarding.next_due()) == (0, NEVER)
 
 
-def test_an_output_goes_to_a_replica_of_its_stage(onward):
+def test_an_output_goes_to_a_replica_of_its_stage(forwarding):
     one, two = consumer(11), consumer(12, C)
-    onward.join(one)
-    onward.join(two)
-    assert onward.push(output(1))
-    assert onward.push(output(2, C))
-    assert len(onward) == 2
-    assert onward.is_waiting
-    leavings = onward.advance(0.0)
+    forwarding.join(one)
+    forwarding.join(two)
+    assert forwarding.push(output(1))
+    assert forwarding.push(output(2, C))
+    assert len(forwarding) == 2
+    assert forwarding.is_waiting
+    leavings = forwarding.advance(0.0)
     assert (sent(one), sent(two)) == ([1], [2])
     assert [task.number for task in leavings.sent] == [1, 2]
     assert leavings[1:] == ([], [], [])
-    assert onward.advance(0.0).sent == []
-    assert len(onward) == 0
-    assert not onward.is_waiting
+    assert forwarding.advance(0.0).sent == []
+    assert len(forwarding) == 0
+    assert not forwarding.is_waiting
 
 
-def test_one_that_comes_later_is_used_too(onward):
-    onward.join(consumer(11, credit=0))
-    assert onward.push(output(1))
-    onward.join(consumer(13, C))
+def test_one_that_comes_later_is_used_too(forwarding):
+    forwarding.join(consumer(11, credit=0))
+    assert forwarding.push(output(1))
+    forwarding.join(consumer(13, C))
     late = consumer(12)
-    onward.join(late)
-    onward.advance(0.0)
+    forwarding.join(late)
+    forwarding.advance(0.0)
     assert sent(late) == [1]
 
 
-def test_only_the_owner_may_send_into_a_stage_that_must_not_run_twice(onward):
-    onward.join(consumer(11, repeatable=False))
-    assert not onward.push(output(1))
+def test_only_the_owner_may_send_into_a_stage_that_must_not_run_twice(forwarding):
+    forwarding.join(consumer(11, repeatable=False))
+    assert not forwarding.push(output(1))
 
 
-def test_one_that_does_not_reach_the_owner_gets_nothing_of_it(onward):
+def test_one_that_does_not_reach_the_owner_gets_nothing_of_it(forwarding):
     near, far = consumer(11), consumer(12, owners=(OTHER,))
-    onward.join(near)
-    onward.join(far)
+    forwarding.join(near)
+    forwarding.join(far)
     for number in range(4):
-        onward.push(output(number))
-        onward.push(output(10 + number, owner=OTHER))
-    onward.advance(0.0)
+        forwarding.push(output(number))
+        forwarding.push(output(10 + number, owner=OTHER))
+    forwarding.advance(0.0)
     assert (sent(near), sent(far)) == ([0, 1, 2, 3], [10, 11, 12, 13])
 
 
-def test_owners_take_turns_to_use_the_credit(onward):
+def test_owners_take_turns_to_use_the_credit(forwarding):
     one = consumer(11, owners=(OWNER, OTHER), credit=0)
-    onward.join(one)
+    forwarding.join(one)
     for number in range(9):
-        onward.push(output(number))
-        onward.push(output(10 + number, owner=OTHER))
+        forwarding.push(output(number))
+        forwarding.push(output(10 + number, owner=OTHER))
     for _ in range(2):
         one.granted_tasks += 4
-        onward.advance(0.0)
+        forwarding.advance(0.0)
     assert sorted(sent(one)) == [0, 1, 2, 3, 10, 11, 12, 13]
-    assert sorted(len(outlet.waiting) for outlet in onward._outlets.values()) == [5, 5]
+    assert sorted(len(outlet.waiting) for outlet in forwarding._outlets.values()) == [5, 5]
 
 
-def test_what_waits_too_long_is_given_up_at_once_and_only_once(onward):
+def test_what_waits_too_long_is_given_up_at_once_and_only_once(forwarding):
     one = consumer(11, credit=0)
-    onward.join(one)
-    onward.push(output(1))
-    assert onward.advance(10.0).stuck == []
-    assert onward.next_due() == 11.0
-    assert [task.number for task in onward.advance(11.0).stuck] == [1]
-    assert (len(onward), onward.next_due()) == (0, NEVER)
-    onward.push(output(2))
-    assert onward.advance(12.0).stuck == []
+    forwarding.join(one)
+    forwarding.push(output(1))
+    assert forwarding.advance(10.0).stuck == []
+    assert forwarding.next_due() == 11.0
+    assert [task.number for task in forwarding.advance(11.0).stuck] == [1]
+    assert (len(forwarding), forwarding.next_due()) == (0, NEVER)
+    forwarding.push(output(2))
+    assert forwarding.advance(12.0).stuck == []
 
 
-def test_progress_gives_the_rest_more_time(onward):
+def test_progress_gives_the_rest_more_time(forwarding):
     one = consumer(11, credit=0)
-    onward.join(one)
+    forwarding.join(one)
     for number in 1, 2:
-        onward.push(output(number))
-    onward.advance(10.0)
-    onward.advance(10.5)
-    assert onward.next_due() == 11.0
+        forwarding.push(output(number))
+    forwarding.advance(10.0)
+    forwarding.advance(10.5)
+    assert forwarding.next_due() == 11.0
     one.granted_tasks = 1
-    onward.advance(10.9)
-    assert onward.next_due() == pytest.approx(11.9)
+    forwarding.advance(10.9)
+    assert forwarding.next_due() == pytest.approx(11.9)
 
 
-def test_without_any_replica_left_nothing_waits(onward):
+def test_without_any_replica_left_nothing_waits(forwarding):
     one = consumer(11, credit=0)
-    onward.join(one)
-    onward.push(output(1))
-    onward.advance(10.0)
-    onward.leave(one)
-    assert [task.number for task in onward.advance(10.1).stuck] == [1]
+    forwarding.join(one)
+    forwarding.push(output(1))
+    forwarding.advance(10.0)
+    forwarding.leave(one)
+    assert [task.number for task in forwarding.advance(10.1).stuck] == [1]
 
 
-def test_expired_outputs_are_dropped(onward):
-    onward.join(consumer(11, credit=0))
-    onward.push(output(1, deadline=5.0))
-    assert [task.number for task in onward.advance(5.0).expired] == [1]
-    assert (len(onward), onward.next_due()) == (0, NEVER)
+def test_expired_outputs_are_dropped(forwarding):
+    forwarding.join(consumer(11, credit=0))
+    forwarding.push(output(1, deadline=5.0))
+    assert [task.number for task in forwarding.advance(5.0).expired] == [1]
+    assert (len(forwarding), forwarding.next_due()) == (0, NEVER)
 
 
-def test_what_no_message_can_carry_is_said_to_be_so(onward):
+def test_what_no_message_can_carry_is_said_to_be_so(forwarding):
     one = consumer(11)
-    onward.join(one)
-    assert onward.push(output(1, buffers=[b"x"] * 300))
-    assert onward.push(output(2))
-    ((task, reason),) = onward.advance(0.0).unfit
+    forwarding.join(one)
+    assert forwarding.push(output(1, buffers=[b"x"] * 300))
+    assert forwarding.push(output(2))
+    ((task, reason),) = forwarding.advance(0.0).unfit
     assert task.number == 1
     assert "300 buffers" in reason
     assert sent(one) == [2]
-    assert onward.advance(0.0).unfit == []
+    assert forwarding.advance(0.0).unfit == []
 
 
-def test_cancelled_outputs_leave(onward):
-    onward.join(consumer(11, credit=0))
+def test_cancelled_outputs_leave(forwarding):
+    forwarding.join(consumer(11, credit=0))
     for number in 1, 2:
-        onward.push(output(number))
-    onward.advance(10.0)
-    assert [task.number for task in onward.cancel({(OWNER, 1), (OTHER, 2)})] == [1]
-    assert onward.next_due() == 11.0
-    assert [task.number for task in onward.cancel({(OWNER, 2)})] == [2]
-    onward.push(output(3))
-    assert onward.advance(20.0).stuck == []
+        forwarding.push(output(number))
+    forwarding.advance(10.0)
+    assert [task.number for task in forwarding.cancel({(OWNER, 1), (OTHER, 2)})] == [1]
+    assert forwarding.next_due() == 11.0
+    assert [task.number for task in forwarding.cancel({(OWNER, 2)})] == [2]
+    forwarding.push(output(3))
+    assert forwarding.advance(20.0).stuck == []
 
 
-def test_an_owner_may_be_forgotten(onward):
-    onward.join(consumer(11, owners=(OWNER, OTHER), credit=0))
+def test_an_owner_may_be_forgotten(forwarding):
+    forwarding.join(consumer(11, owners=(OWNER, OTHER), credit=0))
     for number in 1, 2:
-        onward.push(output(number))
-    onward.push(output(3, owner=OTHER))
-    onward.push(output(4, buffers=[b"x"] * 300))
-    assert [task.number for task in onward.forget(OWNER)] == [1, 2, 4]
-    assert onward.forget(OWNER) == []
-    assert len(onward) == 1
+        forwarding.push(output(number))
+    forwarding.push(output(3, owner=OTHER))
+    forwarding.push(output(4, buffers=[b"x"] * 300))
+    assert [task.number for task in forwarding.forget(OWNER)] == [1, 2, 4]
+    assert forwarding.forget(OWNER) == []
+    assert len(forwarding) == 1
 
 
-def test_what_a_silent_consumer_did_not_receipt_is_lent_to_its_owner_once(onward):
+def test_what_a_silent_consumer_did_not_ack_is_lent_to_its_owner_once(forwarding):
     one = consumer(11)
-    onward.join(one)
+    forwarding.join(one)
     task = output(1)
-    onward.push(task)
-    onward.advance(0.0)
+    forwarding.push(task)
+    forwarding.advance(0.0)
     one.post(Cancel(OWNER, []))
-    assert onward.bypass(one) == [task]
-    assert onward.bypass(one) == []
-    assert not onward.push(output(2))
+    assert forwarding.bypass(one) == [task]
+    assert forwarding.bypass(one) == []
+    assert not forwarding.push(output(2))
     other = output(3)
-    assert onward.kept([task, other]) == [other]
-    assert onward.kept([task, other]) == [task, other]
+    assert forwarding.kept([task, other]) == [other]
+    assert forwarding.kept([task, other]) == [task, other]
 
 
 def test_what_one_replica_says_of_its_time_keeps_outputs_no_longer():
-    onward = Onward(Links(Identity(9, Role.REPLICA), lambda: 0.5))
+    forwarding = Forwarding(Links(Identity(9, Role.REPLICA), lambda: 0.5))
     for number, timeout in ((2, 3.0), (3, 1e6)):
         session = consumer(number, credit=0)
         session.stage = session.stage._replace(timeout=timeout)
-        onward.join(session)
-    assert onward.push(Task(OWNER, 1, (B,), 1, 1, 90.0, [b"x"], 1))
-    assert onward.advance(0.0).stuck == []
-    assert len(onward.advance(1.0).stuck) == 1
+        forwarding.join(session)
+    assert forwarding.push(Task(OWNER, 1, (B,), 1, 1, 90.0, [b"x"], 1))
+    assert forwarding.advance(0.0).stuck == []
+    assert len(forwarding.advance(1.0).stuck) == 1

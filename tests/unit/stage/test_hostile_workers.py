@@ -13,7 +13,7 @@ import pytest
 from test_runner import FIRST, Scripted, bodies, jsons, raising, runner, task
 
 from mesh.errors import ClientError, ForwardTimeout, ServerError, ValidationError
-from mesh.process.batch_record import SIZE, Board
+from mesh.process.batch_record import SIZE, BatchRecord
 from stage.runner import Runner
 
 
@@ -148,24 +148,29 @@ def test_an_exception_that_cannot_be_looked_at_costs_its_batch(
 
 def test_what_is_meant_to_end_the_process_names_its_batch(caplog: pytest.LogCaptureFixture) -> None:
     for error in (SystemExit(3), KeyboardInterrupt()):
-        board = Board(bytearray(SIZE))
+        batch_record = BatchRecord(bytearray(SIZE))
         one = Runner(
-            Scripted(raising(error)), batching=True, log=logging.getLogger("test"), board=board
+            Scripted(raising(error)),
+            batching=True,
+            log=logging.getLogger("test"),
+            batch_record=batch_record,
         )
         with pytest.raises(type(error)):
             one.run(jsons(1, 2))
-        assert len(board.read().ids) == 2  # type: ignore[union-attr]
+        assert len(batch_record.read().ids) == 2  # type: ignore[union-attr]
     assert "sys.exit(3)" in caplog.text
     assert "KeyboardInterrupt" in caplog.text
 
 
 def test_a_batch_is_computed_until_its_outcomes_are_accounted_for() -> None:
-    board = Board(bytearray(SIZE))
-    one = Runner(Scripted(), batching=True, log=logging.getLogger("test"), board=board)
+    batch_record = BatchRecord(bytearray(SIZE))
+    one = Runner(
+        Scripted(), batching=True, log=logging.getLogger("test"), batch_record=batch_record
+    )
     one.run(jsons(1, 2))
-    assert board.read() is not None
+    assert batch_record.read() is not None
     one.clear()
-    assert board.read() is None
+    assert batch_record.read() is None
 
 
 class Posing:

@@ -2,15 +2,24 @@
 
 import pytest
 
-from mesh.links.dialer import GREETING
-from mesh.links.events import Delivery, Dial, Heard, Identity, Lost, Met, Refused, Silent
+from mesh.links.dialer import HELLO_LIMIT_S
+from mesh.links.events import (
+    Delivery,
+    Dial,
+    Identity,
+    MessageReceived,
+    MessageRefused,
+    SessionLost,
+    SessionSilent,
+    SessionStarted,
+)
 from mesh.links.links import Links
 from mesh.links.session import Session
 from mesh.protocol.messages import (
     Cancel,
-    Kind,
-    Note,
+    HandoffNotice,
     Outcome,
+    OutcomeKind,
     Outcomes,
     Peer,
     Peers,
@@ -21,9 +30,9 @@ from mesh.protocol.messages import (
     Tasks,
 )
 from stage.batching.batcher import Batcher
-from stage.batching.estimates import LONG
+from stage.batching.estimates import LONG_FORWARD_S
 from stage.replica import Replica
-from stage.reporting import LAZY, NEVER
+from stage.reporting import NEVER, NOTICE_DELAY_S
 
 A, B = ("a", ""), ("b", "")
 ME, OWNER, NEXT = 9, 1, 2
@@ -48,7 +57,7 @@ class Rig:
         session = Session(ME, peer, role, POOL, now=0.0)
         session.link, session.stage, session.owners = peer, stage, (OWNER,)
         self.links.sessions[peer] = session
-        self.replica.told(Met(session, False), 0.0)
+        self.replica.told(SessionStarted(session, False), 0.0)
         return session
 
     def take(self, *numbers, path=(A,), hop=0, deadline=90.0, now=0.0):
@@ -59,21 +68,21 @@ class Rig:
 
     def outcomes(self, now=0.0):
         self.replica.advance(now)
-        messages = [m for m in self.gateway.unreceipted() if type(m) is Outcomes]
+        messages = [m for m in self.gateway.unacked() if type(m) is Outcomes]
         return [outcome for message in messages for outcome in message.outcomes]
 
     def compute(self, now=0.0, seconds=0.001):
         """Run the next batch; what has further to go goes on."""
         batch = self.replica.next_batch(now)
         results = [
-            onward(task) if task.path[1:] else Outcome(task.number, 1, Kind.RESULT)
+            forwarding(task) if task.path[1:] else Outcome(task.number, 1, OutcomeKind.RESULT)
             for task in batch.tasks
         ]
         self.replica.finished(results, seconds)
         return batch
 
 
-def onward(task, buffers=(b"out",)):
+def forwarding(task, buffers=(b"out",)):
     nbytes = sum(map(len, buffers))
     return Task(OWNER, task.number, task.path[1:], task.hop + 1, 1, 90.0, list(buffers), nbytes)
 
@@ -100,46 +109,48 @@ def test_a_batch_is_computed_and_answered():
     assert rig.replica.next_batch(0.0) is None
     assert rig.links.load(0.5) == (0, 500, 3000)
     assert rig.replica.next_due() == NEVER
-    results = [Outcome(task.number, 1, Kind.RESULT, buffers=[b"abc"]) for task in batch.tasks]
+    results = [
+        Outcome(task.number, 1, OutcomeKind.RESULT, buffers=[b"abc"]) for task in batch.tasks
+    ]
     rig.replica.finished(results, 0.5)
     rig.replica.advance(1.0)
-    (bundle,) = rig.gateway.unreceipted()
-    assert kinds(bundle.outcomes) == [(1, Kind.RESULT), (2, Kind.RESULT)]
-    (figures,) = bundle.figures
-    assert (figures.stage, figures.size, figures.compute) == ("a", 2, 500_000)
-    assert figures.nbytes == 6
+    (bundle,) = rig.gateway.unacked()
+    assert kinds(bundle.outcomes) == [(1, OutcomeKind.RESULT), (2, OutcomeKind.RESULT)]
+    (stats,) = bundle.stats
+    assert (stats.stage, stats.size, stats.compute) == ("a", 2, 500_000)
+    assert stats.nbytes == 6
     assert len(rig.replica.held) == 0
 
 
-def test_figures_tell_what_was_dropped():
+def test_stats_tell_what_was_dropped():
     rig = Rig()
     rig.take(1, deadline=0.5)
     rig.take(2, 3)
     rig.replica.cancel([(OWNER, 2)])
     batch = rig.replica.next_batch(1.0)
     assert [task.number for task in batch.tasks] == [3]
-    rig.replica.finished([Outcome(3, 1, Kind.RESULT)], 0.1)
-    rig.replica.advance(1.0 + LAZY)
-    (bundle,) = rig.gateway.unreceipted()
-    assert (bundle.figures[0].expired, bundle.figures[0].cancelled) == (1, 1)
+    rig.replica.finished([Outcome(3, 1, OutcomeKind.RESULT)], 0.1)
+    rig.replica.advance(1.0 + NOTICE_DELAY_S)
+    (bundle,) = rig.gateway.unacked()
+    assert (bundle.stats[0].expired, bundle.stats[0].cancelled) == (1, 1)
     assert len(rig.replica.held) == 0
 
 
-def test_outputs_go_straight_on_and_a_note_follows_the_receipt():
+def test_outputs_go_straight_on_and_a_note_follows_the_ack():
     rig = Rig(follower=True)
     rig.take(1, path=(A, B))
     rig.compute()
     assert rig.outcomes() == []
     assert (rig.replica.held.tasks, len(rig.replica.held)) == (0, 1)
-    covered = rig.next.unreceipted()
+    covered = rig.next.unacked()
     assert [task.number for task in covered[0].tasks] == [1]
     rig.replica.delivered(Delivery(rig.next, [*covered, Cancel(OWNER, [])], None), 1.0)
     assert rig.replica.held.tasks == 0
     rig.replica.advance(1.0)  # the figures, which waited for as long; a note rides with anything
-    assert rig.gateway.unreceipted()[0].notes == [Note(1, 1, 1, NEXT)]
+    assert rig.gateway.unacked()[0].notices == [HandoffNotice(1, 1, 1, NEXT)]
 
 
-def test_what_a_gateway_receipts_needs_no_note():
+def test_what_a_gateway_acks_needs_no_note():
     rig = Rig()
     rig.replica.delivered(Delivery(rig.gateway, [Outcomes()], None), 1.0)
     assert rig.replica.next_due() == NEVER
@@ -150,7 +161,7 @@ def test_without_a_way_on_an_output_is_handed_back():
     rig.take(1, path=(A, B))
     rig.compute()
     (outcome,) = rig.outcomes()
-    assert (outcome.kind, outcome.hop, outcome.buffers) == (Kind.HANDBACK, 1, [b"out"])
+    assert (outcome.kind, outcome.hop, outcome.buffers) == (OutcomeKind.HANDBACK, 1, [b"out"])
     assert rig.replica.held.tasks == 0
 
 
@@ -158,13 +169,13 @@ def test_outputs_that_are_stuck_or_expired_do_not_stay():
     rig = Rig(follower=True, feed_credit=0)
     rig.take(1, 2, path=(A, B))
     batch = rig.replica.next_batch(0.0)
-    outputs = [onward(task) for task in batch.tasks]
+    outputs = [forwarding(task) for task in batch.tasks]
     outputs[0].deadline = 0.5
     rig.replica.finished(outputs, 0.1)
     assert rig.outcomes(0.4) == []
     assert rig.replica.next_due() == 1.4
     assert rig.outcomes(0.6) == []
-    assert kinds(rig.outcomes(1.4)) == [(2, Kind.HANDBACK)]
+    assert kinds(rig.outcomes(1.4)) == [(2, OutcomeKind.HANDBACK)]
     assert rig.replica.held.tasks == 0
 
 
@@ -173,9 +184,9 @@ def test_an_output_that_no_message_can_carry_fails(follower):
     rig = Rig(follower=follower)
     (task,) = rig.take(1, path=(A, B))
     rig.replica.next_batch(0.0)
-    rig.replica.finished([onward(task, [b"x"] * 300)], 0.1)
+    rig.replica.finished([forwarding(task, [b"x"] * 300)], 0.1)
     (outcome,) = rig.outcomes()
-    assert (outcome.kind, outcome.label, outcome.hop) == (Kind.FAILURE, "encoding_error", 0)
+    assert (outcome.kind, outcome.label, outcome.hop) == (OutcomeKind.FAILURE, "encoding_error", 0)
     assert "300 buffers" in outcome.text
     assert rig.replica.held.tasks == 0
 
@@ -185,8 +196,8 @@ def test_what_the_next_stage_could_not_read_fails():
     rig.take(1, path=(A, B))
     rig.compute()
     rig.outcomes()
-    (message,) = rig.next.unreceipted()
-    rig.replica.told(Refused(rig.next, message, "too odd"), 0.0)
+    (message,) = rig.next.unacked()
+    rig.replica.told(MessageRefused(rig.next, message, "too odd"), 0.0)
     (outcome,) = rig.outcomes()
     assert (outcome.label, outcome.text) == (
         "encoding_error",
@@ -197,13 +208,16 @@ def test_what_the_next_stage_could_not_read_fails():
 
 def test_a_result_that_cannot_be_sent_becomes_a_failure():
     rig = Rig()
-    result = Outcome(1, 1, Kind.RESULT, 0)
-    rig.replica.told(Refused(rig.gateway, Outcomes([result]), "too odd"), 0.0)
+    result = Outcome(1, 1, OutcomeKind.RESULT, 0)
+    rig.replica.told(MessageRefused(rig.gateway, Outcomes([result]), "too odd"), 0.0)
     (outcome,) = rig.outcomes()
-    assert (outcome.kind, outcome.text) == (Kind.FAILURE, "the result cannot be sent: too odd")
-    rig.replica.told(Refused(rig.gateway, Outcomes([outcome]), "still"), 0.0)
+    assert (outcome.kind, outcome.text) == (
+        OutcomeKind.FAILURE,
+        "the result cannot be sent: too odd",
+    )
+    rig.replica.told(MessageRefused(rig.gateway, Outcomes([outcome]), "still"), 0.0)
     assert rig.outcomes() == []
-    rig.replica.told(Refused(rig.gateway, Cancel(OWNER, []), "never mind"), 0.0)
+    rig.replica.told(MessageRefused(rig.gateway, Cancel(OWNER, []), "never mind"), 0.0)
     assert rig.outcomes() == []
 
 
@@ -213,7 +227,7 @@ def test_a_cancel_takes_tasks_and_outputs_out():
     rig.compute()
     rig.take(2)
     rig.replica.delivered(Delivery(rig.gateway, (), Cancel(OWNER, [1, 2, 3])), 0.0)
-    assert (len(rig.replica.batcher), len(rig.replica.onward)) == (0, 0)
+    assert (len(rig.replica.batcher), len(rig.replica.forwarding)) == (0, 0)
     assert rig.replica.held.tasks == 0
 
 
@@ -225,8 +239,8 @@ def test_a_lost_consumers_tasks_go_elsewhere():
     del rig.links.sessions[NEXT]
     rig.next.link = None
     rig.next.post(Cancel(OWNER, []))
-    rig.replica.told(Lost(rig.next, "gone"), 0.0)
-    assert kinds(rig.outcomes()) == [(1, Kind.HANDBACK)]
+    rig.replica.told(SessionLost(rig.next, "gone"), 0.0)
+    assert kinds(rig.outcomes()) == [(1, OutcomeKind.HANDBACK)]
     assert rig.replica.held.tasks == 0
 
 
@@ -239,13 +253,13 @@ def test_an_output_that_a_second_consumer_is_lost_with_goes_by_its_owner():
     rig.take(1, path=(A, B))
     rig.compute()
     assert rig.outcomes() == []
-    left = [rig.next, *others]  # nobody has receipted it
-    for expected in ([], [(1, Kind.HANDBACK)]):
+    left = [rig.next, *others]  # nobody has acked it
+    for expected in ([], [(1, OutcomeKind.HANDBACK)]):
         (holder,) = [one for one in left if any(type(m) is Tasks for m in one.pending())]
         left.remove(holder)
         del rig.links.sessions[holder.peer]
         holder.link = None
-        rig.replica.told(Lost(holder, "gone"), 0.0)
+        rig.replica.told(SessionLost(holder, "gone"), 0.0)
         assert kinds(rig.outcomes()) == expected
     assert rig.replica.held.tasks == 0
 
@@ -255,8 +269,12 @@ def test_a_lost_gateway_is_forgotten():
     rig.take(1, path=(A, B))
     rig.compute()
     del rig.links.sessions[OWNER]
-    rig.replica.told(Lost(rig.gateway, "gone"), 0.0)
-    assert (len(rig.replica.homeward), len(rig.replica.onward), len(rig.replica.held)) == (0, 0, 0)
+    rig.replica.told(SessionLost(rig.gateway, "gone"), 0.0)
+    assert (len(rig.replica.reporting), len(rig.replica.forwarding), len(rig.replica.held)) == (
+        0,
+        0,
+        0,
+    )
 
 
 def test_a_gateway_that_met_us_anew_still_wants_what_is_its():
@@ -266,10 +284,10 @@ def test_a_gateway_that_met_us_anew_still_wants_what_is_its():
     old = rig.gateway
     old.link = None
     rig.gateway = rig.meet(OWNER, Role.GATEWAY)
-    rig.replica.told(Lost(old, "it has forgotten us"), 0.0)
+    rig.replica.told(SessionLost(old, "it has forgotten us"), 0.0)
     rig.next.granted_tasks = 1
     rig.outcomes()
-    assert [task.number for task in rig.next.unreceipted()[0].tasks] == [1]
+    assert [task.number for task in rig.next.unacked()[0].tasks] == [1]
 
 
 def test_a_producer_that_is_gone_has_no_share_of_the_credit():
@@ -331,7 +349,9 @@ def test_it_is_pressed_while_outputs_wait_or_something_large_is_under_way():
     rig.next.granted_tasks = 1
     rig.replica.advance(0.0)
     assert not rig.replica.is_pressed()
-    rig.gateway.post(Outcomes([Outcome(2, 1, Kind.RESULT, buffers=[bytes(1 << 22)])]), 1 << 22)
+    rig.gateway.post(
+        Outcomes([Outcome(2, 1, OutcomeKind.RESULT, buffers=[bytes(1 << 22)])]), 1 << 22
+    )
     assert rig.replica.is_pressed()
 
 
@@ -345,11 +365,11 @@ def test_what_waits_behind_a_long_forward_is_given_back():
     rig = Rig(batch=1)
     rig.take(*range(1, 7))
     rig.replica.next_batch(0.0)
-    rig.replica.relieve(LONG / 2)
+    rig.replica.relieve(LONG_FORWARD_S / 2)
     assert rig.outcomes() == []
-    rig.replica.relieve(LONG)
-    assert kinds(rig.outcomes()) == [(n, Kind.UNSTARTED) for n in (4, 5, 6)]
-    rig.replica.relieve(2 * LONG)
+    rig.replica.relieve(LONG_FORWARD_S)
+    assert kinds(rig.outcomes()) == [(n, OutcomeKind.UNSTARTED) for n in (4, 5, 6)]
+    rig.replica.relieve(2 * LONG_FORWARD_S)
     assert rig.outcomes() == []
 
 
@@ -360,12 +380,12 @@ def test_after_a_give_back_nothing_is_granted_until_the_forward_ends():
     rig.take(1)
     rig.replica.next_batch(0.0)
     rig.take(*range(2, 7))
-    rig.replica.relieve(LONG)
-    rig.replica.advance(LONG)
+    rig.replica.relieve(LONG_FORWARD_S)
+    rig.replica.advance(LONG_FORWARD_S)
     rig.replica.advance(1.0)
     assert (rig.gateway.allowed_tasks, rig.replica.next_due()) == (granted, NEVER)
     rig.gateway.allowed_tasks = granted = 100  # it had far more left
-    rig.replica.finished([Outcome(1, 1, Kind.RESULT)], 1.0)
+    rig.replica.finished([Outcome(1, 1, OutcomeKind.RESULT)], 1.0)
     rig.replica.advance(1.0)
     assert rig.gateway.allowed_tasks == granted + 1
     rig.compute(1.0)
@@ -381,10 +401,10 @@ def test_credit_for_short_forwards_is_not_given_during_a_long_one():
     assert rig.replica.batcher.window == 64
     rig.take(9)
     rig.replica.next_batch(0.0)
-    rig.replica.relieve(LONG)
-    rig.replica.advance(LONG)
+    rig.replica.relieve(LONG_FORWARD_S)
+    rig.replica.advance(LONG_FORWARD_S)
     assert rig.gateway.allowed_tasks - rig.gateway.taken_tasks == 1
-    rig.replica.finished([Outcome(9, 1, Kind.RESULT)], 1.0)
+    rig.replica.finished([Outcome(9, 1, OutcomeKind.RESULT)], 1.0)
     rig.replica.advance(1.0)
     assert rig.gateway.allowed_tasks - rig.gateway.taken_tasks == 128
 
@@ -393,7 +413,7 @@ def test_a_stage_that_must_not_run_twice_keeps_what_it_has():
     rig = Rig(batch=1, repeatable=False)
     rig.take(*range(1, 7))
     rig.replica.next_batch(0.0)
-    rig.replica.relieve(LONG)
+    rig.replica.relieve(LONG_FORWARD_S)
     assert rig.outcomes() == []
 
 
@@ -412,9 +432,9 @@ def test_a_bundle_that_turns_out_slow_is_cut_short():
     rig = Rig(batch=1)
     tasks = bundle(rig, 6)
     rig.replica.cancel([(OWNER, 15), (OWNER, 12)])
-    results = [Outcome(task.number, 1, Kind.RESULT) for task in tasks]
+    results = [Outcome(task.number, 1, OutcomeKind.RESULT) for task in tasks]
     rig.replica.cut_short(results[:2], 0.001, tasks[3:])
-    assert kinds(rig.outcomes()) == [(11, Kind.RESULT), (12, Kind.RESULT)]
+    assert kinds(rig.outcomes()) == [(11, OutcomeKind.RESULT), (12, OutcomeKind.RESULT)]
     assert [task.number for task in rig.replica.running.tasks] == [13]
     assert rig.replica.running.waited == 0.001
     assert len(rig.replica.batcher) == 2  # 15 is not wanted any more
@@ -422,8 +442,8 @@ def test_a_bundle_that_turns_out_slow_is_cut_short():
     assert rig.links.load(1.5) == (2, 1499, 3000)
     rig.replica.finished(results[2:3], 1.0)
     rig.replica.advance(1.1)
-    (message,) = rig.gateway.unreceipted()
-    last = message.figures[-2:]
+    (message,) = rig.gateway.unacked()
+    last = message.stats[-2:]
     assert [(each.size, each.compute) for each in last] == [(2, 1000), (1, 1_000_000)]
     assert [task.number for task in rig.replica.next_batch(1.1).tasks] == [14, 16]
 
@@ -433,7 +453,7 @@ def test_the_rest_of_a_bundle_that_was_not_begun_waits_from_when_it_came():
     tasks = bundle(rig, 3)
     rig.take(20, now=0.1)
     rig.replica.cut_short([], 0.0, tasks[1:])
-    rig.replica.finished([Outcome(11, 1, Kind.RESULT)], 0.5)
+    rig.replica.finished([Outcome(11, 1, OutcomeKind.RESULT)], 0.5)
     assert [task.number for task in rig.replica.next_batch(0.5).tasks] == [12, 13, 20]
     assert rig.replica.running.waited == 0.5
 
@@ -443,7 +463,7 @@ def test_a_bundle_is_cut_short_while_draining():
     tasks = bundle(rig, 3)
     rig.replica.drain(0.0)
     rig.replica.cut_short([], 0.0, tasks[1:])
-    assert kinds(rig.outcomes()) == [(12, Kind.UNSTARTED), (13, Kind.UNSTARTED)]
+    assert kinds(rig.outcomes()) == [(12, OutcomeKind.UNSTARTED), (13, OutcomeKind.UNSTARTED)]
 
 
 def test_a_drain_gives_back_what_waits_and_asks_for_no_more():
@@ -453,12 +473,12 @@ def test_a_drain_gives_back_what_waits_and_asks_for_no_more():
     rig.take(6, hop=1)
     rig.replica.next_batch(0.0)
     rig.replica.drain(0.0)
-    assert kinds(rig.outcomes()) == [(5, Kind.UNSTARTED), (6, Kind.HANDBACK)]
+    assert kinds(rig.outcomes()) == [(5, OutcomeKind.UNSTARTED), (6, OutcomeKind.HANDBACK)]
     assert rig.gateway.draining
     assert not rig.next.draining  # outputs still go there
     granted = rig.gateway.allowed_tasks
     rig.take(7)
-    assert kinds(rig.outcomes()) == [(7, Kind.UNSTARTED)]
+    assert kinds(rig.outcomes()) == [(7, OutcomeKind.UNSTARTED)]
     assert rig.gateway.allowed_tasks == granted
     assert rig.meet(3, Role.GATEWAY).draining
 
@@ -474,7 +494,7 @@ def test_it_is_done_when_nothing_is_left_and_nobody_will_send():
     assert rig.replica.is_done()
     rig.next.post(Cancel(OWNER, []))
     assert not rig.replica.is_done()
-    rig.next.unreceipted()
+    rig.next.unacked()
     assert rig.replica.is_done()
 
 
@@ -485,11 +505,11 @@ def test_notes_are_hurried_home_before_the_end():
     rig.outcomes()
     rig.replica.drain(1.0)
     rig.gateway.last = 0
-    covered = rig.next.unreceipted()
+    covered = rig.next.unacked()
     rig.replica.delivered(Delivery(rig.next, covered, None), 1.0)
     assert not rig.replica.is_done()
     rig.replica.advance(1.0)
-    assert rig.gateway.unreceipted()[0].notes == [Note(1, 1, 1, NEXT)]
+    assert rig.gateway.unacked()[0].notices == [HandoffNotice(1, 1, 1, NEXT)]
     assert rig.replica.is_done()
 
 
@@ -500,7 +520,7 @@ def test_a_running_batch_is_waited_for():
     rig.replica.drain(0.0)
     rig.gateway.last = 0
     assert not rig.replica.is_done()
-    rig.replica.finished([Outcome(1, 1, Kind.RESULT)], 0.1)
+    rig.replica.finished([Outcome(1, 1, OutcomeKind.RESULT)], 0.1)
     rig.outcomes()
     assert rig.replica.is_done()
 
@@ -525,37 +545,37 @@ def test_the_output_of_a_second_attempt_goes_by_its_owner_who_knows_where_it_was
     rig = Rig(follower=True)
     rig.take(1, path=(A, B))
     batch = rig.replica.next_batch(0.0)
-    output = onward(batch.tasks[0])
+    output = forwarding(batch.tasks[0])
     output.attempt = 2
     rig.replica.finished([output], 0.001)
-    assert kinds(rig.outcomes()) == [(1, Kind.HANDBACK)]
-    assert rig.next.unreceipted() == []
+    assert kinds(rig.outcomes()) == [(1, OutcomeKind.HANDBACK)]
+    assert rig.next.unacked() == []
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_outputs_that_a_silent_consumer_does_not_receipt_are_offered_to_their_owner(lost):
+def test_outputs_that_a_silent_consumer_does_not_ack_are_offered_to_their_owner(lost):
     rig = Rig(follower=True)
     rig.take(1, path=(A, B))
     rig.compute()
     assert rig.outcomes() == []
-    rig.replica.told(Silent(rig.gateway), 1.0)  # the owner's silence is another matter
-    rig.replica.told(Silent(rig.next), 1.0)
-    assert kinds(rig.outcomes(1.0)) == [(1, Kind.HANDBACK)]
+    rig.replica.told(SessionSilent(rig.gateway), 1.0)  # the owner's silence is another matter
+    rig.replica.told(SessionSilent(rig.next), 1.0)
+    assert kinds(rig.outcomes(1.0)) == [(1, OutcomeKind.HANDBACK)]
     assert rig.replica.held.tasks == 0
     if lost:
-        rig.replica.told(Lost(rig.next, "gone"), 2.0)
+        rig.replica.told(SessionLost(rig.next, "gone"), 2.0)
     else:
-        rig.replica.told(Heard(rig.next), 2.0)
-        covered = rig.next.unreceipted()
+        rig.replica.told(MessageReceived(rig.next), 2.0)
+        covered = rig.next.unacked()
         rig.replica.delivered(Delivery(rig.next, covered, None), 2.0)
     assert rig.replica.held.tasks == 0
     rig.replica.advance(3.0)
-    assert not any(message.notes for message in rig.gateway.unreceipted())
+    assert not any(message.notices for message in rig.gateway.unacked())
     assert rig.outcomes(3.0) == []
 
 
 def late(tasks):
-    return [Outcome(t.number, 1, Kind.FAILURE, label="forward_timeout") for t in tasks]
+    return [Outcome(t.number, 1, OutcomeKind.FAILURE, label="forward_timeout") for t in tasks]
 
 
 def test_the_mates_of_what_took_too_long_run_again_each_alone():
@@ -565,12 +585,12 @@ def test_the_mates_of_what_took_too_long_run_again_each_alone():
     batch = rig.replica.next_batch(0.0)
     rig.replica.cancel([(OWNER, 2)])
     rig.replica.finished(late(batch.tasks), 1.0)
-    assert sorted(kinds(rig.outcomes(1.0))) == [(2, Kind.FAILURE), (4, Kind.FAILURE)]
+    assert sorted(kinds(rig.outcomes(1.0))) == [(2, OutcomeKind.FAILURE), (4, OutcomeKind.FAILURE)]
     for number in (1, 3):
         batch = rig.replica.next_batch(2.0)
         assert [task.number for task in batch.tasks] == [number]
         rig.replica.finished(late(batch.tasks), 0.5)
-    assert kinds(rig.outcomes(3.0)) == [(1, Kind.FAILURE), (3, Kind.FAILURE)]
+    assert kinds(rig.outcomes(3.0)) == [(1, OutcomeKind.FAILURE), (3, OutcomeKind.FAILURE)]
     assert rig.replica.held.tasks == 0
 
 
@@ -597,9 +617,9 @@ def test_the_output_of_what_was_cancelled_while_it_was_computed_does_not_go_on()
     rig.take(1, 2, path=(A, B))
     batch = rig.replica.next_batch(0.0)
     rig.replica.cancel([(OWNER, 1)])
-    rig.replica.finished([onward(task) for task in batch.tasks], 0.1)
+    rig.replica.finished([forwarding(task) for task in batch.tasks], 0.1)
     rig.replica.advance(0.1)
-    assert [task.number for message in rig.next.unreceipted() for task in message.tasks] == [2]
+    assert [task.number for message in rig.next.unacked() for task in message.tasks] == [2]
     assert (rig.replica.held.tasks, len(rig.replica.held)) == (0, 1)
 
 
@@ -614,7 +634,7 @@ def test_one_that_drains_ends_when_its_gateway_is_gone():
     rig.replica.advance(1.0)
     assert not rig.replica.is_done()
     rig.gateway.detach(1.0)
-    rig.links.knocked(OWNER, False, 1.02)
+    rig.links.probed(OWNER, False, 1.02)
     assert rig.links.sessions == {}
     rig.replica.told(rig.links.news.pop(), 1.02)
     assert rig.replica.is_done()
@@ -629,7 +649,7 @@ def test_it_does_not_leave_whom_it_has_greeted_without_a_goodbye():
     rig.links.tick(0.0)
     rig.links.opened(-1, 0.0)
     assert not rig.replica.is_done()
-    rig.links.tick(GREETING)  # it never answers
+    rig.links.tick(HELLO_LIMIT_S)  # it never answers
     assert rig.replica.is_done()
 
 
@@ -638,6 +658,6 @@ def test_what_a_gateway_named_is_not_dialled_when_that_is_gone():
     named = Peers(1, [Peer("tcp://10.0.0.7:1", 5, Role.REPLICA, "z", "")])
     rig.replica.delivered(Delivery(rig.gateway, (), named), 0.0)
     del rig.links.sessions[OWNER]
-    rig.replica.told(Lost(rig.gateway, "gone"), 1.0)
+    rig.replica.told(SessionLost(rig.gateway, "gone"), 1.0)
     rig.links.tick(1.0)
     assert [order.address for order in rig.links.take() if type(order) is Dial] == ["tcp://g:1"]

@@ -1,6 +1,6 @@
 """What the items of a batch become."""
 
-from mesh.protocol.messages import Kind, Meta, Task
+from mesh.protocol.messages import Meta, OutcomeKind, Task
 from stage.batching.batcher import Batch
 from stage.item_outcome import ItemOutcome
 from stage.results import handed_back, results_of, run_again, unsendable
@@ -19,7 +19,12 @@ def batch(*tasks):
 
 def test_the_last_stage_gives_a_result():
     (outcome,) = results_of(batch(task(hop=1)), [ItemOutcome([b"out"], seconds=0.5)])
-    assert (outcome.number, outcome.attempt, outcome.kind, outcome.hop) == (3, 2, Kind.RESULT, 1)
+    assert (outcome.number, outcome.attempt, outcome.kind, outcome.hop) == (
+        3,
+        2,
+        OutcomeKind.RESULT,
+        1,
+    )
     assert outcome.timings == (1, 2, 2000, 500_000)
     assert outcome.buffers == [b"out"]
 
@@ -44,8 +49,8 @@ def test_an_earlier_stage_gives_the_task_for_the_next():
 def test_one_item_fails_alone():
     items = [ItemOutcome([b"out"]), ItemOutcome([b"why"], code="decoding_error", text="no JSON")]
     good, bad = results_of(batch(task(), task()), items)
-    assert good.kind is Kind.RESULT
-    assert (bad.kind, bad.label, bad.text) == (Kind.FAILURE, "decoding_error", "no JSON")
+    assert good.kind is OutcomeKind.RESULT
+    assert (bad.kind, bad.label, bad.text) == (OutcomeKind.FAILURE, "decoding_error", "no JSON")
     assert bad.buffers == [b"why"]
     assert (bad.hop, bad.timings) == (0, (2000, 0))
 
@@ -75,5 +80,5 @@ def test_what_was_not_interrupted_does_not_run_again():
 def test_what_cannot_be_sent_on_is_a_failure_and_what_goes_by_the_owner_is_no_end():
     given = task(hop=1)
     failure, back = unsendable(given, 0, "too large"), handed_back(given)
-    assert (failure.kind, failure.label, failure.hop) == (Kind.FAILURE, "encoding_error", 0)
-    assert (back.kind, back.hop, back.buffers) == (Kind.HANDBACK, 1, [b"in"])
+    assert (failure.kind, failure.label, failure.hop) == (OutcomeKind.FAILURE, "encoding_error", 0)
+    assert (back.kind, back.hop, back.buffers) == (OutcomeKind.HANDBACK, 1, [b"in"])

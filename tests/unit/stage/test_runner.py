@@ -27,7 +27,7 @@ from mesh.protocol.request_names import namer
 from mesh.worker.base import Worker
 from mesh.worker.codec import decode, encode
 from mesh.worker.request_info import Reply, RequestFacts
-from stage.batching.estimates import LONG
+from stage.batching.estimates import LONG_FORWARD_S
 from stage.item_outcome import ItemOutcome
 from stage.runner import Runner
 
@@ -105,7 +105,7 @@ def test_when_one_by_one_turns_out_slow_the_rest_is_not_begun() -> None:
     clock = Clock()
 
     def forward(item: Any) -> Any:
-        clock.now += LONG * (item == 2)
+        clock.now += LONG_FORWARD_S * (item == 2)
         return item
 
     one = runner(Scripted(forward), batching=False, clock=clock)

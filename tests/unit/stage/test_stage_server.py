@@ -12,7 +12,7 @@ import pytest
 
 from mesh.config.settings import StageSettings
 from mesh.errors import SettingsError, StartError
-from mesh.process.parent_link import Lifeline
+from mesh.process.parent_link import ParentLink
 from mesh.process.settings import ReplicaProcess
 from mesh.process.worker_source import WorkerSource
 from mesh.transport.key_folders import generate_apart
@@ -90,7 +90,7 @@ class Idle(Worker):
         return item
 
 
-class Lifelike(Lifeline):
+class Lifelike(ParentLink):
     def __init__(self) -> None:
         super().__init__(None, None)
 
@@ -130,19 +130,19 @@ def test_a_fault_before_it_is_ready_is_a_reason_not_to_start_it_again(
             raise RuntimeError("no example")
 
     loaded(monkeypatch, Odd)
-    lifeline = Lifelike()
+    parent_link = Lifelike()
     with pytest.raises(StartError, match="stage read cannot serve: RuntimeError: no example"):
-        server.serve(process(""), lifeline)
-    lifeline.close()
+        server.serve(process(""), parent_link)
+    parent_link.close()
 
 
 def test_a_fault_of_one_that_has_served_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def loading(source: object) -> type[Worker]:
-        lifeline.ready(7)
+        parent_link.ready(7)
         raise RuntimeError("later")
 
     monkeypatch.setattr(server, "load", loading)
-    lifeline = Lifelike()
+    parent_link = Lifelike()
     with pytest.raises(RuntimeError, match="later"):
-        server.serve(process(""), lifeline)
-    lifeline.close()
+        server.serve(process(""), parent_link)
+    parent_link.close()

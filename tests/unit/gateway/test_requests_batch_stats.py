@@ -2,12 +2,12 @@
 
 import pytest
 
-from gateway.requests.batch_figures import MOST_MADE, believed
+from gateway.requests.batch_stats import MOST_MADE, believed
 from mesh.links.session import Session
-from mesh.protocol.messages import MOST_SINGLES, REASONS, Figures, Role, StageFacts
+from mesh.protocol.messages import MOST_SINGLES, REASONS, BatchStats, Role, StageFacts
 from mesh.protocol.permissions import Breach
 
-MINE = Figures("a", 1, 500, 900, "idle", nbytes=64, gather=500)
+MINE = BatchStats("a", 1, 500, 900, "idle", nbytes=64, gather=500)
 
 
 def replica(stage="a", batch=4):
@@ -16,21 +16,21 @@ def replica(stage="a", batch=4):
     return session
 
 
-def judge_figures(session, figures):
-    assert believed(session, figures, 3.0, MOST_MADE) is figures  # nothing is copied
+def judge_stats(session, stats):
+    assert believed(session, stats, 3.0, MOST_MADE) is stats  # nothing is copied
 
 
-def test_figures_are_of_ones_own_stage():
-    judge_figures(replica(), [MINE, MINE])
+def test_stats_are_of_ones_own_stage():
+    judge_stats(replica(), [MINE, MINE])
     for session in replica("b"), Session(1, 3, Role.SUPERVISOR, 0):
         with pytest.raises(Breach, match="another stage"):
-            judge_figures(session, [MINE])
+            judge_stats(session, [MINE])
 
 
 def test_a_batch_is_closed_for_a_known_reason():
-    judge_figures(replica(), [MINE._replace(reason=reason) for reason in REASONS])
+    judge_stats(replica(), [MINE._replace(reason=reason) for reason in REASONS])
     with pytest.raises(Breach, match="no known reason"):
-        judge_figures(replica(), [MINE, MINE._replace(reason="x" * 4000)])
+        judge_stats(replica(), [MINE, MINE._replace(reason="x" * 4000)])
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_batch_is_closed_for_a_known_reason():
 )
 def test_a_batch_has_a_size_that_its_replica_said(batch, size, honest):
     try:
-        judge_figures(replica(batch=batch), [MINE._replace(size=size, nbytes=0)])
+        judge_stats(replica(batch=batch), [MINE._replace(size=size, nbytes=0)])
     except Breach:
         assert not honest
     else:
@@ -55,14 +55,14 @@ def test_a_batch_has_a_size_that_its_replica_said(batch, size, honest):
 
 def test_what_a_batch_gathered_it_waited():
     with pytest.raises(Breach, match="longer than it waited"):
-        judge_figures(replica(), [MINE._replace(gather=501)])
+        judge_stats(replica(), [MINE._replace(gather=501)])
 
 
-def test_figures_are_within_what_a_batch_can_make():
+def test_stats_are_within_what_a_batch_can_make():
     most = MINE._replace(size=2, nbytes=2 * MOST_MADE)
-    judge_figures(replica(), [most])
+    judge_stats(replica(), [most])
     with pytest.raises(Breach, match="more than any can"):
-        judge_figures(replica(), [most._replace(nbytes=2 * MOST_MADE + 1)])
+        judge_stats(replica(), [most._replace(nbytes=2 * MOST_MADE + 1)])
 
 
 def test_times_and_bytes_count_as_what_a_request_can_have():
@@ -71,7 +71,7 @@ def test_times_and_bytes_count_as_what_a_request_can_have():
     stopped = MINE._replace(size=2, wait=hour, compute=hour, gather=hour, nbytes=MOST_MADE)
     told = believed(replica(), [MINE, stopped, MINE._replace(nbytes=99)], 3.0, 64)
     assert told[0] == MINE
-    assert told[1] == Figures("a", 2, 3_000_000, 3_000_000, "idle", nbytes=128, gather=3_000_000)
+    assert told[1] == BatchStats("a", 2, 3_000_000, 3_000_000, "idle", nbytes=128, gather=3_000_000)
     assert told[2].nbytes == 64
 
 

@@ -1,4 +1,4 @@
-"""What is believed of the figures of batches, which replicas tell of themselves. Pure.
+"""What is believed of the statistics of batches, which replicas tell of themselves. Pure.
 
 A *breach* is what no honest process says. An honest one may have been stopped for minutes while it
 computed, and serve gateways that allow more than this one: so times and bytes only count as what a
@@ -10,20 +10,20 @@ from __future__ import annotations
 from typing import Final
 
 from mesh.links.session import Session
-from mesh.protocol.messages import MOST_SINGLES, REASONS, Figures
+from mesh.protocol.messages import MOST_SINGLES, REASONS, BatchStats
 from mesh.protocol.permissions import Breach
 
 MOST_MADE: Final = 2**36  # bytes of one task's outputs that anybody may tell of
 
 
 def believed(
-    session: Session, figures: list[Figures], longest_s: float, most_bytes: int
-) -> list[Figures]:
-    """Figures in which nothing is longer or larger than a request can have it here.
+    session: Session, stats: list[BatchStats], longest_s: float, most_bytes: int
+) -> list[BatchStats]:
+    """Statistics in which nothing is longer or larger than a request can have it here.
 
     Args:
         session: of the replica that tells them.
-        figures: as it told them.
+        statistics: as it told them.
         longest_s: seconds that anything is believed to take.
         most_bytes: that one task's outputs are believed to have.
 
@@ -34,7 +34,7 @@ def believed(
         >>> from mesh.protocol.messages import Role, StageFacts
         >>> session = Session(1, 2, Role.REPLICA, 0)
         >>> session.stage = StageFacts("a", "r", 4, 3.0, 1 << 20)
-        >>> believed(session, [Figures("a", 1, 0, 9_000_000, "idle")], 3.0, 1 << 20)[0].compute
+        >>> believed(session, [BatchStats("a", 1, 0, 9_000_000, "idle")], 3.0, 1 << 20)[0].compute
         3000000
     """
     facts = session.stage
@@ -42,7 +42,7 @@ def believed(
     if most == 1:
         most = MOST_SINGLES
     longest, usual = int(longest_s * 1e6), True
-    for stage, size, wait, compute, reason, _, _, nbytes, gather in figures:
+    for stage, size, wait, compute, reason, _, _, nbytes, gather in stats:
         if stage != own:
             raise Breach("it tells of batches of another stage")
         if reason not in REASONS:
@@ -54,10 +54,10 @@ def believed(
         if nbytes > size * MOST_MADE:
             raise Breach("it tells of a batch that made more than any can")
         usual = usual and wait <= longest and compute <= longest and nbytes <= size * most_bytes
-    return figures if usual else [_bounded(each, longest, most_bytes) for each in figures]
+    return stats if usual else [_bounded(each, longest, most_bytes) for each in stats]
 
 
-def _bounded(each: Figures, longest: int, most_bytes: int) -> Figures:
+def _bounded(each: BatchStats, longest: int, most_bytes: int) -> BatchStats:
     return each._replace(
         wait=min(each.wait, longest),
         compute=min(each.compute, longest),
