@@ -57,6 +57,13 @@ JUDGES = {
 }
 # What changes nothing that anybody could see, and why.
 EQUIVALENT = {
+    # What is bounded already is bounded once more.
+    "believed: `usual` becomes `False`",
+    "believed: `wait <= longest` becomes `wait < longest`",
+    "believed: `wait <= longest` becomes `False`",
+    "believed: `compute <= longest` becomes `compute < longest`",
+    "believed: `compute <= longest` becomes `False`",
+    "believed: `nbytes <= size * most_bytes` becomes `nbytes < size * most_bytes`",
     # Who hands on to the second stage is of the first, and of a path of two at least: no breach.
     "may_note: `self._strange(request, session)` becomes `False`",
 }
@@ -166,8 +173,8 @@ def _compared(source, node):
             yield span, source[_span(source, kept[0])[0] : _span(source, kept[-1])[1]]
     for left, op, right in zip(sides, node.ops, sides[1:], strict=False):
         if type(op) in _MOVED:
-            between = _span(source, left)[1], _span(source, right)[0]
-            yield between, f" {_MOVED[type(op)]} "
+            whole = _span(source, left)[0], _span(source, right)[1]
+            yield whole, f"{_slice(source, left)} {_MOVED[type(op)]} {_slice(source, right)}"
 
 
 def _slice(source, node):

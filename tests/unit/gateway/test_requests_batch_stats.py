@@ -83,3 +83,22 @@ def test_each_of_them_has_its_limit(name, most):
     assert believed(replica(), at_most, 3.0, 64) is at_most
     told = believed(replica(), [MINE._replace(**{name: most + 1}), MINE], 3.0, 64)
     assert told == [*at_most, MINE]
+
+
+def test_a_batch_of_nothing_is_none():
+    with pytest.raises(Breach, match="of a size that it cannot have"):
+        believed(replica(), [MINE._replace(size=0, nbytes=0)], 3.0, 64)
+
+
+@pytest.mark.parametrize(
+    ("told", "bounded"),
+    [
+        ({"wait": 3_000_001}, {"wait": 3_000_000}),
+        ({"compute": 3_000_001}, {"compute": 3_000_000}),
+        ({"nbytes": 65}, {"nbytes": 64}),
+    ],
+)
+def test_one_that_is_too_large_is_enough_wherever_it_stands(told, bounded):
+    large, expected = MINE._replace(**told), MINE._replace(**bounded)
+    assert believed(replica(), [large, MINE], 3.0, 64) == [expected, MINE]
+    assert believed(replica(), [MINE, large], 3.0, 64) == [MINE, expected]

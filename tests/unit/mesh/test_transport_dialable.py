@@ -84,16 +84,23 @@ def test_a_feed_that_the_settings_name_is_dialled_at_its_numbers_alone(tmp_path:
     assert not is_dialable(f"ipc://{folder}/feed-12", feeds)
 
 
-def test_an_ipc_path_in_the_folder_of_another_user_is_not_dialled(
+def test_a_feed_of_the_settings_in_the_folder_of_another_user_is_not_dialled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tmp_path.chmod(0o700)
+    address, feeds = f"ipc://{tmp_path}/b-7", [f"ipc://{tmp_path}/b"]
+    assert is_dialable(address, feeds)
     facts = list(tmp_path.stat())
     facts[stat.ST_UID] = os.getuid() + 12_345
     with monkeypatch.context() as patch:
         patch.setattr("mesh.transport.dialable.os.stat", lambda folder: os.stat_result(facts))
-        dialled = is_dialable(f"ipc://{tmp_path}/feed.sock")
+        dialled = is_dialable(address, feeds)
     assert not dialled
+
+
+def test_only_what_begins_as_a_feed_of_the_settings_is_one(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    assert not is_dialable(f"ipc://{tmp_path}/a-7", [f"ipc://{tmp_path}/b"])
 
 
 @pytest.mark.parametrize(
