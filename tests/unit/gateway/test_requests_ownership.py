@@ -56,7 +56,6 @@ R, F = OutcomeKind.RESULT, OutcomeKind.FAILURE
         (request(), R, 0, 2, (13, "d"), BREACH),
         (request(), R, 0, 3, (11, "a"), DROPPED),
         (request(), R, 0, 3, (13, "a"), BREACH),  # an attempt that was never begun
-        (request(), R, 0, 3, (11, "a"), DROPPED),
         (request(), R, 7, 2, (13, "a"), BREACH),
         (request(), R, 0, 2, (13, "c"), DROPPED),  # a rogue may have sent it that task
         (request(), F, 0, 2, (11, "a"), COUNTS),
@@ -122,8 +121,6 @@ ONCE = {"attempt": 1}
         (request(TWO, **ONCE), 2, (21, "b"), COUNTS),
         (request(TWO, **ONCE), 2, (31, "c"), COUNTS),
         (request(TWO, 21, 1, **ONCE), 1, (11, "a"), COUNTS),  # the in-flight table decides
-        (request(TWO, **ONCE), 0, (12, "a"), DROPPED),  # who has it there, we know
-        (request(TWO, **ONCE), 1, (12, "a"), DROPPED),
         (request(TWO, 21, 1, **ONCE), 0, (31, "c"), DROPPED),  # nothing comes before the first
         # In a later one the gateway gave it to whoever has it.
         (request(TWO), 1, (21, "b"), DROPPED),
