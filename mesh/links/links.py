@@ -266,7 +266,7 @@ class Links(Liveness):
             session = self._begin(link, peer, hello.role, hello.nonce, now)
             if hello.feed:
                 self.out.append(ProbePort(peer, hello.feed))
-        session.source, session.owners = source, hello.owners
+        session.source, session.owners = source, frozenset(hello.owners)
         session.stage, session.feed = hello.stage, hello.feed
         session.host, session.pid, session.parent = hello.host, hello.pid, hello.parent
         self._send(link, session.say(welcome_of(self.identity, session, resumed), now))
@@ -393,7 +393,7 @@ class Links(Liveness):
 
     def _pinged(self, session: Session, ping: Ping, now: float) -> None:
         self._stamps[session.peer] = ping.stamp, now
-        session.owners, session.queued = ping.owners, ping.queued
+        session.owners, session.queued = frozenset(ping.owners), ping.queued
         left = (ping.allowed - ping.running) / 1000 if ping.running else 0.0
         session.busy_until = now + min(left, 2 * self.silence)
         if ping.echo:

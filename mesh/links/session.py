@@ -118,7 +118,7 @@ class Session:
     host: str = field(default="", init=False)
     pid: int = field(default=0, init=False)
     parent: int = field(default=0, init=False)
-    owners: tuple[int, ...] = field(default=(), init=False)
+    owners: frozenset[int] = field(default=frozenset(), init=False)
     since: float = field(init=False)
     heard: float = field(init=False)
     said: float = field(init=False)

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from typing import Final
 
 from mesh.errors import ProtocolError
-from mesh.protocol.messages import Cancel, Hello, Message, Part, Peers, Role, StageFacts, Type
+from mesh.protocol.messages import Cancel, Hello, Message, Part, Peers, Ping, Role, StageFacts, Type
 
 _ALWAYS: Final = frozenset({Type.CREDIT, Type.PING, Type.DRAIN, Type.BYE, Type.WHO, Type.ERR})
 _NOTHING: Final[frozenset[Type]] = frozenset()
@@ -40,7 +40,7 @@ MAY_SAY: Final[Mapping[tuple[Role, Role, bool], frozenset[Type]]] = {
 _ALLOWED: Final = {row: types | _ALWAYS for row, types in MAY_SAY.items()}
 
 # Types of which it matters, too, what is said: see `content_objection`.
-JUDGED: Final = frozenset({Type.CANCEL, Type.PEERS, Type.PART})
+JUDGED: Final = frozenset({Type.CANCEL, Type.PEERS, Type.PART, Type.PING})
 
 MAX_PEERS: Final = 512  # addresses that one gateway may name
 # Processes that may be connected from one source, a key and an address. All replicas of a host may
@@ -88,6 +88,8 @@ def content_objection(message: Message, speaker: int, *, may_owe: bool) -> str:
         return "" if message.owner == speaker else "it may not cancel what is not its own"
     if type(message) is Peers:
         return peers_objection(message)
+    if type(message) is Ping:
+        return owners_objection(message.owners)
     if type(message) is Part and not may_owe:
         return "it owes nothing that could come in slices"
     return ""
@@ -105,12 +107,22 @@ def hello_objection(listener: Role, hello: Hello) -> str:
     if (hello.stage is not None) is not (hello.role is Role.REPLICA):
         return "a replica names its stage, and nobody else does"
     if len(hello.owners) > MAX_OWNERS:
-        return f"{len(hello.owners)} producers are more than {MAX_OWNERS}"
+        return owners_objection(hello.owners)
     if not _HOST.fullmatch(hello.host):
         return "the name of the host is no short printable word"
     if len(hello.feed) > _MAX_ADDRESS_CHARS or not hello.feed.isprintable():
         return "the feed address is too long or not printable"
     return "" if hello.stage is None else stage_objection(hello.stage)
+
+
+def owners_objection(owners: Sized) -> str:
+    """Why nobody reaches so many producers; "" if somebody may. HELLO says them, and each PING.
+
+    Example:
+        >>> owners_objection(range(5000))
+        '5000 producers are more than 4096'
+    """
+    return f"{len(owners)} producers are more than {MAX_OWNERS}" if len(owners) > MAX_OWNERS else ""
 
 
 def stage_objection(facts: StageFacts) -> str:

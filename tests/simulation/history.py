@@ -34,14 +34,14 @@ def play(seed, profile=None, story=None):
         plan(world)
         world.tell(f"{draw}")
         _run(world)
-        if draw.profile == "hostile":
+        if draw.profile in ("hostile", "hoards"):
             prompt(world, _without_hostile(draw))
     return world
 
 
 def _without_hostile(draw):
     """The same history, of whose members all keep the rules."""
-    twin = World(replace(draw, hostile=[]))
+    twin = World(replace(draw, hostile=[], hoarders=[]))
     plan(twin)
     _run(twin)
     return twin
@@ -125,7 +125,7 @@ class Patches:
     def _small_parts(self, put):
         for module in ("protocol.chunking", "links.send_buffer", "links.dispatcher"):
             put(f"mesh.{module}.PART_BYTES", SMALL)
-        put("mesh.protocol.chunking.INLINE", SMALL // 4)
+        put("mesh.protocol.chunking.INLINE_BYTES", SMALL // 4)
         put("mesh.protocol.chunking.MAX_CHUNK_BYTES", 3 * SMALL)
         put("mesh.links.send_buffer.MAX_UNACKED_BYTES", 8 * SMALL)
         put("mesh.links.session.ACK_AFTER_BYTES", 2 * SMALL)

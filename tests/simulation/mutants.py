@@ -216,7 +216,7 @@ MUTANTS = (
         "compute what is out of time",
         "stage/batching/batcher.py",
         "expired = self.line.remove(lambda task: task.deadline <= now)",
-        "expired = self._line.remove(lambda task: task.deadline <= now - 9)",
+        "expired = self.line.remove(lambda task: task.deadline <= now - 9)",
     ),
     Mutant(
         "lose the outputs that were on their way to the dead",
@@ -412,7 +412,7 @@ MUTANTS = (
         "believe whatever a replica says of its times",
         "gateway/requests/batch_stats.py",
         "return stats if usual else",
-        "return figures if True else",
+        "return stats if True else",
         "hostile",
     ),
     Mutant(

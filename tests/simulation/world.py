@@ -348,7 +348,7 @@ class World(Mesh):
 
     def _gather(self, chance):
         """Among those that keep no rule there may be one that comes in numbers, early."""
-        if self.draw.profile == "hostile" and chance.random() < crowd.SHARE:
+        if self.draw.hostile and self.draw.profile == "hostile" and chance.random() < crowd.SHARE:
             self.hostiles.append(crowd.Crowd(self, chance))
             self.at(self.now, self.hostiles[-1].act)
 

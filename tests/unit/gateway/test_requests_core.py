@@ -61,7 +61,7 @@ def test_a_request_is_dispatched_and_its_result_ends_it(rig):
 
 def test_it_is_ready_when_those_that_feed_each_other_have_met_once(rig):
     assert not rig.core.is_ready(0.0)
-    rig.second.owners = (ME, 11)
+    rig.second.owners = frozenset((ME, 11))
     assert rig.core.is_ready(0.0)
     rig.meet(13, A)  # from then on only a stage without any replica counts
     assert rig.core.is_ready(0.0)

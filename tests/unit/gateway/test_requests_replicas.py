@@ -140,7 +140,7 @@ def test_replicas_that_feed_each_other_are_waited_for():
     for session in first, shy, later:
         replicas.joined(session)
     assert not replicas.is_joined(0.0)
-    later.owners = (1, 11)
+    later.owners = frozenset((1, 11))
     assert replicas.is_joined(0.0)
     newest = replica(14, C)
     newest.since = 5.0
@@ -286,10 +286,10 @@ def test_the_routes_wait_until_those_that_feed_each_other_have_met():
     first, second = (s for s in replicas.sessions.values() if s.stage.version == "2")
     first.feed = "tcp://h:1"
     last = add(replicas, 23, C2, "2")
-    second.owners = last.owners = (1,)
+    second.owners = last.owners = frozenset((1,))
     assert replicas.is_joined(0.5)  # of the old ones none has a feed
     assert replicas.successor(0.5) is None
-    second.owners = last.owners = (1, first.peer)
+    second.owners = last.owners = frozenset((1, first.peer))
     assert replicas.successor(0.5).version == "2"
 
 

@@ -48,7 +48,7 @@ def test_without_credit_or_tasks_nothing_goes() -> None:
 
 def test_an_owners_tasks_go_only_to_who_can_answer_it() -> None:
     stranger, mute, friend = (a_session(peer, 9) for peer in (2, 3, 4))
-    friend.owners = mute.owners = (7, 8)
+    friend.owners = mute.owners = frozenset((7, 8))
     mute.link = None
     dispatcher = Dispatcher(HOP, owner=7)
     for session in (stranger, mute):

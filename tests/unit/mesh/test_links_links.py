@@ -123,7 +123,7 @@ def test_a_hello_is_answered_and_makes_a_session() -> None:
     session = producer.sessions[2]
     assert list(producer.news) == [SessionStarted(session, False)]
     assert (session.link, session.stage, session.feed) == (7, FACTS, "tcp://h:1")
-    assert (session.host, session.pid, session.owners) == ("h", 3, (1, 8))
+    assert (session.host, session.pid, session.owners) == ("h", 3, {1, 8})
     assert producer.reachable(Role.REPLICA) == (2,)
     assert producer.reachable(Role.GATEWAY) == ()
 
@@ -567,7 +567,7 @@ def test_a_ping_is_echoed_and_measures_the_round_trip() -> None:
     producer.received(7, frames(answer, 2, 1), 10.8)
     session = producer.sessions[2]
     assert session.round_trip == pytest.approx(0.5)
-    assert (session.owners, session.queued) == ((1, 4), 3)
+    assert (session.owners, session.queued) == ({1, 4}, 3)
 
 
 def test_drain_is_answered_once_with_the_last_number() -> None:

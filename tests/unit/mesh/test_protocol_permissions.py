@@ -31,6 +31,7 @@ from mesh.protocol.messages import (
     Part,
     Peer,
     Peers,
+    Ping,
     Role,
     StageFacts,
     Type,
@@ -174,6 +175,15 @@ def test_only_ones_own_requests_are_cancelled(
     assert judged(*greet(listener, speaker), Cancel(2, [1])) == ""
     links, link = greet(listener, speaker)
     assert judged(links, link, Cancel(3, [1])) == "it may not cancel what is not its own"
+    assert links.sessions == {}
+
+
+def test_a_ping_names_no_more_producers_than_hello_may() -> None:
+    most = tuple(range(1, MAX_OWNERS + 1))
+    links, link = consumed(Role.GATEWAY, Role.REPLICA)
+    assert judged(links, link, Ping(1, owners=most)) == ""
+    text = f"{MAX_OWNERS + 1} producers are more than {MAX_OWNERS}"
+    assert judged(links, link, Ping(1, owners=(*most, 0))) == text
     assert links.sessions == {}
 
 

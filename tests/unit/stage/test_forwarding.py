@@ -21,7 +21,7 @@ def consumer(number, hop=B, owners=(OWNER,), credit=10, **facts):
     session = Session(9, number, Role.REPLICA, 1 << 20, now=0.0)
     session.link = number
     session.stage = StageFacts(*hop, batch=4, timeout=3.0, pool=1 << 20, **facts)
-    session.owners = owners
+    session.owners = frozenset(owners)
     session.granted_tasks, session.granted_bytes = credit, 1 << 20
     return session
 

@@ -55,7 +55,7 @@ class Rig:
 
     def meet(self, peer, role, stage=None):
         session = Session(ME, peer, role, POOL, now=0.0)
-        session.link, session.stage, session.owners = peer, stage, (OWNER,)
+        session.link, session.stage, session.owners = peer, stage, frozenset((OWNER,))
         self.links.sessions[peer] = session
         self.replica.told(SessionStarted(session, False), 0.0)
         return session
