@@ -36,7 +36,7 @@ def assert_quiet(mesh):
         assert (len(core.held), core.held.tasks, len(core.batcher)) == (0, 0, 0)
         assert (len(core.forwarding), len(core.reporting)) == (0, 0)
         for session in core._producers():
-            assert session.allowed_tasks - session.taken_tasks >= core.batcher.window()
+            assert session.allowed_tasks - session.taken_tasks >= core.batcher.window
             peer = mesh.of(session.peer).core.links.sessions[one.me]
             assert (peer.spent_tasks, peer.granted_tasks) == (
                 session.taken_tasks,
@@ -638,7 +638,7 @@ def test_what_a_slow_forward_gives_back_does_not_come_straight_back(stages):
     slow = mesh.replica("a", takes=takes, batch=1)
     mesh.settle()
     quick_ones(mesh)
-    assert slow.core.batcher.window() == 64
+    assert slow.core.batcher.window == 64
     takes.next = 1.5
     first = mesh.gateway.submit()
     assert mesh.run(0.1, lambda: slow.core.running is not None)
@@ -669,7 +669,7 @@ def test_what_a_slow_forward_gives_back_waits_for_a_replica_that_is_not_slow():
     numbers = [mesh.gateway.submit() for _ in range(250)]
     mesh.run(1.0)
     done = set(numbers) & mesh.gateway.answers.keys()
-    waiting = [task for _, _, task in slow.core.batcher._line]
+    waiting = [task for _, _, task in slow.core.batcher.line]
     assert len(waiting) == 2
     assert len(done) == 248
     assert max(given_back(mesh).values()) == 1
