@@ -78,7 +78,7 @@ class Node:
             elif happened is NetworkEvent.DOUBT:
                 links.doubt(now)
             else:
-                links.probed(link, happened is NetworkEvent.SOMEBODY, now)
+                links.probed(link, happened is NetworkEvent.LISTENING, now)
             if links.news:
                 self._tell(now)
         return bool(events)

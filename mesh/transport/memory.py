@@ -368,7 +368,7 @@ class Port:
             at, peer, address = probe
             somebody = self._hub.listens(address, self)
             if somebody is not None:
-                happened = NetworkEvent.SOMEBODY if somebody else NetworkEvent.NOBODY
+                happened = NetworkEvent.LISTENING if somebody else NetworkEvent.REFUSED
                 yield at, 0.0, (happened, peer, ())
 
     def _join(self, number: int, link: _Link) -> None:

@@ -19,8 +19,8 @@ class NetworkEvent(IntEnum):
     OPENED = 1  # a dialled link is connected
     CLOSED = 2  # it is gone
     DOUBT = 3  # some link that dialled us is gone; a send to it will be refused
-    SOMEBODY = 4  # listens where we probed; the number is the peer's, not a link's
-    NOBODY = 5  # listens there: the process is gone
+    LISTENING = 4  # listens where we probed; the number is the peer's, not a link's
+    REFUSED = 5  # listens there: the process is gone
 
 
 Event = tuple[NetworkEvent, int, Sequence[Frame]]
@@ -49,7 +49,7 @@ class Network(Protocol):
         """Send one multipart, whole or not at all, without waiting; False if the link is gone."""
 
     def probe(self, peer: int, address: str) -> None:
-        """Ask whether anybody listens there; `SOMEBODY`, `NOBODY`, or nothing follows."""
+        """Ask whether anybody listens there; `LISTENING`, `REFUSED`, or nothing follows."""
 
     def receive(self, ready: Iterable[int] = ()) -> list[Event]:
         """What happened at these descriptors, and wherever something is known to be left."""

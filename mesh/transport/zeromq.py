@@ -338,7 +338,7 @@ class ZmqNetwork:
 
     def _hear_probes(self, events: list[Event]) -> None:
         for peer, somebody in self._prober.answers():
-            events.append((NetworkEvent.SOMEBODY if somebody else NetworkEvent.NOBODY, peer, ()))
+            events.append((NetworkEvent.LISTENING if somebody else NetworkEvent.REFUSED, peer, ()))
 
     def _drain_router(self, events: list[Event]) -> None:
         for _ in range(_MESSAGES_PER_TURN):

@@ -86,13 +86,13 @@ def test_who_probes_learns_whether_anybody_listens(setup: Setup) -> None:
     address, kill = setup.mortal_listener()
     asking.network.probe(7, address)
     assert setup.until(lambda: asking.events)
-    assert asking.events == [(NetworkEvent.SOMEBODY, 7, ())]
+    assert asking.events == [(NetworkEvent.LISTENING, 7, ())]
     kill()  # which takes a moment
     for _ in range(20):
         asking.network.probe(8, address)
-        if setup.until(lambda: asking.happened(NetworkEvent.NOBODY), 0.2):
+        if setup.until(lambda: asking.happened(NetworkEvent.REFUSED), 0.2):
             break
-    assert asking.events[-1] == (NetworkEvent.NOBODY, 8, ())
+    assert asking.events[-1] == (NetworkEvent.REFUSED, 8, ())
     asking.network.probe(9, address)
     asking.network.close()
     setup.ends.remove(asking)

@@ -173,7 +173,7 @@ def test_a_gateway_of_ours_is_probed_at_wherever_it_is(tmp_path: Path) -> None:
     assert network.receive() == []
     network.gateways = {address}
     network.probe(7, address)
-    assert network.receive() == [(NetworkEvent.NOBODY, 7, ())]
+    assert network.receive() == [(NetworkEvent.REFUSED, 7, ())]
     network.close()
 
 
