@@ -19,10 +19,11 @@ UNIT := tests/unit benchmarks/tests/unit tests/test_architecture.py
 ALONE := tests/faults benchmarks/tests/test_benchmarks.py $(addprefix tests/integration/test_,admission_service.py cancel.py gateway_processes.py obituaries.py overload.py pressure.py)
 QUICK = $(BIN)/python -m pytest -q --no-header --hypothesis-profile=quick -p no:xdist
 
-.PHONY: help demo test test-compose check bench bench-scale pictures overload package clean
+.PHONY: help hello demo test test-compose check bench bench-scale pictures overload package clean
 .DEFAULT_GOAL := help
 
 help:
+	@echo "make hello         start a service of ten lines, ask it, print the answer; PORT=8010 if 8000 is taken"
 	@echo "make demo          serve real models, send them real images, print the answers"
 	@echo "                   ONCE=1 stops afterwards; IMAGE=path.png reads another picture;"
 	@echo "                   PORT=8010 if 8000 is taken"
@@ -43,6 +44,9 @@ help:
 	@echo "make audit         whether a version in it is known to be vulnerable"
 	@echo "make test-compose  the service in containers under load; needs a container engine"
 	@echo "make clean         remove everything that these commands made"
+
+hello: $(VENV)/mesh.stamp
+	@$(BIN)/python examples/hello/demo.py $(if $(PORT),--port $(PORT))
 
 demo: $(VENV)/examples.stamp
 	@$(BIN)/python examples/ocr/demo.py $(if $(ONCE),--once) $(if $(IMAGE),--image "$(IMAGE)") $(if $(PORT),--port $(PORT))
@@ -136,6 +140,11 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip --version >/dev/null || { \
 		rm -rf $(VENV); \
 		echo "No virtual environment could be made. On Debian: apt-get install python3-venv" >&2; exit 1; }
+
+$(VENV)/mesh.stamp: pyproject.toml | $(BIN)/python
+	@echo "installing Meshline into $(VENV) ..." >&2
+	@$(PIP) install -e .
+	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	@echo "installing the development environment into $(VENV) ..." >&2
