@@ -1,4 +1,5 @@
-"""ZeroMQ as a `Network`: the only module that knows it. Facts and traps: DESIGN.md §4.
+"""ZeroMQ as a `Network`: the only module that knows it. Facts and traps: docs/protocol.md,
+"Rules about ZeroMQ".
 
 One ROUTER accepts, one DEALER per dialled address. A descriptor of ZeroMQ's says only "look at my
 EVENTS", and only once; every send or receive may use that word up. So whatever socket was touched

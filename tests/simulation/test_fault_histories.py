@@ -1,4 +1,4 @@
-"""Thousands of whole histories of faults, each held to the promise of DESIGN §3."""
+"""Thousands of whole histories of faults, each held to the promise of DESIGN §1."""
 
 import subprocess
 import sys

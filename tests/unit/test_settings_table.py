@@ -1,4 +1,4 @@
-"""DESIGN section 8 has every setting in its table, and no other."""
+"""docs/explanation.md has every setting in its table, and no other."""
 
 import re
 from pathlib import Path
@@ -9,8 +9,8 @@ from mesh.config.flags import parse_flags
 from mesh.config.schema import entries
 from mesh.config.settings import GatewaySettings, MeshSettings, StageSettings
 
-DESIGN = (Path(__file__).resolve().parents[2] / "DESIGN.md").read_text()
-TABLE = re.search(r"^\| setting \| mesh\.toml .*\n\| ---.*\n((?:\|.*\n)+)", DESIGN, re.MULTILINE)
+PAGE = (Path(__file__).resolve().parents[2] / "docs/explanation.md").read_text()
+TABLE = re.search(r"^\| setting \| mesh\.toml .*\n\| ---.*\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
 SETTINGS = {
     "": set(entries(MeshSettings)),
     "gateway": set(entries(GatewaySettings)),
