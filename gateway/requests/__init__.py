@@ -1,1 +1,1 @@
-"""What the gateway knows and decides of the requests that it owns."""
+"""The gateway's state of the requests that it owns, and its decisions about them."""

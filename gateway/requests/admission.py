@@ -1,15 +1,16 @@
-"""May a request enter? Decided at the door, before anything is queued for it. Pure.
+"""Admission control: whether a request may enter, decided before anything is queued for it. Pure.
 
-Each route has an `Admission`. What it has let in counts, in requests and in bytes, until it leaves,
-wherever along the route it is meanwhile. How long a request will take is what is inside, divided
-by the rate at which requests leave: that holds for a pipeline of any length, and says both whom
-not to let in any more and when it is worth coming back.
+Each route has an `Admission`. An admitted request counts, as a request and in bytes, until it
+leaves the route, at whatever stage it is. The expected wait is the number of requests inside
+divided by the rate at which they leave (Little's law). This holds for a pipeline of any length, and
+tells both which requests would be too late and when a client should retry.
 
-Whose body is still coming must not keep out those that are here: all unfinished ones together have
-half of the places and half of the bytes at most, and a small one has no place before it is whole.
+Requests whose body is still being received must not crowd out complete ones. Together they get at
+most half of the places and half of the bytes; one with a small body takes no place before it is
+complete.
 
-Only the rate under load says what the pipeline can do. It is learnt while requests wait for a
-replica's credit or are refused; at all other times requests leave as slowly as they come.
+Only the departure rate under load measures what the pipeline can do. So the rate is learnt while
+requests wait for credit or are refused; at other times requests leave as slowly as they arrive.
 """
 
 from __future__ import annotations
@@ -21,29 +22,29 @@ from typing import Final, NamedTuple
 
 from mesh.protocol.messages import BatchStats
 
-# Seconds for which leaving requests are counted, at least, before the rate learns of them.
+# The shortest window over which departures are counted for the rate.
 _WINDOW_S: Final = 0.5
-# What a shorter time counts as, when the load ends before the window does.
+# The least duration that a window counts with when the load ends before the window does.
 _MIN_WINDOW_S: Final = 0.1
-# How much the newest window weighs in the rate.
+# The weight of the newest window in the rate.
 _NEWEST_WEIGHT: Final = 0.5
-# A body of at most so many bytes takes no place while it is unfinished.
+# A body of at most so many bytes takes no place while it is being received.
 SMALL_BODY_BYTES: Final = 64 * 1024
 _MAX_RETRY_AFTER_S: Final = 60
-# The part of its budget that a request may be predicted to need: the prediction is no better.
+# The share of its time budget that a request may be predicted to wait; predictions are imprecise.
 _SURE: Final = 0.8
-# Tasks of a stage over which sizes are averaged: the last of them, and up to as many before.
+# Sizes are averaged over the last so many tasks of a stage, and up to as many before them.
 _TASKS: Final = 500
 
 
 class NotAdmitted(NamedTuple):
-    """Why a request may not enter.
+    """The reason why a request is refused.
 
     Attributes:
-        code: a word of `gateway.web.responses.TABLE`.
-        message: for the client.
-        retry_after: seconds after which it is worth trying again.
-        stage: the stage that is to blame, if one is.
+        code: an error code of `gateway.web.responses.TABLE`.
+        message: the text for the client.
+        retry_after: seconds after which the client should retry.
+        stage: the stage that caused the refusal, if one did.
     """
 
     code: str
@@ -53,22 +54,21 @@ class NotAdmitted(NamedTuple):
 
 
 class Admission:
-    """Counts what is inside a route and refuses what does not fit, or would be too late.
+    """Counts the requests inside a route, and refuses those that do not fit or would be too late.
 
     Every `enter` is matched by exactly one `leave` with the same charge, and every `reserve` by one
     `let_go`.
 
     Args:
-        capacity: requests that may be inside.
-        capacity_bytes: bytes that they may be charged with.
+        capacity: limit of the requests inside.
+        capacity_bytes: limit of the bytes that are charged.
 
     Attributes:
         inside: requests that have a place.
-        nbytes: what is charged, to them and to others.
-        unfinished: requests whose bodies are still coming; `reserved` of them have a place.
-        unfinished_bytes: what these are charged with.
-        rate: requests per second that left while there was as much to do as could be done; 0.0
-            while nothing is known.
+        nbytes: all charged bytes, including reservations and unread answers.
+        unfinished: requests whose bodies are still being received; `reserved` of them have a place.
+        unfinished_bytes: the bytes that are charged to unfinished requests.
+        rate: requests per second that left under full load; 0.0 while this is unknown.
 
     Example:
         >>> admission = Admission(capacity=1, capacity_bytes=1024)
@@ -109,10 +109,10 @@ class Admission:
     # --- in and out ------------------------------------------------------------------------------
 
     def objection(self, charge: int, now: float) -> NotAdmitted | None:
-        """Why a request of `charge` bytes finds no room at the monotonic time `now`, or None.
+        """Return why a request of `charge` bytes does not fit at the monotonic time `now`, or None.
 
-        A request larger than `capacity_bytes` finds room when nothing else is inside, since it
-        could otherwise never be served.
+        A request larger than `capacity_bytes` fits when nothing else is inside; otherwise it could
+        never be served.
         """
         if self.inside >= self.capacity:
             what = "requests"
@@ -123,7 +123,7 @@ class Admission:
         return self._full(what, now)
 
     def admit(self, charge: int) -> bool:
-        """Let a request of `charge` bytes in if it finds room: `objection` and `enter` in one."""
+        """Let a request of `charge` bytes in if it fits: `objection` and `enter` in one call."""
         if self.inside < self.capacity and (
             self.nbytes + charge <= self.capacity_bytes or not self.inside
         ):
@@ -133,13 +133,13 @@ class Admission:
         return False
 
     def reservation_objection(self, charge: int, seated: bool, now: float) -> NotAdmitted | None:
-        """Why one whose body is still to come finds no room at the time `now`, or None.
+        """Return why a request whose body is still to come does not fit, or None.
 
-        As for `objection`, one that is alone finds room beyond all limits.
+        As with `objection`, a lone request fits whatever its size.
 
         Args:
             charge: bytes.
-            seated: whether it takes a place already.
+            seated: whether it takes a place before its body is complete.
             now: local monotonic time in seconds.
         """
         if seated and self.reserved >= max(1, self.capacity // 2):
@@ -149,7 +149,7 @@ class Admission:
         return self.objection(charge, now)
 
     def reserve(self, charge: int, seated: bool) -> None:
-        """A request is let in whose body is still to come; see `reservation_objection`."""
+        """Let a request in whose body is still to come; see `reservation_objection`."""
         self.unfinished += 1
         self.unfinished_bytes += charge
         self.nbytes += charge
@@ -158,7 +158,7 @@ class Admission:
             self.inside += 1
 
     def let_go(self, charge: int, seated: bool) -> None:
-        """It is unfinished no more: whole, and about to `enter`, or given up."""
+        """End a reservation: the request is complete and about to `enter`, or it was given up."""
         self.unfinished -= 1
         self.unfinished_bytes -= charge
         self.nbytes -= charge
@@ -171,13 +171,14 @@ class Admission:
         return NotAdmitted("overloaded", f"too many {what} are in flight", self.retry_after())
 
     def lateness(self, budget: float, overtaken: int = 0) -> NotAdmitted | None:
-        """Why a request with `budget` seconds left would be too late, or None.
+        """Return why a request with `budget` seconds left would be too late, or None.
 
-        Only to be asked while requests wait: otherwise nobody has to wait for those inside.
+        Call this only while requests wait. If none waits, a new request does not queue behind those
+        inside.
 
         Args:
             budget: seconds.
-            overtaken: how many of those inside it would go before.
+            overtaken: how many of the requests inside it would overtake.
         """
         wait = self.wait(overtaken)
         if wait <= budget * _SURE:
@@ -186,16 +187,16 @@ class Admission:
         return NotAdmitted("cannot_meet_deadline", message, self.retry_after())
 
     def enter(self, charge: int) -> None:
-        """A request is let in."""
+        """Count a request in."""
         self.inside += 1
         self.nbytes += charge
 
     def grow(self, more: int) -> None:
-        """Bytes are charged beside what requests are, or no more: of answers that are unread."""
+        """Charge `more` bytes for answers that clients have not read; negative to release them."""
         self.nbytes += more
 
     def leave(self, charge: int, served: bool) -> None:
-        """A request is over; `served` if a replica has answered it, however."""
+        """Count a request out; `served` if a replica answered it, with success or failure."""
         self.inside -= 1
         self.nbytes -= charge
         self._fresh += served
@@ -203,18 +204,18 @@ class Admission:
     # --- how long it takes -----------------------------------------------------------------------
 
     def wait(self, overtaken: int = 0) -> float:
-        """Seconds until all that is inside has left, except `overtaken`; 0.0 if nobody knows."""
+        """Return the seconds until all inside but `overtaken` have left; 0.0 if unknown."""
         return max(0, self.inside - overtaken) / self.rate if self.rate else 0.0
 
     def retry_after(self) -> int:
-        """Seconds until what is inside now has left, from 1 to 60."""
+        """Return the seconds until the requests inside now have left, clamped to 1 to 60."""
         return max(1, min(_MAX_RETRY_AFTER_S, ceil(self.wait())))
 
     def learn(self, crowded: bool, now: float) -> None:
-        """What has left since the last call left before `now`; call it when something has.
+        """Update the rate with the departures since the last call.
 
-        A window reaches from one departure to another, so that a pipeline which answers a hundred
-        requests every two seconds is seen to answer fifty a second.
+        A window reaches from one departure to a later one. So a pipeline that answers a hundred
+        requests every two seconds is measured at fifty a second.
 
         Args:
             crowded: whether requests wait for a replica's credit.
@@ -229,7 +230,7 @@ class Admission:
             self._since, self._counted = (now if is_pressed else None), 0
             return
         self._counted += fresh
-        if not is_pressed:  # the load has ended: it can do at least this
+        if not is_pressed:  # the load has ended, so this is only a lower bound of the rate
             self.rate = max(self.rate, self._counted / max(now - since, _MIN_WINDOW_S))
             self._since = None
         elif now - since >= _WINDOW_S:
@@ -239,10 +240,10 @@ class Admission:
 
 
 class Sizes:
-    """How large the outputs of each stage lately were, on average.
+    """The average size of each stage's recent outputs.
 
-    Each replica tells of its own. Of their averages the middle one counts, the lower of two: so one
-    that tells of what is far too much makes admission refuse nobody where others serve the stage.
+    Each replica reports its own. The low median of their averages counts. So a single replica that
+    reports absurd sizes does not make admission refuse requests that others could serve.
 
     Example:
         >>> sizes = Sizes()
@@ -257,10 +258,10 @@ class Sizes:
     def __init__(self) -> None:
         self._totals: dict[str, dict[int, tuple[int, int]]] = {}  # tasks, bytes of each replica
         self._typical: dict[str, int] = {}
-        self._stale: set[str] = set()  # stages of which `_typical` is to be found anew
+        self._stale: set[str] = set()  # stages whose `_typical` must be recomputed
 
     def learn(self, replica: int, stats: Iterable[BatchStats]) -> None:
-        """Take in what batches of a replica were like."""
+        """Add the batch statistics of a replica."""
         for each in stats:
             totals = self._totals.setdefault(each.stage, {})
             tasks, nbytes = totals.get(replica, (0, 0))
@@ -270,13 +271,13 @@ class Sizes:
             self._stale.add(each.stage)
 
     def forget(self, replica: int) -> None:
-        """It is gone. What the last one of a stage told counts until another tells."""
+        """Remove a replica. The last average of a stage counts until another replica reports."""
         for stage, totals in self._totals.items():
             if totals.pop(replica, None) is not None and totals:
                 self._stale.add(stage)
 
     def largest(self, stages: Iterable[str]) -> int:
-        """Bytes of one output of that stage of these whose outputs are largest."""
+        """Return the bytes of one output of the stage, among these, whose outputs are largest."""
         while self._stale:
             stage = self._stale.pop()
             averages = [nbytes // max(1, tasks) for tasks, nbytes in self._totals[stage].values()]

@@ -1,8 +1,8 @@
-"""What is believed of the statistics of batches, which replicas tell of themselves. Pure.
+"""Validation of the batch statistics that replicas report. Pure.
 
-A *breach* is what no honest process says. An honest one may have been stopped for minutes while it
-computed, and serve gateways that allow more than this one: so times and bytes only count as what a
-request can have here.
+A *breach* is a report that no honest process makes. An honest replica may report very long times,
+because it was stopped for minutes, and very large sizes, because it also serves gateways with
+higher limits. So times and bytes are clamped to what a request can have at this gateway.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from mesh.links.session import Session
 from mesh.protocol.messages import MOST_SINGLES, REASONS, BatchStats
 from mesh.protocol.permissions import Breach
 
-MOST_MADE: Final = 2**36  # bytes of one task's outputs that anybody may tell of
+MOST_MADE: Final = 2**36  # bytes of one task's outputs; reporting more is a breach
 
 
 def believed(
     session: Session, stats: list[BatchStats], longest_s: float, most_bytes: int
 ) -> list[BatchStats]:
-    """Statistics in which nothing is longer or larger than a request can have it here.
+    """Return the statistics with times and sizes clamped to what a request can have here.
 
     Args:
-        session: of the replica that tells them.
-        statistics: as it told them.
-        longest_s: seconds that anything is believed to take.
-        most_bytes: that one task's outputs are believed to have.
+        session: the session of the replica that reports them.
+        stats: the reported statistics.
+        longest_s: limit of each time, in seconds.
+        most_bytes: limit of one task's outputs, in bytes.
 
     Raises:
-        Breach: they are of another stage, or of what no batch of its can be.
+        Breach: they are of another stage, or impossible for a batch of this stage.
 
     Example:
         >>> from mesh.protocol.messages import Role, StageFacts

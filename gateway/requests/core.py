@@ -163,7 +163,7 @@ class GatewayCore:
                 else:
                     self._given_back(session, outcome, now)
             for notice in message.notices:
-                self._noted(session, notice)
+                self._handed_off(session, notice)
             if self._failures:
                 for request, _ in self.ended[before:]:
                     request.holder = session.peer  # for whoever asks where it failed
@@ -229,14 +229,14 @@ class GatewayCore:
         else:
             self.queues.wait(request)
 
-    def _noted(self, session: Session, notice: HandoffNotice) -> None:
+    def _handed_off(self, session: Session, notice: HandoffNotice) -> None:
         request = self.in_flight.requests.get(notice.number)
         holder = self.links.sessions.get(notice.holder)
         if request is None:
             if holder is not None and holder.stage is not None:
                 self._cancels.setdefault(notice.holder, []).append(notice.number)
             return
-        if not self._ownership.may_note(request, notice, session, holder):
+        if not self._ownership.may_hand_off(request, notice, session, holder):
             return
         self.in_flight.moved(notice)
         if request.holder == notice.holder and holder is None:

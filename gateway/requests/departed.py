@@ -1,10 +1,10 @@
-"""The replicas that are gone, as far as something may still be said of them. Pure.
+"""What is remembered of replicas that are gone. Pure.
 
-A replica's link may close before its supervisor tells of its death; and a request that failed names
-the replica that had it.
+A replica's link may close before its supervisor reports the death, and the log line of a failed
+request names the replica that held it.
 
-Numbers of replicas are no secret in the mesh. So of each that is remembered counts what was said
-first: who bears its number later is given neither its supervisor nor another one.
+Incarnations are no secret in the mesh. So the first origin of an incarnation counts: a process that
+claims the same incarnation later can neither inherit nor replace its supervisor.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ MAX_DEPARTED: Final = 256
 
 
 class ReplicaOrigin(NamedTuple):
-    """What a replica said of where it runs.
+    """Where a replica runs, as it said itself.
 
     Attributes:
-        stage: that it ran, or runs.
+        stage: its stage.
         parent: the number that its supervisor gave it.
-        shown: it, for people.
+        shown: incarnation, host and process id, for logs.
     """
 
     stage: str
@@ -32,7 +32,7 @@ class ReplicaOrigin(NamedTuple):
 
 
 class Departed:
-    """Remembers the last of those that are gone."""
+    """Remembers the last `MAX_DEPARTED` replicas that are gone."""
 
     __slots__ = ("_origins",)
 
@@ -40,11 +40,11 @@ class Departed:
         self._origins: dict[int, ReplicaOrigin] = {}
 
     def __len__(self) -> int:
-        """Count those that are remembered."""
+
         return len(self._origins)
 
     def add(self, session: Session) -> None:
-        """A replica is gone."""
+        """Remember a replica whose session ended."""
         origin = self.origin(session)
         self._origins.pop(session.peer, None)
         self._origins[session.peer] = origin
@@ -52,16 +52,16 @@ class Departed:
             del self._origins[next(iter(self._origins))]
 
     def get(self, incarnation: int) -> ReplicaOrigin | None:
-        """What is remembered of one, if anything is."""
+        """Return the origin of a departed replica, None if it is not remembered."""
         return self._origins.get(incarnation)
 
     def origin(self, session: Session) -> ReplicaOrigin:
-        """What counts of one that is here: what it says, unless it was here before."""
+        """Return the origin of a present replica: its first one, where it was here before."""
         return self._origins.get(session.peer) or origin_of(session)
 
 
 def origin_of(session: Session) -> ReplicaOrigin:
-    """Where a replica runs.
+    """Make the origin from what a session's replica says of itself.
 
     Example:
         >>> from mesh.protocol.messages import Role
@@ -69,6 +69,6 @@ def origin_of(session: Session) -> ReplicaOrigin:
         '0000000000000bee (, pid 0)'
     """
     stage = session.stage.name if session.stage is not None else ""
-    # Its incarnation, as other log lines have it, and its process.
+    # The incarnation is written as in other log lines.
     shown = f"{incarnations.shown(session.peer)} ({session.host}, pid {session.pid})"
     return ReplicaOrigin(stage, session.parent, shown)

@@ -1,8 +1,8 @@
-"""The numbers that identify requests on the wire: nobody can guess one that he was not told. Pure.
+"""Unguessable numbers that identify requests on the wire. Pure.
 
-A replica is believed about a request whose number it knows, before the in-flight table has heard
-that it holds it. So numbers are drawn, and not counted: 64 bits each, many at a time, which costs
-less for each request than to count.
+The gateway trusts a replica that knows a request's number, even before a handoff notice says that
+this replica holds the request. So the numbers are random: 64 bits each, drawn many at a time, which
+costs less per request than counting.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _MANY: Final = struct.Struct("!512Q")
 
 
 def drawn_numbers(draw: Callable[[int], bytes]) -> Iterator[int]:
-    """Numbers without end, no two of them alike for all that anybody will see.
+    """Yield random numbers without end; 64 bits make a repetition practically impossible.
 
     Args:
-        draw: makes so many random bytes, as `os.urandom` does.
+        draw: returns that many random bytes, as `os.urandom` does.
 
     Example:
         >>> numbers = drawn_numbers(lambda size: bytes(range(8)) * (size // 8))

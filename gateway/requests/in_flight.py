@@ -1,9 +1,8 @@
-"""The table of requests in flight: the only place where a request lives, and what may end it. Pure.
+"""The table of requests in flight: the only place where a request lives. Pure.
 
-Result, failure, deadline, client gone, death of a replica: whatever happens, a request leaves the
-book once, by `_end`, and from then on nothing that is said of it matters. Who holds it is moved
-forward only: by the gateway's own dispatching, and by the handoff notices of replicas that
-forwarded it.
+A request leaves the table exactly once: by a result, a failure, its deadline, its client's
+departure, or too many deaths of replicas. Later messages about it have no effect. Its holder moves
+forward only: when the gateway dispatches it, and when a replica sends a handoff notice for it.
 """
 
 from __future__ import annotations
@@ -21,20 +20,17 @@ _new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for eac
 
 @dataclass(slots=True, eq=False)
 class Request(Task):
-    """A request in flight: its task as the first stage gets it, and what the gateway knows of it.
+    """A request in flight: its task for the first stage, and the gateway's state of it.
 
     Attributes:
-        origin: whoever awaits the answer; the in-flight table does not look at it.
-        route: the HTTP path's route, None where the request came by none; the in-flight table does
-        not look
-            at it either.
-        arrived: when it came, local monotonic time in seconds.
+        origin: the object that awaits the answer; the table does not use it.
+        route: the route of its HTTP path, None without one; the table does not use it.
+        arrived: when it arrived, local monotonic time in seconds.
         holder: the incarnation that holds it, 0 while it waits here.
         at: the hop at which it is held or waits.
-        charge: bytes that it counts for at the door.
-        deaths: replicas that were lost while they held it, as far as it may have caused that.
-        unexplained: replicas that died while they held it, of which is known that they computed
-            nothing.
+        charge: bytes that admission charges for it.
+        deaths: replicas that were lost while they held it, and that it may have killed.
+        unexplained: replicas that died while they held it although they computed nothing.
         earlier: replicas that may still compute an earlier attempt.
     """
 
@@ -50,7 +46,7 @@ class Request(Task):
 
 
 class Ended(NamedTuple):
-    """A request that is over, and how."""
+    """A request that ended, and its outcome."""
 
     request: Request
     outcome: Outcome
@@ -62,14 +58,13 @@ class InFlightTable:
 
     Args:
         owner: incarnation of this gateway.
-        max_attempts: deaths of replicas that a request may survive, the last one excluded.
+        max_attempts: the death of this many of its holders fails a request.
 
     Attributes:
-        next_number: makes a number that no request of this life of the gateway has had. It counts,
-            which others can guess, until it is given another: see `drawn_numbers`.
-        requests: what is in flight.
-        late: outcomes that came when their request was over, or from an attempt that no longer
-            counts.
+        next_number: returns a number that no request of this incarnation had. The default counts,
+            and is guessable; the shell replaces it, see `drawn_numbers`.
+        requests: the requests in flight, by number.
+        late: count of outcomes that came after their request ended, or from an obsolete attempt.
     """
 
     owner: int
@@ -80,17 +75,16 @@ class InFlightTable:
     _earliest: float = float("inf")
 
     def __len__(self) -> int:
-        """How many requests are in flight."""
         return len(self.requests)
 
     def enter(self, request: Request) -> None:
-        """Own a request from now on."""
+        """Add a request, which this gateway owns from now on."""
         self.requests[request.number] = request
         if request.deadline < self._earliest:
             self._earliest = request.deadline
 
     def assign(self, tasks: list[Task], holder: int) -> None:
-        """These tasks were given to a replica."""
+        """Record that these tasks were dispatched to a replica."""
         requests = self.requests
         for task in tasks:
             request = requests.get(task.number)
@@ -99,23 +93,25 @@ class InFlightTable:
                 request.at = task.hop
 
     def moved(self, notice: HandoffNotice) -> Request | None:
-        """A replica says that another now holds the task; only forward moves count.
+        """Record a handoff notice: a replica forwarded the task to another one.
 
         Returns:
-            The request, or None if it is over: then nobody wants it where it is now.
+            The request, or None if it has ended.
         """
         request = self.requests.get(notice.number)
         if request is None:
             return None
+        # Notices of different replicas may overtake each other: only moves forward count.
         if notice.attempt == request.attempt and notice.hop > request.at:
             request.holder = notice.holder
             request.at = notice.hop
         return request
 
     def settle(self, outcome: Outcome, request: Request | None) -> Ended | None:
-        """A result or a failure came of this request, None if it is over.
+        """End a request by a result or a failure; `request` is None if it has ended before.
 
-        A failure counts only from the newest attempt.
+        A result counts from every attempt. A failure counts only from the newest one: the newest
+        attempt may still succeed.
         """
         if request is None or (
             outcome.attempt != request.attempt and outcome.kind is OutcomeKind.FAILURE
@@ -126,7 +122,7 @@ class InFlightTable:
         return _new_tuple(Ended, (request, outcome))
 
     def current(self, outcome: Outcome) -> Request | None:
-        """The request that an intermediate outcome belongs to, if its attempt still counts."""
+        """Return the request of an intermediate outcome, None if its attempt is obsolete."""
         request = self.requests.get(outcome.number)
         if request is None or outcome.attempt != request.attempt:
             self.late += 1
@@ -134,10 +130,10 @@ class InFlightTable:
         return request
 
     def may_return(self, request: Request, outcome: Outcome, sender: int) -> bool:
-        """Whether what a replica gives back is where the request is.
+        """Whether a replica gives a task back at the hop where the request is.
 
-        A forwarder that lost its link sends its output again, to another replica, and both may
-        then hand back what they have: the one that comes second would run the next stage twice.
+        A replica that lost its link forwards its output again, to another replica, and both may
+        hand it back. Accepting the second one would run the next stage twice.
         """
         handed_back, hop = outcome.kind is OutcomeKind.HANDBACK, outcome.hop
         if hop > request.at:
@@ -148,7 +144,7 @@ class InFlightTable:
         return valid
 
     def fail(self, number: int, code: str, text: str) -> Ended | None:
-        """End a request here, with an error of the gateway's own; None if it was over."""
+        """End a request with an error of the gateway's own; None if it has ended before."""
         request = self.requests.pop(number, None)
         if request is None:
             return None
@@ -158,11 +154,11 @@ class InFlightTable:
         return Ended(request, failure)
 
     def drop(self, number: int) -> Request | None:
-        """Forget a request that nobody wants any more."""
+        """Remove a request whose client is gone; None if it has ended before."""
         return self.requests.pop(number, None)
 
     def expired(self, now: float) -> list[Request]:
-        """Requests whose deadline has passed; they are still in the in-flight table."""
+        """Return the requests whose deadline has passed, without removing them."""
         if now < self._earliest:
             return []
         out, earliest = [], float("inf")
@@ -176,43 +172,45 @@ class InFlightTable:
 
     @property
     def earliest(self) -> float:
-        """No deadline lies before this time."""
+        """A lower bound of all deadlines."""
         return self._earliest
 
     def still(self, tasks: list[Task]) -> list[Request]:
-        """The requests of these tasks, but for those that are over or in another attempt by now."""
+        """Return the requests of these tasks that are in flight and in the same attempt."""
         found = [(self.requests.get(task.number), task.attempt) for task in tasks]
         return [each for each, attempt in found if each is not None and each.attempt == attempt]
 
     def held_by(self, holder: int) -> list[Request]:
-        """Requests that a replica holds, as far as is known here."""
+        """Return the requests that a replica holds, as far as this gateway knows."""
         return [r for r in self.requests.values() if r.holder == holder]
 
     def again(self, request: Request, holder: int) -> None:
-        """The replica that held it died: begin another attempt."""
+        """Start attempt n+1: the replica holding the request died."""
         request.attempt += 1
         self.returned(request, holder)
 
     def hedge(self, request: Request) -> None:
-        """Its holder is silent: begin another attempt, while this one stays valid."""
+        """Start a second attempt elsewhere: the holder is silent. The first attempt stays valid,
+        because the holder may only be slow."""
         request.attempt += 1
         request.flags |= Flag.HEDGE
         request.earlier = (*request.earlier[-7:], request.holder)
         self.returned(request, request.holder)
 
     def returned(self, request: Request, holder: int) -> None:
-        """It waits for its first stage again, and is not to go back to this replica if others are
-        free. No attempt is used up: it was given back in order.
+        """Let the request wait for its first stage again, without using up an attempt.
+
+        It avoids this replica if others are free.
         """
         request.tried = (*request.tried[-7:], holder)
         request.holder = request.at = 0
 
 
 def forwarding(request: Request, outcome: Outcome) -> Task:
-    """The task for a later stage that a replica handed back for the gateway to dispatch.
+    """Make the task for a later stage from an output that a replica handed back.
 
     Args:
-        request: whose it is.
+        request: the request.
         outcome: of kind `HANDBACK`, with the payload for the stage at `outcome.hop`.
     """
     return replace(

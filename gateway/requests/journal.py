@@ -1,4 +1,4 @@
-"""What a gateway's core writes down for people and for the metrics. Pure."""
+"""The records of a gateway's core for the log and the metrics. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mesh.links.session import Session
 
 @dataclass(slots=True)
 class Counts:
-    """What happened, for the metrics."""
+    """Event counters for the metrics."""
 
     hub_hops: int = 0
     cancelled: int = 0
@@ -23,12 +23,12 @@ class Counts:
 
 
 class JournalEntry(NamedTuple):
-    """A replica came, or went.
+    """A replica connected or left.
 
     Attributes:
-        session: its, with stage, host and pid.
-        orderly: False where it was lost.
-        reason: for people.
+        session: its session, with stage, host and pid.
+        orderly: False if it was lost.
+        reason: why, for the log.
     """
 
     session: Session
@@ -37,11 +37,11 @@ class JournalEntry(NamedTuple):
 
 
 class Turnover(NamedTuple):
-    """The routes lead through another revision from now on.
+    """The routes switched to another revision.
 
     Attributes:
-        version: its version, as its users call it.
-        revision: its name.
+        version: its version, as the users named it.
+        revision: its internal name.
     """
 
     version: str

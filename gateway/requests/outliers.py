@@ -1,8 +1,8 @@
-"""Which replicas only fail: they answer faster than others, and would attract all. Pure.
+"""Outlier detection: replicas that only fail answer fastest, and would attract all tasks. Pure.
 
-Of each replica that fails at all the share of failures among its late outcomes is known. One whose
-share is high, while a sibling's is not, leaves its dispatcher, and is given one task at a time to
-show that it has recovered.
+For each replica that fails, the share of failures among its recent outcomes is tracked. If its
+share is high while a sibling's is low, the replica leaves its dispatcher. It then gets one task at
+a time as a probe of its recovery.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from mesh.links.dispatcher import DispatchedBundle, Dispatcher
 from mesh.links.session import Session
 from mesh.protocol.messages import BatchStats, Hop, Outcome
 
-WINDOW = 32  # outcomes that the share is of
-SUSPECT_SHARE = 0.5  # a share at which a replica is distrusted
-SIBLING_SHARE = 0.25  # of its share: what a sibling's must be below
-FORGIVEN_SHARE = 0.4  # a share at which it is trusted again
-SHARE_DECAY = 0.999  # of the share, at each sweep: its fault may lie far back
+WINDOW = 32  # number of outcomes over which the share is averaged
+SUSPECT_SHARE = 0.5  # above this share, a replica is ejected
+SIBLING_SHARE = 0.25  # but only if a sibling's share is below this fraction of its own
+FORGIVEN_SHARE = 0.4  # below this share, it is trusted again
+SHARE_DECAY = 0.999  # factor per sweep: old failures lose their weight
 _NEGLIGIBLE = 0.01
 PACE_WINDOW = 4  # batches over which a replica's pace is averaged
-PACE_DECAY = 0.995  # of a pace, at each sweep: one that is passed over for it is tried again
-# Failures that say something of the replica; all others say something of the request.
+PACE_DECAY = 0.995  # factor per sweep, so that a replica that was slow once is tried again
+# Failures that the replica causes; all others are caused by the request.
 _ITS_OWN = frozenset({"server_error", "encoding_error"})
 
 
 class OutlierDetection:
-    """Watches how replicas fail.
+    """Tracks the failures of replicas, and ejects outliers from their dispatchers.
 
     Args:
-        replicas: who there is.
-        dispatchers: who is given tasks, by stage.
+        replicas: the replica registry.
+        dispatchers: by stage.
 
     Attributes:
-        failing: replicas that are distrusted, by incarnation.
+        failing: the ejected replicas, by incarnation.
     """
 
     def __init__(self, replicas: Replicas, dispatchers: Mapping[Hop, Dispatcher]) -> None:
@@ -45,14 +45,14 @@ class OutlierDetection:
         self._shares: dict[int, float] = {}
 
     def learn(self, session: Session, outcomes: Iterable[Outcome], count: int) -> None:
-        """A bundle came of a replica.
+        """Learn from a bundle of outcomes.
 
         Args:
-            session: its.
+            session: the session of the replica that sent it.
             outcomes: the failures in it.
-            count: outcomes and handoff notices in all, at least 1.
+            count: all outcomes and handoff notices in it, at least 1.
         """
-        # A worker's own code is known by its status alone.
+        # Only the status tells what an error code of the worker's own means.
         failures = sum(one.label in _ITS_OWN or one.status >= 500 for one in outcomes)
         share = self._shares.get(session.peer, 0.0)
         if not failures and not share:
@@ -62,7 +62,7 @@ class OutlierDetection:
         self._judge(session, share)
 
     def clock(self, session: Session, stats: Iterable[BatchStats]) -> None:
-        """Learn how long batches take at a replica, unless it fails: that may be quick."""
+        """Learn how long batches take at a replica, unless it fails: failing may be quick."""
         if session.peer in self._shares:
             return
         for each in stats:
@@ -87,15 +87,15 @@ class OutlierDetection:
         return min((self._shares.get(peer, 0.0) for peer in others), default=1.0)
 
     def forget(self, session: Session) -> None:
-        """It is gone."""
+        """Remove a replica that is gone."""
         self._shares.pop(session.peer, None)
         self.failing.pop(session.peer, None)
 
     def probe(self, requests: Iterable[Request]) -> list[DispatchedBundle]:
-        """Time has passed: what was learnt fades, and who is distrusted may show what it does.
+        """Let old observations decay, and send a probe to each idle ejected replica.
 
         Returns:
-            One task that waits, for each distrusted replica that holds nothing.
+            The dispatched bundles, each of one waiting task.
         """
         for replica in self._replicas.sessions.values():
             replica.pace *= PACE_DECAY

@@ -1,16 +1,16 @@
-"""Whether what a replica says of a request is its to say. Pure.
+"""Whether a replica may report on a request. Pure.
 
-The in-flight table knows who holds a request, and who held it; only in the first attempt, where an
-output goes straight to the next stage, does it learn so later, by a handoff notice. Until then a
-replica of a later stage is believed: it can know the request's number, which cannot be guessed,
-only from whoever held it before. Outputs of a later attempt go by the gateway, which knows who has
-them: whoever it did not give that attempt to has no say in it, whatever it knows of a former one.
+The in-flight table knows the present and former holders of a request. In the first attempt, outputs
+go straight to the next stage, and a handoff notice follows later. Until it comes, a replica of a
+later stage is trusted: the request's number cannot be guessed, so the replica has it from a former
+holder. Outputs of later attempts pass through the gateway, which therefore knows their holder. A
+replica that did not get such an attempt from the gateway may not report on it.
 
-What does not count is dropped, and costs nobody anything: it may be late, or a repetition, or made
-of what somebody else sent. A *breach* is what no honest process says, whatever others tell it. The
-replicas of a stage that only gateways feed have all that they know from us, so of theirs whatever
-does not fit is a breach. What others are fed by a rogue may make them say anything but a lie of
-their own stage.
+A report that does not count is dropped without consequences: it may be late, a duplicate, or caused
+by another process's message. A *breach* is a report that no honest process makes, whatever it
+received. Replicas of a stage that only gateways feed know only what gateways told them, so every
+report of theirs that does not fit is a breach. Replicas of other stages may have been fed by a
+malicious one; of theirs only a wrong stage is a breach.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from mesh.links.session import Session
 from mesh.protocol.messages import HandoffNotice, Outcome, OutcomeKind, Path
 from mesh.protocol.permissions import Breach
 
-FIRST: Final = 1  # attempt: the only one whose outputs go straight from stage to stage
-KEPT_HOLDERS: Final = 8  # former holders that a request keeps; who was one before them is not known
+FIRST: Final = 1  # the only attempt whose outputs go straight from stage to stage
+KEPT_HOLDERS: Final = 8  # former holders that a request remembers
 
 
 class Ownership:
-    """Judges replicas by what the in-flight table and the routes say.
+    """Checks reports of replicas against the in-flight table and the routes.
 
     Args:
-        routes: per HTTP path the hops that a request visits.
+        routes: by HTTP path, the hops that a request visits.
 
     Example:
         >>> ownership = Ownership({"/inference": (("detect", "1"), ("embed", "1"))})
@@ -48,7 +48,7 @@ class Ownership:
         self._fed = frozenset(later for path in paths for _, (later, _) in pairwise(path))
 
     def is_known(self, stage: str) -> bool:
-        """Whether any route leads through this stage, in whatever revision."""
+        """Whether any route visits this stage, in any revision."""
         return stage in self._known
 
     def may_end(self, request: Request, outcome: Outcome, session: Session) -> bool:
@@ -65,12 +65,12 @@ class Ownership:
             counts = hop + 1 == len(path) and (unknown or _has_held(request, peer))
         elif hop > request.at:
             counts = outcome.attempt == FIRST
-        else:  # what lies behind it has no say, and at a hop only its holder
+        else:  # at the request's hop only the holder counts; stages before it no longer do
             counts = hop == request.at and peer == request.holder
         return counts or self._strange(request, session)
 
     def may_return(self, request: Request, outcome: Outcome, session: Session) -> bool:
-        """Whether a replica gives back what it may have: a task not begun, or an output.
+        """Whether a replica may give back a task that it did not begin, or hand back an output.
 
         Raises:
             Breach: the replica never held it.
@@ -81,13 +81,14 @@ class Ownership:
         if not (unbegun or output):
             return self._strange(request, session)
         by_first = hop == 0 or (hop == 1 and not unbegun)
-        is_known = request.attempt > FIRST or (by_first and request.at == 0)  # who has it
+        # Whether the gateway knows the holder for certain.
+        is_known = request.attempt > FIRST or (by_first and request.at == 0)
         return not is_known or session.peer == request.holder or self._strange(request, session)
 
-    def may_note(
+    def may_hand_off(
         self, request: Request, notice: HandoffNotice, session: Session, holder: Session | None
     ) -> bool:
-        """Whether a replica may say that the request is now at `holder`, None if we do not know it.
+        """Whether a replica's handoff notice counts; `holder` is None if it has no session here.
 
         Raises:
             Breach: the replica never held it.
@@ -97,23 +98,28 @@ class Ownership:
         if not fits or (holder is not None and not self._is_of(holder, path, hop)):
             return self._strange(request, session)
         by_first = request.at == 0 and hop == 1 and notice.attempt == request.attempt
-        is_known = notice.attempt > FIRST or by_first  # who has it
+        is_known = notice.attempt > FIRST or by_first  # the gateway knows the holder for certain
         return not is_known or session.peer == request.holder or self._strange(request, session)
 
     def may_have_held(self, request: Request, peer: int, stage: str) -> bool:
-        """Whether a replica of this stage may hold the request, or have held it."""
+        """Whether a replica of this stage may hold or have held the request."""
         if _has_held(request, peer):
             return True
         ahead = request.path[max(1, request.at) :]
         return request.attempt == FIRST and any(stage == later for later, _ in ahead)
 
     def _is_of(self, session: Session, path: Path, hop: int) -> bool:
-        """Whether this is a replica of that hop's stage; revisions differ between attempts."""
+        """Whether the replica runs the stage of this hop. The revision may differ: attempts of one
+        request can use different ones."""
         facts = session.stage
         return facts is not None and 0 <= hop < len(path) and path[hop][0] == facts.name
 
     def _strange(self, request: Request, session: Session) -> bool:
-        """False for what does not count; a breach where nobody can have led the replica to it."""
+        """Return False for a report that does not count.
+
+        Raises:
+            Breach: no message of another process explains the report.
+        """
         facts, path = session.stage, request.path
         if facts is not None and facts.name not in self._fed:
             if path[0][0] != facts.name:

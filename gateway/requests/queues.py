@@ -1,9 +1,9 @@
-"""Where requests wait at the gateway: for credit of replicas, or for a stage to be there. Pure.
+"""The queues of the gateway: requests wait for credit, or for a missing stage. Pure.
 
-There is a dispatcher for each stage of the revision that the routes lead through, and for each of
-any other revision of which there are replicas: those of a later one that is coming up are given
-nothing yet, those of a former one finish what they have. A request whose attempt begins takes the
-path that its route has then, so all of an attempt is of one revision.
+Each stage of the revision that the routes use has a dispatcher, and so has each stage of another
+revision that has replicas. Replicas of a later revision get no tasks yet; those of a former one
+finish the requests that they have. An attempt takes the path that its route has when the attempt
+starts, so all hops of one attempt are of one revision.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from mesh.protocol.messages import Hop, Path, Task
 
 
 class Queues:
-    """All that waits, by stage.
+    """All waiting requests, by stage.
 
     Args:
-        replicas: who exists, and where the routes lead.
+        replicas: the replica registry, which also has the routes.
 
     Attributes:
         dispatchers: by stage and revision.
-        parked: per path the requests that may not set out, as a stage of it has no replica.
-        crowded: stages for which tasks were left waiting when the last turn's credit was spent.
+        parked: by path, the requests that may not start because a stage of it has no replica.
+        crowded: stages with tasks that waited after the last turn had consumed all credit.
         missing: whether any stage of the routes has no replica.
     """
 
@@ -39,10 +39,10 @@ class Queues:
         self.crowded: set[Hop] = set()
         self._gaps = frozenset(replicas.missing())
         self.missing = bool(self._gaps)
-        self._heirs: dict[Hop, Hop] = {}  # stages of other revisions, and what has their place now
+        self._heirs: dict[Hop, Hop] = {}  # hops of other revisions → the same stage's present hop
 
     def wait(self, request: Request) -> None:
-        """It waits for its first stage, and may not set out while any stage of its path is gone."""
+        """Queue a request for its first stage, or park it while a stage of its path is missing."""
         if request.path[0] in self._heirs:
             self._inherit(request)
         path = request.path
@@ -52,31 +52,32 @@ class Queues:
             self.dispatchers[path[0]].push(request)
 
     def _inherit(self, request: Request) -> None:
-        """It begins in the present revision: in another attempt, if a former one has had it."""
+        """Move a request to the present revision. It needs a new attempt if a former revision had
+        it: reports of the former one must not count for it."""
         request.path = tuple([self._heirs[hop] for hop in request.path])
         request.attempt += bool(request.tried)
 
     def withdraw(self, request: Request) -> None:
-        """Take a request out that no replica holds."""
+        """Remove a request that no replica holds."""
         parked = self.parked.get(request.path)
         if parked is not None and parked.remove(request):
             return
         waiting = self.dispatchers[request.path[request.at]].waiting
-        if not waiting.remove(request):  # handed back, it waits as another task of that number
+        if not waiting.remove(request):  # a handed-back output waits as a task of its own
             for task in [task for task in waiting if task.number == request.number]:
                 waiting.remove(task)
 
     def is_crowded(self, path: Path) -> bool:
-        """Whether requests wait here for want of replicas or of their credit."""
+        """Whether requests of this path wait for a replica or for credit."""
         return not self.crowded.isdisjoint(path) or bool(self.parked[path])
 
     def overtaken(self, path: Path, priority: int, deadline: float) -> int:
-        """How many of those that wait for the path's first stage would leave after this one."""
+        """Count the requests waiting for the first stage that such a request would overtake."""
         lines = (self.dispatchers[path[0]].waiting, self.parked[path])
         return sum(line.behind(priority, deadline) for line in lines)
 
     def drop_absent(self, hop: Hop) -> list[Task]:
-        """Take out all that waits for a stage that has been gone for too long."""
+        """Remove and return all tasks that wait for a stage that has been gone for too long."""
         parked = [backlog for path, backlog in self.parked.items() if hop in path]
         lines = (self.dispatchers[hop].waiting, *parked)
         return [task for line in lines for task in emptied(line)]
@@ -84,14 +85,15 @@ class Queues:
     # --- who is there ----------------------------------------------------------------------------
 
     def join(self, hop: Hop, session: Session) -> None:
-        """A replica of this stage is there."""
+        """Add a replica of this stage."""
         if hop not in self.dispatchers:
             self.dispatchers[hop] = Dispatcher(hop)
         self.dispatchers[hop].join(session)
         self.find_gaps()
 
     def find_gaps(self) -> None:
-        """Stages came or went: requests may set out, or have to wait until all are back."""
+        """Update which stages are missing: start parked requests whose path is complete, and park
+        requests whose path no longer is."""
         gaps = frozenset(self._replicas.missing())
         if gaps == self._gaps:
             return
@@ -109,10 +111,10 @@ class Queues:
     # --- one revision after another --------------------------------------------------------------
 
     def move(self, routes: Mapping[str, Path]) -> None:
-        """The routes lead elsewhere from now on; what has not set out goes there, too.
+        """Switch the routes to another revision; requests that have not started follow them.
 
         Args:
-            routes: as the replica registry has them now; all of their stages have replicas.
+            routes: the new routes, as in the replica registry; all of their stages have replicas.
         """
         present = {hop[0]: hop for path in routes.values() for hop in path}
         for hop in present.values():
@@ -129,7 +131,7 @@ class Queues:
                 self.dispatchers[task.path[0]].waiting.push(task)
 
     def deserted(self) -> list[Hop]:
-        """Stages of other revisions than the present one that have no replica any more."""
+        """Return the stages of other revisions that have no replica left."""
         present = {hop for path in self._replicas.routes.values() for hop in path}
         if len(self.dispatchers) == len(present):
             return []
@@ -137,12 +139,12 @@ class Queues:
         return [hop for hop in self.dispatchers if hop not in kept]
 
     def forget(self, hop: Hop) -> None:
-        """Nothing will wait for it any more."""
+        """Delete the empty dispatcher of a stage that is not used any more."""
         del self.dispatchers[hop]
         self._heirs.pop(hop, None)
         self.crowded.discard(hop)
 
 
 def emptied(backlog: PriorityQueue) -> list[Task]:
-    """Take out all that waits, the most urgent first."""
+    """Remove and return all tasks, the most urgent first."""
     return [backlog.pop() for _ in range(len(backlog))]

@@ -89,7 +89,7 @@ class Retries:
     ) -> None:
         self.budget = RetryBudget()
         self.silent: dict[int, Session] = {}
-        self._book = in_flight
+        self._in_flight = in_flight
         self._replicas = replicas
         self._dispatchers = dispatchers
         self._buried: dict[int, None] = {}
@@ -113,18 +113,18 @@ class Retries:
         if parted:
             # An attempt of its own: who had it beyond the first stage must not speak of this one.
             request.attempt += request.at > 0
-            self._book.returned(request, holder)
+            self._in_flight.returned(request, holder)
             return ""
         request.deaths += blame is Suspicion.POSSIBLE
         request.unexplained += blame is Suspicion.UNEXPLAINED
-        if request.deaths >= self._book.max_attempts:
+        if request.deaths >= self._in_flight.max_attempts:
             return f"{request.deaths} replicas were lost while they held the request"
-        if request.unexplained >= UNEXPLAINED_FACTOR * self._book.max_attempts:
+        if request.unexplained >= UNEXPLAINED_FACTOR * self._in_flight.max_attempts:
             dead = f"{request.unexplained} replicas died while they held the request"
             return f"{dead} and computed nothing"
         if not self.budget.spend():
             return NO_BUDGET
-        self._book.again(request, holder)
+        self._in_flight.again(request, holder)
         return ""
 
     def _may_run_again(self, request: Request) -> bool:
@@ -145,9 +145,9 @@ class Retries:
     def hedges(self) -> Iterable[Request]:
         """Requests that silent replicas hold, made ready for a second attempt elsewhere."""
         for holder in list(self.silent):
-            for request in self._book.held_by(holder):
+            for request in self._in_flight.held_by(holder):
                 if self._may_be_hedged(request, holder) and self.budget.spend():
-                    self._book.hedge(request)
+                    self._in_flight.hedge(request)
                     yield request
 
     def _may_be_hedged(self, request: Request, holder: int) -> bool:
@@ -175,7 +175,8 @@ class Retries:
         alone = len(death_notice.computing) == 1
         poisoned = []
         for owner, number in death_notice.computing:
-            request = self._book.requests.get(number) if owner == self._book.owner else None
+            is_ours = owner == self._in_flight.owner
+            request = self._in_flight.requests.get(number) if is_ours else None
             if request is None:
                 continue
             if alone and request.flags & Flag.SOLO:

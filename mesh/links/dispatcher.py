@@ -1,12 +1,10 @@
-"""Tasks that wait for one stage, meeting the sessions of its replicas that have granted credit.
+"""Distribution of the tasks that wait for one stage over replicas that granted credit. Pure.
 
-Pure.
+The gateway has one `Dispatcher` per stage; a replica has one per following stage. At the end of a
+turn, the waiting tasks leave in one bundle per session.
 
-The gateway has a `Dispatcher` for each stage, a replica one for each stage that follows its own.
-Whatever waits when a turn ends leaves in one bundle per session.
-
-A task may take the last of a session's byte credit and more: so one that is larger than all that a
-producer is ever granted goes, too, in its turn, and nothing waits behind it without end.
+A task may exceed the byte credit that is left of a session. Otherwise a task larger than any
+producer's credit would never leave, and would block all tasks behind it.
 """
 
 from __future__ import annotations
@@ -19,11 +17,11 @@ from mesh.protocol.bundles import refusal
 from mesh.protocol.fields import PART_BYTES
 from mesh.protocol.messages import Hop, Task
 
-NEGLIGIBLE_BATCH_S = 0.001  # seconds of a batch below which replicas count as equally fast
+NEGLIGIBLE_BATCH_S = 0.001  # replicas whose batches are shorter count as equally fast
 
 
 class DispatchedBundle(NamedTuple):
-    """Tasks that go to one session together."""
+    """Tasks that are sent to one session together."""
 
     session: Session
     tasks: list[Task]
@@ -31,16 +29,17 @@ class DispatchedBundle(NamedTuple):
 
 
 class Dispatcher:
-    """Tasks waiting for one stage, and who takes them.
+    """The tasks that wait for one stage, and the sessions that may take them.
 
     Args:
         hop: the stage and revision.
-        owner: the gateway whose tasks they are, where a replica gets only what it can answer; 0
-            for a gateway's own.
+        owner: the gateway that owns the tasks. Only replicas that reach this gateway get them. It
+            is 0 in a gateway: all replicas that it knows reach it.
 
     Attributes:
-        waiting: what has not been sent to anybody.
-        unfit: tasks that no message can carry, with the reason; the owner fails them.
+        waiting: the tasks that were not sent yet.
+        unfit: tasks that no message can carry or no replica accepts, with the reason; the caller
+            fails them.
     """
 
     def __init__(self, hop: Hop, owner: int = 0) -> None:
@@ -51,20 +50,19 @@ class Dispatcher:
         self._sessions: dict[int, Session] = {}
 
     def __repr__(self) -> str:
-        """What waits, and for whom."""
         return f"<Dispatcher {self.hop[0]} waiting {len(self.waiting)} for {len(self._sessions)}>"
 
     def join(self, session: Session) -> None:
-        """A replica of the stage is there."""
+        """Add a replica of the stage."""
         self._sessions[session.peer] = session
 
     def leave(self, session: Session) -> None:
-        """It is not any more."""
+        """Remove a replica; without effect where it is not a member."""
         self._sessions.pop(session.peer, None)
 
     @property
     def sessions(self) -> list[Session]:
-        """Replicas that are connected and take tasks."""
+        """The replicas that are connected and accept tasks, with credit or without."""
         return [
             s
             for s in self._sessions.values()
@@ -72,8 +70,8 @@ class Dispatcher:
         ]
 
     def push(self, task: Task) -> None:
-        """Let a task wait for a session with credit."""
-        # Only what users make of any size can break a limit; the usual task has one buffer.
+        """Queue a task until a session has credit for it."""
+        # Only tasks whose size users control can exceed a limit; the usual task has one buffer.
         usual = len(task.buffers) == 1 and task.meta is None
         reason = "" if usual else refusal(task)
         if reason:
@@ -82,10 +80,10 @@ class Dispatcher:
             self.waiting.push(task)
 
     def dispatch(self) -> list[DispatchedBundle]:
-        """Spend the credit there is: at most one bundle per session and round.
+        """Assign waiting tasks to sessions as far as credit allows.
 
         Returns:
-            The bundles; their tasks have been posted to their sessions and wait no more.
+            The bundles, already posted to their sessions.
         """
         waiting = self.waiting
         if not waiting.count:
@@ -98,7 +96,7 @@ class Dispatcher:
             stage = session.stage
             if stage is not None and waiting.nbytes > stage.pool and self._is_beyond(session):
                 if not self._set_aside(session):
-                    free.remove(session)  # another takes it, when it has credit
+                    free.remove(session)  # another replica accepts it as soon as it has credit
                 continue
             bundle = self._fill(session, share, free)
             session.post_tasks(bundle.tasks, bundle.nbytes)
@@ -108,7 +106,7 @@ class Dispatcher:
         return bundles
 
     def _free(self) -> list[Session]:
-        """Replicas that take a task now; a loop without calls, as every task passes here."""
+        """List the replicas with credit. Every task passes here, hence a loop without calls."""
         owner, free = self.owner, []
         for session in self._sessions.values():
             granted = session.granted_tasks
@@ -124,16 +122,16 @@ class Dispatcher:
         return free
 
     def has_takers(self) -> bool:
-        """Whether there is a replica that would take a task, if it had credit."""
+        """Whether a connected replica accepts tasks, with credit or without."""
         owner = self.owner
-        for session in self._sessions.values():  # a loop, not `any`: each output asks this
+        for session in self._sessions.values():  # a loop, faster than `any`: each output asks this
             usable = session.link is not None and not session.draining
             if usable and (not owner or owner in session.owners):
                 return True
         return False
 
     def give_one(self, session: Session) -> list[DispatchedBundle]:
-        """Give the task that leads to this replica, which need not have joined, if it takes it."""
+        """Send the first waiting task to this replica, which need not be a member, if it may."""
         task = self.waiting.peek()
         usable = session.link is not None and not session.draining and _is_free(session)
         if task is None or not usable or session.peer in task.tried:
@@ -146,14 +144,14 @@ class Dispatcher:
         return [DispatchedBundle(session, [task], task.nbytes)]
 
     def _is_beyond(self, session: Session) -> bool:
-        """Whether the task that leads is more than this replica ever takes."""
+        """Whether the first task is larger than this replica ever accepts."""
         task, stage = self.waiting.peek(), session.stage
         return task is not None and stage is not None and task.nbytes > stage.pool
 
     def _set_aside(self, session: Session) -> bool:
-        """Fail the task that leads if no replica of the stage, this one or another, takes so much.
+        """Move the first task to `unfit` if no replica of the stage accepts its size.
 
-        What one of them says of itself must not be the end of what the others take.
+        One replica with a small limit must not fail a task that another one accepts.
         """
         task = self.waiting.peek()
         stages = [s.stage for s in (session, *self._sessions.values()) if s.stage is not None]
@@ -174,7 +172,7 @@ class Dispatcher:
         return free[ways.index(max(ways))]
 
     def _fill(self, session: Session, share: int, free: list[Session]) -> DispatchedBundle:
-        """Take what goes to this session: a batch, or its share where batches are small."""
+        """Take this session's tasks: a batch, or its share of the waiting tasks if that is more."""
         waiting = self.waiting
         batch = session.stage.batch if session.stage is not None else 1
         room = min(session.granted_tasks - session.spent_tasks, max(batch, share))
@@ -185,7 +183,7 @@ class Dispatcher:
 
 
 def _is_free(session: Session) -> bool:
-    """Whether it takes a task now."""
+    """Whether the session has credit for a task."""
     granted = session.granted_tasks
     return (
         granted > session.spent_tasks
@@ -195,13 +193,13 @@ def _is_free(session: Session) -> bool:
 
 
 def _belongs_elsewhere(task: Task, session: Session, free: list[Session]) -> bool:
-    """Whether it was tried here, and another is free where it was not."""
+    """Whether this replica had the task before, and another free one had not."""
     return session.peer in task.tried and any(s.peer not in task.tried for s in free)
 
 
 def _freedom(session: Session) -> float:
-    """Credit left, in batches: who has most is idle, or nearly.
+    """Return the remaining credit in batches; the replica with the most is idle, or nearly.
 
-    Divided by the seconds that a batch takes there it says who would be done first.
+    Divided by the seconds per batch, it tells which replica would finish first.
     """
     return session.free_tasks / (session.stage.batch if session.stage is not None else 1)

@@ -1,7 +1,7 @@
-"""What a core asks of its shell, and what its links tell it. Pure.
+"""Instructions from the links to the network, and events from the links to a core. Pure.
 
-Instructions go down, to the network; news and deliveries come up, to the gateway's or the
-replica's core.
+The shell carries out the instructions. The core of the gateway or of the replica receives the news
+and the deliveries.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from mesh.protocol.messages import Message, Role, StageFacts
 
 
 class Send(NamedTuple):
-    """Send these frames as one multipart; if the network refuses, the link is gone."""
+    """Send these frames as one multipart message. If the network refuses them, the link is lost."""
 
     link: int
     frames: list[Frame]
 
 
 class Dial(NamedTuple):
-    """Open a socket to this address; its link bears this number."""
+    """Open a socket to this address; its link has this number."""
 
     link: int
     address: str
 
 
 class HangUp(NamedTuple):
-    """Close a link; nothing that is queued on it matters."""
+    """Close a link, and discard what is queued on it."""
 
     link: int
 
 
 class ProbePort(NamedTuple):
-    """Find out whether anybody listens at this address; the answer bears the peer's number."""
+    """Find out whether a process listens at this address; the answer names this peer."""
 
     peer: int
     address: str
@@ -46,19 +46,19 @@ Instruction = Send | Dial | HangUp | ProbePort
 
 
 class SessionStarted(NamedTuple):
-    """A session begins, or (resumed) has a connection again."""
+    """A session began, or (`resumed`) has a connection again."""
 
     session: Session
     resumed: bool
 
 
 class SessionLost(NamedTuple):
-    """The pair is over: the other died or has forgotten us. Nothing more will come of it.
+    """A session ended: the peer died, left or has forgotten us. No further message of it comes.
 
     Attributes:
-        session: what it was; what it held stays with it.
-        reason: for people.
-        orderly: the other said goodbye.
+        session: the session, which keeps its unacked messages.
+        reason: why, for the log.
+        orderly: whether the peer said BYE.
     """
 
     session: Session
@@ -67,7 +67,7 @@ class SessionLost(NamedTuple):
 
 
 class MessageRefused(NamedTuple):
-    """The other could not read this message of ours."""
+    """The peer could not read this message of ours, or it could not be encoded."""
 
     session: Session
     message: Message
@@ -75,16 +75,16 @@ class MessageRefused(NamedTuple):
 
 
 class SessionSilent(NamedTuple):
-    """For long the other has said nothing, or has not acked what waits for it; its link is up.
+    """The link is up, but the peer has sent nothing, or acked nothing, for too long.
 
-    No death: it does not turn, or nothing gets through to it.
+    This is not a death: the peer's event loop is stuck, or the network drops what is sent.
     """
 
     session: Session
 
 
 class MessageReceived(NamedTuple):
-    """It is silent no more."""
+    """A silent peer was heard again."""
 
     session: Session
 
@@ -93,12 +93,12 @@ News = SessionStarted | SessionLost | MessageRefused | SessionSilent | MessageRe
 
 
 class Stranger(NamedTuple):
-    """Who said HELLO and has no session, by its own word.
+    """A process that said HELLO and has no session. It claims all of this; nothing is verified.
 
     Attributes:
-        peer: the incarnation.
-        role: what it says it is.
-        host: the name of its host.
+        peer: its incarnation.
+        role: its role.
+        host: its host name.
         pid: its process id there.
     """
 
@@ -109,12 +109,12 @@ class Stranger(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """What one multipart brought.
+    """What one multipart message brought.
 
     Attributes:
-        session: who said it.
+        session: the session of its sender.
         covered: messages of ours that it acks for the first time.
-        message: what was said; None if it was received before, is a slice, or is handled here.
+        message: the message; None for a duplicate, a slice, and what the links handle themselves.
     """
 
     session: Session
@@ -124,19 +124,19 @@ class Delivery(NamedTuple):
 
 @dataclass(slots=True)
 class Identity:
-    """What a process says of itself.
+    """What a process says of itself in HELLO and WELCOME.
 
     Attributes:
-        incarnation: a random number that is new with each life of a process.
-        role: what it is.
+        incarnation: a random number, new for each life of a process.
+        role: gateway, replica or supervisor.
         mesh: name of the mesh.
-        stage: what it runs, if it is a replica.
-        feed: where consumers of its outputs dial it, or "".
-        host: for people.
+        stage: the stage that it runs, if it is a replica.
+        feed: the address where consumers of its outputs dial it, or "".
+        host: host name, for logs.
         pid: process id on that host.
-        timeout: seconds that a request lives by default; heartbeats follow from it.
-        pool: bytes of large buffers that each other process may have under way to it.
-        parent: process id there of the supervisor that sees it end, 0 without one.
+        timeout: seconds that a request lives by default; the heartbeat interval follows from it.
+        pool: bytes of large buffers that each peer may have in transit to it.
+        parent: incarnation of its supervisor, which reports its death; 0 without one.
     """
 
     incarnation: int

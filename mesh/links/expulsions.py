@@ -1,4 +1,4 @@
-"""A line for each session that a broken rule has cost or prevented; ten a minute of a kind."""
+"""The log lines about expelled peers, at most ten a minute of each kind."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from mesh.protocol.incarnations import shown
 
 
 class ExpulsionLog:
-    """Writes these lines; `tell` is what `Upkeep.expelled` calls.
+    """Writes a line for each peer that broke a rule and lost its session, or got none.
+
+    `Liveness.expelled` calls `tell`.
 
     Args:
-        clock: monotonic, in seconds.
+        clock: returns local monotonic time in seconds.
 
     Example:
         >>> ExpulsionLog().tell(None, "it could not be handled: KeyError", None)
@@ -30,12 +32,13 @@ class ExpulsionLog:
     def tell(
         self, session: Session | Stranger | None, reason: str, fault: Exception | None
     ) -> None:
-        """Somebody lost its session, or gets none.
+        """Log one expulsion.
 
         Args:
-            session: its, or who said HELLO; None of one of whom nothing is known.
-            reason: for people.
-            fault: what we could not handle, where that is why: its traceback follows.
+            session: the session that ended, or the process that said HELLO; None if neither is
+                known.
+            reason: the rule that was broken.
+            fault: the exception, where the message raised one here; its traceback is logged, too.
         """
         now = self._clock()
         if now >= self._limit.due:

@@ -1,4 +1,4 @@
-"""HELLO and WELCOME: what is said in them, and why either may be refused. Pure."""
+"""HELLO and WELCOME: their contents, and the reasons to refuse either. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LONGEST_REASON: Final = 200
 
 
 def draw_nonce(chance: float) -> int:
-    """A nonce, never 0, of a draw from 0 to 1."""
+    """Make a nonce, never 0, from a draw from 0 to 1."""
     return int(chance * 2**53) + 1
 
 
@@ -27,14 +27,15 @@ def hello_of(
     *,
     confides: bool = True,
 ) -> Hello:
-    """The consumer's first words.
+    """Make the first message of a consumer.
 
     Args:
-        identity: of the consumer.
-        nonce: the session's, or a new one.
-        known: the session that shall be resumed, if there is one.
-        owners: incarnations of the gateways in reach, and of the replicas that feed this one.
-        confides: whether to name our supervisor: who knows that number can declare us dead.
+        identity: the consumer's identity.
+        nonce: the nonce of the session to resume, or a new one.
+        known: the session to resume, if there is one.
+        owners: incarnations of the reachable gateways and of the replicas that feed this one.
+        confides: whether to include our supervisor's number. It is a secret between us and our
+            gateways: a process that knows it can report our death.
     """
     return Hello(
         identity.role,
@@ -53,7 +54,7 @@ def hello_of(
 
 
 def welcome_of(identity: Identity, session: Session, resumed: bool) -> Welcome:
-    """The producer's answer."""
+    """Make the producer's answer to HELLO."""
     return Welcome(
         session.nonce, VERSION, identity.role, session.resumes_after, resumed, identity.timeout
     )
@@ -62,16 +63,17 @@ def welcome_of(identity: Identity, session: Session, resumed: bool) -> Welcome:
 def welcome_objection(
     identity: Identity, welcome: Welcome, known: Session | None, *, is_gateways: bool
 ) -> str:
-    """Why whoever answers our HELLO is no producer of ours; "" if it is one.
+    """Return why the process that answered our HELLO is no producer of ours, or "" if it is one.
 
-    Numbers are no secret: a feed does not bear that of another kind of process. A gateway, where
-    our settings name one, is believed its number in any case.
+    Incarnations are no secret, so another process may claim one. We refuse a feed that claims the
+    incarnation of a process with another role. We trust a gateway at an address that our own
+    settings name.
 
     Args:
-        identity: of this process, which dialled.
-        welcome: what was answered.
-        known: the session with whoever bears the number of who answers, if there is one.
-        is_gateways: whether our own settings say that a gateway is at the address.
+        identity: the identity of this process, which dialled.
+        welcome: the answer.
+        known: our session with the incarnation that the answer claims, if there is one.
+        is_gateways: whether our own settings list the address as a gateway's.
 
     Example:
         >>> from mesh.protocol.messages import Role
@@ -93,7 +95,7 @@ def welcome_objection(
 
 
 def objection(identity: Identity, peer: int, hello: Hello) -> str:
-    """Why this process has nothing to do with that one, or "".
+    """Return why this process refuses a HELLO of another mesh or version, or "" if it does not.
 
     Example:
         >>> from mesh.protocol.messages import Role
@@ -109,15 +111,16 @@ def objection(identity: Identity, peer: int, hello: Hello) -> str:
 
 
 def imposture(session: Session | None, hello: Hello, source: str) -> str:
-    """Why HELLO may not bear the number of a process that is known; "" if it may.
+    """Return why a HELLO may not claim the incarnation of a known process, or "" if it may.
 
-    Numbers are no secret: another process must not end that one's session with its number. That of
-    its supervisor is one, which none but the process and its gateways are told.
+    Incarnations are no secret, so another process could claim one to end its session. The
+    supervisor's number is a secret that only the process and its gateways know.
 
     Args:
-        session: of the process with that number, None if none is known.
-        hello: what was said.
-        source: where it comes from; "" where that says nothing, or the session's nonce proves more.
+        session: the session with that incarnation, None if there is none.
+        hello: the message.
+        source: where it comes from; "" where that is unknown, or where the session's nonce already
+            proves the identity.
     """
     if session is None:
         return ""
@@ -129,11 +132,11 @@ def imposture(session: Session | None, hello: Hello, source: str) -> str:
 
 
 def crowding(source: str, sessions: Iterable[Session]) -> str:
-    """Why one more process may not come from where so many do; "" if it may.
+    """Return why one more process from this source is refused, or "" if it is not.
 
     Args:
-        source: where it comes from, "" where nobody can tell.
-        sessions: all that there are.
+        source: where it comes from, "" where that is unknown.
+        sessions: all present sessions.
 
     Example:
         >>> crowding("key@10.0.0.9", [])
@@ -148,11 +151,11 @@ def crowding(source: str, sessions: Iterable[Session]) -> str:
 
 
 def expulsion(pause: float, reason: str) -> str:
-    """What is said to one that broke a rule.
+    """Make the text that a peer gets when it broke a rule.
 
     Args:
         pause: seconds for which it is refused.
-        reason: what it did.
+        reason: the rule that it broke.
 
     Example:
         >>> expulsion(2.0, "it may not say CANCEL")

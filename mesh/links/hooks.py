@@ -1,4 +1,4 @@
-"""What the links of a process ask of the shell around them, and what they tell it. Pure."""
+"""The callbacks by which the links of a process query and inform the shell around them. Pure."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def _anybody(link: int, hello: Hello) -> str:
 
 
 def _unheard(address: str, reason: str) -> None:
-    """Nobody asks who refuses us."""
+    pass
 
 
 def _unasked(count: int) -> None:
-    """Nobody asks how many addresses are not dialled."""
+    pass
 
 
 def _nowhere(link: int) -> str:
@@ -31,24 +31,25 @@ def _nowhere(link: int) -> str:
 
 
 def _untold(session: Session | Stranger | None, reason: str, fault: Exception | None) -> None:
-    """Nobody asks who was expelled."""
+    pass
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Hooks:
-    """Questions and reports; by default nobody answers or listens.
+    """Callbacks of the links. By default, queries get neutral answers and reports go nowhere.
 
     Args:
-        load: tells the tasks queued, the milliseconds that the running batch took so far and
-            may take, for PING.
-        admits: tells why who says HELLO on a link may not be what it says, or "".
-        objected: told the address and the reason where we are refused again and again; "" is the
-            reason of a gateway that leaves attempts unanswered, as it does if it refuses a key.
-        left_out: told once how many addresses that peers named are not dialled, being too many.
-        source: tells where who dialled us comes from, as far as that is proven, or "".
-        expelled: told whose session a breach has cost, why, and the exception if it was no breach
-            of a rule but something that we could not handle. A `Stranger` had only said HELLO;
-            of None nothing is known.
+        load: returns for PING the number of queued tasks, the milliseconds that the running batch
+            has taken, and the milliseconds that it may take.
+        admits: returns why the process that said HELLO on this link may not have that role, or "".
+        objected: receives an address that refuses us repeatedly, and the reason. The reason is ""
+            where a gateway leaves attempts unanswered, as it does with an unknown key.
+        left_out: receives, once, how many addresses that peers named exceed the limit.
+        source: returns the proven origin (key and address) of the process that dialled this link,
+            or "".
+        expelled: receives the session that a breach ended, the reason, and the exception where the
+            message broke no rule but raised here. A `Stranger` had only said HELLO; None means that
+            the sender is unknown.
 
     Example:
         >>> Hooks().source(7)

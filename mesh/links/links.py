@@ -1,11 +1,12 @@
-"""All links of one process: who is connected, who says HELLO to whom, what is owed, who is gone.
+"""All links and sessions of one process: handshakes, messages, resumption and loss.
 
-Pure: it is told what happened on the network and what time it is, and leaves instructions in
-`out` (send, dial, hang up) and news in `news` (met, lost, refused). The gateway's core and the
-replica's core each own one; `mesh/links/node.py` carries the instructions out.
+Pure: it receives network events and the time, and leaves instructions in `out` (send, dial, hang
+up, probe) and events for the core in `news` (session started, lost, silent; message refused). The
+gateway's core and the replica's core each own one `Links`; `mesh/links/node.py` carries the
+instructions out.
 
-A session is named by the nonce of the HELLO that began it. The same nonce resumes it on another
-connection; so the two ends never disagree about which numbers they are counting.
+The nonce of the HELLO that began a session identifies it. A HELLO with the same nonce resumes the
+session on another connection, so both ends always agree which sequence numbers they count.
 """
 
 from __future__ import annotations
@@ -64,10 +65,10 @@ class Links(Liveness):
     """All links of one process.
 
     Args:
-        identity: what it says of itself.
+        identity: what this process says of itself.
         chance: draws from 0 to 1.
         gateways, most_named: see `Liveness`, also for the attributes.
-        memory: makes the buffers for what comes in slices.
+        memory: allocates the buffers that slices are assembled in.
     """
 
     memory: Callable[[int], ReceiveBuffer] = GrowingBuffer

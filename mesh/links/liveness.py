@@ -1,6 +1,6 @@
-"""What a process owes its links, whatever comes: redialling, acks, heartbeats, farewells.
+"""The timed duties of a process toward its links: redialling, acks, heartbeats, loss, farewells.
 
-Pure. `Links` in `mesh/links/links.py` is built on this: it adds what is done about what comes.
+Pure. `Links` in `mesh/links/links.py` extends this with the handling of received messages.
 """
 
 from __future__ import annotations
@@ -71,25 +71,25 @@ def _feeds_us(session: Session) -> bool:
 
 @dataclass(slots=True, eq=False)
 class Liveness(Hooks):
-    """The links of one process, seen from the clock.
+    """The part of the links that time drives.
 
     Args:
-        identity: what it says of itself.
+        identity: what this process says of itself.
         chance: draws from 0 to 1.
-        gateways: the addresses of gateways among those that it dials; None: all are. Only there is
-            a WELCOME of a gateway believed, and is said who supervises this process.
-        most_named: addresses that are dialled because peers named them.
+        gateways: which of the dialled addresses are gateways; None: all. Only at these addresses a
+            gateway's WELCOME is accepted, and is our supervisor's number disclosed.
+        most_named: limit of the addresses that are dialled because peers named them.
 
-    What else it takes: see `Hooks`.
+    See `Hooks` for the other arguments.
 
     Attributes:
-        sessions: by the other's incarnation.
+        sessions: by the peer's incarnation.
         out: instructions to carry out, oldest first.
-        news: sessions met and lost, and messages refused, oldest first.
-        protocol_errors: messages that could not be read.
-        resumes: connections that carried a session on.
-        breaches: sessions that ended, or did not begin, as the other said what it may not say.
-        held_off: who may not come back yet for that.
+        news: events for the core (session started, lost or silent, message refused), oldest first.
+        protocol_errors: count of unreadable messages.
+        resumes: count of resumed sessions.
+        breaches: count of sessions that ended, or did not begin, because the peer broke a rule.
+        held_off: the peers that may not come back yet because of that.
     """
 
     identity: Identity

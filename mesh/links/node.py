@@ -1,7 +1,7 @@
-"""A process's seat in the mesh: feeds a core what the network brings, carries out its orders.
+"""The shell between a core and a network: passes events to the core, carries out its instructions.
 
-The one interpreter of instructions. It has no loop of its own: the gateway turns it from asyncio,
-a replica from its poll loop, a simulation from its fake clock; and the network under it is ZeroMQ
+This is the only interpreter of instructions. It has no loop of its own: the gateway runs its turns
+from asyncio, a replica from its poll loop, the simulation from a fake clock. The network is ZeroMQ
 (`mesh/transport/zeromq.py`) or memory (`mesh/transport/memory.py`).
 """
 
@@ -34,11 +34,11 @@ class Core(Protocol):
 
 
 class Node:
-    """Turns a core over a network.
+    """Runs the turns of a core over a network.
 
     Args:
-        core: what decides.
-        network: what carries.
+        core: makes the decisions.
+        network: carries the messages.
     """
 
     def __init__(self, core: Core, network: Network) -> None:

@@ -1,7 +1,4 @@
-"""Tasks that wait, the most urgent first: weighted between priorities, by deadline within one.
-
-Pure.
-"""
+"""A queue of tasks: weighted between two priorities, earliest deadline first within one. Pure."""
 
 from __future__ import annotations
 
@@ -11,25 +8,25 @@ from collections.abc import Callable, Iterator
 
 from mesh.protocol.messages import Task
 
-HIGH_WEIGHT = 8  # high-priority tasks taken for each normal one that waits
+HIGH_WEIGHT = 8  # high-priority tasks taken per waiting normal one
 
 
 class PriorityQueue:
     """A queue of tasks.
 
-    Two levels of priority share 8 : 1, so that neither starves. Within a level the oldest
-    deadline goes first; as deadlines nearly always come in order, adding is O(1).
+    The two priorities share 8 : 1, so that neither starves. Within a priority, the earliest
+    deadline goes first. Deadlines nearly always come in order, so adding a task is O(1).
 
     Attributes:
-        count: how many tasks wait.
-        nbytes: payload bytes that wait.
+        count: number of waiting tasks.
+        nbytes: payload bytes of the waiting tasks.
 
     Example:
         >>> from mesh.protocol.messages import Task
-        >>> backlog = PriorityQueue()
+        >>> queue = PriorityQueue()
         >>> for number, deadline in (1, 5.0), (2, 3.0):
-        ...     backlog.push(Task(7, number, (("embed", "1"),), 0, 1, deadline, [b"x"], 1))
-        >>> backlog.pop().number
+        ...     queue.push(Task(7, number, (("embed", "1"),), 0, 1, deadline, [b"x"], 1))
+        >>> queue.pop().number
         2
     """
 
@@ -42,16 +39,15 @@ class PriorityQueue:
         self.count = self.nbytes = 0
 
     def __len__(self) -> int:
-        """How many tasks wait."""
         return self.count
 
     def __iter__(self) -> Iterator[Task]:
-        """All of them, in no promised order."""
+        """Iterate over all tasks, in no particular order."""
         yield from self._high
         yield from self._normal
 
     def push(self, task: Task) -> None:
-        """Add a task at the place that its deadline gives it."""
+        """Insert a task by its deadline."""
         level = self._high if task.priority else self._normal
         self.count += 1
         self.nbytes += task.nbytes
@@ -65,23 +61,23 @@ class PriorityQueue:
         level.insert(at, task)
 
     def _level(self) -> deque[Task]:
-        """The level whose turn it is; may be empty only if both are."""
+        """Return the priority that is next; it is empty only if both are."""
         if not self._high:
             return self._normal
-        if self._normal and not self._credit:
+        if self._normal and not self._credit:  # high priority has used up its share
             return self._normal
         return self._high
 
     def peek(self) -> Task | None:
-        """The task that `pop` would take."""
+        """Return the task that `pop` would take, None if there is none."""
         level = self._level()
         return level[0] if level else None
 
     def pop(self) -> Task:
-        """Take the most urgent task.
+        """Remove and return the most urgent task.
 
         Raises:
-            IndexError: nothing waits.
+            IndexError: the queue is empty.
         """
         level = self._level()
         task = level.popleft()
@@ -94,14 +90,14 @@ class PriorityQueue:
         return task
 
     def behind(self, priority: int, deadline: float) -> int:
-        """How many of those that wait would be taken after a task of this priority and deadline."""
+        """Count the waiting tasks that a task of this priority and deadline would overtake."""
         level = self._high if priority else self._normal
         ahead = bisect_right(level, deadline, key=_deadline)
         others = max(0, len(self._normal) - ahead // HIGH_WEIGHT) if priority else 0
         return len(level) - ahead + others
 
     def remove(self, task: Task) -> bool:
-        """Take out this very task; False if it does not wait here."""
+        """Remove this very task; False if it is not in the queue."""
         level = self._high if task.priority else self._normal
         try:
             level.remove(task)
@@ -112,13 +108,13 @@ class PriorityQueue:
         return True
 
     def take(self, most: int, nbytes: int, elsewhere: Callable[[Task], bool]) -> list[Task]:
-        """Take several tasks, the most urgent first.
+        """Remove and return several tasks, the most urgent first.
 
         Args:
-            most: how many at the most.
-            nbytes: payload bytes of all together, at the most; the first may have more.
-            elsewhere: asked of a task that was tried before; what it says yes to is not taken,
-                nor is what follows.
+            most: limit of their number.
+            nbytes: limit of their payload bytes; the first task may exceed it.
+            elsewhere: called with a task that was tried before. If it returns True, neither this
+                task nor those behind it are taken.
         """
         level, granted = self._normal, nbytes
         if self._high or self.nbytes > nbytes:
@@ -136,7 +132,7 @@ class PriorityQueue:
         return taken
 
     def _take_singly(self, most: int, nbytes: int, elsewhere: Callable[[Task], bool]) -> list[Task]:
-        """The same, weighing the priorities and the bytes."""
+        """Do the same with both priorities and the byte limit."""
         taken: list[Task] = []
         while self.count and len(taken) < most:
             task = self._level()[0]
@@ -151,7 +147,7 @@ class PriorityQueue:
         self.nbytes -= sum([task.nbytes for task in taken])
 
     def expired(self, now: float) -> list[Task]:
-        """Take out all whose deadline has passed."""
+        """Remove and return all tasks whose deadline has passed."""
         out = []
         for level in (self._high, self._normal):
             while level and level[0].deadline <= now:

@@ -1,8 +1,8 @@
-"""What one end of a pair has posted and the other has not acked yet. Pure.
+"""The messages that one end of a session has posted and the other has not acked yet. Pure.
 
-Every reliable message gets the next number of its direction when it is sent, and is kept until
-the ack covers it; after a reconnect, what is kept is retransmitted. Small messages go before the
-slices of large ones, of which only `MAX_UNACKED_BYTES` bytes are under way at once.
+A reliable message gets the next sequence number of its direction when it is sent, and is kept until
+an ack covers it. After a reconnect, all kept messages are retransmitted. Small messages overtake
+the slices of large ones; at most `MAX_UNACKED_BYTES` bytes of slices are in transit at once.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ class SentMessage(NamedTuple):
     """A reliable message that was sent and is not acked yet.
 
     Attributes:
-        sequence: its number.
-        encoded: what is sent under a header.
-        at: when it was encoded; its budgets count from then.
-        message: what was posted; of a large one's last step the whole.
+        sequence: its sequence number.
+        encoded: its encoded body, which follows a header.
+        at: when it was encoded, local monotonic time in seconds; its time budgets count from then.
+        message: the message that was posted; for a slice the slice, and for the last part of a
+            large message the whole message.
     """
 
     sequence: int
@@ -39,11 +40,11 @@ class SentMessage(NamedTuple):
 
 
 class SendBuffer:
-    """Reliable messages from `post` until the ack.
+    """Reliable messages from `post` until their ack.
 
     Attributes:
-        sequence: the last number that was given.
-        misfits: posted messages that cannot be encoded, with the reason; they bear no number.
+        sequence: the last sequence number that was assigned.
+        misfits: posted messages that cannot be encoded, with the reason; they have no number.
 
     Example:
         >>> from mesh.protocol.messages import Cancel

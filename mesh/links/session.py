@@ -1,16 +1,14 @@
-"""One pair of incarnations: what each end has sent, received, and granted. Outlives connections.
+"""The session between two incarnations: what each end has sent, received and granted. Pure.
 
-Pure.
+A session outlives its connections, which may break at any byte. Every reliable message has the next
+sequence number of its direction, and stays in the `SendBuffer` until an ack covers it. On a new
+connection, HELLO and WELCOME name the last number received, and later messages are retransmitted.
+So a broken link only delays messages. Messages are lost only with an incarnation, and `unacked`
+returns them.
 
-A connection may end at any byte; the pair goes on. Every reliable message bears the next number
-of its direction and stays in the `SendBuffer` until the other's ack covers it. When a new
-connection is made, HELLO and WELCOME name the last number received, and what follows it is sent
-again. So a link only delays. What *is* lost is lost with an incarnation, and `unacked` says
-what that was.
-
-Credit is absolute: how many tasks and bytes the other has granted since the pair met, and how
-many of them were spent. A lost or repeated grant therefore changes nothing. Ack and grants
-ride in the header of whatever goes anyway.
+Credit is absolute: the counters say how many tasks and bytes the peer has granted since the session
+began, and how many of them are consumed. A lost or repeated grant therefore changes nothing. The
+header of every message carries ack and grants.
 """
 
 from __future__ import annotations
@@ -47,7 +45,7 @@ _NEVER = float("inf")
 
 
 class Gap(ProtocolError):
-    """Messages are missing on a connection that keeps order: it must be made anew."""
+    """Messages are missing although a connection keeps order: it must be replaced by a new one."""
 
 
 @dataclass(slots=True, eq=False, repr=False)

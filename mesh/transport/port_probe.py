@@ -1,8 +1,8 @@
-"""Whether anybody listens at an address, found out by connecting and hanging up at once.
+"""Whether a process listens at an address, found out by connecting and closing at once.
 
-The kernel answers for a process, also for one that is computing or stopped: who is refused where
-it was once let in knows that the process is gone, and need not wait whether it comes back. That a
-connection closed says less: so do harmed networks.
+The kernel accepts on behalf of a process, even of one that is computing or stopped. If it refuses a
+connection where it once accepted one, the process is gone, and there is no need to wait for it. A
+closed connection says less: a broken network closes connections, too.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import select
 import socket
 from collections.abc import Callable
 
-Answer = tuple[int, bool]  # who was probed at, and whether somebody is there
-_LOOKS_S = (0.001, 0.005, 0.020, 0.100)  # seconds after a probe at which its answer is looked for
-_NOBODY = frozenset({errno.ECONNREFUSED, errno.ENOENT})
+Answer = tuple[int, bool]  # the peer, and whether a process listens at its address
+_LOOKS_S = (0.001, 0.005, 0.020, 0.100)  # after a probe, when to look for its answer
+_REFUSED = frozenset({errno.ECONNREFUSED, errno.ENOENT})
 
 
 class PortProber:
-    """Knocks at addresses, and remembers who has not answered yet.
+    """Probes addresses, and keeps the probes that have no answer yet.
 
     Args:
-        clock: monotonic time in seconds.
+        clock: returns monotonic time in seconds.
 
     Attributes:
-        awaiting: an answer may come, or was not told yet; else there is nothing to ask for.
+        awaiting: whether `answers` may return anything, now or later.
 
     Example:
         >>> import time
@@ -44,21 +44,21 @@ class PortProber:
 
     @property
     def is_answered(self) -> bool:
-        """Whether `answers` has something to tell already."""
+        """Whether `answers` would return something now."""
         return bool(self._answers)
 
     def probe(self, peer: int, address: str) -> None:
-        """Ask at an address; there is no answer where none can be had at once.
+        """Probe an address; an address that cannot be probed gets no answer.
 
         Args:
-            peer: what the answer bears.
-            address: such as ``tcp://10.0.0.7:7000`` or ``ipc:///run/x.sock``. A host that is
-                named needs a resolver, and is not asked. Others wrote it, so it may be anything.
+            peer: the number that the answer carries.
+            address: such as ``tcp://10.0.0.7:7000`` or ``ipc:///run/x.sock``. A host name would
+                need a resolver, so it is not probed. Peers wrote the address: it may be malformed.
         """
         self.awaiting = True
         self._forget(peer)
         place = _place(address)
-        # No descriptor is left; or nobody can have such an address.
+        # No descriptor is left, or the address is malformed.
         with contextlib.suppress(OSError, ValueError, OverflowError):
             if place is not None:
                 self._connect(peer, *place)
@@ -77,9 +77,9 @@ class PortProber:
                 self._settle(peer, code)
 
     def _settle(self, peer: int, code: int) -> None:
-        # EAGAIN: its queue of connections is full, so there is one.
-        if code in (0, errno.EAGAIN) or code in _NOBODY:
-            self._answers.append((peer, code not in _NOBODY))
+        # EAGAIN: the queue of connections is full, so a process listens. Other errors say nothing.
+        if code in (0, errno.EAGAIN) or code in _REFUSED:
+            self._answers.append((peer, code not in _REFUSED))
 
     def _forget(self, peer: int) -> None:
         asked = self._asked.pop(peer, None)
@@ -87,11 +87,11 @@ class PortProber:
             asked[0].close()
 
     def next_due(self) -> float:
-        """When an answer must be looked for."""
+        """Return when `answers` must be called next; infinity if no answer is awaited."""
         return min((looks[0] for _, looks in self._asked.values()), default=float("inf"))
 
     def answers(self) -> list[Answer]:
-        """What has been answered since the last call."""
+        """Return the answers since the last call."""
         if self._asked:
             self._look(self._clock())
         answers, self._answers = self._answers, []
@@ -110,7 +110,7 @@ class PortProber:
                 self._forget(peer)
 
     def close(self) -> None:
-        """Await nobody any more."""
+        """Give up all probes."""
         for peer in list(self._asked):
             self._forget(peer)
 
@@ -122,7 +122,7 @@ def _is_decided(asking: socket.socket) -> bool:
 
 
 def _place(address: str) -> tuple[int, str | tuple[str, int]] | None:
-    """Family and address for `connect`, None where there is nothing to be asked at once."""
+    """Return family and address for `connect`, or None if the address cannot be probed."""
     scheme, _, rest = address.partition("://")
     if scheme == "ipc":
         path = f"\0{rest[1:]}" if rest.startswith("@") else rest

@@ -150,8 +150,8 @@ def unharmed(world):
                 raise Broken("own figures", f"{gateway.name} takes {each}")
     for member in world.members:
         links = member.core.links
-        if len(links._lines._lines) > len(world.dialled) + links.most_named:
-            raise Broken("addresses", f"{member.name} dials {len(links._lines._lines)}")
+        if len(links._lines._addresses) > len(world.dialled) + links.most_named:
+            raise Broken("addresses", f"{member.name} dials {len(links._lines._addresses)}")
 
 
 def given_up(world):
@@ -266,7 +266,7 @@ def _links_unrest(world):
             return f"{member.name} remembers {strangers}"
         if len(links._by_link) != len(links.sessions) or set(links._stamps) - set(links.sessions):
             return f"{member.name}: tables of links differ"
-        for line in links._lines._lines.values():
+        for line in links._lines._addresses.values():
             if line.state is not DialState.UP:
                 return f"{member.name}: {line}"
         for session in links.sessions.values():

@@ -197,7 +197,7 @@ MUTANTS = (
     Mutant(
         "begin a death without suspects again without bound",
         "gateway/requests/retries.py",
-        "if request.unexplained >= UNEXPLAINED_FACTOR * self._book.max_attempts:",
+        "if request.unexplained >= UNEXPLAINED_FACTOR * self._in_flight.max_attempts:",
         "if False:",
     ),
     Mutant(
@@ -353,9 +353,9 @@ MUTANTS = (
         "hostile",
     ),
     Mutant(
-        "follow anybody's notes",
+        "follow any handoff notice",
         "gateway/requests/core.py",
-        "if not self._ownership.may_note(request, notice, session, holder):",
+        "if not self._ownership.may_hand_off(request, notice, session, holder):",
         "if False:",
         "hostile",
     ),
@@ -383,14 +383,14 @@ MUTANTS = (
     Mutant(
         "take back of a later attempt what who had a former one makes up",
         "gateway/requests/ownership.py",
-        "is_known = request.attempt > FIRST or (by_first and request.at == 0)  # who has it",
+        "is_known = request.attempt > FIRST or (by_first and request.at == 0)",
         "is_known = by_first and request.at == 0",
         "usurpers",
     ),
     Mutant(
-        "follow notes of a later attempt of who had a former one",
+        "follow handoff notices of a later attempt of who had a former one",
         "gateway/requests/ownership.py",
-        "is_known = notice.attempt > FIRST or by_first  # who has it",
+        "is_known = notice.attempt > FIRST or by_first  # the gateway knows the holder for certain",
         "is_known = by_first",
         tests="tests/unit/gateway/test_requests_ownership.py",
     ),

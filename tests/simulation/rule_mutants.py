@@ -46,7 +46,7 @@ JUDGES = {
     ("stage/credentials.py", "judge_tasks"): f"{_UNIT}stage/test_credentials.py",
     ("gateway/requests/ownership.py", "may_end"): _OWNERSHIP,
     ("gateway/requests/ownership.py", "may_return"): _OWNERSHIP,
-    ("gateway/requests/ownership.py", "may_note"): _OWNERSHIP,
+    ("gateway/requests/ownership.py", "may_hand_off"): _OWNERSHIP,
     ("gateway/requests/ownership.py", "may_have_held"): _OWNERSHIP,
     ("gateway/requests/batch_stats.py", "believed"): _FIGURES,
     ("gateway/requests/ownership.py", "_is_of"): _OWNERSHIP,
@@ -65,7 +65,7 @@ EQUIVALENT = {
     "believed: `compute <= longest` becomes `False`",
     "believed: `nbytes <= size * most_bytes` becomes `nbytes < size * most_bytes`",
     # Who hands on to the second stage is of the first, and of a path of two at least: no breach.
-    "may_note: `self._strange(request, session)` becomes `False`",
+    "may_hand_off: `self._strange(request, session)` becomes `False`",
 }
 # What is put into each row that a simulated process hears: the hostile member says it soon.
 SAID_SOON = {

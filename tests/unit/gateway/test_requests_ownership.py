@@ -116,7 +116,7 @@ ONCE = {"attempt": 1}
         (request(TWO, **ONCE), 0, (12, "a"), DROPPED),
         (request(TWO, **ONCE), 1, (12, "a"), DROPPED),
         (request(TWO, **ONCE), 3, (31, "c"), DROPPED),
-        # In the first attempt it has come there, and no note yet.
+        # In the first attempt it has come there, and no handoff notice yet.
         (request(TWO, **ONCE), 1, (21, "b"), COUNTS),
         (request(TWO, **ONCE), 2, (21, "b"), COUNTS),
         (request(TWO, **ONCE), 2, (31, "c"), COUNTS),
@@ -161,15 +161,15 @@ def test_who_may_give_back_what(ownership, made, hop, speaker, expected):
 def test_who_may_say_where_it_went(ownership, made, hop, speaker, holder, expected):
     notice = HandoffNotice(made.number, made.attempt, hop, 99)
     there = holder and replica(*holder)
-    assert verdict(ownership.may_note, made, notice, replica(*speaker), there) == expected
+    assert verdict(ownership.may_hand_off, made, notice, replica(*speaker), there) == expected
 
 
-def test_a_note_of_nobody_or_of_an_attempt_that_others_have_is_none(ownership):
+def test_a_notice_of_nobody_or_of_an_attempt_that_others_have_is_none(ownership):
     made = request(TWO, attempt=3)
     for attempt, peer, holder in (1, 11, 0), (3, 11, 0), (2, 12, 21), (4, 12, 21):
         notice = HandoffNotice(made.number, attempt, 1, holder)
-        assert not ownership.may_note(made, notice, replica(peer, "a"), None)
-    assert ownership.may_note(
+        assert not ownership.may_hand_off(made, notice, replica(peer, "a"), None)
+    assert ownership.may_hand_off(
         made, HandoffNotice(5, 1, 1, 21), replica(12, "a"), None
     )  # and moves nothing
 

@@ -59,7 +59,7 @@ def test_an_attempt_goes_through_its_states(lines: Dialer) -> None:
     assert (line.state, line.nonce, line.due) == (DialState.GREETING, 77, 2.0 + HELLO_LIMIT_S)
     line.up(5)
     assert (line.state, line.peer, line.due) == (DialState.UP, 5, float("inf"))
-    assert repr(line) == "<Line a up 0000000000000005>"
+    assert repr(line) == "<DialedAddress a up 0000000000000005>"
     assert lines.leads_to(5)
     assert not lines.leads_to(6)
     line.leaving(3.0)
