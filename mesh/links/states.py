@@ -56,15 +56,19 @@ _ANY: Final = "Connected Silent Detached Parting"
 
 TRANSITIONS: Final = table(
     # HELLO or WELCOME with a new nonce
-    (START, "greeted", "Connected", "mesh.links.links:Links._begin"),
-    # HELLO or WELCOME with the session's nonce, on another connection
-    ("Connected Silent Detached", "resumed", "Connected", "mesh.links.links:Links._attach"),
+    (START, "greeted", "Connected", "mesh.links.links:Links._attach"),
+    # HELLO or WELCOME with the session's nonce, on another connection. One that was silent is so
+    # until it is judged again, so its replica is given nothing meanwhile
+    ("Connected Detached", "resumed", "Connected", "mesh.links.links:Links._attach"),
+    ("Silent Detached", "resumed", "Silent", "mesh.links.links:Links._attach"),
     ("Parting", "resumed", "Parting", "mesh.links.links:Links._attach"),
-    # nothing heard, or nothing acked of what waits; never just after this process itself stood still
+    # nothing heard, or nothing acked of what waits; not just after this process itself stood still
     ("Connected", "quiet", "Silent", "mesh.links.liveness:Liveness._judge"),
     ("Silent", "heard", "Connected", "mesh.links.liveness:Liveness._judge"),
     # the network says so, a send was refused, WHO came, a gap, a header that cannot be read
     (_OPEN, "link_closed", "Detached", "mesh.links.liveness:Liveness.closed"),
+    # a process with another number says HELLO on it
+    (_OPEN, "link_closed", "Detached", "mesh.links.links:Links._attach"),
     ("Parting", "link_closed", "Parting", "mesh.links.liveness:Liveness.closed"),
     ("Connected Silent Detached", "part", "Parting", "mesh.links.liveness:Liveness.part"),
     # BYE came, or ours is answered: the only end that is in order
