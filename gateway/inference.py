@@ -1,9 +1,7 @@
-"""Between the HTTP wire and the core: an `Exchange` becomes a request, an ended request an answer.
+"""The bridge between HTTP and the core: exchanges become requests, ended requests answers. Pure.
 
-Pure.
-
-Nothing here waits. `submit` queues and asks for a turn; the turn dispatches everything that was
-queued in one bundle per replica, and answers everything that has ended.
+Nothing here waits. `submit` queues a request and asks for a turn. The turn dispatches all queued
+requests in one bundle per replica, and answers all ended ones.
 """
 
 from __future__ import annotations
@@ -28,20 +26,20 @@ from mesh.worker.request_info import check_header
 _BROKEN = "the gateway could not write the answer"
 _TOO_MUCH = "too many bytes of unfinished requests are in flight"
 _CHOSEN = "the worker chose this status in a Reply"
-# Buffers of a failure that clients may be shown: what was raised, and the traceback.
+# The buffers of a failure: the exception, and its traceback in debug mode.
 _SHOWN_BUFFERS = 2
 _SHOWN_BYTES = 64 * 1024  # bytes that are read of each of them
 _BOUNDLESS_BYTES = 1 << 62
-# Requests that end like this were not served: they say nothing about how fast others are.
+# No replica served requests with these outcomes, so they do not count for the service rate.
 _UNSERVED = frozenset({"deadline_exceeded", "no_replica"})
 
 
-# What the HTTP connections hand over: routed by ours, and with room for what we keep of it.
+# An exchange of an inference route, with slots for the reservation and the request.
 InferenceExchange: TypeAlias = Exchange[InferenceRoute, Reservation, Request]
 
 
 class FailureReports(Protocol):
-    """Writes a line for each answer that says that the service failed."""
+    """Writes a log line for each answer that reports a failure of the service."""
 
     def tell(  # noqa: PLR0913 - all that is known of a failed request
         self,
@@ -59,22 +57,22 @@ class FailureReports(Protocol):
 
 
 class InferenceService:
-    """Takes exchanges in, answers them when they have ended.
+    """Turns exchanges into requests of the core, and outcomes into answers.
 
     Args:
-        core: decides.
-        routes: by path.
+        core: the decisions.
+        routes: the inference routes.
         timeout: seconds that a request lives, unless its client asks for fewer.
-        wake: asks for a turn before the loop sleeps again.
-        clock: local monotonic time in seconds.
-        failures: writes a line for each answer that says that the service failed.
-        unfinished: room for bodies that are not whole, of all routes together.
+        wake: asks for a turn before the event loop sleeps again.
+        clock: returns local monotonic time in seconds.
+        failures: writes a log line for each answer that reports a failure of the service.
+        unfinished: the room for incomplete bodies of all routes together.
 
     Attributes:
-        answered: how many answers of each status each endpoint gave.
+        answered: counts of answers by status and endpoint.
         durations: seconds from arrival to answer of results, since the metrics last took them.
-        draining: nothing new is admitted.
-        debug: show clients what their requests' workers raised.
+        draining: whether new requests are refused because the gateway is stopping.
+        debug: whether clients are shown the exceptions of workers.
     """
 
     def __init__(  # noqa: PLR0913 - all that it works with
@@ -102,32 +100,35 @@ class InferenceService:
         self._name = namer(self._me)
 
     def learn(self) -> None:
-        """The replica registry knows more of where routes lead and what stages are: answer, and
-        ask, so."""
+        """Take over paths, content types and metadata needs from the replica registry."""
         replicas = self.core.replicas
         for route in self.routes.values():
             route.path = replicas.routes[route.endpoint]
-            # Also of a version that is coming: what waits when it takes over has been asked then.
+            # Include a coming version: requests that wait for the switch need its metadata, too.
             known = [stage for (name, _), stage in replicas.facts.items() if name in route.stages]
             route.wants_meta = any(stage.wants_meta for stage in known)
             route.content_type = self._content_type(route.path, route.content_type)
 
     def _content_type(self, path: Path, otherwise: bytes) -> bytes:
-        """What the last stage of a path says that its results are, if it says so rightly."""
+        """Return the content type that a path's last stage announced, `otherwise` if it is bad."""
         last = self.core.replicas.facts.get(path[-1])
         if last is None or not (last.content_type.isascii() and last.content_type.isprintable()):
             return otherwise
         return last.content_type.encode()
 
     def measure(self) -> None:
-        """Statistics of batches came: know what requests grow to."""
+        """Update the output sizes of the routes from new batch statistics."""
         for route in self.routes.values():
             route.grown = self.core.sizes.largest(route.stages)
 
     # --- in --------------------------------------------------------------------------------------
 
     def admit(self, exchange: InferenceExchange, nbytes: int) -> bytes | None:
-        """Let a request in whose body is still to come, or more of it than was said."""
+        """Reserve room for a request whose body is incomplete, or exceeds its reservation.
+
+        Returns:
+            The answer that refuses it, or None.
+        """
         former, route = exchange.reservation, exchange.route
         place = Reservation(nbytes, route.grown)
         if former is not None:
@@ -156,14 +157,14 @@ class InferenceService:
         exchange.route.admission.let_go(place.charge, place.seated)
 
     def submit(self, exchange: InferenceExchange) -> None:
-        """Own a complete request, or refuse it."""
+        """Submit a complete request to the core, or refuse it."""
         core, route, body = self.core, exchange.route, exchange.body
         nbytes = len(body)
         now = exchange.arrived
         budget = self._timeout if exchange.timeout is None else self._budget(exchange)
         charge = nbytes if nbytes > route.grown else route.grown
         is_usual = exchange.reservation is None and exchange.fault is None
-        # Nearly always there is nothing to consider but room; the rest is what it costs to refuse.
+        # In the usual case only room matters; all other checks are off the hot path.
         if not (is_usual and core.calm and not self.draining and route.admission.admit(charge)):
             refusal = self._consider(exchange, nbytes, charge, budget)
             if refusal is not None:
@@ -195,7 +196,7 @@ class InferenceService:
     def _consider(
         self, exchange: InferenceExchange, nbytes: int, charge: int, budget: float
     ) -> NotAdmitted | None:
-        """Let a complete request in, or say why not."""
+        """Admit a complete request, or return the reason to refuse it."""
         place = exchange.reservation
         if place is None:
             refusal = self._objection(exchange, nbytes, budget)
@@ -206,7 +207,7 @@ class InferenceService:
         return refusal
 
     def _budget(self, exchange: InferenceExchange) -> float:
-        """Seconds that the request has, from its arrival."""
+        """Return the seconds that the request has from its arrival."""
         asked = exchange.timeout
         return self._timeout if asked is None or asked > self._timeout else asked
 
@@ -217,9 +218,9 @@ class InferenceService:
         budget: float,
         place: Reservation | None = None,
     ) -> NotAdmitted | None:
-        """Why a request of `nbytes` and with `budget` seconds may not enter, or None.
+        """Return why a request of `nbytes` with `budget` seconds is refused, or None.
 
-        Where its body is still to come, it asks for `place`.
+        If its body is incomplete, it asks for the reservation `place`.
         """
         now = exchange.arrived
         core, route = self.core, exchange.route
@@ -241,9 +242,10 @@ class InferenceService:
     def _second_objection(
         self, exchange: InferenceExchange, place: Reservation, charge: int, budget: float
     ) -> NotAdmitted | None:
-        """Why one that was let in, and is whole now, may not stay; its reservation is given up.
+        """Return why a request with a reservation is refused now that it is complete, or None.
 
-        Reading it has taken time, in which its budget became less and stages may have gone.
+        Receiving its body took time: its budget shrank, and stages may have disappeared. The
+        reservation ends in any case.
         """
         core, route, now = self.core, exchange.route, self._clock()
         self._leave(exchange, place)
@@ -260,11 +262,11 @@ class InferenceService:
     def _lateness(
         self, exchange: InferenceExchange, route: InferenceRoute, left: float
     ) -> NotAdmitted | None:
-        """Why it would be too late with `left` seconds, although there is room, or None."""
+        """Return why a request with `left` seconds would be too late although it fits, or None."""
         admission = route.admission
         if admission.lateness(left) is None:
             return None
-        # Whoever has little time goes before those who have more.
+        # Queues are in deadline order: a request with little time overtakes others.
         deadline = exchange.arrived + self._budget(exchange)
         overtaken = self.core.queues.overtaken(route.path, exchange.priority, deadline)
         return admission.lateness(left, overtaken)
@@ -279,7 +281,7 @@ class InferenceService:
         return responses.failure(code, message, stage, request_id, retry_after)
 
     def gone(self, exchange: InferenceExchange) -> None:
-        """It will not be whole, or its client hung up: forget it everywhere."""
+        """Cancel an exchange whose body will not be complete, or whose client disconnected."""
         place, request = exchange.reservation, exchange.request
         if place is not None:
             self._leave(exchange, place)
@@ -293,7 +295,7 @@ class InferenceService:
     # --- out -------------------------------------------------------------------------------------
 
     def answer(self, ended: Iterable[Ended]) -> None:
-        """Answer requests that are over."""
+        """Answer ended requests."""
         answered, name, took = self.answered, self._name, self.durations.append
         failure = OutcomeKind.FAILURE
         now = self._clock()
@@ -302,7 +304,7 @@ class InferenceService:
             assert isinstance(exchange, Exchange)  # by `submit`
             assert route is not None
             route.admission.leave(request.charge, outcome.label not in _UNSERVED)
-            exchange.request = None  # or the two would keep each other until a collection
+            exchange.request = None  # breaks the reference cycle without the garbage collector
             request_id = exchange.request_id
             if request_id is None:  # the access log names it, too
                 request_id = exchange.request_id = name(request.number)
@@ -315,7 +317,7 @@ class InferenceService:
                     timing = responses.server_timing(route.stages, outcome.timings)
                     body = _whole(outcome.buffers)
                     content_type = route.content_type
-                    if request.path is not route.path:  # of a former version
+                    if request.path is not route.path:  # a former version computed it
                         content_type = self._content_type(request.path, content_type)
                     status = 200
                     took(now - request.arrived)
@@ -324,7 +326,7 @@ class InferenceService:
                     else:
                         head = responses.result_head(request_id, content_type, timing, len(body))
                         exchange.respond(head, body)
-            except Exception as error:  # noqa: BLE001 - one that cannot be answered costs no other
+            except Exception as error:  # noqa: BLE001 - one bad answer must not affect others
                 status = self._break(exchange, route, request_id, error)
             answered[status, route.endpoint] += 1
         for route in self.routes.values():
@@ -337,7 +339,7 @@ class InferenceService:
         request_id: bytes,
         error: Exception,
     ) -> int:
-        """A fault of ours: say so, if its client can still be told anything."""
+        """Report an error of the gateway itself to the log and, if possible, to the client."""
         self._failures.tell("server_error", _BROKEN, request_id, route=route.endpoint, error=error)
         with contextlib.suppress(Exception):
             exchange.respond(responses.failure("server_error", _BROKEN, None, request_id))
@@ -364,7 +366,7 @@ class InferenceService:
             text, trace = raised
         timing = responses.server_timing(route.stages, outcome.timings).decode()
         headers = [("Server-Timing", timing)] if timing else []
-        for name, value in outcome.headers:  # of an error of the worker's own
+        for name, value in outcome.headers:  # set by an error class of the worker
             check_header(name, value)
             headers.append((name, value))
         exchange.respond(
@@ -382,7 +384,7 @@ class InferenceService:
         stage: str | None,
         status: int = 0,
     ) -> None:
-        """Have the log say which request failed, where and why."""
+        """Log which request failed, where and why."""
         replica = self.core.whereabouts(request.holder)
         self._failures.tell(
             code,
@@ -402,7 +404,7 @@ class InferenceService:
         request_id: bytes,
         outcome: Outcome,
     ) -> int:
-        """An answer whose worker chose status, content type or headers."""
+        """Answer with the status, content type or headers that the worker chose."""
         timing = responses.server_timing(route.stages, outcome.timings)
         body = _whole(outcome.buffers)
         kind = outcome.label.encode("latin-1", "replace") or route.content_type
@@ -423,7 +425,7 @@ class InferenceService:
 
 
 def _reason(text: str, raised: list[str]) -> str:
-    """What the log says of a failure: what the client is told, and what was raised."""
+    """Return the reason for the log: the client's message and the exception."""
     if not raised or not raised[0]:
         return text
     return raised[0] if text in raised[0] else f"{text}: {raised[0]}"

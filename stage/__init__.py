@@ -1,1 +1,1 @@
-"""One replica of a stage: receives tasks, batches them, runs the worker, sends results on."""
+"""One replica of a stage: receives tasks, batches them, runs the worker, forwards the results."""

@@ -1,8 +1,8 @@
-"""Whether tasks are their sender's to send to this replica. Pure.
+"""Whether a producer may send these tasks to this replica. Pure.
 
-What is computed of a task goes to the gateway that the task names as its owner. So a gateway sends
-tasks of its own alone, or another would hear of requests that it never gave away, and think the
-replica a liar. What a replica feeds us is of any owner: it passes on what it was given.
+The outcome of a task goes to the gateway that the task names as its owner. So a gateway may only
+send tasks of its own; otherwise another gateway would get outcomes of requests that it never
+dispatched, and expel this replica. A replica may send tasks of any owner, because it forwards them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from mesh.protocol.permissions import Breach
 
 
 def judge_tasks(session: Session, tasks: Iterable[Task], stage: str, revision: str) -> None:
-    """Raise `Breach` where a producer may not send these tasks to a replica of this stage.
+    """Check the tasks of a producer.
+
+    Raises:
+        Breach: it may not send one of them to a replica of this stage and revision.
 
     Example:
         >>> gateway = Session(2, 1, Role.GATEWAY, 0)
         >>> judge_tasks(gateway, [Task(1, 5, (("embed", "r"),), 0, 1, 9.0, [], 0)], "embed", "r")
     """
     here, peer, is_owner = (stage, revision), session.peer, session.role is Role.GATEWAY
-    path = None  # of the task before: what is read of one bundle shares it
+    path = None  # of the previous task: equal paths of one bundle are one object
     for task in tasks:
         if task.path is not path:
             path = task.path

@@ -1,9 +1,9 @@
-"""How much credit each producer is given: pure arithmetic on what a replica holds. Pure.
+"""The credit of each producer, computed from what a replica holds. Pure.
 
-A replica aims to have one batch computing and one waiting. Every producer keeps one standing
-batch of credit, so that an idle one can send at once; what is free beyond that goes to those who
-have used theirs up. Bytes are bounded: each producer has an equal slice of the pool, and may
-overdraw it by one task.
+A replica aims to have one batch computing and one waiting. Every producer keeps a standing credit
+of one batch, so that an idle one can send at once. The rest goes to producers that have consumed
+their credit. Bytes are bounded: each producer has an equal share of the pool, and may exceed it by
+one task.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mesh.protocol.messages import Task
 
 
 class HeldByProducer(NamedTuple):
-    """What of one producer's tasks is in the replica now."""
+    """The tasks of one producer, and their bytes, that the replica holds now."""
 
     tasks: int
     nbytes: int
@@ -26,13 +26,13 @@ NOTHING = HeldByProducer(0, 0)
 
 
 class ProducerHoldings:
-    """What the replica holds of each producer's, from its coming until nobody needs it here.
+    """The tasks and bytes that the replica holds, by producer, from arrival until release.
 
-    An output that was sent to the next stage is here until its ack comes, which nobody hurries:
-    its bytes count until then, but it is no work of ours any more.
+    An output in transit to the next stage stays here until its ack comes. Until then its bytes
+    count, but it no longer counts as a task, because it is no work for this replica.
 
     Attributes:
-        tasks: how many there are of all producers, but for those under way to the next stage.
+        tasks: tasks of all producers, without those in transit to the next stage.
     """
 
     __slots__ = ("_by_source", "_under_way", "tasks")
@@ -43,16 +43,16 @@ class ProducerHoldings:
         self.tasks = 0
 
     def of(self, producer: int) -> HeldByProducer:
-        """What is here of this incarnation's."""
+        """Return what is held of this producer."""
         held = self._by_source.get(producer)
         return NOTHING if held is None else HeldByProducer(held[0], held[1])
 
     def __len__(self) -> int:
-        """Count the producers of whose tasks any are here."""
+        """Count the producers with tasks here."""
         return len(self._by_source)
 
     def add(self, source: int, tasks: Collection[Task]) -> None:
-        """These tasks of one producer are here now."""
+        """Add tasks that came from one producer."""
         held = self._by_source.get(source)
         if held is None:
             held = self._by_source[source] = [0, 0, 0]
@@ -63,20 +63,20 @@ class ProducerHoldings:
         self.tasks += len(tasks)
 
     def set_out(self, tasks: Iterable[Task]) -> None:
-        """These outputs were sent to the next stage."""
+        """Mark outputs as sent to the next stage."""
         for task in tasks:
             self._under_way.add(task)
             self._by_source[task.source][0] -= 1
             self.tasks -= 1
 
     def come_back(self, task: Task) -> None:
-        """This output did not arrive, and waits again."""
+        """Mark an output as waiting again: its consumer is gone and had not acked it."""
         self._under_way.remove(task)
         self._by_source[task.source][0] += 1
         self.tasks += 1
 
     def release(self, tasks: Iterable[Task]) -> None:
-        """These tasks are no longer here."""
+        """Remove tasks that the replica no longer holds."""
         under_way = self._under_way
         for task in tasks:
             held = self._by_source[task.source]
@@ -91,20 +91,20 @@ class ProducerHoldings:
                 del self._by_source[task.source]
 
     def swap(self, task: Task, output: Task) -> None:
-        """An output takes its input's place."""
+        """Replace a computed task by its output."""
         output.source = task.source
         self._by_source[task.source][1] += output.nbytes - task.nbytes
 
 
 def is_low(producers: Collection[Session], window: int, nbytes: int) -> bool:
-    """Whether any producer has used up half of what it may have outstanding.
+    """Whether any producer has consumed half of its credit.
 
-    Until then its credit need not be renewed: a lone client would have every request pay for it.
+    Until then credit need not be renewed. Otherwise each request of a lone client would pay for it.
 
     Args:
-        producers: sessions that send us tasks.
-        window: how many tasks one batch means now.
-        nbytes: half of the bytes that each may have outstanding.
+        producers: the sessions that send us tasks.
+        window: the present size of a batch, in tasks.
+        nbytes: half of the bytes that each producer may have outstanding.
     """
     return any(
         s.allowed_tasks - s.taken_tasks <= window // 2 or s.allowed_bytes - s.taken_bytes <= nbytes
@@ -124,13 +124,13 @@ def grant(
     """Renew the credit of every producer.
 
     Args:
-        producers: sessions that send us tasks.
+        producers: the sessions that send us tasks.
         held: what the replica holds of each.
-        window: how many tasks one batch means now.
-        pool: payload bytes that the replica holds, but for one task of each producer.
+        window: the present size of a batch, in tasks.
+        pool: limit of the held payload bytes, beside one task of each producer.
         now: local monotonic time in seconds.
-        paused: incarnations to whom tasks were given back; they send nothing until more is granted,
-            however much they have left.
+        credit_paused: incarnations that got tasks back. They send nothing until they are granted
+            more, so each of them gets at least one more task.
 
     Returns:
         The sessions whose credit grew.
@@ -140,7 +140,7 @@ def grant(
     slice_ = pool // max(1, len(producers))
     grown = []
     for session in producers:
-        if session.silent:  # it does not take our outcomes: nothing more of its is computed
+        if session.silent:  # it does not receive our outcomes, so compute nothing more for it
             continue
         own = held.of(session.peer)
         tasks = session.allowed_tasks
@@ -157,10 +157,10 @@ def grant(
 
 
 def _share(using: Collection[Session], free: int) -> int:
-    """Tasks that each shall have outstanding, so that together they can fill what is free.
+    """Return how many tasks each producer may have outstanding to fill the free room together.
 
-    Who has as many outstanding already may be idle: it counts for nothing, or a part of every
-    batch would stay empty for its sake.
+    A producer that has as many outstanding already may be idle. It does not count; otherwise its
+    part of every batch would stay empty.
     """
     count = len(using)
     for outstanding in sorted((s.allowed_tasks - s.taken_tasks for s in using), reverse=True):
@@ -171,12 +171,12 @@ def _share(using: Collection[Session], free: int) -> int:
 
 
 def _wanted(own: HeldByProducer, share: int, standing: int) -> int:
-    """Tasks that a producer which used its credit shall have outstanding.
+    """Return how many tasks a producer that consumed its credit may have outstanding.
 
     Args:
         own: what is held of it.
-        share: its part of what is free.
-        standing: the batch that it has in any case: when it is new, and when all is quiet.
+        share: its share of the free room.
+        standing: the batch that a new producer gets, and every producer of an idle replica.
     """
     if own.tasks:
         return share

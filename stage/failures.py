@@ -1,4 +1,4 @@
-"""What becomes of an exception of the user's code: an outcome for the client, a line in the log."""
+"""Handling of exceptions of the user's code: an outcome for the client, a line in the log."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _MAX_NAMES_CHARS = 4096  # characters
 
 
 class Failures:
-    """Judges and logs the exceptions of one worker.
+    """Turns the exceptions of one worker into outcomes, and logs them.
 
     Args:
         log: where tracebacks go, the same one at most ten times a minute.
-        clock: monotonic, in seconds.
-        debug: let outcomes carry the traceback, for the client.
+        clock: returns monotonic time in seconds.
+        debug: whether outcomes carry the traceback, for the client.
 
     Attributes:
         limit: of log lines; while its `due` has come, `tell_left_out` has something to say.
@@ -54,7 +54,8 @@ class Failures:
         self._bodiless: set[int] = set()  # statuses whose values are dropped, as was logged
 
     def outcome(self, error: BaseException, tasks: Sequence[Task]) -> ItemOutcome:
-        """What the client may know of it: the texts of our own errors, and nothing of others."""
+        """Make the outcome for the client: with the text of our own error classes, but not of
+        others."""
         is_theirs = isinstance_of(error, ClientError)
         text = text_of(error)
         if text is UNSPEAKABLE:
@@ -75,13 +76,13 @@ class Failures:
         return ItemOutcome(raised, code, text, status=status, headers=headers)
 
     def timed_out(self, error: ForwardTimeout, tasks: Sequence[Task]) -> ItemOutcome:
-        """The outcome of a forward that was interrupted; where it was is logged."""
+        """Make the outcome of an interrupted forward, and log where it was."""
         text = text_of(error) or "forward took longer than its timeout"
         self.report(error, "forward was interrupted", tasks, traced=False)
         return ItemOutcome(self._raised(error), TIMED_OUT, text)
 
     def _tell_silenced(self, error: BaseException, tasks: Sequence[Task]) -> None:
-        """Log why an error has no text: the client is told only that it has none."""
+        """Log why an error has no text; the client only learns that it has none."""
         why = what_silences(error)
         text = f"the text of {name_of(error)} cannot be read"
         if why is not None and self.limit.admits(text, self._clock()):
@@ -89,7 +90,7 @@ class Failures:
             self._log.warning("%s", said, extra={SAID: True})
 
     def tell_dropped(self, reply: Reply, task: Task) -> None:
-        """Log that a `Reply` has a value which its status has no room for, once for each status."""
+        """Log, once per status, that a `Reply` has a value although its status has no body."""
         kind = type(reply.value).__name__
         article = "an" if kind[:1] in "aeiou" else "a"
         told = f"a Reply with status {reply.status} has no body: its value, {article} {kind}"
@@ -98,15 +99,15 @@ class Failures:
             self._log.warning("%s, is dropped%s", told, _whose([task]), extra={SAID: True})
 
     def _raised(self, error: BaseException) -> list[Buffer]:
-        """What the gateway is told of it: a line for its log and, with `debug`, the traceback, both
-        of which it then shows to the client."""
+        """Make the buffers of a failure: the exception as a line for the gateway's log and, with
+        `debug`, the traceback. With `debug` the gateway shows both to the client."""
         line = line_of(error).encode("utf-8", "replace")
         return [line, trace_text(error).encode("utf-8", "replace")] if self._debug else [line]
 
     def report(
         self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool | None = None
     ) -> None:
-        """Log it, unless the same was logged often in the last minute.
+        """Log an error, unless the same error was logged often in the last minute.
 
         With its traceback, unless told otherwise, if that shows anything of the user's.
         The same is: the same class, raised at the same place, saying the same but for numbers.
@@ -121,7 +122,7 @@ class Failures:
             self.say(error, text, tasks, traced=traced)
 
     def say(self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool) -> None:
-        """Log it in any case."""
+        """Log an error without a limit."""
         told = f"{text}: {line_of(error)}{_whose(tasks)}"
         if isinstance_of(error, ForwardTimeout):  # nobody's mistake: where it was, and no more
             told += f"; it was here:\n{stack_text(error)}"
@@ -129,20 +130,20 @@ class Failures:
         self._log.error("%s", told, exc_info=trace, extra={SAID: True})
 
     def ignored(self, limit: float, tasks: Sequence[Task], thread: int) -> None:
-        """Log that a forward on this thread goes on although it was interrupted at its limit."""
+        """Log that a forward goes on although it was interrupted at its limit."""
         names = [name_of_request(task) for task in tasks]
         text = "forward ignores its timeout of %g s: this replica ends%s; it is here:\n%s"
         extra = {SAID: True, "ids": names}
         self._log.error(text, limit, _whose(tasks), stack_of_thread(thread), extra=extra)
 
     def tell_left_out(self, now: float) -> None:
-        """Log how often failures were not logged, of those whose minute is over by now."""
+        """Log how many failures the limit kept out of the log in the minutes that are over."""
         for kind, count in self.limit.take_left_out(now):
             self._log.error("and %d more: %s", count, kind)
 
 
 def _whose(tasks: Sequence[Task]) -> str:
-    """The ids of the requests that a failure concerns, as their clients know them."""
+    """Name the requests of a failure by the ids that their clients know."""
     if not tasks:
         return ""
     said = requests_told([name_of_request(task) for task in tasks], _MAX_NAMES_CHARS)
@@ -151,7 +152,7 @@ def _whose(tasks: Sequence[Task]) -> str:
 
 
 def _told(error: Any, base: type[ClientError | ServerError]) -> ErrorAnswer:
-    """What the client is told of an error, whose attributes are the user's and may raise."""
+    """Return what the client is told of an error; its attributes are user code and may raise."""
     try:
         return told(error)
     except ForwardTimeout:

@@ -1,8 +1,8 @@
-"""Outputs on their way to the next stage: which may go straight there, and for how long. Pure.
+"""Forwarding of outputs straight to replicas of the next stage. Pure.
 
-An output goes straight to a replica that has dialled us, has credit, and can reach the request's
-owner. What finds none, or waits for longer than that should take, is returned, to be handed to
-the owner.
+An output goes to a replica that has dialled us, has credit, and can reach the request's owner. If
+there is none, or if an output waits too long for credit, the output is handed back to the owner,
+which dispatches it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from mesh.links.session import Session
 from mesh.protocol.messages import Hop, Task, Tasks
 
 NEVER = float("inf")
-MAX_WAIT_SHARE = 1 / 3  # of the next stage's timeout: so long outputs wait for a replica's credit
+MAX_WAIT_SHARE = 1 / 3  # the share of the next stage's timeout that an output waits for credit
 
 
 class OutputDispatcher(Dispatcher):
-    """One owner's outputs for one stage, and the replicas there that can reach this owner.
+    """One owner's outputs for one stage, and the replicas there that reach this owner.
 
     Attributes:
-        stuck_at: when what waits has waited for too long, unless some of it leaves before.
+        stuck_at: when the waiting outputs are handed back, unless some of them leave before.
     """
 
     def __init__(self, hop: Hop, owner: int) -> None:
@@ -33,17 +33,18 @@ class OutputDispatcher(Dispatcher):
     def patience(self) -> float:
         """Seconds that outputs wait for credit."""
         limits = [s.stage.timeout for s in self.sessions if s.stage is not None]
-        return min(limits, default=0.0) * MAX_WAIT_SHARE  # of many one may say what it likes
+        # The minimum: a single replica that announces a huge timeout must not hold outputs up.
+        return min(limits, default=0.0) * MAX_WAIT_SHARE
 
 
 class UnforwardedOutputs(NamedTuple):
-    """What became of the outputs that waited.
+    """What became of the waiting outputs.
 
     Attributes:
-        sent: set out for the next stage.
-        expired: nobody wants them any more.
+        sent: sent to the next stage.
+        expired: their deadline has passed.
         stuck: found no replica in time.
-        unfit: no message can carry them, each with the reason.
+        unfit: no message can carry them; each with the reason.
     """
 
     sent: list[Task]
@@ -56,10 +57,10 @@ class Forwarding:
     """The outputs of a replica that wait for the next stage.
 
     Args:
-        links: of this process.
+        links: the links of this process.
 
     Attributes:
-        is_waiting: `advance` has something to do.
+        is_waiting: whether `advance` has something to do.
     """
 
     def __init__(self, links: Links) -> None:
@@ -70,13 +71,12 @@ class Forwarding:
         self._outlets: dict[tuple[Hop, int], OutputDispatcher] = {}
 
     def __len__(self) -> int:
-        """Count the outputs that wait."""
         return sum(len(outlet.waiting) for outlet in self._outlets.values())
 
     def join(self, session: Session) -> None:
-        """A replica of a later stage is there, or is there again."""
+        """Add a replica of a later stage, also one that is no longer silent."""
         facts = session.stage
-        # Only the owner may send into a stage that must not run twice: it has to know who holds.
+        # Only the owner dispatches to a stage that must not run twice, because it knows the holder.
         if facts is not None and facts.repeatable:
             self._consumers[session.peer] = session
             for outlet in self._outlets.values():
@@ -84,17 +84,17 @@ class Forwarding:
                     outlet.join(session)
 
     def leave(self, session: Session) -> None:
-        """It is gone for good."""
+        """Remove a replica whose session ended or that is silent."""
         self._consumers.pop(session.peer, None)
         for outlet in self._outlets.values():
             outlet.leave(session)
 
     def bypass(self, session: Session) -> list[Task]:
-        """A consumer is silent: give it nothing new.
+        """Send nothing new to a silent consumer.
 
         Returns:
-            What it has not acked, for the owners to have it run elsewhere. Of that nothing is
-            to be told when it is acked at last, or the consumer lost: see `kept`.
+            The tasks that it has not acked; their owners run them elsewhere. A later ack of
+            them, or the loss of the consumer, has no effect: see `kept`.
         """
         self.leave(session)
         tasks = [
@@ -108,7 +108,7 @@ class Forwarding:
         return tasks
 
     def kept(self, tasks: list[Task]) -> list[Task]:
-        """Those of these tasks, which a consumer does not hold up any more, that are still ours."""
+        """Filter acked or returned tasks: drop those that `bypass` gave away before."""
         if not self._lent:
             return tasks
         kept = [task for task in tasks if task not in self._lent]
@@ -116,7 +116,7 @@ class Forwarding:
         return kept
 
     def push(self, task: Task) -> bool:
-        """Let an output wait for a replica; False if there is none that could take it."""
+        """Queue an output for a replica; False if no replica could accept it."""
         key = task.path[0], task.owner
         outlet = self._outlets.get(key) or self._open(*key)
         if not outlet.has_takers():
@@ -133,7 +133,7 @@ class Forwarding:
         return outlet
 
     def cancel(self, ids: set[tuple[int, int]]) -> list[Task]:
-        """Take out the outputs of these requests."""
+        """Remove and return the outputs of these requests."""
         found = []
         for outlet in self._outlets.values():
             for task in [task for task in outlet.waiting if task.id in ids]:
@@ -144,7 +144,7 @@ class Forwarding:
         return found
 
     def forget(self, owner: int) -> list[Task]:
-        """This gateway is gone: take out all that is its."""
+        """Remove and return the outputs of a gateway that is gone."""
         tasks: list[Task] = []
         for key in [key for key in self._outlets if key[1] == owner]:
             outlet = self._outlets.pop(key)
@@ -153,7 +153,7 @@ class Forwarding:
         return tasks
 
     def advance(self, now: float) -> UnforwardedOutputs:
-        """Send what can be sent; tell of that, and of what cannot."""
+        """Send the outputs that credit allows, and return what became of all outputs."""
         leavings = UnforwardedOutputs([], [], [], [])
         self.is_waiting = False
         for outlet in self._outlets.values():
@@ -165,7 +165,7 @@ class Forwarding:
             if outlet.unfit:
                 leavings.unfit.extend(outlet.unfit)
                 outlet.unfit.clear()
-        if len(self._outlets) > 1:  # another owner's turn to be the first to use the credit
+        if len(self._outlets) > 1:  # round robin: another owner is first to use the credit
             first = next(iter(self._outlets))
             self._outlets[first] = self._outlets.pop(first)
         return leavings
@@ -186,7 +186,7 @@ class Forwarding:
             leavings.stuck.extend(_emptied(outlet))
 
     def next_due(self) -> float:
-        """When outputs will have waited for too long."""
+        """Return when the first outputs will have waited too long."""
         due = [outlet.stuck_at for outlet in self._outlets.values() if outlet.waiting.count]
         return min(due, default=NEVER)
 

@@ -1,4 +1,4 @@
-"""What became of one task of a batch. Pure."""
+"""The outcome of one task of a batch. Pure."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from mesh.protocol.messages import Buffer
 
 @dataclass(slots=True)
 class ItemOutcome:
-    """What became of one task of a batch.
+    """The outcome of one task of a batch.
 
     Attributes:
-        buffers: the answer's body after the last stage, else what the next stage receives. They
-            are safe to send: nobody will change them. Of a failure what was raised, as a line,
-            for the gateway's log, and with `debug` its traceback, for the client.
+        buffers: the answer's body after the last stage, else the input of the next stage. They are
+            safe to send, because nothing changes them any more. For a failure: the exception as one
+            line, for the gateway's log, and with `debug` its traceback, for the client.
         code: "" for a result, else the error's code.
-        text: the error's message, fit for the client.
-        seconds: what it took; for the tasks of one `forward` the time of the whole batch.
-        status: HTTP status that the worker chose, 0 for the usual.
-        headers: further HTTP headers that it set.
-        content_type: the one that it chose, "" for the usual.
+        text: the error's message for the client.
+        seconds: how long it took; for the tasks of one `forward`, the time of the whole batch.
+        status: the HTTP status that the worker chose, 0 for the default.
+        headers: further HTTP headers that the worker set.
+        content_type: the content type that the worker chose, "" for the default.
     """
 
     buffers: list[Buffer] = field(default_factory=list)

@@ -1,16 +1,17 @@
-"""The poll loop of a replica, and how it changes hands while the worker computes.
+"""The poll loop of a replica, which a second thread runs while the worker computes.
 
-User code runs on the main thread only. While nothing computes the main thread also turns the
-node: a lone request then wakes one thread, not two. While a forward lasts, the *stand-in*, a
-second thread, turns it now and then: it receives the next batch, renews credit, answers heartbeats,
-drops what was cancelled, and notices stop signals and its parent's order to stop.
-Waking it for each message that comes would cost more than what the messages ask for, and none of
-that is wanted before the forward ends. Only while something is pressing (`Replica.is_pressed`) does
-it see to each at once.
+User code runs on the main thread only. While the worker is idle, the main thread also runs the
+node's turns, so a lone request wakes one thread, not two. During a forward a second thread, the
+*stand-in*, runs a turn now and then: it receives the next batch, renews credit, answers heartbeats,
+drops cancelled tasks, and notices stop signals and the parent's order to stop. Waking it for each
+message would cost more than the messages are worth, since nothing of this is urgent before the
+forward ends. It handles each message at once only while something is urgent
+(`Replica.is_pressed`).
 
-The loop has one owner at a time. `_lock` covers the sockets and all pure state, and is held
-through the poll. Who wants it sets `_wanted`, writes the wake descriptor and acquires; who polls
-tests `_wanted` before every poll. In another order the taker waits for the poller's whole timeout.
+The loop has one owner at a time. `_lock` covers the sockets and all pure state, and is held during
+the poll. A thread that wants the loop sets `_wanted`, writes the wake descriptor, then acquires the
+lock; the owner tests `_wanted` before every poll. In any other order, the thread could wait for the
+owner's whole poll timeout.
 """
 
 from __future__ import annotations
@@ -37,36 +38,34 @@ from stage.replica import Replica
 from stage.results import results_of
 from stage.runner import Runner
 
-FIRST_LOOK_S = 0.020  # seconds of a forward after which the stand-in looks in for the first time
-LOOK_INTERVAL_S = (
-    0.050  # seconds from one look to the next; it delays PING, and so what is known of a link
-)
-EARLY_S = 0.002  # seconds before a forward's expected end that it looks in, if it is awake then
-PROMPT_FORWARD_S = 0.005  # seconds of a forward that outcomes of the one before need not wait for
-IDLE_AFTER_S = 1.0  # seconds without a forward after which the stand-in waits without a timeout
+FIRST_LOOK_S = 0.020  # age of a forward at the stand-in's first turn
+LOOK_INTERVAL_S = 0.050  # between its further turns; it delays PING and measured round trips
+EARLY_S = 0.002  # how long before a forward's expected end it runs a turn, if it is awake
+PROMPT_FORWARD_S = 0.005  # before a longer forward, the outcomes of the last one are sent first
+IDLE_AFTER_S = 1.0  # after so long without a forward, the stand-in waits without a timeout
 MAX_POLL_S = 1.0
-AGE_CHECK_S = 0.1  # seconds between looks at a long forward's age
-STALL_S = 0.1  # seconds that a wait may end late; if more, the process stood still meanwhile
+AGE_CHECK_S = 0.1  # interval of the checks of a long forward's age
+STALL_S = 0.1  # a wait that ends later than this means that the process stood still
 _TOO_LONG = (
     "forward took longer than {:g} s; raise the stage's timeout: append_worker(timeout=...), or "
     "timeout in [stages.{}]; and where it is set the request's: --timeout, or timeout in [gateway]"
 )
-SIGNAL_CHECK_S = 1.0  # seconds after which it is looked whether the worker took the signals
+SIGNAL_CHECK_S = 1.0  # interval of the checks whether the worker replaced our signal handlers
 
 
 class Loop:
-    """Turns a replica until it is told to stop and has drained.
+    """Runs a replica until it is ordered to stop and has drained.
 
-    A stop signal that somebody sent may have gone to every process of the service. So the
-    supervisor is asked, which orders this replica to drain when it is its turn (`stop`).
+    A stop signal may have been sent to every process of the service at once. So the replica reports
+    it to the supervisor, which orders the replica to drain when it is its turn (`stop`).
 
     Args:
-        runner: computes.
+        runner: runs the worker.
         log: for lifecycle events.
         limit: seconds that one forward may take.
-        kill_grace: seconds that a forward over its limit may ignore that.
-        stops: the stop signals to be taken.
-        ask: tells the supervisor of one; False if there is none that would order us to drain.
+        kill_grace: seconds that a forward may go on after it was interrupted at its limit.
+        stops: the stop signals to handle.
+        ask: reports a stop signal to the supervisor; returns False if there is none to order us.
     """
 
     def __init__(
@@ -91,22 +90,20 @@ class Loop:
         self._signals, self._signals_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         reactions = {signal.SIGUSR1: self._interrupt}
         self._held = HeldSignals(stops, reactions, self._signals_in)
-        self._signals_due = 0.0  # when to look whether they are still ours
+        self._signals_due = 0.0  # when to check our signal handlers next
         self._stops = frozenset(stops)
         self._first_stop: float | None = None  # when the first stop signal came
         self._drain_until = float("inf")
         self._epoll.register(self._wake, select.EPOLLIN)
         self._epoll.register(self._signals, select.EPOLLIN)
         self._ready: list[int] = []
-        self._polled = 0.0  # when the descriptors were last asked
+        self._polled = 0.0  # when the descriptors were last polled
         self._posted: list[Callable[[float], None]] = []
         self._computing = False
-        self._began = 0.0  # when the forward that runs did
+        self._began = 0.0  # when the running forward began
         self._last_forward = 0.0
-        self._expected = (
-            FIRST_LOOK_S  # seconds of the forward that ran last, if it was no short one
-        )
-        self._look_at = 0.0  # when the stand-in looks in
+        self._expected = FIRST_LOOK_S  # expected seconds of the running forward, or of the last one
+        self._look_at = 0.0  # when the stand-in runs its next turn
         self._stand_in_sleeps = False
         self._interrupted = False
         self._closing = False
@@ -114,31 +111,31 @@ class Loop:
         self._undo = in_child(self._abandon)
 
     def watch(self, fd: int) -> None:
-        """The network has a descriptor to be polled."""
+        """Poll a descriptor of the network."""
         self._epoll.register(fd, select.EPOLLIN)
 
     def unwatch(self, fd: int) -> None:
-        """It has one less."""
+        """Stop polling a descriptor."""
         self._epoll.unregister(fd)
 
     def post(self, call: Callable[[float], None]) -> None:
-        """Have `call(now)` made by whoever turns the loop; from any thread."""
+        """Run `call(now)` on the thread that owns the loop; callable from any thread."""
         self._posted.append(call)
         os.eventfd_write(self._wake, 1)
 
     def stop(self) -> None:
-        """Drain, as the parent orders or because it is gone; from any thread."""
+        """Start draining, by order of the parent or because it is gone; from any thread."""
         self.post(self._drain)
         os.eventfd_write(self._nudge, 1)
 
     # --- the main thread -------------------------------------------------------------------------
 
     def run(self, replica: Replica, network: ZmqNetwork, grace: float) -> None:
-        """Serve until `stop`, or a stop signal where nobody is asked, then drain.
+        """Serve until `stop`, or until a stop signal where there is no supervisor; then drain.
 
         Args:
-            replica: decides.
-            network: carries; it was given `watch` and `unwatch` of this object.
+            replica: the decisions.
+            network: the network, constructed with `watch` and `unwatch` of this object.
             grace: seconds that draining may take.
         """
         self._replica = replica
@@ -157,17 +154,17 @@ class Loop:
             stand_in.join()
 
     def left(self, grace: float) -> float:
-        """Seconds of the grace that draining has not used up."""
+        """Return how many seconds of `grace` draining has left."""
         return max(0.0, min(grace, self._drain_until - monotonic()))
 
     def close(self) -> None:
-        """Give the descriptors back."""
+        """Restore the signal handlers and close the descriptors."""
         self._undo()
         self._held.release()
         self._close_descriptors()
 
     def _abandon(self) -> None:
-        """In a forked child: leave the parent's loop alone, also if the child comes back here."""
+        """Detach a forked child from the parent's loop, even if the child returns into it."""
         self._lock = Tripwire()
         self._runner.abandon()
         self._close_descriptors()
@@ -179,7 +176,7 @@ class Loop:
 
     def _serve(self) -> None:
         replica = self._replica
-        rested = False  # nothing waits, and since the node was flushed nothing has come
+        rested = False  # whether nothing waits, and nothing has come since the last flush
         while not self._is_over():
             now = monotonic()
             if now >= self._signals_due:
@@ -192,7 +189,7 @@ class Loop:
                 if batch is not None:
                     if (
                         now - self._polled >= FIRST_LOOK_S
-                    ):  # one that never rests must hear all, too
+                    ):  # a replica under constant load must poll all descriptors, too
                         self._poll(now, 0.0)
                     rested = self._run(batch, now)
                     continue
@@ -205,10 +202,10 @@ class Loop:
         self._linger()
 
     def _run(self, batch: Batch, now: float) -> bool:
-        """Compute a batch; returns whether all that follows from it was seen to."""
+        """Compute a batch; return whether its outcomes were flushed and nothing waits."""
         seconds = self._replica.batcher.predict(len(batch.tasks))
         if seconds >= PROMPT_FORWARD_S:
-            # With the next batch chosen first, one flush serves what was and what will be.
+            # The next batch is already chosen, so one flush sends the last outcomes and new credit.
             self._node.flush(now)
             self._compute(batch, seconds)
             return False
@@ -222,7 +219,7 @@ class Loop:
         return self._replica.is_done() or monotonic() >= self._drain_until
 
     def _linger(self) -> None:
-        """Let BYE arrive, and hear it answered."""
+        """Wait a moment for BYE to arrive and to be answered."""
         until = monotonic() + 0.25
         while self._replica.links.sessions and monotonic() < until:
             now = monotonic()
@@ -230,13 +227,13 @@ class Loop:
             self._poll(now, 0.02)
 
     def _compute(self, batch: Batch, seconds: float) -> None:
-        """Run a batch, for so many seconds as is expected, with the loop in other hands."""
+        """Run a batch, expected to take `seconds`, while the stand-in has the loop."""
         self._interrupted = False
         self._began = self._last_forward = monotonic()
         self._expected = seconds
         self._look_at = self._began + min(FIRST_LOOK_S, seconds - EARLY_S, self._limit)
         self._computing = True
-        # A short forward counts as one of LOOK_IN: what is pressing can wait for its end.
+        # During a short forward even urgent messages wait; `seconds` is then FIRST_LOOK_S.
         if self._stand_in_sleeps or (seconds > FIRST_LOOK_S and self._replica.is_pressed()):
             os.eventfd_write(self._nudge, 1)
         self._lock.release()
@@ -249,19 +246,19 @@ class Loop:
         self._finish(items)
 
     def _finish(self, items: list[ItemOutcome]) -> None:
-        """What ran is done, unless a bundle of singles turned out slow: its rest waits again."""
+        """Report the results of a run. Singles of a slow bundle that did not start wait again."""
         replica, runner, now = self._replica, self._runner, monotonic()
         if now - self._began >= FIRST_LOOK_S or not self._held.are_intact():
-            self._signals_due = now  # a look costs little beside it
+            self._signals_due = now  # after a long forward, the check costs little in comparison
         if runner.todo:
             replica.cut_short([], 0.0, runner.give_up())
-        batch = replica.running  # may be less than it was: see `_cut_short`
+        batch = replica.running  # may be smaller than at the start: see `_cut_short`
         assert batch is not None
         replica.finished(results_of(batch, items[-len(batch.tasks) :]), now - self._began)
         runner.clear()
 
     def _take_loop(self) -> None:
-        """Have the stand-in let go of it."""
+        """Take the loop back from the stand-in."""
         self._wanted = True
         os.eventfd_write(self._wake, 1)
         self._lock.acquire()
@@ -281,7 +278,7 @@ class Loop:
         return True
 
     def _poll(self, now: float, longest: float = MAX_POLL_S) -> None:
-        """Wait for something to happen, at most until something is due."""
+        """Wait for a descriptor, at most until something is due."""
         self._polled = now
         pending = self._network.is_pending() or self._posted
         timeout = 0.0 if pending else max(0.0, min(self._node.next_due() - now, longest))
@@ -307,7 +304,7 @@ class Loop:
                 self._drain(now)
         elif now >= self._first_stop + SAME_STOP_S:
             flush()
-            os._exit(128 + number)  # somebody means it: at once
+            os._exit(128 + number)  # a second, separate stop signal means: stop at once
 
     def _drain(self, now: float) -> None:
         if self._replica.draining:
@@ -319,10 +316,11 @@ class Loop:
     # --- the second thread -----------------------------------------------------------------------
 
     def _guarded_stand_in(self) -> None:
-        """Without it nobody would hear signals or limits during a forward: better none at all."""
+        """Run the stand-in, and end the replica if it fails: without it, signals and limits would
+        be ignored during a forward."""
         try:
             self._stand_in()
-        except BaseException:  # noqa: BLE001 - whatever it is, nobody else sees it
+        except BaseException:  # noqa: BLE001 - no other place sees an exception of this thread
             self._log.critical("a fault of ours: this replica ends", exc_info=True)
             kill_group()
 
@@ -347,7 +345,7 @@ class Loop:
                 self._turn_meanwhile(late)
 
     def _nap(self, now: float) -> float:
-        """Seconds until it looks in; while nothing is computed, at the end of the next forward."""
+        """Return the seconds until the next turn; while idle, a typical forward's duration."""
         return (
             max(0.001, self._look_at - now)
             if self._computing
@@ -355,13 +353,13 @@ class Loop:
         )
 
     def _yield_to_main(self, waiting: select.poll) -> None:
-        """A signal came while the main thread has the loop: it sees it, too."""
+        """Leave a signal to the main thread, which has the loop and reads the same pipe."""
         waiting.unregister(self._signals)
         waiting.poll(FIRST_LOOK_S * 1000)
         waiting.register(self._signals, select.POLLIN)
 
     def _turn_meanwhile(self, late: float) -> None:
-        """Turn the loop while the main thread computes; this thread came `late` seconds late."""
+        """Run turns while the main thread computes; this thread woke `late` seconds late."""
         with self._lock:
             self._excuse(late)
             self._poll(monotonic(), 0.0)
@@ -382,26 +380,26 @@ class Loop:
                 self._excuse(monotonic() - now - pause)
 
     def _excuse(self, late: float) -> None:
-        """The forward is not to blame for the time that the process stood still (SIGSTOP, a pause).
+        """Deduct from the forward's age the time that the process stood still (SIGSTOP, a pause).
 
-        Nor for time in which it held the interpreter's lock, which looks the same from here: for
-        that one who does not let it go there is the supervisor.
+        A forward that held the interpreter's lock looks the same from here. The supervisor handles
+        one that never releases it.
         """
         if late > STALL_S and self._began <= monotonic() - late:
             self._began += late
 
     def _relieve(self, now: float) -> None:
-        """The forward turned out long: what need not wait for it goes."""
+        """Let tasks leave that need not wait for a long forward."""
         batch = self._replica.running
-        # Both are the case from the start of a run to its end; of one not yet begun nothing is.
+        # The runner has this batch's tasks only between the start and the end of its run.
         if batch is not None and batch.tasks is self._runner.tasks and len(batch.tasks) > 1:
             self._cut_short(batch)
         self._replica.relieve(now)
 
     def _cut_short(self, batch: Batch) -> None:
-        """Part with what of a bundle of singles is done, and with what was not begun."""
+        """Release the finished singles of a bundle, and those that did not start."""
         unbegun = self._runner.give_up()
-        done = batch.tasks[: len(batch.tasks) - len(unbegun) - 1]  # one more runs, or just ended
+        done = batch.tasks[: len(batch.tasks) - len(unbegun) - 1]  # one more runs or just ended
         items = self._runner.done[: len(done)]
         seconds = sum([item.seconds for item in items])
         self._began += seconds
@@ -409,14 +407,14 @@ class Loop:
         self._replica.cut_short(results, seconds, unbegun)
 
     def _until_look(self, now: float) -> float:
-        """Seconds until the forward's age must be looked at again."""
+        """Return the seconds until the forward's age must be checked again."""
         age = now - self._began
         if age < LONG_FORWARD_S:
             return LONG_FORWARD_S - age
         return max(0.01, min(AGE_CHECK_S, self._limit - age))
 
     def _judge(self, now: float) -> None:
-        """A forward that outlives its limit is interrupted; one that ignores that ends us all."""
+        """Interrupt a forward at its limit; kill this process group if it ignores that."""
         age = now - self._began
         if not self._computing or age < self._limit:
             return
@@ -431,12 +429,12 @@ class Loop:
     def _send_interrupt(self) -> None:
         if self._held.holds(signal.SIGUSR1):
             signal.pthread_kill(self._main, signal.SIGUSR1)
-        else:  # by somebody else's handler, or by none, it would end who knows what
+        else:  # another handler, or none, would do something else with the signal
             self._log.warning("forward cannot be interrupted: it replaced what SIGUSR1 does")
 
     def _interrupt(self, number: int, frame: object) -> None:
-        """On the main thread, between two of its instructions."""
+        """Raise in the running forward; Python calls this on the main thread."""
         if not self._computing or monotonic() - self._began < self._limit:
-            return  # what was meant ended just then
+            return  # the forward that the signal was for has just ended
         if self._runner.interruptible:
             raise ForwardTimeout(_TOO_LONG.format(self._limit, self._replica.facts.name))

@@ -1,9 +1,8 @@
-"""A replica's decisions: tasks in, batches out to the worker, outputs on to the next stage. Pure.
+"""A replica's decisions: tasks in, batches to the worker, outputs to the next stage. Pure.
 
-It holds copies only; the truth about a request lives at its owner gateway. An output stays ours
-until the next replica's ack covers it: then, and only then, a handoff notice tells the owner that
-the task moved on. Outcomes and handoff notices that became ready in one turn leave in one bundle
-per owner.
+A replica holds only copies; the owner gateway keeps the request. The replica keeps an output until
+an ack of the next replica covers it. Only then does a handoff notice tell the owner who holds the
+task. The outcomes and handoff notices of one turn leave in one bundle per owner.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ from stage.forwarding import Forwarding
 from stage.reporting import Reporting
 from stage.results import handed_back, run_again, unsendable
 
-CREDIT_DELAY_S = 0.050  # seconds that credit may wait to be renewed while there is enough
+CREDIT_DELAY_S = 0.050  # how long the renewal of credit may wait while producers have enough
 NEVER = float("inf")
 
 
@@ -54,18 +53,18 @@ class Replica:
     """All decisions of one replica.
 
     Args:
-        links: of this process.
-        facts: of its stage.
-        batcher: what waits for the worker.
-        gateways: addresses to dial.
+        links: the links of this process.
+        facts: the facts of its stage.
+        batcher: the tasks that wait for the worker.
+        gateways: the gateway addresses to dial.
         now: local monotonic time in seconds.
 
     Attributes:
         running: the batch that is being computed, None while the worker is free.
-        held: what is here of each producer's.
-        reporting: what the owners are to be told.
-        forwarding: outputs that wait for the next stage.
-        draining: nothing new is taken.
+        held: the tasks and bytes held of each producer.
+        reporting: the reports to the owners.
+        forwarding: the outputs that wait for the next stage.
+        draining: whether new tasks are given back because the replica is stopping.
     """
 
     def __init__(
@@ -89,16 +88,16 @@ class Replica:
         self._parted = False
         self._upstream: dict[int, tuple[int, list[str]]] = {}
         self._owed = False
-        self._low = True  # a producer has used up half of its credit, or came just now
+        self._low = True  # a producer has consumed half of its credit, or is new
         self._slice = 0  # half of the bytes that each producer may have outstanding
-        self._window = 0  # for batches of how many tasks credit was given last
+        self._window = 0  # the batch size for which credit was last granted
         self._renew_at = NEVER
-        self._is_long = False  # the running forward; credit for short ones is not for it
-        self._credit_paused: set[int] = set()  # owners to whom tasks were given back while it runs
+        self._is_long = False  # the running forward is long: grant one batch of credit, no more
+        self._credit_paused: set[int] = set()  # owners that got tasks back during this forward
         self._unwanted: set[RequestId] = set()  # cancelled while a batch runs
         self._dropped = (0, 0)
         self._free_since = now  # when the worker finished its last batch
-        self._gathered = 0.0  # how long it had then been free when the running batch began
+        self._gathered = 0.0  # how long the worker had been free when the running batch began
         links.load = self._load
         links.gateways = frozenset(self._gateways)
         links.dial(self._gateways, now)
@@ -106,7 +105,7 @@ class Replica:
     # --- what comes ------------------------------------------------------------------------------
 
     def delivered(self, delivery: Delivery, now: float) -> None:
-        """A message of a gateway or of another replica came."""
+        """Handle a message of a gateway or of another replica."""
         session, covered, message = delivery
         if covered and session.role is Role.REPLICA:
             self._moved_on(session, covered, now)
@@ -133,14 +132,14 @@ class Replica:
             self._give_back(self.batcher.take_back(0))
 
     def cancel(self, ids: list[RequestId]) -> None:
-        """Nobody wants these requests any more: they leave every queue here."""
+        """Drop cancelled requests from every queue here."""
         self._release(self.batcher.cancel(ids))
         self._release(self.forwarding.cancel(set(ids)))
         if self.running is not None:
-            self._unwanted.update(ids)  # their outputs do not go on
+            self._unwanted.update(ids)  # outputs of the running batch are dropped when it is done
 
     def _moved_on(self, session: Session, covered: Sequence[Message], now: float) -> None:
-        """The next replica has received these outputs: they are its own now."""
+        """Release outputs that the next replica has acked, and send handoff notices for them."""
         for message in covered:
             if type(message) is Tasks:
                 tasks = self.forwarding.kept(message.tasks)
@@ -159,28 +158,28 @@ class Replica:
             self._redial(now)
 
     def _redial(self, now: float) -> None:
-        if self._parted:  # whom it meets now would take its end for a death
+        if self._parted:  # a new session now would look like a death when the process exits
             return
         named = in_turns([addresses for _, addresses in self._upstream.values()])
         self.links.dial(self._gateways, now, named)
 
     def know_gateways(self, addresses: Iterable[str], now: float) -> None:
-        """Discovery found these gateways."""
+        """Replace the list of gateways by what discovery found."""
         self._gateways = set(addresses)
         self.links.gateways = frozenset(self._gateways)
         self._redial(now)
 
     def told(self, news: News, now: float) -> None:
-        """A session began, was resumed, or is over; or it could not read a message of ours."""
+        """Handle an event of a session; see `mesh.links.events.News`."""
         if isinstance(news, SessionStarted):
             self._met(news.session)
         elif isinstance(news, SessionLost):
             self._lost(news.session)
-            self._redial(now)  # what it named is not looked for any more
+            self._redial(now)  # stop dialling the addresses that it named
         elif isinstance(news, MessageRefused):
             self._refused(news)
         elif news.session.stage is None:
-            self._owed = self._low = True  # a producer that is silent is granted nothing
+            self._owed = self._low = True  # a silent producer gets no credit, a returned one does
         elif isinstance(news, SessionSilent):
             for task in self.forwarding.bypass(news.session):
                 self._hand_back(task)
@@ -197,7 +196,7 @@ class Replica:
     def _lost(self, session: Session) -> None:
         if session.stage is None:
             if session.peer in self.links.sessions:
-                return  # it lives and has met us anew: what is its is still wanted
+                return  # the gateway lives and began a new session: its requests are still wanted
             self._upstream.pop(session.peer, None)
             self.reporting.forget(session.peer)
             self._release(self.forwarding.forget(session.peer))
@@ -209,11 +208,12 @@ class Replica:
                     self.held.come_back(task)
                     again = bool(task.tried)
                     task.tried = (*task.tried[-7:], session.peer)
-                    # It may be what kills whoever gets it: only the owner counts deaths.
+                    # The output may be what kills its consumers, and only the owner counts deaths.
+                    # So it is forwarded a second time, but not a third.
                     (self._hand_back if again else self._forward)(task)
 
     def _refused(self, refused: MessageRefused) -> None:
-        """What the other could not read or no message can carry fails alone."""
+        """Fail the tasks or outcomes that the peer could not read, and no others."""
         session, message, reason = refused
         if type(message) is Tasks:
             for task in message.tasks:
@@ -225,7 +225,7 @@ class Replica:
     # --- batches ---------------------------------------------------------------------------------
 
     def next_batch(self, now: float) -> Batch | None:
-        """The batch to compute now, if the worker is free and one is due."""
+        """Return the batch to compute now, None if the worker is busy or no batch is due."""
         if self.running is not None:
             return None
         batch = self.batcher.due(now)
@@ -239,12 +239,12 @@ class Replica:
         return batch
 
     def finished(self, results: Sequence[Outcome | Task], seconds: float) -> None:
-        """The running batch is done.
+        """Handle the end of the running batch.
 
         Args:
-            results: per task of the batch, in order: an `Outcome` for its owner, or the `Task`
+            results: for each task of the batch, in order: an `Outcome` for its owner, or the `Task`
                 for the next stage.
-            seconds: that it took.
+            seconds: how long it took.
         """
         batch = self.running
         assert batch is not None
@@ -264,7 +264,7 @@ class Replica:
     def _set_apart(
         self, batch: Batch, results: Sequence[Outcome | Task], tasks: list[Task]
     ) -> tuple[Batch, Sequence[Outcome | Task]]:
-        """These tasks of an interrupted batch run again, each alone; returns what is left of it."""
+        """Queue tasks of an interrupted batch to run alone; return the rest of the batch."""
         again = {task for task in tasks if task.id not in self._unwanted}
         for task in again:
             task.flags |= Flag.SOLO
@@ -279,14 +279,15 @@ class Replica:
     def cut_short(
         self, results: Sequence[Outcome | Task], seconds: float, unbegun: Sequence[Task]
     ) -> None:
-        """The running bundle of single tasks turned out slow.
+        """Split the running bundle of single tasks, which turned out slow.
 
-        What is done leaves, what was not begun waits again; the rest goes on running.
+        Results of finished tasks leave, tasks that did not start wait again, the task in between
+        goes on running.
 
         Args:
-            results: of its first tasks; see `finished`.
-            seconds: that they took.
-            unbegun: its last tasks.
+            results: the results of the first tasks; see `finished`.
+            seconds: how long these took.
+            unbegun: the last tasks, which did not start.
         """
         batch = self.running
         assert batch is not None
@@ -321,9 +322,9 @@ class Replica:
         if done:
             self._release(done)
         self._free_since = self.started + seconds
-        self._figure(batch, seconds, nbytes)
+        self._record_stats(batch, seconds, nbytes)
 
-    def _figure(self, batch: Batch, seconds: float, nbytes: int) -> None:
+    def _record_stats(self, batch: Batch, seconds: float, nbytes: int) -> None:
         (expired, cancelled), self._dropped = self._dropped, (0, 0)
         stats = BatchStats(
             self.facts.name,
@@ -341,14 +342,15 @@ class Replica:
             self.reporting.hurry(self.started)
 
     def is_pressed(self) -> bool:
-        """Whether what comes during a forward should be seen to at once.
+        """Whether messages that arrive during a forward should be handled at once.
 
-        Outputs wait for credit, something large is in slices under way, or all of this is to end.
+        They should while outputs wait for credit, a large message is in transit, or the replica
+        drains.
         """
         return self.draining or self.forwarding.is_waiting or self.links.is_slicing()
 
     def relieve(self, now: float) -> None:
-        """A forward turned out long: what waits beyond two batches is better off elsewhere."""
+        """Give tasks beyond two batches back during a long forward: other replicas are faster."""
         if now - self.started < LONG_FORWARD_S or not self.facts.repeatable:
             return
         self._is_long = True
@@ -360,15 +362,15 @@ class Replica:
     # --- outputs ---------------------------------------------------------------------------------
 
     def _forward(self, task: Task) -> None:
-        """Send an output on: straight to the next stage, or by way of its owner.
+        """Send an output straight to the next stage, or through its owner.
 
-        A request that was begun again goes by its owner, who knows where it was tried.
+        Outputs of later attempts go through the owner, which knows the replicas tried before.
         """
         if task.attempt > 1 or not self.forwarding.push(task):
             self._hand_back(task)
 
     def _hand_back(self, task: Task) -> None:
-        """The hub: the owner dispatches it over its own links."""
+        """Send an output to its owner, which dispatches it over its own links."""
         reason = refusal(task)
         if reason:
             self._fail(task, reason)
@@ -377,18 +379,19 @@ class Replica:
         self._release((task,))
 
     def _fail(self, task: Task, reason: str) -> None:
-        """An output that no message can carry."""
+        """Fail an output that no message can carry."""
         failure = unsendable(task, task.hop - 1, f"the result cannot be sent on: {reason}")
         self.reporting.post(task.owner, failure)
         self._release((task,))
 
     def _fail_outcome(self, owner: int, outcome: Outcome, reason: str) -> None:
-        if outcome.kind is not OutcomeKind.FAILURE:  # a failure has nothing that could be left out
+        # A failure has no payload that could be left out, so a smaller one cannot be made.
+        if outcome.kind is not OutcomeKind.FAILURE:
             text = f"the result cannot be sent: {reason}"
             self.reporting.post(owner, unsendable(outcome, outcome.hop, text))
 
     def _give_back(self, tasks: list[Task]) -> None:
-        """Tasks that were never begun: their owner finds them another replica."""
+        """Give back tasks that did not start; their owner dispatches them to another replica."""
         for task in tasks:
             if task.hop:
                 self._hand_back(task)
@@ -398,14 +401,14 @@ class Replica:
                 self._release((task,))
 
     def _release(self, tasks: Iterable[Task]) -> None:
-        """These tasks are no longer here: whoever sent them may send more."""
+        """Release tasks that are no longer here; their producers may get new credit."""
         self.held.release(tasks)
         self._owed = True
 
     # --- each turn -------------------------------------------------------------------------------
 
     def advance(self, now: float) -> None:
-        """Send outputs on, outcomes home, and renew credit."""
+        """Forward outputs, report to the owners, and renew credit."""
         if self.forwarding.is_waiting:
             sent, expired, stuck, unfit = self.forwarding.advance(now)
             if expired:
@@ -423,13 +426,13 @@ class Replica:
             hurry = self._low or self._credit_paused or self.draining or window > self._window
             if hurry or now >= self._renew_at:
                 self._renew_credit(now, window)
-            elif self._renew_at == NEVER:  # a lone client would have every request pay for it
+            elif self._renew_at == NEVER:  # delayed, so that a lone request does not pay for it
                 self._renew_at = now + CREDIT_DELAY_S
 
     def _renew_credit(self, now: float, window: int) -> None:
         if self._credit_paused and self.running is not None:
             self._renew_at = NEVER
-            return  # what was given back would come straight back
+            return  # with new credit, the tasks that were given back would come straight back
         self._owed, self._renew_at = False, NEVER
         if self.draining:
             return
@@ -446,7 +449,7 @@ class Replica:
         return [s for s in sessions if s.stage is None and s.link is not None]
 
     def next_due(self) -> float:
-        """When a batch, a handoff notice or a stuck output is due."""
+        """Return when a batch, a report, a credit renewal or a stuck output is due."""
         due = min(self.reporting.due, self._renew_at)
         if self.forwarding.is_waiting:
             due = min(due, self.forwarding.next_due())
@@ -461,7 +464,7 @@ class Replica:
     # --- the end ---------------------------------------------------------------------------------
 
     def drain(self, now: float) -> None:
-        """Take nothing new, finish what runs, give the rest back."""
+        """Start draining: finish the running batch, give all waiting tasks back."""
         self.draining = True
         self.batcher.drain()
         self._give_back(self.batcher.take_back(0))
@@ -470,15 +473,17 @@ class Replica:
             self._ask_to_stop(session)
 
     def _ask_to_stop(self, session: Session) -> None:
-        """Only who sends us tasks: our outputs still go to the others."""
+        """Ask a producer to send nothing new. Consumers are not asked: they still get our
+        outputs."""
         session.drain()
         self.links.need_not_wait(session)
         self.links.touch(session)
 
     def is_done(self) -> bool:
-        """Nothing is held, nothing is unacked, and nobody will send more.
+        """Whether nothing is held, nothing is unacked, and no producer will send more.
 
-        Nor was anybody greeted who has not answered: to be gone without a goodbye is a death.
+        No HELLO may be unanswered either: its receiver may already have a session with us, and an
+        exit without BYE would look like a death.
         """
         return (
             self.running is None
@@ -492,7 +497,7 @@ class Replica:
         )
 
     def part(self, now: float) -> None:
-        """Say goodbye to everybody."""
+        """Say BYE on all sessions."""
         self._parted = True
         self.links.dial((), now)
         for session in list(self.links.sessions.values()):

@@ -1,4 +1,4 @@
-"""What a batch's items become: an outcome for the owner, or the task for the next stage. Pure."""
+"""The results of a batch: an outcome for the owner, or a task for the next stage. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TIMED_OUT = "forward_timeout"
 
 
 class Item(Protocol):
-    """What the runner says of one task; see `stage.item_outcome.ItemOutcome`."""
+    """The runner's result for one task; see `stage.item_outcome.ItemOutcome`."""
 
     buffers: list[Buffer]
     code: str
@@ -25,11 +25,11 @@ class Item(Protocol):
 
 
 def results_of(batch: Batch, items: Sequence[Item]) -> list[Result]:
-    """One result per task of a batch, in order.
+    """Return one result per task of a batch, in order.
 
     Args:
-        batch: what ran.
-        items: what the runner made of each task.
+        batch: the batch that ran.
+        items: the runner's result for each task.
     """
     results: list[Result] = []
     waited = int(batch.waited * 1e6)
@@ -58,9 +58,10 @@ def results_of(batch: Batch, items: Sequence[Item]) -> list[Result]:
 
 
 def run_again(batch: Batch, results: Sequence[Result], now: float) -> list[Task]:
-    """The tasks of a batch that was interrupted, as far as they have time left.
+    """Return the tasks of an interrupted batch that have time left, to run each of them alone.
 
-    One of them took too long, nobody knows which: each is to run alone. What ran alone has failed.
+    One of them took too long, but it is unknown which. A task that ran alone is not returned: it
+    has failed.
     """
     first = results[0]
     if len(results) == 1 or batch.single or not _timed_out(first):
@@ -75,14 +76,14 @@ def _timed_out(result: Result) -> bool:
 
 
 def handed_back(task: Task) -> Outcome:
-    """An output that its owner is to dispatch."""
+    """Make the outcome that hands an output back to its owner, which dispatches it."""
     return Outcome(
         task.number, task.attempt, OutcomeKind.HANDBACK, task.hop, task.timings, task.buffers
     )
 
 
 def unsendable(of: Task | Outcome, hop: int, text: str) -> Outcome:
-    """The failure of what no message can carry."""
+    """Make the failure of a task or an outcome that no message can carry."""
     timings = of.timings
     return Outcome(
         of.number, of.attempt, OutcomeKind.FAILURE, hop, timings, label="encoding_error", text=text
@@ -91,8 +92,8 @@ def unsendable(of: Task | Outcome, hop: int, text: str) -> Outcome:
 
 def _failure(task: Task, timings: tuple[int, ...], item: Item) -> Outcome:
     number, attempt, status, headers = task.number, task.attempt, item.status, item.headers
-    told = item.code, item.text, status, headers
-    return Outcome(number, attempt, OutcomeKind.FAILURE, task.hop, timings, item.buffers, *told)
+    failure = item.code, item.text, status, headers
+    return Outcome(number, attempt, OutcomeKind.FAILURE, task.hop, timings, item.buffers, *failure)
 
 
 def _forwarding(task: Task, timings: tuple[int, ...], buffers: list[Buffer]) -> Task:

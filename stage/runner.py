@@ -2,7 +2,7 @@
 
 The code here is the only place that calls into a worker. What an item's own conversion raises, or
 an exception instance among the results, fails that item alone; only what `forward` itself raises
-fails the batch. Nothing of ours is kept between two runs but a handoff notice of what was logged.
+fails the batch. Between two runs, only the record of what was logged is kept.
 
 Whatever comes out of user code may lie: a list may be emptied, a length wrong, an exception raise
 when it is asked for its text. So nothing is counted but our own tasks, and classes are asked of the
@@ -95,7 +95,7 @@ class Runner:
         self._current: Sequence[Task] = ()  # what is computed
 
     def in_hand(self) -> list[str]:
-        """Ids of the requests that are computed now, none between batches; from any thread."""
+        """Return the ids of the requests being computed; callable from any thread."""
         return [name_of_request(task) for task in self._computed()]
 
     def _computed(self) -> Sequence[Task]:
@@ -103,17 +103,17 @@ class Runner:
         return batch if self._batching else batch[done : done + 1]  # one by one
 
     def tell_ignored(self, limit: float, thread: int) -> None:
-        """Log that what runs on this thread goes on beyond its limit; from another thread."""
+        """Log that the forward on `thread` ignores its limit; called from another thread."""
         self.failures.ignored(limit, self._computed(), thread)
 
     def warm_up(self) -> int:
         """Run the worker's `multi_examples`, or else its `example`, as they are.
 
         Returns:
-            How many there were.
+            The number of examples.
 
         Raises:
-            StartError: `forward` failed on one; the text has what it raised.
+            StartError: `forward` failed on one; the text names its exception.
         """
         worker = self._worker
         examples = examples_of(worker)
@@ -139,8 +139,8 @@ class Runner:
 
         A `ForwardTimeout` that a signal raises fails the batch, or the one task that is running.
         `SystemExit` and `KeyboardInterrupt` pass through: they end the process, as they should.
-        From now on until `clear` the batch record says that these tasks are being computed: whoever
-        dies meanwhile, by whatever code, died over them.
+        Until `clear`, the batch record says that these tasks are being computed. If the process
+        dies meanwhile, they are the suspects.
 
         Args:
             tasks: at most `max_batch_size` of them if batching.
@@ -155,8 +155,8 @@ class Runner:
             outcomes = self._run_together(tasks) if self._batching else self._run_singly(tasks)
         except _ENDS as error:
             end_if_forked()
-            # Its tasks stay on the batch record: whoever looks after this process knows what it
-            # died of.
+            # The tasks stay in the batch record, which tells the supervisor what the process died
+            # of.
             dead = tasks if self._batching else tasks[len(self.done) :][:1]
             self.failures.say(error, "the worker ends this replica", dead, traced=True)
             raise
@@ -168,10 +168,10 @@ class Runner:
         return outcomes
 
     def give_up(self) -> list[Task]:
-        """Begin no more of what runs one by one; from any thread, while `tasks` is that.
+        """Stop a run of single tasks after the present one; callable from any thread.
 
         Returns:
-            The tasks that were not begun. Of the others all but one are `done`.
+            The tasks that did not start. Of the others, all but one are `done`.
         """
         rest: list[Task] = []
         todo = self.todo
@@ -183,16 +183,16 @@ class Runner:
         return rest[::-1]
 
     def clear(self) -> None:
-        """Let go of what ran: its outcomes are accounted for, and nobody is a suspect any more."""
+        """Forget the last run: its outcomes are reported, so its tasks are no longer suspects."""
         self.tasks, self.done = (), []
         self._board.end()
 
     def abandon(self) -> None:
-        """In a forked child: end it where `forward` returns; the batch record is the parent's."""
+        """Make a forked child end when `forward` returns: the batch record is the parent's."""
         self._board = Tripwire()
 
     def close(self) -> None:
-        """Let the worker unload; what goes wrong in that is logged."""
+        """Call the worker's `unload`, and log its exceptions."""
         try:
             self._worker.unload()
         except BaseException as error:  # noqa: BLE001 - the replica is ending anyway
@@ -200,7 +200,7 @@ class Runner:
         self.failures.tell_left_out(float("inf"))
 
     def _run_singly(self, tasks: list[Task]) -> list[ItemOutcome]:
-        """One by one, until they turn out slow or `give_up` took the rest."""
+        """Run tasks one by one, until they turn out slow or `give_up` takes the rest."""
         todo = self.todo = deque(tasks)
         done = self.done = []
         task, spent = todo.popleft(), 0.0
@@ -209,16 +209,16 @@ class Runner:
             outcome = self._run_alone(task)
             buffers = outcome.buffers
             if len(buffers) != 1 or type(buffers[0]) is not bytes:
-                isolate([buffers])  # before the next one may write to the same memory
+                isolate([buffers])  # the next task may write to the same memory
             done.append(outcome)
             spent += outcome.seconds
             if spent >= LONG_FORWARD_S or outcome.code is TIMED_OUT:
                 return done
-            if not todo:  # nearly always how it ends; to raise is slow
+            if not todo:  # the usual end; an exception would be slower
                 return done
             try:
                 task = todo.popleft()
-            except IndexError:  # the other thread took it meanwhile
+            except IndexError:  # the other thread took the task meanwhile
                 return done
             self._board.step(len(done))
 
@@ -240,7 +240,7 @@ class Runner:
         return outcome
 
     def _ask(self, tasks: list[Task], given: Any) -> Any:
-        """Call `forward`, telling the worker whose inputs these are."""
+        """Call `forward`, with the facts of these requests in `worker.requests`."""
         worker = self._worker
         worker.requests = Requests(tasks, time.monotonic)
         try:
@@ -249,7 +249,7 @@ class Runner:
                 _refuse_unfinished(result)
             return result
         finally:
-            worker.requests = ()  # or the payloads would live until the next forward
+            worker.requests = ()  # frees the payloads before the next forward
 
     def _run_together(self, tasks: list[Task]) -> list[ItemOutcome]:
         started = self._clock()
@@ -267,7 +267,7 @@ class Runner:
         return outcomes
 
     def _batch(self, tasks: list[Task]) -> list[ItemOutcome]:
-        """Decode each, forward what decoded, encode each."""
+        """Decode the tasks, forward those that decoded, encode the results."""
         items = self._decoded(tasks)
         inputs = [item for item in items if type(item) is not ItemOutcome]
         if len(inputs) == len(tasks):
@@ -282,7 +282,7 @@ class Runner:
         return [item if type(item) is ItemOutcome else next(rest) for item in items]
 
     def _decoded(self, tasks: list[Task]) -> list[Any]:
-        """Each task's input, or the `ItemOutcome` of its failure."""
+        """Return each task's input, or the `ItemOutcome` of its failure."""
         decode, items = self._decode, []
         for task in tasks:
             try:
@@ -294,7 +294,7 @@ class Runner:
         return items
 
     def _encoded(self, tasks: list[Task], results: Sequence[Any]) -> list[ItemOutcome]:
-        """What became of each task, given its result."""
+        """Encode the result of each task."""
         encode, outcomes = self._encode, []
         for task, result in zip(tasks, results, strict=False):  # as many: they were counted
             try:
@@ -306,7 +306,7 @@ class Runner:
         return outcomes
 
     def _forward(self, tasks: list[Task], inputs: list[Any]) -> list[Any]:
-        """Run the batch; its failure becomes each input's result."""
+        """Run the batch; if it fails, its failure is the result of each input."""
         try:
             return self._checked_forward(tasks, inputs)
         except _PASSING:
@@ -315,7 +315,7 @@ class Runner:
             return [self.failures.outcome(error, tasks)] * len(tasks)
 
     def _checked_forward(self, tasks: list[Task], inputs: list[Any]) -> list[Any]:
-        """Run the batch; its results in a list that nobody else has."""
+        """Run the batch, and return its results in a list of our own."""
         count = len(tasks)
         results = self._ask(tasks, inputs)
         kind = type(results)
@@ -370,7 +370,7 @@ class Runner:
         return outcome
 
     def _reply_body(self, reply: Reply) -> Buffer:
-        """What a Reply's value becomes; bytes whose content type it names are the body already."""
+        """Serialize a Reply's value; bytes with a content type already are the body."""
         value, kind = reply.value, reply.content_type
         if reply.status in _BODILESS:
             return b""
@@ -383,7 +383,7 @@ _UNFINISHED = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
 
 
 def _refuse_unfinished(result: object) -> None:
-    """What a function has not even begun to compute is no result."""
+    """Raise ServerError for a coroutine or generator, which has computed nothing yet."""
     if type(result) not in _UNFINISHED:
         return
     if not isinstance(result, AsyncGeneratorType):
@@ -395,7 +395,7 @@ def _refuse_unfinished(result: object) -> None:
 
 
 def _checked(buffer: object, method: str) -> Buffer:
-    """Make sure that a buffer is flat bytes, and as long as it says."""
+    """Make a buffer flat bytes, with a length that can be trusted."""
     kind = type(buffer)
     if kind is bytes:
         return buffer  # type: ignore[return-value]

@@ -1,8 +1,8 @@
 """The gateway's decisions: requests in, bundles out, outcomes in, answers out. Pure.
 
-It owns the in-flight table, the replica registry, the queues and the links. The shell around it
-(`gateway/server.py`) submits what HTTP brings, turns it through a `Node`, and takes the `ended`
-requests to answer them.
+The core owns the in-flight table, the replica registry, the queues and the links. The shell
+(`gateway/server.py`) submits the requests that HTTP brings, runs turns through a `Node`, and
+answers the `ended` requests.
 """
 
 from __future__ import annotations
@@ -58,30 +58,28 @@ _OTHER = (
     "connected, and gets nothing: its revision is {}, this gateway serves {}. Classes, routes, "
     "name or version differ: compare what `mesh check` says at both"
 )
-SWEEP_S = 0.05  # seconds between looks for passed deadlines and absent stages
-CREDIT_PAUSE_S = (
-    0.5  # seconds for which a replica that gave tasks back gets none unless it grants more
-)
+SWEEP_S = 0.05  # interval of the checks for passed deadlines and absent stages
+CREDIT_PAUSE_S = 0.5  # how long a replica that gave tasks back gets none unless it grants more
 
 
 class GatewayCore:
     """All decisions of one gateway.
 
     Args:
-        links: of this process; its incarnation owns the requests.
-        routes: per HTTP path the hops that a request visits.
+        links: the links of this process, whose incarnation owns the requests.
+        routes: by HTTP path, the hops that a request visits.
         max_attempts: see `InFlightTable`.
         now: local monotonic time in seconds.
         restart_grace: see `Replicas`.
         version: see `Replicas`.
 
     Attributes:
-        ended: requests that are over since the shell last took them.
-        statistics: of batches, since the shell last took them.
-        sizes: of stages' outputs, as those statistics tell.
-        journal: replicas that came and went, for people, since the shell last took them.
-        met_stage: a replica came, or the routes moved, since the shell last looked at what the
-            roster says of them.
+        ended: requests that ended since the shell last took them.
+        stats: batch statistics since the shell last took them.
+        sizes: average output sizes of the stages, from these statistics.
+        journal: connects, losses and version switches for the log, since the shell last took them.
+        met_stage: a replica came or left, or the routes switched, since the shell last read the
+            replica registry.
     """
 
     def __init__(
@@ -100,7 +98,7 @@ class GatewayCore:
         self.dispatchers = self.queues.dispatchers
         self.retries = Retries(self.in_flight, self.replicas, self.dispatchers)
         self.outliers = OutlierDetection(self.replicas, self.dispatchers)
-        self._failures: list[Outcome] = []  # in the bundle that is read just now
+        self._failures: list[Outcome] = []  # of the bundle that is being processed
         self.ended: list[Ended] = []
         self.stats: list[BatchStats] = []
         self.sizes = Sizes()
@@ -111,8 +109,8 @@ class GatewayCore:
         self._cancels: dict[int, list[int]] = {}
         self._credit_paused: dict[
             Session, float
-        ] = {}  # who gave tasks back, and until when that counts
-        self._death_notices: dict[int, Death] = {}  # of those that are lost in this turn
+        ] = {}  # replicas that gave tasks back, and when their pause ends
+        self._death_notices: dict[int, Death] = {}  # of replicas that are lost in this turn
         self._departed = Departed()
         self._ownership = Ownership(routes)
         self._sweep_at = now + SWEEP_S
@@ -120,7 +118,7 @@ class GatewayCore:
     # --- from HTTP -------------------------------------------------------------------------------
 
     def submit(self, request: Request) -> None:
-        """Own a request and let it wait for its first stage."""
+        """Take ownership of a request, and queue it for its first stage."""
         self.in_flight.enter(request)
         if self.queues.missing:
             self.queues.wait(request)
@@ -129,11 +127,11 @@ class GatewayCore:
 
     @property
     def calm(self) -> bool:
-        """Every stage is there, and nothing waited for credit when the last turn ended."""
+        """Whether every stage has a replica, and no task waited when the last turn ended."""
         return not (self.queues.missing or self.queues.crowded)
 
     def gone(self, number: int) -> Request | None:
-        """The client of a request is gone; it leaves every queue. None if it was over."""
+        """Cancel a request whose client is gone; None if it has ended before."""
         request = self.in_flight.drop(number)
         if request is not None:
             self.counts.cancelled += 1
@@ -141,7 +139,7 @@ class GatewayCore:
         return request
 
     def _withdraw(self, request: Request) -> None:
-        """Nobody wants it any more: take it out of our queue, or tell who holds it."""
+        """Remove an ended request from our queue, or send CANCEL to the replicas that hold it."""
         for holder in request.earlier:
             self._cancels.setdefault(holder, []).append(request.number)
         if request.holder:
@@ -152,11 +150,11 @@ class GatewayCore:
     # --- from the mesh ---------------------------------------------------------------------------
 
     def delivered(self, delivery: Delivery, now: float) -> None:
-        """A message of a replica or a supervisor came."""
+        """Handle a message of a replica or a supervisor."""
         session, _, message = delivery
         if type(message) is Outcomes:
             before, final = len(self.ended), OutcomeKind.FAILURE
-            self._failures.clear()  # of a bundle that was a breach, some may be left
+            self._failures.clear()  # a bundle that was a breach may have left some
             for outcome in message.outcomes:
                 if outcome.kind <= final:
                     self._settle(session, outcome)
@@ -166,7 +164,7 @@ class GatewayCore:
                 self._handed_off(session, notice)
             if self._failures:
                 for request, _ in self.ended[before:]:
-                    request.holder = session.peer  # for whoever asks where it failed
+                    request.holder = session.peer  # the log names the replica where it failed
             if self._failures or self.outliers.failing:
                 self._learn(session, len(message.outcomes) + len(message.notices))
             if message.stats:
@@ -176,7 +174,7 @@ class GatewayCore:
             self._died(session, message)
 
     def _measured(self, session: Session, stats: list[BatchStats]) -> None:
-        """A replica tells what its batches were like; one that serves nothing is not asked."""
+        """Take in a replica's batch statistics; replicas of unused revisions are ignored."""
         mine = self.links.identity
         stats = believed(session, stats, mine.timeout, mine.pool)
         if self.replicas.hop_of(session) is not None:
@@ -191,7 +189,7 @@ class GatewayCore:
 
     def _settle(self, session: Session, outcome: Outcome) -> None:
         request = self.in_flight.requests.get(outcome.number)
-        # Nearly always the one stage's holder answers; all else is looked into.
+        # The usual case, an answer of the holder in a one-stage route, needs no check.
         if (
             request is not None
             and (request.holder != session.peer or outcome.hop or len(request.path) > 1)
@@ -206,7 +204,7 @@ class GatewayCore:
             self.ended.append(ended)
             request = ended.request
             if request.earlier or outcome.attempt != request.attempt:
-                self._withdraw(request)  # other attempts of it
+                self._withdraw(request)  # cancels its other attempts
 
     def _given_back(self, session: Session, outcome: Outcome, now: float) -> None:
         request = self.in_flight.current(outcome)
@@ -218,7 +216,8 @@ class GatewayCore:
         if not self.in_flight.may_return(request, outcome, session.peer):
             return
         hop = request.path[outcome.hop]
-        if session.stage is not None and session.stage[:2] == hop:  # never begun
+        if session.stage is not None and session.stage[:2] == hop:  # it never started the task
+            # Send nothing on its old credit: the task would come straight back.
             self._credit_paused[session] = now + CREDIT_PAUSE_S
             session.credit_paused = session.granted_tasks
             self.in_flight.returned(request, session.peer)
@@ -233,6 +232,7 @@ class GatewayCore:
         request = self.in_flight.requests.get(notice.number)
         holder = self.links.sessions.get(notice.holder)
         if request is None:
+            # The request ended meanwhile, and its CANCEL went to the former holder.
             if holder is not None and holder.stage is not None:
                 self._cancels.setdefault(notice.holder, []).append(notice.number)
             return
@@ -240,11 +240,13 @@ class GatewayCore:
             return
         self.in_flight.moved(notice)
         if request.holder == notice.holder and holder is None:
+            # The new holder died before this notice came: its loss did not find the request.
             self._retry(request, notice.holder, "holder_gone")
 
     def _died(self, supervisor: Session, death_notice: Death) -> None:
-        """A supervisor says that a replica of its own is dead. Of one that never came here, or was
-        forgotten, there is nothing that could be said of our requests.
+        """Handle a supervisor's death notice of one of its replicas.
+
+        A replica that never connected here, or that is forgotten, holds none of our requests.
         """
         session = self.links.sessions.get(death_notice.incarnation)
         departed = self._departed
@@ -265,8 +267,7 @@ class GatewayCore:
             self.links.lose(session, "its supervisor saw it end")
 
     def _keep_possible(self, death_notice: Death, stage: str) -> None:
-        """Leave of our requests in a death notice only those that the dead may have been
-        computing."""
+        """Remove from a death notice those of our requests that the replica cannot have held."""
         for named in list(death_notice.computing):
             owner, number = named
             request = self.in_flight.requests.get(number) if owner == self.links.me else None
@@ -276,7 +277,7 @@ class GatewayCore:
                 death_notice.computing.remove(named)
 
     def told(self, news: News, now: float) -> None:
-        """A session began, was resumed, or is over."""
+        """Handle an event of a session; see `mesh.links.events.News`."""
         if isinstance(news, SessionStarted):
             self._met(news.session, news.resumed, now)
         elif isinstance(news, SessionLost):
@@ -296,7 +297,7 @@ class GatewayCore:
         else:
             self.retries.is_back(news.session, hop)
             if news.session.peer in self.outliers.failing:
-                self.dispatchers[hop].leave(news.session)
+                self.dispatchers[hop].leave(news.session)  # `is_back` added it; it is still ejected
 
     def _hedge(self) -> None:
         for request in self.retries.hedges():
@@ -313,8 +314,8 @@ class GatewayCore:
             self.met_stage = True
             if not resumed:
                 self.journal.append(JournalEntry(session, True, "connected"))
-            self._tell_peers([session, *self.replicas.fed_by(hop)], now)
-        elif not resumed:  # it looks well to its own host, which sees it connected
+            self._send_peers([session, *self.replicas.fed_by(hop)], now)
+        elif not resumed:  # only this log tells: on its own host, it looks connected and well
             served = next((hop[1] for path in self.replicas.routes.values() for hop in path), "")
             reason = _OTHER.format(session.stage.revision, served)
             self.journal.append(JournalEntry(session, True, reason))
@@ -325,7 +326,7 @@ class GatewayCore:
         hop = self.replicas.left(session, now)
         if hop is not None:
             self.dispatchers[hop].leave(session)
-            self.met_stage = True  # what it said of the stage may count no more
+            self.met_stage = True  # its description of the stage may no longer apply
             self._departed.add(session)
             self.journal.append(JournalEntry(session, news.orderly, news.reason))
             if not news.orderly:
@@ -335,8 +336,8 @@ class GatewayCore:
             self.retries.silent.pop(session.peer, None)
             self.outliers.forget(session)
             self.sizes.forget(session.peer)
-            self._tell_peers(self.replicas.fed_by(hop), now)
-        # Also of one that met us anew when its version was over: others may have fed it still.
+            self._send_peers(self.replicas.fed_by(hop), now)
+        # Also those of a replica of an unused revision: replicas before it may still have fed it.
         for request in self.in_flight.held_by(session.peer):
             cause = "parted" if news.orderly else "lost"
             self._retry(request, session.peer, cause, blame_of(request, death_notice))
@@ -344,7 +345,7 @@ class GatewayCore:
     def _retry(
         self, request: Request, holder: int, cause: str, blame: Suspicion = Suspicion.POSSIBLE
     ) -> None:
-        """Begin again at the first stage; nothing but a death uses up an attempt."""
+        """Restart the request at its first stage, or fail it. Only a death uses up an attempt."""
         parted = cause in ("parted", "version")
         reason = self.retries.retry(request, holder, parted=parted, blame=blame)
         if reason:
@@ -355,13 +356,13 @@ class GatewayCore:
             self.queues.wait(request)
 
     def _refused(self, refused: MessageRefused) -> None:
-        """A task that its stage could not read: it fails alone."""
+        """Fail the tasks that a replica could not read, and no others."""
         if isinstance(refused.message, Tasks):
             for task in refused.message.tasks:
                 text = f"the request cannot be sent to the stage: {refused.reason}"
                 self._fail(task, "server_error", text)
 
-    def _tell_peers(self, sessions: list[Session], now: float) -> None:
+    def _send_peers(self, sessions: list[Session], now: float) -> None:
         for session in sessions:
             version, peers = self.replicas.peers_for(session)
             self.links.tell(session, Peers(version, peers), now)
@@ -369,7 +370,7 @@ class GatewayCore:
     # --- each turn -------------------------------------------------------------------------------
 
     def advance(self, now: float) -> None:
-        """Dispatch what waits, withdraw what nobody wants, end what is out of time."""
+        """Dispatch waiting tasks, send cancels, and end requests whose deadline has passed."""
         if now >= self._sweep_at:
             self._sweep(now)
         crowded = self.queues.crowded
@@ -392,7 +393,7 @@ class GatewayCore:
             self._fail(task, "encoding_error" if task.hop else "bad_request", reason)
 
     def _fail(self, task: Task, code: str, text: str) -> None:
-        """End the request that this task belongs to, if it is not over already."""
+        """Fail the request of this task, if it has not ended before."""
         ended = self.in_flight.fail(task.number, code, text)
         if ended is not None:
             self.ended.append(ended)
@@ -425,11 +426,12 @@ class GatewayCore:
             self.in_flight.assign(tasks, session.peer)
             self.links.touch(session)
         for dispatcher in self.dispatchers.values():
-            dispatcher.waiting.expired(now)  # tasks handed back, whose requests ended above
+            dispatcher.waiting.expired(now)  # handed-back tasks; their requests ended above
 
     def _turn_over(self, now: float) -> None:
-        """Follow a later version that stands, or go back to a former where that is gone; leave
-        nothing to replicas of others that are gone.
+        """Switch to a complete later version, or back to a former one if the present one is gone.
+
+        Requests that wait for a revision without replicas start again in the present one.
         """
         other: StageFacts | Release | None = None
         if self.replicas.is_coming:
@@ -447,36 +449,37 @@ class GatewayCore:
                 self.replicas.facts.pop(hop, None)
 
     def next_due(self) -> float:
-        """When deadlines, absences or a later version must be looked at, if there are any."""
+        """Return when deadlines, missing stages or a later version must be checked next."""
         return (
             self._sweep_at if self.in_flight.requests or self.replicas.is_coming else float("inf")
         )
 
     def whereabouts(self, holder: int) -> str:
-        """How people find the replica that held a request; "" if none did."""
+        """Describe for the log the replica that held a request; "" if none did."""
         session = self.links.sessions.get(holder)
         origin = self._departed.get(holder) if session is None else origin_of(session)
         return origin.shown if origin is not None else incarnations.shown(holder) if holder else ""
 
     def take_ended(self) -> list[Ended]:
-        """The requests that are over since the last call."""
+        """Return the requests that ended since the last call."""
         ended, self.ended = self.ended, []
         return ended
 
     def is_ready(self, now: float) -> bool:
-        """Whether every stage has a replica and, once at least, those that feed each other met."""
+        """Whether every stage has a replica, and the replicas have once been connected with those
+        that they feed."""
         if not self._joined and not self.queues.missing:
             self._joined = self.replicas.is_joined(now)
         return self._joined and not self.queues.missing
 
     def absent(self, path: Path, now: float) -> Hop | None:
-        """The first stage of this path that has been without a replica for too long."""
+        """Return the first stage of this path that has had no replica for too long, or None."""
         absent = self.replicas.absent(now)
         return next((hop for hop in path if hop in absent), None)
 
 
 def _cause(death_notice: Death | None) -> str:
-    """How a metric names a death."""
+    """Return the `cause` label of a death in the metrics."""
     if death_notice is None:
         return "link"
     return "signal" if death_notice.signal else "exit"

@@ -40,7 +40,6 @@ class Departed:
         self._origins: dict[int, ReplicaOrigin] = {}
 
     def __len__(self) -> int:
-
         return len(self._origins)
 
     def add(self, session: Session) -> None:

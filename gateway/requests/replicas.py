@@ -1,12 +1,12 @@
-"""Who exists, who is ready, who feeds whom, and which revision serves. Pure.
+"""The replica registry: which replicas exist, which ones feed which, which revision serves. Pure.
 
-A replica announces itself only when its worker is constructed and warm, so one that is connected
-is one that is ready.
+A replica connects only when its worker is constructed and warm. So every connected replica is
+ready.
 
-The routes lead through the stages of one revision. Replicas of a later `version` are taken in
-beside it, and when all stages of theirs stand the routes lead there. They lead back only where a
-stage of that is gone and a former revision stands. Replicas of any other revision may connect, and
-that is all.
+The routes use the stages of one revision. Replicas of a later `version` are registered beside it;
+as soon as all of its stages have replicas, the routes switch to it. They switch back only if one of
+its stages disappears and a former revision is still complete. Replicas of any other revision may
+connect, but get no tasks.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from mesh.protocol.fair_order import in_turns
 from mesh.protocol.messages import Hop, Path, Peer, Role, StageFacts
 from mesh.protocol.permissions import MAX_PEERS
 
-JOIN_LIMIT_S = 1.0  # seconds that new replicas have to be connected with those that feed them
-RESTART_GRACE_S = 2.0  # seconds: shorter absences are restarts, and requests wait through them
+JOIN_LIMIT_S = 1.0  # how long new replicas may take to connect with the replicas that feed them
+RESTART_GRACE_S = 2.0  # a shorter absence of a stage is a restart: its requests wait
 
 _PARTS = re.compile(r"[0-9]+|[^0-9]+")
 
@@ -33,17 +33,17 @@ class Replicas:
     """The replicas of this gateway's stages.
 
     Args:
-        routes: per HTTP path the hops that a request visits.
+        routes: by HTTP path, the hops that a request visits.
         now: local monotonic time in seconds.
         restart_grace: seconds for which a stage may have no replica before its requests are
-            refused; also at the start.
-        version: of the revision that the routes lead through.
-        routes_name: what replicas whose pipeline has the same routes call them.
+            refused; also after the start.
+        version: the version of the revision that the routes use.
+        routes_name: the name of these routes, which replicas of the same pipeline announce.
 
     Attributes:
-        facts: what each stage's replicas said of it, the newest last; also while it has none.
-        is_coming: whether the routes may soon lead elsewhere: there is a replica of a later
-            version, or a stage is gone and there is a former one.
+        facts: what the newest replica of each stage said of it; kept while the stage has none.
+        is_coming: whether the routes may switch soon: a replica of a later version is connected,
+            or a stage is missing and there is a former revision.
     """
 
     routes: Mapping[str, Path]
@@ -59,11 +59,10 @@ class Replicas:
     _releases: Releases = field(default_factory=Releases)
 
     def __post_init__(self) -> None:
-        """Every stage is missing since the start."""
         self._since = dict.fromkeys(_hops(self.routes), self.now)
 
     def joined(self, session: Session) -> Hop | None:
-        """A replica is connected; returns its stage if it is one of ours."""
+        """Register a connected replica, and return its stage; None if it serves no route here."""
         facts = session.stage
         hop = _hop(session)
         if facts is None or hop is None or not self._is_ours(facts):
@@ -75,27 +74,27 @@ class Replicas:
         return hop
 
     def left(self, session: Session, now: float) -> Hop | None:
-        """A replica is gone; returns the stage that it ran if it was one of ours."""
+        """Remove a replica, and return its stage; None if it was not registered."""
         if self.sessions.pop(session.peer, None) is None:
             return None
         self._version += 1
         hop = _hop(session)
         siblings = [s.stage for s in self.sessions.values() if s.stage and _hop(s) == hop]
         if hop is not None and siblings:
-            self.facts[hop] = siblings[-1]  # what it said of the stage does not outlive it
+            self.facts[hop] = siblings[-1]  # what a replica said counts only while it is there
         if hop in self._since and hop not in self.present():
             self._since[hop] = now
         self.is_coming = self._may_move()
         return hop
 
     def _is_ours(self, facts: StageFacts) -> bool:
-        """Whether a replica is of the revision that serves, of a later one, or of a former one."""
+        """Whether a replica is of the serving revision, a later one, or a former one."""
         hop = facts.name, facts.revision
         former = self._releases.is_former(facts.revision) and self._is_routed(facts)
         return hop in self._since or former or self._comes(facts)
 
     def hop_of(self, session: Session) -> Hop | None:
-        """The stage of a replica that is connected, if it is one of ours."""
+        """Return the stage of a registered replica, None for others."""
         return _hop(session) if self.sessions.get(session.peer) is session else None
 
     def present(self) -> set[Hop]:
@@ -103,22 +102,23 @@ class Replicas:
         return {hop for s in self.sessions.values() if (hop := _hop(s)) is not None}
 
     def missing(self) -> list[Hop]:
-        """Stages of any route that have none, in order."""
+        """The stages of the routes that have no replica, in order."""
         present = self.present()
         return [hop for hop in self._since if hop not in present]
 
     def absent(self, now: float) -> list[Hop]:
-        """Stages that have had none for so long that their requests are refused."""
+        """The stages without a replica for so long that their requests are refused."""
         return [hop for hop in self.missing() if now - self._since[hop] >= self.restart_grace]
 
     def is_joined(self, now: float, hops: Iterable[Hop] = ()) -> bool:
-        """Whether the replicas that feed each other are connected.
+        """Whether the replicas are connected with those that they feed.
 
-        Those that are not so soon never may be: then their outputs go by way of the gateway.
+        Pairs that do not connect within `JOIN_LIMIT_S` may never do so. They do not count, because
+        their outputs go through the gateway.
 
         Args:
             now: local monotonic time in seconds.
-            hops: only those of these stages; by default of all that the routes lead through.
+            hops: the stages to check; by default all stages of the routes.
         """
         wanted = set(hops) or self._since.keys()
         sessions = [session for session in self.sessions.values() if _hop(session) in wanted]
@@ -132,9 +132,9 @@ class Replicas:
         return True
 
     def peers_for(self, session: Session) -> tuple[int, list[Peer]]:
-        """Version and list of what a replica dials: the replicas of the stages before its own.
+        """Return version and list of the feeds that a replica dials: the stages before its own.
 
-        Not more than a gateway may name. Outputs of those that are left out go by the gateway.
+        A gateway may name at most `MAX_PEERS`. Outputs of the others go through the gateway.
         """
         feeds = [s for s in self.feeding(session) if s.feed]
         if len(feeds) > MAX_PEERS:
@@ -144,16 +144,17 @@ class Replicas:
         ]
 
     def feeding(self, session: Session) -> list[Session]:
-        """Replicas of the stages before this one's; its `owners` are whom it is connected with."""
+        """The replicas of the stages before this one's. Its `owners` are those it is connected
+        with."""
         before = self._before(_hop(session))
         return [s for s in self.sessions.values() if _hop(s) in before]
 
     def is_repeatable(self, path: Path) -> bool:
-        """Whether all of these stages may run twice for one request."""
+        """Whether all of these stages may run more than once for one request."""
         return all(hop not in self.facts or self.facts[hop].repeatable for hop in path)
 
     def fed_by(self, hop: Hop) -> list[Session]:
-        """Replicas of the stages that follow this one."""
+        """The replicas of the stages that follow this one."""
         after = {
             (later[0], hop[1])
             for path in self.routes.values()
@@ -163,7 +164,7 @@ class Replicas:
         return [s for s in self.sessions.values() if _hop(s) in after]
 
     def _before(self, hop: Hop | None) -> set[Hop]:
-        """The stages that feed this one, in its own revision."""
+        """The stages that feed this one, in the same revision."""
         stage, revision = hop or ("", "")
         return {
             (earlier[0], revision)
@@ -175,20 +176,20 @@ class Replicas:
     # --- one revision after another --------------------------------------------------------------
 
     def _comes(self, facts: StageFacts) -> bool:
-        """Whether a replica is of a later version, for a stage that the routes lead through."""
+        """Whether a replica is of a later version of a stage that the routes use."""
         return self._is_routed(facts) and is_later(facts.version, self.version)
 
     def _is_routed(self, facts: StageFacts) -> bool:
-        """Whether the routes lead through such a stage, and are the same where it comes from."""
+        """Whether the routes use this stage, and its own pipeline has the same routes."""
         is_known = any(facts.name == stage for stage, _ in self._since)
         return is_known and facts.routes == self.routes_name
 
     def _may_move(self) -> bool:
-        """Whether something comes that is later, or something is gone and there is a former."""
+        """Whether a later revision is coming, or a stage is missing and there is a former one."""
         return bool(self._coming()) or bool(self._releases.former and self.missing())
 
     def _coming(self) -> list[StageFacts]:
-        """A replica's word for each later revision that is there in part or as a whole."""
+        """One replica's facts for each later revision that has any replicas, the latest first."""
         found = {}
         for session in self.sessions.values():
             facts = session.stage
@@ -197,7 +198,7 @@ class Replicas:
         return sorted(found.values(), key=lambda facts: _rank(facts.version), reverse=True)
 
     def successor(self, now: float) -> StageFacts | None:
-        """A replica's word for the latest of the later revisions, if all stages of one stand."""
+        """Return the facts of the latest revision whose stages all have replicas, or None."""
         present = self.present()
         for facts in self._coming():
             hops = _hops(self._led_to(facts.revision))
@@ -208,7 +209,7 @@ class Replicas:
         return None
 
     def refuge(self) -> Release | None:
-        """Where the routes led before, if a stage is gone now and all of that stands still."""
+        """Return the latest former revision that is complete, if a stage is missing; or None."""
         if not (self._releases.former and self.missing()):
             return None
         usable = (s for s in self.sessions.values() if s.link is not None and not s.draining)
@@ -219,7 +220,7 @@ class Replicas:
         return None
 
     def move(self, to: StageFacts | Release, now: float) -> None:
-        """From now on the routes lead through this revision: a later one, or back to a former."""
+        """Switch the routes to this revision: a later one, or back to a former one."""
         here = Release(self.version, next(iter(self._since))[1])
         there = Release(to.version, to.revision)
         if self._releases.is_former(there.revision) and self.missing():
@@ -238,7 +239,7 @@ class Replicas:
 
 
 def is_later(version: str, other: str) -> bool:
-    """Whether a version comes after another: what is a number in it counts as a number.
+    """Whether a version is later than another; the numbers in it compare as numbers.
 
     Example:
         >>> is_later("1.10", "1.9"), is_later("2026-11-27", "2026-3-1"), is_later("2", "2")
@@ -248,8 +249,10 @@ def is_later(version: str, other: str) -> bool:
 
 
 def _rank(version: str) -> list[tuple[int, str]]:
-    """Numbers by length, then digits; words before all numbers. Nothing is computed of digits that
-    may be any number of them."""
+    """Make a sort key: numbers by length, then digits; words before numbers.
+
+    Digits are not converted to an integer: a peer may send any number of them.
+    """
     parts = _PARTS.findall(version)
     numbers = [part.lstrip("0") if part[0].isdecimal() else None for part in parts]
     return [
@@ -263,7 +266,7 @@ def _hops(routes: Mapping[str, Path]) -> list[Hop]:
 
 
 def _by_source(sessions: Iterable[Session]) -> list[list[Session]]:
-    """Those from each source together, the oldest first: a key and an address are one."""
+    """Group the sessions by source, the oldest first."""
     groups: dict[str, list[Session]] = {}
     for session in sessions:
         groups.setdefault(session.source, []).append(session)

@@ -1,11 +1,14 @@
-"""What becomes of a request whose replica died, fell silent, or crashed over it. Pure.
+"""Retries and hedges of requests whose replica died, fell silent, or crashed. Pure.
 
-Four rules keep this from doing harm. What may not run twice is not begun again. Retries and
-hedges together are few beside what succeeds (`RetryBudget`), so that a failing mesh is not given
-more to do. A request that was being computed when a replica crashed is a suspect: it runs alone
-from then on, and if that crashes a replica, too, it is not tried a third time. And a request that
-is held again and again by replicas that die while they compute nothing, which a fault of our own
-may cause, is given up after `UNEXPLAINED_FACTOR` times as many of them as of other deaths.
+Four rules keep retries from doing harm:
+
+1. A request that must not run twice is not retried.
+2. Retries and hedges together are few compared with successes (`RetryBudget`), so that a failing
+   mesh does not get even more work.
+3. A request that was being computed when a replica crashed is a suspect. From then on it runs
+   alone. If another replica crashes over it, it fails as a poison request.
+4. A replica may die while it computes nothing, perhaps by a fault of our own. A request that meets
+   this again and again fails after `UNEXPLAINED_FACTOR` times as many such deaths as of others.
 """
 
 from __future__ import annotations
@@ -20,10 +23,10 @@ from mesh.links.dispatcher import Dispatcher
 from mesh.links.session import Session
 from mesh.protocol.messages import Death, Flag, Hop
 
-EARNED_PER_SUCCESS = 0.1  # attempts beyond the first that each success pays for
-MAX_EARNED = 256.0  # attempts that are paid for at most; so many may be needed at once by a death
-MAX_DEAD = 1024  # dead incarnations that are remembered
-UNEXPLAINED_FACTOR: Final = 3  # deaths that nothing explains, for each of `max_attempts`
+EARNED_PER_SUCCESS = 0.1  # further attempts that each success adds to the budget
+MAX_EARNED = 256.0  # limit of the budget; one death may need this many attempts at once
+MAX_DEAD = 1024  # remembered incarnations that died
+UNEXPLAINED_FACTOR: Final = 3  # unexplained deaths allowed, per attempt of `max_attempts`
 
 NOT_TWICE = "the replica that held the request was lost, and it must not be run twice"
 NO_BUDGET = "the replica that held the request was lost, and so were too many others"
@@ -31,22 +34,22 @@ POISON = "the request crashed two replicas, the second one while it was computed
 
 
 class Suspicion(Enum):
-    """What is known of a request's part in the death of the replica that held it."""
+    """Whether a request may have caused the death of the replica that held it."""
 
-    POSSIBLE = "possible"  # it was being computed, or nobody knows what was
-    NONE = "none"  # others were being computed
-    UNEXPLAINED = "unexplained"  # nothing was being computed, and yet the replica died
+    POSSIBLE = "possible"  # it was being computed, or it is unknown what was
+    NONE = "none"  # other requests were being computed
+    UNEXPLAINED = "unexplained"  # nothing was being computed
 
 
 def blame_of(request: Request, death_notice: Death | None) -> Suspicion:
-    """What a death notice, or its absence, says of a request that the dead replica held."""
+    """Judge a request that the dead replica held, by its death notice or the lack of one."""
     if death_notice is None or request.id in death_notice.computing:
         return Suspicion.POSSIBLE
     return Suspicion.NONE if death_notice.computing else Suspicion.UNEXPLAINED
 
 
 class RetryBudget:
-    """How many attempts beyond the first may still be made.
+    """The number of further attempts that may be made now.
 
     Example:
         >>> budget = RetryBudget()
@@ -60,11 +63,11 @@ class RetryBudget:
         self.left = MAX_EARNED
 
     def earn(self, successes: int) -> None:
-        """Requests were answered."""
+        """Add to the budget for requests that were answered."""
         self.left = min(MAX_EARNED, self.left + successes * EARNED_PER_SUCCESS)
 
     def spend(self) -> bool:
-        """Pay for one attempt; False if there is nothing left."""
+        """Take one attempt out of the budget; False if it is exhausted."""
         if self.left < 1.0:
             return False
         self.left -= 1.0
@@ -72,16 +75,16 @@ class RetryBudget:
 
 
 class Retries:
-    """Decides who is begun again.
+    """Decides which requests are retried or hedged.
 
     Args:
         in_flight: the requests.
-        replicas: which stages may run twice.
-        dispatchers: who else there is, by stage.
+        replicas: the registry, which knows the stages that may run twice.
+        dispatchers: by stage; they know the other replicas.
 
     Attributes:
-        budget: of attempts.
-        silent: replicas that do not turn, by incarnation.
+        budget: the further attempts that are left.
+        silent: replicas whose event loop seems stuck, by incarnation.
     """
 
     def __init__(
@@ -97,21 +100,22 @@ class Retries:
     def retry(
         self, request: Request, holder: int, *, parted: bool, blame: Suspicion = Suspicion.POSSIBLE
     ) -> str:
-        """Its holder is gone. Make it ready to begin again at the first stage.
+        """Prepare a request whose holder is gone for a new start at its first stage.
 
         Args:
-            request: it.
-            holder: who held it.
-            parted: the holder went in order, which uses up nothing.
-            blame: what the request had to do with it.
+            request: the request.
+            holder: the incarnation that held it.
+            parted: whether the holder left in order, which uses up no attempt.
+            blame: whether the request may have caused the death.
 
         Returns:
-            "", or why it cannot begin again.
+            "", or why the request cannot be retried.
         """
         if not self._may_run_again(request):
             return NOT_TWICE
         if parted:
-            # An attempt of its own: who had it beyond the first stage must not speak of this one.
+            # Beyond the first stage, other replicas may hold copies of this attempt. A new attempt
+            # number keeps their reports from counting for the new start.
             request.attempt += request.at > 0
             self._in_flight.returned(request, holder)
             return ""
@@ -133,17 +137,17 @@ class Retries:
     # --- who is silent ---------------------------------------------------------------------------
 
     def fell_silent(self, session: Session, hop: Hop) -> None:
-        """A replica does not turn: give it nothing new."""
+        """Stop dispatching to a silent replica."""
         self.silent[session.peer] = session
         self._dispatchers[hop].leave(session)
 
     def is_back(self, session: Session, hop: Hop) -> None:
-        """It turns again."""
+        """Dispatch again to a replica that is no longer silent."""
         if self.silent.pop(session.peer, None) is not None:
             self._dispatchers[hop].join(session)
 
     def hedges(self) -> Iterable[Request]:
-        """Requests that silent replicas hold, made ready for a second attempt elsewhere."""
+        """Yield requests of silent replicas, prepared for a second attempt elsewhere."""
         for holder in list(self.silent):
             for request in self._in_flight.held_by(holder):
                 if self._may_be_hedged(request, holder) and self.budget.spend():
@@ -162,10 +166,10 @@ class Retries:
     # --- who crashed -----------------------------------------------------------------------------
 
     def suspect(self, death_notice: Death) -> list[Request]:
-        """A replica crashed: note what it was computing.
+        """Mark the requests that a crashed replica was computing as suspects.
 
         Returns:
-            The requests that are not to be tried again.
+            The poison requests, which must not be retried.
         """
         if death_notice.incarnation in self._buried:
             return []

@@ -1,4 +1,4 @@
-"""HTTP paths that lead to stages, and what a request reserves there before it is whole. Pure."""
+"""Inference routes, and the reservations of requests whose body is incomplete. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ class InferenceRoute:
     """An HTTP path and the stages that its requests visit.
 
     Attributes:
-        endpoint: the path, as metrics name it.
+        endpoint: the HTTP path, which is also its label in metrics.
         path: the hops.
-        admission: says who may enter.
-        stages: their names.
-        grown: bytes that a stage of the path lately made of a request, on average; the largest.
+        admission: its admission control.
+        stages: the names of the stages.
+        grown: the largest average output of its stages, in bytes per request.
         content_type: content type of the last stage's results.
-        wants_meta: whether a worker asked for the request's method, query and headers.
+        wants_meta: whether a worker needs the request's method, query and headers.
     """
 
     __slots__ = ("admission", "content_type", "endpoint", "grown", "path", "stages", "wants_meta")
@@ -31,21 +31,21 @@ class InferenceRoute:
         self.wants_meta = False
 
     def hold(self, nbytes: int) -> None:
-        """Charge so many bytes of answers that clients have not taken yet; less where negative."""
+        """Charge `nbytes` of answers that clients have not read; negative to release them."""
         self.admission.grow(nbytes)
 
 
 class Reservation:
-    """The room of a request that was let in before its body was whole.
+    """The room that a request reserves before its body is complete.
 
     Args:
-        nbytes: of its body, as far as that is known.
+        nbytes: the size of its body, as far as that is known.
         grown: see `InferenceRoute`.
 
     Attributes:
-        nbytes: of its body.
-        charge: bytes that it counts for at the door.
-        seated: whether it takes a place before it is whole; a small one does not.
+        nbytes: the size of its body.
+        charge: bytes that admission charges for it.
+        seated: whether it takes a place before it is complete; a small request does not.
 
     Example:
         >>> Reservation(100, grown=5000).charge, Reservation(100_000, grown=200_000).charge

@@ -159,5 +159,5 @@ class ServerState:
         return responses.failure(code, message, None, name, headers=headers)
 
     def name(self) -> bytes:
-        """An id for a request that has none of its client's and is in no book."""
+        """Make an id for a request without a client's id that is not in flight."""
         return self.names(next(self.numbers))

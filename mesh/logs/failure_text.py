@@ -160,7 +160,7 @@ def trace_text(error: BaseException) -> str:
         lines = traceback.format_exception(type(error), error, trace)
     except ForwardTimeout:
         raise
-    except BaseException:  # noqa: BLE001 - its causes or handoff notices raise when they are asked
+    except BaseException:  # noqa: BLE001 - its causes or notes may raise when read
         lines = [*traceback.format_tb(trace), f"{name_of(error)}: {text_of(error)}\n"]
     text = "".join(lines)
     if len(text) <= MAX_TRACEBACK_CHARS:

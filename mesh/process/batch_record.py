@@ -40,7 +40,7 @@ class RunningBatch(NamedTuple):
 
 
 class BatchRecord:
-    """One replica's board.
+    """The batch record of one replica.
 
     Args:
         memory: at least `SIZE` bytes, writable, zero at first.

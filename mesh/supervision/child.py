@@ -47,7 +47,11 @@ class Child:
     """
 
     def __init__(self, command: Command, settings: str, *, computes: bool = False) -> None:
-        """Start it in a group of its own, with a board if it `computes`; OSError if that fails."""
+        """Start the process in a group of its own, with a batch record if it `computes`.
+
+        Raises:
+            OSError: it cannot be started.
+        """
         self.incarnation = 0
         self.batch_record: BatchRecord | None = None
         self.ready_fd, child_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

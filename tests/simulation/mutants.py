@@ -5,7 +5,7 @@ to a copy of the tree; then histories are played there until one is broken, or t
 that it names. A mutant that survives them all is a hole in the checks, and makes this script fail.
 Those of the rules of who may say what are made from the rules (`rule_mutants.py`).
 
-    python tests/simulation/mutants.py -n 3000 --only "drop a ack"
+    python tests/simulation/mutants.py -n 3000 --only "drop acks"
 """
 
 import argparse
