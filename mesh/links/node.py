@@ -86,12 +86,15 @@ class Node:
     def flush(self, now: float) -> None:
         """Let the core decide, and send what it posted."""
         core, links = self.core, self.core.links
-        links.tick(now)
+        if links.due <= now:
+            links.tick(now)
         if links.news:
             self._tell(now)
         core.advance(now)
-        links.flush(now)
-        self._carry_out(now)
+        if links.touched:
+            links.flush(now)
+        if links.out:
+            self._carry_out(now)
 
     def _tell(self, now: float) -> None:
         links = self.core.links
@@ -105,8 +108,6 @@ class Node:
 
     def _carry_out(self, now: float) -> None:
         links, network = self.core.links, self.network
-        if not links.out:
-            return
         for instruction in links.take():
             if isinstance(instruction, Send):
                 if not network.send(*instruction):
@@ -120,5 +121,7 @@ class Node:
 
     def next_due(self) -> float:
         """When to turn again at the latest, if no descriptor becomes ready."""
-        core = self.core
-        return min(core.links.next_due(), core.next_due(), self.network.next_due())
+        core, links = self.core, self.core.links
+        if links.news or links.out:
+            return 0.0
+        return min(links.due, core.next_due(), self.network.next_due())
