@@ -132,4 +132,4 @@ class Reporting:
             self.ownerless += len(parcel.outcomes)
             return
         session.post(Outcomes(parcel.outcomes, notices, stats), parcel.nbytes)
-        self._links.touch(session)
+        self._links.touched[session] = None

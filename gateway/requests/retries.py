@@ -48,26 +48,32 @@ def blame_of(request: Request, death_notice: Death | None) -> Suspicion:
 class RetryBudget:
     """How many attempts beyond the first may still be made.
 
+    Attributes:
+        left: attempts; a part of one is saved up.
+        is_full: whether `earn` has nothing to add.
+
     Example:
         >>> budget = RetryBudget()
         >>> budget.spend()
         True
     """
 
-    __slots__ = ("left",)
+    __slots__ = ("is_full", "left")
 
     def __init__(self) -> None:
-        self.left = MAX_EARNED
+        self.left, self.is_full = MAX_EARNED, True
 
     def earn(self, successes: int) -> None:
         """Requests were answered."""
         self.left = min(MAX_EARNED, self.left + successes * EARNED_PER_SUCCESS)
+        self.is_full = self.left >= MAX_EARNED
 
     def spend(self) -> bool:
         """Pay for one attempt; False if there is nothing left."""
         if self.left < 1.0:
             return False
         self.left -= 1.0
+        self.is_full = False
         return True
 
 
