@@ -14,6 +14,7 @@ from mesh.links.node import Node
 
 _MAX_WAIT_S = 1.0  # seconds between two turns when nothing happens
 _TIMER_SLACK_S = 0.002  # seconds that a timer may be late before it is worth setting another
+_ASKED, _DUE = -1, -2  # in place of a descriptor: why else it turns
 _ROUNDS_PER_TURN = 8  # times that what one turn left is taken up before others get the loop
 
 
@@ -49,7 +50,7 @@ class EventLoopDriver:
     def start(self) -> None:
         """Begin to turn, in the running loop."""
         self._loop = asyncio.get_running_loop()
-        self._turn(())
+        self._turn(_DUE)
 
     def stop(self) -> None:
         """Turn no more."""
@@ -59,7 +60,7 @@ class EventLoopDriver:
 
     def watch(self, fd: int) -> None:
         """The network has a descriptor to be watched."""
-        asyncio.get_running_loop().add_reader(fd, self._readable, fd)
+        asyncio.get_running_loop().add_reader(fd, self._turn, fd)
 
     def unwatch(self, fd: int) -> None:
         """It has one less."""
@@ -69,25 +70,19 @@ class EventLoopDriver:
         """Ask for a turn before the loop sleeps again."""
         if not self._asked and self._loop is not None:
             self._asked = True
-            self._loop.call_soon(self._woken)
+            self._loop.call_soon(self._turn, _ASKED)
 
-    def _woken(self) -> None:
-        self._asked = False
-        if self._loop is not None:
-            self._turn(())
-
-    def _readable(self, fd: int) -> None:
-        if self._loop is not None:
-            self._turn((fd,))
-
-    def _due(self) -> None:
-        self._timer_at = float("inf")
-        self._turn(())
-
-    def _turn(self, ready: tuple[int, ...]) -> None:
+    def _turn(self, reason: int) -> None:
+        """Turn, as a descriptor is readable or for one of the reasons that are no descriptor."""
         node = self._node
+        if reason == _ASKED:
+            self._asked = False
+        elif reason == _DUE:
+            self._timer_at = float("inf")
+        if self._loop is None:
+            return
         now = monotonic()
-        if node.receive(now, ready) and self._calm():
+        if node.receive(now, () if reason < 0 else (reason,)) and self._calm():
             self._after(now)
         for _ in range(_ROUNDS_PER_TURN):
             node.flush(now)
@@ -97,12 +92,12 @@ class EventLoopDriver:
                 break
         else:
             self.wake()
-        self._set_timer(now)
-
-    def _set_timer(self, now: float) -> None:
-        due = min(self._node.next_due(), now + _MAX_WAIT_S)
+        due = min(node.next_due(), now + _MAX_WAIT_S)
         if due < self._timer_at - _TIMER_SLACK_S and self._loop is not None:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = due
-            self._timer = self._loop.call_later(max(0.0, due - now), self._due)
+            self._set_timer(self._loop, due, now)
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, due: float, now: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = loop.call_later(max(0.0, due - now), self._turn, _DUE)

@@ -165,7 +165,9 @@ class InferenceService:
         charge = nbytes if nbytes > route.grown else route.grown
         is_usual = exchange.reservation is None and exchange.fault is None
         # In the usual case only room matters; all other checks are off the hot path.
-        if not (is_usual and core.calm and not self.draining and route.admission.admit(charge)):
+        queues = core.queues
+        is_calm = not (queues.missing or queues.crowded or self.draining)
+        if not (is_usual and is_calm and route.admission.admit(charge)):
             refusal = self._consider(exchange, nbytes, charge, budget)
             if refusal is not None:
                 exchange.respond(self._refusal(exchange, refusal))
@@ -297,25 +299,27 @@ class InferenceService:
     def answer(self, ended: Iterable[Ended]) -> None:
         """Answer ended requests."""
         answered, name, took = self.answered, self._name, self.durations.append
-        failure = OutcomeKind.FAILURE
         now = self._clock()
+        served: list[InferenceRoute] = []
         for request, outcome in ended:
             exchange, route = request.origin, request.route
             assert isinstance(exchange, Exchange)  # by `submit`
             assert route is not None
             route.admission.leave(request.charge, outcome.label not in _UNSERVED)
+            if outcome.label not in _UNSERVED:
+                served.append(route)
             exchange.request = None  # breaks the reference cycle without the garbage collector
-            request_id = exchange.request_id
-            if request_id is None:  # the access log names it, too
-                request_id = exchange.request_id = name(request.number)
+            request_id = exchange.request_id or name(request.number)
+            exchange.request_id = request_id  # the access log names it, too
             try:
-                if outcome.kind is failure:
+                if outcome.kind is OutcomeKind.FAILURE:
                     status = self._fail(request, exchange, route, request_id, outcome)
                 elif outcome.label or outcome.status or outcome.headers:
                     status = self._special(request, exchange, route, request_id, outcome)
                 else:
                     timing = responses.server_timing(route.stages, outcome.timings)
-                    body = _whole(outcome.buffers)
+                    buffers = outcome.buffers
+                    body = buffers[0] if len(buffers) == 1 else b"".join(buffers)
                     content_type = route.content_type
                     if request.path is not route.path:  # a former version computed it
                         content_type = self._content_type(request.path, content_type)
@@ -329,8 +333,12 @@ class InferenceService:
             except Exception as error:  # noqa: BLE001 - one bad answer must not affect others
                 status = self._break(exchange, route, request_id, error)
             answered[status, route.endpoint] += 1
-        for route in self.routes.values():
-            route.admission.learn(self.core.queues.is_crowded(route.path), now)
+        queues = self.core.queues
+        for route in dict.fromkeys(served):
+            may_wait = queues.missing or queues.crowded
+            is_crowded = bool(may_wait) and queues.is_crowded(route.path)
+            if is_crowded or route.admission.is_measuring:
+                route.admission.learn(is_crowded, now)
 
     def _break(
         self,

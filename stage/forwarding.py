@@ -174,7 +174,7 @@ class Forwarding:
         bundles = outlet.dispatch()
         for bundle in bundles:
             leavings.sent.extend(bundle.tasks)
-            self._links.touch(bundle.session)
+            self._links.touched[bundle.session] = None
         if not outlet.waiting.count:
             outlet.stuck_at = NEVER
             return

@@ -130,4 +130,4 @@ class Reporting:
             self.ownerless += len(report.outcomes)
             return
         session.post(Outcomes(report.outcomes, notices, stats), report.nbytes)
-        self._links.touch(session)
+        self._links.touched[session] = None

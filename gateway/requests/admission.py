@@ -68,6 +68,7 @@ class Admission:
         nbytes: all charged bytes, including reservations and unread answers.
         unfinished: requests whose bodies are still being received; `reserved` of them have a place.
         unfinished_bytes: the bytes that are charged to unfinished requests.
+        is_measuring: whether `learn` must be called even though no request waits.
         rate: requests per second that left under full load; 0.0 while this is unknown.
 
     Example:
@@ -87,6 +88,7 @@ class Admission:
         "capacity",
         "capacity_bytes",
         "inside",
+        "is_measuring",
         "nbytes",
         "rate",
         "reserved",
@@ -101,6 +103,7 @@ class Admission:
         self.nbytes = 0
         self.unfinished = self.reserved = self.unfinished_bytes = 0
         self.rate = 0.0
+        self.is_measuring = False
         self._fresh = 0  # left since `learn` was last called
         self._counted = 0  # left in the open window
         self._since: float | None = None  # when the window opened
@@ -167,7 +170,7 @@ class Admission:
             self.inside -= 1
 
     def _full(self, what: str, now: float) -> NotAdmitted:
-        self._refused_at = now
+        self._refused_at, self.is_measuring = now, True
         return NotAdmitted("overloaded", f"too many {what} are in flight", self.retry_after())
 
     def lateness(self, budget: float, overtaken: int = 0) -> NotAdmitted | None:
@@ -217,6 +220,9 @@ class Admission:
         A window reaches from one departure to a later one. So a pipeline that answers a hundred
         requests every two seconds is measured at fifty a second.
 
+        While no request waits and `is_measuring` is False, this call may be left out: departures
+        before the load began do not count.
+
         Args:
             crowded: whether requests wait for a replica's credit.
             now: local monotonic time in seconds.
@@ -225,7 +231,7 @@ class Admission:
         if not fresh:
             return
         since = self._since
-        is_pressed = crowded or now - self._refused_at <= _WINDOW_S
+        is_pressed = self.is_measuring = crowded or now - self._refused_at <= _WINDOW_S
         if since is None:
             self._since, self._counted = (now if is_pressed else None), 0
             return

@@ -162,14 +162,12 @@ class GatewayCore:
                     self._given_back(session, outcome, now)
             for notice in message.notices:
                 self._handed_off(session, notice)
-            if self._failures:
-                for request, _ in self.ended[before:]:
-                    request.holder = session.peer  # the log names the replica where it failed
             if self._failures or self.outliers.failing:
-                self._learn(session, len(message.outcomes) + len(message.notices))
+                self._learn(session, message, before)
             if message.stats:
                 self._measured(session, message.stats)
-            self.retries.budget.earn(len(self.ended) - before)
+            if not self.retries.budget.is_full:
+                self.retries.budget.earn(len(self.ended) - before)
         elif type(message) is Death:
             self._died(session, message)
 
@@ -182,8 +180,13 @@ class GatewayCore:
             self.sizes.learn(session.peer, stats)
             self.outliers.clock(session, stats)
 
-    def _learn(self, session: Session, count: int) -> None:
+    def _learn(self, session: Session, message: Outcomes, before: int) -> None:
+        """Judge who sent this bundle, and note of what it ended that it had it."""
         failures, self._failures = self._failures, []
+        if failures:
+            for request, _ in self.ended[before:]:
+                request.holder = session.peer  # for whoever asks where it failed
+        count = len(message.outcomes) + len(message.notices)
         if count:
             self.outliers.learn(session, failures, count)
 
@@ -385,9 +388,10 @@ class GatewayCore:
             self._send_cancels()
 
     def _dispatch(self, dispatcher: Dispatcher) -> None:
+        touched = self.links.touched
         for session, tasks, _ in dispatcher.dispatch():
             self.in_flight.assign(tasks, session.peer)
-            self.links.touch(session)
+            touched[session] = None
         while dispatcher.unfit:
             task, reason = dispatcher.unfit.pop()
             self._fail(task, "encoding_error" if task.hop else "bad_request", reason)

@@ -51,26 +51,32 @@ def blame_of(request: Request, death_notice: Death | None) -> Suspicion:
 class RetryBudget:
     """The number of further attempts that may be made now.
 
+    Attributes:
+        left: attempts; a part of one is saved up.
+        is_full: whether `earn` has nothing to add.
+
     Example:
         >>> budget = RetryBudget()
         >>> budget.spend()
         True
     """
 
-    __slots__ = ("left",)
+    __slots__ = ("is_full", "left")
 
     def __init__(self) -> None:
-        self.left = MAX_EARNED
+        self.left, self.is_full = MAX_EARNED, True
 
     def earn(self, successes: int) -> None:
         """Add to the budget for requests that were answered."""
         self.left = min(MAX_EARNED, self.left + successes * EARNED_PER_SUCCESS)
+        self.is_full = self.left >= MAX_EARNED
 
     def spend(self) -> bool:
         """Take one attempt out of the budget; False if it is exhausted."""
         if self.left < 1.0:
             return False
         self.left -= 1.0
+        self.is_full = False
         return True
 
 

@@ -90,6 +90,8 @@ class Liveness(Hooks):
         resumes: count of resumed sessions.
         breaches: count of sessions that ended, or did not begin, because the peer broke a rule.
         held_off: the peers that may not come back yet because of that.
+        touched: the sessions that the next `flush` looks at, in order.
+        due: when `tick` has something to do, local monotonic time in seconds.
     """
 
     identity: Identity
@@ -106,14 +108,14 @@ class Liveness(Hooks):
     _lines: Dialer = field(init=False)
     _by_link: dict[int, Session] = field(default_factory=dict)
     # Ordered, so that a history is the same each time it is played.
-    _touched: dict[Session, None] = field(default_factory=dict)
+    touched: dict[Session, None] = field(default_factory=dict)
     _owing: dict[Session, None] = field(default_factory=dict)
     _stamps: dict[int, tuple[int, float]] = field(default_factory=dict)
     _producers: tuple[int, ...] = ()
     _has_left_out: bool = False
     _ticked: float = 0.0
     _fair_from: float = 0.0  # when others may be judged again
-    _due: float = 0.0
+    due: float = 0.0
 
     def __post_init__(self) -> None:
         self._lines = Dialer(self.chance)
@@ -149,7 +151,7 @@ class Liveness(Hooks):
         if self._lines.left_out and not self._has_left_out:
             self._has_left_out = True
             self.left_out(self._lines.left_out)
-        self._due = now
+        self.due = now
 
     def is_gateways(self, address: str) -> bool:
         """Whether a gateway is there by our own settings, and not because a peer said so."""
@@ -164,50 +166,52 @@ class Liveness(Hooks):
 
     def touch(self, session: Session) -> None:
         """Something was posted to or granted on this session: the next `flush` sees to it."""
-        self._touched[session] = None
+        self.touched[session] = None
 
     def flush(self, now: float) -> None:
         """Send everything that became ready in this turn, a multipart per session."""
-        if self._touched:
-            for session in self._touched:
-                self._flush_session(session, now)
-            self._touched.clear()
+        for session in self.touched:
+            link = session.link
+            if link is None:
+                continue
+            if session.send_buffer.is_queued:
+                for frames in session.flush(now):
+                    self.out.append(_new_tuple(Send, (link, frames)))
+            if session.refusals or session.owes_drain:
+                self._flush_rest(session, link, now)
+            at = session.owes_at
+            if at <= now:
+                self._send(link, session.say(Credit(), now))
+                self._owing.pop(session, None)
+            elif at < _NEVER:
+                self._owing[session] = None
+                if at < self.due:
+                    self.due = at
+        self.touched.clear()
 
-    def _flush_session(self, session: Session, now: float) -> None:
-        link = session.link
-        if link is None:
-            return
-        for frames in session.flush(now):
-            self._send(link, frames)
+    def _flush_rest(self, session: Session, link: int, now: float) -> None:
         if session.refusals:
             self.news += [MessageRefused(session, *refusal) for refusal in session.refusals]
             session.refusals.clear()
         if session.owes_drain and session.may_say_drain:
             session.owes_drain = False
             self._send(link, session.say(Drain(session.sequence), now))
-        at = session.owes_at()
-        if at <= now:
-            self._send(link, session.say(Credit(), now))
-            self._owing.pop(session, None)
-        elif at < _NEVER:
-            self._owing[session] = None
-            self._due = min(self._due, at)
 
     def next_due(self) -> float:
         """When `tick` has something to do, or something is left to be told or carried out."""
-        return 0.0 if self.news or self.out else self._due
+        return 0.0 if self.news or self.out else self.due
 
     def tick(self, now: float) -> None:
-        """Redial, retry, renew, ping, and lose whom nobody heard of. Cheap before `next_due`."""
-        if now < self._due:
+        """Redial, retry, renew, ping, and lose whom nobody heard of. Nothing before `due`."""
+        if now < self.due:
             return
-        self._due = _NEVER
+        self.due = _NEVER
         every = self.ping_every
         if now > self._ticked + 2 * every:  # we slept: what came meanwhile must be heard first
             self._fair_from = now + every
         self._ticked = now
         self._tell_producers(now)
-        self._touched |= self._owing
+        self.touched |= self._owing
         self._owing.clear()
         self.flush(now)
         for line in self._lines.overdue(now):
@@ -218,8 +222,8 @@ class Liveness(Hooks):
                     self.objected(line.address, "")
                 self._drop(line.link, now)
         for session in list(self.sessions.values()):
-            self._due = min(self._due, self._tick_session(session, every, now))
-        self._due = min(self._due, self._lines.next_due())
+            self.due = min(self.due, self._tick_session(session, every, now))
+        self.due = min(self.due, self._lines.next_due())
 
     def producers(self) -> tuple[int, ...]:
         """Incarnations of the gateways and replicas that are connected and may send us tasks."""
@@ -310,7 +314,7 @@ class Liveness(Hooks):
         if session is not None:
             session.detach(now)
         self._lines.ended(link, now)
-        self._due = now
+        self.due = now
 
     def lose(self, session: Session, reason: str) -> None:
         """The pair is over: forget it and tell. What it held stays with `session`."""
@@ -386,7 +390,7 @@ class Liveness(Hooks):
             self._by_link.pop(session.link, None)
             session.link = None
         session.give_up_slices()
-        self._touched.pop(session, None)
+        self.touched.pop(session, None)
         self._owing.pop(session, None)
         self._stamps.pop(session.peer, None)
         self.news.append(SessionLost(session, reason, orderly))
@@ -394,7 +398,7 @@ class Liveness(Hooks):
     def part(self, session: Session, now: float) -> None:
         """Say BYE; the other answers with BYE and forgets us. Without an answer, so do we."""
         session.parting = now + BYE_LIMIT_S
-        self._due = min(self._due, session.parting)
+        self.due = min(self.due, session.parting)
         self.tell(session, Bye("done"), now)
 
     def _drop(self, link: int, now: float, silently: bool = False) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from mesh.links.events import Delivery, Dial, HangUp, News, Send
+from mesh.links.events import Delivery, Dial, HangUp, News, ProbePort, Send
 from mesh.links.links import Links
 from mesh.transport.network import Network, NetworkEvent
 
@@ -86,12 +86,19 @@ class Node:
     def flush(self, now: float) -> None:
         """Let the core decide, and send what it posted."""
         core, links = self.core, self.core.links
-        links.tick(now)
+        if links.due <= now:
+            links.tick(now)
         if links.news:
             self._tell(now)
         core.advance(now)
-        links.flush(now)
-        self._carry_out(now)
+        if links.touched:
+            links.flush(now)
+        if links.out:
+            for instruction in links.take():
+                if not isinstance(instruction, Send):
+                    self._carry_out(instruction)
+                elif not self.network.send(*instruction):
+                    links.closed(instruction.link, now)
 
     def _tell(self, now: float) -> None:
         links = self.core.links
@@ -103,22 +110,17 @@ class Node:
             except Exception as error:  # noqa: BLE001 - nor does whatever one peer is
                 links.choked(0, error, now, each.session)
 
-    def _carry_out(self, now: float) -> None:
-        links, network = self.core.links, self.network
-        if not links.out:
-            return
-        for instruction in links.take():
-            if isinstance(instruction, Send):
-                if not network.send(*instruction):
-                    links.closed(instruction.link, now)
-            elif isinstance(instruction, Dial):
-                network.dial(*instruction)
-            elif isinstance(instruction, HangUp):
-                network.hang_up(instruction.link)
-            else:
-                network.probe(*instruction)
+    def _carry_out(self, instruction: Dial | HangUp | ProbePort) -> None:
+        if isinstance(instruction, Dial):
+            self.network.dial(*instruction)
+        elif isinstance(instruction, HangUp):
+            self.network.hang_up(instruction.link)
+        else:
+            self.network.probe(*instruction)
 
     def next_due(self) -> float:
         """When to turn again at the latest, if no descriptor becomes ready."""
-        core = self.core
-        return min(core.links.next_due(), core.next_due(), self.network.next_due())
+        core, links = self.core, self.core.links
+        if links.news or links.out:
+            return 0.0
+        return min(links.due, core.next_due(), self.network.next_due())

@@ -8,11 +8,12 @@ the slices of large ones; at most `MAX_UNACKED_BYTES` bytes of slices are in tra
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from mesh.errors import ProtocolError
-from mesh.protocol.chunking import Outgoing, is_large
+from mesh.protocol.chunking import Chunk, Outgoing, is_large
 from mesh.protocol.fields import PART_BYTES
 from mesh.protocol.messages import Cancel, Message, Outcomes, Part, Task, Tasks
 from mesh.protocol.wire import Encoded, encode
@@ -44,6 +45,7 @@ class SendBuffer:
 
     Attributes:
         sequence: the last sequence number that was assigned.
+        is_queued: whether anything was posted that `take` has not numbered yet.
         misfits: posted messages that cannot be encoded, with the reason; they have no number.
 
     Example:
@@ -56,9 +58,19 @@ class SendBuffer:
         [Cancel(owner=7, numbers=[1])]
     """
 
-    __slots__ = ("_bulk", "_retained", "_small", "_transfers", "_under_way", "misfits", "sequence")
+    __slots__ = (
+        "_bulk",
+        "_retained",
+        "_small",
+        "_transfers",
+        "_under_way",
+        "is_queued",
+        "misfits",
+        "sequence",
+    )
 
     def __init__(self) -> None:
+        self.is_queued = False
         self.sequence = 0
         self.misfits: list[tuple[Message, str]] = []
         self._small: list[Message] = []
@@ -78,6 +90,7 @@ class SendBuffer:
             message: what to send. Its large buffers go ahead of it in slices.
             nbytes: of all its payloads together.
         """
+        self.is_queued = True
         if nbytes > PART_BYTES and is_large(message):
             outgoing = Outgoing(message, self._transfers)
             self._transfers += outgoing.transfers
@@ -106,37 +119,39 @@ class SendBuffer:
                 self._bulk.insert(behind, Outgoing(Cancel(cancel.owner, named), self._transfers))
         if left:
             self._small.append(Cancel(cancel.owner, list(left)))
+        self.is_queued = bool(self._small or self._bulk)
         return dropped
 
     def take(self, now: float) -> list[SentMessage]:
         """Number everything that may go now, in the order in which it must be sent."""
         taken: list[SentMessage] = []
-        if self._small:
-            small, self._small = self._small, []
-            for message in small:
-                self._number(message, message, now, taken)
+        ready: Iterable[tuple[Message, Message]] = zip(self._small, self._small, strict=True)
+        if self._bulk:
+            ready = chain(ready, self._steps())
+        for message, whole in ready:
+            try:
+                encoded = encode(message, now)
+            except ProtocolError as error:
+                self.misfits.append((whole, str(error)))
+                continue
+            self.sequence += 1
+            kept = _new_tuple(SentMessage, (self.sequence, encoded, now, whole))
+            self._retained.append(kept)
+            taken.append(kept)
+        self._small.clear()
+        self.is_queued = bool(self._bulk)
+        return taken
+
+    def _steps(self) -> Iterator[Chunk]:
+        """What may go now of large messages: slices count as under way once they are yielded."""
         while self._bulk and self._under_way < MAX_UNACKED_BYTES:
             step = self._bulk[0].step()
             if step is None:
                 self._bulk.popleft()
-            else:
-                self._number(step.message, step.whole, now, taken)
-        return taken
-
-    def _number(
-        self, message: Message, whole: Message, now: float, taken: list[SentMessage]
-    ) -> None:
-        try:
-            encoded = encode(message, now)
-        except ProtocolError as error:
-            self.misfits.append((whole, str(error)))
-            return
-        self.sequence += 1
-        kept = _new_tuple(SentMessage, (self.sequence, encoded, now, whole))
-        if type(message) is Part:
-            self._under_way += len(message.slice)
-        self._retained.append(kept)
-        taken.append(kept)
+                continue
+            if type(step.message) is Part:
+                self._under_way += len(step.message.slice)
+            yield step
 
     @property
     def oldest(self) -> float:
@@ -154,7 +169,10 @@ class SendBuffer:
             return ()
         covered = []
         while retained and retained[0][0] <= ack:
-            covered.append(self._settled(retained.popleft()))
+            message = retained.popleft()[3]
+            if type(message) is Part:
+                self._under_way -= len(message.slice)
+            covered.append(message)
         return covered
 
     def refused(self, sequence: int) -> Message | None:
@@ -162,17 +180,10 @@ class SendBuffer:
         for kept in self._retained:
             if kept.sequence == sequence:
                 self._retained.remove(kept)
-                return self._settled(kept)
+                if type(kept.message) is Part:
+                    self._under_way -= len(kept.message.slice)
+                return kept.message
         return None
-
-    def _settled(self, kept: SentMessage) -> Message:
-        if type(kept.message) is Part:
-            self._under_way -= len(kept.message.slice)
-        return kept.message
-
-    def is_queued(self) -> bool:
-        """Whether something was posted that `take` has not numbered yet."""
-        return bool(self._small or self._bulk)
 
     def is_slicing(self) -> bool:
         """Whether slices wait to be sent, or for their acks."""
@@ -180,7 +191,7 @@ class SendBuffer:
 
     def is_idle(self) -> bool:
         """Nothing queued, nothing unacked: it may be closed without loss."""
-        return not (self._small or self._bulk or self._retained)
+        return not (self.is_queued or self._retained)
 
     def pending(self) -> list[Message]:
         """What was posted and is not acked; large messages whole."""
@@ -195,6 +206,7 @@ class SendBuffer:
         self._retained.clear()
         self._bulk.clear()
         self._small.clear()
+        self.is_queued = False
         self._under_way = 0
         return left
 

@@ -13,7 +13,7 @@ header of every message carries ack and grants.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import InitVar, dataclass, field
 
 from mesh.errors import ProtocolError
@@ -26,6 +26,7 @@ from mesh.protocol.messages import (
     Cancel,
     Header,
     Message,
+    Outcomes,
     Part,
     Role,
     StageFacts,
@@ -33,7 +34,7 @@ from mesh.protocol.messages import (
     Tasks,
     Type,
 )
-from mesh.protocol.wire import HeaderFields, encode, seal
+from mesh.protocol.wire import encode, seal
 
 ACK_DELAY_S = 0.050  # seconds that an ack or grant may wait for something to ride on
 ACK_AFTER_MESSAGES = 64  # unacked messages after which the ack waits no longer
@@ -97,6 +98,9 @@ class Session:
             more. 0 if that is long ago.
         allowed_tasks, allowed_bytes: credit that we gave the other.
         taken_tasks, taken_bytes: what it took of it.
+        owes_at: when ack or credit must go at the latest, over whatever connection there is then;
+            infinity if nothing is owed.
+        send_buffer: what was posted to the other; others only look into it.
     """
 
     me: int
@@ -143,13 +147,13 @@ class Session:
     allowed_bytes: int = field(default=0, init=False)
     taken_tasks: int = field(default=0, init=False)
     taken_bytes: int = field(default=0, init=False)
-    _send_buffer: SendBuffer = field(default_factory=SendBuffer, init=False)
+    owes_at: float = field(default=_NEVER, init=False)
+    send_buffer: SendBuffer = field(default_factory=SendBuffer, init=False)
     _incoming: Incoming = field(init=False)
     _refused: dict[int, str] = field(default_factory=dict, init=False)
     _told_tasks: int = field(default=0, init=False)
     _told_bytes: int = field(default=0, init=False)
     _unacked_in: int = field(default=0, init=False)
-    _owed_since: float | None = field(default=None, init=False)
 
     def __post_init__(
         self, limit: int, now: float, unfinished: Unfinished | None, payer: Source
@@ -163,7 +167,7 @@ class Session:
         where = "down" if self.link is None else f"link {self.link}"
         return (
             f"<Session {self.role.name.lower()} {shown(self.peer)} {where} sent {self.sequence} "
-            f"(unreceipted {len(self._send_buffer)}) received {self.received} "
+            f"(unreceipted {len(self.send_buffer)}) received {self.received} "
             f"credit {self.free_tasks}>"
         )
 
@@ -185,8 +189,8 @@ class Session:
         """
         self.link = link
         self.since = self.heard = self.progress = now
-        covered = self._send_buffer.ack(received)
-        return covered, [self._frames(kept, now) for kept in self._send_buffer.retained()]
+        covered = self.send_buffer.ack(received)
+        return covered, self._frames(self.send_buffer.retained(), now)
 
     def detach(self, now: float) -> None:
         """The connection ended; the pair waits for the next one."""
@@ -207,21 +211,21 @@ class Session:
     @property
     def sequence(self) -> int:
         """The last sequence number that was sent."""
-        return self._send_buffer.sequence
+        return self.send_buffer.sequence
 
     def post(self, message: Message, nbytes: int = UNKNOWN_BYTES) -> None:
         """Queue a reliable message; `flush` sends it. `nbytes` is the length of its payloads."""
-        self._send_buffer.post(message, nbytes)
+        self.send_buffer.post(message, nbytes)
 
     def post_tasks(self, tasks: list[Task], nbytes: int) -> None:
         """Queue a bundle, and spend the credit that there is for it."""
         self.spent_tasks += len(tasks)
         self.spent_bytes += nbytes
-        self._send_buffer.post(Tasks(tasks), nbytes)
+        self.send_buffer.post(Tasks(tasks), nbytes)
 
     def post_cancel(self, cancel: Cancel) -> None:
         """Queue a CANCEL; what it names and is not on its way yet does not set out."""
-        dropped = self._send_buffer.withdraw(cancel)
+        dropped = self.send_buffer.withdraw(cancel)
         self.spent_tasks -= len(dropped)
         self.spent_bytes -= sum([task.nbytes for task in dropped])
 
@@ -237,57 +241,51 @@ class Session:
 
     def say(self, message: Message, now: float) -> list[Frame]:
         """The frames of an unreliable message, to be sent at once."""
-        encoded = encode(message, now)
-        return seal(self._header(encoded[0], 0, 0, now), encoded)
+        (frames,) = self._frames([SentMessage(0, encode(message, now), now, message)], now)
+        return frames
 
     def flush(self, now: float) -> list[list[Frame]]:
         """Everything that may go now, small messages before slices of large ones.
 
         Returns them as multiparts, in order; none while there is no connection.
         """
-        send_buffer = self._send_buffer
-        if self.link is None or not send_buffer.is_queued():
+        send_buffer = self.send_buffer
+        if self.link is None or not send_buffer.is_queued:
             return []
-        sent = [self._frames(kept, now) for kept in send_buffer.take(now)]
+        taken = send_buffer.take(now)
         while send_buffer.misfits:
             misfits, send_buffer.misfits = send_buffer.misfits, []
             for message, reason in misfits:
                 self._give_up(message, reason)
-            sent += [self._frames(kept, now) for kept in send_buffer.take(now)]
+            taken += send_buffer.take(now)
+        return self._frames(taken, now)
+
+    def _frames(self, messages: Iterable[SentMessage], now: float) -> list[list[Frame]]:
+        """Put today's headers on: whatever goes tells the other all that it is owed."""
+        me, peer, received = self.me, self.peer, self.received
+        tasks, nbytes = self.allowed_tasks, self.allowed_bytes
+        sent = []
+        for sequence, encoded, at, _ in messages:
+            age = int((now - at) * 1000)
+            header = (encoded[0], me, peer, sequence, received, tasks, nbytes, age)
+            sent.append(seal(header, encoded))
+        if sent:
+            self._told_tasks, self._told_bytes = tasks, nbytes
+            self._unacked_in = 0
+            self.owes_at = _NEVER
+            self.said = now
         return sent
-
-    def _frames(self, kept: SentMessage, now: float) -> list[Frame]:
-        sequence, encoded, at, _ = kept
-        age = int((now - at) * 1000)
-        return seal(self._header(encoded[0], sequence, age, now), encoded)
-
-    def _header(self, kind: Type, sequence: int, age: int, now: float) -> HeaderFields:
-        self._told_tasks = self.allowed_tasks
-        self._told_bytes = self.allowed_bytes
-        self._unacked_in = 0
-        self._owed_since = None
-        self.said = now
-        return (
-            kind,
-            self.me,
-            self.peer,
-            sequence,
-            self.received,
-            self.allowed_tasks,
-            self.allowed_bytes,
-            age,
-        )
 
     @property
     def quiet_since(self) -> float:
         """When the other last showed that it takes in what is sent, or has nothing to take in."""
-        return min(self.heard, max(self._send_buffer.oldest, self.progress))
+        return min(self.heard, max(self.send_buffer.oldest, self.progress))
 
     # --- what cannot be sent or read -------------------------------------------------------------
 
     def told_off(self, sequence: int, reason: str) -> None:
         """The other could not read the message that bore this number."""
-        message = self._send_buffer.refused(sequence)
+        message = self.send_buffer.refused(sequence)
         if message is not None and type(message) is not Part:
             self._give_up(message, reason)
 
@@ -337,40 +335,52 @@ class Session:
             Gap: messages before this one are missing.
             ProtocolError: it breaks a limit or a rule.
         """
-        fresh = header.type not in RELIABLE or self._take(header, message, now)
+        fresh, sequence = True, header.sequence
+        if header.type in RELIABLE:
+            if sequence != self.received + 1:
+                self._look_at_repeated(sequence)
+                fresh = False
+            else:
+                if type(message) is Part:
+                    self._add_slice(message, now)
+                    fresh = False
+                elif not ((type(message) is Outcomes or type(message) is Tasks) and message.plain):
+                    self._incoming.claim(message)
+                self.received = sequence
+                self._unacked_in += 1
+                if type(message) is Tasks:
+                    tasks = message.tasks
+                    self.taken_tasks += len(tasks)
+                    self.taken_bytes += (
+                        tasks[0].nbytes if len(tasks) == 1 else sum([task.nbytes for task in tasks])
+                    )
+                if self.owes_at == _NEVER:
+                    self.owes_at = now + ACK_DELAY_S
+                if (
+                    self._unacked_in >= ACK_AFTER_MESSAGES
+                    or self.allowed_tasks > self._told_tasks
+                    or self.allowed_bytes > self._told_bytes
+                ):
+                    self._hurry(now)
         self.heard = now
-        if header.tasks > self.granted_tasks:
-            self.granted_tasks = header.tasks
-        if header.bytes > self.granted_bytes:
-            self.granted_bytes = header.bytes
-        covered = self._send_buffer.ack(header.ack)
+        if header.tasks > self.granted_tasks or header.bytes > self.granted_bytes:
+            self.granted_tasks = max(self.granted_tasks, header.tasks)
+            self.granted_bytes = max(self.granted_bytes, header.bytes)
+        covered = self.send_buffer.ack(header.ack)
         if covered:
             self.progress = now
         return covered, fresh
 
-    def _take(self, header: Header, message: Message, now: float) -> bool:
-        """Count a reliable message; False if there is nothing to do for it."""
-        sequence = header.sequence
-        if sequence <= self.received:
-            if sequence in self._refused:
-                raise ProtocolError(self._refused[sequence])
-            return False
-        if sequence > self.received + 1:
+    def _look_at_repeated(self, sequence: int) -> None:
+        """A reliable message came that is not the next: raise where it is no mere repeat."""
+        if sequence in self._refused:
+            raise ProtocolError(self._refused[sequence])
+        if sequence > self.received:
             raise Gap(f"message {sequence} came where {self.received + 1} is next")
-        self._unacked_in += 1
-        if self._owed_since is None:
-            self._owed_since = now
-        if type(message) is Part:
-            self._incoming.add(message, now)
-            self.received = sequence
-            self._unacked_in += ACK_AFTER_MESSAGES * len(message.slice) // ACK_AFTER_BYTES
-            return False
-        self._incoming.claim(message)
-        self.received = sequence
-        if type(message) is Tasks:
-            self.taken_tasks += len(message.tasks)
-            self.taken_bytes += sum([task.nbytes for task in message.tasks])
-        return True
+
+    def _add_slice(self, part: Part, now: float) -> None:
+        self._incoming.add(part, now)
+        self._unacked_in += ACK_AFTER_MESSAGES * len(part.slice) // ACK_AFTER_BYTES
 
     @property
     def owes_payload(self) -> bool:
@@ -397,27 +407,22 @@ class Session:
         if tasks > self.allowed_tasks or nbytes > self.allowed_bytes:
             self.allowed_tasks = max(self.allowed_tasks, tasks)
             self.allowed_bytes = max(self.allowed_bytes, nbytes)
-            if self._owed_since is None:
-                self._owed_since = now
+            self.owes_at = min(self.owes_at, now + ACK_DELAY_S)
+            self._hurry(now)
 
-    def owes_at(self) -> float:
-        """When ack or credit must go at the latest; never, if nothing is owed."""
-        if self._owed_since is None or self.link is None:
-            return _NEVER
-        return self._owed_since if self._is_urgent() else self._owed_since + ACK_DELAY_S
+    def _hurry(self, now: float) -> None:
+        """Owe at once if many wait for an ack, or the other has less than half of its credit left.
 
-    def _is_urgent(self) -> bool:
-        """Many wait for an ack, or the other has less than half of its credit left."""
-        if self._unacked_in >= ACK_AFTER_MESSAGES:
-            return True
+        That remains so until anything is sent to the other.
+        """
         tasks, nbytes = self.taken_tasks, self.taken_bytes
-        return (
-            self.allowed_tasks > self._told_tasks
-            and (self._told_tasks - tasks) * 2 <= self.allowed_tasks - tasks
-        ) or (
-            self.allowed_bytes > self._told_bytes
-            and (self._told_bytes - nbytes) * 2 < self.allowed_bytes - nbytes
-        )
+        told_tasks, told_bytes = self._told_tasks, self._told_bytes
+        if (
+            self._unacked_in >= ACK_AFTER_MESSAGES
+            or told_tasks < self.allowed_tasks >= 2 * told_tasks - tasks
+            or told_bytes < self.allowed_bytes > 2 * told_bytes - nbytes
+        ):
+            self.owes_at = min(self.owes_at, now)
 
     # --- the end -------------------------------------------------------------------------------
 
@@ -428,7 +433,7 @@ class Session:
     @property
     def may_say_drain(self) -> bool:
         """Whether DRAIN is owed and all that was posted has its number."""
-        return self.owes_drain and not self._send_buffer.is_queued()
+        return self.owes_drain and not self.send_buffer.is_queued
 
     @property
     def is_parting(self) -> bool:
@@ -451,16 +456,16 @@ class Session:
 
     def is_slicing(self) -> bool:
         """Whether something large is under way, in either direction."""
-        return bool(self._incoming.held) or self._send_buffer.is_slicing()
+        return bool(self._incoming.held) or self.send_buffer.is_slicing()
 
     def is_idle(self) -> bool:
         """Nothing queued, nothing unacked: it may be closed without loss."""
-        return self._send_buffer.is_idle()
+        return self.send_buffer.is_idle()
 
     def pending(self) -> list[Message]:
         """What was posted and is not acked; large messages whole."""
-        return self._send_buffer.pending()
+        return self.send_buffer.pending()
 
     def unacked(self) -> list[Message]:
         """What was posted and never acked; large messages whole. Empties itself."""
-        return self._send_buffer.unacked()
+        return self.send_buffer.unacked()

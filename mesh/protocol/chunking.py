@@ -300,11 +300,12 @@ class Incoming:
         Transfers are numbered and named in order. So one that is older than those named here
         belonged to a message that could not be read, and is dropped.
 
+        Args:
+            message: what came; not worth the call for a bundle that is `plain`.
+
         Raises:
             ProtocolError: it names a transfer that is not complete.
         """
-        if isinstance(message, Tasks | Outcomes) and message.plain:
-            return
         named = [
             (buffers, at, buffer)
             for buffers in _buffer_lists(message)

@@ -99,7 +99,7 @@ class Pair:
         return True
 
     def submit(self, how="sleep", seconds=0.0, deadline=30.0):
-        number = self.core.book.next_number()
+        number = self.core.in_flight.next_number()
         now = monotonic()
         body = json.dumps([number, how, seconds]).encode()
         self.core.submit(
@@ -172,7 +172,7 @@ def test_the_first_word_of_an_end_is_heard_during_a_forward(site):
     assert site.turn(0.5, lambda: site.session.spent_tasks == 4 and site.received())
     site.process.send_signal(signal.SIGTERM)
     assert site.turn(0.1, lambda: site.session.draining), "DRAIN took longer than 100 ms"
-    requests = site.core.book.requests
+    requests = site.core.in_flight.requests
     assert site.turn(0.1, lambda: not any(requests[n].holder for n in queued)), "not given back"
     assert site.forwards() == [[number]]
     assert number not in site.answers

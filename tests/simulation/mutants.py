@@ -53,7 +53,7 @@ MUTANTS = (
     Mutant(
         "drop acks",
         "mesh/links/session.py",
-        "covered = self._send_buffer.ack(header.ack)",
+        "covered = self.send_buffer.ack(header.ack)",
         "covered = ()",
     ),
     Mutant(
@@ -65,7 +65,7 @@ MUTANTS = (
     Mutant(
         "send nothing again after a reconnect",
         "mesh/links/session.py",
-        "return covered, [self._frames(kept, now) for kept in self._send_buffer.retained()]",
+        "return covered, self._frames(self.send_buffer.retained(), now)",
         "return covered, []",
     ),
     Mutant(

@@ -309,3 +309,27 @@ def test_to_admit_is_to_enter_what_nothing_speaks_against(
             both.enter(charge)
         assert once.admit(charge) is admitted
         assert (once.inside, once.nbytes) == (both.inside, both.nbytes)
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0.0, 0.4), st.integers(1, 9), st.booleans(), st.booleans()), max_size=60
+    )
+)
+def test_who_calls_learn_only_where_there_is_something_to_learn_learns_the_same(
+    turns: list[tuple[float, int, bool, bool]],
+) -> None:
+    always, sparing = filled(50, capacity=50), filled(50, capacity=50)
+    now = 0.0
+    for pause, number, crowded, refuses in turns:
+        now += pause
+        for admission in (always, sparing):
+            if refuses:
+                assert admission.objection(1, now) is not None
+            for _ in range(number):
+                admission.leave(1, served=True)
+                admission.enter(1)
+        always.learn(crowded, now)
+        if crowded or sparing.is_measuring:
+            sparing.learn(crowded, now)
+        assert sparing.rate == always.rate

@@ -52,6 +52,16 @@ def test_a_success_pays_for_a_tenth_of_an_attempt():
     assert budget.left == MAX_EARNED
 
 
+def test_a_full_budget_says_so():
+    budget = RetryBudget()
+    assert budget.is_full
+    budget.spend()
+    budget.earn(9)
+    assert not budget.is_full
+    budget.earn(1)
+    assert budget.is_full
+
+
 def test_a_death_uses_up_an_attempt_and_a_parting_does_not(rig):
     request = rig.request()
     assert rig.retries.retry(request, 11, parted=True) == ""

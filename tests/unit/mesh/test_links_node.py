@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
-from mesh_world import FACTS, Consumer, World, a_task, session_of
+from mesh_world import FACTS, POOL, Consumer, World, a_task, session_of
 
 from mesh.links.events import (
     Delivery,
@@ -20,6 +20,7 @@ from mesh.links.events import (
 )
 from mesh.links.links import Links
 from mesh.links.node import Node
+from mesh.links.session import Session
 from mesh.protocol.fields import Frame
 from mesh.protocol.messages import Role, Tasks
 from mesh.transport.network import Event, NetworkEvent
@@ -148,6 +149,18 @@ def test_it_is_due_when_any_of_its_parts_is(node: Node, notebook: Notebook) -> N
     assert node.next_due() == 7.0
     node.core.links.dial(["a"], 3.0)
     assert node.next_due() == 3.0
+    node.core.links.out.append(HangUp(-9))  # is carried out at once
+    assert node.next_due() == 0.0
+
+
+def test_what_a_probe_found_is_told_to_the_links(node: Node, notebook: Notebook) -> None:
+    session = Session(2, 7, Role.GATEWAY, POOL)
+    node.core.links.sessions[7] = session
+    for happened, lives in ((NetworkEvent.LISTENING, True), (NetworkEvent.REFUSED, False)):
+        notebook.events = [(happened, 7, ())]
+        node.receive(0.0)
+        assert session.answers
+        assert (7 in node.core.links.sessions) is lives
 
 
 def test_doubt_makes_it_probe() -> None:

@@ -36,14 +36,14 @@ def test_messages_are_numbered_from_one_and_kept_until_the_ack() -> None:
     messages = [Cancel(1, [i]) for i in range(3)]
     for message in messages:
         send_buffer.post(message, 0)
-    assert send_buffer.is_queued()
+    assert send_buffer.is_queued
     assert send_buffer.oldest == float("inf")
     taken = send_buffer.take(5.0)
     assert send_buffer.oldest == 5.0
     assert [(kept.sequence, kept.message, kept.at) for kept in taken] == [
         (i, message, 5.0) for i, message in enumerate(messages, 1)
     ]
-    assert not send_buffer.is_queued()
+    assert not send_buffer.is_queued
     assert not send_buffer.is_idle()
     assert send_buffer.ack(0) == ()
     assert send_buffer.ack(2) == messages[:2]
@@ -63,7 +63,7 @@ def test_small_messages_go_before_slices_of_which_few_are_under_way() -> None:
     first = send_buffer.take(0.0)
     assert [type(kept.message) for kept in first] == [Cancel] + [Part] * 8
     assert send_buffer.take(0.0) == []
-    assert send_buffer.is_queued()
+    assert send_buffer.is_queued
     send_buffer.ack(first[3].sequence)
     assert len(send_buffer.take(0.0)) == 3
     send_buffer.ack(send_buffer.sequence)
@@ -170,7 +170,7 @@ def test_a_cancel_does_not_overtake_what_it_names() -> None:
     assert send_buffer.withdraw(Cancel(1, [9, 2, 5, 1])) == waiting.tasks
     assert send_buffer.withdraw(Cancel(1, [])) == []
     sent = []
-    while send_buffer.is_queued():
+    while send_buffer.is_queued:
         sent += [kept.message for kept in send_buffer.take(0.0) if type(kept.message) is not Part]
         send_buffer.ack(send_buffer.sequence)
     assert sent == [Cancel(1, [9]), begun, Cancel(1, [1]), other, both, Cancel(1, [5])]

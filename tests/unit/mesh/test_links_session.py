@@ -154,6 +154,22 @@ def test_a_large_task_comes_in_slices_and_is_news_once(pair: Pair) -> None:
     assert there.taken_bytes == 5 * SMALL
 
 
+def test_in_a_message_of_small_payloads_no_slices_are_looked_for(pair: Pair) -> None:
+    task, outcome = a_task(1), Outcome(1, 1, OutcomeKind.RESULT)
+    task.buffers = [Transfer(3, 5)]  # type: ignore[list-item]  # is refused where it is seen
+    outcome.buffers = [Transfer(3, 5)]  # type: ignore[list-item]
+    here, there = pair.producer, pair.consumer
+    bundles = [
+        (there, Type.TASKS, Tasks([task], plain=True)),
+        (here, Type.OUTCOMES, Outcomes([outcome], plain=True)),
+    ]
+    for session, kind, message in bundles:
+        assert session.accept(header(session, kind, 1), message, 0.0)[1]
+        message.plain = False
+        with pytest.raises(ProtocolError, match="transfer 3"):
+            session.accept(header(session, kind, 2), message, 0.0)
+
+
 def test_both_ends_know_that_something_large_is_under_way(pair: Pair) -> None:
     pair.grant(1)
     assert not pair.producer.is_slicing()
@@ -185,43 +201,43 @@ def test_what_is_cancelled_before_it_set_out_costs_no_credit(pair: Pair) -> None
 
 def test_a_ack_may_wait_but_not_for_long_and_not_for_many(pair: Pair) -> None:
     here, there = pair.producer, pair.consumer
-    assert there.owes_at() == float("inf")
+    assert there.owes_at == float("inf")
     for number in range(ACK_AFTER_MESSAGES):
         here.post(Cancel(1, [number]))
     sent = here.flush(0.0)
     pair.carry(sent[:1], there)
-    assert there.owes_at() == ACK_DELAY_S
+    assert there.owes_at == ACK_DELAY_S
     pair.carry(sent[1:], there)
-    assert there.owes_at() == 0.0
+    assert there.owes_at == 0.0
     there.say(Credit(), 0.01)
-    assert there.owes_at() == float("inf")
+    assert there.owes_at == float("inf")
     assert there.said == 0.01
 
 
 def test_slices_are_acked_before_the_other_must_stop(pair: Pair) -> None:
     pair.producer.post(Tasks([a_task(1, 8 * SMALL)]))
     pair.carry(pair.producer.flush(0.0)[:2], pair.consumer)
-    assert pair.consumer.owes_at() == 0.0
+    assert pair.consumer.owes_at == 0.0
 
 
 def test_credit_may_wait_while_the_other_has_half_of_it_left(pair: Pair) -> None:
     there = pair.consumer
     there.allow(8, 800, 0.0)
-    assert there.owes_at() == 0.0  # the other has nothing yet
+    assert there.owes_at == 0.0  # the other has nothing yet
     there.say(Credit(), 0.0)
     there.allow(9, 800, 0.0)
-    assert there.owes_at() == ACK_DELAY_S
+    assert there.owes_at == ACK_DELAY_S
     there.allow(16, 800, 0.0)
-    assert there.owes_at() == 0.0
+    assert there.owes_at == 0.0
     there.say(Credit(), 0.0)
     there.allow(16, 900, 0.0)
-    assert there.owes_at() == ACK_DELAY_S
+    assert there.owes_at == ACK_DELAY_S
     there.allow(16, 1700, 0.0)
-    assert there.owes_at() == 0.0
+    assert there.owes_at == 0.0
     there.allow(17, 1701, 9.0)  # what is owed is owed since then
-    assert there.owes_at() == 0.0
+    assert there.owes_at == 0.0
     there.detach(0.0)
-    assert there.owes_at() == float("inf")
+    assert there.owes_at == 0.0  # on the next connection, too
 
 
 def test_a_message_that_cannot_be_read_is_refused_and_its_credit_comes_back(pair: Pair) -> None:

@@ -305,13 +305,6 @@ def test_slices_of_a_message_that_could_not_be_read_are_dropped_at_the_next() ->
     assert incoming.held == 0
 
 
-def test_in_a_message_of_small_payloads_nothing_is_looked_for() -> None:
-    task = a_task()
-    task.buffers = [Transfer(3, 5)]  # type: ignore[list-item]  # would be refused if it were seen
-    Incoming(1000).claim(Tasks([task], plain=True))
-    Incoming(1000).claim(Outcomes(plain=True))
-
-
 def test_what_is_said_is_settled_when_it_is_posted() -> None:
     """An owner may begin a request again while its slices are still on their way."""
     task = a_task(bytes(2 * SIZE))

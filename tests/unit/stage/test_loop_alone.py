@@ -47,9 +47,8 @@ class Restless:
         self.running: Batch | None = None
         self.batcher = SimpleNamespace(predict=lambda size: 0.001, line=SimpleNamespace(count=1))
         self.links = SimpleNamespace(
-            tick=lambda now: None,
-            flush=lambda now: None,
-            next_due=lambda: float("inf"),
+            touched={},
+            due=float("inf"),
             news=deque(),
             out=[],
             sessions={},
