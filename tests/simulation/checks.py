@@ -1,6 +1,6 @@
 """What must hold after each history. Each check has a name, by which a mutant's table knows it."""
 
-from faults import ALLOWED, BLINK, SLOW
+from faults import ALLOWED
 from world import SICK, Broken
 
 from gateway.requests import retries as retries
@@ -16,7 +16,6 @@ GENTLE = ("calm", "links", "blinks", "long", "hostile", "hoards")
 UNNAMED, UNKNOWN = 3 + 1, 2
 MANY_LINES = 100  # addresses that a process has beside those that one gateway names
 PRODUCERS = (Role.GATEWAY, Role.REPLICA)
-DELAYS = {"blink": BLINK, "slow": 2 * SLOW}  # seconds, of a fault there and back
 PROMPT = 0.05  # seconds: a few turns of a busy link
 LATE = 1.0  # seconds after its deadline at which every request has its answer
 
@@ -89,11 +88,10 @@ def prompt(world, twin):
 
     A gateway that has a key may send tasks of its own, and so may a feed: each takes at most the
     share of one producer. Beyond that the slowest request of all waits no longer than it does in
-    the same history without them; but the faults of both may hit other requests.
+    the same history without them. Neither history has other faults.
     """
     producers = sum(one.role in PRODUCERS for one in world.hostiles)
-    faults = sum(DELAYS[kind] for _, kind, _ in world.draw.faults)
-    most = (1 + producers) * _slowest(twin) + faults + PROMPT
+    most = (1 + producers) * _slowest(twin) + PROMPT
     slowest = _slowest(world)
     if slowest > most:
         raise Broken("prompt", f"the slowest took {slowest:.3f} s, not at most {most:.3f} s")

@@ -34,7 +34,8 @@ def play(seed, profile=None, story=None):
         plan(world)
         world.tell(f"{draw}")
         _run(world)
-        if draw.profile in ("hostile", "hoards"):
+        # Faults hit other links where there are more: then the two say nothing of each other.
+        if draw.profile in ("hostile", "hoards") and not draw.faults:
             prompt(world, _without_hostile(draw))
     return world
 
