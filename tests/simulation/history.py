@@ -34,8 +34,10 @@ def play(seed, profile=None, story=None):
         plan(world)
         world.tell(f"{draw}")
         _run(world)
-        # Faults hit other links where there are more: then the two say nothing of each other.
-        if draw.profile in ("hostile", "hoards") and not draw.faults:
+        # Faults hit other links where there are more, and slow forwards other requests: then the
+        # two histories say nothing of each other.
+        chancy = draw.faults or any(stage.slow for stage in draw.stages)
+        if draw.profile == "hostile" and not chancy:
             prompt(world, _without_hostile(draw))
     return world
 

@@ -768,6 +768,6 @@ def _show(frames):
     outcomes = getattr(message, "outcomes", None)
     if outcomes is not None:
         said += f" {[(o.number, o.attempt, o.kind.name) for o in outcomes]}"
-        said += f" notes {[(*n[:3], f'{n[3]:x}') for n in message.notes]}"
+        said += f" notes {[(*n[:3], f'{n[3]:x}') for n in message.notices]}"
     numbers = getattr(message, "numbers", None)
     return said if numbers is None else f"{said} {numbers}"
