@@ -17,7 +17,10 @@ MODELS := $(wildcard examples/*/requirements*.txt)
 UNIT := tests/unit benchmarks/tests/unit tests/test_architecture.py
 # What measures rates and delays, or fills both processors, runs by itself; the rest two at a time.
 ALONE := tests/faults benchmarks/tests/test_benchmarks.py $(addprefix tests/integration/test_,admission_service.py cancel.py gateway_processes.py obituaries.py overload.py pressure.py)
-QUICK = $(BIN)/python -m pytest -q --no-header --hypothesis-profile=quick -p no:xdist
+# Without compiled files every command compiles all of the tests again, which takes 8 s.
+unexport PYTHONDONTWRITEBYTECODE
+# A timeout shows the stacks, too: no thread for each test has to wait for that.
+QUICK = $(BIN)/python -m pytest -q --no-header --hypothesis-profile=quick -p no:xdist -o faulthandler_timeout=0
 
 .PHONY: help hello demo test test-compose check bench bench-scale pictures overload package clean
 .DEFAULT_GOAL := help
@@ -68,20 +71,23 @@ test-compose: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -q tests/compose tests/integration/test_monitoring.py
 
 check: $(VENV)/dev.stamp
+	@$(MAKE) --no-print-directory --output-sync=target -j 5 check-style check-types check-processes check-mesh check-others
+
+# Side by side: tests that start processes or open sockets mostly wait, and leave the processors to
+# the others; each run collects only what it runs.
+PROCESSES := tests/unit/mesh/test_*process*.py $(addprefix tests/unit/mesh/test_,exit_*.py supervision_*.py transport_*.py)
+.PHONY: check-style check-types check-processes check-mesh check-others
+check-style:
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
-	@$(MAKE) --no-print-directory --output-sync=target -j 3 check-types check-mesh check-others
-	@$(BIN)/python tests/laws.py share
-
-# Side by side, as types take as long as tests where nothing is cached; of the tests each process
-# collects only what it runs, and both take equally long.
-.PHONY: check-types check-mesh check-others
 check-types:
 	@$(BIN)/mypy --no-error-summary
+check-processes:
+	@$(QUICK) $(PROCESSES)
 check-mesh:
-	@$(QUICK) tests/unit/mesh/test_[a-s]*.py
+	@$(QUICK) $(PROCESSES:%=--ignore-glob='%') --ignore-glob='tests/unit/mesh/test_w*.py' tests/unit/mesh
 check-others:
-	@$(QUICK) --ignore-glob='tests/unit/mesh/test_[a-s]*.py' $(UNIT)
+	@$(QUICK) --ignore-glob='tests/unit/mesh/test_[!w]*.py' $(UNIT)
 
 bench: $(VENV)/benchmarks.stamp
 	@$(BIN)/python -m benchmarks.compare --rounds $(ROUNDS) --servers meshline,$(PEERS) --rows "$(ROWS)"

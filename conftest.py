@@ -78,6 +78,12 @@ def pytest_configure() -> None:
             signal.signal(number, action)
 
 
+def pytest_collection_finish() -> None:
+    """Let collections of garbage leave out the tests themselves, which stay until the end."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_over(request: pytest.FixtureRequest, session_leaves: None) -> Iterator[None]:
     """Fail a unit test that leaves a thread, a child process or an open file behind."""

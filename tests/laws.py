@@ -12,9 +12,9 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 
@@ -102,28 +102,33 @@ class Module:
         """What Python calls it: ``mesh.protocol.wire``, and a package without ``__init__``."""
         return self.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
-    @property
+    @cached_property
     def pure(self) -> bool:
         """Whether it says that it is."""
         return _MARK.search(ast.get_docstring(self.tree) or "") is not None
 
-    def imports(self) -> Iterator[str]:
+    @cached_property
+    def imports(self) -> list[str]:
         """Every imported name in full: ``from a import b`` is ``a.b``, with its own dots kept."""
+        names = []
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
-                yield from (alias.name for alias in node.names)
+                names += [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
                 prefix = "." * node.level + (node.module or "")
-                yield from (f"{prefix}.{alias.name}" for alias in node.names)
+                names += [f"{prefix}.{alias.name}" for alias in node.names]
+        return names
 
 
-Law = Callable[[list[Module]], Iterator[str]]
+Tree = Sequence[Module]
+Law = Callable[[Tree], Iterator[str]]
 
 
-def modules(root: Path = ROOT, packages: tuple[str, ...] = PACKAGES) -> list[Module]:
+@cache
+def modules(root: Path = ROOT, packages: tuple[str, ...] = PACKAGES) -> Tree:
     """Read all modules of `packages` below `root`, in the order of their paths."""
     found = sorted(path for name in packages for path in (root / name).rglob("*.py"))
-    return [_module(path, root) for path in found]
+    return tuple(_module(path, root) for path in found)
 
 
 def _module(path: Path, root: Path) -> Module:
@@ -131,10 +136,10 @@ def _module(path: Path, root: Path) -> Module:
     return Module(path.relative_to(root).as_posix(), text, ast.parse(text, str(path)))
 
 
-def direction(tree: list[Module]) -> Iterator[str]:
+def direction(tree: Tree) -> Iterator[str]:
     """Law 1: mesh imports neither gateway nor stage, and these two never each other."""
     for module in tree:
-        for name in module.imports():
+        for name in module.imports:
             top = name.split(".", 1)[0]
             if not top:
                 yield f"{module.path} imports {name}: imports are absolute here"
@@ -142,11 +147,11 @@ def direction(tree: list[Module]) -> Iterator[str]:
                 yield f"{module.path} imports {name}: {module.package} must not know {top}"
 
 
-def floors(tree: list[Module]) -> Iterator[str]:
+def floors(tree: Tree) -> Iterator[str]:
     """Law 1: no import within `mesh` runs upward, nor from one room of a floor into another."""
     for module in tree:
         here = _room(module.name)
-        for name in module.imports():
+        for name in module.imports:
             there = _room(name)
             if here and there and here != there and _height(there) >= _height(here):
                 yield f"{module.path} imports {name}: {there} is not below {here}"
@@ -161,31 +166,26 @@ def _height(room: str) -> int:
     return next(height for height, floor in enumerate(FLOORS) if room in floor) or -1
 
 
-def strangers(tree: list[Module]) -> Iterator[str]:
+def strangers(tree: Tree) -> Iterator[str]:
     """Law 2: who decides about requests knows nothing of HTTP, and so on: see `STRANGERS`."""
     for module in tree:
         for one, other in STRANGERS:
             if _within(module.name, one):
-                for name in module.imports():
+                for name in module.imports:
                     if _within(name, other):
                         yield f"{module.path} imports {name}: {one} must not know {other}"
 
 
-def purity(tree: list[Module]) -> Iterator[str]:
+def purity(tree: Tree) -> Iterator[str]:
     """Law 3: pure modules import only pure things, and so, step by step, nothing else."""
-    known = {module.name: module.pure for module in (*_ours(), *tree)}
+    known = {module.name: module.pure for module in (*modules(), *tree)}
     for module in tree:
         if module.pure:
-            for name in module.imports():
+            for name in module.imports:
                 if not _pure_import(name, known):
                     yield f"{module.path} is pure and imports {name}"
             for name in _impure_uses(module.tree):
                 yield f"{module.path} is pure and uses {name}"
-
-
-@cache
-def _ours() -> tuple[Module, ...]:
-    return tuple(modules())
 
 
 def _pure_import(name: str, known: Mapping[str, bool]) -> bool:
@@ -213,17 +213,17 @@ def _impure_uses(tree: ast.Module) -> Iterator[str]:
                 yield name
 
 
-def zmq_in_one_place(tree: list[Module]) -> Iterator[str]:
+def zmq_in_one_place(tree: Tree) -> Iterator[str]:
     """Law 4: only the modules that own sockets and keys import zmq."""
     for module in tree:
-        if module.path not in ZMQ_OWNERS and any(_within(name, "zmq") for name in module.imports()):
+        if module.path not in ZMQ_OWNERS and any(_within(name, "zmq") for name in module.imports):
             yield f"{module.path} imports zmq: only {' and '.join(sorted(ZMQ_OWNERS))} may"
 
 
-def no_pickle(tree: list[Module]) -> Iterator[str]:
+def no_pickle(tree: Tree) -> Iterator[str]:
     """Law 5: nothing executable is ever written to or read from bytes."""
     for module in tree:
-        for name in module.imports():
+        for name in module.imports:
             if name.split(".", 1)[0] in PICKLES:
                 yield f"{module.path} imports {name}: no pickle"
         for node in ast.walk(module.tree):
@@ -233,7 +233,7 @@ def no_pickle(tree: list[Module]) -> Iterator[str]:
                 yield f"{module.path}:{node.value.lineno} mentions allow_pickle: no pickle"
 
 
-def own_names(tree: list[Module]) -> Iterator[str]:
+def own_names(tree: Tree) -> Iterator[str]:
     """Law 5: no module bears a standard library name, which a script beside it would import."""
     for module in tree:
         for step in module.path.removesuffix(".py").split("/"):
@@ -241,7 +241,7 @@ def own_names(tree: list[Module]) -> Iterator[str]:
                 yield f"{module.path}: {step} is a module of the standard library"
 
 
-def unused_words(tree: list[Module]) -> Iterator[str]:
+def unused_words(tree: Tree) -> Iterator[str]:
     """Law 5: no module is called util, helper or common."""
     for module in tree:
         for step in module.path.removesuffix(".py").split("/"):
@@ -249,7 +249,7 @@ def unused_words(tree: list[Module]) -> Iterator[str]:
                 yield f"{module.path}: {step} does not say what it is for"
 
 
-def pure_share(tree: list[Module]) -> float:
+def pure_share(tree: Tree) -> float:
     """Share of the lines in pure modules, from 0 to 1; the second half of law 3 wants 0.5."""
     lines = [(module.pure, module.text.count("\n")) for module in tree]
     return sum(count for pure, count in lines if pure) / (sum(count for _, count in lines) or 1)

@@ -11,7 +11,7 @@ BEGIN = """
 import atexit, sys, threading, time
 from mesh.process import exit_watchdog
 from mesh.process.exit_watchdog import ExitWatchdog, end_soon
-exit_watchdog.PATIENCE = 0.05
+exit_watchdog.EXIT_LIMIT_S = 0.05
 """
 THREAD = "threading.Thread(target=time.sleep, args=[60], name='feeder').start()\nend_soon(4)"
 ATEXIT = "atexit.register(lambda: time.sleep(60))\nend_soon(4)"
@@ -49,6 +49,6 @@ def test_what_keeps_it_is_named_and_left(what: str, named: str) -> None:
 
 
 def test_who_is_in_time_is_left_alone() -> None:
-    script = f"{BEGIN}exit_watchdog.PATIENCE = 30\nwith ExitWatchdog(30, 4): pass\nend_soon(4)"
+    script = f"{BEGIN}exit_watchdog.EXIT_LIMIT_S = 30\nwith ExitWatchdog(30, 4): pass\nend_soon(4)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
