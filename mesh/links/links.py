@@ -314,7 +314,7 @@ class Links(Liveness):
             self.lose(former, "another process answers at its address")
         line.up(peer)
         if welcome.role is Role.GATEWAY:  # a feed has this from a gateway itself
-            self.identity.timeout = welcome.timeout
+            self._timeouts[peer] = welcome.timeout
         left: list[Message] = []
         if session is not None and not welcome.resumed:
             left = session.unacked()

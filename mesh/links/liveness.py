@@ -111,6 +111,7 @@ class Liveness(Hooks):
     touched: dict[Session, None] = field(default_factory=dict)
     _owing: dict[Session, None] = field(default_factory=dict)
     _stamps: dict[int, tuple[int, float]] = field(default_factory=dict)
+    _timeouts: dict[int, float] = field(default_factory=dict)  # of requests, as each gateway says
     _producers: tuple[int, ...] = ()
     _has_left_out: bool = False
     _ticked: float = 0.0
@@ -248,7 +249,7 @@ class Liveness(Hooks):
             return _NEVER
         if session.link is not None:
             if session.arrived:  # what comes later than that is of no use to anybody
-                longest = min(max(LEAST_PAYLOAD_S, self.identity.timeout), MOST_PAYLOAD_S)
+                longest = min(max(LEAST_PAYLOAD_S, self._longest_timeout), MOST_PAYLOAD_S)
                 session.give_up_slices(begun_before=now - longest)
             if now >= session.said + every:
                 self._ping(session, now)
@@ -277,9 +278,15 @@ class Liveness(Hooks):
         return _NEVER if session.silent else until
 
     @property
+    def _longest_timeout(self) -> float:
+        """Where gateways differ we speak as often as one asks, and judge as leniently as another:
+        what one of them says makes no peer of ours silent."""
+        return max(self._timeouts.values(), default=self.identity.timeout)
+
+    @property
     def silence(self) -> float:
         """Seconds of quiet after which a process is taken not to be turning."""
-        return min(SILENCE_S, max(MIN_TIMEOUT_S, self.identity.timeout) / 3)
+        return min(SILENCE_S, max(MIN_TIMEOUT_S, self._longest_timeout) / 3)
 
     def _grace(self, session: Session) -> float:
         if self._lines.leads_to(session.peer):
@@ -289,7 +296,8 @@ class Liveness(Hooks):
     @property
     def ping_every(self) -> float:
         """Seconds between two signs of life."""
-        return min(PING_INTERVAL_S, max(MIN_TIMEOUT_S, self.identity.timeout) / 12)
+        shortest = min(self._timeouts.values(), default=self.identity.timeout)
+        return min(PING_INTERVAL_S, max(MIN_TIMEOUT_S, shortest) / 12)
 
     def _send(self, link: int, frames: list[Frame]) -> None:
         self.out.append(_new_tuple(Send, (link, frames)))
@@ -393,6 +401,7 @@ class Liveness(Hooks):
         self.touched.pop(session, None)
         self._owing.pop(session, None)
         self._stamps.pop(session.peer, None)
+        self._timeouts.pop(session.peer, None)
         self.news.append(SessionLost(session, reason, orderly))
 
     def part(self, session: Session, now: float) -> None:

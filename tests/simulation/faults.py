@@ -150,7 +150,7 @@ def _draw_requests(draw, chance):
 
 def _draw_faults(draw, chance):
     kinds = PROFILES[draw.profile][1]
-    counts = (0, 0, 1, 3) if draw.profile == "hostile" else (1, 2, 3, 5)
+    counts = (0, 0, 1, 3) if draw.profile in ("hostile", "hoards") else (1, 2, 3, 5)
     many = 12 if draw.profile == "storm" else chance.choice(counts)
     for _ in range(many if kinds else 0):
         at = SETTLED + chance.uniform(-0.3 if draw.profile == "chaos" else 0.0, BUSY)

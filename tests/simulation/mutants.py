@@ -493,9 +493,16 @@ MUTANTS = (
         "hoards",
     ),
     Mutant(
+        "have one gateway say when others are silent",
+        "mesh/links/liveness.py",
+        "return max(self._timeouts.values(), default=self.identity.timeout)",
+        "return min(self._timeouts.values(), default=self.identity.timeout)",
+        tests="tests/unit/mesh/test_links_links.py",
+    ),
+    Mutant(
         "give up payloads that are still coming",
         "mesh/links/liveness.py",
-        "longest = min(max(LEAST_PAYLOAD_S, self.identity.timeout), MOST_PAYLOAD_S)",
+        "longest = min(max(LEAST_PAYLOAD_S, self._longest_timeout), MOST_PAYLOAD_S)",
         "longest = 0.0",
         "hoards",
     ),

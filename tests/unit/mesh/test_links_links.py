@@ -19,6 +19,7 @@ from mesh.links.events import (
     Stranger,
 )
 from mesh.links.links import Links
+from mesh.links.liveness import MIN_TIMEOUT_S
 from mesh.protocol.fields import Frame
 from mesh.protocol.hold_off import SPARED_BREACHES
 from mesh.protocol.messages import (
@@ -102,9 +103,11 @@ def greeting(consumer: Links, now: float = 0.0) -> tuple[int, Hello]:
     return link, said
 
 
-def welcomed(consumer: Links, peer: int = 1, now: float = 0.0, resumed: bool = False) -> int:
+def welcomed(
+    consumer: Links, peer: int = 1, now: float = 0.0, resumed: bool = False, timeout: float = 6.0
+) -> int:
     link, said = greeting(consumer, now)
-    welcome = Welcome(said.nonce, VERSION, Role.GATEWAY, 0, resumed, 6.0)
+    welcome = Welcome(said.nonce, VERSION, Role.GATEWAY, 0, resumed, timeout)
     consumer.received(link, frames(welcome, peer), now)
     consumer.flush(now)
     consumer.take()
@@ -252,7 +255,18 @@ def test_a_welcome_makes_a_session() -> None:
     session = consumer.sessions[1]
     assert (session.link, session.role) == (link, Role.GATEWAY)
     assert list(consumer.news) == [SessionStarted(session, False)]
-    assert consumer.identity.timeout == 6.0  # heartbeats follow the gateway's
+    assert (consumer.ping_every, consumer.silence) == (0.5, 2.0)  # they follow the gateway's
+
+
+def test_of_several_gateways_none_makes_others_silent_or_us() -> None:
+    consumer = a_consumer()
+    assert (consumer.ping_every, consumer.silence) == (0.25, 1.0)
+    welcomed(consumer)
+    consumer.dial(["memory://p", "memory://q"], 0.0)
+    welcomed(consumer, peer=3, timeout=0.0)
+    assert (consumer.ping_every, consumer.silence) == (MIN_TIMEOUT_S / 12, 2.0)
+    consumer.lose(consumer.sessions[3], "a test says so")
+    assert (consumer.ping_every, consumer.silence) == (0.5, 2.0)
 
 
 @pytest.mark.parametrize("nonce", [1, 99])
