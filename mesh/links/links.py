@@ -315,6 +315,7 @@ class Links(Liveness):
         line.up(peer)
         if welcome.role is Role.GATEWAY:  # a feed has this from a gateway itself
             self._timeouts[peer] = welcome.timeout
+            self._keep_time()
         left: list[Message] = []
         if session is not None and not welcome.resumed:
             left = session.unacked()

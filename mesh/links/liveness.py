@@ -92,6 +92,8 @@ class Liveness(Hooks):
         held_off: the peers that may not come back yet because of that.
         touched: the sessions that the next `flush` looks at, in order.
         due: when `tick` has something to do, local monotonic time in seconds.
+        silence: seconds of quiet after which a process is taken not to be turning.
+        ping_every: seconds between two signs of life.
     """
 
     identity: Identity
@@ -117,9 +119,21 @@ class Liveness(Hooks):
     _ticked: float = 0.0
     _fair_from: float = 0.0  # when others may be judged again
     due: float = 0.0
+    silence: float = field(init=False)
+    ping_every: float = field(init=False)
+    _patience: float = field(init=False)  # seconds for which an unfinished payload is kept
 
     def __post_init__(self) -> None:
         self._lines = Dialer(self.chance)
+        self._keep_time()
+
+    def _keep_time(self) -> None:
+        """Where gateways differ we speak as often as one asks, and judge as leniently as another:
+        what one of them says makes no peer of ours silent."""
+        said = self._timeouts.values() or (self.identity.timeout,)
+        self.silence = min(SILENCE_S, max(MIN_TIMEOUT_S, max(said)) / 3)
+        self.ping_every = min(PING_INTERVAL_S, max(MIN_TIMEOUT_S, min(said)) / 12)
+        self._patience = min(max(LEAST_PAYLOAD_S, max(said)), MOST_PAYLOAD_S)
 
     @property
     def me(self) -> int:
@@ -249,8 +263,7 @@ class Liveness(Hooks):
             return _NEVER
         if session.link is not None:
             if session.arrived:  # what comes later than that is of no use to anybody
-                longest = min(max(LEAST_PAYLOAD_S, self._longest_timeout), MOST_PAYLOAD_S)
-                session.give_up_slices(begun_before=now - longest)
+                session.give_up_slices(begun_before=now - self._patience)
             if now >= session.said + every:
                 self._ping(session, now)
             return min(session.said + every, session.parting, self._judge(session, now))
@@ -277,27 +290,10 @@ class Liveness(Hooks):
             self.news.append((SessionSilent if session.silent else MessageReceived)(session))
         return _NEVER if session.silent else until
 
-    @property
-    def _longest_timeout(self) -> float:
-        """Where gateways differ we speak as often as one asks, and judge as leniently as another:
-        what one of them says makes no peer of ours silent."""
-        return max(self._timeouts.values(), default=self.identity.timeout)
-
-    @property
-    def silence(self) -> float:
-        """Seconds of quiet after which a process is taken not to be turning."""
-        return min(SILENCE_S, max(MIN_TIMEOUT_S, self._longest_timeout) / 3)
-
     def _grace(self, session: Session) -> float:
         if self._lines.leads_to(session.peer):
             return PRODUCER_ABSENCE_S
         return max(RESUME_S, 4 * session.round_trip)
-
-    @property
-    def ping_every(self) -> float:
-        """Seconds between two signs of life."""
-        shortest = min(self._timeouts.values(), default=self.identity.timeout)
-        return min(PING_INTERVAL_S, max(MIN_TIMEOUT_S, shortest) / 12)
 
     def _send(self, link: int, frames: list[Frame]) -> None:
         self.out.append(_new_tuple(Send, (link, frames)))
@@ -401,7 +397,8 @@ class Liveness(Hooks):
         self.touched.pop(session, None)
         self._owing.pop(session, None)
         self._stamps.pop(session.peer, None)
-        self._timeouts.pop(session.peer, None)
+        if self._timeouts.pop(session.peer, None) is not None:
+            self._keep_time()
         self.news.append(SessionLost(session, reason, orderly))
 
     def part(self, session: Session, now: float) -> None:
