@@ -67,7 +67,7 @@ chaos: $(VENV)/dev.stamp
 soak: $(VENV)/dev.stamp
 	SOAK_MINUTES=$(or $(MINUTES),10) SOAK_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -q -m "" -o faulthandler_timeout=0 tests/faults/test_soak.py
 
-test-compose: $(VENV)/dev.stamp
+test-compose: $(VENV)/dev.stamp $(VENV)/examples.stamp
 	$(BIN)/python -m pytest -q tests/compose tests/integration/test_monitoring.py
 
 check: $(VENV)/dev.stamp
