@@ -106,11 +106,8 @@ def is_low(producers: Collection[Session], window: int, nbytes: int) -> bool:
         window: the present size of a batch, in tasks.
         nbytes: half of the bytes that each producer may have outstanding.
     """
-    return any(
-        s.allowed_tasks - s.taken_tasks <= window // 2 or s.allowed_bytes - s.taken_bytes <= nbytes
-        for s in producers
-        if not s.silent
-    )
+    allowed = [s.stream.allowed for s in producers if not s.vitals.silent]
+    return any(a.free_tasks <= window // 2 or a.free_nbytes <= nbytes for a in allowed)
 
 
 def grant(
@@ -135,23 +132,22 @@ def grant(
     Returns:
         The sessions whose credit grew.
     """
-    using = [s for s in producers if s.allowed_tasks - s.taken_tasks < window and not s.silent]
+    heard = [s for s in producers if not s.vitals.silent]  # others receive none of our outcomes
+    using = [s for s in heard if s.stream.allowed.free_tasks < window]
     share = _share(using, max(0, 2 * window - held.tasks))
     slice_ = pool // max(1, len(producers))
     grown = []
-    for session in producers:
-        if session.silent:  # it does not receive our outcomes, so compute nothing more for it
-            continue
-        own = held.of(session.peer)
-        tasks = session.allowed_tasks
+    for session in heard:
+        own, allowed = held.of(session.peer), session.stream.allowed
+        tasks = allowed.tasks
         if session in using:
-            standing = not held.tasks or not session.taken_tasks
-            tasks = session.taken_tasks + _wanted(own, share, window if standing else 0)
+            standing = not held.tasks or not allowed.used_tasks
+            tasks = allowed.used_tasks + _wanted(own, share, window if standing else 0)
         if session.peer in credit_paused:
-            tasks = max(tasks, session.allowed_tasks + 1)
-        nbytes = session.taken_bytes + slice_ - own.nbytes
-        if tasks > session.allowed_tasks or nbytes > session.allowed_bytes:
-            session.allow(tasks, nbytes, now)
+            tasks = max(tasks, allowed.tasks + 1)
+        nbytes = allowed.used_nbytes + slice_ - own.nbytes
+        if tasks > allowed.tasks or nbytes > allowed.nbytes:
+            session.stream.allow(tasks, nbytes, now)
             grown.append(session)
     return grown
 
@@ -163,7 +159,7 @@ def _share(using: Collection[Session], free: int) -> int:
     part of every batch would stay empty.
     """
     count = len(using)
-    for outstanding in sorted((s.allowed_tasks - s.taken_tasks for s in using), reverse=True):
+    for outstanding in sorted((s.stream.allowed.free_tasks for s in using), reverse=True):
         if outstanding * count < free:
             break
         count -= 1

@@ -99,7 +99,7 @@ class Forwarding:
         self.leave(session)
         tasks = [
             task
-            for message in session.pending()
+            for message in session.stream.pending()
             if type(message) is Tasks
             for task in message.tasks
             if task not in self._lent

@@ -125,8 +125,9 @@ class Replica:
         self.held.add(source, tasks)
         self._owed = True
         window = self.facts.batch if self._is_long else self.batcher.window
-        left = session.allowed_tasks - session.taken_tasks
-        if left <= window // 2 or session.allowed_bytes - session.taken_bytes <= self._slice:
+        allowed = session.stream.allowed
+        left, left_bytes = allowed.tasks - allowed.used_tasks, allowed.nbytes - allowed.used_nbytes
+        if left <= window // 2 or left_bytes <= self._slice:
             self._low = True
         if self.draining:
             self._give_back(self.batcher.take_back(0))
@@ -202,7 +203,7 @@ class Replica:
             self._release(self.forwarding.forget(session.peer))
             return
         self.forwarding.leave(session)
-        for message in session.unacked():
+        for message in session.stream.unacked():
             if type(message) is Tasks:
                 for task in self.forwarding.kept(message.tasks):
                     self.held.come_back(task)
@@ -490,7 +491,7 @@ class Replica:
             and not self.links.is_greeting()
             and not (len(self.batcher) or len(self.forwarding) or len(self.reporting))
             and all(
-                session.is_idle()
+                session.stream.is_idle()
                 and (session.is_drained or session.stage is not None or session.link is None)
                 for session in self.links.sessions.values()
             )

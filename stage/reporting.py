@@ -129,5 +129,5 @@ class Reporting:
         if session is None:
             self.ownerless += len(report.outcomes)
             return
-        session.post(Outcomes(report.outcomes, notices, stats), report.nbytes)
+        session.stream.post(Outcomes(report.outcomes, notices, stats), report.nbytes)
         self._links.touched[session] = None

@@ -120,15 +120,15 @@ def _replica(core: GatewayCore, session: Session, now: float) -> dict[str, Any]:
         "batch": facts.batch,
         "connected": session.link is not None,
         "draining": session.draining,
-        "credit": session.free_tasks,
-        "queued": session.queued,
-        "batch_ms": round(session.pace * 1000, 3),
+        "credit": session.stream.granted.free_tasks,
+        "queued": session.vitals.queued,
+        "batch_ms": round(core.outliers.pace_of(session) * 1000, 3),
         # Of how many replicas before it the outputs come straight; the others' by a gateway.
         "direct": f"{direct} of {len(feeding)}" if feeding else "-",
         # Of a socket's path nobody but its own process has any use.
         "feed": "ipc" if session.feed.startswith("ipc://") else session.feed or "-",
-        "silent_s": round(now - session.heard, 3),
-        "round_trip_ms": round(session.round_trip * 1000, 3),
+        "silent_s": round(now - session.stream.heard, 3),
+        "round_trip_ms": round(session.vitals.round_trip * 1000, 3),
     }
 
 

@@ -222,7 +222,7 @@ class GatewayCore:
         if session.stage is not None and session.stage[:2] == hop:  # it never started the task
             # Send nothing on its old credit: the task would come straight back.
             self._credit_paused[session] = now + CREDIT_PAUSE_S
-            session.credit_paused = session.granted_tasks
+            session.stream.granted.pause()
             self.in_flight.returned(request, session.peer)
         if outcome.kind is OutcomeKind.HANDBACK:
             self.counts.hub_hops += 1
@@ -310,7 +310,7 @@ class GatewayCore:
     def _met(self, session: Session, resumed: bool, now: float) -> None:
         if session.stage is None:
             return
-        session.may_owe = self._ownership.is_known(session.stage.name)
+        session.expect_outputs(expected=self._ownership.is_known(session.stage.name))
         hop = self.replicas.joined(session)
         if hop is not None:
             self.queues.join(hop, session)
@@ -406,7 +406,7 @@ class GatewayCore:
         for holder, numbers in self._cancels.items():
             session = self.links.sessions.get(holder)
             if session is not None:
-                session.post_cancel(Cancel(self.links.me, numbers))
+                session.stream.post_cancel(Cancel(self.links.me, numbers))
                 self.links.touch(session)
         self._cancels.clear()
 
@@ -422,7 +422,7 @@ class GatewayCore:
                 self._fail(task, "no_replica", text)
         self._turn_over(now)
         for session in [session for session, until in self._credit_paused.items() if until <= now]:
-            session.credit_paused = 0
+            session.stream.granted.resume()
             del self._credit_paused[session]
         if self.retries.silent:
             self._hedge()

@@ -21,8 +21,6 @@ SIBLING_SHARE = 0.25  # but only if a sibling's share is below this fraction of 
 FORGIVEN_SHARE = 0.4  # below this share, it is trusted again
 SHARE_DECAY = 0.999  # factor per sweep: old failures lose their weight
 _NEGLIGIBLE = 0.01
-PACE_WINDOW = 4  # batches over which a replica's pace is averaged
-PACE_DECAY = 0.995  # factor per sweep, so that a replica that was slow once is tried again
 # Failures that the replica causes; all others are caused by the request.
 _ITS_OWN = frozenset({"server_error", "encoding_error"})
 
@@ -63,11 +61,14 @@ class OutlierDetection:
 
     def clock(self, session: Session, stats: Iterable[BatchStats]) -> None:
         """Learn how long batches take at a replica, unless it fails: failing may be quick."""
-        if session.peer in self._shares:
-            return
-        for each in stats:
-            seconds = each.compute / 1e6
-            session.pace += (seconds - session.pace) / PACE_WINDOW if session.pace else seconds
+        hop = self._replicas.hop_of(session)
+        if session.peer not in self._shares and hop is not None:
+            self._dispatchers[hop].learn_pace(session, stats)
+
+    def pace_of(self, session: Session) -> float:
+        """Return the seconds that a batch lately took at a replica; 0 where that is unknown."""
+        hop = self._replicas.hop_of(session)
+        return 0.0 if hop is None else self._dispatchers[hop].pace_of(session)
 
     def _judge(self, session: Session, share: float) -> None:
         hop = self._replicas.hop_of(session)
@@ -97,8 +98,8 @@ class OutlierDetection:
         Returns:
             The dispatched bundles, each of one waiting task.
         """
-        for replica in self._replicas.sessions.values():
-            replica.pace *= PACE_DECAY
+        for dispatcher in self._dispatchers.values():
+            dispatcher.decay_paces()
         for peer, share in list(self._shares.items()):
             self._shares[peer] = share * SHARE_DECAY
             session = self._replicas.sessions.get(peer)
@@ -110,6 +111,6 @@ class OutlierDetection:
         bundles = []
         for peer, session in self.failing.items():
             hop = self._replicas.hop_of(session)
-            if peer not in busy and hop is not None and not session.silent:
+            if peer not in busy and hop is not None and not session.vitals.silent:
                 bundles += self._dispatchers[hop].give_one(session)
         return bundles

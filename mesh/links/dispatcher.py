@@ -9,16 +9,19 @@ producer's credit would never leave, and would block all tasks behind it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from mesh.links.priority_queue import PriorityQueue
 from mesh.links.session import Session
 from mesh.protocol.bundles import refusal
 from mesh.protocol.fields import PART_BYTES
-from mesh.protocol.messages import Hop, Task
+from mesh.protocol.messages import BatchStats, Hop, Task
 
 _new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each bundle
 NEGLIGIBLE_BATCH_S = 0.001  # replicas whose batches are shorter count as equally fast
+PACE_WINDOW = 4  # batches over which a replica's pace is averaged
+PACE_DECAY = 0.995  # factor per sweep, so that a replica that was slow once is tried again
 
 
 class DispatchedBundle(NamedTuple):
@@ -49,6 +52,7 @@ class Dispatcher:
         self.waiting = PriorityQueue()
         self.unfit: list[tuple[Task, str]] = []
         self._sessions: dict[int, Session] = {}
+        self._paces: dict[int, float] = {}  # seconds per batch, by replica
 
     def __repr__(self) -> str:
         return f"<Dispatcher {self.hop[0]} waiting {len(self.waiting)} for {len(self._sessions)}>"
@@ -60,6 +64,26 @@ class Dispatcher:
     def leave(self, session: Session) -> None:
         """Remove a replica; without effect where it is not a member."""
         self._sessions.pop(session.peer, None)
+        self._paces.pop(session.peer, None)
+
+    def learn_pace(self, session: Session, stats: Iterable[BatchStats]) -> None:
+        """Learn how long these batches took at a replica; no effect where it is not a member."""
+        if session.peer not in self._sessions:
+            return
+        pace = self._paces.get(session.peer, 0.0)
+        for batch in stats:
+            seconds = batch.compute / 1e6
+            pace += (seconds - pace) / PACE_WINDOW if pace else seconds
+        self._paces[session.peer] = pace
+
+    def pace_of(self, session: Session) -> float:
+        """Return the seconds that a batch lately took at a replica; 0 before the first."""
+        return self._paces.get(session.peer, 0.0)
+
+    def decay_paces(self) -> None:
+        """Let what was learnt of all replicas lose weight."""
+        for peer in self._paces:
+            self._paces[peer] *= PACE_DECAY
 
     @property
     def sessions(self) -> list[Session]:
@@ -108,11 +132,11 @@ class Dispatcher:
         """List the replicas with credit. Every task passes here, hence a loop without calls."""
         owner, free = self.owner, []
         for session in self._sessions.values():
-            granted = session.granted_tasks
+            credit = session.stream.granted
             if (
-                granted > session.spent_tasks
-                and granted > session.credit_paused
-                and session.granted_bytes > session.spent_bytes
+                credit.tasks > credit.used_tasks
+                and credit.tasks > credit.paused
+                and credit.nbytes > credit.used_nbytes
                 and session.link is not None
                 and not session.draining
                 and (not owner or owner in session.owners)
@@ -139,7 +163,7 @@ class Dispatcher:
             self._set_aside(session)
             return []
         self.waiting.pop()
-        session.post_tasks([task], task.nbytes)
+        session.stream.post_tasks([task], task.nbytes)
         return [DispatchedBundle(session, [task], task.nbytes)]
 
     def _is_beyond(self, session: Session) -> bool:
@@ -165,31 +189,33 @@ class Dispatcher:
         task = self.waiting.peek()
         if task is not None and task.tried:
             free = [s for s in free if s.peer not in task.tried] or free
-        known = [s.pace for s in free if s.pace]
+        paces = self._paces
+        known = [paces[s.peer] for s in free if paces.get(s.peer)]
         fastest = min(known) if known else 1.0
-        ways = [_freedom(s) / max(s.pace or fastest, NEGLIGIBLE_BATCH_S) for s in free]
+        ways = [_freedom(s) / max(paces.get(s.peer) or fastest, NEGLIGIBLE_BATCH_S) for s in free]
         return free[ways.index(max(ways))]
 
     def _send_to(self, session: Session, share: int, free: list[Session]) -> DispatchedBundle:
         """Post this session's tasks: a batch, or its share of the waiting tasks if that is more."""
         waiting = self.waiting
         batch = session.stage.batch if session.stage is not None else 1
-        room = min(session.granted_tasks - session.spent_tasks, max(batch, share))
-        room_bytes = min(session.granted_bytes - session.spent_bytes, PART_BYTES)
+        credit = session.stream.granted
+        room = min(credit.tasks - credit.used_tasks, max(batch, share))
+        room_bytes = min(credit.nbytes - credit.used_nbytes, PART_BYTES)
         before = waiting.nbytes
         tasks = waiting.take(room, room_bytes, lambda task: _belongs_elsewhere(task, session, free))
         nbytes = before - waiting.nbytes
-        session.post_tasks(tasks, nbytes)
+        session.stream.post_tasks(tasks, nbytes)
         return _new_tuple(DispatchedBundle, (session, tasks, nbytes))
 
 
 def _is_free(session: Session) -> bool:
     """Whether the session has credit for a task."""
-    granted = session.granted_tasks
+    credit = session.stream.granted
     return (
-        granted > session.spent_tasks
-        and granted > session.credit_paused
-        and session.granted_bytes > session.spent_bytes
+        credit.tasks > credit.used_tasks
+        and credit.tasks > credit.paused
+        and credit.nbytes > credit.used_nbytes
     )
 
 
@@ -203,4 +229,5 @@ def _freedom(session: Session) -> float:
 
     Divided by the seconds per batch, it tells which replica would finish first.
     """
-    return session.free_tasks / (session.stage.batch if session.stage is not None else 1)
+    free = session.stream.granted.free_tasks
+    return free / (session.stage.batch if session.stage is not None else 1)

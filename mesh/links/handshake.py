@@ -43,7 +43,7 @@ def hello_of(
         identity.mesh,
         (VERSION,),
         0 if known is None else known.peer,
-        0 if known is None else known.resumes_after,
+        0 if known is None else known.stream.resumes_after,
         identity.feed,
         identity.stage,
         identity.host,
@@ -55,9 +55,8 @@ def hello_of(
 
 def welcome_of(identity: Identity, session: Session, resumed: bool) -> Welcome:
     """Make the producer's answer to HELLO."""
-    return Welcome(
-        session.nonce, VERSION, identity.role, session.resumes_after, resumed, identity.timeout
-    )
+    received = session.stream.resumes_after
+    return Welcome(session.nonce, VERSION, identity.role, received, resumed, identity.timeout)
 
 
 def welcome_objection(

@@ -28,7 +28,8 @@ from mesh.links.handshake import (
     welcome_of,
 )
 from mesh.links.liveness import Liveness
-from mesh.links.session import Gap, Session
+from mesh.links.session import Session
+from mesh.links.stream import Gap
 from mesh.protocol.chunking import GrowingBuffer, ReceiveBuffer, Unfinished
 from mesh.protocol.fields import Frame
 from mesh.protocol.messages import (
@@ -56,8 +57,6 @@ from mesh.protocol.wire import decode, encode, open_header, seal
 
 # Bytes of large buffers that may be unfinished on all sessions together, unless the pool is larger.
 _UNFINISHED_BYTES = 1 << 30
-# Seconds that are believed: who is gone is awaited for four of them, and says how long they are.
-_MAX_ROUND_TRIP_S = 2.5
 _new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each message
 
 
@@ -114,8 +113,8 @@ class Links(Liveness):
         if session is None:
             return
         if somebody:
-            session.answers = True
-        elif session.answers and session.link is None and not self._is_watched(session):
+            session.vitals.listens = True
+        elif session.vitals.listens and session.link is None and not self._is_watched(session):
             self.lose(session, "its link closed, and nobody listens at its address any more")
 
     def need_not_wait(self, session: Session) -> None:
@@ -124,8 +123,7 @@ class Links(Liveness):
         For a process that stops: it would keep what it owes for as long as a producer has to come
         back, although that one is gone.
         """
-        session.feed = self._lines.leads_to(session.peer)
-        session.answers = bool(session.feed)
+        session.watch_port(self._lines.leads_to(session.peer))
 
     def _is_watched(self, session: Session) -> bool:
         return any(
@@ -138,7 +136,7 @@ class Links(Liveness):
 
     def is_slicing(self) -> bool:
         """Whether something large is under way on any of them."""
-        return any(session.is_slicing() for session in self.sessions.values())
+        return any(session.stream.is_slicing() for session in self.sessions.values())
 
     def received(self, link: int, frames: Sequence[Frame], now: float) -> Delivery | None:
         """One multipart came.
@@ -155,8 +153,8 @@ class Links(Liveness):
                 if header.type in JUDGED:
                     self._judge_content(session, header, message)
                 if type(message) is Err:
-                    session.told_off(message.sequence, message.reason)
-                covered, fresh = session.accept(header, message, now)
+                    session.stream.rejected(message.sequence, message.reason)
+                covered, fresh = session.stream.accept(header, message, now)
                 self.touched[session] = None
                 if header.type not in _UPWARD:
                     self._control(session, message, now)
@@ -173,7 +171,7 @@ class Links(Liveness):
 
     def _judge_content(self, session: Session, header: Header, message: Message) -> None:
         """Raise `Breach` where it is not the speaker's to say. What is repeated was judged then."""
-        may_owe = header.sequence <= session.received or session.owes_payload
+        may_owe = header.sequence <= session.stream.received or session.owes_payload
         text = content_objection(message, session.peer, may_owe=may_owe)
         if text:
             raise Breach(text)
@@ -182,9 +180,7 @@ class Links(Liveness):
         if type(message) is Ping:
             self._pinged(session, message, now)
         elif type(message) is Drain:
-            session.last = message.last
-            if not session.draining:
-                session.drain()
+            session.drained(message.last)
         elif type(message) is Bye:
             self._parted(session, now)
         elif type(message) is Who and session.link is not None:
@@ -208,8 +204,8 @@ class Links(Liveness):
             self._drop(link, now)
         elif header.type in RELIABLE and header.sender == session.peer:
             reason = str(error)[:200]
-            if session.refuse(header.sequence, reason):
-                self._send(link, session.say(Err(header.sequence, reason), now))
+            if session.stream.refuse(header.sequence, reason):
+                self._send(link, session.stream.say(Err(header.sequence, reason), now))
             else:
                 self._drop(link, now)
 
@@ -237,7 +233,7 @@ class Links(Liveness):
         session = self.sessions.get(peer)
         resumed = session is not None and session.nonce == hello.nonce
         if session is not None and session.link == link and resumed:
-            self._send(link, session.say(welcome_of(self.identity, session, True), now))
+            self._send(link, session.stream.say(welcome_of(self.identity, session, True), now))
             return None
         source = self.source(link)
         broken = hello_objection(self.identity.role, hello)
@@ -265,10 +261,8 @@ class Links(Liveness):
             session = self._begin(link, peer, hello.role, hello.nonce, now)
             if hello.feed:
                 self.out.append(ProbePort(peer, hello.feed))
-        session.source, session.owners = source, frozenset(hello.owners)
-        session.stage, session.feed = hello.stage, hello.feed
-        session.host, session.pid, session.parent = hello.host, hello.pid, hello.parent
-        self._send(link, session.say(welcome_of(self.identity, session, resumed), now))
+        session.introduce(hello, source)
+        self._send(link, session.stream.say(welcome_of(self.identity, session, resumed), now))
         return self._attach(session, link, hello.received, resumed, now)
 
     def _held_off(self, peer: int, source: str, broken: str, now: float) -> str:
@@ -282,8 +276,7 @@ class Links(Liveness):
         """
         session = self.sessions.get(peer)
         if session is not None and session.nonce == hello.nonce:
-            session.source = self.source(link)
-            pause = self.expel(session, reason, now)
+            pause = self.expel(session, reason, now, source=self.source(link))
         else:
             stranger = Stranger(peer, hello.role, hello.host[:64], hello.pid)  # it may be anything
             pause = self.turn_away(stranger, self.source(link), session is None, reason, now)
@@ -318,12 +311,12 @@ class Links(Liveness):
             self._keep_time()
         left: list[Message] = []
         if session is not None and not welcome.resumed:
-            left = session.unacked()
+            left = session.stream.unacked()
             self.lose(session, "it has forgotten us")
         if session is None or not welcome.resumed:
             session = self._begin(link, peer, welcome.role, line.nonce, now)
         for message in left:
-            session.post(message)
+            session.stream.post(message)
         return self._attach(session, link, welcome.received, welcome.resumed, now)
 
     def _is_no_producer(self, line: DialedAddress, peer: int, welcome: Welcome, now: float) -> bool:
@@ -342,8 +335,8 @@ class Links(Liveness):
 
     def _begin(self, link: int, peer: int, role: Role, nonce: int, now: float) -> Session:
         pool, payer = self.identity.pool, self._whence(link)
-        session = Session(self.me, peer, role, pool, nonce, now, self._unfinished, payer)
-        session.may_say = permitted(role, self.identity.role, dialled=link > 0)
+        may_say = permitted(role, self.identity.role, dialled=link > 0)
+        session = Session(self.me, peer, role, pool, nonce, now, self._unfinished, payer, may_say)
         self.sessions[peer] = session
         return session
 
@@ -368,7 +361,6 @@ class Links(Liveness):
         covered, again = session.attach(link, received, now)
         for frames in again:
             self._send(link, frames)
-        session.owes_drain = session.draining  # it may have been lost with the last connection
         self.touched[session] = None
         self.resumes += resumed
         self.news.append(SessionStarted(session, resumed))
@@ -393,12 +385,8 @@ class Links(Liveness):
 
     def _pinged(self, session: Session, ping: Ping, now: float) -> None:
         self._stamps[session.peer] = ping.stamp, now
-        session.owners, session.queued = frozenset(ping.owners), ping.queued
-        left = (ping.allowed - ping.running) / 1000 if ping.running else 0.0
-        session.busy_until = now + min(left, 2 * self.silence)
-        if ping.echo:
-            measured = now - (ping.echo + ping.held) / 1e6
-            session.round_trip = min(max(0.0, measured), _MAX_ROUND_TRIP_S)
+        session.reaches(ping.owners)
+        session.vitals.pinged(ping, now, 2 * self.silence)
 
 
 # What the cores above handle; the rest is this module's own business.

@@ -45,9 +45,6 @@ from mesh.protocol.permissions import Breach
 from mesh.protocol.wire import encode, seal
 
 RESUME_S = 0.1  # seconds that a consumer has to come back before it counts as gone
-PROBE_INTERVAL_S = (
-    0.02  # seconds: a process that dies may be refused a moment later than it is cut off
-)
 PRODUCER_ABSENCE_S = (
     10.0  # seconds that a producer has: it may be a gateway that is being restarted
 )
@@ -177,7 +174,7 @@ class Liveness(Hooks):
     def tell(self, session: Session, message: Message, now: float) -> None:
         """Send an unreliable message at once, if there is a connection."""
         if session.link is not None:
-            self._send(session.link, session.say(message, now))
+            self._send(session.link, session.stream.say(message, now))
 
     def touch(self, session: Session) -> None:
         """Something was posted to or granted on this session: the next `flush` sees to it."""
@@ -189,14 +186,15 @@ class Liveness(Hooks):
             link = session.link
             if link is None:
                 continue
-            if session.send_buffer.is_queued:
-                for frames in session.flush(now):
+            stream = session.stream
+            if stream.is_queued:
+                for frames in stream.flush(now):
                     self.out.append(_new_tuple(Send, (link, frames)))
-            if session.refusals or session.owes_drain:
+            if stream.refusals or session.owes_drain:
                 self._flush_rest(session, link, now)
-            at = session.owes_at
+            at = stream.owes_at
             if at <= now:
-                self._send(link, session.say(Credit(), now))
+                self._send(link, stream.say(Credit(), now))
                 self._owing.pop(session, None)
             elif at < _NEVER:
                 self._owing[session] = None
@@ -205,12 +203,12 @@ class Liveness(Hooks):
         self.touched.clear()
 
     def _flush_rest(self, session: Session, link: int, now: float) -> None:
-        if session.refusals:
-            self.news += [MessageRefused(session, *refusal) for refusal in session.refusals]
-            session.refusals.clear()
-        if session.owes_drain and session.may_say_drain:
-            session.owes_drain = False
-            self._send(link, session.say(Drain(session.sequence), now))
+        stream = session.stream
+        if stream.refusals:
+            self.news += [MessageRefused(session, *refusal) for refusal in stream.refusals]
+            stream.refusals.clear()
+        if session.take_drain():
+            self._send(link, stream.say(Drain(stream.sequence), now))
 
     def next_due(self) -> float:
         """When `tick` has something to do, or something is left to be told or carried out."""
@@ -262,11 +260,12 @@ class Liveness(Hooks):
             self.lose(session, "it did not answer our goodbye")
             return _NEVER
         if session.link is not None:
-            if session.arrived:  # what comes later than that is of no use to anybody
-                session.give_up_slices(begun_before=now - self._patience)
-            if now >= session.said + every:
+            stream = session.stream
+            if stream.arrived:  # what comes later than that is of no use to anybody
+                stream.give_up_slices(begun_before=now - self._patience)
+            if now >= stream.said + every:
                 self._ping(session, now)
-            return min(session.said + every, session.parting, self._judge(session, now))
+            return min(stream.said + every, session.parting, self._judge(session, now))
         until = session.since + self._grace(session)
         if now >= until:
             self.lose(session, "its link closed and was not resumed")
@@ -275,25 +274,24 @@ class Liveness(Hooks):
 
     def _probe(self, session: Session, now: float) -> float:
         """Its link is closed: ask its kernel whether it lives; returns when to ask again."""
-        if not session.answers:
+        if not session.vitals.listens:
             return _NEVER
-        if now >= session.probe_at:
-            session.probe_at = now + PROBE_INTERVAL_S
+        if session.vitals.is_probe_due(now):
             self.out.append(ProbePort(session.peer, session.feed))
-        return session.probe_at
+        return session.vitals.probe_at
 
     def _judge(self, session: Session, now: float) -> float:
         """Notice whether it has been quiet for too long; returns when to look again."""
-        until = max(session.quiet_since + self.silence, session.busy_until, self._fair_from)
-        if session.silent is not (now >= until):
-            session.silent = now >= until
-            self.news.append((SessionSilent if session.silent else MessageReceived)(session))
-        return _NEVER if session.silent else until
+        stream, vitals = session.stream, session.vitals
+        until = max(stream.quiet_since + self.silence, vitals.busy_until, self._fair_from)
+        if vitals.judge(silent=now >= until):
+            self.news.append((SessionSilent if vitals.silent else MessageReceived)(session))
+        return _NEVER if vitals.silent else until
 
     def _grace(self, session: Session) -> float:
         if self._lines.leads_to(session.peer):
             return PRODUCER_ABSENCE_S
-        return max(RESUME_S, 4 * session.round_trip)
+        return max(RESUME_S, 4 * session.vitals.round_trip)
 
     def _send(self, link: int, frames: list[Frame]) -> None:
         self.out.append(_new_tuple(Send, (link, frames)))
@@ -328,7 +326,12 @@ class Liveness(Hooks):
             self._drop(link, 0.0)
 
     def expel(
-        self, session: Session, reason: str, now: float, fault: Exception | None = None
+        self,
+        session: Session,
+        reason: str,
+        now: float,
+        fault: Exception | None = None,
+        source: str = "",
     ) -> float:
         """It broke a rule: that costs it its session, and nobody else anything. Returns its pause.
 
@@ -337,10 +340,11 @@ class Liveness(Hooks):
             reason: for people, and for the other.
             now: local monotonic time in seconds.
             fault: what was raised, where it was something that we could not handle.
+            source: where the breach came from, if the session does not say.
         """
         link = session.link
         self.breaches += 1
-        pause = self.held_off.expelled(session.peer, session.source, now)
+        pause = self.held_off.expelled(session.peer, source or session.source, now)
         self.tell(session, Err(0, expulsion(pause, reason)), now)
         line = None if link is None else self._lines.of(link)
         self.lose(session, reason)
@@ -392,8 +396,7 @@ class Liveness(Hooks):
             del self.sessions[session.peer]
         if session.link is not None:
             self._by_link.pop(session.link, None)
-            session.link = None
-        session.give_up_slices()
+        session.end()
         self.touched.pop(session, None)
         self._owing.pop(session, None)
         self._stamps.pop(session.peer, None)
@@ -403,7 +406,7 @@ class Liveness(Hooks):
 
     def part(self, session: Session, now: float) -> None:
         """Say BYE; the other answers with BYE and forgets us. Without an answer, so do we."""
-        session.parting = now + BYE_LIMIT_S
+        session.part(now + BYE_LIMIT_S)
         self.due = min(self.due, session.parting)
         self.tell(session, Bye("done"), now)
 

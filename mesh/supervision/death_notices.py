@@ -37,7 +37,7 @@ class DeathNotices:
         self._recent.append((now, death_notice))
         for session in self.links.sessions.values():
             if session.role is Role.GATEWAY:
-                session.post(death_notice)
+                session.stream.post(death_notice)
                 self.links.touch(session)
 
     def delivered(self, delivery: Delivery, now: float) -> None:
@@ -52,7 +52,7 @@ class DeathNotices:
         ):
             for at, death_notice in self._recent:
                 if now - at < NOTICE_LIFETIME_S:
-                    news.session.post(death_notice)
+                    news.session.stream.post(death_notice)
             self.links.touch(news.session)
 
     def advance(self, now: float) -> None:

@@ -121,7 +121,7 @@ class Pair:
 
     def received(self):
         """Whether the replica has acked all that was sent to it."""
-        return self.session.is_idle()
+        return self.session.stream.is_idle()
 
     def close(self):
         if self.process is not None:
@@ -149,7 +149,8 @@ def test_the_network_is_served_during_a_long_forward(site):
     began = monotonic()
     site.turn(0.3)
     later = [site.submit() for _ in range(3)]
-    assert site.turn(0.3, lambda: bool(site.session.spent_tasks == 4 and site.received()))
+    spent = site.session.stream.granted
+    assert site.turn(0.3, lambda: bool(spent.used_tasks == 4 and site.received()))
     assert site.turn(0.4, lambda: site.pings[-1][1] == 3), "the next batch does not wait there"
     site.core.gone(later[1])
     assert site.turn(0.6, lambda: site.pings[-1][1] == 2), "the CANCEL was not seen"
@@ -169,7 +170,7 @@ def test_the_first_word_of_an_end_is_heard_during_a_forward(site):
     number = site.submit(seconds=2.0)
     site.computing(number)
     queued = [site.submit() for _ in range(3)]
-    assert site.turn(0.5, lambda: site.session.spent_tasks == 4 and site.received())
+    assert site.turn(0.5, lambda: site.session.stream.granted.used_tasks == 4 and site.received())
     site.process.send_signal(signal.SIGTERM)
     assert site.turn(0.1, lambda: site.session.draining), "DRAIN took longer than 100 ms"
     requests = site.core.in_flight.requests

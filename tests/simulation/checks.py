@@ -242,11 +242,11 @@ def _replica_unrest(world, rep):
     }
     window = core.batcher.window
     for session in core._producers():
-        if session.allowed_tasks - session.taken_tasks < window:
-            left = session.allowed_tasks - session.taken_tasks
+        if session.stream.allowed.tasks - session.stream.allowed.used_tasks < window:
+            left = session.stream.allowed.tasks - session.stream.allowed.used_tasks
             return f"{session} has {left} tasks of credit, not {window}"
         slice_ = core.facts.pool // len(core._producers())
-        if session.allowed_bytes - session.taken_bytes < slice_:
+        if session.stream.allowed.nbytes - session.stream.allowed.used_nbytes < slice_:
             return f"{session} has less than its slice of bytes"
     return _not_zero(sizes)
 
@@ -277,13 +277,19 @@ def _links_unrest(world):
 def _session_unrest(here, there):
     if there is None or here.nonce != there.nonce:
         return f"{here} is one-sided"
-    if not here.is_idle():
+    if not here.stream.is_idle():
         return f"{here} has messages left"
-    if here._incoming.held or here._refused:
-        return f"{here} holds {here._incoming.held} bytes of slices"
-    if (here.sequence, here.spent_tasks) != (there.received, there.taken_tasks):
+    if here.stream._incoming.held or here.stream._refused:
+        return f"{here} holds {here.stream._incoming.held} bytes of slices"
+    if (here.stream.sequence, here.stream.granted.used_tasks) != (
+        there.stream.received,
+        there.stream.allowed.used_tasks,
+    ):
         return f"{here} and {there} have counted differently"
-    if (here.granted_tasks, here.granted_bytes) != (there.allowed_tasks, there.allowed_bytes):
+    if (here.stream.granted.tasks, here.stream.granted.nbytes) != (
+        there.stream.allowed.tasks,
+        there.stream.allowed.nbytes,
+    ):
         return f"{here} does not know of its credit"
     return ""
 

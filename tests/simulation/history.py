@@ -126,9 +126,9 @@ class Patches:
         self.patch.undo()
 
     def _small_parts(self, put):
-        for module in ("protocol.chunking", "links.send_buffer", "links.dispatcher"):
+        for module in ("protocol.chunking", "links.stream", "links.dispatcher"):
             put(f"mesh.{module}.PART_BYTES", SMALL)
         put("mesh.protocol.chunking.INLINE_BYTES", SMALL // 4)
         put("mesh.protocol.chunking.MAX_CHUNK_BYTES", 3 * SMALL)
-        put("mesh.links.send_buffer.MAX_UNACKED_BYTES", 8 * SMALL)
-        put("mesh.links.session.ACK_AFTER_BYTES", 2 * SMALL)
+        put("mesh.links.large_messages.MAX_UNACKED_BYTES", 8 * SMALL)
+        put("mesh.links.stream.ACK_AFTER_BYTES", 2 * SMALL)

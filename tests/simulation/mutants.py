@@ -52,21 +52,21 @@ class Mutant(NamedTuple):
 MUTANTS = (
     Mutant(
         "drop acks",
-        "mesh/links/session.py",
-        "covered = self.send_buffer.ack(header.ack)",
-        "covered = ()",
+        "mesh/links/stream.py",
+        "if not retained or retained[0][0] > header.ack:",
+        "if True:",
     ),
     Mutant(
         "believe an ack for one message more",
-        "mesh/links/send_buffer.py",
+        "mesh/links/stream.py",
         "while retained and retained[0][0] <= ack:",
         "while retained and retained[0][0] <= ack + 1:",
     ),
     Mutant(
         "send nothing again after a reconnect",
-        "mesh/links/session.py",
-        "return covered, self._frames(self.send_buffer.retained(), now)",
-        "return covered, []",
+        "mesh/links/stream.py",
+        "return self._acked(received), self._frames(self._retained, now)",
+        "return self._acked(received), []",
     ),
     Mutant(
         "begin a session anew where it could be resumed",
@@ -83,7 +83,7 @@ MUTANTS = (
     Mutant(
         "wait for ever for a link to be resumed",
         "mesh/links/liveness.py",
-        "return max(RESUME_S, 4 * session.round_trip)",
+        "return max(RESUME_S, 4 * session.vitals.round_trip)",
         "return 1e9",
     ),
     Mutant(
@@ -95,7 +95,7 @@ MUTANTS = (
     Mutant(
         "tell nobody who died",
         "mesh/supervision/death_notices.py",
-        "session.post(death_notice)\n                self.links.touch(session)",
+        "session.stream.post(death_notice)\n                self.links.touch(session)",
         "pass",
     ),
     Mutant(
@@ -112,9 +112,9 @@ MUTANTS = (
     ),
     Mutant(
         "spend no credit",
-        "mesh/links/session.py",
-        "self.spent_tasks += len(tasks)",
-        "self.spent_tasks += 0",
+        "mesh/links/stream.py",
+        "self.granted.used_tasks += len(tasks)",
+        "self.granted.used_tasks += 0",
     ),
     Mutant(
         "accept a note backwards",
@@ -143,7 +143,7 @@ MUTANTS = (
     Mutant(
         "lose CANCELs",
         "gateway/requests/core.py",
-        "session.post_cancel(Cancel(self.links.me, numbers))",
+        "session.stream.post_cancel(Cancel(self.links.me, numbers))",
         "pass",
     ),
     Mutant(
@@ -257,8 +257,8 @@ MUTANTS = (
     Mutant(
         "believe a refused probe before the death notice",
         "mesh/links/links.py",
-        "elif session.answers and session.link is None and not self._is_watched(session):",
-        "elif session.answers and session.link is None:",
+        "elif session.vitals.listens and session.link is None and not self._is_watched(session):",
+        "elif session.vitals.listens and session.link is None:",
     ),
     Mutant(
         "leave without a last word",
@@ -488,7 +488,7 @@ MUTANTS = (
     Mutant(
         "let payloads that do not come have their memory for ever",
         "mesh/links/liveness.py",
-        "session.give_up_slices(begun_before=now - self._patience)",
+        "stream.give_up_slices(begun_before=now - self._patience)",
         "pass",
         "hoards",
     ),

@@ -49,7 +49,7 @@ def _session_state(session):
         return "Parting"
     if session.link is None:
         return "Detached"
-    return "Silent" if session.silent else "Connected"
+    return "Silent" if session.vitals.silent else "Connected"
 
 
 def replica_states(replica):

@@ -29,18 +29,21 @@ def assert_quiet(mesh):
         assert not any(dispatcher.waiting for dispatcher in core.dispatchers.values())
     for one in mesh.members:
         for session in one.core.links.sessions.values():
-            assert session.is_idle()
+            assert session.stream.is_idle()
         if one in mesh.gateways:
             continue
         core = one.core
         assert (len(core.held), core.held.tasks, len(core.batcher)) == (0, 0, 0)
         assert (len(core.forwarding), len(core.reporting)) == (0, 0)
         for session in core._producers():
-            assert session.allowed_tasks - session.taken_tasks >= core.batcher.window
+            assert (
+                session.stream.allowed.tasks - session.stream.allowed.used_tasks
+                >= core.batcher.window
+            )
             peer = mesh.of(session.peer).core.links.sessions[one.me]
-            assert (peer.spent_tasks, peer.granted_tasks) == (
-                session.taken_tasks,
-                session.allowed_tasks,
+            assert (peer.stream.granted.used_tasks, peer.stream.granted.tasks) == (
+                session.stream.allowed.used_tasks,
+                session.stream.allowed.tasks,
             )
 
 
@@ -713,7 +716,7 @@ def test_small_requests_and_heartbeats_pass_payloads_of_256_mb():
         mesh.answered(mesh.gateway.submit(b"small"))
         took.append(mesh.now - asked)
         mesh.run(0.05)
-        trips.append(max(there.round_trip, here.round_trip))
+        trips.append(max(there.vitals.round_trip, here.vitals.round_trip))
     assert mesh.now > 102.5  # it did take as long as the bandwidth makes it
     assert len(took) > 10
     assert max(took) < 0.3

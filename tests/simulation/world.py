@@ -383,7 +383,7 @@ class World(Mesh):
             links = member.core.links
             limit, counted, held = links._unfinished.limit, links._unfinished.nbytes, 0
             for session in links.sessions.values():
-                held += sum(each.filled for each in session._incoming._open.values())
+                held += sum(each.filled for each in session.stream._incoming._open.values())
             if not held <= counted <= limit:
                 self.complain("memory", f"{member.name} has {held}, counts {counted} of {limit}")
 
@@ -397,7 +397,7 @@ class World(Mesh):
         for member in self.members:
             sessions = member.core.links.sessions
             for session in [sessions[me] for me in self.hostile & sessions.keys()]:
-                if session._incoming.held and not session.owes_payload:
+                if session.stream._incoming.held and not session.owes_payload:
                     self.complain("slices", f"{member.name} holds some of {session}")
 
     def tell(self, text):
@@ -632,7 +632,7 @@ class World(Mesh):
 
         def watched(dispatcher):
             free = [s for s in dispatcher.sessions if _is_free(s)]
-            before = {s.peer: s.spent_tasks for s in free}
+            before = {s.peer: s.stream.granted.used_tasks for s in free}
             waiting = [task.number for task in dispatcher.waiting]
             dispatch(dispatcher)
             still = {s.peer for s in free if _is_free(s)}

@@ -49,7 +49,7 @@ class Rig:
         session.link, session.feed = peer, f"tcp://{peer}"
         usual = {"batch": 4, "timeout": 3.0, "pool": POOL}
         session.stage = hop and StageFacts(*hop, **usual | facts)
-        session.granted_tasks, session.granted_bytes = 10, POOL
+        session.stream.granted.tasks, session.stream.granted.nbytes = 10, POOL
         session.parent = PARENT
         return session
 
@@ -93,7 +93,7 @@ class Rig:
 
     def sent(self, session, kind=Tasks, now=0.0):
         self.core.advance(now)
-        return [message for message in session.unacked() if type(message) is kind]
+        return [message for message in session.stream.unacked() if type(message) is kind]
 
     def tasks(self, session, now=0.0):
         return [task for message in self.sent(session, now=now) for task in message.tasks]

@@ -73,7 +73,7 @@ def test_stats_are_kept_for_the_metrics_and_tell_a_replicas_pace(rig):
     stats = BatchStats("a", 1, 0, 20_000, "idle")
     rig.hear(rig.first, stats=[stats])
     assert rig.core.stats == [stats]
-    assert rig.first.pace == 0.02
+    assert rig.core.outliers.pace_of(rig.first) == 0.02
     rig.core.delivered(Delivery(rig.first, (), Ping(1)), 0.0)
 
 
@@ -138,7 +138,7 @@ def test_who_gave_tasks_back_gets_none_until_it_grants_more_or_some_time_has_pas
     back = handback(request) if hop else Outcome(request.number, 1, OutcomeKind.UNSTARTED)
     rig.hear(session, back)
     assert rig.tasks(session) == []
-    session.granted_tasks += 1
+    session.stream.granted.tasks += 1
     assert len(rig.tasks(session)) == 1
     rig.hear(session, back)
     assert rig.tasks(session, now=CREDIT_PAUSE_S - SWEEP_S) == []
@@ -175,11 +175,11 @@ def test_a_large_request_that_nobody_wants_and_that_has_not_set_out_costs_no_cre
     request.buffers, request.nbytes = [bytes(2 * POOL)], 2 * POOL
     rig.first.stage = rig.first.stage._replace(pool=4 * POOL)
     rig.core.advance(0.0)
-    assert rig.first.free_tasks == 9
+    assert rig.first.stream.granted.free_tasks == 9
     rig.core.gone(request.number)
     rig.core.advance(0.0)
-    assert (rig.first.free_tasks, rig.first.free_bytes) == (10, POOL)
-    assert rig.first.unacked() == []
+    assert (rig.first.stream.granted.free_tasks, rig.first.stream.granted.free_nbytes) == (10, POOL)
+    assert rig.first.stream.unacked() == []
 
 
 # --- notes ----------------------------------------------------------------------------------------
@@ -423,12 +423,12 @@ def test_a_request_sets_out_only_while_every_stage_of_its_path_lives(rig):
 
 
 def test_what_waited_for_credit_does_not_set_out_any_more(rig):
-    rig.first.granted_tasks = 0
+    rig.first.stream.granted.tasks = 0
     request = rig.submit()
     assert rig.tasks(rig.first) == []
     assert rig.core.queues.is_crowded(PATH)
     rig.lose(rig.second)
-    rig.first.granted_tasks = 10
+    rig.first.stream.granted.tasks = 10
     assert rig.tasks(rig.first) == []
     rig.meet(13, B)
     assert rig.tasks(rig.first) == [request]
@@ -438,7 +438,7 @@ def test_what_is_on_its_way_and_other_routes_go_on():
     rig = Rig(replicas=False)
     rig.core = GatewayCore(rig.links, {"/both": PATH, "/second": (B,)}, 3, 0.0)
     first, second = rig.meet(11, A), rig.meet(12, B)
-    second.granted_tasks = 0
+    second.stream.granted.tasks = 0
     request = rig.submit()
     rig.tasks(first)
     rig.hear(first, handback(request))
@@ -446,7 +446,7 @@ def test_what_is_on_its_way_and_other_routes_go_on():
     alone = Request(ME, rig.core.in_flight.next_number(), (B,), 0, 1, 90.0, [b"x"], 1)
     rig.core.submit(alone)
     parked = rig.submit()
-    second.granted_tasks = 10
+    second.stream.granted.tasks = 10
     assert [task.number for task in rig.tasks(second)] == [request.number, alone.number]
     assert not rig.core.queues.is_crowded((B,))
     assert rig.core.queues.is_crowded(PATH)
@@ -475,7 +475,7 @@ def test_how_long_a_stage_may_be_gone_is_a_setting():
 
 
 def test_who_has_little_time_or_is_urgent_overtakes(rig):
-    rig.first.granted_tasks = 0
+    rig.first.stream.granted.tasks = 0
     for _ in range(3):
         rig.submit(deadline=90.0)
     assert rig.core.queues.overtaken(PATH, 0, 91.0) == 0
@@ -484,7 +484,7 @@ def test_who_has_little_time_or_is_urgent_overtakes(rig):
 
 
 def test_nobody_is_crowded_when_what_waited_has_left(rig):
-    rig.first.granted_tasks = 0
+    rig.first.stream.granted.tasks = 0
     request = rig.submit()
     rig.core.advance(0.0)
     assert rig.core.queues.is_crowded(PATH)
@@ -532,13 +532,13 @@ def test_a_request_that_crashes_replicas_is_quarantined(rig):
 
 def test_a_replica_that_only_fails_gets_one_task_at_a_time(rig):
     other = rig.meet(13, A)
-    other.granted_tasks = 0
+    other.stream.granted.tasks = 0
     requests = [rig.submit() for _ in range(60)]
     for task in rig.tasks(rig.first):
         failure = Outcome(task.number, 1, OutcomeKind.FAILURE, label="server_error")
         rig.hear(rig.first, *[failure] * 40)
     assert list(rig.core.outliers.failing) == [11]
-    rig.first.granted_tasks = 99
+    rig.first.stream.granted.tasks = 99
     assert len(rig.tasks(rig.first)) == 0
     rig.core.told(SessionSilent(rig.first), 0.0)
     rig.core.told(MessageReceived(rig.first), 0.0)
@@ -616,7 +616,7 @@ def test_what_the_former_version_loses_begins_again_in_the_later_one(rig):
 
 
 def test_an_output_that_nobody_of_its_version_takes_begins_again(rig):
-    rig.second.granted_tasks = 0
+    rig.second.stream.granted.tasks = 0
     request = rig.submit()
     rig.tasks(rig.first)
     rig.hear(rig.first, handback(request))
@@ -630,7 +630,7 @@ def test_an_output_that_nobody_of_its_version_takes_begins_again(rig):
 
 def test_what_must_not_run_twice_does_not_run_in_another_version(rig):
     rig = Rig(repeatable=False)
-    rig.second.granted_tasks = 0
+    rig.second.stream.granted.tasks = 0
     request = rig.submit()
     rig.tasks(rig.first)
     rig.hear(rig.first, handback(request))
@@ -695,7 +695,7 @@ def test_a_result_from_a_replica_that_never_held_the_request_is_a_breach():
     rig = Rig(replicas=False)
     rig.core = GatewayCore(rig.links, {"/inference": (A,)}, 3, 0.0)
     holder, sibling = rig.meet(11, A), rig.meet(12, A)
-    sibling.granted_tasks = 0
+    sibling.stream.granted.tasks = 0
     request = Request(ME, 1, (A,), 0, 1, 90.0, [b"x"], 1)
     rig.core.submit(request)
     assert rig.tasks(holder) == [request]
@@ -731,7 +731,7 @@ def test_a_note_that_names_nobody_begins_nothing_again(rig, attempt):
     """What waits here is held by nobody, too."""
     request = rig.submit()
     rig.tasks(rig.first)
-    rig.second.granted_tasks = 0
+    rig.second.stream.granted.tasks = 0
     rig.hear(rig.first, handback(request))
     request.attempt = attempt
     rig.hear(rig.first, notices=[HandoffNotice(request.number, 1, 1, 0)])
@@ -778,7 +778,11 @@ def test_stats_are_taken_from_replicas_that_serve_and_of_their_own_stage(rig):
 def test_stats_count_as_what_a_request_can_have_here(rig):
     rig.hear(rig.first, stats=[BatchStats("a", 1, 0, 2**32 - 1, "idle", nbytes=2**36)])
     limits = rig.links.identity
-    assert rig.core.stats[0].compute == rig.first.pace * 1e6 == limits.timeout * 1e6
+    assert (
+        rig.core.stats[0].compute
+        == rig.core.outliers.pace_of(rig.first) * 1e6
+        == limits.timeout * 1e6
+    )
     assert rig.core.sizes.largest(["a"]) == limits.pool
     other = rig.meet(13, A)
     rig.hear(other, stats=[BatchStats("a", 1, 0, 0, "idle", nbytes=9)])
@@ -845,7 +849,7 @@ def test_of_a_replica_that_never_came_nothing_is_said(rig):
 
 def test_an_death_notice_blames_only_what_the_dead_may_have_held(rig):
     held, other = rig.submit(), rig.submit()
-    rig.first.granted_tasks = 1
+    rig.first.stream.granted.tasks = 1
     rig.tasks(rig.first)
     told = rig.died(11, [held.id, other.id, (ME, 12345), (2, 6)])
     assert (bool(held.flags), bool(other.flags)) == (True, False)
@@ -863,7 +867,7 @@ def test_what_a_breach_left_is_laid_at_nobody_elses_door():
     rig = Rig(replicas=False)
     rig.core = GatewayCore(rig.links, {"/inference": (A,)}, 3, 0.0)
     rogue, honest = rig.meet(11, A), rig.meet(12, A)
-    honest.granted_tasks = 0
+    honest.stream.granted.tasks = 0
     requests = [Request(ME, number, (A,), 0, 1, 90.0, [b"x"], 1) for number in (1, 2)]
     for request in requests:
         rig.core.submit(request)

@@ -62,7 +62,7 @@ def test_how_long_batches_take_is_learnt_from_those_that_do_not_fail(rig):
         rig.outliers.clock(
             rig.sessions[peer], [BatchStats("a", 1, 0, int(s * 1e6), "idle") for s in seconds]
         )
-        return rig.sessions[peer].pace
+        return rig.outliers.pace_of(rig.sessions[peer])
 
     assert clock(11, 0.5) == 0.5
     assert clock(11, 0.1, 0.1) == pytest.approx(0.325)
@@ -74,7 +74,8 @@ def test_what_was_learnt_of_a_replica_fades_so_that_one_passed_over_is_tried_aga
     slow, fast = rig.sessions[11], rig.sessions[12]
     rig.outliers.clock(slow, [BatchStats("a", 1, 0, 100_000, "idle")])
     sweeps = 0
-    while slow.pace >= fast.pace:  # it was slow once, and the other has had all since
+    pace = rig.outliers.pace_of
+    while pace(slow) >= pace(fast):  # it was slow once, and the other has had all since
         rig.outliers.clock(fast, [BatchStats("a", 1, 0, 10_000, "idle")])
         rig.outliers.probe([])
         sweeps += 1
@@ -101,7 +102,7 @@ def test_it_gets_one_task_while_it_holds_none(rig):
     assert rig.outliers.probe([holds]) == []
     ((session, tasks, nbytes),) = rig.outliers.probe([])
     assert (session.peer, [task.number for task in tasks], nbytes) == (11, [1], 1)
-    rig.sessions[11].silent = True
+    rig.sessions[11].vitals.silent = True
     assert rig.outliers.probe([]) == []
 
 

@@ -36,12 +36,12 @@ SMALL = 64  # what the tests make of PART_SIZE
 def small_parts() -> Iterator[None]:
     """Slices of 64 bytes, eight of them under way: many cuts fall within a transfer."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("protocol.chunking", "links.send_buffer", "links.dispatcher"):
+        for module in ("protocol.chunking", "links.stream", "links.dispatcher"):
             patch.setattr(f"mesh.{module}.PART_BYTES", SMALL)
         patch.setattr("mesh.protocol.chunking.INLINE_BYTES", SMALL // 4)
         patch.setattr("mesh.protocol.chunking.MAX_CHUNK_BYTES", 3 * SMALL)
-        patch.setattr("mesh.links.send_buffer.MAX_UNACKED_BYTES", 8 * SMALL)
-        patch.setattr("mesh.links.session.ACK_AFTER_BYTES", 2 * SMALL)
+        patch.setattr("mesh.links.large_messages.MAX_UNACKED_BYTES", 8 * SMALL)
+        patch.setattr("mesh.links.stream.ACK_AFTER_BYTES", 2 * SMALL)
         yield
 
 
@@ -90,9 +90,9 @@ class Producer:
             self.dropped.append(number)
             return
         for session in self.links.sessions.values():
-            before = session.spent_tasks
-            session.post_cancel(Cancel(self.links.me, [number]))
-            self.dropped += [number] * (before - session.spent_tasks)
+            before = session.stream.granted.used_tasks
+            session.stream.post_cancel(Cancel(self.links.me, [number]))
+            self.dropped += [number] * (before - session.stream.granted.used_tasks)
             self.links.touch(session)
 
     def told(self, news: News, now: float) -> None:
@@ -103,7 +103,7 @@ class Producer:
         elif isinstance(news, SessionLost):
             self.lost.append(news)
             self.dispatcher.leave(news.session)
-            for message in news.session.unacked():
+            for message in news.session.stream.unacked():
                 if isinstance(message, Tasks):
                     self.returned += message.tasks
         elif isinstance(news, MessageRefused):
@@ -111,9 +111,9 @@ class Producer:
 
     def advance(self, now: float) -> None:
         for bundle in self.dispatcher.dispatch():
-            assert bundle.session.free_tasks >= 0
+            assert bundle.session.stream.granted.free_tasks >= 0
             last = bundle.tasks[-1]
-            assert bundle.session.free_bytes > -max(1, last.nbytes)
+            assert bundle.session.stream.granted.free_nbytes > -max(1, last.nbytes)
             self.links.touch(bundle.session)
 
     def next_due(self) -> float:
@@ -157,8 +157,8 @@ class Consumer:
     def advance(self, now: float) -> None:
         for session in self.links.sessions.values():
             if not session.draining:
-                tasks = session.taken_tasks + self.window
-                session.allow(tasks, session.taken_bytes + POOL, now)
+                tasks = session.stream.allowed.used_tasks + self.window
+                session.stream.allow(tasks, session.stream.allowed.used_nbytes + POOL, now)
                 self.links.touch(session)
 
     def _drop(self, nonce: int, number: int) -> None:
@@ -173,7 +173,7 @@ class Consumer:
         for task in self.held[-count:]:
             session = self.links.sessions.get(task.owner)
             if session is not None:
-                session.post(Outcomes([Outcome(task.number, 1, OutcomeKind.UNSTARTED)]))
+                session.stream.post(Outcomes([Outcome(task.number, 1, OutcomeKind.UNSTARTED)]))
                 self.links.touch(session)
         del self.held[-count:]
 
@@ -187,7 +187,7 @@ class Consumer:
     def is_done(self) -> bool:
         """Nothing will come any more, and nothing of ours is under way."""
         sessions = self.links.sessions.values()
-        return not self.held and all(s.is_idle() and s.is_drained for s in sessions)
+        return not self.held and all(s.stream.is_idle() and s.is_drained for s in sessions)
 
     def answer(self, count: int) -> None:
         """Finish the oldest tasks."""
@@ -195,7 +195,7 @@ class Consumer:
             session = self.links.sessions.get(task.owner)
             if session is not None:
                 outcome = Outcome(task.number, 1, OutcomeKind.RESULT, buffers=task.buffers)
-                session.post(Outcomes([outcome]))
+                session.stream.post(Outcomes([outcome]))
                 self.links.touch(session)
         del self.held[:count]
 
@@ -265,9 +265,18 @@ def assert_quiet(producer: Producer, consumer: Consumer) -> None:
     """Both ends have counted the same, and neither keeps anything."""
     here, there = session_of(producer, consumer), session_of(consumer, producer)
     assert here.nonce == there.nonce
-    assert (here.spent_tasks, here.spent_bytes) == (there.taken_tasks, there.taken_bytes)
-    assert (here.granted_tasks, here.granted_bytes) == (there.allowed_tasks, there.allowed_bytes)
-    assert (here.sequence, there.sequence) == (there.received, here.received)
-    assert here.is_idle()
-    assert there.is_idle()
-    assert there._incoming.held == here._incoming.held == 0
+    assert (here.stream.granted.used_tasks, here.stream.granted.used_nbytes) == (
+        there.stream.allowed.used_tasks,
+        there.stream.allowed.used_nbytes,
+    )
+    assert (here.stream.granted.tasks, here.stream.granted.nbytes) == (
+        there.stream.allowed.tasks,
+        there.stream.allowed.nbytes,
+    )
+    assert (here.stream.sequence, there.stream.sequence) == (
+        there.stream.received,
+        here.stream.received,
+    )
+    assert here.stream.is_idle()
+    assert there.stream.is_idle()
+    assert there.stream._incoming.held == here.stream._incoming.held == 0

@@ -164,7 +164,7 @@ class History:
 
     def _is_idle(self) -> bool:
         ends = [self.producer.links.sessions, self.consumer.links.sessions]
-        return all(end and all(s.is_idle() for s in end.values()) for end in ends)
+        return all(end and all(s.stream.is_idle() for s in end.values()) for end in ends)
 
 
 @pytest.mark.usefixtures("patient")

@@ -10,17 +10,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mesh_world import FACTS, HOP, a_task
 
-from mesh.links.dispatcher import Dispatcher
+from mesh.links.dispatcher import PACE_DECAY, Dispatcher
 from mesh.links.session import Session
 from mesh.protocol.fields import MAX_BUFFERS, PART_BYTES
-from mesh.protocol.messages import Meta, Role, Tasks
+from mesh.protocol.messages import BatchStats, Meta, Role, Tasks
 
 
 def a_session(peer: int, tasks: int, nbytes: int = 1 << 30, batch: int = 4) -> Session:
     session = Session(1, peer, Role.REPLICA, 0)
     session.stage = FACTS._replace(batch=batch, pool=1 << 30) if batch else None
     session.link = peer
-    session.granted_tasks, session.granted_bytes = tasks, nbytes
+    session.stream.granted.tasks, session.stream.granted.nbytes = tasks, nbytes
     return session
 
 
@@ -30,6 +30,16 @@ def a_dispatcher(count: int, *sessions: Session) -> Dispatcher:
         dispatcher.join(session)
     for number in range(count):
         dispatcher.push(a_task(number))
+    return dispatcher
+
+
+def batches(*seconds: float) -> list[BatchStats]:
+    return [BatchStats("a", 1, 0, int(each * 1e6), "idle") for each in seconds]
+
+
+def paced(dispatcher: Dispatcher, paces: dict[Session, float]) -> Dispatcher:
+    for session, seconds in paces.items():
+        dispatcher.learn_pace(session, batches(seconds))
     return dispatcher
 
 
@@ -70,8 +80,8 @@ def test_what_waits_goes_in_one_bundle_and_is_posted() -> None:
     ((to, tasks, nbytes),) = dispatcher.dispatch()
     assert (to, numbers(tasks), nbytes) == (session, [0, 1, 2], 3)
     assert not dispatcher.waiting
-    assert (session.free_tasks, session.spent_bytes) == (6, 3)
-    assert session.unacked() == [Tasks(tasks)]
+    assert (session.stream.granted.free_tasks, session.stream.granted.used_nbytes) == (6, 3)
+    assert session.stream.unacked() == [Tasks(tasks)]
 
 
 def test_the_freest_for_its_size_is_filled_first_a_batch_at_a_time() -> None:
@@ -82,18 +92,34 @@ def test_the_freest_for_its_size_is_filled_first_a_batch_at_a_time() -> None:
 
 def test_of_two_that_are_free_the_faster_goes_first() -> None:
     slow, fast, new = a_session(2, 8), a_session(3, 4), a_session(4, 4)
-    slow.pace, fast.pace = 0.3, 0.1
-    assert [b.session.peer for b in a_dispatcher(1, slow, fast).dispatch()] == [3]
-    slow.pace = 0.15  # not so slow that two batches of credit were not better than one
-    assert [b.session.peer for b in a_dispatcher(1, slow, fast).dispatch()] == [2]
-    new.granted_tasks = 5  # nothing is known of it: it may be as fast as the fastest
-    assert [b.session.peer for b in a_dispatcher(1, fast, new).dispatch()] == [4]
+    dispatcher = paced(a_dispatcher(1, slow, fast), {slow: 0.3, fast: 0.1})
+    assert [b.session.peer for b in dispatcher.dispatch()] == [3]
+    # not so slow that two batches of credit were not better than one
+    dispatcher = paced(a_dispatcher(1, slow, fast), {slow: 0.15, fast: 0.1})
+    assert [b.session.peer for b in dispatcher.dispatch()] == [2]
+    new.stream.granted.tasks = 5  # nothing is known of it: it may be as fast as the fastest
+    dispatcher = paced(a_dispatcher(1, fast, new), {fast: 0.1})
+    assert [b.session.peer for b in dispatcher.dispatch()] == [4]
 
 
 def test_differences_too_slight_to_matter_are_none() -> None:
     first, second = a_session(2, 4), a_session(3, 5)
-    first.pace, second.pace = 0.0001, 0.0009
-    assert [b.session.peer for b in a_dispatcher(1, first, second).dispatch()] == [3]
+    dispatcher = paced(a_dispatcher(1, first, second), {first: 0.0001, second: 0.0009})
+    assert [b.session.peer for b in dispatcher.dispatch()] == [3]
+
+
+def test_a_pace_is_learnt_of_members_and_fades() -> None:
+    member, stranger = a_session(2, 4), a_session(3, 4)
+    dispatcher = a_dispatcher(0, member)
+    assert dispatcher.pace_of(member) == 0.0
+    for session in member, stranger:
+        dispatcher.learn_pace(session, batches(0.5))
+    dispatcher.learn_pace(member, batches(0.1))
+    assert (dispatcher.pace_of(member), dispatcher.pace_of(stranger)) == (0.4, 0.0)
+    dispatcher.decay_paces()
+    assert dispatcher.pace_of(member) == 0.4 * PACE_DECAY
+    dispatcher.leave(member)
+    assert dispatcher.pace_of(member) == 0.0
 
 
 def test_small_batches_are_shared_out() -> None:
@@ -116,10 +142,10 @@ def test_bytes_are_credit_too() -> None:
     for number, size in enumerate([4, 5, 2, 0]):
         dispatcher.push(a_task(number, size))
     assert [numbers(bundle.tasks) for bundle in dispatcher.dispatch()] == [[0, 1], [2]]
-    assert session.free_bytes == -1  # the last one may be larger than what is left
-    session.granted_bytes += 1
+    assert session.stream.granted.free_nbytes == -1  # the last one may be larger than what is left
+    session.stream.granted.nbytes += 1
     assert dispatcher.dispatch() == []
-    session.granted_bytes += 1
+    session.stream.granted.nbytes += 1
     assert [numbers(bundle.tasks) for bundle in dispatcher.dispatch()] == [[3]]
 
 
@@ -145,7 +171,7 @@ def test_what_one_replica_never_takes_another_may() -> None:
     assert dispatcher.dispatch() == []
     assert dispatcher.give_one(small) == []
     assert dispatcher.unfit == []
-    large.granted_tasks += 1
+    large.stream.granted.tasks += 1
     assert [(b.session.peer, numbers(b.tasks)) for b in dispatcher.dispatch()] == [(3, [5])]
 
 
@@ -181,10 +207,10 @@ def test_a_task_does_not_go_back_while_another_is_free() -> None:
 
 def test_who_gave_tasks_back_gets_no_other_until_it_grants_more() -> None:
     session = a_session(2, 9)
-    session.credit_paused = 9
+    session.stream.granted.paused = 9
     dispatcher = a_dispatcher(1, session)
     assert dispatcher.dispatch() == []
-    session.granted_tasks = 10
+    session.stream.granted.tasks = 10
     assert len(dispatcher.dispatch()) == 1
 
 
@@ -251,15 +277,19 @@ def test_every_task_leaves_once_and_credit_is_overdrawn_by_a_task_at_most(
     gone = [task.number for bundle in bundles for task in bundle.tasks]
     assert Counter(gone + numbers(list(dispatcher.waiting))) == Counter(range(len(rows)))
     for session in sessions:
-        assert session.free_tasks >= 0
-        assert session.free_bytes >= min(0, 1 - max((size for size, _ in rows), default=1))
+        assert session.stream.granted.free_tasks >= 0
+        assert session.stream.granted.free_nbytes >= min(
+            0, 1 - max((size for size, _ in rows), default=1)
+        )
         own = [b for b in bundles if b.session is session]
-        assert session.spent_tasks == sum(len(b.tasks) for b in own)
-        assert session.spent_bytes == sum(b.nbytes for b in own)
+        assert session.stream.granted.used_tasks == sum(len(b.tasks) for b in own)
+        assert session.stream.granted.used_nbytes == sum(b.nbytes for b in own)
         assert all(b.tasks and b.nbytes == sum(t.nbytes for t in b.tasks) for b in own)
     head = dispatcher.waiting.peek()
     if head is not None:  # nobody who could have taken it was left out
-        assert not any(s.free_tasks and s.free_bytes > 0 for s in sessions)
+        assert not any(
+            s.stream.granted.free_tasks and s.stream.granted.free_nbytes > 0 for s in sessions
+        )
 
 
 def test_one_task_goes_to_whom_it_is_given() -> None:

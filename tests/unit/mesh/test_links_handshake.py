@@ -30,7 +30,7 @@ ME = Identity(7, Role.REPLICA, "prod", FACTS, "tcp://10.0.0.7:7001", "host", 99,
 
 def a_session() -> Session:
     session = Session(7, 8, Role.GATEWAY, 100, nonce=33)
-    session.received = 12
+    session.stream.received = 12
     return session
 
 

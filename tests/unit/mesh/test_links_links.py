@@ -160,8 +160,8 @@ def test_the_same_nonce_resumes_on_another_link() -> None:
     producer = a_producer()
     greeted(producer)
     session = producer.sessions[2]
-    session.post(Cancel(1, [1]))
-    session.post(Cancel(1, [2]))
+    session.stream.post(Cancel(1, [1]))
+    session.stream.post(Cancel(1, [2]))
     producer.touch(session)
     producer.flush(0.0)
     producer.take()
@@ -340,7 +340,7 @@ def test_a_producer_that_has_forgotten_us_is_told_all_again() -> None:
     link = welcomed(consumer)
     old = consumer.sessions[1]
     outcomes = Outcomes([Outcome(1, 1, OutcomeKind.RESULT)])
-    old.post(outcomes)
+    old.stream.post(outcomes)
     consumer.closed(link, 0.0)
     consumer.news.clear()
     again, said = greeting(consumer)
@@ -363,7 +363,7 @@ def test_a_ack_that_comes_with_welcome_is_delivered() -> None:
     consumer = a_consumer()
     link = welcomed(consumer)
     session = consumer.sessions[1]
-    session.post(Cancel(2, [1]))
+    session.stream.post(Cancel(2, [1]))
     consumer.touch(session)
     consumer.flush(0.0)
     consumer.closed(link, 0.0)
@@ -373,7 +373,7 @@ def test_a_ack_that_comes_with_welcome_is_delivered() -> None:
     delivery = consumer.received(again, frames(welcome, 1), 0.0)
     assert delivery is not None
     assert delivery.covered == [Cancel(2, [1])]
-    assert session.is_idle()
+    assert session.stream.is_idle()
 
 
 def test_a_session_lost_while_greeting_is_not_resumed() -> None:
@@ -465,7 +465,7 @@ def test_what_the_cores_above_want_is_delivered_once() -> None:
     assert delivery is not None
     assert (delivery.session, delivery.covered) == (session, ())
     assert isinstance(delivery.message, Outcomes)
-    assert session.heard == 3.0
+    assert session.stream.heard == 3.0
     again = producer.received(7, said, 3.0)
     assert again is not None
     assert again.message is None
@@ -547,7 +547,7 @@ def test_a_message_that_the_other_refused_is_news() -> None:
     link = welcomed(consumer)
     session = consumer.sessions[1]
     consumer.news.clear()
-    session.post(Cancel(2, [1]))
+    session.stream.post(Cancel(2, [1]))
     consumer.touch(session)
     consumer.flush(0.0)
     consumer.received(link, frames(Err(1, "illegible"), 1, 2), 0.0)
@@ -573,22 +573,22 @@ def test_a_ping_is_echoed_and_measures_the_round_trip() -> None:
     producer.doubt(10.0)
     ((_, first),) = told(producer)
     consumer.received(link, frames(first, 1, 2), 10.2)
-    consumer.sessions[1].said = 0.0
+    consumer.sessions[1].stream.said = 0.0
     consumer.tick(10.5)
     (answer,) = [said for _, said in told(consumer) if isinstance(said, Ping)]
     assert (answer.echo, answer.held) == (first.stamp, pytest.approx(300_000, abs=2))
     answer.owners, answer.queued = (1, 4), 3
     producer.received(7, frames(answer, 2, 1), 10.8)
     session = producer.sessions[2]
-    assert session.round_trip == pytest.approx(0.5)
-    assert (session.owners, session.queued) == ({1, 4}, 3)
+    assert session.vitals.round_trip == pytest.approx(0.5)
+    assert (session.owners, session.vitals.queued) == ({1, 4}, 3)
 
 
 def test_drain_is_answered_once_with_the_last_number() -> None:
     producer = a_producer()
     greeted(producer)
     session = producer.sessions[2]
-    session.post_tasks([a_task(1)], 1)
+    session.stream.post_tasks([a_task(1)], 1)
     for _ in range(2):
         producer.received(7, frames(Drain(0), 2, 1), 0.0)
         producer.flush(0.0)
@@ -769,7 +769,7 @@ def test_one_of_them_that_slices_is_enough() -> None:
     producer.received(7, hello(feed="tcp://h:1"), 0.0)
     assert not producer.is_slicing()
     (session,) = producer.sessions.values()
-    session.post(Tasks([a_task(1, 1 << 22)]), 1 << 22)
+    session.stream.post(Tasks([a_task(1, 1 << 22)]), 1 << 22)
     assert producer.is_slicing()
 
 
@@ -988,7 +988,7 @@ def test_a_round_trip_is_believed_within_reason() -> None:
     producer = a_producer()
     greeted(producer)
     producer.received(7, frames(Ping(5, 1, 0), 2, 1), 90_000.0)
-    assert producer.sessions[2].round_trip == 2.5
+    assert producer.sessions[2].vitals.round_trip == 2.5
 
 
 def test_a_gateway_that_names_more_addresses_than_it_may_loses_its_session() -> None:
@@ -1123,7 +1123,7 @@ def test_a_producer_that_was_never_dialled_is_not_asked_for() -> None:
     greeted(producer)
     session = producer.sessions[2]
     producer.need_not_wait(session)
-    assert (session.feed, session.answers) == ("", False)
+    assert (session.feed, session.vitals.listens) == ("", False)
 
 
 def test_what_comes_in_slices_counts_for_all_sessions_together() -> None:
@@ -1142,7 +1142,7 @@ def test_what_comes_in_slices_counts_for_all_sessions_together() -> None:
 
 
 def sources(links: Links) -> dict[int, Any]:
-    return {peer: session._incoming.source for peer, session in links.sessions.items()}
+    return {peer: session.stream._incoming.source for peer, session in links.sessions.items()}
 
 
 def test_sessions_from_one_place_have_one_share_of_what_is_unfinished() -> None:

@@ -27,11 +27,12 @@ from mesh.links.liveness import (
     LEAST_PAYLOAD_S,
     MOST_PAYLOAD_S,
     PING_INTERVAL_S,
-    PROBE_INTERVAL_S,
     PRODUCER_ABSENCE_S,
     RESUME_S,
 )
-from mesh.links.session import ACK_DELAY_S, Session
+from mesh.links.session import Session
+from mesh.links.stream import ACK_DELAY_S
+from mesh.links.vital_signs import PROBE_INTERVAL_S
 from mesh.protocol.hold_off import FIRST_PAUSE_S
 from mesh.protocol.messages import (
     Bye,
@@ -115,7 +116,7 @@ def probes(links: Links, now: float) -> list[ProbePort]:
 def test_while_its_link_is_closed_its_kernel_is_asked_whether_it_lives() -> None:
     links = some_links()
     session = joined(links)
-    session.feed, session.answers = "tcp://h:1", True
+    session.feed, session.vitals.listens = "tcp://h:1", True
     assert probes(links, 0.5) == []
     links.closed(7, 1.0)
     assert probes(links, 1.0) == [ProbePort(2, "tcp://h:1")]
@@ -143,12 +144,12 @@ def test_a_payload_that_is_not_whole_when_no_request_wants_it_is_given_up(
 ) -> None:
     links = some_links(timeout=timeout)
     session = joined(links)
-    session.accept(Header(Type.PART, 2, 1, 1), Part(0, 100, 0, b"x"), 2.0)
-    session.accept(Header(Type.PART, 2, 1, 2), Part(0, 100, 1, b"x"), life)  # it goes on
+    session.stream.accept(Header(Type.PART, 2, 1, 1), Part(0, 100, 0, b"x"), 2.0)
+    session.stream.accept(Header(Type.PART, 2, 1, 2), Part(0, 100, 1, b"x"), life)  # it goes on
     links.tick(2.0 + life)
-    assert session.arrived
+    assert session.stream.arrived
     links.tick(2.0 + life + PING_INTERVAL_S)
-    assert (session.arrived, session.is_slicing()) == (0, False)
+    assert (session.stream.arrived, session.stream.is_slicing()) == (0, False)
     assert links.sessions == {2: session}
 
 
@@ -202,7 +203,7 @@ def test_an_address_that_nobody_wants_is_hung_up() -> None:
 def test_what_was_posted_goes_with_the_next_flush_if_it_was_touched() -> None:
     links = some_links()
     session = joined(links)
-    session.post(Cancel(1, [1]))
+    session.stream.post(Cancel(1, [1]))
     links.flush(0.0)
     assert said(links) == []
     links.touch(session)
@@ -216,7 +217,7 @@ def test_sessions_are_flushed_in_the_order_in_which_they_were_touched() -> None:
     links = some_links()
     sessions = [joined(links, peer, link=peer) for peer in (5, 3, 9, 4)]
     for session in sessions:
-        session.post(Cancel(1, [1]))
+        session.stream.post(Cancel(1, [1]))
         links.touch(session)
     links.flush(0.0)
     assert [link for link, _ in said(links)] == [5, 3, 9, 4]
@@ -225,14 +226,14 @@ def test_sessions_are_flushed_in_the_order_in_which_they_were_touched() -> None:
 def test_credit_goes_by_itself_when_it_has_waited_long_enough() -> None:
     links = some_links()
     session = joined(links)
-    session.allow(10, 0, 0.0)
+    session.stream.allow(10, 0, 0.0)
     links.touch(session)
     links.flush(0.0)
     assert said(links) == [(7, Credit())]  # the other had none
     links.tick(1.0)
     said(links)
     assert links.next_due() > 1.0 + ACK_DELAY_S
-    session.allow(11, 0, 1.0)
+    session.stream.allow(11, 0, 1.0)
     links.touch(session)
     links.flush(1.0)
     assert said(links) == []
@@ -244,12 +245,12 @@ def test_credit_goes_by_itself_when_it_has_waited_long_enough() -> None:
 def test_credit_that_rode_on_something_is_owed_no_more() -> None:
     links = some_links()
     session = joined(links)
-    session.allow(10, 0, 0.0)
-    session.say(Credit(), 0.0)
-    session.allow(11, 0, 0.0)
+    session.stream.allow(10, 0, 0.0)
+    session.stream.say(Credit(), 0.0)
+    session.stream.allow(11, 0, 0.0)
     links.touch(session)
     links.flush(0.0)
-    session.post(Cancel(1, [1]))
+    session.stream.post(Cancel(1, [1]))
     links.touch(session)
     links.flush(0.01)
     assert said(links) == [(7, Cancel(1, [1]))]
@@ -261,7 +262,7 @@ def test_a_session_that_is_down_is_flushed_when_it_is_up_again() -> None:
     links = some_links()
     session = joined(links)
     links.closed(7, 0.0)
-    session.post(Cancel(1, [1]))
+    session.stream.post(Cancel(1, [1]))
     links.touch(session)
     links.flush(0.0)
     links.tell(session, Peers(1, []), 0.0)
@@ -274,18 +275,18 @@ def test_a_session_that_is_down_is_flushed_when_it_is_up_again() -> None:
 def test_a_refusal_becomes_news_that_is_due_at_once() -> None:
     links = some_links()
     session = joined(links)
-    session.refusals.append((Cancel(1, [1]), "illegible"))
+    session.stream.refusals.append((Cancel(1, [1]), "illegible"))
     links.touch(session)
     links.flush(0.0)
     assert links.next_due() == 0.0
     assert list(links.news) == [MessageRefused(session, Cancel(1, [1]), "illegible")]
-    assert not session.refusals
+    assert not session.stream.refusals
 
 
 def test_drain_is_said_after_what_was_posted() -> None:
     links = some_links()
     session = joined(links)
-    session.post(Cancel(1, [1]))
+    session.stream.post(Cancel(1, [1]))
     session.drain()
     links.touch(session)
     links.flush(0.0)
@@ -351,12 +352,12 @@ def test_a_deadline_that_has_come_is_acted_upon(start: float, timeout: float) ->
     """Whatever floating point makes of the times: no turn without a deed, no deed skipped."""
     links = some_links(timeout)
     session = joined(links)
-    session.said = start
+    session.stream.said = start
     links.tick(start)
     now = start
     for _ in range(5):
         assert links.next_due() > now
-        now = session.heard = links.next_due()
+        now = session.stream.heard = links.next_due()
         links.tick(now)
         assert kinds(links) == [(7, Ping)]
     links.closed(7, now)
@@ -383,7 +384,7 @@ def test_a_consumer_that_does_not_come_back_is_lost() -> None:
 
 def test_one_that_is_far_away_has_more_time() -> None:
     links = some_links()
-    joined(links).round_trip = 0.2
+    joined(links).vitals.round_trip = 0.2
     links.closed(7, 0.0)
     links.tick(0.79)
     assert links.sessions
@@ -406,7 +407,7 @@ def test_one_that_we_dial_has_most() -> None:
 def test_losing_who_dialled_us_asks_it_to_say_hello() -> None:
     links = some_links()
     session = joined(links)
-    session.post(Cancel(1, [1]))
+    session.stream.post(Cancel(1, [1]))
     links.touch(session)
     links._owing[session] = None
     links.lose(session, "a test says so")
@@ -455,7 +456,7 @@ def test_goodbye_waits_for_its_answer_but_not_for_ever() -> None:
 def test_goodbye_to_one_whose_link_is_gone_does_not_outlast_its_grace() -> None:
     links = some_links()
     session = joined(links)
-    session.round_trip = 100.0
+    session.vitals.round_trip = 100.0
     links.closed(7, 0.0)
     links.part(session, 0.0)
     assert links.take() == []
@@ -534,7 +535,7 @@ def test_who_says_nothing_for_long_is_silent_until_he_speaks() -> None:
     assert silences(links) == [SessionSilent]
     links.tick(1.25)
     assert silences(links) == []
-    session.heard = 1.3
+    session.stream.heard = 1.3
     links.tick(1.5)
     assert silences(links) == [MessageReceived]
 
@@ -549,20 +550,20 @@ def test_who_was_computing_when_he_last_spoke_is_given_twice_as_long() -> None:
     links.tick(2.0)
     assert silences(links) == [SessionSilent]
     links._pinged(session, Ping(1), 2.1)
-    assert session.busy_until == 2.1
+    assert session.vitals.busy_until == 2.1
 
 
 def test_who_speaks_but_acks_nothing_is_silent_too() -> None:
     links = some_links(timeout=3.0)
     session = joined(links)
-    session.post(Cancel(1, [1]))
+    session.stream.post(Cancel(1, [1]))
     for tick in range(4):
         links.touch(session)
         links.tick(tick * 0.25)
-        session.heard = tick * 0.25
+        session.stream.heard = tick * 0.25
     links.tick(1.0)
     assert silences(links) == [SessionSilent]
-    session.accept(Header(Type.CREDIT, 2, 1, ack=1), Credit(), 1.1)
+    session.stream.accept(Header(Type.CREDIT, 2, 1, ack=1), Credit(), 1.1)
     links.tick(1.25)
     assert silences(links) == [MessageReceived]
 

@@ -130,7 +130,7 @@ def test_events_go_where_they_belong_and_news_comes_in_between(
     world.run(0.1)
     assert ("told", SessionStarted) in notebook.lines
     (session,) = consumer.core.links.sessions.values()
-    session.allow(5, 100, world.clock())
+    session.stream.allow(5, 100, world.clock())
     consumer.core.links.touch(session)
     producer.dispatcher.push(a_task(1))
     world.run(0.1)
@@ -159,7 +159,7 @@ def test_what_a_probe_found_is_told_to_the_links(node: Node, notebook: Notebook)
     for happened, lives in ((NetworkEvent.LISTENING, True), (NetworkEvent.REFUSED, False)):
         notebook.events = [(happened, 7, ())]
         node.receive(0.0)
-        assert session.answers
+        assert session.vitals.listens
         assert (7 in node.core.links.sessions) is lives
 
 
@@ -208,7 +208,7 @@ def test_what_cannot_be_handled_costs_its_sender_its_session_and_not_the_turn(
     world.nodes["c"] = consumer
     world.run(0.1)
     for session in links.sessions.values():
-        session.allow(5, 100, world.clock())
+        session.stream.allow(5, 100, world.clock())
         links.touch(session)
     bad.dispatcher.push(a_task(1))
     good.dispatcher.push(a_task(2, owner=3))

@@ -107,7 +107,7 @@ def played(row: Row, kind: Type) -> str:
         return "never met"
     links.news.clear()
     links.sessions[2].may_owe = True
-    links.sessions[2].allow(1, 100, 0.0)
+    links.sessions[2].stream.allow(1, 100, 0.0)
     links.received(link, frames(SAMPLES[kind], 2, 1, sequence=sequence_of(kind)), 0.0)
     lost = [news for news in links.news if isinstance(news, SessionLost) and not news.orderly]
     if not lost:
@@ -192,9 +192,9 @@ def test_a_producer_sends_slices_only_within_its_credit(speaker: Role) -> None:
     links, link = produced(Role.REPLICA, speaker)
     assert judged(links, link, Part(1, 4, 0, b"xx")) == "it owes nothing that could come in slices"
     links, link = produced(Role.REPLICA, speaker)
-    links.sessions[2].allow(1, 100, 0.0)
+    links.sessions[2].stream.allow(1, 100, 0.0)
     assert judged(links, link, Part(1, 4, 0, b"xx")) == ""
-    links.sessions[2].taken_tasks = 1
+    links.sessions[2].stream.allowed.used_tasks = 1
     assert judged(links, link, Part(1, 4, 0, b"xx")) == ""  # it is retransmitted
     assert judged(links, link, Part(1, 4, 2, b"xx"), 2) != ""
 

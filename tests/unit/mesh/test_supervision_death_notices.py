@@ -43,8 +43,8 @@ def test_every_gateway_is_told_of_a_death() -> None:
     )
     death_notices.died(death(11), 0.0)
     for gateway in gateways:
-        assert gateway.pending() == [death(11)]
-    assert other.pending() == []
+        assert gateway.stream.pending() == [death(11)]
+    assert other.stream.pending() == []
 
 
 def test_a_gateway_that_comes_is_told_what_is_still_news() -> None:
@@ -52,19 +52,19 @@ def test_a_gateway_that_comes_is_told_what_is_still_news() -> None:
     death_notices.died(death(11), 0.0)
     death_notices.died(death(12), NOTICE_LIFETIME_S / 2)
     gateway = met(death_notices, 2, now=NOTICE_LIFETIME_S)
-    assert gateway.pending() == [death(12)]
+    assert gateway.stream.pending() == [death(12)]
     death_notices.told(
         SessionStarted(gateway, True), NOTICE_LIFETIME_S
     )  # resumed: it has what it was told
     death_notices.told(SessionLost(gateway, "gone"), NOTICE_LIFETIME_S)
     death_notices.delivered(Delivery(gateway, (), None), NOTICE_LIFETIME_S)
-    assert gateway.pending() == [death(12)]
+    assert gateway.stream.pending() == [death(12)]
     death_notices.advance(2 * NOTICE_LIFETIME_S)
-    assert met(death_notices, 3, now=2 * NOTICE_LIFETIME_S).pending() == []
+    assert met(death_notices, 3, now=2 * NOTICE_LIFETIME_S).stream.pending() == []
 
 
 def test_the_deaths_that_are_remembered_are_few() -> None:
     death_notices = a_death_notices()
     for incarnation in range(2 * MAX_DEATHS):
         death_notices.died(death(incarnation), 0.0)
-    assert len(met(death_notices, 2).pending()) == MAX_DEATHS
+    assert len(met(death_notices, 2).stream.pending()) == MAX_DEATHS

@@ -13,7 +13,7 @@ POOL = 1 << 20
 
 def producer(number=1, taken=0, allowed=0):
     session = Session(9, number, Role.GATEWAY, POOL, now=0.0)
-    session.taken_tasks, session.allowed_tasks = taken, allowed
+    session.stream.allowed.used_tasks, session.stream.allowed.tasks = taken, allowed
     return session
 
 
@@ -31,7 +31,7 @@ def holdings(**counts):
 
 
 def free(session):
-    return session.allowed_tasks - session.taken_tasks
+    return session.stream.allowed.tasks - session.stream.allowed.used_tasks
 
 
 def test_holdings_count_and_forget():
@@ -51,7 +51,7 @@ def test_every_new_producer_gets_a_standing_batch_at_least(count):
     producers = [producer(n) for n in range(count)]
     assert grant(producers, ProducerHoldings(), 8, POOL, 0.0) == producers
     assert {free(session) for session in producers} == {max(8, 16 // count)}
-    assert {session.allowed_bytes for session in producers} == {POOL // count}
+    assert {session.stream.allowed.nbytes for session in producers} == {POOL // count}
     assert grant(producers, ProducerHoldings(), 8, POOL, 0.0) == []
 
 
@@ -76,7 +76,11 @@ def test_one_that_holds_nothing_gets_one_even_while_all_is_full():
 def test_one_that_was_given_tasks_back_gets_one_more_in_any_case():
     full, credit_paused, used = producer(1, 10, 90), producer(2, 10, 90), producer(3, 90, 90)
     grant([full, credit_paused, used], ProducerHoldings(), 8, POOL, 0.0, credit_paused={2, 3})
-    assert (full.allowed_tasks, credit_paused.allowed_tasks, used.allowed_tasks) == (90, 91, 106)
+    assert (
+        full.stream.allowed.tasks,
+        credit_paused.stream.allowed.tasks,
+        used.stream.allowed.tasks,
+    ) == (90, 91, 106)
 
 
 def test_when_all_is_quiet_everybody_has_a_batch_again():
@@ -89,20 +93,20 @@ def test_bytes_are_an_equal_slice_of_the_pool():
     one, two = producer(1), producer(2)
     held = ProducerHoldings()
     held.add(1, [task(1, 1000)])
-    one.taken_bytes = 5000
+    one.stream.allowed.used_nbytes = 5000
     grant([one, two], held, 8, POOL, 0.0)
-    assert one.allowed_bytes == 5000 + POOL // 2 - 1000
-    assert two.allowed_bytes == POOL // 2
+    assert one.stream.allowed.nbytes == 5000 + POOL // 2 - 1000
+    assert two.stream.allowed.nbytes == POOL // 2
 
 
 def test_a_window_that_shrinks_takes_nothing_back():
     one = producer(1)
     grant([one], ProducerHoldings(), 30, POOL, 0.0)
     assert free(one) == 60
-    one.taken_tasks = 30
+    one.stream.allowed.used_tasks = 30
     grant([one], holdings(_1=30), 1, POOL, 0.0)
-    assert one.allowed_tasks == 60
-    one.taken_tasks = 60
+    assert one.stream.allowed.tasks == 60
+    one.stream.allowed.used_tasks = 60
     grant([one], holdings(_1=60), 1, POOL, 0.0)
     assert free(one) == 0
     grant([one], holdings(_1=1), 1, POOL, 0.0)
@@ -122,9 +126,9 @@ class Exchange:
         self.inside = []
 
     def renew(self, window):
-        before = [(s.allowed_tasks, s.allowed_bytes) for s in self.producers]
+        before = [(s.stream.allowed.tasks, s.stream.allowed.nbytes) for s in self.producers]
         grant(self.producers, self.held, window, POOL, 0.0)
-        after = [(s.allowed_tasks, s.allowed_bytes) for s in self.producers]
+        after = [(s.stream.allowed.tasks, s.stream.allowed.nbytes) for s in self.producers]
         assert all(
             new >= old
             for olds, news in zip(before, after, strict=True)
@@ -134,8 +138,8 @@ class Exchange:
     def send(self, which, count):
         session = self.producers[which % len(self.producers)]
         tasks = [task(session.peer) for _ in range(min(count, free(session)))]
-        session.taken_tasks += len(tasks)
-        session.taken_bytes += 10 * len(tasks)
+        session.stream.allowed.used_tasks += len(tasks)
+        session.stream.allowed.used_nbytes += 10 * len(tasks)
         self.held.add(session.peer, tasks)
         self.inside += tasks
 
@@ -176,18 +180,18 @@ def test_credit_never_starves_anybody_and_is_whole_again_when_all_is_quiet(count
 
 def test_credit_is_low_when_half_of_it_is_used_up():
     session = Session(1, 2, Role.GATEWAY, 1000, 0.0)
-    session.allow(8, 1000, 0.0)
+    session.stream.allow(8, 1000, 0.0)
     assert not is_low([session], 8, 500)
-    session.taken_tasks = 4
+    session.stream.allowed.used_tasks = 4
     assert is_low([session], 8, 500)
-    session.taken_tasks, session.taken_bytes = 0, 500
+    session.stream.allowed.used_tasks, session.stream.allowed.used_nbytes = 0, 500
     assert is_low([session], 8, 500)
     assert not is_low([], 8, 500)
 
 
 def test_a_producer_that_does_not_use_what_it_has_takes_nothing_from_the_others():
     idle, *busy = [producer(n, taken=4, allowed=4) for n in range(5)]
-    idle.allowed_tasks = 8
+    idle.stream.allowed.tasks = 8
     grant([idle, *busy], holdings(_1=2, _2=2, _3=2, _4=2), 8, POOL, 0.0)
     assert [free(session) for session in (idle, *busy)] == [4, 2, 2, 2, 2]
 
@@ -200,11 +204,15 @@ def test_what_does_not_divide_is_not_kept_back():
 
 def test_a_silent_producer_is_granted_nothing_until_it_is_heard_again():
     silent, other = producer(1, taken=8, allowed=8), producer(2, taken=8, allowed=8)
-    silent.silent = True
+    silent.vitals.silent = True
     assert grant([silent, other], ProducerHoldings(), 4, POOL, 0.0) == [other]
     assert not is_low([silent], 4, POOL // 2)
-    assert (free(silent), silent.allowed_bytes, other.allowed_bytes) == (0, 0, POOL // 2)
-    silent.silent = False
+    assert (free(silent), silent.stream.allowed.nbytes, other.stream.allowed.nbytes) == (
+        0,
+        0,
+        POOL // 2,
+    )
+    silent.vitals.silent = False
     assert is_low([silent], 4, POOL // 2)
     assert silent in grant([silent, other], ProducerHoldings(), 4, POOL, 0.0)
 

@@ -22,7 +22,7 @@ def consumer(number, hop=B, owners=(OWNER,), credit=10, **facts):
     session.link = number
     session.stage = StageFacts(*hop, batch=4, timeout=3.0, pool=1 << 20, **facts)
     session.owners = frozenset(owners)
-    session.granted_tasks, session.granted_bytes = credit, 1 << 20
+    session.stream.granted.tasks, session.stream.granted.nbytes = credit, 1 << 20
     return session
 
 
@@ -33,7 +33,7 @@ def output(number, hop=B, owner=OWNER, deadline=90.0, buffers=(b"x",)):
 def sent(session):
     return [
         task.number
-        for message in session.unacked()
+        for message in session.stream.unacked()
         if type(message) is Tasks
         for task in message.tasks
     ]
@@ -95,7 +95,7 @@ def test_owners_take_turns_to_use_the_credit(forwarding):
         forwarding.push(output(number))
         forwarding.push(output(10 + number, owner=OTHER))
     for _ in range(2):
-        one.granted_tasks += 4
+        one.stream.granted.tasks += 4
         forwarding.advance(0.0)
     assert sorted(sent(one)) == [0, 1, 2, 3, 10, 11, 12, 13]
     assert sorted(len(outlet.waiting) for outlet in forwarding._outlets.values()) == [5, 5]
@@ -121,7 +121,7 @@ def test_progress_gives_the_rest_more_time(forwarding):
     forwarding.advance(10.0)
     forwarding.advance(10.5)
     assert forwarding.next_due() == 11.0
-    one.granted_tasks = 1
+    one.stream.granted.tasks = 1
     forwarding.advance(10.9)
     assert forwarding.next_due() == pytest.approx(11.9)
 
@@ -183,7 +183,7 @@ def test_what_a_silent_consumer_did_not_ack_is_lent_to_its_owner_once(forwarding
     task = output(1)
     forwarding.push(task)
     forwarding.advance(0.0)
-    one.post(Cancel(OWNER, []))
+    one.stream.post(Cancel(OWNER, []))
     assert forwarding.bypass(one) == [task]
     assert forwarding.bypass(one) == []
     assert not forwarding.push(output(2))

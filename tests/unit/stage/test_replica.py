@@ -51,7 +51,7 @@ class Rig:
         self.next = None
         if follower:
             self.next = self.meet(NEXT, Role.REPLICA, StageFacts(*B, 4, 3.0, POOL))
-            self.next.granted_tasks, self.next.granted_bytes = feed_credit, POOL
+            self.next.stream.granted.tasks, self.next.stream.granted.nbytes = feed_credit, POOL
 
     def meet(self, peer, role, stage=None):
         session = Session(ME, peer, role, POOL, now=0.0)
@@ -62,13 +62,13 @@ class Rig:
 
     def take(self, *numbers, path=(A,), hop=0, deadline=90.0, now=0.0):
         tasks = [Task(OWNER, n, path, hop, 1, deadline, [b"xy"], 2) for n in numbers]
-        self.gateway.taken_tasks += len(tasks)
+        self.gateway.stream.allowed.used_tasks += len(tasks)
         self.replica.delivered(Delivery(self.gateway, (), Tasks(tasks)), now)
         return tasks
 
     def outcomes(self, now=0.0):
         self.replica.advance(now)
-        messages = [m for m in self.gateway.unacked() if type(m) is Outcomes]
+        messages = [m for m in self.gateway.stream.unacked() if type(m) is Outcomes]
         return [outcome for message in messages for outcome in message.outcomes]
 
     def compute(self, now=0.0, seconds=0.001):
@@ -96,7 +96,7 @@ def test_it_dials_its_gateways_and_grants_a_batch():
     rig.links.tick(0.0)
     assert [order.address for order in rig.links.take() if type(order) is Dial] == ["tcp://g:1"]
     rig.replica.advance(0.0)
-    assert rig.gateway.allowed_tasks == 8
+    assert rig.gateway.stream.allowed.tasks == 8
 
 
 def test_a_batch_is_computed_and_answered():
@@ -114,7 +114,7 @@ def test_a_batch_is_computed_and_answered():
     ]
     rig.replica.finished(results, 0.5)
     rig.replica.advance(1.0)
-    (bundle,) = rig.gateway.unacked()
+    (bundle,) = rig.gateway.stream.unacked()
     assert kinds(bundle.outcomes) == [(1, OutcomeKind.RESULT), (2, OutcomeKind.RESULT)]
     (stats,) = bundle.stats
     assert (stats.stage, stats.size, stats.compute) == ("a", 2, 500_000)
@@ -131,7 +131,7 @@ def test_stats_tell_what_was_dropped():
     assert [task.number for task in batch.tasks] == [3]
     rig.replica.finished([Outcome(3, 1, OutcomeKind.RESULT)], 0.1)
     rig.replica.advance(1.0 + NOTICE_DELAY_S)
-    (bundle,) = rig.gateway.unacked()
+    (bundle,) = rig.gateway.stream.unacked()
     assert (bundle.stats[0].expired, bundle.stats[0].cancelled) == (1, 1)
     assert len(rig.replica.held) == 0
 
@@ -142,12 +142,12 @@ def test_outputs_go_straight_on_and_a_note_follows_the_ack():
     rig.compute()
     assert rig.outcomes() == []
     assert (rig.replica.held.tasks, len(rig.replica.held)) == (0, 1)
-    covered = rig.next.unacked()
+    covered = rig.next.stream.unacked()
     assert [task.number for task in covered[0].tasks] == [1]
     rig.replica.delivered(Delivery(rig.next, [*covered, Cancel(OWNER, [])], None), 1.0)
     assert rig.replica.held.tasks == 0
     rig.replica.advance(1.0)  # the figures, which waited for as long; a note rides with anything
-    assert rig.gateway.unacked()[0].notices == [HandoffNotice(1, 1, 1, NEXT)]
+    assert rig.gateway.stream.unacked()[0].notices == [HandoffNotice(1, 1, 1, NEXT)]
 
 
 def test_what_a_gateway_acks_needs_no_note():
@@ -196,7 +196,7 @@ def test_what_the_next_stage_could_not_read_fails():
     rig.take(1, path=(A, B))
     rig.compute()
     rig.outcomes()
-    (message,) = rig.next.unacked()
+    (message,) = rig.next.stream.unacked()
     rig.replica.told(MessageRefused(rig.next, message, "too odd"), 0.0)
     (outcome,) = rig.outcomes()
     assert (outcome.label, outcome.text) == (
@@ -238,7 +238,7 @@ def test_a_lost_consumers_tasks_go_elsewhere():
     rig.outcomes()
     del rig.links.sessions[NEXT]
     rig.next.link = None
-    rig.next.post(Cancel(OWNER, []))
+    rig.next.stream.post(Cancel(OWNER, []))
     rig.replica.told(SessionLost(rig.next, "gone"), 0.0)
     assert kinds(rig.outcomes()) == [(1, OutcomeKind.HANDBACK)]
     assert rig.replica.held.tasks == 0
@@ -249,13 +249,13 @@ def test_an_output_that_a_second_consumer_is_lost_with_goes_by_its_owner():
     facts = StageFacts(*B, 4, 3.0, POOL)
     others = [rig.meet(peer, Role.REPLICA, facts) for peer in (NEXT + 1, NEXT + 2)]
     for session in others:
-        session.granted_tasks, session.granted_bytes = 10, POOL
+        session.stream.granted.tasks, session.stream.granted.nbytes = 10, POOL
     rig.take(1, path=(A, B))
     rig.compute()
     assert rig.outcomes() == []
     left = [rig.next, *others]  # nobody has acked it
     for expected in ([], [(1, OutcomeKind.HANDBACK)]):
-        (holder,) = [one for one in left if any(type(m) is Tasks for m in one.pending())]
+        (holder,) = [one for one in left if any(type(m) is Tasks for m in one.stream.pending())]
         left.remove(holder)
         del rig.links.sessions[holder.peer]
         holder.link = None
@@ -285,22 +285,25 @@ def test_a_gateway_that_met_us_anew_still_wants_what_is_its():
     old.link = None
     rig.gateway = rig.meet(OWNER, Role.GATEWAY)
     rig.replica.told(SessionLost(old, "it has forgotten us"), 0.0)
-    rig.next.granted_tasks = 1
+    rig.next.stream.granted.tasks = 1
     rig.outcomes()
-    assert [task.number for task in rig.next.unacked()[0].tasks] == [1]
+    assert [task.number for task in rig.next.stream.unacked()[0].tasks] == [1]
 
 
 def test_a_producer_that_is_gone_has_no_share_of_the_credit():
     rig = Rig()
     other = rig.meet(3, Role.GATEWAY)
     rig.replica.advance(0.0)
-    assert (rig.gateway.allowed_bytes, other.allowed_bytes) == (POOL // 2, POOL // 2)
+    assert (rig.gateway.stream.allowed.nbytes, other.stream.allowed.nbytes) == (
+        POOL // 2,
+        POOL // 2,
+    )
     other.link = None
     rig.take(1)
     rig.compute()
     rig.outcomes(1.0)
     rig.outcomes(2.0)
-    assert rig.gateway.allowed_bytes >= POOL
+    assert rig.gateway.stream.allowed.nbytes >= POOL
 
 
 def addresses(rig):
@@ -346,10 +349,10 @@ def test_it_is_pressed_while_outputs_wait_or_something_large_is_under_way():
     rig.take(1, path=(A, B))
     rig.compute()
     assert rig.replica.is_pressed()
-    rig.next.granted_tasks = 1
+    rig.next.stream.granted.tasks = 1
     rig.replica.advance(0.0)
     assert not rig.replica.is_pressed()
-    rig.gateway.post(
+    rig.gateway.stream.post(
         Outcomes([Outcome(2, 1, OutcomeKind.RESULT, buffers=[bytes(1 << 22)])]), 1 << 22
     )
     assert rig.replica.is_pressed()
@@ -376,21 +379,21 @@ def test_what_waits_behind_a_long_forward_is_given_back():
 def test_after_a_give_back_nothing_is_granted_until_the_forward_ends():
     rig = Rig(batch=1)
     rig.replica.advance(0.0)
-    granted = rig.gateway.allowed_tasks
+    granted = rig.gateway.stream.allowed.tasks
     rig.take(1)
     rig.replica.next_batch(0.0)
     rig.take(*range(2, 7))
     rig.replica.relieve(LONG_FORWARD_S)
     rig.replica.advance(LONG_FORWARD_S)
     rig.replica.advance(1.0)
-    assert (rig.gateway.allowed_tasks, rig.replica.next_due()) == (granted, NEVER)
-    rig.gateway.allowed_tasks = granted = 100  # it had far more left
+    assert (rig.gateway.stream.allowed.tasks, rig.replica.next_due()) == (granted, NEVER)
+    rig.gateway.stream.allowed.tasks = granted = 100  # it had far more left
     rig.replica.finished([Outcome(1, 1, OutcomeKind.RESULT)], 1.0)
     rig.replica.advance(1.0)
-    assert rig.gateway.allowed_tasks == granted + 1
+    assert rig.gateway.stream.allowed.tasks == granted + 1
     rig.compute(1.0)
     rig.replica.advance(1.1)
-    assert rig.gateway.allowed_tasks == granted + 1
+    assert rig.gateway.stream.allowed.tasks == granted + 1
 
 
 def test_credit_for_short_forwards_is_not_given_during_a_long_one():
@@ -403,10 +406,10 @@ def test_credit_for_short_forwards_is_not_given_during_a_long_one():
     rig.replica.next_batch(0.0)
     rig.replica.relieve(LONG_FORWARD_S)
     rig.replica.advance(LONG_FORWARD_S)
-    assert rig.gateway.allowed_tasks - rig.gateway.taken_tasks == 1
+    assert rig.gateway.stream.allowed.tasks - rig.gateway.stream.allowed.used_tasks == 1
     rig.replica.finished([Outcome(9, 1, OutcomeKind.RESULT)], 1.0)
     rig.replica.advance(1.0)
-    assert rig.gateway.allowed_tasks - rig.gateway.taken_tasks == 128
+    assert rig.gateway.stream.allowed.tasks - rig.gateway.stream.allowed.used_tasks == 128
 
 
 def test_a_stage_that_must_not_run_twice_keeps_what_it_has():
@@ -442,7 +445,7 @@ def test_a_bundle_that_turns_out_slow_is_cut_short():
     assert rig.links.load(1.5) == (2, 1499, 3000)
     rig.replica.finished(results[2:3], 1.0)
     rig.replica.advance(1.1)
-    (message,) = rig.gateway.unacked()
+    (message,) = rig.gateway.stream.unacked()
     last = message.stats[-2:]
     assert [(each.size, each.compute) for each in last] == [(2, 1000), (1, 1_000_000)]
     assert [task.number for task in rig.replica.next_batch(1.1).tasks] == [14, 16]
@@ -476,10 +479,10 @@ def test_a_drain_gives_back_what_waits_and_asks_for_no_more():
     assert kinds(rig.outcomes()) == [(5, OutcomeKind.UNSTARTED), (6, OutcomeKind.HANDBACK)]
     assert rig.gateway.draining
     assert not rig.next.draining  # outputs still go there
-    granted = rig.gateway.allowed_tasks
+    granted = rig.gateway.stream.allowed.tasks
     rig.take(7)
     assert kinds(rig.outcomes()) == [(7, OutcomeKind.UNSTARTED)]
-    assert rig.gateway.allowed_tasks == granted
+    assert rig.gateway.stream.allowed.tasks == granted
     assert rig.meet(3, Role.GATEWAY).draining
 
 
@@ -492,9 +495,9 @@ def test_it_is_done_when_nothing_is_left_and_nobody_will_send():
     assert not rig.replica.is_done()  # the gateway has not answered DRAIN
     rig.gateway.last = 0
     assert rig.replica.is_done()
-    rig.next.post(Cancel(OWNER, []))
+    rig.next.stream.post(Cancel(OWNER, []))
     assert not rig.replica.is_done()
-    rig.next.unacked()
+    rig.next.stream.unacked()
     assert rig.replica.is_done()
 
 
@@ -505,11 +508,11 @@ def test_notes_are_hurried_home_before_the_end():
     rig.outcomes()
     rig.replica.drain(1.0)
     rig.gateway.last = 0
-    covered = rig.next.unacked()
+    covered = rig.next.stream.unacked()
     rig.replica.delivered(Delivery(rig.next, covered, None), 1.0)
     assert not rig.replica.is_done()
     rig.replica.advance(1.0)
-    assert rig.gateway.unacked()[0].notices == [HandoffNotice(1, 1, 1, NEXT)]
+    assert rig.gateway.stream.unacked()[0].notices == [HandoffNotice(1, 1, 1, NEXT)]
     assert rig.replica.is_done()
 
 
@@ -549,7 +552,7 @@ def test_the_output_of_a_second_attempt_goes_by_its_owner_who_knows_where_it_was
     output.attempt = 2
     rig.replica.finished([output], 0.001)
     assert kinds(rig.outcomes()) == [(1, OutcomeKind.HANDBACK)]
-    assert rig.next.unacked() == []
+    assert rig.next.stream.unacked() == []
 
 
 @pytest.mark.parametrize("lost", [False, True])
@@ -566,11 +569,11 @@ def test_outputs_that_a_silent_consumer_does_not_ack_are_offered_to_their_owner(
         rig.replica.told(SessionLost(rig.next, "gone"), 2.0)
     else:
         rig.replica.told(MessageReceived(rig.next), 2.0)
-        covered = rig.next.unacked()
+        covered = rig.next.stream.unacked()
         rig.replica.delivered(Delivery(rig.next, covered, None), 2.0)
     assert rig.replica.held.tasks == 0
     rig.replica.advance(3.0)
-    assert not any(message.notices for message in rig.gateway.unacked())
+    assert not any(message.notices for message in rig.gateway.stream.unacked())
     assert rig.outcomes(3.0) == []
 
 
@@ -619,7 +622,7 @@ def test_the_output_of_what_was_cancelled_while_it_was_computed_does_not_go_on()
     rig.replica.cancel([(OWNER, 1)])
     rig.replica.finished([forwarding(task) for task in batch.tasks], 0.1)
     rig.replica.advance(0.1)
-    assert [task.number for message in rig.next.unacked() for task in message.tasks] == [2]
+    assert [task.number for message in rig.next.stream.unacked() for task in message.tasks] == [2]
     assert (rig.replica.held.tasks, len(rig.replica.held)) == (0, 1)
 
 

@@ -26,7 +26,7 @@ def reporting(links):
 
 
 def posted(links, owner):
-    messages = links.sessions[owner].unacked()
+    messages = links.sessions[owner].stream.unacked()
     assert all(type(message) is Outcomes for message in messages)
     return messages
 
