@@ -307,8 +307,7 @@ class Links(Liveness):
             self.lose(former, "another process answers at its address")
         line.up(peer)
         if welcome.role is Role.GATEWAY:  # a feed has this from a gateway itself
-            self._timeouts[peer] = welcome.timeout
-            self._keep_time()
+            self.heartbeat.welcomed(peer, welcome.timeout)
         left: list[Message] = []
         if session is not None and not welcome.resumed:
             left = session.stream.unacked()
@@ -386,7 +385,7 @@ class Links(Liveness):
     def _pinged(self, session: Session, ping: Ping, now: float) -> None:
         self._stamps[session.peer] = ping.stamp, now
         session.reaches(ping.owners)
-        session.vitals.pinged(ping, now, 2 * self.silence)
+        session.vitals.pinged(ping, now, 2 * self.heartbeat.silence)
 
 
 # What the cores above handle; the rest is this module's own business.

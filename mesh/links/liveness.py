@@ -25,6 +25,7 @@ from mesh.links.events import (
     Stranger,
 )
 from mesh.links.handshake import expulsion
+from mesh.links.heartbeat import Heartbeat
 from mesh.links.hooks import Hooks
 from mesh.links.session import Session
 from mesh.protocol.fields import Frame
@@ -41,22 +42,14 @@ from mesh.protocol.messages import (
     Type,
     Who,
 )
-from mesh.protocol.permissions import Breach
+from mesh.protocol.permissions import verdict
 from mesh.protocol.wire import encode, seal
 
 RESUME_S = 0.1  # seconds that a consumer has to come back before it counts as gone
 PRODUCER_ABSENCE_S = (
     10.0  # seconds that a producer has: it may be a gateway that is being restarted
 )
-PING_INTERVAL_S = 1.0
-MIN_TIMEOUT_S = 0.75  # seconds: a timeout below it makes signs of life no more frequent
-SILENCE_S = 3.0
 BYE_LIMIT_S = 1.0  # seconds that BYE may remain unanswered
-# Seconds that a payload may take to come, at least: otherwise as long as a request lives.
-LEAST_PAYLOAD_S = 30.0
-MOST_PAYLOAD_S = (
-    600.0  # seconds, however long requests live: a gateway may say what it likes of that
-)
 _NEVER = float("inf")
 _new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each message
 
@@ -89,8 +82,7 @@ class Liveness(Hooks):
         held_off: the peers that may not come back yet because of that.
         touched: the sessions that the next `flush` looks at, in order.
         due: when `tick` has something to do, local monotonic time in seconds.
-        silence: seconds of quiet after which a process is taken not to be turning.
-        ping_every: seconds between two signs of life.
+        heartbeat: how often signs of life are due.
     """
 
     identity: Identity
@@ -110,27 +102,16 @@ class Liveness(Hooks):
     touched: dict[Session, None] = field(default_factory=dict)
     _owing: dict[Session, None] = field(default_factory=dict)
     _stamps: dict[int, tuple[int, float]] = field(default_factory=dict)
-    _timeouts: dict[int, float] = field(default_factory=dict)  # of requests, as each gateway says
     _producers: tuple[int, ...] = ()
     _has_left_out: bool = False
     _ticked: float = 0.0
     _fair_from: float = 0.0  # when others may be judged again
     due: float = 0.0
-    silence: float = field(init=False)
-    ping_every: float = field(init=False)
-    _patience: float = field(init=False)  # seconds for which an unfinished payload is kept
+    heartbeat: Heartbeat = field(init=False)
 
     def __post_init__(self) -> None:
         self._lines = Dialer(self.chance)
-        self._keep_time()
-
-    def _keep_time(self) -> None:
-        """Where gateways differ we speak as often as one asks, and judge as leniently as another:
-        what one of them says makes no peer of ours silent."""
-        said = self._timeouts.values() or (self.identity.timeout,)
-        self.silence = min(SILENCE_S, max(MIN_TIMEOUT_S, max(said)) / 3)
-        self.ping_every = min(PING_INTERVAL_S, max(MIN_TIMEOUT_S, min(said)) / 12)
-        self._patience = min(max(LEAST_PAYLOAD_S, max(said)), MOST_PAYLOAD_S)
+        self.heartbeat = Heartbeat(self.identity.timeout)
 
     @property
     def me(self) -> int:
@@ -139,9 +120,8 @@ class Liveness(Hooks):
 
     def reachable(self, role: Role) -> tuple[int, ...]:
         """Incarnations of this role to which there is a connection."""
-        return tuple(
-            s.peer for s in self.sessions.values() if s.role is role and s.link is not None
-        )
+        sessions = self.sessions.values()
+        return tuple(s.peer for s in sessions if s.role is role and s.link is not None)
 
     def addresses_of(self, role: Role) -> list[str]:
         """Where those of this role were dialled to whom there is a connection."""
@@ -177,7 +157,7 @@ class Liveness(Hooks):
             self._send(session.link, session.stream.say(message, now))
 
     def touch(self, session: Session) -> None:
-        """Something was posted to or granted on this session: the next `flush` sees to it."""
+        """Let the next `flush` see to this session: something was posted to or granted on it."""
         self.touched[session] = None
 
     def flush(self, now: float) -> None:
@@ -219,7 +199,7 @@ class Liveness(Hooks):
         if now < self.due:
             return
         self.due = _NEVER
-        every = self.ping_every
+        every = self.heartbeat.ping_every
         if now > self._ticked + 2 * every:  # we slept: what came meanwhile must be heard first
             self._fair_from = now + every
         self._ticked = now
@@ -262,7 +242,7 @@ class Liveness(Hooks):
         if session.link is not None:
             stream = session.stream
             if stream.arrived:  # what comes later than that is of no use to anybody
-                stream.give_up_slices(begun_before=now - self._patience)
+                stream.give_up_slices(begun_before=now - self.heartbeat.patience)
             if now >= stream.said + every:
                 self._ping(session, now)
             return min(stream.said + every, session.parting, self._judge(session, now))
@@ -283,7 +263,7 @@ class Liveness(Hooks):
     def _judge(self, session: Session, now: float) -> float:
         """Notice whether it has been quiet for too long; returns when to look again."""
         stream, vitals = session.stream, session.vitals
-        until = max(stream.quiet_since + self.silence, vitals.busy_until, self._fair_from)
+        until = max(stream.quiet_since + self.heartbeat.silence, vitals.busy_until, self._fair_from)
         if vitals.judge(silent=now >= until):
             self.news.append((SessionSilent if vitals.silent else MessageReceived)(session))
         return _NEVER if vitals.silent else until
@@ -382,7 +362,7 @@ class Liveness(Hooks):
             session: the peer's, where the link does not tell.
         """
         session = session or self._by_link.get(link)
-        reason, fault = _judged(error)
+        reason, fault = verdict(error)
         if session is not None and self.sessions.get(session.peer) is session:
             self.expel(session, reason, now, fault)
             return
@@ -400,8 +380,7 @@ class Liveness(Hooks):
         self.touched.pop(session, None)
         self._owing.pop(session, None)
         self._stamps.pop(session.peer, None)
-        if self._timeouts.pop(session.peer, None) is not None:
-            self._keep_time()
+        self.heartbeat.lost(session.peer)
         self.news.append(SessionLost(session, reason, orderly))
 
     def part(self, session: Session, now: float) -> None:
@@ -419,10 +398,3 @@ class Liveness(Hooks):
             self._send(link, seal(Header(Type.WHO, self.me, 0), encode(Who())))
         self.out.append(HangUp(link))
         self.closed(link, now)
-
-
-def _judged(error: Exception) -> tuple[str, Exception | None]:
-    """What is said of it; and the error itself where it is no breach, but a fault of ours."""
-    if isinstance(error, Breach):
-        return str(error), None
-    return f"it could not be handled: {type(error).__name__}", error

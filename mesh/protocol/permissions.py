@@ -60,6 +60,18 @@ class Breach(ProtocolError):
     """A peer said something that it may not say. It costs that peer its session."""
 
 
+def verdict(error: Exception) -> tuple[str, Exception | None]:
+    """Return the reason to expel a peer, and the error itself if it is no breach but our bug.
+
+    Example:
+        >>> verdict(Breach("it may not say CANCEL"))
+        ('it may not say CANCEL', None)
+    """
+    if isinstance(error, Breach):
+        return str(error), None
+    return f"it could not be handled: {type(error).__name__}", error
+
+
 def permitted(speaker: Role, listener: Role, *, dialled: bool) -> frozenset[Type]:
     """What `speaker` may say to `listener` on a link that the speaker dialled, or not.
 

@@ -117,8 +117,8 @@ class Patches:
             self.patch.setattr(sources, crowd.MOST_FROM_ONE_SOURCE)
         if self.draw.hoarders:
             self.patch.setattr("mesh.protocol.chunking.LEAST_CHARGED_BYTES", SMALL)
-            self.patch.setattr("mesh.links.liveness.LEAST_PAYLOAD_S", PAYLOAD_S)
-            self.patch.setattr("mesh.links.liveness.MOST_PAYLOAD_S", PAYLOAD_S)
+            self.patch.setattr("mesh.links.heartbeat.LEAST_PAYLOAD_S", PAYLOAD_S)
+            self.patch.setattr("mesh.links.heartbeat.MOST_PAYLOAD_S", PAYLOAD_S)
         if self.draw.profile == "storm":
             self.patch.setattr("gateway.requests.retries.MAX_EARNED", SPARE)
 

@@ -488,22 +488,22 @@ MUTANTS = (
     Mutant(
         "let payloads that do not come have their memory for ever",
         "mesh/links/liveness.py",
-        "stream.give_up_slices(begun_before=now - self._patience)",
+        "stream.give_up_slices(begun_before=now - self.heartbeat.patience)",
         "pass",
         "hoards",
     ),
     Mutant(
         "have one gateway say when others are silent",
-        "mesh/links/liveness.py",
+        "mesh/links/heartbeat.py",
         "max(MIN_TIMEOUT_S, max(said))",
         "max(MIN_TIMEOUT_S, min(said))",
         tests="tests/unit/mesh/test_links_links.py",
     ),
     Mutant(
         "give up payloads that are still coming",
-        "mesh/links/liveness.py",
-        "self._patience = min(max(LEAST_PAYLOAD_S, max(said)), MOST_PAYLOAD_S)",
-        "self._patience = 0.0",
+        "mesh/links/heartbeat.py",
+        "self.patience = min(max(LEAST_PAYLOAD_S, max(said)), MOST_PAYLOAD_S)",
+        "self.patience = 0.0",
         "hoards",
     ),
     Mutant(

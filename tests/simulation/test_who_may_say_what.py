@@ -176,10 +176,10 @@ def test_only_a_gateway_says_how_often_signs_of_life_are_due(role, timeout):
     mesh.settle()
     speaker, listener = Speaker(mesh, role), mesh.first
     links = listener.core.links
-    before = links.silence, links.ping_every
+    before = links.heartbeat.silence, links.heartbeat.ping_every
     speaker.await_hello(listener, timeout=timeout)
     assert ME in links.sessions
-    changed = (links.silence, links.ping_every) != before
+    changed = (links.heartbeat.silence, links.heartbeat.ping_every) != before
     assert changed is (role is Role.GATEWAY)
 
 

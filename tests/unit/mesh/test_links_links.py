@@ -18,8 +18,8 @@ from mesh.links.events import (
     SessionStarted,
     Stranger,
 )
+from mesh.links.heartbeat import MIN_TIMEOUT_S
 from mesh.links.links import Links
-from mesh.links.liveness import MIN_TIMEOUT_S
 from mesh.protocol.fields import Frame
 from mesh.protocol.hold_off import SPARED_BREACHES
 from mesh.protocol.messages import (
@@ -255,18 +255,19 @@ def test_a_welcome_makes_a_session() -> None:
     session = consumer.sessions[1]
     assert (session.link, session.role) == (link, Role.GATEWAY)
     assert list(consumer.news) == [SessionStarted(session, False)]
-    assert (consumer.ping_every, consumer.silence) == (0.5, 2.0)  # they follow the gateway's
+    beat = consumer.heartbeat
+    assert (beat.ping_every, beat.silence) == (0.5, 2.0)
 
 
 def test_of_several_gateways_none_makes_others_silent_or_us() -> None:
     consumer = a_consumer()
-    assert (consumer.ping_every, consumer.silence) == (0.25, 1.0)
+    assert (consumer.heartbeat.ping_every, consumer.heartbeat.silence) == (0.25, 1.0)
     welcomed(consumer)
     consumer.dial(["memory://p", "memory://q"], 0.0)
     welcomed(consumer, peer=3, timeout=0.0)
-    assert (consumer.ping_every, consumer.silence) == (MIN_TIMEOUT_S / 12, 2.0)
+    assert (consumer.heartbeat.ping_every, consumer.heartbeat.silence) == (MIN_TIMEOUT_S / 12, 2.0)
     consumer.lose(consumer.sessions[3], "a test says so")
-    assert (consumer.ping_every, consumer.silence) == (0.5, 2.0)
+    assert (consumer.heartbeat.ping_every, consumer.heartbeat.silence) == (0.5, 2.0)
 
 
 @pytest.mark.parametrize("nonce", [1, 99])

@@ -21,15 +21,9 @@ from mesh.links.events import (
     SessionStarted,
     Stranger,
 )
+from mesh.links.heartbeat import LEAST_PAYLOAD_S, MOST_PAYLOAD_S, PING_INTERVAL_S
 from mesh.links.links import Links
-from mesh.links.liveness import (
-    BYE_LIMIT_S,
-    LEAST_PAYLOAD_S,
-    MOST_PAYLOAD_S,
-    PING_INTERVAL_S,
-    PRODUCER_ABSENCE_S,
-    RESUME_S,
-)
+from mesh.links.liveness import BYE_LIMIT_S, PRODUCER_ABSENCE_S, RESUME_S
 from mesh.links.session import Session
 from mesh.links.stream import ACK_DELAY_S
 from mesh.links.vital_signs import PROBE_INTERVAL_S
@@ -316,7 +310,7 @@ def test_instructions_that_were_not_taken_are_due() -> None:
 def test_a_silent_session_is_pinged(timeout: float, every: float) -> None:
     links = some_links(timeout)
     joined(links)
-    assert links.ping_every == every
+    assert links.heartbeat.ping_every == every
     links.tick(0.0)
     assert links.next_due() == every
     links.tick(every)

@@ -42,12 +42,14 @@ from mesh.protocol.permissions import (
     MAX_OWNERS,
     MAX_PEERS,
     MAY_SAY,
+    Breach,
     content_objection,
     hello_objection,
     is_numeric_tcp,
     peers_objection,
     permitted,
     stage_objection,
+    verdict,
 )
 from mesh.protocol.wire import VERSION, encode, seal
 
@@ -311,3 +313,9 @@ def test_too_many_addresses_cost_a_gateway_its_session() -> None:
 )
 def test_an_address_with_nothing_to_resolve(address: str, numeric: bool) -> None:
     assert is_numeric_tcp(address) is numeric
+
+
+def test_what_is_no_breach_is_our_bug() -> None:
+    bug = KeyError("x")
+    assert verdict(bug) == ("it could not be handled: KeyError", bug)
+    assert verdict(Breach("it may not say CANCEL")) == ("it may not say CANCEL", None)
