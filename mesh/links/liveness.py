@@ -42,7 +42,7 @@ from mesh.protocol.messages import (
     Type,
     Who,
 )
-from mesh.protocol.permissions import verdict
+from mesh.protocol.permissions import breach_or_bug
 from mesh.protocol.wire import encode, seal
 
 RESUME_S = 0.1  # seconds that a consumer has to come back before it counts as gone
@@ -362,7 +362,7 @@ class Liveness(Hooks):
             session: the peer's, where the link does not tell.
         """
         session = session or self._by_link.get(link)
-        reason, fault = verdict(error)
+        reason, fault = breach_or_bug(error)
         if session is not None and self.sessions.get(session.peer) is session:
             self.expel(session, reason, now, fault)
             return

@@ -60,11 +60,11 @@ class Breach(ProtocolError):
     """A peer said something that it may not say. It costs that peer its session."""
 
 
-def verdict(error: Exception) -> tuple[str, Exception | None]:
+def breach_or_bug(error: Exception) -> tuple[str, Exception | None]:
     """Return the reason to expel a peer, and the error itself if it is no breach but our bug.
 
     Example:
-        >>> verdict(Breach("it may not say CANCEL"))
+        >>> breach_or_bug(Breach("it may not say CANCEL"))
         ('it may not say CANCEL', None)
     """
     if isinstance(error, Breach):

@@ -43,13 +43,13 @@ from mesh.protocol.permissions import (
     MAX_PEERS,
     MAY_SAY,
     Breach,
+    breach_or_bug,
     content_objection,
     hello_objection,
     is_numeric_tcp,
     peers_objection,
     permitted,
     stage_objection,
-    verdict,
 )
 from mesh.protocol.wire import VERSION, encode, seal
 
@@ -317,5 +317,5 @@ def test_an_address_with_nothing_to_resolve(address: str, numeric: bool) -> None
 
 def test_what_is_no_breach_is_our_bug() -> None:
     bug = KeyError("x")
-    assert verdict(bug) == ("it could not be handled: KeyError", bug)
-    assert verdict(Breach("it may not say CANCEL")) == ("it may not say CANCEL", None)
+    assert breach_or_bug(bug) == ("it could not be handled: KeyError", bug)
+    assert breach_or_bug(Breach("it may not say CANCEL")) == ("it may not say CANCEL", None)
