@@ -15,7 +15,7 @@ import logging
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from time import monotonic, perf_counter
 from typing import Any
 
@@ -33,7 +33,7 @@ from mesh.links.events import Identity
 from mesh.links.links import Links
 from mesh.links.node import Node
 from mesh.protocol.fields import Frame
-from mesh.protocol.messages import Buffer, Path, Role, StageFacts
+from mesh.protocol.messages import Buffer, Hello, Path, Role, StageFacts
 from mesh.transport.network import Event, NetworkEvent
 from stage.batching.batcher import Batcher
 from stage.item_outcome import ItemOutcome
@@ -72,6 +72,17 @@ class Cable:
         self.inbox: list[Event] = []
         self.peer = self
         self.link = 0
+
+    def trust(self, gateways: Collection[str] | None, feeds: Collection[str]) -> None:
+        """Nothing is to be done for it."""
+
+    def objection(self, link: int, hello: Hello) -> str:
+        """There are no keys."""
+        return ""
+
+    def source(self, link: int) -> str:
+        """There are no keys."""
+        return ""
 
     def dial(self, link: int, address: str) -> None:
         """Be connected at once."""

@@ -51,7 +51,7 @@ from mesh.process.signals import SAME_STOP_S, wanted_stops
 from mesh.protocol import incarnations
 from mesh.protocol.messages import Role
 from mesh.transport.curve import Keys
-from mesh.transport.zeromq import ZmqNetwork
+from mesh.transport.factory import open_network
 
 _log = get_logger()
 # Objects made and not yet let go of, after which cycles are looked for. A request in flight is some
@@ -95,10 +95,10 @@ class Gateway:
         self._core.in_flight.next_number = drawn_numbers(os.urandom).__next__
         self._core.replicas.routes_name = process.routes_name
         keys = Keys(settings.keys, (), "gateway") if settings.keys else None
-        self._network = ZmqNetwork(monotonic, self._watch, self._unwatch, keys)
+        feeds = ipc_feeds(process.stages.values())
+        self._network = open_network(self._watch, self._unwatch, keys, gateways=(), feeds=feeds)
         self._links.admits, self._links.source = self._network.objection, self._network.source
         self._links.expelled = ExpulsionLog().tell
-        self._network.gateways, self._network.feeds = set(), ipc_feeds(process.stages.values())
         self._drive = EventLoopDriver(
             Node(self._core, self._network), self._answer, lambda: self._core.calm
         )

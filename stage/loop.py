@@ -30,7 +30,7 @@ from mesh.log import flush
 from mesh.process.fork import Tripwire, in_child
 from mesh.process.parent_link import kill_group
 from mesh.process.signals import SAME_STOP_S, STOP_SIGNALS, HeldSignals
-from mesh.transport.zeromq import ZmqNetwork
+from mesh.transport.network import Network
 from stage.batching.batcher import Batch
 from stage.batching.estimates import LONG_FORWARD_S
 from stage.item_outcome import ItemOutcome
@@ -130,7 +130,7 @@ class Loop:
 
     # --- the main thread -------------------------------------------------------------------------
 
-    def run(self, replica: Replica, network: ZmqNetwork, grace: float) -> None:
+    def run(self, replica: Replica, network: Network, grace: float) -> None:
         """Serve until `stop`, or until a stop signal where there is no supervisor; then drain.
 
         Args:

@@ -37,7 +37,8 @@ from mesh.protocol.messages import Role, StageFacts
 from mesh.protocol.wire import encode
 from mesh.transport.curve import Keys
 from mesh.transport.discovery import Discovery, is_numeric, local_address, resolve
-from mesh.transport.zeromq import ZmqNetwork
+from mesh.transport.factory import open_network
+from mesh.transport.network import Network
 from mesh.worker.base import Worker
 from mesh.worker.checks import WorkerFacts, facts_of
 from stage.batching.batcher import Batcher
@@ -101,7 +102,7 @@ def serve(
     report = _warmed(runner, monotonic() - started)
     _settle_after_worker(process)
     loop = Loop(runner, _log, process.timeout, settings.kill_grace, stops, parent_link.asked)
-    network = ZmqNetwork(monotonic, loop.watch, loop.unwatch, _keys(process))
+    network = open_network(loop.watch, loop.unwatch, _keys(process))
     discovery = None
     try:
         identity = _identity(process, facts)
@@ -113,11 +114,11 @@ def serve(
 
         def found(addresses: set[str], now: float) -> None:
             identity.feed = identity.feed or placed(feed, addresses)
-            network.gateways = addresses
+            network.trust(addresses, process.feeds)
             replica.know_gateways(addresses, now)
 
         discovery = Discovery(process.gateways, lambda new: loop.post(lambda now: found(new, now)))
-        network.gateways, network.feeds = discovery.known, process.feeds
+        network.trust(discovery.known, process.feeds)
         replica = Replica(links, _facts(identity), _batcher(process), discovery.known, monotonic())
         parent_link.obey(loop.stop)
         discovery.start()
@@ -196,7 +197,7 @@ def construct(process: ReplicaProcess, batch_record: BatchRecord | None = None) 
     return worker
 
 
-def _links(identity: Identity, network: ZmqNetwork, parent_link: ParentLink) -> Links:
+def _links(identity: Identity, network: Network, parent_link: ParentLink) -> Links:
     return Links(
         identity,
         secrets.SystemRandom().random,
@@ -269,7 +270,7 @@ def _refuse_unsendable(identity: Identity) -> None:
         raise StartError(f"{text}; see the settings name, version and advertise") from error
 
 
-def _feed(process: ReplicaProcess, network: ZmqNetwork) -> str:
+def _feed(process: ReplicaProcess, network: Network) -> str:
     """Listen for consumers of the outputs, if there may be any.
 
     Returns:

@@ -57,6 +57,7 @@ OURS = {
     "gateway": {"gateway", "mesh"},
     "stage": {"stage", "mesh"},
 }
+TRANSPORT, OPENED_BY = "mesh.transport.zeromq", "mesh/transport/factory.py"
 ZMQ_OWNERS = frozenset({"mesh/transport/zeromq.py", "mesh/transport/curve.py"})
 
 # The standard library's pure parts: no I/O, no clock, no chance, no process-wide state.
@@ -214,10 +215,13 @@ def _impure_uses(tree: ast.Module) -> Iterator[str]:
 
 
 def zmq_in_one_place(tree: Tree) -> Iterator[str]:
-    """Law 4: only the modules that own sockets and keys import zmq."""
+    """Law 4: only the modules that own sockets and keys import zmq, and one names the transport."""
     for module in tree:
         if module.path not in ZMQ_OWNERS and any(_within(name, "zmq") for name in module.imports):
             yield f"{module.path} imports zmq: only {' and '.join(sorted(ZMQ_OWNERS))} may"
+        named = any(_within(name, TRANSPORT) for name in module.imports)
+        if named and module.path != OPENED_BY:
+            yield f"{module.path} imports {TRANSPORT}: only {OPENED_BY} may"
 
 
 def no_pickle(tree: Tree) -> Iterator[str]:

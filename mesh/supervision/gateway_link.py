@@ -80,14 +80,14 @@ class GatewayLink:
             nudge: has the loop turn; called from another thread.
         """
         from mesh.transport.curve import Keys
-        from mesh.transport.zeromq import ZmqNetwork
+        from mesh.transport.factory import open_network
 
         def watch(fd: int) -> None:
             selector.register(fd, selectors.EVENT_READ, lambda: self._ready.append(fd))
 
         self._nudge = nudge
         keys = Keys(self._keys, ["supervisor"]) if self._keys else None
-        self._network = ZmqNetwork(monotonic, watch, lambda fd: _forget(selector, fd), keys)
+        self._network = open_network(watch, lambda fd: _forget(selector, fd), keys)
         self._node = Node(self._death_notices, self._network)
         self._look()
 

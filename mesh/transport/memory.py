@@ -21,12 +21,13 @@ Example:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
 from mesh.errors import StartError
 from mesh.protocol.fields import Frame
+from mesh.protocol.messages import Hello
 from mesh.transport.network import Event, NetworkEvent
 
 MAX_QUEUED = 4096  # messages under way in one direction; a tripwire, credit is the bound
@@ -298,6 +299,17 @@ class Port:
     def links(self) -> list[_Link]:
         """Every link that this end still hears of."""
         return [link for _, link in self._lanes]
+
+    def trust(self, gateways: Collection[str] | None, feeds: Collection[str]) -> None:
+        """Do nothing: any address in memory may be dialled."""
+
+    def objection(self, link: int, hello: Hello) -> str:
+        """Return "": no keys are checked in memory."""
+        return ""
+
+    def source(self, link: int) -> str:
+        """Return "": origins are not proven in memory."""
+        return ""
 
     def listen(self, address: str) -> str:
         """Accept links at an address."""

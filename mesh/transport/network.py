@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import IntEnum
 from typing import Protocol
 
 from mesh.protocol.fields import Frame
+from mesh.protocol.messages import Hello
 
 
 class NetworkEvent(IntEnum):
@@ -32,6 +33,23 @@ class Network(Protocol):
     Links that we dialled have negative numbers, chosen by the core; links that dialled us have
     positive ones, chosen by the network.
     """
+
+    def trust(self, gateways: Collection[str] | None, feeds: Collection[str]) -> None:
+        """Say which addresses our own settings name; others are dialled only if they are harmless.
+
+        Args:
+            gateways: addresses of gateways; all others are feeds. None: all are gateways.
+            feeds: addresses of feeds on this host.
+        """
+
+    def objection(self, link: int, hello: Hello) -> str:
+        """Return why the process that dialled us may not be what its HELLO says, by its key.
+
+        "" if it may, and where no keys are checked.
+        """
+
+    def source(self, link: int) -> str:
+        """Return the proven origin (key and address) of the process that dialled us, or ""."""
 
     def listen(self, address: str) -> str:
         """Accept links at an address; returns it with wildcards filled in."""

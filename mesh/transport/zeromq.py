@@ -92,10 +92,6 @@ class ZmqNetwork:
         unwatch: called with each that it must not watch any more.
         keys: that tcp links are secured with, None for plain ones.
 
-    Attributes:
-        gateways: addresses of gateways; all others that are dialled are feeds. None: all are.
-        feeds: ipc addresses of feeds by our own settings; see `is_dialable`.
-
     Example:
         >>> import time
         >>> network = ZmqNetwork(time.monotonic)
@@ -115,8 +111,8 @@ class ZmqNetwork:
         self._clock = clock
         self._watch = watch
         self._unwatch = unwatch
-        self.gateways: set[str] | None = None
-        self.feeds: Collection[str] = ()
+        self._gateways: Collection[str] | None = None
+        self._feeds: Collection[str] = ()
         self._keys = keys
         self._check: ZapAuthenticator | None = None
         self._handshakes = HandshakeLog(keyed=keys is not None)
@@ -139,6 +135,10 @@ class ZmqNetwork:
         self._undo = in_child(self._abandon)
 
     # --- opening and closing ---------------------------------------------------------------------
+
+    def trust(self, gateways: Collection[str] | None, feeds: Collection[str]) -> None:
+        """Say which addresses our own settings name. Of ipc addresses, `is_dialable` decides."""
+        self._gateways, self._feeds = gateways, feeds
 
     def listen(self, address: str) -> str:
         """Accept links at an address such as ``tcp://127.0.0.1:*`` or ``ipc:///run/x.sock``.
@@ -179,8 +179,8 @@ class ZmqNetwork:
 
     def dial(self, link: int, address: str) -> None:
         """Begin to connect a new socket; where that cannot be, the attempt runs out like any."""
-        is_gateway = self.gateways is None or address in self.gateways
-        if not (_is_safe(address) if is_gateway else is_dialable(address, self.feeds)):
+        is_gateway = self._gateways is None or address in self._gateways
+        if not (_is_safe(address) if is_gateway else is_dialable(address, self._feeds)):
             return
         try:
             socket = self._socket(zmq.DEALER, address)
@@ -287,7 +287,7 @@ class ZmqNetwork:
 
     def probe(self, peer: int, address: str) -> None:
         """Ask whether anybody listens at a feed's address, or at one of our gateways'."""
-        if address in (self.gateways or ()) or is_dialable(address, self.feeds):
+        if address in (self._gateways or ()) or is_dialable(address, self._feeds):
             self._prober.probe(peer, address)
 
     # --- receiving -------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ class Site(Mesh):
 
     def tell_gateways(self, member, addresses):
         """These are all the gateways that a member's settings name."""
-        member.port.gateways = set(addresses)
+        member.port.trust(set(addresses), ())
         member.core.links.gateways = frozenset(addresses)
         if isinstance(member, Rep):
             member.core.know_gateways(sorted(addresses), self.now)

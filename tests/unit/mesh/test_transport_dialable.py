@@ -150,7 +150,7 @@ def test_no_peer_makes_us_connect_to_other_sockets_or_resolve_names(
 ) -> None:
     """With real sockets: a private folder's other socket, and a name that this host knows."""
     doors, network = Doors(tmp_path), ZmqNetwork(monotonic)
-    network.gateways = set()
+    network.trust((), ())
     port = doors.tcp.getsockname()[1]
     reach = getattr(network, deed)
     try:
@@ -171,7 +171,7 @@ def test_a_gateway_of_ours_is_probed_at_wherever_it_is(tmp_path: Path) -> None:
     network, address = ZmqNetwork(monotonic), f"ipc://{tmp_path}/gone/gateway.sock"
     network.probe(7, address)
     assert network.receive() == []
-    network.gateways = {address}
+    network.trust({address}, ())
     network.probe(7, address)
     assert network.receive() == [(NetworkEvent.REFUSED, 7, ())]
     network.close()

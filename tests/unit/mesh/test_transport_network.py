@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from time import monotonic
 
 import pytest
 
-from mesh.transport.memory import Port
+from mesh.transport.memory import FakeClock, MemoryNetwork, Port
 from mesh.transport.network import Network, NetworkEvent
 from mesh.transport.zeromq import ZmqNetwork
 
@@ -20,6 +21,13 @@ def test_each_network_can_be_asked_what_the_protocol_lists(carrier: type, name: 
     known = list(inspect.signature(getattr(carrier, name)).parameters.values())
     assert [one.name for one in known[: len(asked)]] == [one.name for one in asked]
     assert all(one.default is not one.empty for one in known[len(asked) :])
+
+
+@pytest.mark.parametrize("made", [ZmqNetwork(monotonic), MemoryNetwork(FakeClock()).port("a")])
+def test_nothing_of_a_network_is_used_but_what_the_protocol_lists(made: ZmqNetwork | Port) -> None:
+    public = {name for name in vars(made) if not name.startswith("_")}
+    made.close()
+    assert public <= {"name", "accepts"}  # of memory, for tests
 
 
 def test_events_are_told_apart_by_number() -> None:
