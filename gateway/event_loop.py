@@ -25,7 +25,7 @@ class EventLoopDriver:
         node: to turn.
         after: called at the end of each turn, to answer what has ended.
         calm: whether nothing waits to be dispatched. Then answers go before the turn is done:
-            at the end of it a lone client has waited longer, and nobody less.
+            at the end of it a lone client has waited longer, and no client less.
 
     Example:
         ```python

@@ -213,11 +213,11 @@ class Gateway:
             self._signalled_at = now
         elif now >= self._signalled_at + SAME_STOP_S:
             flush()
-            os._exit(128 + number)  # somebody means it: at once
+            os._exit(128 + number)  # the user means it: at once
         self._stop()
 
     def _stop(self) -> None:
-        """Whoever saw that this gateway is not ready must not find that it takes a request."""
+        """A client that saw this gateway not ready must not find that it takes a request."""
         self._desk.draining = True
         self._stopping.set()
 
@@ -391,7 +391,7 @@ class Gateway:
 
 
 def _limits(settings: GatewaySettings) -> Limits:
-    """What the wire allows; answers that nobody reads never fill a route of the usual size."""
+    """What the wire allows; unread answers never fill a route of the usual size."""
     unread = max(settings.capacity_bytes // _UNREAD_SHARE, _UNREAD_LEAST_BYTES)
     return Limits(
         max_body=settings.max_body,

@@ -2,7 +2,7 @@
 
 One line per event in a process's life; none per request unless the access log is on. Users' workers
 log through `logging` as anywhere, or through the same `get_logger` as we do; what they print goes
-the same way. Nothing here ever waits for whoever reads the log. What docs/logging.md promises is
+the same way. Nothing here ever waits for the reader of the log. What docs/logging.md promises is
 kept by the modules of `mesh.logs`.
 """
 
@@ -117,7 +117,7 @@ def take_over() -> None:
     """Put streams of ours in the place of `sys.stdout` and `sys.stderr`, for good.
 
     In gateways and replicas, after `configure`: what is printed there leaves line by line, and
-    waits for nobody.
+    never waits.
     """
     output = get_output()
     shared = _is_same(_STDOUT, 2)
@@ -130,9 +130,9 @@ def take_over() -> None:
 
 
 def wait_for_nobody() -> None:
-    """Let what a script prints where its log goes wait for nobody either, for good.
+    """Never let what a script prints to its log wait either, for good.
 
-    Its process would not end if it printed a last word and nobody read the log. After `configure`.
+    Its process would not end if it printed a last word and nothing read the log. After `configure`.
     What is printed stays as it is. A standard output of its own is left alone: that is data, of
     which nothing may be dropped.
     """

@@ -39,7 +39,7 @@ def main() -> int:
     log.serve_worker()
     parent_link = ParentLink(arguments.ready_fd, arguments.parent_fd, process.run_folder)
     parent_link.watch(process.grace)
-    code = 1  # as Python has it for an exception that nobody catches
+    code = 1  # as Python has it for an uncaught exception
     try:
         with shortage_told():
             serve(process, parent_link, _board(arguments.board_fd), stops)

@@ -124,7 +124,7 @@ class Failures:
     def say(self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool) -> None:
         """Log an error without a limit."""
         told = f"{text}: {line_of(error)}{_whose(tasks)}"
-        if isinstance_of(error, ForwardTimeout):  # nobody's mistake: where it was, and no more
+        if isinstance_of(error, ForwardTimeout):  # no bug of its own: where it was, and no more
             told += f"; it was here:\n{stack_text(error)}"
         trace = exc_info(error) if traced else None
         self._log.error("%s", told, exc_info=trace, extra={SAID: True})

@@ -264,7 +264,7 @@ class Loop:
         self._lock.acquire()
         self._wanted = False
 
-    # --- whoever has the loop --------------------------------------------------------------------
+    # --- the thread that has the loop -----------------------------------------------------------
 
     def _turn(self, now: float) -> None:
         ready, self._ready = self._ready, []

@@ -38,7 +38,7 @@ from stage.item_outcome import ItemOutcome
 from stage.results import TIMED_OUT
 
 _BODILESS = frozenset({204, 304})  # statuses of answers that have no body
-# These end the process, as whoever raises them means to; everything else fails its batch.
+# These end the process, as the code that raises them wants; everything else fails its batch.
 _ENDS = (SystemExit, KeyboardInterrupt)
 _PASSING = (ForwardTimeout, *_ENDS)
 

@@ -41,7 +41,7 @@ TRANSITIONS: Final = table(
     # only what an interrupted batch left: all else was given back
     ("Draining", "batch_due", "Finishing", "stage.replica:Replica.next_batch"),
     ("Finishing", "finished", "Draining", "stage.replica:Replica.finished"),
-    # nothing held, nothing unacked, and nobody will send more
+    # nothing held, nothing unacked, and no producer will send more
     ("Draining", "drained", "Parting", "stage.replica:Replica.part"),
     ("Draining", "grace_over", "Parting", "stage.replica:Replica.part"),
     ("Parting", "parted", "Ended", "stage.loop:Loop._linger"),

@@ -62,7 +62,7 @@ def united(namespace: str, parts: Mapping[int, bytes | None]) -> bytes:
             ``…_process_up`` says.
 
     Raises:
-        msgspec.DecodeError: what somebody sent is something else.
+        msgspec.DecodeError: what a sibling sent is something else.
     """
     return generate_latest(_MergedPage(namespace, parts))
 

@@ -1,7 +1,7 @@
 """What a gateway counts, in Prometheus' terms.
 
 Nothing here is updated per request. A batch's statistics arrive once per batch; answers, levels and
-the rest are gathered elsewhere as plain numbers and handed over when somebody scrapes. Recording is
+the rest are gathered elsewhere as plain numbers and handed over when a scrape comes. Recording is
 a list index and an addition; the library comes in only when the text is made.
 
 ```python
@@ -47,8 +47,8 @@ _COUNTERS: Final[dict[str, tuple[str, Labels]]] = {
     "hub_hops": ("Outputs that went to the next stage through the gateway", ()),
     "retries": ("Requests begun again", ("cause",)),
     "hedges": ("Second attempts while the first stayed valid", ()),
-    "late_outcomes": ("Outcomes that nobody waited for any more", ()),
-    "cancelled": ("Tasks dropped because nobody wanted them any more", ("where",)),
+    "late_outcomes": ("Outcomes of requests that had ended before", ()),
+    "cancelled": ("Tasks dropped because their requests were cancelled", ("where",)),
     "expired": ("Tasks dropped because their deadline had passed", ("where",)),
     "protocol_errors": ("Messages from peers that meant nothing", ()),
     "breaches": ("Sessions ended or refused because the peer broke a rule", ()),
@@ -135,7 +135,7 @@ class Metrics(Collector):
     # ---- recording
 
     def record_stats(self, stats: list[BatchStats]) -> None:
-        """Take in what batches were like; counted when there are many, or when somebody asks."""
+        """Take batch statistics; they are counted when there are many, or at a scrape."""
         self._stats += stats
         if len(self._stats) >= _KEPT_RECORDS:
             self._count_recorded()
@@ -196,7 +196,7 @@ class Metrics(Collector):
         return generate_latest(self._registry)
 
     def families(self, levels: Levels | None = None) -> list[Metric]:
-        """The same as the library has it, for whoever puts several processes' together."""
+        """Return the same as the library's metric families, to be merged with other processes'."""
         self._settle(levels)
         return list(self.collect())
 

@@ -1,6 +1,6 @@
 """What the gateway processes of one host tell each other, for pages that speak of all of them.
 
-Each listens at a socket in the private folder of their run. Whoever connects names what he asks
+Each listens at a socket in the private folder of their run. A client names what it asks
 for in one line, and gets the answer with its length before it: of one that dies while it answers
 there is no answer.
 """

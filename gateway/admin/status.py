@@ -125,7 +125,7 @@ def _replica(core: GatewayCore, session: Session, now: float) -> dict[str, Any]:
         "batch_ms": round(core.outliers.pace_of(session) * 1000, 3),
         # Of how many replicas before it the outputs come straight; the others' by a gateway.
         "direct": f"{direct} of {len(feeding)}" if feeding else "-",
-        # Of a socket's path nobody but its own process has any use.
+        # A socket's path is of use to its own process alone.
         "feed": "ipc" if session.feed.startswith("ipc://") else session.feed or "-",
         "silent_s": round(now - session.stream.heard, 3),
         "round_trip_ms": round(session.vitals.round_trip * 1000, 3),

@@ -185,7 +185,7 @@ class GatewayCore:
         failures, self._failures = self._failures, []
         if failures:
             for request, _ in self.ended[before:]:
-                request.holder = session.peer  # for whoever asks where it failed
+                request.holder = session.peer  # for the log line that says where it failed
         count = len(message.outcomes) + len(message.notices)
         if count:
             self.outliers.learn(session, failures, count)

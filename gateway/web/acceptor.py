@@ -2,7 +2,7 @@
 
 The loop's own server takes one connection per turn. That is enough while turns are short; under
 load, when hundreds connect at once and a turn lasts milliseconds, the last would wait for seconds
-before anybody read their first request.
+before their first request was read.
 
 Where several processes share the port, each takes its share only
 (`mesh/process/accept_balance.py`).
@@ -61,7 +61,7 @@ class Acceptor:
 
     @property
     def is_open(self) -> bool:
-        """Whether anybody can connect."""
+        """Whether clients can connect."""
         return bool(self._listening)
 
     @property
@@ -94,7 +94,7 @@ class Acceptor:
             seat: among those others.
 
         Raises:
-            OSError: somebody else listens there.
+            OSError: another process listens there.
         """
         self._loop, self._seat = asyncio.get_running_loop(), seat
         self._listening = list(sockets)
@@ -159,7 +159,7 @@ class Acceptor:
         self.count()
 
     def _room(self, listening: socket.socket) -> int:
-        """How many to take now. Whoever has more than the others waits a moment, once."""
+        """Return how many to take now. A process with more than the others waits a moment, once."""
         self.count()
         room = None if self._seat is None else self._seat.room()
         if room is None or room > ACCEPTED_PER_TURN:

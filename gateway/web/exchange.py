@@ -1,4 +1,4 @@
-"""One inference request on its way through the gateway, and whoever answers it.
+"""One inference request on its way through the gateway, and the service that answers it.
 
 Pure.
 
@@ -38,7 +38,7 @@ RequestT = TypeVar("RequestT")
 
 
 class Inference(Protocol[RouteT, ReservationT, RequestT]):
-    """Whoever takes the inference requests: the gateway's service, or a stand-in in a test.
+    """The service that takes the inference requests: the gateway's, or a stand-in in a test.
 
     Its types are its own business: what it routes by, and what it keeps in an exchange while the
     body is still to come, and while the request is in flight.
@@ -65,7 +65,7 @@ class Inference(Protocol[RouteT, ReservationT, RequestT]):
         """Take a complete request; sooner or later call its `respond`, once."""
 
     def gone(self, exchange: Exchange[RouteT, ReservationT, RequestT]) -> None:
-        """It will not be complete, or its client went away: nobody wants it any more."""
+        """It will not be complete, or its client went away: it is not wanted any more."""
 
 
 AnyInference: TypeAlias = Inference[Any, Any, Any]
@@ -114,7 +114,7 @@ class Exchange(msgspec.Struct, Generic[RouteT, ReservationT, RequestT], eq=False
         timeout: seconds that the client's ``X-Request-Timeout`` grants, or None.
         priority: what its ``X-Priority`` asks for: 0 is normal, 1 high.
         fault: code and text of what is wrong with the request's head, None if nothing is;
-            whoever takes the request refuses it.
+            the service refuses the request.
         codings: what the request says of compressed bodies, None if nothing.
         headers: all header lines, only where the route wants them.
     """
@@ -257,7 +257,7 @@ class Exchange(msgspec.Struct, Generic[RouteT, ReservationT, RequestT], eq=False
         return True
 
     def lost(self) -> None:
-        """The connection is no more: say so to whoever works on this, unless it is answered."""
+        """The connection is gone: notify the service, unless this is answered."""
         self.gone = True
         channel, self._channel = self._channel, None
         if channel is not None:

@@ -1,6 +1,6 @@
 """One line for each answer that says that the service failed: which request, where, and why.
 
-Every status from 500 on leaves a line, whoever made the answer: a worker, the in-flight table, the
+Every status from 500 on leaves a line, whatever made the answer: a worker, the in-flight table, the
 door, the HTTP wire, a page. The same failure leaves ten a minute, and then how many more there
 were. What a client did wrong (4xx) leaves none, and neither does a request that is refused for want
 of room (429): these are counted by the metrics.
@@ -19,9 +19,9 @@ from mesh.log import get_logger
 from mesh.logs.limit import LogLimit, fixed_part
 from mesh.logs.loggers import SAID
 
-# A stage that is gone, or too slow, is a state of the service; the rest is a fault of somebody's.
+# A stage that is gone, or too slow, is a state of the service; the rest is a bug or a fault.
 _STATES: Final = frozenset({503, 504})
-_ORDERLY: Final = "draining"  # nor is there anything to be looked into where somebody stops it
+_ORDERLY: Final = "draining"  # nor is there anything to investigate while the service stops
 
 
 class FailureLog:

@@ -26,7 +26,7 @@ class HalfClosed:
     Args:
         transport: of the connection.
         probe: sends something that the client ignores, if anything can be sent now; called once.
-        gone: called once it is known that nobody reads any more; the connection must end then.
+        gone: called once it is known that the client reads no more; the connection must end then.
     """
 
     __slots__ = ("_gone", "_later", "_pauses", "_probe", "_transport")
@@ -67,7 +67,7 @@ class HalfClosed:
 
 
 def is_closed(transport: asyncio.Transport) -> bool:
-    """Whether the kernel knows that nobody reads: after a reset, or on a Unix socket."""
+    """Whether the kernel knows that the client reads no more: after a reset, on a Unix socket."""
     opened = transport.get_extra_info("socket")
     if opened is None or opened.fileno() < 0:
         return False

@@ -76,7 +76,7 @@ class Http1Connection(asyncio.BaseProtocol):
             self.reader.refuse("too_many_connections", "too many connections are open")
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection is no more; whoever works for it is told."""
+        """The connection is gone: notify what works for it."""
         self._ending = _CLOSING
         self._forsake()
         if self._half_closed is not None:
@@ -116,7 +116,7 @@ class Http1Connection(asyncio.BaseProtocol):
             self.responses.probe()
 
     def _vanished(self) -> None:
-        """The client has closed its connection: nobody wants the answers."""
+        """The client has closed its connection: the answers are not wanted any more."""
         self._ending = _CLOSING
         self._forsake()
         self.abort()
@@ -154,10 +154,10 @@ class Http1Connection(asyncio.BaseProtocol):
             self._close()
 
     def hand_over(self) -> WebSocketStream:
-        """Give the connection away, as the answer says; RuntimeError if nobody asked for it."""
+        """Give the connection away, as the answer says; RuntimeError if that was not asked for."""
         websocket = self.reader.websocket
         if websocket is None or self._ending == _CLOSING:
-            raise RuntimeError("nobody asked for an upgrade of this connection")
+            raise RuntimeError("no upgrade of this connection was asked for")
         self._ending = _CLOSING
         self._server.connections.discard(self)
         websocket.open()

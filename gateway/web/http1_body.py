@@ -184,7 +184,7 @@ class RequestBody:
         return request
 
     def drop(self) -> None:
-        """It will not be whole: whoever had room for it is told."""
+        """It will not be whole: give its room back."""
         self._end_slow()
         request, self.request = self.request, None
         self._pieces = None

@@ -228,7 +228,7 @@ class RequestReader:
             self._age = 0.0  # it may go on for a while: see `Http1Connection`
 
     def _await_body(self) -> None:
-        """Some of the body is still to come; perhaps nobody has asked yet whether there is room."""
+        """Some of the body is still to come; perhaps room was not asked for yet."""
         try:
             self.body.await_rest()
         except Exception as reason:  # noqa: BLE001 - a refusal, or logged; its client is answered
@@ -325,7 +325,7 @@ class RequestReader:
             self.fail(reason)
 
     def fail(self, reason: BaseException | None) -> None:
-        """A bug of ours, or of whoever answers: log it, say so to the client, and end."""
+        """A bug of ours, or of the inference service: log it, tell the client, and end."""
         asyncio.get_running_loop().call_exception_handler(
             {"message": "an HTTP request raised inside the gateway", "exception": reason}
         )

@@ -43,7 +43,7 @@ class QueueOwner(Protocol):
         """The client costs too much: no answer would reach it."""
 
     def hand_over(self) -> WebSocketStream:
-        """Give the connection away; RuntimeError if nobody asked for it."""
+        """Give the connection away; RuntimeError if no upgrade was asked for."""
 
 
 class ResponseQueue:
@@ -122,7 +122,7 @@ class ResponseQueue:
         return self._server.name()
 
     def hand_over(self) -> WebSocketStream:
-        """Give the connection away; RuntimeError if nobody asked for it."""
+        """Give the connection away; RuntimeError if no upgrade was asked for."""
         return self._owner.hand_over()
 
     # ---- what enters
@@ -194,7 +194,7 @@ class ResponseQueue:
     def release(self) -> None:
         """Write what the oldest of `pending` have ready, in order, as far as the client reads."""
         pending, access = self.pending, self._server.access
-        is_behind = True  # whoever is ready stands behind one that is not
+        is_behind = True  # a ready one waits behind one that is not
         while pending and not self.choked and pending[0].flush(self.transport):
             is_behind = False
             request = pending.pop(0)
@@ -339,7 +339,7 @@ class _Nobody:
         """It has ended."""
 
     def failed(self, reason: BaseException) -> None:
-        """Nobody can be told."""
+        """No client can be told."""
 
     def cut_off(self, cause: str) -> None:
         """It has ended."""

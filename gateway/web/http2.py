@@ -112,7 +112,7 @@ class Http2Connection(asyncio.BaseProtocol):
         self._sender.write()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection is no more; whoever works for it is told."""
+        """The connection is gone: notify what works for it."""
         self._forsake()
         self._count_head(0)
         if self._half_closed is not None:
@@ -152,7 +152,7 @@ class Http2Connection(asyncio.BaseProtocol):
             self._transport.write(_PING_FRAME)
 
     def _vanished(self) -> None:
-        """The client has closed its connection: nobody wants the answers."""
+        """The client has closed its connection: the answers are not wanted any more."""
         self._forsake()
         self._transport.abort()
 

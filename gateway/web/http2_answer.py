@@ -14,7 +14,7 @@ from h2.connection import H2Connection
 from gateway.web import responses
 from mesh.protocol.messages import Buffer
 
-# Bytes that may wait to be sent before whoever writes is told to stop.
+# Bytes that may wait to be sent before the writer is told to stop.
 _HIGH_WATER_BYTES: Final = 64 * 1024
 # Bytes that a stream sends before others have their turn.
 _SHARE_BYTES: Final = 64 * 1024
@@ -77,7 +77,7 @@ class StreamAnswer:
         self._finished = True
 
     def drop(self) -> None:
-        """Nobody wants it, or can get it."""
+        """The client does not want it, or cannot get it."""
         self._parts.clear()
         self._unsent = 0
 

@@ -221,7 +221,7 @@ class Stream:
         self.whole = True
 
     def set_off(self) -> None:
-        """Let whoever makes the answer begin, if the client is still there."""
+        """Start making the answer, if the client is still there."""
         try:
             for request in self.pending:
                 request.start()
@@ -265,7 +265,7 @@ class Stream:
         request.respond(with_lines(answer, self._lines) if self._lines else answer)
 
     def _blame(self, reason: BaseException) -> None:
-        """A bug of ours, or of whoever serves the inference: log it, answer, go on with others."""
+        """A bug of ours, or of the inference service: log it, answer, go on with others."""
         asyncio.get_running_loop().call_exception_handler(
             {"message": "an HTTP request raised inside the gateway", "exception": reason}
         )
@@ -383,7 +383,7 @@ class Stream:
             if self._age >= limits.linger:
                 self._owner.cancel(self)
         elif not self.answer.waits:
-            self._age = 0.0  # whoever answers has clocks of its own
+            self._age = 0.0  # what answers has clocks of its own
         elif self._age >= limits.write_timeout:
             self._owner.cancel(self)
 

@@ -1,4 +1,4 @@
-"""What every HTTP request is to the connection that brought it, whoever answers it. Pure."""
+"""What every HTTP request is to the connection that brought it, inference or not. Pure."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class HttpRequest(Protocol):
         """
 
     def start(self) -> None:
-        """The request is complete: set off whoever makes the answer."""
+        """The request is complete: start making the answer."""
 
     def flush(self, transport: ResponseWriter) -> bool:
         """It is the oldest now: write what there is; True when that was all of it."""

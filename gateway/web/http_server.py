@@ -128,7 +128,7 @@ class HttpServer:
             closed: called when no more connections are taken here.
 
         Raises:
-            OSError: somebody else listens there.
+            OSError: another process listens there.
         """
         self._fit()
         self._closed = closed
@@ -209,7 +209,7 @@ def fitted(limits: Limits, descriptors: int) -> Limits:
     """The limits, with no more connections than a process with so many descriptors can hold.
 
     Some are left for everything else: the mesh, files, and connections that are told that they are
-    too many. Without any left, nobody could be told.
+    too many. Without any left, no client could be told.
     """
     room = max(
         1,

@@ -25,7 +25,7 @@ class RequestRefused(Exception):
         code: a word of `gateway.web.responses.TABLE`.
         message: for people.
         headers: further ones of the answer.
-        answer: the whole answer, where somebody else has written it.
+        answer: the whole answer, where other code has written it.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ def check_length(nbytes: int, server: ServerState) -> None:
 
 
 def check_expectation(value: bytes) -> None:
-    """Refuse what nobody here can promise."""
+    """Refuse expectations that we cannot meet."""
     if value.strip().lower() != b"100-continue":
         raise RequestRefused("expectation_failed", "only 100-continue can be expected")
 

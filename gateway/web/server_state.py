@@ -79,7 +79,7 @@ class ServerState:
         parted: called when a connection has gone.
         dropped: called with a word for why a connection is closed on a client that costs too much.
         connections: the connections that are open.
-        leaving: the server stops: whoever connects now is answered once.
+        leaving: the server stops: a client that connects now is answered once.
         numbers: counts these ids.
         known: heads of plain inference requests that were parsed once, to what they meant.
         hosts: those that were found to be names of ours: clients repeat them.
@@ -152,7 +152,7 @@ class ServerState:
     def failure(
         self, code: str, message: str, request_id: bytes | None, headers: responses.Headers = ()
     ) -> bytes:
-        """The answer to a request that the wire itself refuses; whoever counts them is told."""
+        """The answer to a request that the wire itself refuses; it is counted."""
         name = request_id or self.name()
         if self.refused is not None:
             self.refused(code, message, name)

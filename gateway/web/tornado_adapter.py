@@ -86,7 +86,7 @@ class Page(httputil.HTTPConnection):
         sent: bytes of the answer, its head included.
     """
 
-    # Not an inference request, and nobody's route.
+    # Not an inference request, and no page's route.
     route: Final = None
 
     def __init__(

@@ -14,7 +14,7 @@ from tornado.iostream import StreamClosedError
 
 from gateway.web.server_state import ServerState
 
-_HIGH_WATER_BYTES: Final = 64 * 1024  # bytes that may lie unread while nobody waits for more
+_HIGH_WATER_BYTES: Final = 64 * 1024  # bytes that may lie unread while no read waits for more
 # A WebSocket's close frame: 1001, the server goes away.
 _GOING_AWAY: Final = b"\x88\x02\x03\xe9"
 
@@ -101,7 +101,7 @@ class WebSocketStream(asyncio.Protocol):
     # ---- the transport's side
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came; stop reading if nobody wants so many."""
+        """Bytes came; stop reading if so many are not wanted."""
         self._buffer += data
         self._serve()
 
@@ -120,7 +120,7 @@ class WebSocketStream(asyncio.Protocol):
         self._regulate()
 
     def _regulate(self) -> None:
-        """Read as long as somebody waits, or little lies here."""
+        """Read as long as a read waits, or little lies here."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -149,7 +149,7 @@ class WebSocketStream(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection is no more; whoever waits is told."""
+        """The connection is gone: notify what waits."""
         self._end()
         self._transport = None
         self._server.leave(self)

@@ -22,7 +22,7 @@ class Connection:
     """A connection that one thread calls over. It is opened by the first call, and again whenever
     the service has closed it meanwhile.
 
-    Any thread may `close` it. It closes itself when nobody refers to it any more, so that it goes
+    Any thread may `close` it. It closes itself when it is no longer referred to, so that it goes
     with the thread that it belongs to.
 
     Args:

@@ -1,7 +1,7 @@
 """Who could come in at a mesh address, or answer there, where no keys are. Pure.
 
-Over tcp nothing but keys tells the processes of a service from others: whoever reaches a port may
-say that he is a replica and be given requests, and whoever holds a gateway's address is believed.
+Over tcp only keys tell the processes of a service from others. Any process that reaches a port may
+claim to be a replica and be given requests, and whatever answers at a gateway's address is trusted.
 That is so at the loopback address, too, which all users of a machine share. Only a socket in a
 folder of one user is for that user's processes alone.
 """
@@ -20,7 +20,7 @@ _MEET: Final = (
 
 
 def of_listener(address: str) -> str:
-    """Why nobody should listen there without keys, and what to do; "" if there is no reason.
+    """Return why not to listen there without keys, and what to do; "" if there is no reason.
 
     Example:
         >>> of_listener("ipc:///run/mine/gateway.sock")
@@ -38,15 +38,15 @@ def of_listener(address: str) -> str:
 
 
 def of_dialler(address: str) -> str:
-    """Why nobody should dial there without keys, and what to do; "" if there is no reason.
+    """Return why not to dial there without keys, and what to do; "" if there is no reason.
 
     Example:
         >>> of_dialler("file:///etc/mesh/gateways").partition(";")[0]
-        'whoever answers at file:///etc/mesh/gateways is taken for a gateway without proof'
+        'any process that answers at file:///etc/mesh/gateways is trusted as a gateway'
     """
     if address.startswith("ipc://"):
         return ""
-    text = f"whoever answers at {address} is taken for a gateway without proof"
+    text = f"any process that answers at {address} is trusted as a gateway"
     near = address.startswith("tcp://") and is_loopback(split_tcp(address)[0])
     trusted = _insecure("every user of this machine" if near else "that network")
     return f"{text}; {_MEET + ', ' if near else ''}{_KEYS}, or {trusted}"

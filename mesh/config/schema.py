@@ -45,7 +45,7 @@ def setting(default: Any, kind: ValueKind, doc: str, flag: str = "", unit: str =
     """Declare a setting: to be used as the default of a dataclass field.
 
     Args:
-        default: the value where nobody says anything, in the unit that we keep it in.
+        default: the value where the user sets none, in the unit that we keep it in.
         kind: what values it takes.
         doc: one line for people.
         flag: the script's flag for it (`Server`), where there is one.
@@ -77,7 +77,7 @@ def entries(owner: type) -> dict[str, SettingDeclaration]:
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The known word that somebody who wrote `word` most likely meant, if any.
+    """Return the known word that a user who wrote `word` most likely meant, if any.
 
     Example:
         >>> nearest("max_batchsize", ["max_batch_size", "timeout"])

@@ -328,7 +328,7 @@ class MeshSettings:
 def fitting_timeout(
     stages: Mapping[str, StageSettings], routes: Mapping[str, tuple[str, ...]]
 ) -> float:
-    """Seconds for a whole request where nobody says: enough for the stages of every route.
+    """Return the default seconds for a whole request: enough for the stages of every route.
 
     A request that comes when a forward has just begun waits for that one before its own: so it is
     twice what the timeouts of a route's stages add up to, and `DEFAULT_TIMEOUT_S` at least.
@@ -410,7 +410,7 @@ def _check_stage(stage: StageSettings, gateway: GatewaySettings) -> None:
 
 
 def _check_exposed(table: str, key: str, objection: str, gateway: GatewaySettings) -> None:
-    """Refuse an address that is open to strangers, unless somebody said that this is meant."""
+    """Refuse an address that is open to strangers, unless the settings allow it explicitly."""
     if objection and not gateway.insecure and not gateway.keys:
         raise Fault(table, key, objection)
 

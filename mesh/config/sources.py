@@ -196,7 +196,7 @@ class Draft:
 
 
 def _foreign(environ: Mapping[str, str]) -> Iterator[str]:
-    """What to say of mosec's variables: whoever set them means us."""
+    """Warn of mosec's variables: a user who sets them expects an effect."""
     for name in sorted(one for one in environ if one.startswith(_MOSEC)):
         ours = _OURS.get(name.removeprefix(_MOSEC))
         text = f"; set {ours}" if ours else ""

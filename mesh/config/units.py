@@ -1,7 +1,7 @@
 """Durations and sizes as people write them: ``"10ms"``, ``"3s"``, ``"10MiB"``. Pure.
 
 Inside the mesh a duration is a float in seconds and a size an int in bytes. A bare number has no
-unit and is refused: whoever reads ``timeout = 3000`` cannot know what it means.
+unit and is refused: a reader of ``timeout = 3000`` cannot know what it means.
 """
 
 from __future__ import annotations

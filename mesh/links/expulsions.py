@@ -44,7 +44,7 @@ class ExpulsionLog:
         if now >= self._limit.due:
             for kind, count in self._limit.take_left_out(now):
                 self._log.warning("and %d more: %s", count, kind)
-        role = "somebody unknown" if session is None else session.role.name.lower()
+        role = "an unknown process" if session is None else session.role.name.lower()
         if not self._limit.admits(f"expelled {role}: {fixed_part(reason)}", now):
             return
         who = (

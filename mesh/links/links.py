@@ -97,25 +97,25 @@ class Links(Liveness):
         self._send(link, seal(Header(Type.HELLO, self.me, 0), encode(hello)))
 
     def doubt(self, now: float) -> None:
-        """Somebody who dialled us is gone, the network cannot tell who: probe them all."""
+        """Probe all peers that dialled us: one is gone, and the network cannot tell which."""
         for link, session in list(self._by_link.items()):
             if link > 0:
                 self._ping(session, now)
 
-    def probed(self, peer: int, somebody: bool, now: float) -> None:
-        """It is known whether anybody listens where a peer takes consumers of its outputs.
+    def probed(self, peer: int, listens: bool, now: float) -> None:
+        """Learn whether a process listens where a peer takes consumers of its outputs.
 
-        Nobody there says that it is dead only of a peer whose door was once found open: others
+        A refusal means that the peer is dead only if its port was once found open: others
         may be behind a network that refuses us. And it may wait for who knows more: a supervisor
         sees a death a little later than the network does, and tells what was computed.
         """
         session = self.sessions.get(peer)
         if session is None:
             return
-        if somebody:
+        if listens:
             session.vitals.listens = True
         elif session.vitals.listens and session.link is None and not self._is_watched(session):
-            self.lose(session, "its link closed, and nobody listens at its address any more")
+            self.lose(session, "its link closed, and no process listens at its address any more")
 
     def need_not_wait(self, session: Session) -> None:
         """When this producer's link closes, ask its kernel whether it lives, as with consumers.
@@ -131,7 +131,7 @@ class Links(Liveness):
         )
 
     def is_greeting(self) -> bool:
-        """Whether somebody may know of us already by a HELLO that is not answered yet."""
+        """Whether a producer may know of us already by a HELLO that is not answered yet."""
         return self._lines.is_greeting()
 
     def is_slicing(self) -> bool:
@@ -251,7 +251,7 @@ class Links(Liveness):
         )
         if session is not None and session.link is not None and not resumed:
             reason = "you are connected already, by another link"
-            self._ping(session, now)  # unless that one is gone and nobody has noticed
+            self._ping(session, now)  # unless that one is gone unnoticed
         if reason:
             self._refuse_hello(link, peer, reason, now)
             return None
@@ -272,7 +272,7 @@ class Links(Liveness):
 
     def _hello_breaks(self, link: int, peer: int, hello: Hello, reason: str, now: float) -> None:
         """HELLO says what it may not say. Who says it has a session to lose where it resumes one;
-        a number alone proves nothing, and may be that of somebody who keeps the rules.
+        a number alone proves nothing, and may be that of a process that keeps the rules.
         """
         session = self.sessions.get(peer)
         if session is not None and session.nonce == hello.nonce:
@@ -319,7 +319,7 @@ class Links(Liveness):
         return self._attach(session, link, welcome.received, welcome.resumed, now)
 
     def _is_no_producer(self, line: DialedAddress, peer: int, welcome: Welcome, now: float) -> bool:
-        """Give the link up if whoever answers is none of ours, or was expelled lately."""
+        """Give the link up if the process that answers is not ours, or was expelled lately."""
         session, is_gateways = self.sessions.get(peer), self.is_gateways(line.address)
         objection = welcome_objection(self.identity, welcome, session, is_gateways=is_gateways)
         left = self.held_off.left(peer, "", now)
@@ -340,7 +340,7 @@ class Links(Liveness):
         return session
 
     def _whence(self, link: int) -> str:
-        """Where the other comes from, "" if nobody can tell: its key and host, or where it listens.
+        """Return where the peer comes from, or "": its key and host, or where it listens.
 
         One host can have many sessions with us; they have one share of what we hold.
         """

@@ -124,7 +124,7 @@ class Liveness(Hooks):
         return tuple(s.peer for s in sessions if s.role is role and s.link is not None)
 
     def addresses_of(self, role: Role) -> list[str]:
-        """Where those of this role were dialled to whom there is a connection."""
+        """Return the addresses at which connected peers of this role were dialled."""
         links = [s.link for s in self.sessions.values() if s.role is role and s.link is not None]
         return [line.address for link in links if (line := self._lines.of(link)) is not None]
 
@@ -195,7 +195,7 @@ class Liveness(Hooks):
         return 0.0 if self.news or self.out else self.due
 
     def tick(self, now: float) -> None:
-        """Redial, retry, renew, ping, and lose whom nobody heard of. Nothing before `due`."""
+        """Redial, retry, renew, ping, and lose sessions that are overdue. Nothing before `due`."""
         if now < self.due:
             return
         self.due = _NEVER
@@ -241,7 +241,7 @@ class Liveness(Hooks):
             return _NEVER
         if session.link is not None:
             stream = session.stream
-            if stream.arrived:  # what comes later than that is of no use to anybody
+            if stream.arrived:  # what comes later than that is of no use
                 stream.give_up_slices(begun_before=now - self.heartbeat.patience)
             if now >= stream.said + every:
                 self._ping(session, now)
@@ -313,7 +313,7 @@ class Liveness(Hooks):
         fault: Exception | None = None,
         source: str = "",
     ) -> float:
-        """It broke a rule: that costs it its session, and nobody else anything. Returns its pause.
+        """End the session of a peer that broke a rule, and no other. Returns its pause.
 
         Args:
             session: its, which is not over yet.
@@ -340,7 +340,7 @@ class Liveness(Hooks):
 
         Args:
             stranger: who it says it is.
-            source: where it comes from, "" where nobody can tell.
+            source: where it comes from, "" where that is unknown.
             is_new: no session bears its number: else that may be another's, who goes on.
             reason: for people.
             now: local monotonic time in seconds.

@@ -1,4 +1,4 @@
-"""How log lines are written: formats, loggers, and a writer that waits for nobody.
+"""How log lines are written: formats, loggers, and a writer that never waits.
 
 The public place is `mesh.log`; this package is its inside.
 """

@@ -1,7 +1,7 @@
 """How often the same failure may be logged: at most so many times a minute. Pure.
 
 What is left out is counted, and told when the minute is over. So a service that fails a thousand
-times a second writes eleven lines a minute for it, and nobody has to guess how often it failed.
+times a second writes eleven lines a minute for it, which say how often it failed.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class OwnLogger(logging.Logger):
         return record
 
     def handle(self, record: logging.LogRecord) -> None:
-        """Pass a record on, also where somebody set `disabled`, or added what fails."""
+        """Pass a record on, even if the user's code set `disabled`, or added a bad handler."""
         try:
             wanted = bool(self.filter(record))
         except Exception:  # noqa: BLE001 - a filter of the user's
@@ -75,7 +75,7 @@ class OwnLogger(logging.Logger):
 
 
 _logger = OwnLogger(NAME)
-# Where records go, and what says which are wanted, as long as nobody has called `configure`.
+# Where records go, and what says which are wanted, until `configure` is called.
 _logger.parent = logging.getLogger(NAME)
 
 

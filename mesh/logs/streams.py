@@ -1,7 +1,7 @@
 """`sys.stdout` and `sys.stderr` of our processes: what a worker prints, line by line, at once.
 
 Python keeps what is printed into a pipe until 8 KiB have gathered, and loses it in a crash. Here
-each line leaves when it is whole, by a writer that waits for nobody: as it is, or as a record where
+each line leaves when it is whole, by a writer that never waits: as it is, or as a record where
 the log is JSON. Both streams keep what others expect of them: a descriptor, an encoding, a buffer.
 """
 
@@ -82,7 +82,7 @@ class LineStream(io.BufferedIOBase):
             self._deliver(self._begun.popitem()[1])
 
     def close(self) -> None:
-        """Only flush: whoever wraps this and lets the wrapper go would end what others print."""
+        """Only flush: code that wraps this and drops the wrapper would end what others print."""
         self.flush()
 
     def fileno(self) -> int:

@@ -1,9 +1,9 @@
-"""Writes log lines to a descriptor, and never waits for whoever reads them.
+"""Writes log lines to a descriptor, and never waits for their reader.
 
-A pipe that nobody reads, a terminal stopped by Ctrl-S and a slow log driver all make an ordinary
+A pipe without a reader, a terminal stopped by Ctrl-S and a slow log driver all make an ordinary
 `write` wait, and with it everything that the process serves. Here a line that cannot be written at
 once is kept, up to a limit, and a thread writes it when the reader goes on. That thread exists only
-while something is kept: as long as somebody reads, a line costs its caller one system call.
+while something is kept: as long as the log is read, a line costs its caller one system call.
 
 ``O_NONBLOCK`` belongs to the open file, which other processes share: to set it would make *their*
 writes fail. So pipes and terminals are opened anew, and sockets are told per call.
@@ -27,12 +27,12 @@ Buffer = bytes | memoryview
 
 MAX_BUFFERED_BYTES: Final = (
     1024 * 1024
-)  # bytes kept while nobody reads; the line that goes beyond is the last
+)  # bytes kept while the log is not read; the line that goes beyond is the last
 _PIPE_BYTES: Final = 4096  # bytes for which there is room in a pipe that polls as writable
 _RETRY_S: Final = 0.005  # seconds between two tries at what polls as writable and is not
 _POLL_MS: Final = 200  # milliseconds after which the thread looks whether the writer was closed
 _FLUSH_LIMIT_S: Final = 2.0  # seconds for which a slow reader may delay the end of a process
-# Nobody will ever read this: not worth a word, which nobody could hear either.
+# The reader is gone for good. That is not worth a line, which would not be read either.
 _PARTED: Final = frozenset({errno.EPIPE, errno.EIO, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF})
 # This kernel, or this kind of file, does not know how to write without waiting.
 _UNKNOWN: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ESPIPE})
@@ -63,7 +63,7 @@ class Writer:
         fd: where to. It is not used any more afterwards, so that whoever closes or replaces it
             does not get our lines into a file of his own.
         notice: makes the line that tells how many lines were dropped, and why.
-        limit: bytes kept while nobody reads.
+        limit: bytes kept while the log is not read.
 
     Example:
         >>> read, write = os.pipe()
@@ -101,7 +101,7 @@ class Writer:
         with self._lock:
             if self._full or self._size >= self._limit:
                 self._full = True
-                self._drop("nobody read the log")
+                self._drop("the log was not read")
                 return
             if self._dropped or self._torn:
                 line = self._announced(line)

@@ -1,6 +1,6 @@
 """How many connections each of the processes has that share one HTTP port. Pure.
 
-They take connections from one queue. Whoever is awake first would take them all, and keep-alive
+They take connections from one queue. The first process awake would take them all, and keep-alive
 makes that last. So each writes its own number into memory that all of them share, and one that has
 more than the others leaves a newcomer to them for a moment. The supervisor strikes out who died.
 """

@@ -107,7 +107,7 @@ def _bound_path(path: str) -> socket.socket:
 
 
 def _is_left(path: str) -> bool:
-    """Whether it is a socket of which nobody takes connections."""
+    """Whether it is a socket at which no process listens."""
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:

@@ -1,4 +1,4 @@
-"""Has the interpreter write where it was when it crashes, for whoever looks after this process."""
+"""Has the interpreter write where it was when it crashes, for the supervisor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def tell_crashes(descriptor: int) -> None:
     """A crash in native code is written to this memory, behind the batch record; it is kept open
     for that.
 
-    Not to the log: that would wait for whoever reads it, and is no record.
+    Not to the log: that would wait for its reader, and is no record.
     """
     os.set_inheritable(descriptor, False)
     os.lseek(descriptor, SIZE, os.SEEK_SET)

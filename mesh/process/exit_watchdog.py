@@ -41,7 +41,7 @@ class ExitWatchdog:
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Begin to wait. Without a thread to wait in, whoever started the process ends it."""
+        """Begin to wait. If no thread can be started to wait in, the parent ends the process."""
         thread = threading.Thread(target=self._wait, name="exit-watchdog", daemon=True)
         with contextlib.suppress(RuntimeError):
             thread.start()

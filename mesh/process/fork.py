@@ -148,6 +148,6 @@ def _exit_code(error: SystemExit) -> int:
 
 
 def _say(text: str) -> None:
-    """Write one line of the log, at once: whoever else would write it is a thread of the parent."""
+    """Write one line of the log, at once: the thread that usually writes it is the parent's."""
     get_output().say("error", text, {})
     flush()

@@ -87,7 +87,7 @@ class ListenSocket:
         return (*self.doors, self.crowd_fd)
 
     def close(self) -> None:
-        """Refuse whoever connects from now on; more than once does no harm."""
+        """Refuse connections from now on; more than once does no harm."""
         for one in self._sockets:
             one.close()
 

@@ -1,11 +1,11 @@
 """A started process's two pipes to its parent: what it says, and what it is told.
 
 Over the first (``--ready-fd``) the child writes JSON lines: that it is bound, that it is ready,
-that somebody sent it a stop signal, or why it cannot start. Over the second (``--parent-fd``) the
+that it received a stop signal, or why it cannot start. Over the second (``--parent-fd``) the
 parent orders it to stop, by a byte; the pipe's end means that the parent is gone, however it died,
 and the child leaves. Both are optional; a process started by hand has none.
 
-The order is no signal: anybody may send one, to all processes of a service at once, too.
+The order is no signal: any process of the user may send one, and to all processes at once.
 
 A worker that keeps the interpreter's lock keeps the thread that watches, too. So the kernel is
 asked to tell of the parent's death by a signal, which ends the child with no Python run.
@@ -64,7 +64,7 @@ class ParentLink:
 
     @property
     def orphaned(self) -> bool:
-        """Whether the parent is gone. What this process started is then nobody's: `kill_group`.
+        """Whether the parent is gone. Then only `kill_group` ends what this process started.
 
         Asked of the kernel, which knows before the thread is told.
         """
@@ -96,7 +96,7 @@ class ParentLink:
         self._say({"event": "refused", "address": address, "why": why})
 
     def asked(self) -> bool:
-        """Say that a stop signal came, unless nobody is there who would answer by an order."""
+        """Report that a stop signal came, unless no parent would answer by an order."""
         return not self.orphaned and self._say({"event": "asked"})
 
     def failed(self, why: str) -> None:
@@ -117,7 +117,7 @@ class ParentLink:
         self.obey(lambda: None)
         self._ending = True
         if self.orphaned:
-            kill_group()  # the worker's own children, whom nobody else would end
+            kill_group()  # the worker's own children, which nothing else would end
 
     def watch(self, grace: float) -> None:
         """From now on: obey; when the parent is gone, leave within `grace` seconds."""
@@ -156,7 +156,7 @@ class ParentLink:
         self._closing = -1
 
     def _say(self, words: dict[str, Any]) -> bool:
-        """Write it; False if nobody is left to hear it, which the other pipe says, too."""
+        """Write it; False if the parent is gone, which the other pipe says, too."""
         end_if_forked()
         if self._ready_fd is None:
             return False

@@ -1,4 +1,4 @@
-"""Folders that nobody but this user can enter, made and used by descriptor.
+"""Folders that only this user can enter, made and used by descriptor.
 
 What stands in a folder that others may write to can be exchanged between a look and a use of its
 path. So each folder is opened once, judged by its descriptor, and from then on used by that. A
@@ -27,7 +27,7 @@ _OTHERS: Final = 0o077
 
 
 class Untrusted(PermissionError):
-    """Somebody else has power over a folder; `strerror` says who, as a part of a sentence."""
+    """Another user controls a folder; `strerror` says who, as a part of a sentence."""
 
     def __init__(self, why: str) -> None:
         super().__init__(errno.EPERM, why)
@@ -107,7 +107,7 @@ def take_lock(folder: int) -> int:
     """Lock a folder for as long as the descriptor that is returned is open.
 
     Raises:
-        BlockingIOError: somebody else has it.
+        BlockingIOError: another process has it.
     """
     flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     lock = os.open(_LOCK, flags, 0o600, dir_fd=folder)

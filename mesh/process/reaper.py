@@ -1,4 +1,4 @@
-"""Process 1 of a container inherits whoever lost its parent there, and must take in its end."""
+"""Process 1 of a container inherits orphaned processes, and must wait for their end."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def reap_orphans(ours: Container[int]) -> list[int]:
     for the next call, when ours has been waited for by whoever started it.
 
     Args:
-        ours: process ids that somebody else waits for.
+        ours: process ids for which other code waits.
 
     Returns:
-        Whom it took in.
+        The process ids that it waited for.
     """
     taken = []
     while (ended := _first_ended()) and ended not in ours:
-        with contextlib.suppress(ChildProcessError):  # somebody else has just waited for it
+        with contextlib.suppress(ChildProcessError):  # other code has just waited for it
             os.waitpid(ended, os.WNOHANG)
             taken.append(ended)
     return taken

@@ -28,7 +28,7 @@ Reaction = Callable[[int, FrameType | None], object]
 
 
 def prepare() -> tuple[signal.Signals, ...]:
-    """Undo what whoever started this process did to its signals; the first thing that it does.
+    """Undo what the parent did to this process's signals; the first thing that it does.
 
     Until they are taken, stop signals end the process without a word or a traceback. A SIGCHLD that
     is ignored is inherited, too: no process that was started would leave an exit code.
@@ -61,7 +61,7 @@ def wanted_stops() -> tuple[signal.Signals, ...]:
 def tell_ignored(wanted: Iterable[signal.Signals]) -> None:
     """Say so where Ctrl-C is none of the stop signals that are to be taken."""
     if signal.SIGINT not in wanted:
-        text = "Ctrl-C (SIGINT) is ignored, as whoever started this wanted; stop it: kill %d"
+        text = "Ctrl-C (SIGINT) is ignored, as this process was started so; stop it: kill %d"
         get_logger().info(text, os.getpid())
 
 
@@ -88,7 +88,7 @@ class HeldSignals:
         self._told = False
 
     def take(self) -> list[str]:
-        """Take the signals from whoever has them; returns the names of those."""
+        """Take the signals over; returns the names of those that had handlers."""
         self._take_descriptor()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._reactions)
         others = [number for number in self._reactions if not self.holds(number)]
@@ -134,7 +134,7 @@ class HeldSignals:
     def _notice(self, number: int, frame: FrameType | None) -> None:
         """The interpreter has written the signal's number, but if it was told of another place."""
         if not self._take_descriptor():
-            with contextlib.suppress(BlockingIOError):  # full of signals: somebody is told already
+            with contextlib.suppress(BlockingIOError):  # full of signals: one is enough
                 os.write(self._descriptor, bytes([number]))
 
 

@@ -1,7 +1,7 @@
 """Standard input, output and error, for a process that was started without some of them.
 
 A shell's ``2>&-``, a daemon, a cron of old leave descriptors closed. Whatever is opened next then
-gets their numbers, and takes what anybody prints; and Python has `None` where it has a stream
+gets their numbers, and receives what is printed; and Python has `None` where it has a stream
 otherwise.
 """
 

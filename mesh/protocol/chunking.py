@@ -29,7 +29,7 @@ from mesh.protocol.messages import (
     Tasks,
 )
 
-Source = int | str  # where a peer comes from, or its number where nobody can tell
+Source = int | str  # where a peer comes from, or its number where that is unknown
 
 LEAST_CHARGED_BYTES = (
     64 * 1024

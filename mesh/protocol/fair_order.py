@@ -1,4 +1,4 @@
-"""An order in which nobody is crowded out where room is short. Pure."""
+"""An order in which no group is crowded out where room is short. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NOTHING: Final = object()
 def in_turns(groups: Iterable[Iterable[T]]) -> Iterator[T]:
     """The first of each group, then the second of each, and so on.
 
-    Whoever takes the first so many of it takes as much from each group, as far as it has any:
+    Its first elements, however many, take as much from each group, as far as it has any:
     one group with a thousand elements leaves the others theirs.
 
     Args:

@@ -1,4 +1,4 @@
-"""How long somebody who broke a rule is refused before it may come again. Pure.
+"""How long a peer that broke a rule is refused before it may connect again. Pure.
 
 A process that misbehaves by a fault of its own would otherwise return at once, break the same rule
 again, and keep others busy with its coming and going. The pause doubles with each time. Numbers
@@ -48,8 +48,8 @@ class HoldOff:
         """A peer broke a rule.
 
         Args:
-            peer: its incarnation, 0 where it may be somebody else's.
-            source: where it comes from, "" where nobody can tell.
+            peer: its incarnation, 0 where it may be another process's.
+            source: where it comes from, "" where that is unknown.
             now: local monotonic time in seconds.
 
         Returns:

@@ -1,7 +1,7 @@
 """The types that cross a socket, complete. `mesh/protocol/wire.py` turns them into frames and back.
 Pure.
 
-Longer than other modules on purpose: whoever reads the protocol finds all of it on one page.
+Longer than other modules on purpose: a reader of the protocol finds all of it on one page.
 
 A link carries two kinds of message. *Reliable* ones (`RELIABLE`) are numbered, kept by the sender
 until the ack covers them, and retransmitted after a reconnect. The rest may be lost: each says
@@ -213,7 +213,7 @@ class BatchStats(NamedTuple):
         compute: microseconds that the batch took, decoding and encoding included.
         reason: why the batch was closed, one of `REASONS`.
         expired: tasks dropped since the last statistics because their deadline had passed.
-        cancelled: tasks dropped since the last statistics because nobody wanted them any more.
+        cancelled: tasks dropped since the last statistics because they were cancelled.
         nbytes: payload bytes of all that the batch made.
         gather: microseconds of `wait` in which the replica was free, and gathered on purpose.
     """
@@ -415,7 +415,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Cancel:
-    """Requests of `owner` that nobody wants any more. Reliable."""
+    """Requests of `owner` whose answers are not wanted any more. Reliable."""
 
     owner: int
     numbers: list[int]

@@ -117,7 +117,7 @@ def hello_objection(listener: Role, hello: Hello) -> str:
     if (hello.role, listener, True) not in MAY_SAY:
         return f"a {hello.role.name.lower()} has nothing to say to a {listener.name.lower()}"
     if (hello.stage is not None) is not (hello.role is Role.REPLICA):
-        return "a replica names its stage, and nobody else does"
+        return "a replica names its stage, and only a replica does"
     if len(hello.owners) > MAX_OWNERS:
         return owners_objection(hello.owners)
     if not _HOST.fullmatch(hello.host):
@@ -128,7 +128,7 @@ def hello_objection(listener: Role, hello: Hello) -> str:
 
 
 def owners_objection(owners: Sized) -> str:
-    """Why nobody reaches so many producers; "" if somebody may. HELLO says them, and each PING.
+    """Return why a peer cannot reach so many producers, or "". HELLO says them, and each PING.
 
     Example:
         >>> owners_objection(range(5000))

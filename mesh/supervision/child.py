@@ -87,12 +87,12 @@ class Child:
     def computes_for(self, since: float, now: float, passed: float) -> float:
         """Seconds for which it was seen to compute the batch that it began at `since`.
 
-        Time in which it stood still is not among them, nor is time in which nobody looked.
+        Time in which it stood still is not among them, nor is time in which we did not look.
 
         Args:
             since: see `RunningBatch`.
             now: the time, by the same clock.
-            passed: seconds since somebody last looked, a pause of our own left out.
+            passed: seconds since we last looked, a pause of our own left out.
         """
         if since != self._batch:
             self._batch, self._seen = since, min(now - since, passed)
@@ -136,7 +136,7 @@ class Child:
     def terminate(self) -> None:
         """Order it to end in order. One that is still loading is ended by a signal.
 
-        Not by the signal alone, which anybody may send, and a worker may have replaced.
+        Not by the signal alone, which any process may send, and a worker may have replaced.
         """
         with contextlib.suppress(OSError):
             os.write(self._order_fd, _ORDER)
@@ -172,20 +172,20 @@ class Child:
             status = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
         except ChildProcessError:
             status = None
-            if not Path(f"/proc/{self.process.pid}").exists():  # or its id is somebody else's now
+            if not Path(f"/proc/{self.process.pid}").exists():  # or its id is another process's now
                 self.kill()
         self.close()
         return self._how_it_ended(status)
 
     def close(self) -> None:
-        """Give the descriptors back: it is gone, or is somebody else's child."""
+        """Give the descriptors back: it is gone, or is another process's child."""
         for descriptor in (self.pidfd, self.ready_fd, self._order_fd):
             os.close(descriptor)
 
     def _how_it_ended(self, status: os.waitid_result | None) -> tuple[int | None, int]:
         exited = status is None or status.si_code == os.CLD_EXITED
         number = 0 if status is None else status.si_status
-        self.process.returncode = number if exited else -number  # nobody need wait for it again
+        self.process.returncode = number if exited else -number  # it need not be waited for again
         if status is None:
             return None, 0
         return (number, 0) if exited else (0, number)

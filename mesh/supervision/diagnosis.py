@@ -1,7 +1,7 @@
 """Why a gateway's address is not reached, for people: found out by connecting once more.
 
 ZeroMQ tries again in silence and never says why. A plain socket does: the kernel's error, and
-where somebody listens, the first bytes that are said there.
+where a process listens, the first bytes that it sends.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _at(family: int, where: str | tuple[str, int], keyed: bool) -> str:
             asking.sendall(_GREETING)
             return judged(_first_bytes(asking), keyed)
     except TimeoutError:
-        return f"nobody answered within {_TIMEOUT_S:g} s"
+        return f"no answer came within {_TIMEOUT_S:g} s"
     except OSError as error:
         return _REASONS.get(error.errno or 0) or (error.strerror or str(error)).lower()
 
@@ -91,7 +91,7 @@ def _first_bytes(asking: socket.socket) -> bytes:
 
 
 def judged(said: bytes, keyed: bool) -> str:
-    """What the first bytes of whoever listens tell.
+    """Return what the first bytes of the listening process tell.
 
     Example:
         >>> judged(b"HTTP/1.1 400 Bad Request", keyed=False)
@@ -100,14 +100,14 @@ def judged(said: bytes, keyed: bool) -> str:
     if said.startswith(b"HTTP/"):
         return "HTTP is spoken there: name the gateway's `bind` address, not its `http`"
     if not said:
-        return "somebody listens there but says nothing"
+        return "a process listens there but sends nothing"
     if said[:1] != b"\xff":
-        return "somebody listens there who is no gateway"
+        return "the process that listens there is no gateway"
     secured = said[12:32].rstrip(b"\0") == b"CURVE"
     if secured and not keyed:
         return "it demands keys: copy this host's, and name their folder as `keys` in [gateway]"
     if keyed and not secured:
-        return "it has no keys, and takes nobody who has: give it a folder of `keys`, too"
+        return "it has no keys, and refuses processes that have: give it a folder of `keys`, too"
     if keyed:
         return "it refuses our keys: compare the folders, and see the gateway's log"
-    return "somebody listens there but does not answer as a gateway does"
+    return "the process that listens there does not answer as a gateway does"

@@ -75,7 +75,7 @@ class Ready(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A replica was sent a stop signal by somebody: may it drain?"""
+    """A replica received a stop signal from another process: may it drain?"""
 
     slot: Slot
 
@@ -90,7 +90,7 @@ class Failed(NamedTuple):
 class Exited(NamedTuple):
     """A process is gone: with this exit code, or by this signal (else 0).
 
-    The code is None where somebody else took in the process's end, and with it how it ended.
+    The code is None where other code waited for the process, and so knows how it ended.
 
     Attributes:
         doing: the requests that it computed then, or the step of its start; "" if neither is known.
@@ -103,7 +103,7 @@ class Exited(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """Somebody asked for the end: by Ctrl-C, SIGTERM or a hang-up."""
+    """The service is to stop: Ctrl-C, SIGTERM or a hang-up came."""
 
 
 class Computes(NamedTuple):

@@ -40,7 +40,7 @@ class GatewayLink:
         greets: whether the first connection with a gateway is worth a line of the log.
 
     Attributes:
-        me: its incarnation, which its replicas are told, and nobody else but gateways knows.
+        me: its incarnation, which only its replicas and gateways know.
     """
 
     def __init__(self, mesh: str, timeout: float, keys: str = "", *, greets: bool = False) -> None:
@@ -151,7 +151,7 @@ class GatewayLink:
             self._objections[address] = why
 
     def turn(self, leaving: bool = False) -> None:
-        """Take in what has come, send what is to be sent; `leaving`: nobody is to be reached."""
+        """Receive, and send what is due; `leaving`: no gateway need be reached any more."""
         if self._node is None or self._discovery is None:
             return
         now = monotonic()
@@ -206,7 +206,7 @@ class GatewayLink:
 
     def close(self) -> None:
         """Hang up."""
-        with self._telling:  # what is being found out is told to nobody any more
+        with self._telling:  # what is being found out is reported no more
             self._nudge = lambda: None
         if self._discovery is not None:
             self._discovery.stop()

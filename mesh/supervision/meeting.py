@@ -1,4 +1,4 @@
-"""Where a gateway and the stages of one user meet on this host, when nobody names an address.
+"""Where a gateway and the stages of one user meet on this host, when no address is set.
 
 A port of the loopback address is open to every user of the machine; a socket in a folder that only
 one user can enter is not. So both sides look for the same folder: the first of `places` where it
@@ -25,7 +25,7 @@ from mesh.supervision.runtime_dir import nowhere, tell_distrust, too_deep
 
 _SOCKET: Final = "gateway.sock"
 _MAX_PATH_BYTES: Final = 104  # bytes; a unix socket's may have 107, and the 64th process adds 3
-# How long somebody may take who found the folder unused, and removes it just now.
+# How long a process may take that found the folder unused, and is removing it.
 _REMOVAL_S: Final = 0.5
 _RETRY_S: Final = 0.01
 _TRIES: Final = 20
@@ -87,7 +87,7 @@ def _locked(mesh: str, port: int) -> tuple[Path, int]:
             lock = private_folder.take_lock(folder)
             if private_folder.is_at(folder, path):
                 return path, lock
-            os.close(lock)  # it was just removed, as nobody was in it
+            os.close(lock)  # it was just removed, as no process was in it
         except FileNotFoundError:
             pass  # likewise
         except BlockingIOError:
@@ -124,7 +124,7 @@ def _entered(mesh: str, port: int) -> tuple[Path, int]:
 
 
 def _made(above: int, name: str) -> int:
-    """Make and enter it; somebody who found it unused may remove it at any moment."""
+    """Make and enter it; a process that found it unused may remove it at any moment."""
     for _ in range(_TRIES):
         with contextlib.suppress(FileExistsError):
             private_folder.make(above, name)
@@ -153,7 +153,7 @@ def _sweep(above: int, name: str) -> None:
 
 
 def _remove_unused(above: int, name: str) -> None:
-    """Remove it if nobody has its lock; whoever wants to have it meanwhile tries again."""
+    """Remove it if no process has its lock; one that wants it meanwhile tries again."""
     folder = private_folder.enter(above, name)
     try:
         if time() - os.fstat(folder).st_mtime > _UNUSED_S:

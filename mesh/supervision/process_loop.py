@@ -82,7 +82,7 @@ class Callbacks(Protocol):
         ...
 
     def close_http(self) -> None:
-        """Nobody takes connections from the HTTP port any more: refuse them."""
+        """No gateway takes connections from the HTTP port any more: refuse them."""
         ...
 
 
@@ -249,7 +249,7 @@ class ProcessLoop:
         self._reporter.died(Death(child.incarnation, slot.stage, signum, code or 0, ids))
 
     def _look_at_boards(self, now: float) -> None:
-        """Nobody says that a replica hangs whose worker holds the interpreter's lock."""
+        """Report a replica that hangs because its worker holds the interpreter's lock."""
         if now < self._look_at:
             return
         passed, self._look_at = (
@@ -305,7 +305,7 @@ class ProcessLoop:
             return
         text = "process %d of %s does not end although it was killed: it is left behind"
         get_logger().error(text, child.process.pid, slot)
-        child.process.returncode = 0  # or Python would say that nobody has waited for it
+        child.process.returncode = 0  # or Python would warn that it was not waited for
         child.close()
 
     def _abandon(self) -> None:

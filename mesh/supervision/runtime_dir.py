@@ -101,7 +101,7 @@ def _made_somewhere(bases: list[str]) -> tuple[Path, int, int]:
 
 
 def tell_distrust(base: str, error: OSError) -> None:
-    """Say so where a folder is not used because somebody else has power over it."""
+    """Warn where a folder is not used because another user controls it."""
     if isinstance(error, private_folder.Untrusted):
         named = [name for name in _VARIABLES if os.environ.get(name) == base]
         shown = f"{named[0]}={base}" if named else base
@@ -133,7 +133,7 @@ def _name(parent: Path) -> Path:
 def _make_locked(path: Path) -> tuple[int, int]:
     """Make a folder that is locked as soon as it bears its name; returns it and the lock.
 
-    Somebody who starts at the same moment must not find it without, and take it for a dead one's.
+    A service that starts at the same moment must not find it without, and take it for a dead one's.
     """
     new = f".{path.name}"
     with private_folder.opened(str(path.parent)) as above, contextlib.ExitStack() as undoing:
@@ -161,7 +161,7 @@ def candidates() -> list[str]:
 
 
 def remove_stale(parent: Path) -> list[Path]:
-    """Remove this user's run folders in `parent` that nobody lives in; returns those it removed."""
+    """Remove this user's run folders in `parent` that no service uses; returns those it removed."""
     try:
         with private_folder.opened(str(parent)) as above:
             return _remove_stale(above, parent)
@@ -181,7 +181,7 @@ def _remove_stale(above: int, parent: Path) -> list[Path]:
 
 
 def _is_left(above: int, name: str, pid: int) -> bool:
-    """Whether it is ours, and nobody holds its lock; while it is being made, its maker is gone."""
+    """Whether it is ours, and its lock is free; while it is being made, its maker is gone."""
     try:
         folder = private_folder.enter(above, name)
     except OSError:

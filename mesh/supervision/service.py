@@ -134,7 +134,7 @@ class Service:
             get_logger().info("serving http://%s%s: %s", self._http, path, " -> ".join(stages))
 
     def close_http(self) -> None:
-        """Refuse whoever connects from now on."""
+        """Refuse connections from now on."""
         if self._front is not None:
             self._front.close()
 
@@ -188,7 +188,7 @@ class Service:
             return _numbered(stage.feed, number)
         gateways = self._binds.values() if self._with_gateway else self._gateways()
         if any(one.startswith("ipc://") for one in gateways):
-            # A new path for each life: nobody takes a successor for the one that died.
+            # A new path for each life: no peer mistakes a successor for the one that died.
             self._feeds += 1
             return f"ipc://{self._folder}/feed-{self._feeds}.sock"
         near = gateways and all(map(_is_near, self._gateways()))
@@ -228,7 +228,7 @@ def run(
             held.enter_context(front)
         has_admin = with_gateway and gateway.admin
         admin = held.enter_context(AdminDoor(gateway.admin)) if has_admin else None
-        # Gateways alone leave nobody whose death they would have to be told.
+        # Gateways alone have no replica whose death they would have to be told.
         gateway_link = (
             GatewayLink(settings.name, gateway.timeout, gateway.keys, greets=not with_gateway)
             if sources
@@ -283,7 +283,7 @@ def gateway_process(settings: MeshSettings, bind: str) -> GatewayProcess:
 
 
 def become_gateway(settings: MeshSettings) -> NoReturn:
-    """Replace this process by a gateway, which is then nobody's child.
+    """Replace this process by a gateway, which then has no supervisor.
 
     Its settings travel in memory, as there is no parent who could remove a file afterwards.
     """
@@ -332,7 +332,7 @@ def _numbered(feed: str, number: int) -> str:
 
 
 def _is_known(bind: str) -> bool:
-    """Whether it can be dialled: a free port is known only when somebody has taken it."""
+    """Whether it can be dialled: a free port is known only once it is bound."""
     return not bind.startswith("tcp://") or split_tcp(bind)[1] != 0
 
 

@@ -14,13 +14,13 @@ The life of a slot:
     └──────── WAITING ◄───────┴───────────────────────┘
 ```
 
-A replica that is sent a stop signal by somebody else asks before it drains (`Asked`). Where the
+A replica that gets a stop signal from another process asks before it drains (`Asked`). Where the
 signal went to every process of the service, the supervisor has it, too, and the replica's turn
 comes in order; where it went to that replica alone, the replica drains after a moment.
 
 Stopping goes in order: the gateways are asked to finish; the HTTP port that they share is closed
 when none of them takes connections any more; when they are gone, or their grace has ended, the
-replicas are asked to drain; whoever is left after the grace is killed with its whole group.
+replicas are asked to drain; one that is left after the grace is killed with its whole group.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ TERMINATE_GRACE_S = 1.0
 # Who is sent a stop signal before it can listen dies of it, in order: SIGHUP, SIGINT, SIGTERM; 0 is
 # none. (No `signal`: pure.)
 _STOP_SIGNALS = (0, 1, 2, 15)
-# Stop signals within so many seconds are one: whoever stops a service may tell all its processes,
+# Stop signals within so many seconds are one: `kill` may send one to all processes of a service,
 # or the same one twice.
 SAME_STOP_S = 1.0
 # How long a replica that was sent a stop signal waits for the same one to come here.
@@ -207,7 +207,7 @@ class Supervisor:
         life.state, seconds = SlotState.READY, now - life.since
         life.since = now
         self._proven.add(_code_of(slot))
-        # The process says so itself; this line is for whoever reads the supervisor's log alone.
+        # The process says so itself; this line is for readers of the supervisor's log alone.
         said: list[Instruction] = [Say("debug", f"{slot} is ready after {seconds:.1f} s")]
         if not self._announced and all(
             one.state is SlotState.READY for one in self._lives.values()
@@ -327,7 +327,7 @@ class Supervisor:
         return [] if self._forced else [Terminate(slot) for slot in left]
 
     def _press_on(self, now: float) -> list[Instruction]:
-        """The grace has ended: kill whoever had it, the gateways first."""
+        """The grace has ended: kill the processes that had it, the gateways first."""
         gateways = [slot for slot in self._running() if slot.is_gateway]
         late = [slot for slot in gateways or self._running() if not self._lives[slot].killed]
         self._forced = self._forced or bool(late)

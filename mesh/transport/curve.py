@@ -125,7 +125,7 @@ class Keys:
         socket.curve_serverkey = key.encode()
 
     def secure_listening(self, socket: zmq.Socket[bytes]) -> None:
-        """Have a ROUTER take nobody who is not on the list."""
+        """Have a ROUTER refuse all keys that are not on the list."""
         assert self._server is not None
         socket.curve_server = True
         socket.curve_publickey = self._server.public.encode()
@@ -157,7 +157,7 @@ class ZapAuthenticator:
         self._thread.start()
 
     def try_wrong_key(self) -> None:
-        """See that somebody with a key that nobody knows is refused.
+        """Check that an unknown key is refused.
 
         Raises:
             StartError: it is not.
@@ -183,7 +183,7 @@ class ZapAuthenticator:
                 socket.close(0)
 
     def close(self) -> None:
-        """Answer nobody any more."""
+        """Stop answering."""
         self._over = True
         last = self._sockets.socket(zmq.REQ)
         last.connect(_ZAP)
@@ -193,7 +193,7 @@ class ZapAuthenticator:
         self._socket.close(0)
 
     def _guarded(self) -> None:
-        """Without an answer nobody gets in any more: better none of us at all."""
+        """End the process: without answers no peer gets in any more."""
         try:
             while not self._over:
                 if self._socket.poll(self._pause_ms()):
@@ -213,7 +213,7 @@ class ZapAuthenticator:
             self._tell(address.decode("latin-1"), key)
         return [version, number, b"400", b"not allowed", b"", b""]
 
-    # Anybody may try keys as fast as the network goes: the log has ten of them a minute.
+    # A peer may try keys as fast as the network allows: the log has ten of them a minute.
 
     def _tell(self, address: str, key: str) -> None:
         if self._refusals.admits(_REFUSED, monotonic()):
@@ -246,7 +246,7 @@ def _is_refused(monitor: zmq.Socket[bytes]) -> bool:
 
 
 def read_pair(path: Path) -> KeyPair:
-    """A pair from its file, which nobody but its owner may read.
+    """Read a pair from its file, which only its owner may read.
 
     Raises:
         SettingsError: naming the file and the way out.
@@ -317,7 +317,7 @@ def write_pair(path: Path, pair: KeyPair) -> Path:
 
 
 def write_new(path: Path, text: str, mode: int) -> Path:
-    """Write a new file, as one that is there is somebody's; returns where it is."""
+    """Write a new file, and replace none that is there; returns where it is."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)

@@ -2,7 +2,7 @@
 
 A peer's word for where it can be dialled may be anything. libzmq would look a host name up on its
 only thread, and every link of the process would stand still meanwhile; so names are resolved by us
-or not at all. An ipc path is dialled only where nobody but this user, or root, can put a socket;
+or not at all. An ipc path is dialled only where only this user, or root, can put a socket;
 one that a peer names, only where feeds are: this user has other private sockets (of agents, of a
 message bus) that nobody may have us connect to.
 """

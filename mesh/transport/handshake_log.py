@@ -1,7 +1,7 @@
 """A line for each handshake that fails because the two ends' keys do not fit.
 
 libzmq gives up such a connection before it asks whose key it is, so nothing else tells of it; nor
-does it say where the other one is. Anybody may try as often as the network lets him: the log has
+does it say where the peer is. A peer may try as often as the network lets it: the log has
 ten lines a minute of a kind, and then their number.
 """
 
@@ -36,14 +36,14 @@ class HandshakeLog:
         self._clock = clock
         self._limit = LogLimit()
         self._reasons = {
-            CRYPTOGRAPHIC: f"somebody who expects another key than ours there; {_COMPARE}",
-            OTHER_MECHANISM: "somebody without keys; copy that host's, and name their folder there"
+            CRYPTOGRAPHIC: f"a process that expects another key than ours there; {_COMPARE}",
+            OTHER_MECHANISM: "a process without keys; copy that host's, and name their folder there"
             if keyed
-            else "somebody with keys, but this process has none; give it its folder of `keys`",
+            else "a process with keys, but this process has none; give it its folder of `keys`",
         }
 
     def tell(self, address: str, failure: int) -> None:
-        """Somebody failed to connect.
+        """Log that a process failed to connect.
 
         Args:
             address: where this process listens.

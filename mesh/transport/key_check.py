@@ -45,7 +45,7 @@ def keys_told(settings: MeshSettings) -> list[str]:
             Keys(folder, names)
         there.append(part.name)
     if not there:
-        raise SettingsError(f"keys = {folder!r} has nobody's keys. {lacking[0]}")
+        raise SettingsError(f"keys = {folder!r} has no keys. {lacking[0]}")
     return [
         f"{folder} has the keys of {', '.join(there)}",
         *(f"{folder} has not those of {line}" for line in lacking),

@@ -168,7 +168,7 @@ class MemoryNetwork:
         self._slow[source, target] = delay
 
     def refuse(self, address: str) -> None:
-        """Let nobody connect to an address."""
+        """Refuse connections to an address."""
         self._refused.add(address)
 
     def admit(self, address: str) -> None:
@@ -208,7 +208,7 @@ class MemoryNetwork:
         return (source.name, target.name) in self._blocked
 
     def connect(self, attempt: _Attempt) -> _Link | None:
-        """Join an attempt to whoever listens; None if nobody does or it is not let through."""
+        """Join an attempt to the port that listens; None if none does or it is not let through."""
         target = self._listening.get(attempt.address)
         source = attempt.port
         if target is None or attempt.address in self._refused:
@@ -221,7 +221,7 @@ class MemoryNetwork:
         )
 
     def listens(self, address: str, source: Port) -> bool | None:
-        """Whether somebody is at an address; None if no answer comes from there."""
+        """Whether a port listens at an address; None if no answer comes from there."""
         target = self._listening.get(address)
         if target is None:
             return False
@@ -321,7 +321,7 @@ class Port:
         self._due = None
 
     def probe(self, peer: int, address: str) -> None:
-        """Ask whether anybody listens at an address."""
+        """Ask whether a port listens at an address."""
         self._probes.append((self._hub.arrival(self, None), peer, address))
         self._due = None
 
@@ -378,9 +378,9 @@ class Port:
         for probe in [probe for probe in self._probes if probe[0] <= now]:
             self._probes.remove(probe)
             at, peer, address = probe
-            somebody = self._hub.listens(address, self)
-            if somebody is not None:
-                happened = NetworkEvent.LISTENING if somebody else NetworkEvent.REFUSED
+            listens = self._hub.listens(address, self)
+            if listens is not None:
+                happened = NetworkEvent.LISTENING if listens else NetworkEvent.REFUSED
                 yield at, 0.0, (happened, peer, ())
 
     def _join(self, number: int, link: _Link) -> None:

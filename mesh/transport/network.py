@@ -67,7 +67,7 @@ class Network(Protocol):
         """Send one multipart, whole or not at all, without waiting; False if the link is gone."""
 
     def probe(self, peer: int, address: str) -> None:
-        """Ask whether anybody listens there; `LISTENING`, `REFUSED`, or nothing follows."""
+        """Ask whether a process listens there; `LISTENING`, `REFUSED`, or nothing follows."""
 
     def receive(self, ready: Iterable[int] = ()) -> list[Event]:
         """What happened at these descriptors, and wherever something is known to be left."""

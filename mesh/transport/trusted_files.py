@@ -1,7 +1,7 @@
-"""Files that decide who may take part: read only where nobody else could have written them.
+"""Files that decide who may take part: read only where no other user could have written them.
 
-The owner must be this user or root, and nobody else may write, to the file and to its folder; a
-secret nobody else may read either. A folder may be sticky, as those that Kubernetes mounts are:
+The owner must be this user or root, and no other user may write to the file or its folder; a
+secret no other user may read either. A folder may be sticky, as those that Kubernetes mounts are:
 others can add files there, which are theirs and refused, and exchange none.
 """
 
@@ -23,7 +23,7 @@ def read(path: Path, secret: bool = False) -> tuple[str, os.stat_result]:
 
     Args:
         path: links are followed.
-        secret: nobody else may even read it.
+        secret: no other user may even read it.
 
     Raises:
         SettingsError: others can change it, or read it though it is a secret; with the command that
@@ -40,10 +40,10 @@ def read(path: Path, secret: bool = False) -> tuple[str, os.stat_result]:
 
 
 def check_folder(path: Path) -> None:
-    """See that nobody else can exchange what is in a folder.
+    """Check that no other user can exchange what is in a folder.
 
     Raises:
-        SettingsError: somebody can; with the command that mends it.
+        SettingsError: one can; with the command that mends it.
         OSError: it cannot be looked at.
     """
     facts = path.stat()

@@ -3,7 +3,7 @@
 
 One ROUTER accepts, one DEALER per dialled address. A descriptor of ZeroMQ's says only "look at my
 EVENTS", and only once; every send or receive may use that word up. So whatever socket was touched
-is looked at again before anybody sleeps (`is_pending`).
+is looked at again before the loop sleeps (`is_pending`).
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ class ZmqNetwork:
         self._context.term()
 
     def _abandon(self) -> None:
-        """In a forked child: hold nobody's connection open. What is left of libzmq is inert there.
+        """In a forked child: hold no connection open. What is left of libzmq is inert there.
 
         Its own descriptors (wake-ups, epolls) have no thread in the child that would touch them.
         """
@@ -286,7 +286,7 @@ class ZmqNetwork:
         return True
 
     def probe(self, peer: int, address: str) -> None:
-        """Ask whether anybody listens at a feed's address, or at one of our gateways'."""
+        """Ask whether a process listens at a feed's address, or at one of our gateways'."""
         if address in (self._gateways or ()) or is_dialable(address, self._feeds):
             self._prober.probe(peer, address)
 
@@ -334,12 +334,12 @@ class ZmqNetwork:
                 self._touched.add(dialled)
                 if dialled.opened:
                     events.append(dialled.take())
-        except zmq.Again:  # it was about something else, or somebody looked meanwhile
+        except zmq.Again:  # it was about something else, or was read meanwhile
             return
 
     def _hear_probes(self, events: list[Event]) -> None:
-        for peer, somebody in self._prober.answers():
-            events.append((NetworkEvent.LISTENING if somebody else NetworkEvent.REFUSED, peer, ()))
+        for peer, listens in self._prober.answers():
+            events.append((NetworkEvent.LISTENING if listens else NetworkEvent.REFUSED, peer, ()))
 
     def _drain_router(self, events: list[Event]) -> None:
         for _ in range(_MESSAGES_PER_TURN):
@@ -359,7 +359,7 @@ class ZmqNetwork:
         return NetworkEvent.MESSAGE, self._name(identity, key, address), frames
 
     def _first_frames(self, router: zmq.Socket[bytes]) -> tuple[list[Frame], str, str]:
-        """Of somebody new: its first message, the key by which it was let in, and its address."""
+        """Record a new peer: its first message, the key that let it in, and its address."""
         if self._check is None:
             return _receive_frames(router), "", ""
         first = router.recv(_LAST, copy=False)
@@ -406,7 +406,7 @@ class ZmqNetwork:
 
 
 def _is_safe(address: str) -> bool:
-    """Whether nobody can have put a socket in the place of one that our settings name."""
+    """Whether no other user can have replaced a socket that our settings name."""
     return not address.startswith("ipc://") or is_private(folder_of(address))
 
 

@@ -2,10 +2,10 @@
 
 ZeroMQ reads a buffer after the call that sent it. An array that the user's code still refers to
 might change meanwhile, and the bytes on the wire with it. So an array goes uncopied only where it
-can be shown that nobody else refers to it; all others are copied once.
+can be shown that no other code refers to it; all others are copied once.
 
 It is shown by counting references, after the values that were encoded have been let go of:
-whatever is then still counted beyond our own buffers belongs to somebody else. That holds through
+whatever is then still counted beyond our own buffers belongs to other code. That holds through
 any nesting, because a list that is kept keeps its arrays.
 """
 
@@ -22,7 +22,7 @@ _NOBODYS = 0  # in the place of an owner's identity: memory that nobody can writ
 
 
 def isolate(outputs: Iterable[list[Buffer]]) -> None:
-    """Copy, in place, each buffer that somebody else may still change.
+    """Copy, in place, each buffer that other code may still change.
 
     Call it when the encoded values themselves have been let go of. A buffer then stays uncopied
     if nothing but these buffers refers to the array that owns its memory, or if that memory is

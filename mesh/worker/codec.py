@@ -173,7 +173,7 @@ class _Encoder:
         return msgpack.ExtType(_ARRAY, head)
 
 
-# Encoders that nobody uses just now. Taking and returning one is atomic, so any thread may encode;
+# Encoders that are not in use. Taking and returning one is atomic, so any thread may encode;
 # one that failed is not returned.
 _idle: list[_Encoder] = []
 

@@ -1,6 +1,6 @@
 """What a worker may know of the requests it computes, and what its answer may say over HTTP. Pure.
 
-`Worker.requests` holds the first, made only when somebody looks; a `Reply` is the second.
+`Worker.requests` holds the first, made only on access; a `Reply` is the second.
 """
 
 from __future__ import annotations

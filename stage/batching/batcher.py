@@ -106,7 +106,7 @@ class Batcher:
         self._oldest = inf  # arrival of the oldest task that waits
         self._busy_until = -inf  # when the last batch ended
         self._started = -inf
-        self._goal = 0  # how many tasks this batch waits for; 0 before anybody asked
+        self._goal = 0  # how many tasks this batch waits for; 0 before it was reckoned
         self._first = 0  # how many there were when the waiting began; 0 if it did not
         self._expired: list[Task] = []
         self._cancelled = 0
@@ -143,7 +143,7 @@ class Batcher:
         self._oldest = oldest
 
     def cancel(self, ids: Iterable[RequestId]) -> list[Task]:
-        """Drop tasks that nobody wants any more, in one sweep over all that wait.
+        """Drop cancelled tasks, in one sweep over all that wait.
 
         Returns:
             Those of them that waited here.
@@ -210,7 +210,7 @@ class Batcher:
             return None
         if self.max_wait_time:
             reason = self._reason_to_start(now)
-        else:  # nobody waits here: one task is all that is wanted
+        else:  # no other task waits: one task is all that is wanted
             self._goal = 1
             reason = self._is_complete()
         if reason is None:

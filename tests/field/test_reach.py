@@ -124,9 +124,9 @@ def test_another_mesh(tmp_path):
 @pytest.mark.parametrize(
     ("ours", "theirs", "reason", "refused"),
     [
-        ("a", "b", "it refuses our keys", "somebody who expects another key than ours there"),
-        ("a", "", "it demands keys", "somebody without keys; copy that host's"),
-        ("", "b", "it has no keys", "somebody with keys, but this process has none"),
+        ("a", "b", "it refuses our keys", "a process that expects another key than ours there"),
+        ("a", "", "it demands keys", "a process without keys; copy that host's"),
+        ("", "b", "it has no keys", "a process with keys, but this process has none"),
     ],
 )
 def test_keys_that_do_not_fit(tmp_path, ours, theirs, reason, refused):

@@ -69,7 +69,7 @@ def test_a_part_that_was_started_with_the_interrupt_ignored_says_so(tmp_path, co
     site = Site(tmp_path, service_text("steps"), described(1))
     with contextlib.closing(site):
         process = site.start("env", "--ignore-signal=INT", MESH, *command)
-        wanted = "Ctrl-C (SIGINT) is ignored, as whoever started this wanted; stop it: kill {}"
+        wanted = "Ctrl-C (SIGINT) is ignored, as this process was started so; stop it: kill {}"
         site.until(lambda: wanted.format(process.pid) in site.log(), "it does not say so")
         assert site.log().count("Ctrl-C") == 1
         process.send_signal(signal.SIGINT)

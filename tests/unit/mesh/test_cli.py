@@ -242,8 +242,8 @@ def test_check_says_which_file_a_part_lacks_that_may_run_elsewhere(
     [
         (None, "cannot read keys/allowed.toml: No such file"),
         ((), "cannot read keys/allowed.toml: No such file"),
-        (("allowed.toml",), "nobody's keys. the gateway: keys/gateway.key is missing"),
-        (("allowed.toml", "client.key"), "nobody's keys. the gateway: keys/gateway.key is missing"),
+        (("allowed.toml",), "no keys. the gateway: keys/gateway.key is missing"),
+        (("allowed.toml", "client.key"), "no keys. the gateway: keys/gateway.key is missing"),
     ],
 )
 def test_check_refuses_a_folder_that_has_nobodys_keys(

@@ -34,6 +34,6 @@ def test_any_other_address_is_open_to_a_network(host: str) -> None:
 @pytest.mark.parametrize("address", ["tcp://gateway.example:7000", "file:///etc/mesh/gateways"])
 def test_whoever_dials_demands_proof(address: str) -> None:
     said = of_dialler(address)
-    assert said.startswith(f"whoever answers at {address} is taken for a gateway without proof; ")
+    assert said.startswith(f"any process that answers at {address} is trusted as a gateway; ")
     assert "leave it out" not in said
     assert "`mesh keygen`" in said

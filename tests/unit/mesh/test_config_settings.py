@@ -198,7 +198,7 @@ def test_every_process_must_have_a_port(settings: dict[str, Any], said: str) -> 
         (
             {"gateways": ("ipc:///run/x", "tcp://127.0.0.1:7000")},
             ("", "gateways"),
-            "whoever answers at tcp://127.0.0.1:7000",
+            "any process that answers at tcp://127.0.0.1:7000",
         ),
         (
             {"stages": {"x": replace(READ, name="x", feed="tcp://10.0.0.1:0")}, "routes": {}},

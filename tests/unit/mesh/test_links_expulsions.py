@@ -24,7 +24,7 @@ def test_a_line_says_who_and_why(session: Session, caplog: pytest.LogCaptureFixt
     log.tell(Stranger(0xBAD, Role.CLIENT, "h", 5), "batch is 0", None)
     assert caplog.messages == [
         "expelled replica 0000000000000bee (gpu-1, pid 812): it may not say CANCEL",
-        "expelled somebody unknown: it could not be handled: KeyError",
+        "expelled an unknown process: it could not be handled: KeyError",
         "expelled client 0000000000000bad (h, pid 5): batch is 0",
     ]
     assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR", "WARNING"]

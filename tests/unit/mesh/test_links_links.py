@@ -720,7 +720,7 @@ def test_one_whose_door_was_open_is_gone_when_its_kernel_refuses_us() -> None:
     producer.probed(2, False, 1.03)
     (lost,) = producer.news
     assert isinstance(lost, SessionLost)
-    assert "nobody listens" in lost.reason
+    assert "no process listens" in lost.reason
     producer.probed(2, False, 1.04)
     assert not producer.sessions
 

@@ -277,9 +277,9 @@ def test_a_thread_that_fails_is_one_record(files: Files) -> None:
 def test_what_was_dropped_is_a_warning(files: Files) -> None:
     with files:
         log.configure("info", "embed/1")
-        one, many = log._notice(1, "nobody read the log"), log._notice(2, "nobody read the log")
-        assert json.loads(one)["message"] == "1 log line was dropped while nobody read the log"
-        assert json.loads(many)["message"] == "2 log lines were dropped while nobody read the log"
+        one, many = log._notice(1, "the log was not read"), log._notice(2, "the log was not read")
+        assert json.loads(one)["message"] == "1 log line was dropped while the log was not read"
+        assert json.loads(many)["message"] == "2 log lines were dropped while the log was not read"
         assert json.loads(many)["level"] == "warning"
 
 

@@ -225,8 +225,8 @@ HELLO = Hello(Role.REPLICA, 1, "mesh", (VERSION,), stage=FACTS)
     [
         ({}, ""),
         ({"role": Role.GATEWAY}, "a gateway has nothing to say to a gateway"),
-        ({"stage": None}, "a replica names its stage, and nobody else does"),
-        ({"role": Role.SUPERVISOR}, "a replica names its stage, and nobody else does"),
+        ({"stage": None}, "a replica names its stage, and only a replica does"),
+        ({"role": Role.SUPERVISOR}, "a replica names its stage, and only a replica does"),
         ({"owners": tuple(range(MAX_OWNERS))}, ""),
         ({"feed": "tcp://".ljust(256, "9")}, ""),
         ({"owners": tuple(range(MAX_OWNERS + 1))}, f"{MAX_OWNERS + 1} producers are more than"),

@@ -60,7 +60,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> Any:
         (FileNotFoundError(errno.ENOENT, "?"), "no such socket"),
         (OSError(errno.EHOSTUNREACH, "?"), "the host cannot be reached"),
         (OSError(errno.ENETUNREACH, "?"), "its network cannot be reached"),
-        (TimeoutError(), "nobody answered within"),
+        (TimeoutError(), "no answer came within"),
         (PermissionError(errno.EACCES, "Permission denied"), "permission denied"),
         (OSError("AF_UNIX path too long"), "af_unix path too long"),
     ],
@@ -89,8 +89,8 @@ def test_who_takes_his_time_is_judged_by_what_came(found: Any) -> None:
 @pytest.mark.parametrize(
     ("said", "keyed", "reason"),
     [
-        (b"", False, "says nothing"),
-        (b"SSH-2.0", False, "who is no gateway"),
+        (b"", False, "sends nothing"),
+        (b"SSH-2.0", False, "is no gateway"),
         (CURVE, False, "it demands keys"),
         (NULL, True, "it has no keys"),
         (CURVE, True, "it refuses our keys"),

@@ -12,9 +12,9 @@ HERE = "tcp://10.0.0.5:7000"
 @pytest.mark.parametrize(
     ("keyed", "failure", "said"),
     [
-        (True, CRYPTOGRAPHIC, "somebody who expects another key than ours"),
-        (True, OTHER_MECHANISM, "somebody without keys"),
-        (False, OTHER_MECHANISM, "somebody with keys, but this process has none"),
+        (True, CRYPTOGRAPHIC, "a process that expects another key than ours"),
+        (True, OTHER_MECHANISM, "a process without keys"),
+        (False, OTHER_MECHANISM, "a process with keys, but this process has none"),
     ],
 )
 def test_what_does_not_fit(
@@ -37,5 +37,5 @@ def test_ten_lines_a_minute_and_then_their_number(caplog: pytest.LogCaptureFixtu
     assert len(caplog.messages) == 10
     now[0] = 61.0
     log.tell(HERE, OTHER_MECHANISM)
-    assert caplog.messages[10].startswith(f"and 40 more: refused at {HERE}: somebody who expects")
+    assert caplog.messages[10].startswith(f"and 40 more: refused at {HERE}: a process that expects")
     assert len(caplog.messages) == 12
