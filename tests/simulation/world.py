@@ -494,14 +494,14 @@ class World(Mesh):
 
     def _count_losses(self, rep):
         """Outputs that were on their way to a replica that was lost are sent once more."""
-        told = rep.core.told
+        handle_news = rep.core.handle_news
 
         def listened(news, now):
             if isinstance(news, SessionLost | SessionSilent) and news.session.role is Role.REPLICA:
                 self.events["feed lost"] += 1
-            told(news, now)
+            handle_news(news, now)
 
-        rep.core.told = listened
+        rep.core.handle_news = listened
 
     def leave(self, member, code=0, signal=0):
         super().leave(member)

@@ -437,12 +437,12 @@ def test_children_learn_of_a_killed_parent(tmp_path: Path) -> None:
     os.rmdir(base)
 
 
-# The board as a replica fills it: one batch of the request (7, 3), since the time that is given.
+# The batch record as a replica fills it: one batch of the request (7, 3), since the time that is given.
 COMPUTE = """
 import mmap, struct
-board = mmap.mmap(int(flags["board-fd"]), 0)
-struct.pack_into("=2Q", board, 20, 7, 3)
-struct.pack_into("=dIiI", board, 0, {since}, 1, -1, 0)
+record = mmap.mmap(int(flags["record-fd"]), 0)
+struct.pack_into("=2Q", record, 20, 7, 3)
+struct.pack_into("=dIiI", record, 0, {since}, 1, -1, 0)
 """
 
 

@@ -416,7 +416,7 @@ def test_whatever_happens_the_end_comes_once_and_leaves_nothing(
 def test_a_batch_that_is_computed_for_too_long_is_the_end_of_its_replica() -> None:
     supervisor = Supervisor(ProcessPlan(ALL, grace=8.0, limits={ONE: 5.0}))
     acts(supervisor, Begin())
-    assert acts(supervisor, Computes(ONE, 8.0), 9.0) == []  # not ready: an old board
+    assert acts(supervisor, Computes(ONE, 8.0), 9.0) == []  # not ready: an old record
     acts(supervisor, Ready(ONE))
     acts(supervisor, Ready(TWO))
     assert acts(supervisor, Computes(ONE, 5.0), 9.0) == []
