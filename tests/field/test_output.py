@@ -84,7 +84,7 @@ def test_nobody_reads_the_log_pipe(tmp_path):
             assert post(service, "/talk", f"for _ in range(200): print({LONG!r})")[0] == 200
         # The gateway's own word on it: replicas drop lines, too, and say so when it is their turn.
         text = read_until(
-            read, rb'"gateway","message":"\d+ log lines were dropped while nobody read'
+            read, rb'"gateway","message":"\d+ log lines were dropped while the log was not'
         )
         lines = [json.loads(line) for line in text.splitlines()[:-1]]
         told = [line["message"] for line in lines if line["source"] == "gateway"]
