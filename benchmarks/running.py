@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from benchmarks import forms, processes
 from benchmarks.failure import BenchmarkError
 from benchmarks.forms import Request
 from benchmarks.peers import Peer
+from benchmarks.ports import free_port
 from benchmarks.rows import Service
 
 HERE = Path(__file__).resolve().parent
@@ -178,11 +178,3 @@ def _left_after(
         if not left or time.monotonic() > end:
             return left
         time.sleep(0.05)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -17,6 +17,7 @@ from time import monotonic
 
 import pytest
 
+from benchmarks.ports import free_port
 from mesh import Client, MeshError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,22 +79,6 @@ def _toml(value):
 
 
 # --- what the kernel says -------------------------------------------------------------------------
-
-
-def free_port():
-    """A TCP port of 127.0.0.1 that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-def free_ports(count):
-    """The first of so many free ports in a row."""
-    while True:
-        first = free_port()
-        with contextlib.suppress(OSError, OverflowError), contextlib.ExitStack() as held:
-            for port in range(first, first + count):
-                held.enter_context(socket.create_server(("127.0.0.1", port)))
-            return first
 
 
 def rss(pid):

@@ -17,8 +17,9 @@ from benchmarks import counts, processes
 from benchmarks.failure import BenchmarkError
 from benchmarks.findings import Bound, Finding
 from benchmarks.peers import OURS, PEERS
+from benchmarks.ports import free_port
 from benchmarks.rows import SMALL, Service
-from benchmarks.running import HERE, Running, answers, free_port
+from benchmarks.running import HERE, Running, answers
 from benchmarks.scale.holder import busy
 
 PATIENCE = 20.0

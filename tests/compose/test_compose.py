@@ -11,8 +11,8 @@ from time import monotonic
 
 import pytest
 from engine import docker, project
-from site_runs import free_port
 
+from benchmarks.ports import free_port
 from mesh import Client, DecodingError
 
 ROOT = Path(__file__).resolve().parents[2]

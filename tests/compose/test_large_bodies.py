@@ -10,8 +10,8 @@ from time import monotonic
 
 import pytest
 from engine import docker, project
-from site_runs import free_port
 
+from benchmarks.ports import free_port
 from mesh import Client
 
 HERE = Path(__file__).parent

@@ -12,7 +12,9 @@ from collections import Counter
 from pathlib import Path
 from time import monotonic
 
-from site_runs import MESH, PATIENCE, Site, children, free_port, service_text, settings, stage
+from site_runs import MESH, PATIENCE, Site, children, service_text, settings, stage
+
+from benchmarks.ports import free_port
 
 RESET = b"\1\0\0\0\0\0\0\0"  # SO_LINGER: closing sends RST
 STAGES = ("first", "second")

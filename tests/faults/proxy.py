@@ -7,7 +7,8 @@ import socket
 import threading
 
 from fleet import RESET
-from site_runs import free_port
+
+from benchmarks.ports import free_port
 
 CHUNK = 65536
 

@@ -9,9 +9,9 @@ import zmq
 from fleet import RESET, STAGES, Fleet
 from load import Load, under_load
 from proxy import Proxy
-from site_runs import free_port
 from zmq.utils.monitor import recv_monitor_message
 
+from benchmarks.ports import free_port
 from mesh.protocol.messages import Err, Header, Hello, Role, StageFacts, Type
 from mesh.protocol.wire import VERSION, decode, encode, seal
 from mesh.transport.curve import KeyPair, draw_pair, generate, read_pair

@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 import pytest
-from site_runs import MESH, PATIENCE, Site, free_port, service_text, settings
+from site_runs import MESH, PATIENCE, Site, service_text, settings
+
+from benchmarks.ports import free_port
 
 SERVICE = service_text("prints")
 CLOSING = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]

@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from site_runs import Site, free_port, is_running, running, service_text, settings, stage, until
+from site_runs import Site, is_running, running, service_text, settings, stage, until
+
+from benchmarks.ports import free_port
 
 SERVICE = service_text("forks")
 FILE = settings({"forks": stage("Forks", timeout="30s")}, timeout="60s")

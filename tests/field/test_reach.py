@@ -8,8 +8,9 @@ from datetime import datetime
 from itertools import pairwise
 
 import pytest
-from site_runs import Site, free_port, running, service_text, settings, stage
+from site_runs import Site, running, service_text, settings, stage
 
+from benchmarks.ports import free_port
 from mesh.transport.curve import draw_pair, generate, table_of, write_pair
 
 STAGES = {"first": stage("Echo", replicas=2), "second": "Echo"}

@@ -7,15 +7,9 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from site_runs import (
-    MESH,
-    PATIENCE,
-    Site,
-    free_ports,
-    service_text,
-    settings,
-    stage,
-)
+from site_runs import MESH, PATIENCE, Site, service_text, settings, stage
+
+from benchmarks.ports import free_ports
 
 MANY = 30
 

@@ -11,9 +11,10 @@ import stat
 import sys
 
 import pytest
-from site_runs import MESH, SERVICES, Site, free_port, running
+from site_runs import MESH, SERVICES, Site, running
 from test_gateway_processes import SERVICE, described
 
+from benchmarks.ports import free_port
 from mesh import Client
 
 HIDDEN = re.compile(r'"(pid|host|feed|replica|gateway)"')

@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from site_runs import PATIENCE, Site, free_port, service_text, settings
+from site_runs import PATIENCE, Site, service_text, settings
+
+from benchmarks.ports import free_port
 
 LARGE = 8 << 20  # bytes: far more than sockets buffer
 TIMES = 20

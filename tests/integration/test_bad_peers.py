@@ -8,8 +8,9 @@ from itertools import count
 
 import pytest
 import zmq
-from site_runs import PATIENCE, free_port, running, service_text, settings
+from site_runs import PATIENCE, running, service_text, settings
 
+from benchmarks.ports import free_port
 from mesh.protocol.messages import (
     Err,
     Header,

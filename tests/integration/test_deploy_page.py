@@ -6,7 +6,9 @@ import shlex
 import signal
 
 import pytest
-from site_runs import MESH, PATIENCE, ROOT, Site, free_ports
+from site_runs import MESH, PATIENCE, ROOT, Site
+
+from benchmarks.ports import free_ports
 
 PAGE = (ROOT / "docs" / "deploy.md").read_text()
 # What needs a container engine: tests/compose runs the first four, test_monitoring.py has Compose

@@ -6,7 +6,9 @@ import signal
 import subprocess
 
 import pytest
-from site_runs import MESH, PATIENCE, Site, children, free_port, service_text, settings
+from site_runs import MESH, PATIENCE, Site, children, service_text, settings
+
+from benchmarks.ports import free_port
 
 UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc"]
 

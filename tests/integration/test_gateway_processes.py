@@ -13,18 +13,9 @@ from time import monotonic
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from site_runs import (
-    MESH,
-    PATIENCE,
-    Site,
-    free_ports,
-    is_running,
-    running,
-    service_text,
-    settings,
-    stage,
-)
+from site_runs import MESH, PATIENCE, Site, is_running, running, service_text, settings, stage
 
+from benchmarks.ports import free_ports
 from mesh import ServerError
 
 SERVICE = service_text("waits_and_naps")

@@ -12,8 +12,8 @@ from time import monotonic, sleep
 
 import pytest
 from example_runs import file, serving
-from site_runs import free_port
 
+from benchmarks.ports import free_port
 from gateway.admin.merged_metrics import packed, united
 from gateway.admin.metrics import Levels, Metrics
 from mesh.protocol.messages import BatchStats

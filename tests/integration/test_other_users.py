@@ -12,8 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from site_runs import PATIENCE, ROOT, SERVICES, Site, children, free_port
+from site_runs import PATIENCE, ROOT, SERVICES, Site, children
 
+from benchmarks.ports import free_port
 from mesh.config.loader import load_settings
 
 NOBODY = 65534

@@ -19,7 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from site_runs import ROOT, free_port, service_text, settings
+from site_runs import ROOT, service_text, settings
+
+from benchmarks.ports import free_port
 
 PACKAGES = ("mesh", "gateway", "stage")
 

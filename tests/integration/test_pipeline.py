@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
 import pytest
-from site_runs import free_port, metric, running, service_text, settings, stage
+from site_runs import metric, running, service_text, settings, stage
 
+from benchmarks.ports import free_port
 from mesh import Client
 
 STAGES = {

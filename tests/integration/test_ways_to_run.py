@@ -16,8 +16,9 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
-from site_runs import MESH, PATIENCE, Site, free_port, service_text, settings, stage
+from site_runs import MESH, PATIENCE, Site, service_text, settings, stage
 
+from benchmarks.ports import free_port
 from mesh import ServerError
 from mesh.client import Response
 
