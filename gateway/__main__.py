@@ -18,7 +18,7 @@ from mesh.process.limits import shortage_told
 from mesh.process.parent_link import ParentLink
 from mesh.process.reaper import INIT_PID
 from mesh.process.settings import GatewayProcess
-from mesh.process.signals import prepare, tell_ignored
+from mesh.process.signals import log_ignored, prepare
 from mesh.process.streams import open_missing_streams
 
 
@@ -37,7 +37,7 @@ def main() -> int:
     log.configure(process.log_level, source, form=process.log_format)
     log.take_over()
     if arguments.parent_fd is None:  # otherwise the parent says it, once
-        tell_ignored(wanted)
+        log_ignored(wanted)
     if (
         os.getpid() == INIT_PID
     ):  # it has no children of its own: the kernel shall take in others' ends

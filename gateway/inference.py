@@ -41,7 +41,7 @@ InferenceExchange: TypeAlias = Exchange[InferenceRoute, Reservation, Request]
 class FailureReports(Protocol):
     """Writes a log line for each answer that reports a failure of the service."""
 
-    def tell(  # noqa: PLR0913 - all that is known of a failed request
+    def record(  # noqa: PLR0913 - all that is known of a failed request
         self,
         code: str,
         reason: str,
@@ -279,7 +279,7 @@ class InferenceService:
         self.answered[responses.row(code).status, endpoint] += 1
         request_id = exchange.request_id or self._name(self.core.in_flight.next_number())
         exchange.request_id = request_id  # the access log names it, too
-        self._failures.tell(code, message, request_id, route=endpoint, stage=stage)
+        self._failures.record(code, message, request_id, route=endpoint, stage=stage)
         return responses.failure(code, message, stage, request_id, retry_after)
 
     def gone(self, exchange: InferenceExchange) -> None:
@@ -348,7 +348,9 @@ class InferenceService:
         error: Exception,
     ) -> int:
         """Report an error of the gateway itself to the log and, if possible, to the client."""
-        self._failures.tell("server_error", _BROKEN, request_id, route=route.endpoint, error=error)
+        self._failures.record(
+            "server_error", _BROKEN, request_id, route=route.endpoint, error=error
+        )
         with contextlib.suppress(Exception):
             exchange.respond(responses.failure("server_error", _BROKEN, None, request_id))
         return responses.row("server_error").status
@@ -394,7 +396,7 @@ class InferenceService:
     ) -> None:
         """Log which request failed, where and why."""
         replica = self.core.whereabouts(request.holder)
-        self._failures.tell(
+        self._failures.record(
             code,
             reason,
             request_id,

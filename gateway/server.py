@@ -98,7 +98,7 @@ class Gateway:
         feeds = ipc_feeds(process.stages.values())
         self._network = open_network(self._watch, self._unwatch, keys, gateways=(), feeds=feeds)
         self._links.admits, self._links.source = self._network.objection, self._network.source
-        self._links.expelled = ExpulsionLog().tell
+        self._links.expelled = ExpulsionLog().record
         self._drive = EventLoopDriver(
             Node(self._core, self._network), self._answer, lambda: self._core.calm
         )
@@ -317,7 +317,7 @@ class Gateway:
 
     def failed(self, code: str, message: str, request_id: bytes) -> None:
         """An answer that is of no route: the log has a line if the service is at fault."""
-        self._failures.tell(code, message, request_id)
+        self._failures.record(code, message, request_id)
 
     # --- what the pages show ---------------------------------------------------------------------
 

@@ -27,10 +27,10 @@ __all__ = [
     "flush",
     "get_logger",
     "get_output",
+    "name_requests",
     "reset",
     "serve_worker",
     "take_over",
-    "tell_requests",
     "wait_for_nobody",
 ]
 
@@ -199,7 +199,7 @@ def _giving_way(basic: Callable[..., None]) -> Callable[..., None]:
     return configured
 
 
-def tell_requests(in_hand: Callable[[], Sequence[str]]) -> None:
+def name_requests(in_hand: Callable[[], Sequence[str]]) -> None:
     """From now on records tell which requests are computed: `in_hand` is asked for their ids, from
     any thread, whenever a record is written."""
     get_output().requests = in_hand

@@ -12,7 +12,7 @@ from mesh import log
 from mesh.errors import MeshError
 from mesh.logs.failure_text import exc_info, is_worth_a_trace
 from mesh.process.batch_record import SIZE, BatchRecord
-from mesh.process.crashes import tell_crashes
+from mesh.process.crashes import record_crashes
 from mesh.process.exit_watchdog import end_soon
 from mesh.process.limits import shortage_told
 from mesh.process.parent_link import ParentLink
@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--settings", type=Path, required=True)
     parser.add_argument("--ready-fd", type=int)
     parser.add_argument("--parent-fd", type=int)
-    parser.add_argument("--board-fd", type=int)
+    parser.add_argument("--record-fd", type=int)
     arguments = parser.parse_args()
     process = ReplicaProcess.from_json(json.loads(arguments.settings.read_text()))
     source = f"{process.stage.name}/{process.worker_id}"
@@ -42,7 +42,7 @@ def main() -> int:
     code = 1  # as Python has it for an uncaught exception
     try:
         with shortage_told():
-            serve(process, parent_link, _board(arguments.board_fd), stops)
+            serve(process, parent_link, _record(arguments.record_fd), stops)
         code = 0
     except MeshError as error:
         _tell(error, alone=arguments.ready_fd is None)
@@ -74,12 +74,12 @@ def _tell(error: MeshError, *, alone: bool) -> None:
         log.get_logger().error("%s", error)
 
 
-def _board(descriptor: int | None) -> BatchRecord | None:
+def _record(descriptor: int | None) -> BatchRecord | None:
     """The memory that the supervisor reads when this process has crashed."""
     if descriptor is None:
         return None
     memory = mmap.mmap(descriptor, SIZE)
-    tell_crashes(descriptor)
+    record_crashes(descriptor)
     return BatchRecord(memoryview(memory))
 
 

@@ -44,7 +44,7 @@ class Failures:
         debug: whether outcomes carry the traceback, for the client.
 
     Attributes:
-        limit: of log lines; while its `due` has come, `tell_left_out` has something to say.
+        limit: of log lines; while its `due` has come, `log_left_out` has something to say.
     """
 
     def __init__(self, log: logging.Logger, clock: Callable[[], float], *, debug: bool) -> None:
@@ -59,7 +59,7 @@ class Failures:
         is_theirs = isinstance_of(error, ClientError)
         text = text_of(error)
         if text is UNSPEAKABLE:
-            self._tell_silenced(error, tasks)
+            self._log_silenced(error, tasks)
         if not is_theirs and not isinstance_of(error, ServerError):
             self.report(error, _FAILED, tasks)
             return ItemOutcome(self._raised(error), ServerError.code, _FAILED)
@@ -81,7 +81,7 @@ class Failures:
         self.report(error, "forward was interrupted", tasks, traced=False)
         return ItemOutcome(self._raised(error), TIMED_OUT, text)
 
-    def _tell_silenced(self, error: BaseException, tasks: Sequence[Task]) -> None:
+    def _log_silenced(self, error: BaseException, tasks: Sequence[Task]) -> None:
         """Log why an error has no text; the client only learns that it has none."""
         why = what_silences(error)
         text = f"the text of {name_of(error)} cannot be read"
@@ -89,7 +89,7 @@ class Failures:
             said = f"{text}: {line_of(why)}{_whose(tasks)}"
             self._log.warning("%s", said, extra={SAID: True})
 
-    def tell_dropped(self, reply: Reply, task: Task) -> None:
+    def log_dropped(self, reply: Reply, task: Task) -> None:
         """Log, once per status, that a `Reply` has a value although its status has no body."""
         kind = type(reply.value).__name__
         article = "an" if kind[:1] in "aeiou" else "a"
@@ -114,14 +114,16 @@ class Failures:
         """
         now = self._clock()
         if now >= self.limit.due:
-            self.tell_left_out(now)
+            self.log_left_out(now)
         said = fixed_part(text_of(error))
         place = ":".join(map(str, place_of(error)))
         if self.limit.admits(f"{text}: {name_of(error)}: {said} ({place})", now):
             traced = is_worth_a_trace(error) if traced is None else traced
-            self.say(error, text, tasks, traced=traced)
+            self.record(error, text, tasks, traced=traced)
 
-    def say(self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool) -> None:
+    def record(
+        self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool
+    ) -> None:
         """Log an error without a limit."""
         told = f"{text}: {line_of(error)}{_whose(tasks)}"
         if isinstance_of(error, ForwardTimeout):  # no bug of its own: where it was, and no more
@@ -136,7 +138,7 @@ class Failures:
         extra = {SAID: True, "ids": names}
         self._log.error(text, limit, _whose(tasks), stack_of_thread(thread), extra=extra)
 
-    def tell_left_out(self, now: float) -> None:
+    def log_left_out(self, now: float) -> None:
         """Log how many failures the limit kept out of the log in the minutes that are over."""
         for kind, count in self.limit.take_left_out(now):
             self._log.error("and %d more: %s", count, kind)

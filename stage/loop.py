@@ -195,7 +195,7 @@ class Loop:
                     continue
                 self._node.flush(now)
             if now >= self._runner.failures.limit.due:
-                self._runner.failures.tell_left_out(now)
+                self._runner.failures.log_left_out(now)
             self._poll(now)
             rested = False
         replica.part(monotonic())
@@ -423,7 +423,7 @@ class Loop:
                 self._interrupted = True
                 self._send_interrupt()
             return
-        self._runner.tell_ignored(self._limit, self._main)
+        self._runner.log_ignored(self._limit, self._main)
         kill_group()
 
     def _send_interrupt(self) -> None:

@@ -170,7 +170,7 @@ class Replica:
         self.links.gateways = frozenset(self._gateways)
         self._redial(now)
 
-    def told(self, news: News, now: float) -> None:
+    def handle_news(self, news: News, now: float) -> None:
         """Handle an event of a session; see `mesh.links.events.News`."""
         if isinstance(news, SessionStarted):
             self._met(news.session)

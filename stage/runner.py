@@ -83,7 +83,7 @@ class Runner:
         debug: bool = False,
     ) -> None:
         self._worker = worker
-        self._board: BatchRecord | Tripwire = batch_record or BatchRecord(bytearray(SIZE))
+        self._record: BatchRecord | Tripwire = batch_record or BatchRecord(bytearray(SIZE))
         self._batching = batching
         self._clock = clock
         self.failures = Failures(log, clock, debug=debug)
@@ -102,7 +102,7 @@ class Runner:
         batch, done = self._current, len(self.done)
         return batch if self._batching else batch[done : done + 1]  # one by one
 
-    def tell_ignored(self, limit: float, thread: int) -> None:
+    def log_ignored(self, limit: float, thread: int) -> None:
         """Log that the forward on `thread` ignores its limit; called from another thread."""
         self.failures.ignored(limit, self._computed(), thread)
 
@@ -118,7 +118,7 @@ class Runner:
         worker = self._worker
         examples = examples_of(worker)
         for number, example in enumerate(examples, 1):
-            self._board.starts(f"in example {number} of {len(examples)}")
+            self._record.starts(f"in example {number} of {len(examples)}")
             try:
                 # A batching worker's example should be a list; what else it is, `forward` judges.
                 count = len(example) if self._batching and isinstance(example, list) else 1
@@ -131,7 +131,7 @@ class Runner:
                 ) from error
             finally:
                 worker.requests = ()
-        self._board.end()
+        self._record.end()
         return len(examples)
 
     def run(self, tasks: list[Task]) -> list[ItemOutcome]:
@@ -149,7 +149,7 @@ class Runner:
             One outcome for each, in order. Without batching only for those that were begun: once
             they have taken `LONG_FORWARD_S`, the rest is left for `give_up`.
         """
-        self._board.begin(tasks, time.monotonic(), singly=not self._batching)
+        self._record.begin(tasks, time.monotonic(), singly=not self._batching)
         self._current = tasks
         try:
             outcomes = self._run_together(tasks) if self._batching else self._run_singly(tasks)
@@ -158,7 +158,7 @@ class Runner:
             # The tasks stay in the batch record, which tells the supervisor what the process died
             # of.
             dead = tasks if self._batching else tasks[len(self.done) :][:1]
-            self.failures.say(error, "the worker ends this replica", dead, traced=True)
+            self.failures.record(error, "the worker ends this replica", dead, traced=True)
             raise
         self._current = ()
         if not self._batching:
@@ -185,11 +185,11 @@ class Runner:
     def clear(self) -> None:
         """Forget the last run: its outcomes are reported, so its tasks are no longer suspects."""
         self.tasks, self.done = (), []
-        self._board.end()
+        self._record.end()
 
     def abandon(self) -> None:
         """Make a forked child end when `forward` returns: the batch record is the parent's."""
-        self._board = Tripwire()
+        self._record = Tripwire()
 
     def close(self) -> None:
         """Call the worker's `unload`, and log its exceptions."""
@@ -197,7 +197,7 @@ class Runner:
             self._worker.unload()
         except BaseException as error:  # noqa: BLE001 - the replica is ending anyway
             self.failures.report(error, "unload failed", ())
-        self.failures.tell_left_out(float("inf"))
+        self.failures.log_left_out(float("inf"))
 
     def _run_singly(self, tasks: list[Task]) -> list[ItemOutcome]:
         """Run tasks one by one, until they turn out slow or `give_up` takes the rest."""
@@ -220,7 +220,7 @@ class Runner:
                 task = todo.popleft()
             except IndexError:  # the other thread took the task meanwhile
                 return done
-            self._board.step(len(done))
+            self._record.step(len(done))
 
     def _run_alone(self, task: Task) -> ItemOutcome:
         started = self._clock()
@@ -362,7 +362,7 @@ class Runner:
         for name, value in reply.headers.items():
             check_header(name, value)
         if reply.value is not None and reply.status in _BODILESS:
-            self.failures.tell_dropped(reply, task)
+            self.failures.log_dropped(reply, task)
         outcome = ItemOutcome([_checked(self._reply_body(reply), "serialize")])
         outcome.status = reply.status
         outcome.headers = tuple(reply.headers.items())

@@ -17,7 +17,7 @@ from mesh.links.events import Identity
 from mesh.links.expulsions import ExpulsionLog
 from mesh.links.handshake import hello_of
 from mesh.links.links import Links
-from mesh.log import get_logger, tell_requests
+from mesh.log import get_logger, name_requests
 from mesh.logs.failure_text import line_and_place
 from mesh.process import open_files
 from mesh.process.batch_record import SIZE, BatchRecord
@@ -146,7 +146,7 @@ def _runner(process: ReplicaProcess, worker: Worker, batch_record: BatchRecord |
     runner = Runner(
         worker, batching=batching, log=_log, batch_record=batch_record, debug=process.debug
     )
-    tell_requests(runner.in_hand)
+    name_requests(runner.in_hand)
     return runner
 
 
@@ -204,14 +204,14 @@ def _links(identity: Identity, network: Network, parent_link: ParentLink) -> Lin
         admits=network.objection,
         objected=parent_link.refused,
         most_named=min(MOST_NAMED, open_files.most_named(free_files())),
-        left_out=_tell_left_out,
+        left_out=_log_left_out,
         source=network.source,
-        expelled=ExpulsionLog().tell,
+        expelled=ExpulsionLog().record,
         memory=SetAside,
     )
 
 
-def _tell_left_out(count: int) -> None:
+def _log_left_out(count: int) -> None:
     _log.warning(
         "gateways name %d replicas more than are dialled from here: they are too many, or too few "
         "files may be open; what comes of those goes by way of the gateways. %s",

@@ -111,9 +111,9 @@ class BasePage(RequestHandler):
 
     def options(self, *args: str) -> None:
         """204, and the methods that there are."""
-        self.tell_methods(self._allowed())
+        self.allow_methods(self._allowed())
 
-    def tell_methods(self, methods: list[str]) -> None:
+    def allow_methods(self, methods: list[str]) -> None:
         """Answer an OPTIONS."""
         self.set_status(204)
         self.set_header("Allow", ", ".join(methods))
@@ -141,7 +141,7 @@ class NotFoundPage(BasePage):
         path = headers.path_of(page.target).decode("latin-1")
         if page.method == b"OPTIONS" and (page.allow or path == "*"):
             own = [] if page.allow else ["GET", "HEAD"]  # of the server as a whole
-            self.tell_methods([*own, "POST", "OPTIONS"])
+            self.allow_methods([*own, "POST", "OPTIONS"])
         elif page.allow:
             self.set_header("Allow", f"{page.allow}, OPTIONS")
             how = directions.call(self.request.host, path)

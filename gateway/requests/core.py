@@ -279,7 +279,7 @@ class GatewayCore:
             if not self._ownership.may_have_held(request, death_notice.incarnation, stage):
                 death_notice.computing.remove(named)
 
-    def told(self, news: News, now: float) -> None:
+    def handle_news(self, news: News, now: float) -> None:
         """Handle an event of a session; see `mesh.links.events.News`."""
         if isinstance(news, SessionStarted):
             self._met(news.session, news.resumed, now)
@@ -368,7 +368,7 @@ class GatewayCore:
     def _send_peers(self, sessions: list[Session], now: float) -> None:
         for session in sessions:
             version, peers = self.replicas.peers_for(session)
-            self.links.tell(session, Peers(version, peers), now)
+            self.links.send_now(session, Peers(version, peers), now)
 
     # --- each turn -------------------------------------------------------------------------------
 

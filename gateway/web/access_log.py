@@ -55,9 +55,9 @@ class AccessLog:
         shown = fields.get("path", fields["route"])
         message = f"{fields['method']} {shown} {fields['status']}"
         if output.as_json:
-            output.say("info", message, fields)
+            output.emit("info", message, fields)
         else:
-            output.say("info", f"{message} {_as_text(fields)}", {})
+            output.emit("info", f"{message} {_as_text(fields)}", {})
 
     def _fields(self, turn: HttpRequest, path: bytes, status: int, client: str) -> dict[str, Any]:
         shown = _shown(path) or "-"
@@ -69,10 +69,10 @@ class AccessLog:
             "bytes": turn.sent,
             "ms": round((monotonic() - turn.arrived) * 1000, 2),
             # One that the wire refused has its id in the answer only.
-            "id": (turn.request_id or turn.told(b"X-Request-ID") or b"-").decode("latin-1"),
+            "id": (turn.request_id or turn.sent_header(b"X-Request-ID") or b"-").decode("latin-1"),
             "client": client,
         }
-        timing = turn.told(b"Server-Timing")
+        timing = turn.sent_header(b"Server-Timing")
         if timing:
             fields["stages"] = stages_of(timing)
         if shown != route:

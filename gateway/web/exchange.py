@@ -156,7 +156,7 @@ class Exchange(msgspec.Struct, Generic[RouteT, ReservationT, RequestT], eq=False
         answer, rest = self._answer or (b"", None)
         return len(answer) + len(rest or b"")
 
-    def told(self, name: bytes) -> bytes:
+    def sent_header(self, name: bytes) -> bytes:
         """A header of the answer, written as `gateway.web.responses` does; empty if none."""
         answer = self._answer[0] if self._answer else b""
         head = answer[: answer.find(b"\r\n\r\n")]
@@ -195,7 +195,7 @@ class Exchange(msgspec.Struct, Generic[RouteT, ReservationT, RequestT], eq=False
         self._answer = (answer, rest)
         channel.release()
 
-    def hear(self, kind: int, value: bytes) -> None:
+    def take_header(self, kind: int, value: bytes) -> None:
         """Take in a header line of one of the kinds of `gateway.web.headers`. For the wire only."""
         if kind == headers.REQUEST_ID:
             self.request_id = headers.sane_request_id(value)

@@ -33,7 +33,7 @@ class FailureLog:
             when the next line is written, or at the end.
 
     Example:
-        >>> FailureLog().tell("no_replica", "stage embed has no replica", b"a-7", stage="embed")
+        >>> FailureLog().record("no_replica", "stage embed has no replica", b"a-7", stage="embed")
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class FailureLog:
         self._limit = LogLimit()
         self._awaited = False  # `later` was asked to call
 
-    def tell(  # noqa: PLR0913 - all that is known of a failed request
+    def record(  # noqa: PLR0913 - all that is known of a failed request
         self,
         code: str,
         reason: str,
@@ -75,7 +75,7 @@ class FailureLog:
             return
         now = self._clock()
         if now >= self._limit.due:
-            self._tell_left_out()
+            self._log_left_out()
         kind = f"{status} {code or 'of the worker'}{_at(stage)}: {fixed_part(reason)}"
         if not self._limit.admits(kind, now):
             self._await_end(now)
@@ -97,7 +97,7 @@ class FailureLog:
 
     def close(self) -> None:
         """Tell what was left out, also of what is not over yet."""
-        self._tell_left_out(end=True)
+        self._log_left_out(end=True)
 
     def _await_end(self, now: float) -> None:
         if self._later is not None and not self._awaited:
@@ -106,11 +106,11 @@ class FailureLog:
 
     def _minute_is_over(self) -> None:
         self._awaited = False
-        self._tell_left_out()
+        self._log_left_out()
         if self._limit.due < float("inf"):
             self._await_end(self._clock())
 
-    def _tell_left_out(self, *, end: bool = False) -> None:
+    def _log_left_out(self, *, end: bool = False) -> None:
         now = float("inf") if end else self._clock()
         for kind, count in self._limit.take_left_out(now):
             self._log.log(_level_of(kind), "and %d more: %s", count, kind)

@@ -259,7 +259,7 @@ class RequestReader:
         self.body.begin(request, declared)
         self._lesson = None
         for kind, index in layout.told:
-            request.hear(kind, head.values[index].strip())
+            request.take_header(kind, head.values[index].strip())
         if layout.framing or declared > self._server.small:
             if self.body.weigh(layout, head):
                 self._responses.owe_continue()

@@ -130,7 +130,7 @@ class Stream:
             self._check(head, layout)
             request = self._request = open_request(self, head, lines=self._lines)
             for kind, index in layout.told:
-                request.hear(kind, head.values[index])
+                request.take_header(kind, head.values[index])
             self._weigh(request, layout, head.values)
         except RequestRefused as refused:
             self._refuse(refused)

@@ -78,10 +78,10 @@ class HttpRequest(Protocol):
     def sent(self) -> int:
         """Bytes of the answer."""
 
-    def hear(self, kind: int, value: bytes) -> None:
+    def take_header(self, kind: int, value: bytes) -> None:
         """Take in a header line of one of the kinds of `gateway.web.headers`."""
 
-    def told(self, name: bytes) -> bytes:
+    def sent_header(self, name: bytes) -> bytes:
         """A header of an answer by `gateway.web.responses`, empty where it has none."""
 
     def admit(self, nbytes: int) -> bytes | None:

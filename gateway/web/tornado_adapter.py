@@ -131,12 +131,12 @@ class Page(httputil.HTTPConnection):
         """A page takes long, and does not work ahead of its turn."""
         return not self.started
 
-    def hear(self, kind: int, value: bytes) -> None:
+    def take_header(self, kind: int, value: bytes) -> None:
         """Take in a header line of one of the kinds of `gateway.web.headers`."""
         if kind == headers.REQUEST_ID:
             self.request_id = headers.sane_request_id(value)
 
-    def told(self, name: bytes) -> bytes:
+    def sent_header(self, name: bytes) -> bytes:
         """Nothing: tornado wrote the answer, and no stage computed it."""
         return b""
 

@@ -32,13 +32,13 @@ def gateway(config: str, **given: str | None) -> None:
     """Run a gateway, of as many processes as the file says; stages dial it from anywhere."""
     wanted = overrides(given, {"": "", "gateway": "gateway"})
     settings = _settings(config, wanted, "mesh gateway")
-    _tell_unknown_processes(settings, config, wanted)
+    _warn_of_unknown_processes(settings, config, wanted)
     if settings.gateway.processes == 1:
         become_gateway(settings)
     raise SystemExit(run(settings, {}))
 
 
-def _tell_unknown_processes(settings: MeshSettings, config: str, wanted: list[Override]) -> None:
+def _warn_of_unknown_processes(settings: MeshSettings, config: str, wanted: list[Override]) -> None:
     """Say that stages do not know of more processes than their own settings have.
 
     Of sockets they find all; which ports follow the first one's nothing but settings can tell.

@@ -21,7 +21,7 @@ class ExpulsionLog:
         clock: returns local monotonic time in seconds.
 
     Example:
-        >>> ExpulsionLog().tell(None, "it could not be handled: KeyError", None)
+        >>> ExpulsionLog().record(None, "it could not be handled: KeyError", None)
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -29,7 +29,7 @@ class ExpulsionLog:
         self._clock = clock
         self._limit = LogLimit()
 
-    def tell(
+    def record(
         self, session: Session | Stranger | None, reason: str, fault: Exception | None
     ) -> None:
         """Log one expulsion.

@@ -205,7 +205,7 @@ class Links(Liveness):
         elif header.type in RELIABLE and header.sender == session.peer:
             reason = str(error)[:200]
             if session.stream.refuse(header.sequence, reason):
-                self._send(link, session.stream.say(Err(header.sequence, reason), now))
+                self._send(link, session.stream.frames_of(Err(header.sequence, reason), now))
             else:
                 self._drop(link, now)
 
@@ -233,7 +233,9 @@ class Links(Liveness):
         session = self.sessions.get(peer)
         resumed = session is not None and session.nonce == hello.nonce
         if session is not None and session.link == link and resumed:
-            self._send(link, session.stream.say(welcome_of(self.identity, session, True), now))
+            self._send(
+                link, session.stream.frames_of(welcome_of(self.identity, session, True), now)
+            )
             return None
         source = self.source(link)
         broken = hello_objection(self.identity.role, hello)
@@ -262,7 +264,7 @@ class Links(Liveness):
             if hello.feed:
                 self.out.append(ProbePort(peer, hello.feed))
         session.introduce(hello, source)
-        self._send(link, session.stream.say(welcome_of(self.identity, session, resumed), now))
+        self._send(link, session.stream.frames_of(welcome_of(self.identity, session, resumed), now))
         return self._attach(session, link, hello.received, resumed, now)
 
     def _held_off(self, peer: int, source: str, broken: str, now: float) -> str:
@@ -373,7 +375,7 @@ class Links(Liveness):
         assert link is not None
         answered = session.is_parting
         if not answered:
-            self.tell(session, Bye("goodbye"), now)
+            self.send_now(session, Bye("goodbye"), now)
         self._forget(session, "it said goodbye", orderly=True)
         line = self._lines.of(link)
         if line is None or answered:

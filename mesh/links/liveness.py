@@ -151,10 +151,10 @@ class Liveness(Hooks):
 
     # --- what is due -----------------------------------------------------------------------------
 
-    def tell(self, session: Session, message: Message, now: float) -> None:
+    def send_now(self, session: Session, message: Message, now: float) -> None:
         """Send an unreliable message at once, if there is a connection."""
         if session.link is not None:
-            self._send(session.link, session.stream.say(message, now))
+            self._send(session.link, session.stream.frames_of(message, now))
 
     def touch(self, session: Session) -> None:
         """Let the next `flush` see to this session: something was posted to or granted on it."""
@@ -174,7 +174,7 @@ class Liveness(Hooks):
                 self._flush_rest(session, link, now)
             at = stream.owes_at
             if at <= now:
-                self._send(link, stream.say(Credit(), now))
+                self._send(link, stream.frames_of(Credit(), now))
                 self._owing.pop(session, None)
             elif at < _NEVER:
                 self._owing[session] = None
@@ -188,7 +188,7 @@ class Liveness(Hooks):
             self.news += [MessageRefused(session, *refusal) for refusal in stream.refusals]
             stream.refusals.clear()
         if session.take_drain():
-            self._send(link, stream.say(Drain(stream.sequence), now))
+            self._send(link, stream.frames_of(Drain(stream.sequence), now))
 
     def next_due(self) -> float:
         """When `tick` has something to do, or something is left to be told or carried out."""
@@ -203,7 +203,7 @@ class Liveness(Hooks):
         if now > self._ticked + 2 * every:  # we slept: what came meanwhile must be heard first
             self._fair_from = now + every
         self._ticked = now
-        self._tell_producers(now)
+        self._ping_producers(now)
         self.touched |= self._owing
         self._owing.clear()
         self.flush(now)
@@ -222,10 +222,11 @@ class Liveness(Hooks):
         """Incarnations of the gateways and replicas that are connected and may send us tasks."""
         return tuple(s.peer for s in self.sessions.values() if _feeds_us(s))
 
-    def _tell_producers(self, now: float) -> None:
-        """Who sends us tasks of a gateway that we lost, or do not reach yet, must know at once.
+    def _ping_producers(self, now: float) -> None:
+        """When the producers that we reach change, ping all of them.
 
-        And a gateway, which replicas feed us: it waits for that before it says that it is ready.
+        They must not send us tasks of a gateway that we cannot answer. And a gateway waits for the
+        replicas that feed us before it says that it is ready.
         """
         producers = self.producers()
         if producers != self._producers:
@@ -286,7 +287,9 @@ class Liveness(Hooks):
         queued, running, allowed = self.load(now)
         held = int((now - at) * 1e6)
         owners = self.producers()
-        self.tell(session, Ping(int(now * 1e6), stamp, held, queued, running, allowed, owners), now)
+        self.send_now(
+            session, Ping(int(now * 1e6), stamp, held, queued, running, allowed, owners), now
+        )
 
     # --- ends ------------------------------------------------------------------------------------
 
@@ -325,7 +328,7 @@ class Liveness(Hooks):
         link = session.link
         self.breaches += 1
         pause = self.held_off.expelled(session.peer, source or session.source, now)
-        self.tell(session, Err(0, expulsion(pause, reason)), now)
+        self.send_now(session, Err(0, expulsion(pause, reason)), now)
         line = None if link is None else self._lines.of(link)
         self.lose(session, reason)
         if line is not None:  # one that we dialled is not dialled at once
@@ -387,7 +390,7 @@ class Liveness(Hooks):
         """Say BYE; the other answers with BYE and forgets us. Without an answer, so do we."""
         session.part(now + BYE_LIMIT_S)
         self.due = min(self.due, session.parting)
-        self.tell(session, Bye("done"), now)
+        self.send_now(session, Bye("done"), now)
 
     def _drop(self, link: int, now: float, silently: bool = False) -> None:
         """Give up a connection; the session may be resumed on another.

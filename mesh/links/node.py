@@ -23,7 +23,7 @@ class Core(Protocol):
     def delivered(self, delivery: Delivery, now: float) -> None:
         """A message of a session came."""
 
-    def told(self, news: News, now: float) -> None:
+    def handle_news(self, news: News, now: float) -> None:
         """A session began, was resumed, or is over."""
 
     def advance(self, now: float) -> None:
@@ -80,7 +80,7 @@ class Node:
             else:
                 links.probed(link, happened is NetworkEvent.LISTENING, now)
             if links.news:
-                self._tell(now)
+                self._pass_news(now)
         return bool(events)
 
     def flush(self, now: float) -> None:
@@ -89,7 +89,7 @@ class Node:
         if links.due <= now:
             links.tick(now)
         if links.news:
-            self._tell(now)
+            self._pass_news(now)
         core.advance(now)
         if links.touched:
             links.flush(now)
@@ -100,13 +100,13 @@ class Node:
                 elif not self.network.send(*instruction):
                     links.closed(instruction.link, now)
 
-    def _tell(self, now: float) -> None:
+    def _pass_news(self, now: float) -> None:
         links = self.core.links
         news = links.news
         while news:
             each = news.popleft()
             try:
-                self.core.told(each, now)
+                self.core.handle_news(each, now)
             except Exception as error:  # noqa: BLE001 - nor does whatever one peer is
                 links.choked(0, error, now, each.session)
 

@@ -144,7 +144,7 @@ class Stream:
             self._small.append(Cancel(cancel.owner, list(left)))
         self.is_queued = bool(self._small or self._large.queue)
 
-    def say(self, message: Message, now: float) -> list[Frame]:
+    def frames_of(self, message: Message, now: float) -> list[Frame]:
         """Return the frames of an unreliable message, to be sent at once."""
         (frames,) = self._frames([SentMessage(0, encode(message, now), now, message)], now)
         return frames

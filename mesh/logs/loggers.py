@@ -131,7 +131,7 @@ class Output:
         """A warning of the log itself, as bytes."""
         return self.line(wall(), "warning", message, {})
 
-    def say(self, level: str, message: str, fields: dict[str, Any]) -> None:
+    def emit(self, level: str, message: str, fields: dict[str, Any]) -> None:
         """Write one record now, whatever the level."""
         self.target.write(self.line(wall(), level, message, fields))
 

@@ -10,7 +10,7 @@ from mesh.process.batch_record import SIZE
 from mesh.process.fork import in_child
 
 
-def tell_crashes(descriptor: int) -> None:
+def record_crashes(descriptor: int) -> None:
     """A crash in native code is written to this memory, behind the batch record; it is kept open
     for that.
 

@@ -149,5 +149,5 @@ def _exit_code(error: SystemExit) -> int:
 
 def _say(text: str) -> None:
     """Write one line of the log, at once: the thread that usually writes it is the parent's."""
-    get_output().say("error", text, {})
+    get_output().emit("error", text, {})
     flush()

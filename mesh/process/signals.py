@@ -58,7 +58,7 @@ def wanted_stops() -> tuple[signal.Signals, ...]:
     )
 
 
-def tell_ignored(wanted: Iterable[signal.Signals]) -> None:
+def log_ignored(wanted: Iterable[signal.Signals]) -> None:
     """Say so where Ctrl-C is none of the stop signals that are to be taken."""
     if signal.SIGINT not in wanted:
         text = "Ctrl-C (SIGINT) is ignored, as this process was started so; stop it: kill %d"

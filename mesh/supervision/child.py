@@ -60,8 +60,8 @@ class Child:
         own = [child_end, parent_fd]
         flags = [f"--settings={settings}", f"--ready-fd={child_end}", f"--parent-fd={parent_fd}"]
         if computes:
-            own.append(self._share_board())
-            flags.append(f"--board-fd={own[-1]}")
+            own.append(self._share_record())
+            flags.append(f"--record-fd={own[-1]}")
         try:
             # The child's end must block, or a long last word would be cut.
             os.set_blocking(child_end, True)
@@ -100,9 +100,9 @@ class Child:
             self._seen += passed
         return self._seen
 
-    def _share_board(self) -> int:
+    def _share_record(self) -> int:
         """Make the memory for its batch record; returns the descriptor that it inherits."""
-        descriptor = shared_memory("mesh-board", SIZE + CRASH_REPORT_BYTES)
+        descriptor = shared_memory("mesh-batch-record", SIZE + CRASH_REPORT_BYTES)
         self._memory = mmap.mmap(descriptor, SIZE + CRASH_REPORT_BYTES)
         self.batch_record = BatchRecord(memoryview(self._memory))
         return descriptor

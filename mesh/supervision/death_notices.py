@@ -43,7 +43,7 @@ class DeathNotices:
     def delivered(self, delivery: Delivery, now: float) -> None:
         """A gateway says nothing that matters here."""
 
-    def told(self, news: News, now: float) -> None:
+    def handle_news(self, news: News, now: float) -> None:
         """A gateway that we did not know hears of the recent deaths."""
         if (
             isinstance(news, SessionStarted)

@@ -62,7 +62,7 @@ class GatewayLink:
         self._telling = threading.Lock()
         self.me = identity.incarnation
         links = Links(identity, secrets.SystemRandom().random, objected=self._objected)
-        links.expelled = ExpulsionLog().tell
+        links.expelled = ExpulsionLog().record
         self._death_notices = DeathNotices(links)
         self._network: Network | None = None
         self._node: Node | None = None

@@ -21,7 +21,7 @@ from typing import Final
 
 from mesh.errors import StartError
 from mesh.process import private_folder
-from mesh.supervision.runtime_dir import nowhere, tell_distrust, too_deep
+from mesh.supervision.runtime_dir import log_distrust, nowhere, too_deep
 
 _SOCKET: Final = "gateway.sock"
 _MAX_PATH_BYTES: Final = 104  # bytes; a unix socket's may have 107, and the 64th process adds 3
@@ -118,7 +118,7 @@ def _entered(mesh: str, port: int) -> tuple[Path, int]:
                 _sweep(above, name)
                 return path, _made(above, name)
         except OSError as error:
-            tell_distrust(shown, error)
+            log_distrust(shown, error)
             tried.append(f"{place} ({error.strerror})")
     raise nowhere(tried)
 

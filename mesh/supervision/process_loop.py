@@ -23,7 +23,7 @@ from mesh.process.reaper import INIT_PID, reap_orphans
 from mesh.process.signals import (
     STOP_SIGNALS,
     in_main_thread,
-    tell_ignored,
+    log_ignored,
     waitable_children,
     wanted_stops,
 )
@@ -150,7 +150,7 @@ class ProcessLoop:
             # A child's end closes its pipe, whose own readiness may come later in this list.
             if key.fd in self._selector.get_map():
                 key.data()
-        self._look_at_boards(monotonic())
+        self._look_at_records(monotonic())
         if self._inherits:
             reap_orphans({child.process.pid for child in self._children.values()})
         self._feed(Tick())
@@ -248,7 +248,7 @@ class ProcessLoop:
         ids = [] if running is None else running.ids
         self._reporter.died(Death(child.incarnation, slot.stage, signum, code or 0, ids))
 
-    def _look_at_boards(self, now: float) -> None:
+    def _look_at_records(self, now: float) -> None:
         """Report a replica that hangs because its worker holds the interpreter's lock."""
         if now < self._look_at:
             return
@@ -274,7 +274,7 @@ class ProcessLoop:
             yield
             return
         wanted = [*wanted_stops(), *([signal.SIGCHLD] if self._inherits else [])]
-        tell_ignored(wanted)
+        log_ignored(wanted)
         mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, wanted)
         before = {one: signal.signal(one, lambda *_: None) for one in wanted}
         wakeup = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)

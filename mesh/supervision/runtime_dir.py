@@ -95,12 +95,12 @@ def _made_somewhere(bases: list[str]) -> tuple[Path, int, int]:
             path = _name(Path(base))
             return path, *_make_locked(path)
         except OSError as error:
-            tell_distrust(base, error)
+            log_distrust(base, error)
             tried.append(f"{base} ({error.strerror})")
     raise nowhere(tried)
 
 
-def tell_distrust(base: str, error: OSError) -> None:
+def log_distrust(base: str, error: OSError) -> None:
     """Warn where a folder is not used because another user controls it."""
     if isinstance(error, private_folder.Untrusted):
         named = [name for name in _VARIABLES if os.environ.get(name) == base]

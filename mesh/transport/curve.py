@@ -198,7 +198,7 @@ class ZapAuthenticator:
             while not self._over:
                 if self._socket.poll(self._pause_ms()):
                     self._socket.send_multipart(self._answer(self._socket.recv_multipart()))
-                self._tell_left_out()
+                self._log_left_out()
         except BaseException:  # noqa: BLE001 - whatever it is, nobody else sees it
             _log.critical("a fault of ours: keys are not checked any more", exc_info=True)
             kill_group()
@@ -219,7 +219,7 @@ class ZapAuthenticator:
         if self._refusals.admits(_REFUSED, monotonic()):
             _log.warning("refused: %s has the key %r, which is not allowed", address, key)
 
-    def _tell_left_out(self) -> None:
+    def _log_left_out(self) -> None:
         now = monotonic()
         if now >= self._refusals.due:
             for kind, count in self._refusals.take_left_out(now):

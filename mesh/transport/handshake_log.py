@@ -28,7 +28,7 @@ class HandshakeLog:
         clock: monotonic, in seconds.
 
     Example:
-        >>> HandshakeLog(keyed=True).tell("tcp://10.0.0.5:7000", 0)
+        >>> HandshakeLog(keyed=True).record("tcp://10.0.0.5:7000", 0)
     """
 
     def __init__(self, keyed: bool, clock: Callable[[], float] = monotonic) -> None:
@@ -42,7 +42,7 @@ class HandshakeLog:
             else "a process with keys, but this process has none; give it its folder of `keys`",
         }
 
-    def tell(self, address: str, failure: int) -> None:
+    def record(self, address: str, failure: int) -> None:
         """Log that a process failed to connect.
 
         Args:

@@ -399,7 +399,7 @@ class ZmqNetwork:
         while _get(monitor, zmq.EVENTS) & _IN:
             told: Any = recv_monitor_message(monitor, _LAST)
             if told["event"] == _UNSHAKEN:
-                self._handshakes.tell(self._bound, told["value"])
+                self._handshakes.record(self._bound, told["value"])
                 continue
             now = self._clock()
             self._probes = [now + pause for pause in _PROBE_DELAYS_S]

@@ -104,7 +104,7 @@ class Site(Mesh):
 
     def expelled(self, member, session, reason, fault):
         self.expulsions.append((member, session.peer, reason, fault))
-        self.log.tell(session, reason, fault)
+        self.log.record(session, reason, fault)
 
     def listener(self, row):
         return {

@@ -263,7 +263,7 @@ MUTANTS = (
     Mutant(
         "leave without a last word",
         "mesh/links/liveness.py",
-        'self.tell(session, Bye("done"), now)',
+        'self.send_now(session, Bye("done"), now)',
         "pass",
     ),
     Mutant(

@@ -56,13 +56,13 @@ class Rig:
     def meet(self, peer, hop, role=Role.REPLICA, **facts):
         session = self.session(peer, hop, role, **facts)
         self.links.sessions[peer] = session
-        self.core.told(SessionStarted(session, False), 0.0)
+        self.core.handle_news(SessionStarted(session, False), 0.0)
         return session
 
     def lose(self, session, now=0.0, orderly=False):
         self.links.sessions.pop(session.peer, None)
         session.link = None
-        self.core.told(SessionLost(session, "gone", orderly), now)
+        self.core.handle_news(SessionLost(session, "gone", orderly), now)
 
     def died(self, peer, computing=(), supervisor=None, **how):
         """A supervisor, the replica's own unless another is named, tells of a death."""

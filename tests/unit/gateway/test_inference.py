@@ -279,7 +279,7 @@ def test_nobody_is_too_late_while_nobody_waits():
         session = Session(rig.core.links.me, number, Role.REPLICA, 1 << 20, now=NOW)
         session.link, session.stage = number, facts(hop[0])
         rig.core.links.sessions[number] = session
-        rig.core.told(SessionStarted(session, False), NOW)
+        rig.core.handle_news(SessionStarted(session, False), NOW)
     rig.admission.rate = 1.0
     for number in range(20):
         rig.submit()
@@ -627,7 +627,7 @@ def replica(rig, incarnation=0x3F, stage="a"):
     session.link, session.host, session.pid = incarnation, "gpu-1", 812
     session.stage = StageFacts(stage, "", 4, 3.0, 1 << 20)
     rig.core.links.sessions[incarnation] = session
-    rig.core.told(SessionStarted(session, False), NOW)
+    rig.core.handle_news(SessionStarted(session, False), NOW)
     return session
 
 
@@ -653,7 +653,7 @@ def test_a_request_that_is_lost_names_the_replica_that_is_gone(rig, caplog):
     rig.core.in_flight.assign([exchange.request], session.peer)
     exchange.request.deaths = 2
     del rig.core.links.sessions[session.peer]
-    rig.core.told(SessionLost(session, "its link closed"), NOW)
+    rig.core.handle_news(SessionLost(session, "its link closed"), NOW)
     rig.service.answer(rig.core.take_ended())
     assert rig.refused()[1]["code"] == "lost"
     assert "502 lost, stage a, replica 000000000000003f (gpu-1, pid 812): 3 replicas" in caplog.text

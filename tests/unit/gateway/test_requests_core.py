@@ -256,11 +256,11 @@ def test_an_death_notice_loses_whom_it_names(rig):
     rig.died(11, signal=9)
     news = rig.links.news.popleft()
     assert news.session is rig.first
-    rig.core.told(news, 0.0)
+    rig.core.handle_news(news, 0.0)
     rig.died(11, code=3)  # again
     assert rig.core.counts.deaths == {"signal": 1}
     rig.died(12, code=3)
-    rig.core.told(rig.links.news.popleft(), 0.0)
+    rig.core.handle_news(rig.links.news.popleft(), 0.0)
     assert rig.core.counts.deaths == {"signal": 1, "exit": 1}
 
 
@@ -271,7 +271,7 @@ def test_a_death_is_counted_once_and_a_goodbye_is_none(rig):
 
 
 def test_the_journal_tells_who_came_and_went(rig):
-    rig.core.told(SessionStarted(rig.first, True), 0.0)  # resumed: nobody came
+    rig.core.handle_news(SessionStarted(rig.first, True), 0.0)  # resumed: nobody came
     rig.lose(rig.first)
     rig.lose(rig.second, orderly=True)
     told = [(entry.session.peer, entry.orderly, entry.reason) for entry in rig.core.journal]
@@ -380,8 +380,8 @@ def test_a_request_that_no_message_can_carry_fails_alone(rig):
 def test_a_task_that_its_stage_could_not_read_fails_alone(rig):
     requests = [rig.submit(), rig.submit()]
     rig.tasks(rig.first)
-    rig.core.told(MessageRefused(rig.first, Tasks([requests[0]]), "too odd"), 0.0)
-    rig.core.told(MessageRefused(rig.first, Cancel(ME, []), "never mind"), 0.0)
+    rig.core.handle_news(MessageRefused(rig.first, Tasks([requests[0]]), "too odd"), 0.0)
+    rig.core.handle_news(MessageRefused(rig.first, Cancel(ME, []), "never mind"), 0.0)
     ((request, outcome),) = rig.core.take_ended()
     assert request is requests[0]
     assert outcome.text == "the request cannot be sent to the stage: too odd"
@@ -498,7 +498,7 @@ def test_nobody_is_crowded_when_what_waited_has_left(rig):
 def test_what_a_silent_replica_holds_is_begun_elsewhere_and_called_off_when_answered(rig):
     request = rig.submit()
     assert [task.number for task in rig.tasks(rig.first)] == [request.number]
-    rig.core.told(SessionSilent(rig.first), 1.0)
+    rig.core.handle_news(SessionSilent(rig.first), 1.0)
     assert rig.core.counts.hedges == 0  # there is nobody else
     other = rig.meet(13, A)
     rig.core.advance(1.0 + SWEEP_S)
@@ -509,11 +509,11 @@ def test_what_a_silent_replica_holds_is_begun_elsewhere_and_called_off_when_answ
     rig.hear(rig.second, result(request, attempt=2))
     assert rig.endings() == [(request.number, "")]
     assert [m.numbers for m in rig.sent(rig.first, Cancel)] == [[request.number]]
-    rig.core.told(MessageReceived(rig.first), 2.0)
+    rig.core.handle_news(MessageReceived(rig.first), 2.0)
     assert rig.core.retries.silent == {}
     stranger = Session(ME, 99, Role.SUPERVISOR, POOL)
-    rig.core.told(SessionSilent(stranger), 2.0)
-    rig.core.told(SessionSilent(other), 2.0)
+    rig.core.handle_news(SessionSilent(stranger), 2.0)
+    rig.core.handle_news(SessionSilent(other), 2.0)
     rig.lose(other)
     assert rig.core.retries.silent == {}
 
@@ -525,7 +525,7 @@ def test_a_request_that_crashes_replicas_is_quarantined(rig):
         rig.first = rig.meet(dead, A)
         assert rig.tasks(rig.first) == [request]
         rig.died(dead, [request.id])
-        rig.core.told(rig.links.news.popleft(), 0.0)
+        rig.core.handle_news(rig.links.news.popleft(), 0.0)
     assert rig.endings() == [(request.number, "poison_request")]
     assert rig.core.counts.quarantined == 1
 
@@ -540,8 +540,8 @@ def test_a_replica_that_only_fails_gets_one_task_at_a_time(rig):
     assert list(rig.core.outliers.failing) == [11]
     rig.first.stream.granted.tasks = 99
     assert len(rig.tasks(rig.first)) == 0
-    rig.core.told(SessionSilent(rig.first), 0.0)
-    rig.core.told(MessageReceived(rig.first), 0.0)
+    rig.core.handle_news(SessionSilent(rig.first), 0.0)
+    rig.core.handle_news(MessageReceived(rig.first), 0.0)
     assert len(rig.tasks(rig.first)) == 0
     assert len(rig.tasks(rig.first, now=SWEEP_S)) == 1
     assert len(rig.tasks(rig.first, now=2 * SWEEP_S)) == 0
@@ -744,7 +744,9 @@ def test_who_had_a_former_attempt_has_no_say_in_the_present_one():
     request, other = rig.submit(), rig.meet(13, B)
     rig.tasks(rig.first)
     rig.hear(rig.first, notices=[HandoffNotice(request.number, 1, 1, 12)])
-    rig.core.told(SessionSilent(rig.second), 0.0)  # a second attempt begins while 12 has the first
+    rig.core.handle_news(
+        SessionSilent(rig.second), 0.0
+    )  # a second attempt begins while 12 has the first
     assert (request.attempt, request.holder, request.at) == (2, 0, 0)
     failure = Outcome(request.number, 2, OutcomeKind.FAILURE, 1, label="server_error")
     rig.hear(rig.second, failure, Outcome(request.number, 2, OutcomeKind.UNSTARTED))

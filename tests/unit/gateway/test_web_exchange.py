@@ -108,17 +108,17 @@ def test_the_connection_header_is_added_where_it_must_be() -> None:
 def test_it_hears_what_a_client_says_of_its_request() -> None:
     exchange = OneLink().exchange()
     trace = b"00-" + b"a1" * 16 + b"-" + b"b2" * 8 + b"-01"
-    exchange.hear(headers.REQUEST_ID, b"mine")
-    exchange.hear(headers.TRACEPARENT, trace)
-    exchange.hear(headers.TIMEOUT, b"250ms")
-    exchange.hear(headers.PRIORITY, b"high")
+    exchange.take_header(headers.REQUEST_ID, b"mine")
+    exchange.take_header(headers.TRACEPARENT, trace)
+    exchange.take_header(headers.TIMEOUT, b"250ms")
+    exchange.take_header(headers.PRIORITY, b"high")
     assert (exchange.request_id, exchange.traceparent) == (b"mine", trace.decode())
     assert (exchange.timeout, exchange.priority, exchange.fault) == (0.25, 1, None)
-    exchange.hear(headers.PRIORITY, b"urgent")
+    exchange.take_header(headers.PRIORITY, b"urgent")
     assert exchange.fault is not None
     assert exchange.fault[0] == "bad_request"
     assert "urgent" in exchange.fault[1]
-    exchange.hear(headers.REQUEST_ID, b"not fit")
+    exchange.take_header(headers.REQUEST_ID, b"not fit")
     assert exchange.request_id is None
 
 
@@ -185,12 +185,12 @@ def test_limits_have_safe_defaults() -> None:
 def test_it_hears_of_codings() -> None:
     exchange = OneLink().exchange()
     assert exchange.codings is None
-    exchange.hear(headers.WANTED, b"gzip;q=0.5, br")
-    exchange.hear(headers.CODING, b"zstd")
-    exchange.hear(headers.CODING, b"identity")
+    exchange.take_header(headers.WANTED, b"gzip;q=0.5, br")
+    exchange.take_header(headers.CODING, b"zstd")
+    exchange.take_header(headers.CODING, b"identity")
     assert exchange.codings == ("zstd", "gzip")
     assert exchange.fault is None
-    exchange.hear(headers.CODING, b"gzip")
+    exchange.take_header(headers.CODING, b"gzip")
     assert exchange.fault is not None
     assert exchange.fault[0] == "unsupported_encoding"
     assert "several" in exchange.fault[1]
@@ -198,10 +198,10 @@ def test_it_hears_of_codings() -> None:
 
 def test_where_no_coding_is_spoken_it_may_only_be_none() -> None:
     exchange = OneLink().exchange()
-    exchange.hear(headers.UNREAD, b"identity")
+    exchange.take_header(headers.UNREAD, b"identity")
     assert exchange.fault is None
     for value, why in ((b"gzip", "off here"), (b"br", "Content-Encoding is 'br'")):
-        exchange.hear(headers.UNREAD, value)
+        exchange.take_header(headers.UNREAD, value)
         assert exchange.fault is not None
         assert why in exchange.fault[1]
 
@@ -225,10 +225,10 @@ def test_headers_of_the_answer_can_be_looked_up() -> None:
     link = OneLink()
     link.special = True
     exchange = link.exchange()
-    assert exchange.told(b"X-Request-ID") == b""
+    assert exchange.sent_header(b"X-Request-ID") == b""
     exchange.respond(b"HTTP/1.1 202 Accepted\r\nX-Request-ID: a-1\r\n\r\n\r\nX-Body: 5\r\n")
-    assert exchange.told(b"X-Request-ID") == b"a-1"
-    assert exchange.told(b"X-Body") == b""
+    assert exchange.sent_header(b"X-Request-ID") == b"a-1"
+    assert exchange.sent_header(b"X-Body") == b""
 
 
 def test_the_answer_to_a_browser_bears_its_lines() -> None:

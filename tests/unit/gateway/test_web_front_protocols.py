@@ -86,10 +86,10 @@ class Pair:
         self.transport = self
         self.answers: dict[bytes, bytes] = {}
 
-    def hear(self, kind: int, value: bytes) -> None:
+    def take_header(self, kind: int, value: bytes) -> None:
         """Nothing is of interest."""
 
-    def told(self, name: bytes) -> bytes:
+    def sent_header(self, name: bytes) -> bytes:
         return b""
 
     def admit(self, nbytes: int) -> bytes | None:

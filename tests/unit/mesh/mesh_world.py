@@ -95,7 +95,7 @@ class Producer:
             self.dropped += [number] * (before - session.stream.granted.used_tasks)
             self.links.touch(session)
 
-    def told(self, news: News, now: float) -> None:
+    def handle_news(self, news: News, now: float) -> None:
         if isinstance(news, SessionStarted):
             self.met.append(news)
             news.session.may_owe = True
@@ -148,7 +148,7 @@ class Consumer:
         elif delivery.message is not None:
             self.others.append(delivery.message)
 
-    def told(self, news: News, now: float) -> None:
+    def handle_news(self, news: News, now: float) -> None:
         if isinstance(news, SessionStarted):
             self.met.append(news)
         elif isinstance(news, SessionLost):

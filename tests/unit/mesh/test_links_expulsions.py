@@ -19,9 +19,9 @@ def session() -> Session:
 
 def test_a_line_says_who_and_why(session: Session, caplog: pytest.LogCaptureFixture) -> None:
     log = ExpulsionLog(lambda: 5.0)
-    log.tell(session, "it may not say CANCEL", None)
-    log.tell(None, "it could not be handled: KeyError", KeyError("x"))
-    log.tell(Stranger(0xBAD, Role.CLIENT, "h", 5), "batch is 0", None)
+    log.record(session, "it may not say CANCEL", None)
+    log.record(None, "it could not be handled: KeyError", KeyError("x"))
+    log.record(Stranger(0xBAD, Role.CLIENT, "h", 5), "batch is 0", None)
     assert caplog.messages == [
         "expelled replica 0000000000000bee (gpu-1, pid 812): it may not say CANCEL",
         "expelled an unknown process: it could not be handled: KeyError",
@@ -35,10 +35,10 @@ def test_of_many_there_are_ten_a_minute(session: Session, caplog: pytest.LogCapt
     now = [5.0]
     log = ExpulsionLog(lambda: now[0])
     for number in range(500):
-        log.tell(session, f"{number} addresses are more than 512", None)
+        log.record(session, f"{number} addresses are more than 512", None)
     assert len(caplog.messages) == 10
     now[0] = 66.0
-    log.tell(session, "600 addresses are more than 512", None)
+    log.record(session, "600 addresses are more than 512", None)
     assert caplog.messages[10:] == [
         "and 490 more: expelled replica: N addresses are more than N",
         "expelled replica 0000000000000bee (gpu-1, pid 812): 600 addresses are more than 512",

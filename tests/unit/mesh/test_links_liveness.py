@@ -240,7 +240,7 @@ def test_credit_that_rode_on_something_is_owed_no_more() -> None:
     links = some_links()
     session = joined(links)
     session.stream.allow(10, 0, 0.0)
-    session.stream.say(Credit(), 0.0)
+    session.stream.frames_of(Credit(), 0.0)
     session.stream.allow(11, 0, 0.0)
     links.touch(session)
     links.flush(0.0)
@@ -259,7 +259,7 @@ def test_a_session_that_is_down_is_flushed_when_it_is_up_again() -> None:
     session.stream.post(Cancel(1, [1]))
     links.touch(session)
     links.flush(0.0)
-    links.tell(session, Peers(1, []), 0.0)
+    links.send_now(session, Peers(1, []), 0.0)
     assert links.take() == []
     links._attach(session, 8, 0, True, 0.05)
     links.flush(0.05)
@@ -295,7 +295,7 @@ def test_instructions_that_were_not_taken_are_due() -> None:
     session = joined(links)
     links.tick(0.0)
     assert links.next_due() > 0.0
-    links.tell(session, Peers(1, []), 0.0)
+    links.send_now(session, Peers(1, []), 0.0)
     assert links.next_due() == 0.0
     links.take()
     assert links.next_due() > 0.0
@@ -334,7 +334,7 @@ def test_a_ping_tells_the_load_and_who_may_send_it_tasks() -> None:
 def test_who_says_something_needs_no_ping() -> None:
     links = some_links()
     session = joined(links)
-    links.tell(session, Peers(1, []), 0.6)
+    links.send_now(session, Peers(1, []), 0.6)
     links.take()
     links.tick(1.0)
     assert said(links) == []

@@ -44,7 +44,7 @@ class Core:
     def delivered(self, delivery: Delivery, now: float) -> None:
         self.notebook.lines.append(("delivered", delivery))
 
-    def told(self, news: News, now: float) -> None:
+    def handle_news(self, news: News, now: float) -> None:
         self.notebook.lines.append(("told", type(news)))
 
     def advance(self, now: float) -> None:
@@ -188,7 +188,7 @@ class Choking(Core):
         if delivery.session.peer == self.victim and not self.on_news:
             raise ZeroDivisionError
 
-    def told(self, news: News, now: float) -> None:
+    def handle_news(self, news: News, now: float) -> None:
         super().told(news, now)
         if news.session.peer == self.victim and self.on_news:
             raise ZeroDivisionError

@@ -50,10 +50,10 @@ class Pair:
 
     def grant(self, tasks: int, nbytes: int = 1 << 20) -> None:
         self.consumer.allow(tasks, nbytes, 0.0)
-        self.carry([self.consumer.say(Credit(), 0.0)], self.producer)
+        self.carry([self.consumer.frames_of(Credit(), 0.0)], self.producer)
 
     def ack(self) -> None:
-        self.carry([self.consumer.say(Credit(), 0.0)], self.producer)
+        self.carry([self.consumer.frames_of(Credit(), 0.0)], self.producer)
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_what_is_cancelled_before_it_set_out_costs_no_credit(pair: Pair) -> None
     news: list[Message] = []
     while not here.is_idle():
         news += pair.carry(here.flush(0.0), there)
-        pair.carry([there.say(Credit(), 0.0)], here)
+        pair.carry([there.frames_of(Credit(), 0.0)], here)
     assert [message for message in news if type(message) is Cancel] == [Cancel(1, [1])]
     assert [m.tasks[0].number for m in news if type(m) is Tasks] == [1, 3]
     assert here.granted.used_tasks == there.allowed.used_tasks == 2
@@ -238,7 +238,7 @@ def test_a_ack_may_wait_but_not_for_long_and_not_for_many(pair: Pair) -> None:
     assert there.owes_at == ACK_DELAY_S
     pair.carry(sent[1:], there)
     assert there.owes_at == 0.0
-    there.say(Credit(), 0.01)
+    there.frames_of(Credit(), 0.01)
     assert there.owes_at == float("inf")
     assert there.said == 0.01
 
@@ -253,12 +253,12 @@ def test_credit_may_wait_while_the_other_has_half_of_it_left(pair: Pair) -> None
     there = pair.consumer
     there.allow(8, 800, 0.0)
     assert there.owes_at == 0.0  # the other has nothing yet
-    there.say(Credit(), 0.0)
+    there.frames_of(Credit(), 0.0)
     there.allow(9, 800, 0.0)
     assert there.owes_at == ACK_DELAY_S
     there.allow(16, 800, 0.0)
     assert there.owes_at == 0.0
-    there.say(Credit(), 0.0)
+    there.frames_of(Credit(), 0.0)
     there.allow(16, 900, 0.0)
     assert there.owes_at == ACK_DELAY_S
     there.allow(16, 1700, 0.0)

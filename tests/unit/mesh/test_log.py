@@ -127,7 +127,7 @@ def test_unconfigured_it_is_like_any_other(caplog: pytest.LogCaptureFixture) -> 
 def test_who_writes_many_records_needs_no_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    log.get_output().say("info", "hello", {"a": 5})
+    log.get_output().emit("info", "hello", {"a": 5})
     assert json.loads(stream.getvalue())["a"] == 5
 
 
@@ -164,7 +164,7 @@ def test_prints_are_records(files: Files) -> None:
     with files:
         log.configure("info", "embed/1")
         log.take_over()
-        log.tell_requests(lambda: ["a-1"])
+        log.name_requests(lambda: ["a-1"])
         say("hello")
         say("begun", end="")
         say("careful", file=sys.stderr)

@@ -190,7 +190,7 @@ def test_requests_are_named_while_they_are_computed(
 
 def test_text_has_no_milliseconds(kept: Kept) -> None:
     output = Output(kept, "embed/1", as_json=False, coloured=False)
-    output.say("info", "hello", {})
+    output.emit("info", "hello", {})
     kept.write(output.notice("lines were dropped"))
     assert [line[8:] for line in kept.lines] == [
         b" info    embed/1    hello\n",

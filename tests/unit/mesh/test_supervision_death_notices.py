@@ -19,7 +19,7 @@ def met(
     session = Session(1, peer, role, 100)
     session.link = peer
     death_notices.links.sessions[peer] = session
-    death_notices.told(SessionStarted(session, False), now)
+    death_notices.handle_news(SessionStarted(session, False), now)
     return session
 
 
@@ -53,10 +53,10 @@ def test_a_gateway_that_comes_is_told_what_is_still_news() -> None:
     death_notices.died(death(12), NOTICE_LIFETIME_S / 2)
     gateway = met(death_notices, 2, now=NOTICE_LIFETIME_S)
     assert gateway.stream.pending() == [death(12)]
-    death_notices.told(
+    death_notices.handle_news(
         SessionStarted(gateway, True), NOTICE_LIFETIME_S
     )  # resumed: it has what it was told
-    death_notices.told(SessionLost(gateway, "gone"), NOTICE_LIFETIME_S)
+    death_notices.handle_news(SessionLost(gateway, "gone"), NOTICE_LIFETIME_S)
     death_notices.delivered(Delivery(gateway, (), None), NOTICE_LIFETIME_S)
     assert gateway.stream.pending() == [death(12)]
     death_notices.advance(2 * NOTICE_LIFETIME_S)

@@ -153,7 +153,7 @@ def test_wrong_keys_are_logged_ten_times_a_minute_and_counted(
         assert "10.0.0.7 has the key" in told[0]
         assert check._pause_ms() == 60_001
         clock[0] = 161.0
-        check._tell_left_out()
+        check._log_left_out()
         assert told[10:] == ["and 990 more: refused for keys that are not allowed"]
         assert check._pause_ms() is None
     finally:

@@ -57,7 +57,7 @@ class Rig:
         session = Session(ME, peer, role, POOL, now=0.0)
         session.link, session.stage, session.owners = peer, stage, frozenset((OWNER,))
         self.links.sessions[peer] = session
-        self.replica.told(SessionStarted(session, False), 0.0)
+        self.replica.handle_news(SessionStarted(session, False), 0.0)
         return session
 
     def take(self, *numbers, path=(A,), hop=0, deadline=90.0, now=0.0):
@@ -197,7 +197,7 @@ def test_what_the_next_stage_could_not_read_fails():
     rig.compute()
     rig.outcomes()
     (message,) = rig.next.stream.unacked()
-    rig.replica.told(MessageRefused(rig.next, message, "too odd"), 0.0)
+    rig.replica.handle_news(MessageRefused(rig.next, message, "too odd"), 0.0)
     (outcome,) = rig.outcomes()
     assert (outcome.label, outcome.text) == (
         "encoding_error",
@@ -209,15 +209,15 @@ def test_what_the_next_stage_could_not_read_fails():
 def test_a_result_that_cannot_be_sent_becomes_a_failure():
     rig = Rig()
     result = Outcome(1, 1, OutcomeKind.RESULT, 0)
-    rig.replica.told(MessageRefused(rig.gateway, Outcomes([result]), "too odd"), 0.0)
+    rig.replica.handle_news(MessageRefused(rig.gateway, Outcomes([result]), "too odd"), 0.0)
     (outcome,) = rig.outcomes()
     assert (outcome.kind, outcome.text) == (
         OutcomeKind.FAILURE,
         "the result cannot be sent: too odd",
     )
-    rig.replica.told(MessageRefused(rig.gateway, Outcomes([outcome]), "still"), 0.0)
+    rig.replica.handle_news(MessageRefused(rig.gateway, Outcomes([outcome]), "still"), 0.0)
     assert rig.outcomes() == []
-    rig.replica.told(MessageRefused(rig.gateway, Cancel(OWNER, []), "never mind"), 0.0)
+    rig.replica.handle_news(MessageRefused(rig.gateway, Cancel(OWNER, []), "never mind"), 0.0)
     assert rig.outcomes() == []
 
 
@@ -239,7 +239,7 @@ def test_a_lost_consumers_tasks_go_elsewhere():
     del rig.links.sessions[NEXT]
     rig.next.link = None
     rig.next.stream.post(Cancel(OWNER, []))
-    rig.replica.told(SessionLost(rig.next, "gone"), 0.0)
+    rig.replica.handle_news(SessionLost(rig.next, "gone"), 0.0)
     assert kinds(rig.outcomes()) == [(1, OutcomeKind.HANDBACK)]
     assert rig.replica.held.tasks == 0
 
@@ -259,7 +259,7 @@ def test_an_output_that_a_second_consumer_is_lost_with_goes_by_its_owner():
         left.remove(holder)
         del rig.links.sessions[holder.peer]
         holder.link = None
-        rig.replica.told(SessionLost(holder, "gone"), 0.0)
+        rig.replica.handle_news(SessionLost(holder, "gone"), 0.0)
         assert kinds(rig.outcomes()) == expected
     assert rig.replica.held.tasks == 0
 
@@ -269,7 +269,7 @@ def test_a_lost_gateway_is_forgotten():
     rig.take(1, path=(A, B))
     rig.compute()
     del rig.links.sessions[OWNER]
-    rig.replica.told(SessionLost(rig.gateway, "gone"), 0.0)
+    rig.replica.handle_news(SessionLost(rig.gateway, "gone"), 0.0)
     assert (len(rig.replica.reporting), len(rig.replica.forwarding), len(rig.replica.held)) == (
         0,
         0,
@@ -284,7 +284,7 @@ def test_a_gateway_that_met_us_anew_still_wants_what_is_its():
     old = rig.gateway
     old.link = None
     rig.gateway = rig.meet(OWNER, Role.GATEWAY)
-    rig.replica.told(SessionLost(old, "it has forgotten us"), 0.0)
+    rig.replica.handle_news(SessionLost(old, "it has forgotten us"), 0.0)
     rig.next.stream.granted.tasks = 1
     rig.outcomes()
     assert [task.number for task in rig.next.stream.unacked()[0].tasks] == [1]
@@ -561,14 +561,16 @@ def test_outputs_that_a_silent_consumer_does_not_ack_are_offered_to_their_owner(
     rig.take(1, path=(A, B))
     rig.compute()
     assert rig.outcomes() == []
-    rig.replica.told(SessionSilent(rig.gateway), 1.0)  # the owner's silence is another matter
-    rig.replica.told(SessionSilent(rig.next), 1.0)
+    rig.replica.handle_news(
+        SessionSilent(rig.gateway), 1.0
+    )  # the owner's silence is another matter
+    rig.replica.handle_news(SessionSilent(rig.next), 1.0)
     assert kinds(rig.outcomes(1.0)) == [(1, OutcomeKind.HANDBACK)]
     assert rig.replica.held.tasks == 0
     if lost:
-        rig.replica.told(SessionLost(rig.next, "gone"), 2.0)
+        rig.replica.handle_news(SessionLost(rig.next, "gone"), 2.0)
     else:
-        rig.replica.told(MessageReceived(rig.next), 2.0)
+        rig.replica.handle_news(MessageReceived(rig.next), 2.0)
         covered = rig.next.stream.unacked()
         rig.replica.delivered(Delivery(rig.next, covered, None), 2.0)
     assert rig.replica.held.tasks == 0
@@ -639,7 +641,7 @@ def test_one_that_drains_ends_when_its_gateway_is_gone():
     rig.gateway.detach(1.0)
     rig.links.probed(OWNER, False, 1.02)
     assert rig.links.sessions == {}
-    rig.replica.told(rig.links.news.pop(), 1.02)
+    rig.replica.handle_news(rig.links.news.pop(), 1.02)
     assert rig.replica.is_done()
 
 
@@ -661,6 +663,6 @@ def test_what_a_gateway_named_is_not_dialled_when_that_is_gone():
     named = Peers(1, [Peer("tcp://10.0.0.7:1", 5, Role.REPLICA, "z", "")])
     rig.replica.delivered(Delivery(rig.gateway, (), named), 0.0)
     del rig.links.sessions[OWNER]
-    rig.replica.told(SessionLost(rig.gateway, "gone"), 1.0)
+    rig.replica.handle_news(SessionLost(rig.gateway, "gone"), 1.0)
     rig.links.tick(1.0)
     assert [order.address for order in rig.links.take() if type(order) is Dial] == ["tcp://g:1"]
