@@ -14,7 +14,7 @@ import uvloop
 from gateway.server import Gateway
 from mesh import log
 from mesh.errors import MeshError
-from mesh.process.limits import shortage_told
+from mesh.process.limits import shortage_as_start_error
 from mesh.process.parent_link import ParentLink
 from mesh.process.reaper import INIT_PID
 from mesh.process.settings import GatewayProcess
@@ -45,7 +45,7 @@ def main() -> int:
     parent_link = ParentLink(arguments.ready_fd, arguments.parent_fd, process.run_folder)
     parent_link.watch(process.gateway.grace)
     try:
-        with shortage_told():
+        with shortage_as_start_error():
             uvloop.run(_serve(process, parent_link))
     except MeshError as error:
         if arguments.ready_fd is None:  # otherwise the parent says it, once

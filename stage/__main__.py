@@ -14,7 +14,7 @@ from mesh.logs.failure_text import exc_info, is_worth_a_trace
 from mesh.process.batch_record import SIZE, BatchRecord
 from mesh.process.crashes import record_crashes
 from mesh.process.exit_watchdog import end_soon
-from mesh.process.limits import shortage_told
+from mesh.process.limits import shortage_as_start_error
 from mesh.process.parent_link import ParentLink
 from mesh.process.settings import ReplicaProcess
 from mesh.process.signals import prepare
@@ -41,7 +41,7 @@ def main() -> int:
     parent_link.watch(process.grace)
     code = 1  # as Python has it for an uncaught exception
     try:
-        with shortage_told():
+        with shortage_as_start_error():
             serve(process, parent_link, _record(arguments.record_fd), stops)
         code = 0
     except MeshError as error:

@@ -25,7 +25,7 @@ from mesh.logs.failure_text import (
 from mesh.logs.limit import LogLimit, fixed_part
 from mesh.logs.loggers import SAID
 from mesh.protocol.messages import Buffer, Task
-from mesh.worker.request_info import Reply, name_of_request, requests_told
+from mesh.worker.request_info import Reply, name_of_request, requests_text
 from stage.error_codes import ErrorAnswer, told
 from stage.item_outcome import ItemOutcome
 from stage.results import TIMED_OUT
@@ -148,7 +148,7 @@ def _whose(tasks: Sequence[Task]) -> str:
     """Name the requests of a failure by the ids that their clients know."""
     if not tasks:
         return ""
-    said = requests_told([name_of_request(task) for task in tasks], _MAX_NAMES_CHARS)
+    said = requests_text([name_of_request(task) for task in tasks], _MAX_NAMES_CHARS)
     where = "; a log in JSON has all of them in `ids`" if said.endswith(" more") else ""
     return f" ({said}{where})"
 

@@ -104,7 +104,7 @@ def name_of_id(request: RequestId) -> str:
     return namer(owner)(number).decode("ascii")
 
 
-def requests_told(names: Sequence[str], longest: int = 1024) -> str:
+def requests_text(names: Sequence[str], longest: int = 1024) -> str:
     """Requests in a sentence of a log; "" if there are none.
 
     Args:
@@ -112,7 +112,7 @@ def requests_told(names: Sequence[str], longest: int = 1024) -> str:
         longest: characters beyond which they are counted.
 
     Example:
-        >>> requests_told(["a-7", "63d2-9", "b-8"], longest=10)
+        >>> requests_text(["a-7", "63d2-9", "b-8"], longest=10)
         'requests a-7, 63d2-9 and 1 more'
     """
     shown, room = [], longest

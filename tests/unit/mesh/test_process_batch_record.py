@@ -22,7 +22,7 @@ def batch_record() -> BatchRecord:
     return BatchRecord(bytearray(SIZE))
 
 
-def test_a_new_board_is_empty(batch_record: BatchRecord) -> None:
+def test_a_new_record_is_empty(batch_record: BatchRecord) -> None:
     assert batch_record.read() is None
 
 
