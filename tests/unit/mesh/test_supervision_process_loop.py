@@ -441,7 +441,7 @@ def test_children_learn_of_a_killed_parent(tmp_path: Path) -> None:
     os.rmdir(base)
 
 
-# The batch record as a replica fills it: one batch of the request (7, 3), since the time that is given.
+# The batch record as a replica fills it: one batch of the request (7, 3), since the given time.
 COMPUTE = """
 import mmap, struct
 record = mmap.mmap(int(flags["record-fd"]), 0)
