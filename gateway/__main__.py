@@ -23,7 +23,7 @@ from mesh.process.streams import open_missing_streams
 
 
 def main() -> int:
-    """Read the settings file, serve, and say honestly how it ended."""
+    """Read the settings file, serve, and return the exit code."""
     open_missing_streams()
     wanted = prepare()
     parser = argparse.ArgumentParser(prog="python -m gateway")
@@ -36,11 +36,9 @@ def main() -> int:
     source = f"gateway/{process.number}" if several else "gateway"
     log.configure(process.log_level, source, form=process.log_format)
     log.take_over()
-    if arguments.parent_fd is None:  # otherwise the parent says it, once
+    if arguments.parent_fd is None:  # otherwise the parent logs it, once
         log_ignored(wanted)
-    if (
-        os.getpid() == INIT_PID
-    ):  # it has no children of its own: the kernel shall take in others' ends
+    if os.getpid() == INIT_PID:  # it starts no children, so the kernel may reap the orphans
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     parent_link = ParentLink(arguments.ready_fd, arguments.parent_fd, process.run_folder)
     parent_link.watch(process.gateway.grace)
@@ -48,7 +46,7 @@ def main() -> int:
         with shortage_as_start_error():
             uvloop.run(_serve(process, parent_link))
     except MeshError as error:
-        if arguments.ready_fd is None:  # otherwise the parent says it, once
+        if arguments.ready_fd is None:  # otherwise the parent logs it, once
             log.get_logger().error("%s", error)
         parent_link.failed(str(error))
         return 3

@@ -159,9 +159,7 @@ class GatewaySettings:
         "--drain-grace",
     )
     insecure: bool = setting(
-        False,
-        Switch(),
-        "allow mesh addresses over tcp without keys, so that peers are not authenticated",
+        False, Switch(), "allow mesh addresses over tcp without keys or any authentication"
     )
     keys: str = setting(
         "", Text(r".*", "a folder"), "folder of keys, see `mesh keygen`; tcp ports then demand them"
@@ -210,17 +208,13 @@ class StageSettings:
         120.0, Duration(0.001), "how long construction may take", "--start-timeout"
     )
     kill_grace: float = setting(
-        1.0,
-        Duration(),
-        "how long a forward may go on after its timeout before its replica is killed",
+        1.0, Duration(), "how long a forward may go on after its timeout, then it is killed"
     )
     env: tuple[dict[str, str], ...] = setting(
         (), Environments(), "environment variables, one table per replica"
     )
     feed: str = setting("", Endpoint(), "where replicas of the next stage dial; port 0: any")
-    advertise: str = setting(
-        "", Endpoint(), "the address that they are given instead; port 0: the feed's"
-    )
+    advertise: str = setting("", Endpoint(), "the address they get instead; port 0: the feed's")
     pool: int = setting(256 * 2**20, Size(), "payload bytes that a replica holds at once")
     idempotent: bool = setting(True, Switch(), "whether running a task twice does no harm")
 
@@ -325,8 +319,7 @@ class MeshSettings:
     def dialled(self) -> tuple[str, ...]:
         """Return the addresses at which replicas dial the gateways, all processes of each.
 
-        The result is empty if no address is set: they meet on this host
-        (`mesh.supervision.meeting`).
+        Empty if no address is set: they meet on this host then (`mesh.supervision.meeting`).
         """
         named = self.gateways or tuple(filter(None, [self.gateway.bind]))
         return tuple(one for name in named for one in addresses(name, self.gateway.processes))
@@ -337,9 +330,8 @@ def fitting_timeout(
 ) -> float:
     """Return the default seconds for a whole request: enough for the stages of every route.
 
-    A request that arrives just after a forward began waits for that forward before its own. So the
-    result is twice the sum of the stage timeouts of the longest route, and at least
-    `DEFAULT_TIMEOUT_S`.
+    A request that arrives just after a forward began waits for that forward first: so this is twice
+    the sum of the stage timeouts of the longest route, and at least `DEFAULT_TIMEOUT_S`.
 
     Example:
         >>> slow = StageSettings("slow", worker="m:Slow", timeout=30.0)

@@ -131,7 +131,7 @@ def end_stray() -> NoReturn:
     else:
         code = STRAY
         _log_now(
-            f"a forked child came back from the worker's code (process {os.getpid()}, forked by "
+            f"a forked child returned from the worker's code (process {os.getpid()}, forked by "
             f"{os.getppid()}) and ends here, as only its parent may go on; "
             "end such a child with os._exit()"
         )

@@ -186,8 +186,7 @@ class Supervisor:
     def _bound_at(self, slot: Slot, now: float) -> list[Instruction]:
         if self._lives[slot].state is SlotState.STARTING:
             # The gateway is healthy. It may open HTTP only once the replicas are ready, and their
-            # start
-            # has its own limit.
+            # start has its own limit.
             self._lives[slot].until = float("inf")
         if slot not in self._unbound:
             return []
