@@ -14,7 +14,7 @@ import uvloop
 from gateway.server import Gateway
 from mesh import log
 from mesh.errors import MeshError
-from mesh.process.limits import shortage_told
+from mesh.process.limits import shortage_as_start_error
 from mesh.process.parent_link import ParentLink
 from mesh.process.reaper import INIT_PID
 from mesh.process.settings import GatewayProcess
@@ -23,7 +23,7 @@ from mesh.process.streams import open_missing_streams
 
 
 def main() -> int:
-    """Read the settings file, serve, and say honestly how it ended."""
+    """Read the settings file, serve, and return the exit code."""
     open_missing_streams()
     wanted = prepare()
     parser = argparse.ArgumentParser(prog="python -m gateway")
@@ -36,19 +36,17 @@ def main() -> int:
     source = f"gateway/{process.number}" if several else "gateway"
     log.configure(process.log_level, source, form=process.log_format)
     log.take_over()
-    if arguments.parent_fd is None:  # otherwise the parent says it, once
+    if arguments.parent_fd is None:  # otherwise the parent logs it, once
         log_ignored(wanted)
-    if (
-        os.getpid() == INIT_PID
-    ):  # it has no children of its own: the kernel shall take in others' ends
+    if os.getpid() == INIT_PID:  # it starts no children, so the kernel may reap the orphans
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     parent_link = ParentLink(arguments.ready_fd, arguments.parent_fd, process.run_folder)
     parent_link.watch(process.gateway.grace)
     try:
-        with shortage_told():
+        with shortage_as_start_error():
             uvloop.run(_serve(process, parent_link))
     except MeshError as error:
-        if arguments.ready_fd is None:  # otherwise the parent says it, once
+        if arguments.ready_fd is None:  # otherwise the parent logs it, once
             log.get_logger().error("%s", error)
         parent_link.failed(str(error))
         return 3

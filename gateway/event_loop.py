@@ -1,7 +1,7 @@
-"""Turns a `Node` from asyncio: when a descriptor is readable, when asked, when something is due.
+"""Runs a `Node` in asyncio: when a descriptor is readable, on request, and when due.
 
-Requests that arrive in one turn of the loop are dispatched together: each only asks for a turn
-(`wake`), and the first of them schedules it.
+Requests that arrive in one turn of the event loop are dispatched together: each only requests a
+turn of the node (`wake`), and the first of them schedules it.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from time import monotonic
 
 from mesh.links.node import Node
 
-_MAX_WAIT_S = 1.0  # seconds between two turns when nothing happens
-_TIMER_SLACK_S = 0.002  # seconds that a timer may be late before it is worth setting another
-_ASKED, _DUE = -1, -2  # in place of a descriptor: why else it turns
-_ROUNDS_PER_TURN = 8  # times that what one turn left is taken up before others get the loop
+_MAX_WAIT_S = 1.0  # seconds between two turns without events
+_TIMER_SLACK_S = 0.002  # seconds that a timer may be late before another one is set
+_ASKED, _DUE = -1, -2  # other reasons for a turn, in place of a descriptor
+_ROUNDS_PER_TURN = 8  # rounds of one turn before other callbacks run
 
 
 class EventLoopDriver:
-    """Turns a node.
+    """Runs the turns of a node.
 
     Args:
-        node: to turn.
-        after: called at the end of each turn, to answer what has ended.
-        calm: whether nothing waits to be dispatched. Then answers go before the turn is done:
-            at the end of it a lone client has waited longer, and no client less.
+        node: the node.
+        after: called at the end of each turn, to answer ended requests.
+        calm: returns whether no request waits to be dispatched. Then answers are sent before the
+            turn ends: sending them later would delay a lone client, and help no other.
 
     Example:
         ```python
-        drive = Drive(node, after=answer_what_ended, calm=nothing_waits)
+        drive = EventLoopDriver(node, after=answer_ended, calm=nothing_waits)
         drive.start()                     # within a running loop
         ...
         drive.stop()
@@ -48,32 +48,32 @@ class EventLoopDriver:
         self._timer_at = float("inf")
 
     def start(self) -> None:
-        """Begin to turn, in the running loop."""
+        """Start running turns in the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._turn(_DUE)
 
     def stop(self) -> None:
-        """Turn no more."""
+        """Stop running turns."""
         if self._timer is not None:
             self._timer.cancel()
         self._loop = None
 
     def watch(self, fd: int) -> None:
-        """The network has a descriptor to be watched."""
+        """Watch a descriptor of the network."""
         asyncio.get_running_loop().add_reader(fd, self._turn, fd)
 
     def unwatch(self, fd: int) -> None:
-        """It has one less."""
+        """Stop watching a descriptor."""
         asyncio.get_running_loop().remove_reader(fd)
 
     def wake(self) -> None:
-        """Ask for a turn before the loop sleeps again."""
+        """Request a turn before the event loop sleeps again."""
         if not self._asked and self._loop is not None:
             self._asked = True
             self._loop.call_soon(self._turn, _ASKED)
 
     def _turn(self, reason: int) -> None:
-        """Turn, as a descriptor is readable or for one of the reasons that are no descriptor."""
+        """Run a turn for a readable descriptor, or for `_ASKED` or `_DUE`."""
         node = self._node
         if reason == _ASKED:
             self._asked = False
@@ -87,7 +87,7 @@ class EventLoopDriver:
         for _ in range(_ROUNDS_PER_TURN):
             node.flush(now)
             self._after(now)
-            # Sending may have used up the word of a descriptor: look before sleeping.
+            # Sending may have consumed the readiness of a descriptor: check before sleeping.
             if not (node.network.is_pending() and node.receive(now)):
                 break
         else:

@@ -1,4 +1,4 @@
-"""The bridge between HTTP and the core: exchanges become requests, ended requests answers. Pure.
+"""Connects HTTP and the core: exchanges become requests, ended requests become answers. Pure.
 
 Nothing here waits. `submit` queues a request and asks for a turn. The turn dispatches all queued
 requests in one bundle per replica, and answers all ended ones.
@@ -28,7 +28,7 @@ _TOO_MUCH = "too many bytes of unfinished requests are in flight"
 _CHOSEN = "the worker chose this status in a Reply"
 # The buffers of a failure: the exception, and its traceback in debug mode.
 _SHOWN_BUFFERS = 2
-_SHOWN_BYTES = 64 * 1024  # bytes that are read of each of them
+_SHOWN_BYTES = 64 * 1024  # bytes that are read of each buffer
 _BOUNDLESS_BYTES = 1 << 62
 # No replica served requests with these outcomes, so they do not count for the service rate.
 _UNSERVED = frozenset({"deadline_exceeded", "no_replica"})
@@ -371,7 +371,7 @@ class InferenceService:
             for buffer in outcome.buffers[:_SHOWN_BUFFERS]
         ]
         if status >= 500:
-            self._tell(request, route, request_id, code, _reason(text, raised), stage, status)
+            self._report(request, route, request_id, code, _reason(text, raised), stage, status)
         if self.debug and len(raised) == _SHOWN_BUFFERS:
             text, trace = raised
         timing = responses.server_timing(route.stages, outcome.timings).decode()
@@ -384,7 +384,7 @@ class InferenceService:
         )
         return status
 
-    def _tell(  # noqa: PLR0913 - what is known of a failed request
+    def _report(  # noqa: PLR0913 - what is known of a failed request
         self,
         request: Request,
         route: InferenceRoute,
@@ -424,12 +424,12 @@ class InferenceService:
                 outcome.status, request_id, kind, outcome.headers, timing, len(body)
             )
         except EncodingError as error:
-            self._tell(request, route, request_id, error.code, str(error), last)
+            self._report(request, route, request_id, error.code, str(error), last)
             exchange.respond(responses.failure(error.code, str(error), last, request_id))
             return 500
         status = outcome.status or 200
         if status >= 500:
-            self._tell(request, route, request_id, "", _CHOSEN, last, status)
+            self._report(request, route, request_id, "", _CHOSEN, last, status)
         exchange.respond(head, body if responses.has_body(status) else None)
         return status
 

@@ -54,23 +54,22 @@ from mesh.transport.curve import Keys
 from mesh.transport.factory import open_network
 
 _log = get_logger()
-# Objects made and not yet let go of, after which cycles are looked for. A request in flight is some
-# ten objects and no cycle: with Python's 700, looking at them again and again took a twentieth of
-# the gateway's time.
+# New objects after which the garbage collector runs. A request in flight has some ten objects and
+# no cycle: with Python's default of 700, collections took a twentieth of the gateway's time.
 _MANY_OBJECTS = 50_000
-# The part of a route's bytes that unread answers may be, all together, and what they always may be.
+# The share of a route's bytes that all unread answers may take, and the bytes that they always may.
 _UNREAD_SHARE = 4
 _UNREAD_LEAST_BYTES = 64 * 2**20
-_BYE_LIMIT_S = 0.5  # seconds for which those that are told BYE are awaited
-_READY_POLL_S = 0.02  # seconds between looks whether every stage is there, while HTTP waits for it
+_BYE_LIMIT_S = 0.5  # seconds to wait for the peers that were sent BYE
+_READY_POLL_S = 0.02  # seconds between checks whether every stage has a replica
 
 
 class Gateway:
     """One gateway process.
 
     Args:
-        process: what it was handed.
-        parent link: how it tells its parent that it is ready.
+        process: its settings.
+        parent_link: reports to the parent that it is ready.
     """
 
     def __init__(self, process: GatewayProcess, parent_link: ParentLink) -> None:
@@ -207,22 +206,22 @@ class Gateway:
         self._parent_link.obey(lambda: loop.call_soon_threadsafe(self._stop))
 
     def _signalled(self, number: int) -> None:
-        """A signal and the parent's order are one stop; so are signals that come together."""
+        """Stop once for a signal and the parent's order, and for signals that come together."""
         now = monotonic()
         if self._signalled_at is None:
             self._signalled_at = now
         elif now >= self._signalled_at + SAME_STOP_S:
             flush()
-            os._exit(128 + number)  # the user means it: at once
+            os._exit(128 + number)  # a second, separate signal means: stop at once
         self._stop()
 
     def _stop(self) -> None:
-        """A client that saw this gateway not ready must not find that it takes a request."""
+        """Refuse requests as soon as clients can see that this gateway is not ready."""
         self._desk.draining = True
         self._stopping.set()
 
     async def _may_open(self) -> bool:
-        """Wait for every stage, if HTTP shall open only then; False if stopped meanwhile."""
+        """Wait for every stage, if HTTP must open only then; return False if stopped meanwhile."""
         while self._process.open_when_ready and not self._core.is_ready(monotonic()):
             try:
                 await asyncio.wait_for(self._stopping.wait(), _READY_POLL_S)
@@ -238,7 +237,7 @@ class Gateway:
         except OSError as error:
             raise cannot_listen(settings.host, settings.port, error) from error
         gc.collect()
-        gc.freeze()  # what lives now lives for ever: no collection need look at it again
+        gc.freeze()  # what exists now lives for ever: collections need not scan it
         gc.set_threshold(_MANY_OBJECTS)
         keep_freed()
         if settings.debug:
@@ -248,7 +247,7 @@ class Gateway:
         self._parent_link.ready(self.me, http=f"{shown}:{port}", bind=bind)
 
     async def _listen(self) -> tuple[str, int]:
-        """Listen at the port that it was handed, or at one of its own."""
+        """Listen on the inherited sockets, or bind a port."""
         process = self._process
         if not process.doors:
             return await self._http.start(process.gateway.host, process.gateway.port)
@@ -262,13 +261,13 @@ class Gateway:
         for session in list(self._links.sessions.values()):
             self._links.part(session, monotonic())
         self._drive.wake()
-        await self._hear_goodbyes()
+        await self._await_peers()
         _log.info("gateway %s has stopped", self._name)
 
-    async def _hear_goodbyes(self) -> None:
-        """Wait until everybody has read our BYE, and with it that their outcomes have come.
+    async def _await_peers(self) -> None:
+        """Wait until all peers have read our BYE, and with it the acks of their outcomes.
 
-        Who computes looks only now and then, and would keep those for a gateway that is gone.
+        A computing replica reads rarely, and would keep them for a gateway that has ended.
         """
         for _ in range(round(_BYE_LIMIT_S / _READY_POLL_S)):
             if not self._links.sessions:
@@ -280,7 +279,7 @@ class Gateway:
             self._core.met_stage = False
             self._desk.learn()
         while self._core.journal:
-            self._tell(self._core.journal.pop(0))
+            self._log_change(self._core.journal.pop(0))
         if self._core.ended:
             self._desk.answer(self._core.take_ended())
         if self._core.stats:
@@ -291,9 +290,9 @@ class Gateway:
             durations, self._desk.durations = self._desk.durations, []
             self._metrics.record_durations(durations)
 
-    def _tell(self, entry: JournalEntry | Turnover) -> None:
+    def _log_change(self, entry: JournalEntry | Turnover) -> None:
         if isinstance(entry, Turnover):
-            _log.info("version %s stands: all routes lead through it (revision %s)", *entry)
+            _log.info("version %s is ready; all routes switched to it (revision %s)", *entry)
             return
         session, orderly, reason = entry
         assert session.stage is not None
@@ -316,7 +315,7 @@ class Gateway:
         self._metrics.count("connections_dropped", (cause,))
 
     def failed(self, code: str, message: str, request_id: bytes) -> None:
-        """An answer that is of no route: the log has a line if the service is at fault."""
+        """Log the failure of an answer without a route, if the service is at fault."""
         self._failures.record(code, message, request_id)
 
     # --- what the pages show ---------------------------------------------------------------------
@@ -327,36 +326,36 @@ class Gateway:
 
     @property
     def me(self) -> int:
-        """This gateway's incarnation."""
+        """The incarnation of this gateway."""
         return self._links.me
 
     @property
     def draining(self) -> bool:
-        """Whether it is stopping."""
+        """Whether this gateway is stopping."""
         return self._stopping.is_set()
 
     def routes(self) -> Mapping[str, tuple[str, ...]]:
-        """Paths of inference, and the stages behind each."""
+        """Return the inference paths, with the stages of each."""
         return self._process.routes
 
     def missing(self) -> list[str]:
-        """Stages of any route that have no replica."""
+        """Return the stages of any route that have no replica."""
         return [stage for stage, _ in self._core.replicas.missing()]
 
     def ready(self) -> bool:
-        """Whether requests are served as they should be."""
+        """Return whether this gateway can serve requests on every route."""
         return self._core.is_ready(monotonic())
 
     async def metrics_text(self) -> bytes:
-        """All metrics in Prometheus' text format, of every process that shares the port."""
+        """Return the metrics of all processes that share the port, in Prometheus' text format."""
         if self._siblings is None:
             return self._metrics.text(self._levels())
-        told = await self._siblings.ask("metrics")
+        others = await self._siblings.ask("metrics")
         own = packed(self._metrics.families(self._levels()))
-        return united(self._process.gateway.namespace, {self._process.number: own, **told})
+        return united(self._process.gateway.namespace, {self._process.number: own, **others})
 
     def _levels(self) -> Levels:
-        """What there is now; the metrics have by then what was counted since the last time."""
+        """Return the current levels, after adding the counts since the last call to the metrics."""
         self._ledger.settle(self._core)
         self._metrics.count_answers(self._desk.answered)
         self._desk.answered.clear()
@@ -365,9 +364,9 @@ class Gateway:
         return levels
 
     async def status(self, for_admin: bool = False) -> dict[str, Any]:
-        """Routes, stages and replicas, for ``mesh status``; the processes, if there are several.
+        """Return routes, stages and replicas for ``mesh status``, and the processes if several.
 
-        Strangers are shown no more than what is served and how it goes.
+        Details of replicas are left out, unless `for_admin` is set or HTTP is on loopback only.
         """
         shown = await self._whole_status()
         return shown if for_admin or self._http.is_near else picture.public(shown)
@@ -376,8 +375,8 @@ class Gateway:
         shown = picture.status(self._core, monotonic()) | {"draining": self.draining}
         if self._siblings is None:
             return shown
-        told = await self._siblings.ask("status")
-        return shown | {"processes": picture.rows(self._row(), told)}
+        others = await self._siblings.ask("status")
+        return shown | {"processes": picture.rows(self._row(), others)}
 
     def _row(self) -> dict[str, Any]:
         number = self._process.number
@@ -391,7 +390,7 @@ class Gateway:
 
 
 def _limits(settings: GatewaySettings) -> Limits:
-    """What the wire allows; unread answers never fill a route of the usual size."""
+    """Return the limits of HTTP clients; unread answers never fill a route of the usual size."""
     unread = max(settings.capacity_bytes // _UNREAD_SHARE, _UNREAD_LEAST_BYTES)
     return Limits(
         max_body=settings.max_body,
@@ -405,7 +404,7 @@ def _later(seconds: float, call: Callable[[], None]) -> object:
 
 
 def _pages(settings: GatewaySettings) -> list[str]:
-    """Those of the main port."""
+    """Return the pages of the main port."""
     return [page for page in PAGES if not (settings.admin and page in ADMIN_PAGES)]
 
 
@@ -418,7 +417,7 @@ def _access_log(settings: GatewaySettings) -> AccessLog | None:
 
 
 def _seat(process: GatewayProcess) -> AcceptShare:
-    """Its place among those that share the port."""
+    """Return this process's part in the balance of connections."""
     accept_balance = shared_crowd(process.accept_balance)
     os.close(process.accept_balance)
     return AcceptShare(accept_balance, process.number)

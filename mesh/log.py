@@ -1,9 +1,10 @@
 """Logging to stderr: text for people on a terminal, one JSON object per line for machines.
 
-One line per event in a process's life; none per request unless the access log is on. Users' workers
-log through `logging` as anywhere, or through the same `get_logger` as we do; what they print goes
-the same way. Nothing here ever waits for the reader of the log. What docs/logging.md promises is
-kept by the modules of `mesh.logs`.
+There is one line for each event in a process's life, and none for requests unless the access log is
+on. Users' workers log through `logging` as usual, or through the same `get_logger` as we do;
+printed
+text goes to the log, too. Logging never waits for the reader of the log. The modules of `mesh.logs`
+implement what docs/logging.md promises.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ __all__ = [
     "get_logger",
     "get_output",
     "name_requests",
+    "print_without_waiting",
     "reset",
     "serve_worker",
     "take_over",
-    "wait_for_nobody",
 ]
 
 AUTO: Final = "auto"
@@ -41,7 +42,7 @@ _STDOUT: Final = 1
 
 
 class _Stream:
-    """Lines for a stream that is no descriptor: a notebook's, a test's."""
+    """Writes lines to a stream without a descriptor: in a notebook, in a test."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -54,30 +55,31 @@ class _Stream:
             return  # closed, or its reader is gone
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to release."""
 
 
 class _Log:
-    """What this process's log is made of."""
+    """The state of this process's log."""
 
     def __init__(self) -> None:
         self.output: Output | None = None
         self.level = "info"
         self.targets: list[Target] = []
         self.streams: dict[str, Printed] = {}
-        self.before: dict[str, Any] = {}  # the streams that ours stand for; they own 1 and 2
+        # The streams that ours replace; they own descriptors 1 and 2.
+        self.before: dict[str, Any] = {}
 
 
 _log: Final = _Log()
 
 
 def configure(level: str, source: str = "", stream: TextIO | None = None, form: str = AUTO) -> None:
-    """Send this process's log lines to a stream; calling it again replaces what was set.
+    """Send the log lines of this process to a stream; a further call replaces the settings.
 
     Args:
         level: ``debug``, ``info``, ``warning``, ``error`` or ``critical``.
-        source: who speaks, e.g. ``gateway`` or ``embed/1``; stands in every line.
-        stream: where to, stderr if not given.
+        source: the process, e.g. ``gateway`` or ``embed/1``, which every line names.
+        stream: the stream, stderr if not given.
         form: ``text``, ``json``, or ``auto``: text on a terminal, else JSON.
     """
     reset()
@@ -88,12 +90,12 @@ def configure(level: str, source: str = "", stream: TextIO | None = None, form: 
     _log.output = Output(_target(target), source, as_json=as_json, coloured=colour_wanted(terminal))
     sink = Sink(_log.output, ours=True)
     _direct(get_logger(), sink, level.upper())
-    for name in _OTHERS:  # what our own event loop and pages complain of has the same form
+    for name in _OTHERS:  # warnings of our event loop and pages get the same form
         _direct(logging.getLogger(name), sink, "WARNING")
 
 
 def get_output() -> Output:
-    """Where this process's records go, for those who write many; after `configure`."""
+    """Return the output of this process, for code that writes many records; after `configure`."""
     if _log.output is None:
         configure(_log.level)
     assert _log.output is not None
@@ -101,7 +103,7 @@ def get_output() -> Output:
 
 
 def reset() -> None:
-    """Undo `configure`: our records go where those of any other logger go."""
+    """Undo `configure`: our records go to the handlers of the root logger."""
     for name in (None, *_OTHERS):
         logger = logging.getLogger(name) if name else get_logger()
         logger.handlers = [one for one in logger.handlers if not isinstance(one, Sink)]
@@ -114,34 +116,34 @@ def reset() -> None:
 
 
 def take_over() -> None:
-    """Put streams of ours in the place of `sys.stdout` and `sys.stderr`, for good.
+    """Replace `sys.stdout` and `sys.stderr` by our streams, for good.
 
-    In gateways and replicas, after `configure`: what is printed there leaves line by line, and
-    never waits.
+    Gateways and replicas call it after `configure`: printed text is then written line by line,
+    without waiting.
     """
     output = get_output()
     shared = _is_same(_STDOUT, 2)
     for fd, name in ((_STDOUT, "stdout"), (2, "stderr")):
         old = getattr(sys, name)
         if old is None:
-            continue  # there is no such descriptor, or it is somebody else's file by now
+            continue  # there is no such descriptor, or it belongs to another file by now
         target = output.target if shared or fd == 2 else _target(old)
         _stand_in(name, old, printed(fd, name, output, target))
 
 
-def wait_for_nobody() -> None:
-    """Never let what a script prints to its log wait either, for good.
+def print_without_waiting() -> None:
+    """Make printing to the log of a script never wait either, for good; after `configure`.
 
-    Its process would not end if it printed a last word and nothing read the log. After `configure`.
-    What is printed stays as it is. A standard output of its own is left alone: that is data, of
-    which nothing may be dropped.
+    Otherwise the process could not exit if it printed a last line and nothing read the log. Printed
+    text is unchanged. A separate standard output is not touched: it is data, which must not be
+    dropped.
     """
     names = ["stderr", *(["stdout"] if _is_same(_STDOUT, 2) else [])]
     target: Target | None = None
     for name in names:
         old = getattr(sys, name)
         if old is None or old is not getattr(sys, f"__{name}__") or isinstance(old, Printed):
-            continue  # it is somebody's own, such as a notebook's, or ours already
+            continue  # it is another object, such as a notebook's, or ours already
         if target is None:
             target = _target(old)
             _log.targets.remove(target)  # it is not closed any more
@@ -154,13 +156,13 @@ def _stand_in(name: str, old: TextIO, stream: Printed) -> None:
     _log.before[name] = old
     _log.streams[name] = stream
     setattr(sys, name, stream)
-    setattr(sys, f"__{name}__", stream)  # often put back after a redirection
+    setattr(sys, f"__{name}__", stream)  # code often restores these after a redirection
 
 
 def serve_worker() -> None:
-    """Have the loggers of a user's worker write as ours do, unless he configures them himself.
+    """Make the loggers of a user's worker write like ours, unless the user configures them.
 
-    In replicas, after `take_over`. Whatever he configures, `get_logger` and its like stay ours.
+    Replicas call it after `take_over`. User configuration never affects `get_logger`.
     """
     root = logging.getLogger()
     root.handlers = [Sink(get_output(), ours=False)]
@@ -173,7 +175,7 @@ def serve_worker() -> None:
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:
-    """A thread of the worker has ended by an exception: one record, not a line for each frame."""
+    """Log the exception that ended a thread of the worker, as one record."""
     kind, error, trace, thread = failure
     if kind is SystemExit:
         return
@@ -183,13 +185,13 @@ def _thread_failed(failure: threading.ExceptHookArgs) -> None:
 
 
 def _giving_way(basic: Callable[..., None]) -> Callable[..., None]:
-    """`logging.basicConfig` does nothing where the root logger has a handler, as ours has: whoever
-    calls it means that what he says shall be so."""
+    """Wrap `logging.basicConfig`, which does nothing if the root logger has a handler, as ours has:
+    a caller expects its configuration to apply."""
 
     @functools.wraps(basic)
     def configured(**given: Any) -> None:
         root = logging.getLogger()
-        if given.keys() == {"level"}:  # nothing is said of the form
+        if given.keys() == {"level"}:  # the call does not set the form
             root.setLevel(given["level"])
             return
         if given:
@@ -200,14 +202,14 @@ def _giving_way(basic: Callable[..., None]) -> Callable[..., None]:
 
 
 def name_requests(in_hand: Callable[[], Sequence[str]]) -> None:
-    """From now on records tell which requests are computed: `in_hand` is asked for their ids, from
-    any thread, whenever a record is written."""
+    """Make records name the requests being computed: for each record, any thread calls `in_hand`
+    for their ids."""
     get_output().requests = in_hand
 
 
 @atexit.register
 def _end() -> None:
-    """Write what has been begun and kept."""
+    """Write incomplete and kept lines."""
     for stream in _log.streams.values():
         stream.lines.end()
     flush()
@@ -222,7 +224,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def _target(stream: TextIO | None) -> Target:
-    """How to write to a stream without waiting."""
+    """Return the target that writes to a stream without waiting."""
     if stream is None:
         return _Nowhere()
     try:
@@ -234,7 +236,7 @@ def _target(stream: TextIO | None) -> Target:
 
 
 class _Nowhere:
-    """There is no stream at all."""
+    """The target if there is no stream at all."""
 
     def write(self, line: bytes, /) -> None:
         """Nothing."""
@@ -244,13 +246,13 @@ class _Nowhere:
 
 
 def _notice(count: int, why: str) -> bytes:
-    """The line that tells how many were dropped."""
+    """Make the line that reports how many lines were dropped."""
     lines = "1 log line was" if count == 1 else f"{count} log lines were"
     return get_output().notice(f"{lines} dropped while {why}")
 
 
 def _is_same(one: int, other: int) -> bool:
-    """Whether two descriptors are of one pipe, terminal or socket."""
+    """Return whether two descriptors refer to the same pipe, terminal or socket."""
     try:
         first, second = os.fstat(one), os.fstat(other)
     except OSError:

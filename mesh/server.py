@@ -178,7 +178,7 @@ class Server:
             draft.add_text("gateway", "http", http, "--address, --port")
         settings = draft.build()
         log.configure(settings.log_level, "server", form=settings.log_format)
-        log.wait_for_nobody()
+        log.print_without_waiting()
         warn([*warnings, *settings.warnings()])
         return settings
 

@@ -14,7 +14,7 @@ from mesh.logs.failure_text import exc_info, is_worth_a_trace
 from mesh.process.batch_record import SIZE, BatchRecord
 from mesh.process.crashes import record_crashes
 from mesh.process.exit_watchdog import end_soon
-from mesh.process.limits import shortage_told
+from mesh.process.limits import shortage_as_start_error
 from mesh.process.parent_link import ParentLink
 from mesh.process.settings import ReplicaProcess
 from mesh.process.signals import prepare
@@ -23,7 +23,7 @@ from stage.server import serve
 
 
 def main() -> int:
-    """Read the settings file, serve, and say honestly how it ended."""
+    """Read the settings file, serve, and return the exit code."""
     open_missing_streams()
     stops = prepare()
     parser = argparse.ArgumentParser(prog="python -m stage")
@@ -39,34 +39,33 @@ def main() -> int:
     log.serve_worker()
     parent_link = ParentLink(arguments.ready_fd, arguments.parent_fd, process.run_folder)
     parent_link.watch(process.grace)
-    code = 1  # as Python has it for an uncaught exception
+    code = 1  # as for an uncaught exception in Python
     try:
-        with shortage_told():
+        with shortage_as_start_error():
             serve(process, parent_link, _record(arguments.record_fd), stops)
         code = 0
     except MeshError as error:
-        _tell(error, alone=arguments.ready_fd is None)
+        _log_reason(error, alone=arguments.ready_fd is None)
         parent_link.failed(str(error))
         code = 3
     except SystemExit as ended:
         code = _code(ended)
         raise
     finally:
-        parent_link.end()  # it is not closed: it watches until the process is gone
+        parent_link.end()  # not closed: it watches the parent until the process has exited
         end_soon(code)
     return code
 
 
 def _code(ended: SystemExit) -> int:
-    """The exit code that Python makes of what was given to `sys.exit`."""
+    """Return the exit code that Python derives from the argument of `sys.exit`."""
     if ended.code is None:
         return 0
     return ended.code if isinstance(ended.code, int) else 1
 
 
-def _tell(error: MeshError, *, alone: bool) -> None:
-    """Say why this process cannot start: the traceback here, the reason where there is no parent
-    that says it."""
+def _log_reason(error: MeshError, *, alone: bool) -> None:
+    """Log why this process cannot start: the traceback or, if no parent logs it, the reason."""
     cause = error.__cause__
     if cause is not None and is_worth_a_trace(cause):
         log.get_logger().error("%s", error, exc_info=exc_info(cause))
@@ -75,7 +74,7 @@ def _tell(error: MeshError, *, alone: bool) -> None:
 
 
 def _record(descriptor: int | None) -> BatchRecord | None:
-    """The memory that the supervisor reads when this process has crashed."""
+    """Open the memory that the supervisor reads after a crash of this process."""
     if descriptor is None:
         return None
     memory = mmap.mmap(descriptor, SIZE)

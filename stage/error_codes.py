@@ -1,4 +1,4 @@
-"""What the client is told of an error that a worker raised: code, status and headers. Pure."""
+"""Maps exceptions of a worker to the code, status and headers for the client. Pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import NamedTuple
 from mesh.errors import CODES, ClientError, MeshError, ServerError, ValidationError
 
 _WORD = re.compile(r"[a-z][a-z0-9_]{0,63}")
-# What a replica itself says of a forward; the tasks of a batch that ends so may run again.
+# The codes that a replica itself gives to a forward; tasks of such a batch may run again.
 _RESERVED = frozenset({"forward_timeout"})
-# What the nearest of these bases means where a subclass names no status.
+# The status of the nearest of these bases, if a subclass sets none.
 _STATUSES: tuple[tuple[type[MeshError], int], ...] = (
     (ValidationError, 422),
     (ClientError, 400),
@@ -21,13 +21,13 @@ _STATUSES: tuple[tuple[type[MeshError], int], ...] = (
 
 
 class ErrorAnswer(NamedTuple):
-    """What the client is told.
+    """What the client gets for an exception.
 
     Attributes:
-        code: the error's code.
-        status: HTTP status, 0 for the one that the gateway knows for the code.
+        code: the code of the error.
+        status: the HTTP status, 0 for the gateway's own status of the code.
         headers: further HTTP headers.
-        fault: what is wrong with the error's class, and was left out; for the log.
+        fault: which attributes of the error are invalid and were left out; for the log.
     """
 
     code: str
@@ -36,13 +36,13 @@ class ErrorAnswer(NamedTuple):
     fault: str = ""
 
 
-def told(error: ClientError | ServerError) -> ErrorAnswer:
-    """What the client is told of an error; a code or status that cannot be is left out.
+def answer_of(error: ClientError | ServerError) -> ErrorAnswer:
+    """Return the answer for an error; an invalid code or status is left out.
 
     Example:
         >>> class QuotaExceeded(ClientError):
         ...     code, status, retry_after = "quota_exceeded", 429, 60
-        >>> told(QuotaExceeded())
+        >>> answer_of(QuotaExceeded())
         ErrorAnswer(code='quota_exceeded', status=429, headers=(('Retry-After', '60'),), fault='')
     """
     base = next(kind for kind in type(error).__mro__ if kind.__module__ == MeshError.__module__)

@@ -25,8 +25,8 @@ from mesh.logs.failure_text import (
 from mesh.logs.limit import LogLimit, fixed_part
 from mesh.logs.loggers import SAID
 from mesh.protocol.messages import Buffer, Task
-from mesh.worker.request_info import Reply, name_of_request, requests_told
-from stage.error_codes import ErrorAnswer, told
+from mesh.worker.request_info import Reply, name_of_request, requests_text
+from stage.error_codes import ErrorAnswer, answer_of
 from stage.item_outcome import ItemOutcome
 from stage.results import TIMED_OUT
 
@@ -50,8 +50,8 @@ class Failures:
     def __init__(self, log: logging.Logger, clock: Callable[[], float], *, debug: bool) -> None:
         self._log, self._clock, self._debug = log, clock, debug
         self.limit = LogLimit()
-        self._faulty: set[str] = set()  # classes whose code or status cannot be, as was logged
-        self._bodiless: set[int] = set()  # statuses whose values are dropped, as was logged
+        self._faulty: set[str] = set()  # classes for which an invalid code or status was logged
+        self._bodiless: set[int] = set()  # statuses for which a dropped value was logged
 
     def outcome(self, error: BaseException, tasks: Sequence[Task]) -> ItemOutcome:
         """Make the outcome for the client: with the text of our own error classes, but not of
@@ -63,7 +63,8 @@ class Failures:
         if not is_theirs and not isinstance_of(error, ServerError):
             self.report(error, _FAILED, tasks)
             return ItemOutcome(self._raised(error), ServerError.code, _FAILED)
-        code, status, headers, fault = _told(error, ClientError if is_theirs else ServerError)
+        base = ClientError if is_theirs else ServerError
+        code, status, headers, fault = _safe_answer(error, base)
         if fault and name_of(error) not in self._faulty and len(self._faulty) < _MAX_FAULTY:
             self._faulty.add(name_of(error))
             self._log.warning("%s", fault)
@@ -93,10 +94,10 @@ class Failures:
         """Log, once per status, that a `Reply` has a value although its status has no body."""
         kind = type(reply.value).__name__
         article = "an" if kind[:1] in "aeiou" else "a"
-        told = f"a Reply with status {reply.status} has no body: its value, {article} {kind}"
+        text = f"a Reply with status {reply.status} has no body: its value, {article} {kind}"
         if reply.status not in self._bodiless:
             self._bodiless.add(reply.status)
-            self._log.warning("%s, is dropped%s", told, _whose([task]), extra={SAID: True})
+            self._log.warning("%s, is dropped%s", text, _whose([task]), extra={SAID: True})
 
     def _raised(self, error: BaseException) -> list[Buffer]:
         """Make the buffers of a failure: the exception as a line for the gateway's log and, with
@@ -109,8 +110,8 @@ class Failures:
     ) -> None:
         """Log an error, unless the same error was logged often in the last minute.
 
-        With its traceback, unless told otherwise, if that shows anything of the user's.
-        The same is: the same class, raised at the same place, saying the same but for numbers.
+        Errors are the same if they have the same class, place and text, apart from numbers. Unless
+        `traced` says otherwise, the traceback is logged if it contains user code.
         """
         now = self._clock()
         if now >= self.limit.due:
@@ -125,16 +126,16 @@ class Failures:
         self, error: BaseException, text: str, tasks: Sequence[Task], *, traced: bool
     ) -> None:
         """Log an error without a limit."""
-        told = f"{text}: {line_of(error)}{_whose(tasks)}"
-        if isinstance_of(error, ForwardTimeout):  # no bug of its own: where it was, and no more
-            told += f"; it was here:\n{stack_text(error)}"
+        line = f"{text}: {line_of(error)}{_whose(tasks)}"
+        if isinstance_of(error, ForwardTimeout):  # not a bug: only its position matters
+            line += f"; it was here:\n{stack_text(error)}"
         trace = exc_info(error) if traced else None
-        self._log.error("%s", told, exc_info=trace, extra={SAID: True})
+        self._log.error("%s", line, exc_info=trace, extra={SAID: True})
 
     def ignored(self, limit: float, tasks: Sequence[Task], thread: int) -> None:
         """Log that a forward goes on although it was interrupted at its limit."""
         names = [name_of_request(task) for task in tasks]
-        text = "forward ignores its timeout of %g s: this replica ends%s; it is here:\n%s"
+        text = "forward ignores its timeout of %g s: terminating this replica%s; it is here:\n%s"
         extra = {SAID: True, "ids": names}
         self._log.error(text, limit, _whose(tasks), stack_of_thread(thread), extra=extra)
 
@@ -148,16 +149,16 @@ def _whose(tasks: Sequence[Task]) -> str:
     """Name the requests of a failure by the ids that their clients know."""
     if not tasks:
         return ""
-    said = requests_told([name_of_request(task) for task in tasks], _MAX_NAMES_CHARS)
+    said = requests_text([name_of_request(task) for task in tasks], _MAX_NAMES_CHARS)
     where = "; a log in JSON has all of them in `ids`" if said.endswith(" more") else ""
     return f" ({said}{where})"
 
 
-def _told(error: Any, base: type[ClientError | ServerError]) -> ErrorAnswer:
-    """Return what the client is told of an error; its attributes are user code and may raise."""
+def _safe_answer(error: Any, base: type[ClientError | ServerError]) -> ErrorAnswer:
+    """Return the answer for an error, whose attributes are user code and may raise."""
     try:
-        return told(error)
+        return answer_of(error)
     except ForwardTimeout:
         raise
-    except BaseException:  # noqa: BLE001 - the user's own, whatever it does
+    except BaseException:  # noqa: BLE001 - user code may raise anything
         return ErrorAnswer(base.code, fault=f"{name_of(error)}: its code or status cannot be read")

@@ -321,7 +321,7 @@ class Loop:
         try:
             self._stand_in()
         except BaseException:  # noqa: BLE001 - no other place sees an exception of this thread
-            self._log.critical("a fault of ours: this replica ends", exc_info=True)
+            self._log.critical("internal error; terminating this replica", exc_info=True)
             kill_group()
 
     def _stand_in(self) -> None:

@@ -4,9 +4,9 @@ The code here is the only place that calls into a worker. What an item's own con
 an exception instance among the results, fails that item alone; only what `forward` itself raises
 fails the batch. Between two runs, only the record of what was logged is kept.
 
-Whatever comes out of user code may lie: a list may be emptied, a length wrong, an exception raise
-when it is asked for its text. So nothing is counted but our own tasks, and classes are asked of the
-interpreter (`issubclass(type(x), ...)`), not of the object.
+Objects of user code are not trusted: a list may be emptied, a length may be wrong, reading the text
+of an exception may raise. So only our own tasks are counted, and the interpreter is asked for
+classes (`issubclass(type(x), ...)`), not the object.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from stage.item_outcome import ItemOutcome
 from stage.results import TIMED_OUT
 
 _BODILESS = frozenset({204, 304})  # statuses of answers that have no body
-# These end the process, as the code that raises them wants; everything else fails its batch.
+# These end the process, as intended by the code that raises them; all others fail the batch.
 _ENDS = (SystemExit, KeyboardInterrupt)
 _PASSING = (ForwardTimeout, *_ENDS)
 
@@ -47,19 +47,19 @@ class Runner:
     """Runs a worker, on the thread that constructed it.
 
     Args:
-        worker: the user's, constructed.
-        batching: `forward` takes and gives lists (`max_batch_size` above 1).
-        log: where tracebacks of the user's code go, the same one at most ten times a minute.
-        clock: monotonic, in seconds.
-        batch_record: where what is computed can be read after a crash.
-        debug: let failures carry what was raised, for the client.
+        worker: the constructed worker of the user.
+        batching: whether `forward` takes and returns lists (`max_batch_size` above 1).
+        log: receives tracebacks of user code, the same one at most ten times a minute.
+        clock: returns monotonic time in seconds.
+        batch_record: names the tasks being computed; readable after a crash.
+        debug: whether failures carry the exception, for the client.
 
     Attributes:
-        interruptible: a signal may raise `ForwardTimeout` now, and at no other time: here it ends
-            what runs, elsewhere it would lose what is already done.
-        tasks: those that run one by one now, none otherwise. `give_up` is for them.
-        todo: the last of them, which were not begun.
-        done: outcomes of the first of them.
+        interruptible: whether a signal may raise `ForwardTimeout` now. At any other time it would
+            lose finished work.
+        tasks: the tasks that run one by one now; `give_up` applies to them.
+        todo: the last of these tasks, which did not start.
+        done: the outcomes of the first of these tasks.
         failures: judges and logs what the worker raises.
 
     Example:
@@ -92,7 +92,7 @@ class Runner:
         self.tasks: Sequence[Task] = ()
         self.done: list[ItemOutcome] = []
         self.interruptible = False
-        self._current: Sequence[Task] = ()  # what is computed
+        self._current: Sequence[Task] = ()  # the tasks being computed
 
     def in_hand(self) -> list[str]:
         """Return the ids of the requests being computed; callable from any thread."""
@@ -120,7 +120,7 @@ class Runner:
         for number, example in enumerate(examples, 1):
             self._record.starts(f"in example {number} of {len(examples)}")
             try:
-                # A batching worker's example should be a list; what else it is, `forward` judges.
+                # With batching, an example should be a list; `forward` judges anything else.
                 count = len(example) if self._batching and isinstance(example, list) else 1
                 worker.requests = [RequestFacts()] * count
                 _refuse_unfinished(worker.forward(example))
@@ -146,8 +146,8 @@ class Runner:
             tasks: at most `max_batch_size` of them if batching.
 
         Returns:
-            One outcome for each, in order. Without batching only for those that were begun: once
-            they have taken `LONG_FORWARD_S`, the rest is left for `give_up`.
+            One outcome per task, in order. Without batching, only for the tasks that started: once
+            they have taken `LONG_FORWARD_S`, the rest is left to `give_up`.
         """
         self._record.begin(tasks, time.monotonic(), singly=not self._batching)
         self._current = tasks
@@ -155,15 +155,15 @@ class Runner:
             outcomes = self._run_together(tasks) if self._batching else self._run_singly(tasks)
         except _ENDS as error:
             end_if_forked()
-            # The tasks stay in the batch record, which tells the supervisor what the process died
-            # of.
+            # The tasks stay in the batch record: the supervisor reads there which ones were
+            # running.
             dead = tasks if self._batching else tasks[len(self.done) :][:1]
             self.failures.record(error, "the worker ends this replica", dead, traced=True)
             raise
         self._current = ()
         if not self._batching:
             return outcomes
-        # The values are gone by now, so that what still refers to their arrays is the user's.
+        # The values are released by now, so other references to their arrays are the user's.
         isolate([outcome.buffers for outcome in outcomes])
         return outcomes
 
@@ -230,7 +230,7 @@ class Runner:
                 outcome = self._encode(task, self._ask([task], self._decode(task)))
             except _PASSING:
                 raise
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it is this one's failure
+            except BaseException as error:  # noqa: BLE001 - any exception fails this task
                 outcome = self.failures.outcome(error, [task])
             self.interruptible = False
         except ForwardTimeout as error:
@@ -289,19 +289,19 @@ class Runner:
                 items.append(decode(task))
             except _PASSING:
                 raise
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it is one item's failure
+            except BaseException as error:  # noqa: BLE001 - any exception fails this item
                 items.append(self.failures.outcome(error, [task]))
         return items
 
     def _encoded(self, tasks: list[Task], results: Sequence[Any]) -> list[ItemOutcome]:
         """Encode the result of each task."""
         encode, outcomes = self._encode, []
-        for task, result in zip(tasks, results, strict=False):  # as many: they were counted
+        for task, result in zip(tasks, results, strict=False):  # their numbers were checked
             try:
                 outcomes.append(encode(task, result))
             except _PASSING:
                 raise
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it is one item's failure
+            except BaseException as error:  # noqa: BLE001 - any exception fails this item
                 outcomes.append(self.failures.outcome(error, [task]))
         return outcomes
 
@@ -311,7 +311,7 @@ class Runner:
             return self._checked_forward(tasks, inputs)
         except _PASSING:
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the batch's failure
+        except BaseException as error:  # noqa: BLE001 - any exception fails the batch
             return [self.failures.outcome(error, tasks)] * len(tasks)
 
     def _checked_forward(self, tasks: list[Task], inputs: list[Any]) -> list[Any]:
@@ -324,7 +324,7 @@ class Runner:
             raise ServerError(f"forward returned a {name}; with batching it must return a list")
         if kind in (list, tuple, np.ndarray):
             results = list(results)
-        else:  # what it yields counts, not what it says; and it may never end
+        else:  # its items count, not its `len`; and it may never end
             results = list(islice(results, count + 1))
         if len(results) != count:
             raise ServerError(f"forward returned {len(results)} results for {count} inputs")

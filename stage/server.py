@@ -53,8 +53,8 @@ _Serving = Callable[Concatenate[ReplicaProcess, ParentLink, _More], None]
 
 
 def _explained(serving: _Serving[_More]) -> _Serving[_More]:
-    """Whatever keeps a replica from becoming ready is a StartError, and in time: without a reason
-    its supervisor would start it again and again."""
+    """Convert each failure before the replica is ready to a StartError, and enforce the start
+    timeout. Without a reason, the supervisor would restart the replica again and again."""
 
     def explained(
         process: ReplicaProcess,
@@ -69,9 +69,9 @@ def _explained(serving: _Serving[_More]) -> _Serving[_More]:
             serving(process, parent_link, *more, **named)
         except MeshError:
             raise
-        except BaseException as error:  # a property of the worker's may call sys.exit, too
+        except BaseException as error:  # a property of the worker may even call sys.exit
             if parent_link.settled.is_set():
-                raise  # it has served
+                raise  # the replica was ready
             text = f"stage {process.stage.name} cannot serve: {line_and_place(error)}"
             raise StartError(text) from error
         finally:
@@ -88,11 +88,11 @@ def serve(
     batch_record: BatchRecord | None = None,
     stops: Sequence[signal.Signals] = STOP_SIGNALS,
 ) -> None:
-    """Run one replica until it is told to stop and has drained.
+    """Run one replica until it is ordered to stop and has drained.
 
     Raises:
-        StartError: the worker cannot be imported, constructed or warmed up, or the feed address
-            cannot be bound; or anything else that went wrong before it was ready.
+        StartError: the worker cannot be imported, constructed or warmed up, the feed address
+            cannot be bound, or anything else failed before the replica was ready.
     """
     started = monotonic()
     settings = process.stage
@@ -110,7 +110,7 @@ def serve(
         feed = _feed(process, network)
         identity.feed = placed(feed, process.gateways)
         if feed and not identity.feed:
-            _log.warning("no gateway's name is known yet, nor the address that leads here from it")
+            _log.warning("no gateway's name can be resolved yet, so this host's address is unknown")
 
         def found(addresses: set[str], now: float) -> None:
             identity.feed = identity.feed or placed(feed, addresses)
@@ -151,34 +151,33 @@ def _runner(process: ReplicaProcess, worker: Worker, batch_record: BatchRecord |
 
 
 def _settle_after_worker(process: ReplicaProcess) -> None:
-    """See to what the worker's own code has done to this process, before it listens."""
-    end_if_forked()  # it would take its parent's place
+    """Repair what the worker's code may have changed in this process, before it listens."""
+    end_if_forked()  # a child that returned from the constructor must not act as a replica
     open_missing_streams()
     demand_free_files(open_files.links(len(process.gateways), bool(process.feed)), "the worker")
     gc.collect()
-    gc.freeze()  # model and libraries live for ever: no collection need look at them again
+    gc.freeze()  # model and libraries live for ever: collections need not scan them
     keep_freed()
 
 
 def _warmed(runner: Runner, loaded: float) -> dict[str, float]:
-    """Run the examples; returns what the start took, for the parent."""
+    """Run the examples; return how long the start took, as a report for the parent."""
     started = monotonic()
     examples = runner.warm_up()
     return {"loaded": loaded, "examples": examples, "ran": monotonic() - started}
 
 
 def _unload(runner: Runner, seconds: float) -> None:
-    """Let the worker unload, in so many seconds at most."""
+    """Run the worker's `unload`, for at most `seconds`."""
     with ExitWatchdog(max(seconds, _UNLOAD_GRACE_S), 0, "its unload()"):
         runner.close()
 
 
 def construct(process: ReplicaProcess, batch_record: BatchRecord | None = None) -> Worker:
-    """Import the user's class and make its one object; the batch record tells which of the two is
-    done.
+    """Import the user's class and construct its object; the batch record names the current step.
 
     Raises:
-        StartError: with what it raised, and where; the exception itself is the cause.
+        StartError: the text names the exception and its place; the exception is the cause.
     """
     batch_record = batch_record or BatchRecord(bytearray(SIZE))
     batch_record.starts(f"importing {process.worker}")
@@ -190,7 +189,7 @@ def construct(process: ReplicaProcess, batch_record: BatchRecord | None = None) 
         worker.worker_id = process.worker_id
         worker.stage = process.stage.name
         worker.max_batch_size = process.stage.max_batch_size
-        worker.__init__()  # type: ignore[misc]  # its attributes above must be there before
+        worker.__init__()  # type: ignore[misc]  # the attributes above must be set before
     except BaseException as error:
         said = explain(error, process.worker)
         raise StartError(f"{made}.__init__ failed: {said}") from error
@@ -213,8 +212,8 @@ def _links(identity: Identity, network: Network, parent_link: ParentLink) -> Lin
 
 def _log_left_out(count: int) -> None:
     _log.warning(
-        "gateways name %d replicas more than are dialled from here: they are too many, or too few "
-        "files may be open; what comes of those goes by way of the gateways. %s",
+        "gateways announced %d more replicas than this process dials: they are too many, or too "
+        "few files may be open; the gateways relay the outputs for those. %s",
         count,
         open_files.ADVICE,
     )
@@ -262,19 +261,19 @@ def _keys(process: ReplicaProcess) -> Keys | None:
 
 
 def _refuse_unsendable(identity: Identity) -> None:
-    """Whatever a replica says of itself must be readable: it would die of saying it, for ever."""
+    """Check that this replica's announcement can be sent; otherwise each start would fail at it."""
     try:
         encode(hello_of(identity, 1, None, ()))
     except ProtocolError as error:
-        text = f"what this replica says of itself cannot be sent: {error}"
+        text = f"the announcement of this replica cannot be sent: {error}"
         raise StartError(f"{text}; see the settings name, version and advertise") from error
 
 
 def _feed(process: ReplicaProcess, network: Network) -> str:
-    """Listen for consumers of the outputs, if there may be any.
+    """Listen for consumers of the outputs, if another stage follows.
 
     Returns:
-        Where they shall dial; its host is ``*`` where that depends on where they are, see `placed`.
+        The address for consumers. Its host is ``*`` if it depends on their network, see `placed`.
     """
     if not process.feed:
         return ""
@@ -291,10 +290,10 @@ def _feed(process: ReplicaProcess, network: Network) -> str:
 
 
 def placed(feed: str, gateways: Iterable[str]) -> str:
-    """The feed address with this host's own in place of ``*``: the one that gateways see.
+    """Replace ``*`` in the feed address by the address of this host that gateways see.
 
     Returns:
-        "" while none of these gateways is known by name and in reach.
+        The address, "" while no gateway's name can be resolved to a reachable host.
     """
     if not feed.startswith("tcp://*:"):
         return feed
@@ -304,7 +303,8 @@ def placed(feed: str, gateways: Iterable[str]) -> str:
 
 
 def _numeric(address: str) -> str:
-    """What a name stands for: consumers are told numbers, so that libzmq has nothing to look up."""
+    """Resolve the host of an address: with a numeric one, libzmq of consumers need not resolve
+    it."""
     if is_numeric(address):
         return address
     found = sorted(resolve(address))

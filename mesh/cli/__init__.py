@@ -1,6 +1,6 @@
-"""The command ``mesh``: run a service or a part of it, check its file, look at it, ask it.
+"""The command ``mesh``: runs a service or parts of it, checks its file, and queries it.
 
-Exit codes: 0 in order, 1 something failed, 2 wrong usage or settings, 3 could not be started.
+Exit codes: 0 success, 1 failure, 2 wrong usage or settings, 3 the service could not be started.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ for _command in (up, gateway, stage, check, status, call, keygen):
 
 
 def main() -> None:
-    """The console script: a command of ours, with errors as one line and an honest exit code."""
+    """Run the console script; an error becomes one line and an exit code."""
     open_missing_streams()
     try:
         commands(prog_name="mesh")

@@ -1,4 +1,4 @@
-"""Options of the ``mesh`` commands: each setting's own comes from the schema."""
+"""The options of the ``mesh`` commands. The schema yields one for each setting."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ config = click.option(
 
 
 def overlaid(*tables: str) -> Callable[[Command], Command]:
-    """Give a command an option for every setting of these tables; it gets them as keywords."""
+    """Add an option for every setting of these tables; the command gets them as keywords."""
 
     def decorate(command: Command) -> Command:
         for table in reversed(tables):
@@ -42,11 +42,11 @@ def overlaid(*tables: str) -> Callable[[Command], Command]:
 
 
 def overrides(given: Mapping[str, str | None], tables: Mapping[str, str]) -> list[Override]:
-    """The settings among a command's keywords.
+    """Return the settings among the keywords of a command.
 
     Args:
-        given: the keywords, None where the option was not used.
-        tables: for each table that `overlaid` was told, the table of the settings it means.
+        given: the keywords; None for an option that was not used.
+        tables: by table passed to `overlaid`, the table of the settings that it stands for.
     """
     found = [
         (target, key, text, _flag(key))
@@ -54,7 +54,7 @@ def overrides(given: Mapping[str, str | None], tables: Mapping[str, str]) -> lis
         for key in _OVERLAID[table]
         if (text := given.get(key)) is not None
     ]
-    if given.get("debug") == "true":  # as a script's flag of that name
+    if given.get("debug") == "true":  # like the flag of scripts of that name
         found.append(("", "log_level", "debug", "--debug"))
     return found
 
@@ -69,7 +69,7 @@ def _option(one: SettingDeclaration) -> Callable[[Command], Command]:
 
 
 def _as_text(command: click.Context, option: click.Parameter, given: bool | None) -> str | None:
-    """A switch as it would be written in the environment; None where it was not used."""
+    """Convert a switch to its text in the environment; None if it was not used."""
     return None if given is None else str(given).lower()
 
 

@@ -1,4 +1,4 @@
-"""The commands that talk to a running service over HTTP."""
+"""The commands that query a running service over HTTP."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def call(route: str, file: str, config: str, url: str, timeout: float) -> None:
 
 
 def _print_answer(body: bytes) -> None:
-    """As it came; on a terminal, so that the terminal obeys nothing of it."""
+    """Print an answer unchanged; on a terminal, escape control sequences."""
     if sys.stdout.isatty():
         print(in_lines(body.decode("utf-8", "backslashreplace")))
         return
@@ -69,7 +69,7 @@ def _print_answer(body: bytes) -> None:
 
 
 def lines_of(picture: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
-    """A JSON object for people: plain values first, lists of objects as tables.
+    """Format a JSON object for people: plain values first, lists of objects as tables.
 
     Example:
         >>> list(lines_of({"draining": False, "stages": {"embed": {"replicas": 2}}}))

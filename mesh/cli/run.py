@@ -1,4 +1,4 @@
-"""The commands that run a service or a part of it, and the one that only reads its file."""
+"""The commands that run a service or a part of it, and the one that checks its file."""
 
 from __future__ import annotations
 
@@ -39,9 +39,10 @@ def gateway(config: str, **given: str | None) -> None:
 
 
 def _warn_of_unknown_processes(settings: MeshSettings, config: str, wanted: list[Override]) -> None:
-    """Say that stages do not know of more processes than their own settings have.
+    """Warn that stages dial only as many gateway processes as their own settings name.
 
-    Of sockets they find all; which ports follow the first one's nothing but settings can tell.
+    Stages find all sockets in a folder, but only their settings tell how many ports follow the
+    first.
     """
     processes = settings.gateway.processes
     if not settings.gateway.bind.startswith("tcp://"):
@@ -78,12 +79,12 @@ def stage(name: str, config: str, dial: tuple[str, ...], **given: str | None) ->
 @config
 @click.option("--import", "imports", is_flag=True, help="also import every stage's class")
 def check(config: str, imports: bool) -> None:
-    """Say whether the file is right, or where not."""
+    """Check the file; report the place of an error."""
     settings = _settings(config, [], "mesh check")
     sources = _sources(settings, config)
     for source in sources.values() if imports else ():
         load(source)
-    keys = _keys_told(settings)
+    keys = _describe_keys(settings)
     print(f"{config} is right (revision {settings.revision})")
     for path, names in settings.routes.items():
         print(f"  http://{settings.gateway.http}{path}: {' -> '.join(names)}")
@@ -94,8 +95,8 @@ def check(config: str, imports: bool) -> None:
         print(f"  {line}")
 
 
-def _keys_told(settings: MeshSettings) -> list[str]:
-    """Lines about the folder of keys, if one is named; ZeroMQ is loaded for nobody else."""
+def _describe_keys(settings: MeshSettings) -> list[str]:
+    """Describe the folder of keys, if one is set. Only then is ZeroMQ imported."""
     if not settings.gateway.keys:
         return []
     from mesh.transport.key_check import keys_told
@@ -111,7 +112,7 @@ def _settings(config: str, wanted: list[Override], source: str) -> MeshSettings:
 
 
 def _sources(settings: MeshSettings, config: str) -> dict[str, WorkerSource]:
-    """Where each stage's class is found: beside the file that names it."""
+    """Return where each stage's class is found, relative to the folder of the file."""
     folder = os.path.dirname(os.path.abspath(config))
     refuse_shadows((folder,))
     return {name: from_text(one.worker, folder) for name, one in settings.stages.items()}

@@ -20,7 +20,7 @@ _HOMES = {"Client": "mesh.client.http_client", "Response": "mesh.client.core"}
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name when it is first asked for, so that importing this costs nothing."""
+    """Import a public name on first use, so that importing this package costs nothing."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -19,18 +19,17 @@ _IN_USE = (
 
 
 class Connection:
-    """A connection that one thread calls over. It is opened by the first call, and again whenever
-    the service has closed it meanwhile.
+    """The connection of one thread. The first call opens it; later calls reopen it if the service
+    has closed it.
 
-    Any thread may `close` it. It closes itself when it is no longer referred to, so that it goes
-    with the thread that it belongs to.
+    Any thread may `close` it. It is closed when the last reference goes, and so with its thread.
 
     Args:
-        url: of the service, for error messages.
-        origin: where that is.
+        url: the URL of the service, for error messages.
+        origin: where the service listens.
 
     Attributes:
-        pid: the process that made it; a forked child must not write on it.
+        pid: the process that made it; a forked child must not write to it.
     """
 
     def __init__(self, url: str, origin: ServiceOrigin) -> None:
@@ -38,17 +37,17 @@ class Connection:
         self._url, self._origin = url, origin
         self._timeout = 0.0
         self._http: http.client.HTTPConnection | None = None
-        self._lock = threading.RLock()  # of the two below; never held during a call
+        self._lock = threading.RLock()  # guards the next two attributes; never held during a call
         self._in_use = False
         self._to_be_closed = False
 
     def __del__(self) -> None:
-        """Close it."""
         self._drop()
 
     def close(self) -> None:
-        """Close it now, or at the end of the call that is running; the next call opens another."""
-        if self.pid != os.getpid():  # the lock may be held by a thread that is not here
+        """Close the connection now, or at the end of a running call. The next call reopens it."""
+        # In a forked child, the thread that holds the lock may not exist.
+        if self.pid != os.getpid():
             self._drop()
             return
         with self._lock:
@@ -57,15 +56,14 @@ class Connection:
                 self._drop()
 
     def call(self, request: ClientRequest, timeout: float) -> Response:
-        """Send a request and return its answer, with one more try on a stale connection.
+        """Send a request and return its answer; retry once if the connection was stale.
 
-        A service may close an idle connection at the very moment at which we use it. Then, and
-        only if not one byte of an answer has come, the request is retransmitted on a new
-        connection.
+        A service may close an idle connection at the moment at which we use it. Then the request
+        is sent again on a new connection, but only if no byte of an answer has arrived.
 
         Args:
-            request: what to ask.
-            timeout: seconds of silence after which a connection that is opened now is given up.
+            request: the request.
+            timeout: seconds without a byte after which the call fails; applies to a new connection.
         """
         self._begin()
         self._timeout = timeout
@@ -98,7 +96,7 @@ class Connection:
         except OSError as error:
             return self._refuse(f"{error.strerror or error}; is the service running?")
         except BaseException:
-            self._drop()  # an answer that is still on its way must not meet the next request
+            self._drop()  # the next request must not read an answer that is still on its way
             raise
 
     def _refuse(self, why: str) -> Response:
@@ -107,7 +105,7 @@ class Connection:
         raise unreachable(self._url, why) from None
 
     def _alive(self) -> bool:
-        """Tell whether a connection is open and nothing, such as its end, has arrived on it."""
+        """Return whether the connection is open and no byte, nor its end, has arrived."""
         sock = self._http.sock if self._http else None
         return sock is not None and not _readable(sock)
 
@@ -116,7 +114,7 @@ class Connection:
         if not self._alive():
             self._open()
         assert self._http is not None
-        # Closed while we were sending: it may have answered before it had read everything.
+        # Closed while we were sending: the service may have answered before it read everything.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._http.request(*request[:2], request.body, request.headers)
         if not _answered(self._http.sock):
@@ -143,28 +141,28 @@ class Connection:
         return Response(answer.status, fold_headers(answer.getheaders()), body)
 
     def _drop(self) -> None:
-        """Close the descriptor; nothing is written, so a forked child may do it, too."""
+        """Close the descriptor. Nothing is written, so a forked child may do it, too."""
         if self._http is not None:
             self._http.close()
             self._http = None
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    """The same over a Unix socket."""
+    """An HTTP connection over a Unix socket."""
 
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
-        """Open the connection."""
+        """Connect to the socket."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
 
 def _readable(sock: socket.socket) -> bool:
-    """Tell whether bytes, or the connection's end, have arrived."""
+    """Return whether bytes, or the connection's end, have arrived."""
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     return bool(poll.poll(0))

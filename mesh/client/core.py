@@ -1,7 +1,7 @@
-"""What a client says and what an answer means; knows nothing of sockets. Pure.
+"""Builds requests and interprets answers, without I/O. Pure.
 
-`build` turns what the caller gave into a `ClientRequest`; `Response` reads what came back;
-`error_of` turns an answer that says "no" into the exception that the caller deserves.
+`build` makes a `ClientRequest` of the caller's arguments, `Response` parses an answer, and
+`error_of` converts an error answer to an exception.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from mesh.errors import (
 JSON = "application/json"
 BINARY = "application/octet-stream"
 
-# Only the codes whose class the status does not already tell.
+# Only the codes whose class does not follow from the status.
 _CLASSES: dict[str, type[MeshError]] = {
     "decoding_error": DecodingError,
     "validation_error": ValidationError,
     "encoding_error": EncodingError,
-    "overloaded": ServerError,  # 429 looks like the client's fault, and is not
+    "overloaded": ServerError,  # 429 is a client error by number, but the service is at fault
     "cannot_meet_deadline": ServerError,
 }
 
@@ -40,9 +40,9 @@ _QUOTED = re.compile(r'"[^"]*"')
 
 
 class ServiceOrigin(NamedTuple):
-    """Where a service listens, and what stands before each of its paths.
+    """Where a service listens, and the prefix of its paths.
 
-    `socket` is the path of a Unix socket, "" where it is host and port.
+    `socket` is the path of a Unix socket, "" if the service has host and port.
     """
 
     host: str
@@ -52,7 +52,7 @@ class ServiceOrigin(NamedTuple):
 
 
 class ClientRequest(NamedTuple):
-    """One HTTP request, complete but for the connection it goes over."""
+    """One HTTP request, independent of a connection."""
 
     method: str
     path: str
@@ -62,12 +62,12 @@ class ClientRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came back over HTTP.
+    """An HTTP answer.
 
     Attributes:
         status: the HTTP status.
-        headers: the headers, their names in lower case; of a repeated one all values, with commas.
-        body: the body as it came.
+        headers: the headers by lower-case name; the values of a repeated one are joined by commas.
+        body: the body as received.
 
     Example:
         >>> response = client.post("/inference", image_bytes)
@@ -85,7 +85,7 @@ class Response:
 
     @property
     def request_id(self) -> str:
-        """The request's id in the service's logs and traces, "" if the answer bears none."""
+        """The id of the request in the service's logs and traces, "" if the answer has none."""
         return self.headers.get("x-request-id", "")
 
     @property
@@ -97,7 +97,7 @@ class Response:
         """Read the body as JSON.
 
         Raises:
-            ServerError: the body is something else.
+            ServerError: the body is not JSON.
         """
         try:
             return json.loads(self.body)
@@ -108,7 +108,7 @@ class Response:
             ) from None
 
     def raise_for_status(self) -> None:
-        """Raise the error that the answer reports, if it reports one."""
+        """Raise the exception for an answer that reports an error."""
         if not self.ok:
             raise error_of(self)
 
@@ -145,7 +145,7 @@ def build(
     """Make a POST request of a body: bytes go as they are, everything else as JSON.
 
     Raises:
-        ClientError: the body is neither bytes nor something that JSON can say.
+        ClientError: the body is not bytes, and cannot be written as JSON.
     """
     if isinstance(body, bytes | bytearray | memoryview):
         payload, kind = bytes(body), BINARY
@@ -164,7 +164,7 @@ def _to_json(value: object) -> bytes:
 
 
 def fold_headers(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    """Gather headers under lower-case names; the values of a repeated name are joined by commas."""
+    """Collect headers by lower-case name; the values of a repeated name are joined by commas."""
     folded: dict[str, str] = {}
     for name, value in pairs:
         key = name.lower()
@@ -175,7 +175,7 @@ def fold_headers(pairs: list[tuple[str, str]]) -> dict[str, str]:
 def parse_timings(header: str) -> dict[str, float]:
     """Read a ``Server-Timing`` header into milliseconds by name.
 
-    What has no duration, or one that is no number, is left out.
+    Entries without a numeric duration are left out.
 
     Example:
         >>> parse_timings("decode-queue;dur=0.1, decode;dur=12.3")
@@ -191,51 +191,51 @@ def parse_timings(header: str) -> dict[str, float]:
 
 
 def error_of(response: Response) -> MeshError:
-    """Turn an answer that reports an error into the exception for it.
+    """Convert an answer that reports an error to an exception.
 
-    The error's code decides the class, else the status: 4xx is a `ClientError`, the rest a
-    `ServerError`. Answers that are not Meshline's (from a proxy in front) are understood as well.
+    The code of the error decides the class or, if the code is unknown, the status: 4xx is a
+    `ClientError`, the rest a `ServerError`. Answers of a proxy in front are handled as well.
     """
-    said = _said(response)
-    code = _text(said, "code")
+    found = _error_object(response)
+    code = _text(found, "code")
     fallback = ClientError if 400 <= response.status < 500 else ServerError
-    message = _text(said, "message") or f"the service answered with status {response.status}"
+    message = _text(found, "message") or f"the service answered with status {response.status}"
     error = _CLASSES.get(code, fallback)(message)
     error.code = code or error.code
     error.status = response.status
-    error.stage = _text(said, "stage")
-    error.request_id = _text(said, "request_id") or response.request_id
-    error.retryable = said.get("retryable") is True
-    error.traceback = _text(said, "traceback")
+    error.stage = _text(found, "stage")
+    error.request_id = _text(found, "request_id") or response.request_id
+    error.retryable = found.get("retryable") is True
+    error.traceback = _text(found, "traceback")
     if error.traceback:
         error.add_note(f"In the service, where debug is on:\n{error.traceback}")
     error.retry_after = _seconds(response.headers.get("retry-after", ""))
     return error
 
 
-def _said(response: Response) -> dict[str, Any]:
-    """Find the error object in an answer's body; empty where there is none."""
+def _error_object(response: Response) -> dict[str, Any]:
+    """Return the error object in an answer's body; empty if there is none."""
     try:
         body = response.json()
     except ServerError:
         return {}
-    said = body.get("error") if isinstance(body, dict) else None
-    return said if isinstance(said, dict) else {}
+    found = body.get("error") if isinstance(body, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
-def _text(said: dict[str, Any], key: str) -> str:
-    """Read a text from an error object; "" where it is missing or something else."""
-    value = said.get(key)
+def _text(found: dict[str, Any], key: str) -> str:
+    """Return a text of an error object; "" if it is missing or not a text."""
+    value = found.get(key)
     return value if isinstance(value, str) else ""
 
 
 def _seconds(value: str) -> float | None:
-    """Read ``Retry-After`` in seconds; its other form, a date, is not for us."""
+    """Parse ``Retry-After`` in seconds; its other form, a date, is ignored."""
     return float(value) if value.isascii() and value.isdigit() else None
 
 
 def unreachable(url: str, why: str) -> ServerError:
-    """Make the error for a service that could not be reached, or did not answer."""
+    """Make the error for a service that was not reached or did not answer."""
     error = ServerError(f"no answer from {url}: {why}")
     error.code = "unreachable"
     error.retryable = True

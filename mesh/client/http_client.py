@@ -1,4 +1,4 @@
-"""`Client`: calls a service over HTTP/1.1, on a connection per thread that is kept open."""
+"""`Client`: calls a service over HTTP/1.1, on one persistent connection per thread."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mesh.client.connection import Connection
 from mesh.client.core import ClientRequest, Response, build, error_of, parse_url
 from mesh.errors import MeshError
 
-READY_POLL_S = 0.05  # seconds between two questions of `wait_ready`
+READY_POLL_S = 0.05  # seconds between two requests of `wait_ready`
 
 
 class Client:
     """Calls a Meshline service over HTTP.
 
-    Any number of threads may share a client. Each has a connection of its own, which stays open
-    between its calls and is closed when the thread ends. A process that is forked opens new ones.
+    Any number of threads may share a client. Each thread has its own connection, which stays open
+    between calls and is closed when the thread ends. A forked process opens new connections.
 
     Args:
-        url: where the service listens, such as ``http://127.0.0.1:8000``.
-        timeout: seconds that the service may be silent before a call fails.
+        url: the URL of the service, such as ``http://127.0.0.1:8000``.
+        timeout: seconds without a byte from the service after which a call fails.
 
     Raises:
         SettingsError: the URL is not one of a service.
@@ -49,12 +49,13 @@ class Client:
         route: str = "/inference",
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """Send a value as JSON and return what the service made of it.
+        """Send a value as JSON and return the result of the service.
 
         Raises:
-            ClientError: the request was at fault (`DecodingError`, `ValidationError` say more).
-            ServerError: the service was at fault, too busy, or could not be reached.
-                Each error bears `code`, `status`, `stage`, `request_id`, `retryable` and
+            ClientError: the request was at fault (`DecodingError` and `ValidationError` are
+            subclasses).
+            ServerError: the service was at fault, overloaded, or could not be reached.
+                Each error has `code`, `status`, `stage`, `request_id`, `retryable` and
                 `retry_after`.
         """
         response = self.post(route, value, headers=headers)
@@ -83,7 +84,7 @@ class Client:
         return self._call(ClientRequest("GET", self._origin.prefix + path, None, {}))
 
     def health(self) -> bool:
-        """Tell whether the service answers and says that it is alive."""
+        """Return whether the service answers that it is alive."""
         try:
             return self.get("/health").ok
         except MeshError:
@@ -93,7 +94,7 @@ class Client:
         """Return once every stage of every route has a replica.
 
         Raises:
-            ServerError: that took longer than `timeout` seconds; the text says what is missing.
+            ServerError: this took longer than `timeout` seconds; the text says what is missing.
         """
         until = time.monotonic() + timeout
         while (missing := self._not_ready()) is not None:
@@ -102,9 +103,9 @@ class Client:
             threading.Event().wait(READY_POLL_S)
 
     def close(self) -> None:
-        """Close the connections of all threads; where a call is running, when it has ended.
+        """Close the connections of all threads, each at the end of a running call.
 
-        The next call opens another.
+        The next call opens a new connection.
         """
         for reference in self._connections.valuerefs():  # a copy: other threads may add some
             connection = reference()
@@ -112,7 +113,7 @@ class Client:
                 connection.close()
 
     def __enter__(self) -> Self:
-        """Itself: ``with Client(url) as client`` closes it at the end."""
+        """Return the client; the end of the block closes it."""
         return self
 
     def __exit__(
@@ -121,11 +122,11 @@ class Client:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the connections; what was raised goes on."""
+        """Close the connections; exceptions of the block propagate."""
         self.close()
 
     def _not_ready(self) -> MeshError | None:
-        """Ask once whether the service is ready; if not, the error says why."""
+        """Check once whether the service is ready; return the reason if it is not."""
         try:
             response = self.get("/readyz")
         except MeshError as error:
@@ -136,7 +137,7 @@ class Client:
         return self._own().call(request, self.timeout)
 
     def _own(self) -> Connection:
-        """This thread's connection; of what a forked child has inherited it lets go."""
+        """Return this thread's connection. A forked child drops the inherited connections."""
         own: Connection | None = getattr(self._threads, "connection", None)
         if own is None or own.pid != os.getpid():
             own = self._threads.connection = Connection(self.url, self._origin)

@@ -1,1 +1,1 @@
-"""What settings mean beyond their values."""
+"""The settings of a service: their declarations, sources and checks."""

@@ -1,7 +1,7 @@
-"""Which mesh addresses belong together: those of the gateway processes of one host. Pure.
+"""The mesh addresses of the gateway processes of one host. Pure.
 
-An address that people write is the first process's; a port that is given counts on from there, so
-that one file says for every host where all processes are.
+The configured address is that of the first process. Each further process has the next port or
+socket, so that one file gives every host the addresses of all processes.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from mesh.config.schema import split_tcp
 
 
 def addresses(first: str, processes: int) -> tuple[str, ...]:
-    """Where each of so many gateway processes is, whose first one is at `first`.
+    """Return the addresses of all gateway processes of a host, the first of which is at `first`.
 
-    A DNS name stands for as many ports of each of its records. A file of addresses stays as it is:
-    it lists all of them.
+    For a DNS name, these ports count for each of its records. A file of addresses is returned
+    unchanged, as it lists all of them.
 
     Example:
         >>> addresses("tcp://gateway:7000", 2)
@@ -27,14 +27,14 @@ def addresses(first: str, processes: int) -> tuple[str, ...]:
 
 
 def address(first: str, number: int) -> str:
-    """Where the n-th process is, counted from 1; port 0 is any free one for each of them."""
+    """Return the address of the n-th process, from 1; port 0 is any free port for each of them."""
     if first.startswith("tcp://"):
         return following(first, number)
     return first if number == 1 else f"{first}-{number}"
 
 
 def following(first: str, number: int) -> str:
-    """The n-th ``tcp://`` address of those that begin with `first` and differ in their ports.
+    """Return the n-th ``tcp://`` address, from 1, counting the ports on from `first`.
 
     Example:
         >>> following("tcp://[::1]:7000", 3), following("tcp://*:0", 3)
@@ -45,7 +45,7 @@ def following(first: str, number: int) -> str:
 
 
 def last_port(first: str, processes: int) -> int:
-    """The highest port that so many processes take; 0 where they take none, or any."""
+    """Return the highest port of `processes` processes; 0 if they use no port, or any free one."""
     if not first.startswith("tcp://"):
         return 0
     port = split_tcp(first)[1]
@@ -53,7 +53,7 @@ def last_port(first: str, processes: int) -> int:
 
 
 def bracketed(host: str) -> str:
-    """A host as it stands before a port: an IPv6 address in brackets.
+    """Return a host as it is written before a port: an IPv6 address in brackets.
 
     Example:
         >>> bracketed("::1"), bracketed("10.0.0.7")

@@ -1,9 +1,9 @@
-"""Who could come in at a mesh address, or answer there, where no keys are. Pure.
+"""Checks whether other users or machines could reach a mesh address that has no keys. Pure.
 
-Over tcp only keys tell the processes of a service from others. Any process that reaches a port may
-claim to be a replica and be given requests, and whatever answers at a gateway's address is trusted.
-That is so at the loopback address, too, which all users of a machine share. Only a socket in a
-folder of one user is for that user's processes alone.
+Over tcp, only keys distinguish the processes of a service from others. Any process that reaches a
+port may claim to be a replica and receive requests, and any process that answers at a gateway's
+address is trusted. This includes the loopback address, which all users of a machine share. Only a
+socket in a private folder is restricted to the processes of one user.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The command-line flags of a script that calls `Server()`.
 
-They are mosec's, with mosec's units, and derive from the schema wherever they name a setting. One
-that names a setting of ours which no flag sets is refused, since it would be meant and have no
-effect. Other arguments are the user's own and are left alone; one that is nearly ours gets a
+They have the names and units of mosec's flags, and derive from the schema wherever they set a
+setting. A flag with the name of a setting that no flag sets is refused, as it would have no effect.
+Other arguments belong to the user's script and are ignored; a near miss of one of our flags gets a
 warning.
 """
 
@@ -20,17 +20,17 @@ from mesh.config.settings import GatewaySettings, MeshSettings, StageSettings
 from mesh.config.units import show_duration, show_size
 from mesh.errors import EXIT_SETTINGS
 
-# What a bare number in a flag is divided by to reach the unit that we keep it in.
+# The divisors that convert a bare number in a flag to the unit of the setting.
 _DIVISORS = {"ms": 1000.0}
 DEFAULT_WAIT_S = 10.0
-ALL_STAGES = "stages"  # in place of a table: what is set for every stage
+ALL_STAGES = "stages"  # in place of a table name: set for every stage
 _TABLES: tuple[tuple[str, type], ...] = (
     ("", MeshSettings),
     ("gateway", GatewaySettings),
     (ALL_STAGES, StageSettings),
 )
 _SHOWN = {"duration": show_duration, "size": show_size}
-# Settings that no flag names, and where else they are set; all others by a variable.
+# Settings without a flag, and how else to set them; all others are set by a variable.
 _ELSEWHERE = {
     "http": "use --address and --port",
     "max-body": "use --max-request-size, in bytes",
@@ -38,23 +38,23 @@ _ELSEWHERE = {
     "max-batch-size": "give it to append_worker",
     "max-wait-time": "give it to append_worker; --wait, in ms, is for all stages that name none",
 }
-# Words that settings have and scripts have, too: flags that are called so are the script's.
+# Names of settings that scripts use, too: flags of these names belong to the script.
 _ANYBODYS = frozenset({"env", "feed", "name", "pool", "version", "worker"})
 
 
 @dataclass
 class Flags:
-    """What a script's command line says.
+    """The settings in a script's command line.
 
     Attributes:
-        values: settings by table and key, with the flag's name: ready for `Draft.add`, but that the
-            table of what holds for all stages is `ALL_STAGES`.
-        address: the host where HTTP listens, None for the setting's own.
-        port: the port where HTTP listens, None for the setting's own.
-        wait: default `max_wait_time` in milliseconds.
+        values: the settings and the names of their flags, by table and key, as for `Draft.add`. The
+            table of settings for all stages is `ALL_STAGES`.
+        address: the host where HTTP listens, None if no flag sets it.
+        port: the port where HTTP listens, None if no flag sets it.
+        wait: the default `max_wait_time` in milliseconds.
         path: where to make the run folder, ``""`` for the usual place.
-        dry_run: start everything, run the examples, and end.
-        warnings: about arguments that look like ours but are not.
+        dry_run: whether to start everything, run the examples, and end.
+        warnings: warnings about arguments that look like our flags but are not.
     """
 
     values: dict[tuple[str, str], tuple[Any, str]] = field(default_factory=dict)
@@ -67,10 +67,10 @@ class Flags:
 
 
 def parse_flags(argv: Sequence[str]) -> Flags:
-    """Read our flags among a script's arguments (without the script's name).
+    """Parse our flags among a script's arguments (without the script's name).
 
-    Wrong values, flags that would have no effect, and ``--help`` end the process, with one line
-    and exit code 2, and with 0.
+    Wrong values and flags that would have no effect end the process with one line and exit code 2;
+    ``--help`` ends it with exit code 0.
 
     Example:
         >>> parse_flags(["--timeout", "5000", "--mine"]).values
@@ -94,7 +94,7 @@ def parse_flags(argv: Sequence[str]) -> Flags:
 
 
 def merge_http(http: str, flags: Flags) -> str:
-    """An HTTP address with the host and port that flags name put in.
+    """Return an HTTP address with the host and port from the flags.
 
     Example:
         >>> merge_http("127.0.0.1:8000", parse_flags(["--port", "9000"]))
@@ -107,7 +107,7 @@ def merge_http(http: str, flags: Flags) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as every other part of the product does."""
+    """Reports an error in one line, as every other part of the product does."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_SETTINGS, f"{self.prog}: {message}\n")
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(allow_abbrev=False, add_help=False, description="Serve this script's workers.")
     host, port = split_http(entries(GatewaySettings)["http"].default)
     add = parser.add_argument
-    add("--help", action="help", help="show this and leave")  # -h may be the user's own
+    add("--help", action="help", help="show this and leave")  # the script may have a flag -h
     add("--address", metavar="HOST", help=f"where HTTP listens (default {host})")
     add("--port", type=_port, metavar="N", help=f"the HTTP port; 0: any free one (default {port})")
     for _, one in _flagged():
@@ -145,20 +145,21 @@ def _add_setting(parser: argparse.ArgumentParser, one: SettingDeclaration) -> No
 
 
 def _shown(one: SettingDeclaration) -> str:
-    """A setting's default as its flag would be given it."""
+    """Format the default of a setting as a value of its flag."""
     if one.unit in _DIVISORS:
         return f"{one.default * _DIVISORS[one.unit]:g}"
     return str(one.default) if one.unit else _SHOWN.get(one.kind.noun, str)(one.default)
 
 
 def _reader(one: SettingDeclaration) -> Any:
-    """How a flag's text becomes the setting's value; argparse shows the error's text."""
+    """Return the function that parses a flag's text; argparse shows the text of its error."""
 
     def read(text: str) -> Any:
         try:
             return one.kind.check(_number(text, one.unit)) if one.unit else one.kind.parse(text)
         except ValueError as error:
-            wrong, found, _ = str(error).partition(", not ")  # what follows is in our own unit
+            # The rest is in the unit of the setting.
+            wrong, found, _ = str(error).partition(", not ")
             said = f"{wrong}, not {text!r}" if found or one.unit else wrong
             raise argparse.ArgumentTypeError(said) from None
 
@@ -166,7 +167,7 @@ def _reader(one: SettingDeclaration) -> Any:
 
 
 def _number(text: str, unit: str) -> float | int:
-    """A bare number as we keep it; ValueError says what is wanted."""
+    """Convert a bare number to the unit of the setting; the text of ValueError says the format."""
     try:
         number = float(text)
         if unit in _DIVISORS:
@@ -179,12 +180,12 @@ def _number(text: str, unit: str) -> float | int:
 
 
 def _flagged() -> list[tuple[str, SettingDeclaration]]:
-    """Every setting that has a flag, with its table."""
+    """Return every setting that has a flag, with its table."""
     return [(table, one) for table, owner in _TABLES for one in entries(owner).values() if one.flag]
 
 
 def _refuse(parser: argparse.ArgumentParser, argument: str) -> None:
-    """End the process where an argument is meant for us, and would have no effect."""
+    """End the process if an argument is meant for us but would have no effect."""
     written = argument.split("=", 1)[0]
     word = written.removeprefix("--").replace("_", "-").lower()
     if not written.startswith("--") or word in _ANYBODYS:
@@ -225,7 +226,7 @@ def _wait(text: str) -> float:
 
 
 def _warning(argument: str, parser: argparse.ArgumentParser) -> str:
-    """The warning about an argument that is nearly one of ours, or ""."""
+    """Return a warning about an argument that is nearly one of our flags, or ""."""
     word = argument.split("=", 1)[0]
     if not word.startswith("--"):
         return ""

@@ -1,4 +1,4 @@
-"""Reads a service's description from mesh.toml and this process's environment."""
+"""Reads the settings of a service from mesh.toml and the environment of this process."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Override = tuple[str, str, str, str]
 
 
 def load_settings(path: str, overrides: Iterable[Override] = (), stage: str = "") -> MeshSettings:
-    """The settings in a file, overlaid by the environment and then by flags.
+    """Read the settings from a file, overridden by the environment and then by flags.
 
     Args:
         path: the file, usually ``mesh.toml``.
-        overrides: settings from flags, each as table, key, text and the flag's name.
-        stage: a stage that the file must have, "" for none in particular.
+        overrides: the settings from flags, each as table, key, text and the flag's name.
+        stage: a stage that the file must contain, "" for none in particular.
 
     Raises:
-        SettingsError: the file cannot be read, or something in it, in a variable or a flag is
-            wrong; the text names the place and the way out.
+        SettingsError: the file cannot be read, or something in the file, in a variable or in a
+            flag is wrong; the text names the place and what to do.
     """
     draft = Draft(file=path)
     draft.add_toml(_read(path))

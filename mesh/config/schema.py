@@ -1,8 +1,8 @@
-"""How one setting is declared, and how its value is read from a file, a text or Python. Pure.
+"""Declares settings, and reads their values from files, texts and Python. Pure.
 
-A setting is a field of a frozen dataclass in `mesh/config/settings.py`, declared once by `setting`:
+A setting is a field of a frozen dataclass in `mesh/config/settings.py`. `setting` declares it once:
 its default, its `ValueKind` (which reads and checks values) and a line of documentation. File,
-environment, flags and Python arguments all derive from that.
+environment, flags and Python arguments all derive from this declaration.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ LOOPBACK = ("localhost", "::1")
 
 
 class ValueKind(Protocol):
-    """What values a setting takes. Every method raises ValueError with a text for people."""
+    """The values that a setting accepts. Every method raises ValueError with a text for people."""
 
     @property
     def noun(self) -> str:
-        """What such a value is, for documentation: ``duration``, ``size``, ..."""
+        """The name of the kind in the documentation: ``duration``, ``size``, ..."""
         ...
 
     def read(self, value: object) -> Any:
-        """The checked value for one that stands in mesh.toml."""
+        """Check a value from mesh.toml, and convert it."""
         ...
 
     def parse(self, text: str) -> Any:
-        """The checked value for a text from the environment or a flag."""
+        """Parse a text from the environment or a flag, and check it."""
         ...
 
     def check(self, value: object) -> Any:
-        """The checked value for one given in Python, in the unit that we keep it in."""
+        """Check a value given in Python, in the unit of the setting."""
         ...
 
 
 def setting(default: Any, kind: ValueKind, doc: str, flag: str = "", unit: str = "") -> Any:
-    """Declare a setting: to be used as the default of a dataclass field.
+    """Declare a setting; use the result as the default of a dataclass field.
 
     Args:
-        default: the value where the user sets none, in the unit that we keep it in.
-        kind: what values it takes.
-        doc: one line for people.
-        flag: the script's flag for it (`Server`), where there is one.
-        unit: what a bare number means in that flag, e.g. ``ms``.
+        default: the value if the user sets none, in the unit of the setting (seconds or bytes).
+        kind: the values that it accepts.
+        doc: one line of documentation.
+        flag: the flag of scripts that call `Server()`, "" if there is none.
+        unit: the unit of a bare number in that flag, e.g. ``ms``.
     """
     metadata = {"kind": kind, "doc": doc, "flag": flag, "unit": unit}
     return field(default=default, metadata=metadata)
@@ -57,7 +57,7 @@ def setting(default: Any, kind: ValueKind, doc: str, flag: str = "", unit: str =
 
 @dataclass(frozen=True)
 class SettingDeclaration:
-    """One setting as declared: what the file, the environment and the flags are made of."""
+    """The declaration of one setting, from which file, environment and flags derive."""
 
     name: str
     default: Any
@@ -68,7 +68,7 @@ class SettingDeclaration:
 
 
 def entries(owner: type) -> dict[str, SettingDeclaration]:
-    """The settings that a dataclass declares, by name, in their order."""
+    """Return the settings that a dataclass declares, by name, in order of declaration."""
     return {
         one.name: SettingDeclaration(one.name, one.default, **one.metadata)
         for one in dataclasses.fields(owner)
@@ -87,7 +87,7 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 
 def _number(value: object, what: str) -> float:
-    # A bool is an int to Python, but nobody who writes `replicas = true` means 1.
+    # A bool is an int in Python, but a user who writes `replicas = true` does not mean 1.
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"must be {what}, not {value!r}")
     return value
@@ -95,23 +95,23 @@ def _number(value: object, what: str) -> float:
 
 @dataclass(frozen=True)
 class Duration:
-    """A time span, kept in seconds."""
+    """A duration in seconds."""
 
     least: float = 0.0
     noun: str = "duration"
 
     def read(self, value: object) -> float:
-        """A text with a unit, such as ``"10ms"``."""
+        """Read a text with a unit, such as ``"10ms"``."""
         if not isinstance(value, str):
             raise ValueError(f'needs a unit and quotes, such as "10ms" or "3s", not {value!r}')
         return self.parse(value)
 
     def parse(self, text: str) -> float:
-        """A text with a unit."""
+        """Parse a text with a unit."""
         return self.check(parse_duration(text))
 
     def check(self, value: object) -> float:
-        """A number of seconds."""
+        """Check a number of seconds."""
         seconds = float(_number(value, "a number of seconds"))
         if not self.least <= seconds < float("inf"):
             raise ValueError(f"must be at least {show_duration(self.least)}, not {value!r}")
@@ -126,17 +126,17 @@ class Size:
     noun: str = "size"
 
     def read(self, value: object) -> int:
-        """A text with a unit, such as ``"10MiB"``."""
+        """Read a text with a unit, such as ``"10MiB"``."""
         if not isinstance(value, str):
             raise ValueError(f'needs a unit and quotes, such as "10MiB", not {value!r}')
         return self.parse(value)
 
     def parse(self, text: str) -> int:
-        """A text with a unit."""
+        """Parse a text with a unit."""
         return self.check(parse_size(text))
 
     def check(self, value: object) -> int:
-        """A number of bytes; a float only if it is whole."""
+        """Check a number of bytes; a float must be whole."""
         size = _number(value, "a number of bytes")
         if size != int(size) or size < self.least:
             raise ValueError(f"must be at least {show_size(self.least)}, not {value!r}")
@@ -145,14 +145,14 @@ class Size:
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number, `most` at most where that is given."""
+    """A whole number from `least` to `most`."""
 
     least: int = 0
     noun: str = "number"
     most: int | None = None
 
     def read(self, value: object) -> int:
-        """A number; a bool is none."""
+        """Check a number; a bool is refused."""
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"must be a whole number, not {value!r}")
         if value < self.least:
@@ -162,7 +162,7 @@ class Whole:
         return value
 
     def parse(self, text: str) -> int:
-        """Decimal digits, with a sign or without."""
+        """Parse decimal digits, with or without a sign."""
         if not re.fullmatch(r"[+-]?\d+", text.strip()):
             raise ValueError(f"must be a whole number, not {text!r}")
         return self.read(int(text))
@@ -177,13 +177,13 @@ class Switch:
     noun: str = "true/false"
 
     def read(self, value: object) -> bool:
-        """A bool, and nothing that merely counts as one."""
+        """Check a bool; values that Python would convert to one are refused."""
         if not isinstance(value, bool):
             raise ValueError(f"must be true or false, not {value!r}")
         return value
 
     def parse(self, text: str) -> bool:
-        """One of true, 1, yes, false, 0, no, in either case."""
+        """Parse true, 1, yes, false, 0 or no, in upper or lower case."""
         words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
         if text.strip().lower() not in words:
             raise ValueError(f"must be true or false, not {text!r}")
@@ -194,14 +194,14 @@ class Switch:
 
 @dataclass(frozen=True)
 class Text:
-    """A text that a pattern describes; `form` says in words what it must look like."""
+    """A text that matches a pattern; `form` describes the pattern for people."""
 
     pattern: str = r".*"
     form: str = "a text"
     noun: str = "text"
 
     def read(self, value: object) -> str:
-        """A text that the pattern describes as a whole."""
+        """Check that the whole text matches the pattern."""
         if not isinstance(value, str) or not re.fullmatch(self.pattern, value):
             raise ValueError(f"must be {self.form}, not {value!r}")
         return value
@@ -215,21 +215,21 @@ class Text:
 
 @dataclass(frozen=True)
 class Texts:
-    """Several texts that a pattern describes, `form` in words; in a text separated by commas."""
+    """Several texts that match a pattern; `form` describes the pattern for people."""
 
     pattern: str
     form: str
     noun: str = "list"
 
     def read(self, value: object) -> tuple[str, ...]:
-        """A list of texts."""
+        """Check a list of texts."""
         if not isinstance(value, list | tuple):
             raise ValueError(f"must be a list, each of it {self.form}, not {value!r}")
         one = Text(self.pattern, self.form)
         return tuple(one.read(text) for text in value)
 
     def parse(self, text: str) -> tuple[str, ...]:
-        """Texts with commas between them."""
+        """Parse texts separated by commas."""
         return self.read([one.strip() for one in text.split(",") if one.strip()])
 
     check = read
@@ -237,15 +237,15 @@ class Texts:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some words, in upper or lower case; `others` are further words, and numbers, for some
-    of them."""
+    """One of some words, in upper or lower case; `others` maps aliases and numbers to these
+    words."""
 
     words: tuple[str, ...]
     noun: str
     others: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, value: object) -> str:
-        """The word, as it stands in `words`."""
+        """Return the word as it is spelt in `words`."""
         text = str(value) if type(value) is int else value
         text = text.strip().lower() if isinstance(text, str) else ""
         word = self.others.get(text, text)
@@ -254,7 +254,7 @@ class Choice:
         return word
 
     def parse(self, text: str) -> str:
-        """The word, as it stands in `words`."""
+        """Return the word as it is spelt in `words`."""
         return self.read(text)
 
     check = read
@@ -262,16 +262,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class HttpAddress:
-    """``host:port`` to listen on, kept as written; `split_http` takes it apart.
+    """``host:port`` to listen on, kept as written; `split_http` parses it.
 
-    An `optional` one may be empty, or ``unix:`` and the absolute path of a socket.
+    An `optional` address may be empty, or ``unix:`` and the absolute path of a socket.
     """
 
     noun: str = "host:port"
     optional: bool = False
 
     def read(self, value: object) -> str:
-        """A text that `split_http` takes apart."""
+        """Check a text that `split_http` can parse."""
         if not isinstance(value, str):
             raise ValueError(f'must be a text such as "127.0.0.1:8000", not {value!r}')
         if not (self.optional and (not value or value.startswith("unix:/"))):
@@ -287,12 +287,12 @@ class HttpAddress:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A mesh address, ``tcp://host:port`` or ``ipc:///path``, or nothing."""
+    """A mesh address, ``tcp://host:port`` or ``ipc:///path``, or empty."""
 
     noun: str = "address"
 
     def read(self, value: object) -> str:
-        """A text: ``tcp://host:port``, an absolute ``ipc://`` path, or empty."""
+        """Check a text: ``tcp://host:port``, an absolute ``ipc://`` path, or empty."""
         if not isinstance(value, str):
             raise ValueError(f'must be a text such as "tcp://127.0.0.1:7000", not {value!r}')
         if value.startswith("ipc:///") or not value:
@@ -301,7 +301,7 @@ class Endpoint:
         return value
 
     def parse(self, text: str) -> str:
-        """The text without the space around it."""
+        """Parse a text; surrounding space is removed."""
         return self.read(text.strip())
 
     check = read
@@ -309,18 +309,18 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Several mesh addresses, or ``file:///path`` that has some; in a text separated by commas."""
+    """Several mesh addresses, or ``file:///path`` of a file that lists them."""
 
     noun: str = "addresses"
 
     def read(self, value: object) -> tuple[str, ...]:
-        """A list of addresses."""
+        """Check a list of addresses."""
         if not isinstance(value, list | tuple):
             raise ValueError(f"must be a list of addresses, not {value!r}")
         return tuple(one if _is_file(one) else Endpoint().read(one) for one in value)
 
     def parse(self, text: str) -> tuple[str, ...]:
-        """Addresses with commas between them."""
+        """Parse addresses separated by commas."""
         return self.read([one.strip() for one in text.split(",") if one.strip()])
 
     check = read
@@ -337,7 +337,7 @@ class Environments:
     noun: str = "list of tables"
 
     def read(self, value: object) -> tuple[dict[str, str], ...]:
-        """A list of tables of texts."""
+        """Check a list of tables of texts."""
         if not isinstance(value, list | tuple):
             raise ValueError("must be a list of tables, one per replica")
         for number, variables in enumerate(value, 1):
@@ -345,7 +345,7 @@ class Environments:
         return tuple(dict(variables) for variables in value)
 
     def parse(self, text: str) -> tuple[dict[str, str], ...]:
-        """Nothing: tables are not written in the environment or in a flag."""
+        """Raise ValueError: tables cannot be set by a variable or a flag."""
         raise ValueError("can be set in mesh.toml and in Python only")
 
     def _check_one(self, number: int, variables: object) -> None:
@@ -359,7 +359,7 @@ class Environments:
 
 
 def split_http(address: str) -> tuple[str, int]:
-    """Host and port of ``host:port`` (an IPv6 host in brackets); ValueError if it is not that.
+    """Parse ``host:port`` (an IPv6 host in brackets); ValueError if it has another form.
 
     Example:
         >>> split_http("[::1]:8000")
@@ -369,7 +369,7 @@ def split_http(address: str) -> tuple[str, int]:
 
 
 def split_tcp(address: str) -> tuple[str, int]:
-    """Host and port of ``tcp://host:port``; port 0 or ``*`` means any free one."""
+    """Parse ``tcp://host:port``; port 0 or ``*`` means any free port."""
     if not address.startswith("tcp://"):
         raise ValueError(f"must be tcp://host:port or ipc:///path, not {address!r}")
     plain = address.removesuffix(":*") + (":0" if address.endswith(":*") else "")
@@ -377,7 +377,7 @@ def split_tcp(address: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only processes of this machine can reach this host name or address."""
+    """Return whether only processes of this machine can reach this host name or address."""
     return host in LOOPBACK or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
 
 

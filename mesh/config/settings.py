@@ -1,10 +1,10 @@
-"""Every setting of the mesh, each declared once. Pure.
+"""The declarations of all settings of the mesh. Pure.
 
-`MeshSettings` describes a whole service: its gateway, its stages, its routes. What of it one
-process needs is in `mesh/process/settings.py`.
+`MeshSettings` describes a whole service: its gateway, its stages, its routes. The settings of one
+process are in `mesh/process/settings.py`.
 
-All values are in our own units: seconds, bytes. How they are written by people is the business of
-`mesh/config/schema.py` (kinds) and `mesh/config/sources.py` (mesh.toml, environment).
+All values are in seconds and bytes. `mesh/config/schema.py` (kinds) and `mesh/config/sources.py`
+(mesh.toml, environment) convert what people write.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from mesh.config.units import show_duration, show_size
 from mesh.errors import SettingsError
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
-# What people also write for them, in upper or lower case.
+# Aliases that people write for them, in upper or lower case.
 _LEVELS_TOO = {
     **{"trace": "debug", "warn": "warning", "err": "error", "fatal": "critical"},
     **{"crit": "critical", "notset": "debug", "0": "debug"},
@@ -50,7 +50,7 @@ HOST = r"\*|(\*\.)?[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]+\]?"
 ORIGIN = r"\*|null|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?"
 STAGE_NAME = r"[A-Za-z][A-Za-z0-9_-]{0,62}"
 ROUTE = re.compile(r"(/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+")
-# The paths that the gateway answers itself, and what with: no route can be there.
+# The paths that the gateway answers itself, and with what: no route can have them.
 PAGES = {
     "/": "what is served here",
     "/health": "200 while the gateway runs",
@@ -61,25 +61,25 @@ PAGES = {
     "/mesh/status": "routes, stages and replicas",
 }
 HEALTH_PAGES = ("/health", "/livez", "/ping", "/readyz")
-# Those that `[gateway] admin` moves to an address of their own.
+# The pages that `[gateway] admin` moves to an address of their own.
 ADMIN_PAGES = ("/metrics", "/mesh/status")
 
-DEFAULT_TIMEOUT_S = 3.0  # seconds of a request whose stages name no timeouts
+DEFAULT_TIMEOUT_S = 3.0  # seconds of a request whose stages set no timeouts
 MAX_PORT = 65535
-MAX_BATCH = 65_536  # as `mesh/protocol/permissions.py` has it: a replica of more is refused
+MAX_BATCH = 65_536  # as in `mesh/protocol/permissions.py`: gateways refuse a replica with more
 
 
 class Fault(SettingsError):
-    """A wrong setting, and in which table it stands, so that its line can be found.
+    """A wrong setting, with its table and key, so that its line can be found.
 
     Attributes:
         table: ``""`` for the top of the file, ``"gateway"``, ``"stages.embed"``, ``"routes"``.
-        key: the setting's name, ``""`` where the table as a whole is meant.
-        text: what is wrong with it and what to do.
+        key: the name of the setting, ``""`` if the table as a whole is wrong.
+        text: what is wrong and what to do.
     """
 
     def __init__(self, table: str, key: str, text: str) -> None:
-        """Name the place in the message, too."""
+        """Make the error; its message names the place, too."""
         place = " ".join(filter(None, (f"[{table}]" if table else "", key)))
         super().__init__(f"{place}: {text}" if place else text)
         self.table, self.key, self.text = table, key, text
@@ -87,7 +87,7 @@ class Fault(SettingsError):
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """``[gateway]``: the process that speaks HTTP and owns the requests."""
+    """``[gateway]``: the process that serves HTTP and owns the requests."""
 
     http: str = setting("127.0.0.1:8000", HttpAddress(), "where HTTP listens; port 0: any free one")
     bind: str = setting(
@@ -147,7 +147,7 @@ class GatewaySettings:
     access_log: bool = setting(False, Switch(), "log every request", "--access-log")
     debug: bool = setting(False, Switch(), "show clients what workers raise, with tracebacks")
     access_log_health: bool = setting(
-        False, Switch(), "in the access log: also who asks for health pages and metrics"
+        False, Switch(), "in the access log: also requests for health pages and metrics"
     )
     access_log_query: bool = setting(
         False, Switch(), "in the access log: also what follows the ? of a URL"
@@ -159,7 +159,7 @@ class GatewaySettings:
         "--drain-grace",
     )
     insecure: bool = setting(
-        False, Switch(), "mesh addresses over tcp although nothing authenticates who is there"
+        False, Switch(), "allow mesh addresses over tcp without keys or any authentication"
     )
     keys: str = setting(
         "", Text(r".*", "a folder"), "folder of keys, see `mesh keygen`; tcp ports then demand them"
@@ -177,18 +177,18 @@ class GatewaySettings:
 
     @property
     def grace(self) -> float:
-        """Seconds that stopping may take before what is left is killed."""
+        """Seconds that stopping may take before the remaining processes are killed."""
         return self.timeout + 5.0 if self.drain_grace is None else self.drain_grace
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
-        """Read what `asdict` wrote; SettingsError where it does not fit."""
+        """Read the values that `asdict` wrote; SettingsError if they do not fit."""
         return cls(**_checked(cls, plain, "gateway"))
 
 
 @dataclass(frozen=True)
 class StageSettings:
-    """``[stages.NAME]``: one user class and how its replicas run it."""
+    """``[stages.NAME]``: one user class, and how its replicas run it."""
 
     name: str
     worker: str = setting(
@@ -208,13 +208,13 @@ class StageSettings:
         120.0, Duration(0.001), "how long construction may take", "--start-timeout"
     )
     kill_grace: float = setting(
-        1.0, Duration(), "how long a forward over its limit may ignore that before it is killed"
+        1.0, Duration(), "how long a forward may go on after its timeout, then it is killed"
     )
     env: tuple[dict[str, str], ...] = setting(
         (), Environments(), "environment variables, one table per replica"
     )
     feed: str = setting("", Endpoint(), "where replicas of the next stage dial; port 0: any")
-    advertise: str = setting("", Endpoint(), "the address told to them instead; port 0: the feed's")
+    advertise: str = setting("", Endpoint(), "the address they get instead; port 0: the feed's")
     pool: int = setting(256 * 2**20, Size(), "payload bytes that a replica holds at once")
     idempotent: bool = setting(True, Switch(), "whether running a task twice does no harm")
 
@@ -226,7 +226,7 @@ class StageSettings:
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
-        """Read what `asdict` wrote; SettingsError where it does not fit."""
+        """Read the values that `asdict` wrote; SettingsError if they do not fit."""
         name = str(plain.get("name", ""))
         rest = {key: value for key, value in plain.items() if key != "name"}
         return cls(name=name, **_checked(cls, rest, f"stages.{name}"))
@@ -234,7 +234,7 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class MeshSettings:
-    """A whole service, as one mesh.toml or one script describes it. Immutable and checked."""
+    """The checked, immutable settings of a whole service, from one mesh.toml or one script."""
 
     name: str = setting(
         "mesh", Text(STAGE_NAME, "letters, digits, _ and -"), "name of the mesh; others are refused"
@@ -276,33 +276,33 @@ class MeshSettings:
 
     @property
     def revision(self) -> str:
-        """Short name of what a request meets on its way: version, routes, each stage's class.
+        """A short hash of everything that a request depends on: version, routes, stage classes.
 
-        Two processes with the same revision fit together. How many replicas there are, how they
-        batch and where they listen may differ from host to host, and is no part of it.
+        Processes with the same revision can work together. The number of replicas, their batching
+        and their addresses may differ from host to host, and are not part of it.
         """
         classes = {one.name: [one.worker, one.idempotent] for one in self.stages.values()}
         return _named([self.name, self.version, self._plain_routes(), classes])
 
     @property
     def routes_name(self) -> str:
-        """Short name of the routes alone: one of two versions with the same may take over."""
+        """A short hash of the routes alone; a version may only take over from one with the same."""
         return _named(self._plain_routes())
 
     def _plain_routes(self) -> dict[str, list[str]]:
         return {path: list(stages) for path, stages in self.routes.items()}
 
     def feeds(self, stage: str) -> bool:
-        """Whether another stage follows this one on some route."""
+        """Return whether another stage follows this one on some route."""
         return any(stage in path[:-1] for path in self.routes.values())
 
     def forward_limit(self, stage: str) -> float:
-        """Seconds that one forward of this stage may take."""
+        """Return the seconds that one forward of this stage may take."""
         own = self.stages[stage].timeout
         return self.gateway.timeout if own is None else own
 
     def warnings(self) -> list[str]:
-        """Settings that are possible, and most likely not what was meant."""
+        """Return warnings about settings that are valid but probably not intended."""
         whole = self.gateway.timeout
         shown = f"[gateway] timeout = {show_duration(whole)}, in which a whole request must end"
         found = []
@@ -317,9 +317,9 @@ class MeshSettings:
         return found
 
     def dialled(self) -> tuple[str, ...]:
-        """Where replicas in other processes find the gateways, all processes of each.
+        """Return the addresses at which replicas dial the gateways, all processes of each.
 
-        Empty where no address is named: they meet on this host then (`mesh.supervision.meeting`).
+        Empty if no address is set: they meet on this host then (`mesh.supervision.meeting`).
         """
         named = self.gateways or tuple(filter(None, [self.gateway.bind]))
         return tuple(one for name in named for one in addresses(name, self.gateway.processes))
@@ -330,8 +330,8 @@ def fitting_timeout(
 ) -> float:
     """Return the default seconds for a whole request: enough for the stages of every route.
 
-    A request that comes when a forward has just begun waits for that one before its own: so it is
-    twice what the timeouts of a route's stages add up to, and `DEFAULT_TIMEOUT_S` at least.
+    A request that arrives just after a forward began waits for that forward first: so this is twice
+    the sum of the stage timeouts of the longest route, and at least `DEFAULT_TIMEOUT_S`.
 
     Example:
         >>> slow = StageSettings("slow", worker="m:Slow", timeout=30.0)
@@ -350,14 +350,14 @@ def _named(plain: object) -> str:
 
 
 def refuse_unknown(table: str, key: str, known: Mapping[str, object] | tuple[str, ...]) -> NoReturn:
-    """Raise the Fault for a key that is not in the schema, naming the nearest one that is."""
+    """Raise the Fault for a key that is not in the schema; it names the nearest known key."""
     meant = nearest(key, known)
     hint = f"did you mean {meant!r}?" if meant else f"there are {', '.join(known)}"
     raise Fault(table, key, f"unknown setting; {hint}")
 
 
 def _checked(owner: type, plain: Mapping[str, Any], table: str) -> dict[str, Any]:
-    """The values of one table, each checked by its kind; None stands for the default."""
+    """Check the values of one table by their kinds; None stands for the default."""
     schema = entries(owner)
     values: dict[str, Any] = {}
     for key, value in plain.items():
@@ -416,7 +416,7 @@ def _check_exposed(table: str, key: str, objection: str, gateway: GatewaySetting
 
 
 def _check_ports(table: str, key: str, named: tuple[str, ...], processes: int) -> None:
-    """Refuse an address whose last process would have no port."""
+    """Refuse an address that leaves too few ports for all processes."""
     for address in named:
         if last_port(address, processes) > MAX_PORT:
             text = f"{address} leaves no ports for processes = {processes}; choose a lower one"

@@ -1,8 +1,8 @@
-"""From what people write, mesh.toml and environment variables, to `MeshSettings`. Pure.
+"""Converts mesh.toml and environment variables to `MeshSettings`. Pure.
 
-A `Draft` gathers values from several places, the later winning over the earlier: file, environment,
-flags. It remembers where each came from, so that an error names the file, the line, the variable or
-the flag to change.
+A `Draft` collects values from several sources: file, environment, flags. Later sources override
+earlier ones. It keeps the origin of each value, so that an error names the file, the line, the
+variable or the flag to change.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PREFIX = "MESH_"
 TOP = entries(MeshSettings)
 GATEWAY = entries(GatewaySettings)
 STAGE = entries(StageSettings)
-# What Kubernetes puts into every container for a Service whose name begins with "mesh".
+# Variables that Kubernetes sets in every container for a Service whose name begins with "mesh".
 _INJECTED = re.compile(r"_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_(TCP|UDP|SCTP)\w*)$")
 _KEY_PART = r"""\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*"""
 _KEY = re.compile(rf"{_KEY_PART}(?:\.{_KEY_PART})*")
@@ -53,15 +53,15 @@ TablePath = tuple[str, ...]
 
 @dataclass
 class Draft:
-    """Settings being gathered, and the place that each came from.
+    """Collects settings, and the origin of each.
 
     Attributes:
-        file: how errors name the file, ``""`` where there is none.
-        values: the checked value of each setting given, by table and key.
+        file: the name of the file in errors, ``""`` if there is none.
+        values: the checked values of the given settings, by table and key.
         routes: the stages of each route.
-        stages: the stages' names, in their order.
-        origins: what to name in an error about a setting, by table and key.
-        text: the file's content, to find lines in.
+        stages: the names of the stages, in order.
+        origins: the origin of each setting for errors, by table and key.
+        text: the content of the file, to find lines in.
     """
 
     file: str = ""
@@ -72,7 +72,7 @@ class Draft:
     text: str = ""
 
     def add_toml(self, text: str) -> None:
-        """Take what a mesh.toml says; SettingsError names file, table, key and line."""
+        """Add the settings in a mesh.toml; SettingsError names file, table, key and line."""
         self.text = text
         try:
             document = tomllib.loads(text)
@@ -84,10 +84,10 @@ class Draft:
             raise self.located(fault) from None
 
     def add_environment(self, environ: Mapping[str, str]) -> list[str]:
-        """Take the ``MESH_`` variables that name settings; the list is of warnings for people.
+        """Add the settings in ``MESH_`` variables; return warnings for people.
 
-        Variables that Kubernetes injects for its Services, such as ``MESH_GATEWAY_PORT``, and ones
-        that name no setting are left alone, with a warning.
+        Variables that Kubernetes injects for its Services, such as ``MESH_GATEWAY_PORT``, and
+        variables that name no setting are ignored, with a warning.
         """
         known = self.variables()
         injected: list[str] = []
@@ -108,7 +108,7 @@ class Draft:
         return warnings
 
     def add_text(self, table: str, key: str, text: str, origin: str) -> None:
-        """Take one setting as a text, from a variable or flag that `origin` names."""
+        """Add one setting as a text; `origin` names the variable or flag in errors."""
         try:
             value = _schema(table)[key].kind.parse(text)
         except ValueError as error:
@@ -116,17 +116,17 @@ class Draft:
         self.add(table, key, value, origin)
 
     def add(self, table: str, key: str, value: Any, origin: str) -> None:
-        """Take one checked value; `origin` is what an error will name."""
+        """Add one checked value; `origin` names its source in errors."""
         self.values[table, key] = value
         self.origins[table, key] = origin
 
     def add_stage(self, name: str) -> str:
-        """Add a stage, to be described by `add`; returns its table."""
+        """Add a stage without settings; return its table, for `add`."""
         self.stages.append(name)
         return f"stages.{name}"
 
     def build(self) -> MeshSettings:
-        """The settings, complete and checked; SettingsError names the place of what is wrong."""
+        """Return the complete, checked settings; SettingsError names the place of an error."""
         try:
             stages = {
                 name: StageSettings(name=name, **self._table(f"stages.{name}"))
@@ -143,7 +143,7 @@ class Draft:
             raise self.located(fault) from None
 
     def variables(self) -> dict[str, tuple[str, str]]:
-        """Every environment variable that names a setting, with the table and key it stands for.
+        """Return every environment variable that sets a setting, with its table and key.
 
         Example:
             >>> Draft().variables()["MESH_GATEWAY_HTTP"]
@@ -157,7 +157,7 @@ class Draft:
         }
 
     def located(self, fault: Fault) -> SettingsError:
-        """The same error, beginning with the place where it can be corrected."""
+        """Make an error whose text begins with the place where it can be corrected."""
         origin = self.origins.get((fault.table, fault.key))
         if origin is None and self.file:
             line = find_line(self.text, (*_split_table(fault.table), fault.key))
@@ -204,10 +204,10 @@ def _foreign(environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def find_line(text: str, path: TablePath) -> int | None:
-    """The number, from 1, of the line that sets a key, or of the nearest table around it.
+    """Return the number, from 1, of the line that sets a key, or of the nearest enclosing table.
 
-    A light scan for error messages: it knows headers, dotted and quoted keys, and takes the first
-    line of a value that spans several.
+    This is a light scan for error messages. It handles headers, dotted and quoted keys, and returns
+    the first line of a value that spans several.
 
     Example:
         >>> find_line('[gateway]\\nhttp = "x"', ("gateway", "http"))
@@ -222,7 +222,7 @@ def find_line(text: str, path: TablePath) -> int | None:
 
 
 def _assignments(text: str) -> Iterator[tuple[int, TablePath]]:
-    """Every header and key of a TOML text with its line number."""
+    """Yield every header and key of a TOML text with its line number."""
     table: TablePath = ()
     for number, line in enumerate(text.splitlines(), 1):
         header = re.match(r"\s*\[\[?(.*?)\]?\]\s*(#.*)?$", line)
@@ -259,7 +259,7 @@ def _stage_names(path: str, names: object) -> tuple[str, ...]:
 
 
 def _refuse(table: str, key: str, schema: dict[str, SettingDeclaration]) -> None:
-    """Refuse an unknown key; if it is known elsewhere, say where it belongs."""
+    """Refuse an unknown key; if another table has it, the error says which."""
     homes = {"": "at the top of the file", "gateway": "in [gateway]", "stages.": "in [stages.NAME]"}
     for home, place in homes.items():
         if key in _schema(home):

@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: ``"10ms"``, ``"3s"``, ``"10MiB"``. Pure.
+"""Parses and formats durations and sizes: ``"10ms"``, ``"3s"``, ``"10MiB"``. Pure.
 
 Inside the mesh a duration is a float in seconds and a size an int in bytes. A bare number has no
 unit and is refused: a reader of ``timeout = 3000`` cannot know what it means.
@@ -22,7 +22,7 @@ _QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
 
 def parse_duration(text: str) -> float:
-    """Seconds that a text such as ``"10ms"`` means; ValueError says what to write instead.
+    """Parse a text such as ``"10ms"`` into seconds; ValueError says what to write instead.
 
     Example:
         >>> parse_duration("1.5 min")
@@ -33,7 +33,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_size(text: str) -> int:
-    """Bytes that a text such as ``"10MiB"`` means; ValueError says what to write instead.
+    """Parse a text such as ``"10MiB"`` into bytes; ValueError says what to write instead.
 
     Example:
         >>> parse_size("64KiB")
@@ -47,7 +47,7 @@ def parse_size(text: str) -> int:
 
 
 def show_duration(seconds: float) -> str:
-    """The shortest text for a duration in seconds, which `parse_duration` reads back.
+    """Format a duration in seconds as the shortest text that `parse_duration` reads back.
 
     Example:
         >>> show_duration(0.01), show_duration(90)
@@ -58,7 +58,7 @@ def show_duration(seconds: float) -> str:
 
 
 def show_size(size: int) -> str:
-    """The text for a size in bytes: in the largest unit that divides it, exactly.
+    """Format a size in bytes, in the largest unit that divides it exactly.
 
     Example:
         >>> show_size(10 * 2**20), show_size(1000)
@@ -73,7 +73,7 @@ def show_size(size: int) -> str:
 def _split(
     text: str, units: dict[str, float] | dict[str, int], example: str
 ) -> tuple[float, float]:
-    """The number in a quantity and the factor of its unit, whose case does not matter."""
+    """Return the number in a quantity and the factor of its unit, in upper or lower case."""
     match = _QUANTITY.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a number with a unit, such as {example!r}")

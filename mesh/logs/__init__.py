@@ -1,4 +1,4 @@
 """How log lines are written: formats, loggers, and a writer that never waits.
 
-The public place is `mesh.log`; this package is its inside.
+This package is internal; use `mesh.log`.
 """

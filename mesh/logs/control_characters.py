@@ -1,9 +1,10 @@
-"""Texts of others, written so that no terminal obeys them and no line looks like another. Pure.
+"""Escapes control characters in texts from outside, for terminals and logs. Pure.
 
-A client, a peer or a worker's exception may say anything: sequences that move a terminal's cursor
-or set its title (C0 and C1 controls), ends of lines after which a forged line follows, marks that
-turn the direction of a text round so that it reads as another. Each output of ours passes through
-one of these functions, at its end; what is harmless passes untouched.
+Texts of a client, a peer or a worker's exception may contain sequences that move a terminal's
+cursor
+or set its title (C0 and C1 controls), line ends followed by a forged line, and direction marks that
+make a text read as another. Each of our outputs passes through one of these functions last.
+Harmless texts are unchanged.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# C1 and DEL; marks of direction; the separators of lines and paragraphs; half surrogate pairs.
+# C1 and DEL; direction marks; line and paragraph separators; half surrogate pairs.
 _BEYOND: Final = "\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 _HARMFUL: Final = re.compile(f"[\x00-\x1f{_BEYOND}]")
 _HARMFUL_IN_LINES: Final = re.compile(f"[\x00-\x09\x0b-\x1f{_BEYOND}]")
@@ -20,7 +21,7 @@ _SHORT: Final = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def in_one_line(text: str) -> str:
-    """A text as a part of one line.
+    """Escape a text that becomes part of one line.
 
     Example:
         >>> in_one_line("a\\x1b[2J\\nb")
@@ -30,12 +31,12 @@ def in_one_line(text: str) -> str:
 
 
 def in_lines(text: str) -> str:
-    """A text of several lines, such as a traceback."""
+    """Escape a text of several lines, such as a traceback."""
     return _HARMFUL_IN_LINES.sub(_escaped, text)
 
 
 def in_json(written: bytes) -> bytes:
-    """JSON in UTF-8, as an encoder wrote it that escapes only what JSON demands.
+    """Escape JSON in UTF-8 from an encoder that escapes only what JSON demands.
 
     Example:
         >>> in_json(b'["\\xc2\\x9b"]')

@@ -1,8 +1,8 @@
-"""What is said of an exception that a user's code raised, whatever that exception does when asked.
+"""Describes exceptions of user code, however they behave when they are inspected.
 
-An exception is an object of the user's: its text, its name, its traceback and its causes are
-attributes that may raise, lie, or be of any size. Everything here asks the interpreter instead
-where it can, survives the rest, and is bounded.
+Such an exception is a user's object: its text, name, traceback and causes are attributes that may
+raise, lie, or be of any size. The functions here ask the interpreter instead where possible, handle
+all exceptions, and bound their results.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 from mesh.errors import ForwardTimeout
 from mesh.logs.limit import first_and_last
 
-MAX_MESSAGE_BYTES = 4096  # bytes of a message, as a link carries it
-MAX_TRACEBACK_CHARS = 16 * 1024  # characters of a traceback that a client or a log is shown
+MAX_MESSAGE_BYTES = 4096  # bytes of a message on a link
+MAX_TRACEBACK_CHARS = 16 * 1024  # characters of a traceback for a client or a log
 UNSPEAKABLE = "its text cannot be read"
 _HOME = Path(__file__).resolve().parents[2]
 _OURS = tuple(f"{_HOME}{os.sep}{name}{os.sep}" for name in ("mesh", "gateway", "stage"))
 _STANDARD = sysconfig.get_path("stdlib")
 _LIBRARIES = (_STANDARD, sysconfig.get_path("purelib"), sysconfig.get_path("platlib"))
-# The interpreter's own answers: a class of the user's may have others.
+# The interpreter's own functions: a user's class may override them.
 _trace: Any = vars(BaseException)["__traceback__"].__get__
 _qualname: Any = vars(type)["__qualname__"].__get__
 _cause: Any = vars(BaseException)["__cause__"].__get__
@@ -35,19 +35,19 @@ _hides_that: Any = vars(BaseException)["__suppress_context__"].__get__
 
 
 class RaisedAt(NamedTuple):
-    """Where an exception was raised; ("", 0) if it never was."""
+    """Where an exception was raised; ("", 0) if it was never raised."""
 
     file: str
     line: int
 
 
 def name_of(error: BaseException) -> str:
-    """The name of its class."""
+    """Return the name of its class."""
     return str(_qualname(type(error)))
 
 
 def text_of(error: BaseException) -> str:
-    """What it says: a text of at most `MAX_MESSAGE_BYTES` bytes, "" if it says nothing.
+    """Return its text, at most `MAX_MESSAGE_BYTES` bytes; "" if it has none.
 
     Example:
         >>> text_of(ValueError("boom"))
@@ -57,32 +57,32 @@ def text_of(error: BaseException) -> str:
         return cut(str(error))
     except ForwardTimeout:
         raise
-    except BaseException:  # noqa: BLE001 - whatever it raises when it is asked, it has failed
+    except BaseException:  # noqa: BLE001 - it may raise anything; the text is unreadable then
         return UNSPEAKABLE
 
 
 def what_silences(error: BaseException) -> BaseException | None:
-    """What it raises when it is asked for its text; None if it answers."""
+    """Return the exception that reading its text raises; None if the text can be read."""
     try:
         str(error)
     except ForwardTimeout:
         raise
-    except BaseException as raised:  # noqa: BLE001 - that is what was asked
+    except BaseException as raised:  # noqa: BLE001 - this is the result
         return raised
     return None
 
 
 def cut(text: str, longest: int = MAX_MESSAGE_BYTES) -> str:
-    """The text itself, or its beginning, and how long it was."""
+    """Return the text, or its beginning and its length."""
     mended = text.encode("utf-8", "replace")
     if len(mended) <= longest:
         return mended.decode()
-    told = f" ... (cut; it has {len(text):,} characters)"
-    return mended[: longest - len(told)].decode("utf-8", "ignore") + told
+    note = f" ... (cut; it has {len(text):,} characters)"
+    return mended[: longest - len(note)].decode("utf-8", "ignore") + note
 
 
 def line_of(error: BaseException) -> str:
-    """Its class and the first line of what it says; the last one, too, where that is another.
+    """Return its class and the first line of its text, and also the last line if it differs.
 
     Example:
         >>> line_of(ValueError("shapes differ\\n  (3, 4)\\nuse one shape"))
@@ -95,12 +95,12 @@ def line_of(error: BaseException) -> str:
 
 
 def isinstance_of(error: BaseException, kind: type | tuple[type, ...]) -> bool:
-    """Whether its class is one of these; `isinstance` would ask the object as well."""
+    """Return whether its class is one of these; `isinstance` would ask the object as well."""
     return issubclass(type(error), kind)
 
 
 def place_of(error: BaseException) -> RaisedAt:
-    """Where it was raised."""
+    """Return where it was raised."""
     frame = _trace(error)
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
@@ -114,11 +114,11 @@ def place_of(error: BaseException) -> RaisedAt:
 def users_frame(
     frames: Sequence[traceback.FrameSummary], folders: Sequence[str] = ()
 ) -> traceback.FrameSummary | None:
-    """The innermost frame of the user's own code, as far as it can be told from libraries'.
+    """Return the innermost frame of the user's own code, as far as libraries can be recognized.
 
     Args:
-        frames: outermost first.
-        folders: where the user's code is known to lie.
+        frames: the frames, outermost first.
+        folders: folders that are known to contain the user's code.
     """
     others = [frame for frame in frames if not is_ours(frame.filename)]
     own = [frame for frame in others if os.path.dirname(frame.filename) in folders]
@@ -129,7 +129,7 @@ def users_frame(
 
 
 def line_and_place(error: BaseException, folders: Sequence[str] = ()) -> str:
-    """What `line_of` says, and where in the user's code it was.
+    """Return the line of `line_of`, and where in the user's code it was raised.
 
     Example:
         ``ModuleNotFoundError: No module named 'torch' (service.py:3)``
@@ -141,7 +141,7 @@ def line_and_place(error: BaseException, folders: Sequence[str] = ()) -> str:
 
 
 def users_trace(error: BaseException) -> TracebackType | None:
-    """Its traceback from the first frame on that is not ours, or whole if all of them are."""
+    """Return its traceback from the first frame that is not ours, or all of it if there is none."""
     whole = frame = _trace(error)
     while frame is not None and is_ours(frame.tb_frame.f_code.co_filename):
         frame = frame.tb_next
@@ -149,12 +149,13 @@ def users_trace(error: BaseException) -> TracebackType | None:
 
 
 def is_ours(file: str) -> bool:
-    """Whether a source file belongs to Meshline or to the import system."""
+    """Return whether a source file belongs to Meshline or to the import system."""
     return file.startswith(("<frozen ", *_OURS))
 
 
 def trace_text(error: BaseException) -> str:
-    """Its traceback as Python prints it, causes and all: the user's frames, and bounded."""
+    """Return its bounded traceback as Python prints it, with causes, from the user's first
+    frame."""
     trace = users_trace(error)
     try:
         lines = traceback.format_exception(type(error), error, trace)
@@ -170,27 +171,27 @@ def trace_text(error: BaseException) -> str:
 
 
 def stack_text(error: BaseException) -> str:
-    """Where it was raised: the user's frames alone, one below the other."""
+    """Return the stack at which it was raised: only the user's frames."""
     frames = list(traceback.extract_tb(users_trace(error)))
-    while len(frames) > 1 and is_ours(frames[-1].filename):  # whoever interrupted it
+    while len(frames) > 1 and is_ours(frames[-1].filename):  # our signal handler
         del frames[-1]
     return "".join(traceback.format_list(frames)).rstrip()
 
 
 def stack_of_thread(ident: int) -> str:
-    """Where a thread of this process is: the user's frames, one below the other."""
+    """Return the stack of a thread of this process: only the user's frames."""
     frames = traceback.extract_stack(sys._current_frames().get(ident))
     return "".join(traceback.format_list(users_stack(frames))).rstrip()
 
 
 def users_stack(frames: list[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
-    """A stack, outermost first, from the first frame on that is not ours, or whole."""
+    """Return a stack, outermost first, from the first frame that is not ours, or all of it."""
     first = next((at for at, one in enumerate(frames) if not is_ours(one.filename)), 0)
     return frames[first:]
 
 
 def stack_of_crash(text: bytes) -> str:
-    """What `faulthandler` wrote, as a traceback has it: the user's frames, the innermost last.
+    """Convert the output of `faulthandler` to a traceback: the user's frames, the innermost last.
 
     Example:
         >>> stack_of_crash(b'Fatal Python error: Aborted\\n  File "/srv/a.py", line 7 in run\\n')
@@ -203,13 +204,13 @@ def stack_of_crash(text: bytes) -> str:
 
 
 def cause_of(error: BaseException) -> BaseException | None:
-    """What it was raised from, or while, as Python's own traceback shows it."""
+    """Return its cause or context, as Python's own traceback shows it."""
     cause: BaseException | None = _cause(error)
     return cause if cause is not None or _hides_that(error) else _raised_while(error)
 
 
 def is_worth_a_trace(error: BaseException) -> bool:
-    """Whether its traceback has anything of the user's: that a module is missing has not."""
+    """Return whether its traceback contains user code; that of a missing module does not."""
     own = users_frame(traceback.extract_tb(_trace(error))) is not None
     return own or isinstance_of(error, SyntaxError)
 
@@ -217,10 +218,10 @@ def is_worth_a_trace(error: BaseException) -> bool:
 def exc_info(
     error: BaseException,
 ) -> tuple[type[BaseException], BaseException, TracebackType | None]:
-    """What a log line is given to print its traceback from.
+    """Return the `exc_info` for a log line with its traceback.
 
-    The exception itself, or one of the same name in its place where that cannot be printed or
-    would fill the log.
+    This is the exception itself or, if that cannot be printed or would fill the log, a substitute
+    of the same name.
     """
     trace = users_trace(error)
     try:

@@ -1,7 +1,7 @@
-"""How often the same failure may be logged: at most so many times a minute. Pure.
+"""Limits how often the same failure is logged per minute. Pure.
 
-What is left out is counted, and told when the minute is over. So a service that fails a thousand
-times a second writes eleven lines a minute for it, which say how often it failed.
+Further failures are counted, and their number is logged when the minute is over. So a service that
+fails a thousand times a second writes eleven lines a minute, which include the number of failures.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import re
 from dataclasses import dataclass
 
 NEVER = float("inf")
-OTHERS = "failures of other kinds"  # what those are called for which the table has no room
-_MAX_KEY_CHARS = 200  # characters of a line that tell failures apart
+OTHERS = "failures of other kinds"  # the name of failures for which the table has no room
+_MAX_KEY_CHARS = 200  # characters of a line that distinguish failures
 _VARIABLE = re.compile(r"\b[0-9a-fA-F-]{8,}\b|\d+")
 
 
 def first_and_last(text: str) -> list[str]:
-    """The first and the last line of a text that say something; one or none if there are no more.
+    """Return the first and the last line of a text that are not empty; fewer if there are fewer.
 
-    Both matter: the first line of a CUDA error names it, the last of others is the conclusion.
+    Both matter: the first line of a CUDA error names it; in other texts, the last one concludes.
 
     Example:
         >>> first_and_last("shapes differ\\n  (3, 4)\\nuse one shape\\n")
@@ -29,7 +29,7 @@ def first_and_last(text: str) -> list[str]:
 
 
 def fixed_part(text: str) -> str:
-    """What two texts have in common that differ only in numbers, ids and the lines between.
+    """Return a text without numbers, ids and inner lines, to recognize the same failure.
 
     Example:
         >>> fixed_part("row 17 of 5d41402a-bc4b is empty")
@@ -42,7 +42,7 @@ def fixed_part(text: str) -> str:
 
 @dataclass(slots=True)
 class _Window:
-    """One failure's present minute."""
+    """The current minute of one failure."""
 
     until: float
     count: int = 0
@@ -53,12 +53,12 @@ class LogLimit:
     """Decides which failures are logged.
 
     Args:
-        most: lines of one kind in a window.
-        seconds: that a window lasts, from the first line of its kind.
-        kinds: that are told apart at a time; all others count as one.
+        most: lines of one kind per window.
+        seconds: the length of a window, which begins with the first line of its kind.
+        kinds: how many kinds are counted separately at a time; all others count as one.
 
     Attributes:
-        due: when `take_left_out` has something to tell; infinity while nothing was left out.
+        due: when `take_left_out` has something to return; infinity while nothing was left out.
 
     Example:
         >>> limit = LogLimit(most=2)
@@ -68,16 +68,16 @@ class LogLimit:
         (60.0, [('boom', 2)])
     """
 
-    __slots__ = ("_kinds", "_most", "_seconds", "_told", "_windows", "due")
+    __slots__ = ("_ended", "_kinds", "_most", "_seconds", "_windows", "due")
 
     def __init__(self, most: int = 10, seconds: float = 60.0, kinds: int = 256) -> None:
         self._most, self._seconds, self._kinds = most, seconds, kinds
         self._windows: dict[str, _Window] = {}
-        self._told: list[tuple[str, int]] = []  # of windows that are over
+        self._ended: list[tuple[str, int]] = []  # counts of windows that are over
         self.due = NEVER
 
     def admits(self, kind: str, now: float) -> bool:
-        """Whether a failure of this kind is to be logged now; if not, it is counted."""
+        """Return whether to log a failure of this kind now; otherwise count it."""
         window = self._window(kind, now)
         if window.count < self._most:
             window.count += 1
@@ -103,12 +103,12 @@ class LogLimit:
             if now >= window.until:
                 del self._windows[kind]
                 if window.left_out:
-                    self._told.append((kind, window.left_out))
+                    self._ended.append((kind, window.left_out))
 
     def take_left_out(self, now: float) -> list[tuple[str, int]]:
-        """What was left out in windows that are over by now: each kind and how often."""
+        """Return the failures left out in windows that are over: each kind and how often."""
         self._end_windows(now)
-        told, self._told = self._told, []
+        ended, self._ended = self._ended, []
         open_ones = [one.until for one in self._windows.values() if one.left_out]
         self.due = min(open_ones, default=NEVER)
-        return told
+        return ended

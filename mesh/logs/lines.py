@@ -1,4 +1,4 @@
-"""What one log line looks like, as text for people and as JSON for machines. Pure."""
+"""Formats log lines: text for people, JSON for machines. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mesh.logs.control_characters import in_json, in_lines, in_one_line
 Fields = Mapping[str, Any]
 
 _COLOURS: Final = {"warning": "\033[33m", "error": "\033[31m", "critical": "\033[31m"}
-# Ids that a line of text shows, and one with a traceback; JSON has all of them.
+# Ids in a line of text, and in one with a traceback; JSON has all of them.
 _SHOWN_IDS: Final = 3
 _SHOWN_FAILED_IDS: Final = 256
 _OURS: Final = frozenset({"time", "level", "source", "message", "traceback"})
@@ -22,14 +22,14 @@ _escape = json.JSONEncoder(ensure_ascii=True).encode
 
 
 class LogLine(NamedTuple):
-    """One record, ready to be written down.
+    """One record, ready to be written.
 
     Attributes:
-        when: the time as it shall be read.
-        level: such as ``"info"``.
-        source: the process that speaks, such as ``embed/1``.
-        message: what it says.
-        fields: what else is known, in this order.
+        when: the formatted time.
+        level: the level, such as ``"info"``.
+        source: the process, such as ``embed/1``.
+        message: the message.
+        fields: further fields, in order.
         trace: a traceback, "" if there is none.
     """
 
@@ -42,10 +42,10 @@ class LogLine(NamedTuple):
 
 
 def json_line(line: LogLine) -> bytes:
-    """One record as one line of JSON, with its newline. Never raises for what is in it.
+    """Format a record as one line of JSON, with its newline. Any content is accepted.
 
-    Fields follow the four of every record; one that bears the name of those gets a ``_`` behind it.
-    A value that JSON has no form for is written as its `repr`.
+    The fields follow the four fixed ones; a field with the name of one of these gets a ``_``
+    appended. A value that JSON cannot express is written as its `repr`.
 
     Example:
         >>> json_line(LogLine("12:00", "info", "embed/1", "loaded", {"labels": 3}))
@@ -69,15 +69,15 @@ def json_line(line: LogLine) -> bytes:
 def _encoded(record: dict[str, Any]) -> bytes:
     try:
         return msgspec.json.encode(record, enc_hook=_shown)
-    except Exception:  # noqa: BLE001 - of a user's values anything may be raised
+    except Exception:  # noqa: BLE001 - a user's values may raise anything
         plain = {str(key): _shown(value) for key, value in record.items()}
-        return _escape(plain).encode()  # half a surrogate pair has no UTF-8, but an escape
+        return _escape(plain).encode()  # half a surrogate pair has an escape but no UTF-8
 
 
 def text_line(line: LogLine, *, coloured: bool = False) -> bytes:
-    """One record as text, with its newline; a traceback follows in lines that are set in.
+    """Format a record as text, with its newline; a traceback follows in indented lines.
 
-    Whatever it says, no terminal obeys it and nothing of it looks like another record.
+    Control characters are escaped, so that the text cannot control a terminal or forge a record.
 
     Example:
         >>> text_line(LogLine("12:00:01", "info", "embed/1", "loaded", {"labels": 3}))
@@ -87,15 +87,16 @@ def text_line(line: LogLine, *, coloured: bool = False) -> bytes:
     colour = _COLOURS.get(level, "") if coloured else ""
     word = f"{colour}{level:7}\033[0m" if colour else f"{level:7}"
     logger = f"{_shown(fields['logger'])}: " if "logger" in fields else ""
-    said = in_one_line(f"{source:10} {logger}{message}{_told(fields, of_failure=bool(trace))}")
+    said = in_one_line(
+        f"{source:10} {logger}{message}{_fields_text(fields, of_failure=bool(trace))}"
+    )
     text = f"{when} {word} {said}\n"
     if trace:
         text += f"  {in_lines(trace)}".replace("\n", "\n  ") + "\n"
     return text.encode("utf-8", "backslashreplace")
 
 
-def _told(fields: Fields, *, of_failure: bool) -> str:
-    """The fields as they stand behind a message."""
+def _fields_text(fields: Fields, *, of_failure: bool) -> str:
     rest = (key for key in fields if key not in ("logger", "ids"))
     pairs = "".join(f" {key}={_shown(fields[key])}" for key in rest)
     most = _SHOWN_FAILED_IDS if of_failure else _SHOWN_IDS
@@ -103,7 +104,7 @@ def _told(fields: Fields, *, of_failure: bool) -> str:
 
 
 def _listed(ids: object, most: int) -> str:
-    """Ids of requests; a user's own field of that name may hold anything."""
+    """Format the ids of requests; a user's own field of that name may contain anything."""
     if not isinstance(ids, list | tuple):
         return f" ids={_shown(ids)}"
     more = f" and {len(ids) - most} more" if len(ids) > most else ""
@@ -120,7 +121,7 @@ def _shown(value: object) -> str:
 
 
 def last_state(line: str) -> str:
-    """What is to be seen of a line that was written over with carriage returns.
+    """Return the visible part of a line that carriage returns have overwritten.
 
     Example:
         >>> last_state("10 %\\r50 %\\r100 %")

@@ -1,8 +1,9 @@
-"""Our loggers and where their records go: whatever else is configured, they stay ours.
+"""Our loggers and their output, independent of the configuration of `logging`.
 
-A worker, or a library that it imports, may call `logging.config.dictConfig` (which disables every
-logger that exists), `logging.disable`, `logging.shutdown`, or take the root logger's handlers
-away. Whoever does means his own log. Our loggers are therefore in no registry of `logging`'s.
+A worker, or a library that it imports, may call `logging.config.dictConfig` (which disables all
+existing loggers), `logging.disable` or `logging.shutdown`, or remove the root logger's handlers.
+Such
+code means its own log. So our loggers are in no registry of `logging`.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ from mesh.logs.lines import LogLine, json_line, text_line
 from mesh.logs.writer import Target
 
 NAME: Final = "mesh"
-# A field of our own records whose message says all the other fields: text does not repeat them.
+# A field of our own records whose message contains the other fields: text does not repeat them.
 SAID: Final = "said"
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _main: Final = threading.main_thread()
 
 
 class OwnLogger(logging.Logger):
-    """A logger that nothing but its own level and handlers can silence."""
+    """A logger that only its own level and handlers can silence."""
 
     def isEnabledFor(self, level: int) -> bool:
-        """Whether a record of this level is wanted; `logging.disable` has no say in it."""
+        """Return whether a record of this level is wanted; `logging.disable` has no effect."""
         return level >= (self.level or self.getEffectiveLevel())
 
     def makeRecord(  # noqa: PLR0913 - as the class above has it
@@ -46,7 +47,7 @@ class OwnLogger(logging.Logger):
         extra: Mapping[str, object] | None = None,
         sinfo: str | None = None,
     ) -> logging.LogRecord:
-        """A record as `logging` has it, whatever `logging.setLogRecordFactory` was given."""
+        """Make a standard record; `logging.setLogRecordFactory` has no effect."""
         record = logging.LogRecord(name, level, fn, lno, msg, args, exc_info, func, sinfo)
         fields = record.__dict__
         for key, value in (extra or {}).items():
@@ -54,7 +55,7 @@ class OwnLogger(logging.Logger):
         return record
 
     def handle(self, record: logging.LogRecord) -> None:
-        """Pass a record on, even if the user's code set `disabled`, or added a bad handler."""
+        """Handle a record, even if the user's code set `disabled`, or added a bad handler."""
         try:
             wanted = bool(self.filter(record))
         except Exception:  # noqa: BLE001 - a filter of the user's
@@ -64,23 +65,23 @@ class OwnLogger(logging.Logger):
                 self.callHandlers(record)
 
     def getChild(self, suffix: str) -> OwnLogger:
-        """A logger that passes its records on to this one."""
+        """Make a logger whose records go to this one."""
         child = OwnLogger(f"{self.name}.{suffix}")
         child.parent = self
         return child
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy of an object that holds it holds the same one."""
+        """Make copies refer to the same logger."""
         return get_logger, ()
 
 
 _logger = OwnLogger(NAME)
-# Where records go, and what says which are wanted, until `configure` is called.
+# The handler of records, and the logger that sets the level, until `configure` is called.
 _logger.parent = logging.getLogger(NAME)
 
 
 def get_logger() -> logging.Logger:
-    """The logger of this process, for our lines and for those of a user's worker.
+    """Return the logger of this process, for our lines and for those of a user's worker.
 
     Example:
         >>> get_logger().info("loaded %d labels", 1000)
@@ -89,26 +90,26 @@ def get_logger() -> logging.Logger:
 
 
 def wall() -> float:
-    """Seconds since the epoch, for people; nothing is decided by it."""
-    return time.time()  # noqa: TID251 - that is what lines are dated by
+    """Return the seconds since the epoch, to be shown only; no decision depends on it."""
+    return time.time()  # noqa: TID251 - for the dates of log lines
 
 
 def no_requests() -> Sequence[str]:
-    """What is computed where nothing is."""
+    """Return no ids: nothing is being computed."""
     return ()
 
 
 class Output:
-    """Writes records as lines, to wherever this process's log goes.
+    """Writes records as lines to the log of this process.
 
     Args:
         target: takes the lines.
-        source: who speaks, such as ``gateway`` or ``embed/1``.
-        as_json: JSON lines, else text.
-        coloured: text with colours.
+        source: the process, such as ``gateway`` or ``embed/1``.
+        as_json: whether to write JSON lines instead of text.
+        coloured: whether text is coloured.
 
     Attributes:
-        requests: asked, when a record is written, for the ids of what is computed then.
+        requests: called for each record; returns the ids of the requests being computed.
     """
 
     def __init__(self, target: Target, source: str, *, as_json: bool, coloured: bool) -> None:
@@ -121,42 +122,42 @@ class Output:
     def line(
         self, seconds: float, level: str, message: str, fields: dict[str, Any], trace: str = ""
     ) -> bytes:
-        """One record as bytes; `seconds` since the epoch."""
+        """Format a record as bytes; `seconds` is its time since the epoch."""
         if self.as_json:
             return json_line(LogLine(_utc(seconds), level, self.source, message, fields, trace))
         line = LogLine(_local(int(seconds)), level, self.source, message, fields, trace)
         return text_line(line, coloured=self._coloured)
 
     def notice(self, message: str) -> bytes:
-        """A warning of the log itself, as bytes."""
+        """Format a warning about the log itself, as bytes."""
         return self.line(wall(), "warning", message, {})
 
     def emit(self, level: str, message: str, fields: dict[str, Any]) -> None:
-        """Write one record now, whatever the level."""
+        """Write a record now, whatever the level."""
         self.target.write(self.line(wall(), level, message, fields))
 
     def in_hand(self) -> dict[str, Any]:
-        """The field with the ids of what is computed, if anything is."""
+        """Return the field with the ids of the requests being computed, if there are any."""
         try:
             ids = list(self.requests())
-        except Exception:  # noqa: BLE001 - of another thread's batch, which may end meanwhile
+        except Exception:  # noqa: BLE001 - the batch of another thread may end meanwhile
             return {}
         return {"ids": ids} if ids else {}
 
 
 class Sink(logging.Handler):
-    """Takes records of the `logging` module into an `Output`.
+    """Passes records of the `logging` module to an `Output`.
 
-    It stands in no list of `logging`'s either, and cannot be closed.
+    It is in no list of `logging` either, and cannot be closed.
 
     Args:
-        output: where to.
-        ours: for our own logger, whose threads say nothing of the requests that the main thread
-            computes; else for a user's, whose name becomes a field.
+        output: the output.
+        ours: whether it serves our own logger; then records of other threads do not name the
+            requests that the main thread computes. For a user's logger, its name becomes a field.
     """
 
     def __init__(self, output: Output, *, ours: bool) -> None:
-        """No lock: what is shared has one."""
+        """Make it without a lock: the shared target has one."""
         logging.Filterer.__init__(self)
         self._name = None
         self.level = logging.NOTSET
@@ -166,7 +167,7 @@ class Sink(logging.Handler):
         self._output, self._ours = output, ours
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Write a record, if no filter objects."""
+        """Write a record, unless a filter rejects it."""
         wanted = bool(self.filter(record))
         if wanted:
             self.emit(record)
@@ -188,15 +189,15 @@ class Sink(logging.Handler):
         output.target.write(output.line(record.created, level, _message(record), fields, trace))
 
     def close(self) -> None:
-        """`logging.shutdown` does not end our log."""
+        """Do nothing, so that `logging.shutdown` does not end our log."""
 
 
-# Names among the standard ones that a fresh record does not have.
+# Standard names that a new record does not have.
 _ABSENT: Final = len(_STANDARD - vars(logging.makeLogRecord({})).keys())
 
 
 def _message(record: logging.LogRecord) -> str:
-    """What a record says; arguments that do not fit its text are shown behind it."""
+    """Return the message of a record; arguments that do not fit its text are appended."""
     try:
         return record.getMessage()
     except Exception as error:  # noqa: BLE001 - a user's objects may raise anything
@@ -211,7 +212,7 @@ _tracer: Final = logging.Formatter()
 
 
 def _trace(record: logging.LogRecord) -> str:
-    """A record's traceback and stack, as far as it has any and they can be shown."""
+    """Return a record's traceback and stack, as far as they exist and can be shown."""
     if not record.exc_info and not record.stack_info:
         return record.exc_text or ""
     parts = []
@@ -226,7 +227,7 @@ def _trace(record: logging.LogRecord) -> str:
 
 
 def _utc(seconds: float) -> str:
-    """Lines of several hosts are compared."""
+    """Format a time in UTC, because lines of several hosts are compared."""
     whole = int(seconds)
     return f"{_utc_second(whole)}.{int((seconds - whole) * 1000):03d}Z"
 
@@ -242,5 +243,5 @@ def _local(seconds: int) -> str:
 
 
 def colour_wanted(is_terminal: bool) -> bool:
-    """Whether text is coloured: on a terminal, unless NO_COLOR says no (no-color.org)."""
+    """Return whether text is coloured: on a terminal, unless NO_COLOR is set (no-color.org)."""
     return is_terminal and not os.environ.get("NO_COLOR")

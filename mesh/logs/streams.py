@@ -1,8 +1,9 @@
-"""`sys.stdout` and `sys.stderr` of our processes: what a worker prints, line by line, at once.
+"""`sys.stdout` and `sys.stderr` of our processes: write printed text line by line, at once.
 
-Python keeps what is printed into a pipe until 8 KiB have gathered, and loses it in a crash. Here
-each line leaves when it is whole, by a writer that never waits: as it is, or as a record where
-the log is JSON. Both streams keep what others expect of them: a descriptor, an encoding, a buffer.
+Python buffers up to 8 KiB of text printed to a pipe, and loses it in a crash. These streams pass
+each
+complete line to a writer that never waits: unchanged, or as a record if the log is JSON. Both have
+what other code expects of such streams: a descriptor, an encoding, a buffer.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from mesh.logs.writer import Target
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_MAX_LINE_BYTES: Final = 64 * 1024  # bytes of a line that are kept until its end comes
-_PROGRESS_INTERVAL_S: Final = 10.0  # seconds between two records of a line that is written over
+_MAX_LINE_BYTES: Final = 64 * 1024  # bytes of an incomplete line that are kept
+_PROGRESS_INTERVAL_S: Final = 10.0  # seconds between two records of a line that is overwritten
 
 
 class LineStream(io.BufferedIOBase):
-    """Gathers bytes to lines, those of each thread for themselves, and passes them on.
+    """Splits the bytes of each thread into lines, and delivers them.
 
     Args:
-        fd: the descriptor that this stands for, for those who ask.
-        name: such as ``<stdout>``.
-        deliver: takes one line with its newline, or a part of one that was flushed.
-        rewrites: lines that are written over (``\\r``: a progress bar) are not flushed, or each
-            state of the bar would become a record; one in ten seconds is.
+        fd: the descriptor that `fileno` returns.
+        name: the name of the stream, such as ``<stdout>``.
+        deliver: called with a line and its newline, or with a part of a line that was flushed.
+        rewrites: whether lines may be overwritten (``\\r``: a progress bar). These are not flushed,
+            or each state of the bar would become a record; one state in ten seconds is delivered.
     """
 
     def __init__(
@@ -44,12 +45,12 @@ class LineStream(io.BufferedIOBase):
         self.forget()
 
     def forget(self) -> None:
-        """No line is begun. So in a forked child, too: its parent has the beginning."""
+        """Drop incomplete lines. A forked child does so, too: its parent has their beginning."""
         self._begun: dict[int, bytes] = {}  # by thread
-        self._shown = 0.0  # when a state of a line that is written over was shown last
+        self._shown = 0.0  # when a state of an overwritten line was last delivered
 
     def write(self, piece: ReadableBuffer, /) -> int:
-        """Pass on what are whole lines by now."""
+        """Add bytes, and deliver the complete lines."""
         text = bytes(piece)
         me = threading.get_ident()
         lines, newline, rest = (self._begun.pop(me, b"") + text).rpartition(b"\n")
@@ -63,7 +64,7 @@ class LineStream(io.BufferedIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Pass on what this thread has begun."""
+        """Deliver the incomplete line of this thread."""
         me = threading.get_ident()
         begun = self._begun.get(me)
         if begun and not (self._rewrites and b"\r" in begun and self._is_early()):
@@ -77,20 +78,20 @@ class LineStream(io.BufferedIOBase):
         return False
 
     def end(self) -> None:
-        """Pass on what any thread has begun: there will be no more."""
+        """Deliver the incomplete lines of all threads: no more bytes will come."""
         while self._begun:
             self._deliver(self._begun.popitem()[1])
 
     def close(self) -> None:
-        """Only flush: code that wraps this and drops the wrapper would end what others print."""
+        """Only flush: closing would affect all code that prints, not only the caller."""
         self.flush()
 
     def fileno(self) -> int:
-        """The descriptor: C code and child processes write there themselves."""
+        """Return the descriptor, to which C code and child processes write directly."""
         return self._fd
 
     def isatty(self) -> bool:
-        """Whether it is a terminal."""
+        """Return whether the descriptor is a terminal."""
         return os.isatty(self._fd)
 
     def writable(self) -> bool:
@@ -99,7 +100,7 @@ class LineStream(io.BufferedIOBase):
 
 
 class Printed(io.TextIOWrapper):
-    """The text stream over `LineStream`; whatever can be printed is printed, in UTF-8.
+    """The text stream over `LineStream`, in UTF-8; no character raises an error.
 
     Example:
         >>> Printed(LineStream(1, "<stdout>", lines.append, rewrites=False)).write("hello\\n")
@@ -110,13 +111,13 @@ class Printed(io.TextIOWrapper):
             lines, encoding="utf-8", errors="backslashreplace", newline="\n", write_through=True
         )
         self.lines = lines
-        self.mode = "w"  # type: ignore[misc]  # as that of Python's own streams
+        self.mode = "w"  # type: ignore[misc]  # like Python's own streams
 
 
 def printed(fd: int, name: str, output: Output, target: Target) -> Printed:
-    """A stream to stand in for ``sys.<name>``.
+    """Make a stream that replaces ``sys.<name>``.
 
-    Lines become records where the log is JSON, unless this stream is read by people.
+    Lines become records if the log is JSON, unless this stream is a terminal.
     """
     records = output.as_json and not os.isatty(fd)
     deliver = as_records(output, target, name) if records else target.write
@@ -124,7 +125,7 @@ def printed(fd: int, name: str, output: Output, target: Target) -> Printed:
 
 
 def as_records(output: Output, target: Target, stream: str) -> Callable[[bytes], None]:
-    """Delivers lines as records with a field ``stream``; empty ones are left out."""
+    """Return a function that writes lines as records with a field ``stream``, except empty ones."""
 
     def deliver(line: bytes) -> None:
         text = last_state(line.rstrip(b"\r\n").decode("utf-8", "backslashreplace"))

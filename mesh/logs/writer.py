@@ -1,12 +1,13 @@
-"""Writes log lines to a descriptor, and never waits for their reader.
+"""Writes log lines to a descriptor without ever waiting for the reader.
 
-A pipe without a reader, a terminal stopped by Ctrl-S and a slow log driver all make an ordinary
-`write` wait, and with it everything that the process serves. Here a line that cannot be written at
-once is kept, up to a limit, and a thread writes it when the reader goes on. That thread exists only
-while something is kept: as long as the log is read, a line costs its caller one system call.
+A full pipe, a terminal stopped by Ctrl-S or a slow log driver block an ordinary `write`, and with
+it
+the whole process. This writer keeps a line that cannot be written at once, up to a limit, and a
+thread writes it when the reader continues. The thread exists only while lines are kept: as long as
+the log is read, a line costs its caller one system call.
 
-``O_NONBLOCK`` belongs to the open file, which other processes share: to set it would make *their*
-writes fail. So pipes and terminals are opened anew, and sockets are told per call.
+``O_NONBLOCK`` belongs to the open file, which other processes share; setting it would make *their*
+writes fail. So pipes and terminals are opened again, and sockets get a flag with each call.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ Buffer = bytes | memoryview
 
 MAX_BUFFERED_BYTES: Final = (
     1024 * 1024
-)  # bytes kept while the log is not read; the line that goes beyond is the last
-_PIPE_BYTES: Final = 4096  # bytes for which there is room in a pipe that polls as writable
-_RETRY_S: Final = 0.005  # seconds between two tries at what polls as writable and is not
-_POLL_MS: Final = 200  # milliseconds after which the thread looks whether the writer was closed
+)  # bytes kept while the log is not read; the line that exceeds them is the last
+_PIPE_BYTES: Final = 4096  # bytes that a pipe accepts when it polls as writable
+_RETRY_S: Final = 0.005  # seconds between two attempts if a file polls as writable but is not
+_POLL_MS: Final = 200  # milliseconds between two checks of the thread whether the writer was closed
 _FLUSH_LIMIT_S: Final = 2.0  # seconds for which a slow reader may delay the end of a process
-# The reader is gone for good. That is not worth a line, which would not be read either.
+# The reader is gone for good. A line about that would not be read either.
 _PARTED: Final = frozenset({errno.EPIPE, errno.EIO, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF})
-# This kernel, or this kind of file, does not know how to write without waiting.
+# This kernel, or this kind of file, does not support writing without waiting.
 _UNKNOWN: Final = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ESPIPE})
 
 
@@ -42,17 +43,17 @@ class Target(Protocol):
     """Where lines go."""
 
     def write(self, line: bytes, /) -> None:
-        """Take a whole line, with its newline. Never waits, never raises."""
+        """Write a complete line, with its newline. Never waits, never raises."""
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Release the resources."""
 
 
 class _Port(NamedTuple):
-    """A descriptor of our own, and how to write to it without waiting."""
+    """Our own descriptor, and how to write to it without waiting."""
 
     fd: int
-    send: Callable[[Buffer], int] | None  # None: there is no way; the thread alone writes
+    send: Callable[[Buffer], int] | None  # None: impossible; only the thread writes
     close: Callable[[], None]
 
 
@@ -60,9 +61,9 @@ class Writer:
     """Writes lines to a descriptor, from any thread.
 
     Args:
-        fd: where to. It is not used any more afterwards, so that whoever closes or replaces it
-            does not get our lines into a file of his own.
-        notice: makes the line that tells how many lines were dropped, and why.
+        fd: the descriptor to open again. It is not used afterwards: if other code closes or
+            replaces it, our lines do not end up in another file.
+        notice: makes the line that reports how many lines were dropped, and why.
         limit: bytes kept while the log is not read.
 
     Example:
@@ -77,7 +78,7 @@ class Writer:
     def __init__(
         self, fd: int, notice: Callable[[int, str], bytes], limit: int = MAX_BUFFERED_BYTES
     ) -> None:
-        """Open the same file anew, or duplicate the descriptor. OSError if it is not open."""
+        """Open the same file again, or duplicate the descriptor. OSError if it is not open."""
         self._notice = notice
         self._limit = limit
         self._fd, self._send, self._close = _opened(fd)
@@ -86,18 +87,20 @@ class Writer:
         _writers.add(self)
 
     def _begin(self) -> None:
-        """Nothing is kept. So in a forked child, too: what its parent keeps, its parent writes."""
-        self._lock = threading.RLock()  # a signal's handler may log while its thread is in here
+        """Start with no kept lines. A forked child does so, too: the parent writes its own
+        lines."""
+        # Reentrant: a signal handler may log while its thread holds it.
+        self._lock = threading.RLock()
         self._kept: deque[Buffer] = deque()
-        self._size = 0  # bytes of it, and of what the thread writes at the moment
+        self._size = 0  # bytes that are kept or being written by the thread
         self._thread: threading.Thread | None = None
         self._dropped = 0
         self._why = ""
-        self._full = False  # drop everything, until half of what is kept has been read
-        self._torn = False  # the last line was not written to its end
+        self._full = False  # drop new lines until half of the kept ones have been read
+        self._torn = False  # the last line was written incompletely
 
     def write(self, line: bytes, /) -> None:
-        """Write a line now if the reader takes it, else keep it; never waits, never raises."""
+        """Write a line now if that does not block, else keep it. Never waits, never raises."""
         with self._lock:
             if self._full or self._size >= self._limit:
                 self._full = True
@@ -112,14 +115,14 @@ class Writer:
                 self._keep(rest)
 
     def _announced(self, line: bytes) -> bytes:
-        """The line, after what must be said before it."""
+        """Return the line, preceded by a notice of dropped lines if necessary."""
         lead = b"\n" if self._torn else b""
         if self._dropped:
             lead += self._notice(self._dropped, self._why)
         return lead + line
 
     def _attempt(self, line: bytes, send: Callable[[Buffer], int]) -> Buffer | None:
-        """Write what can be written without waiting; returns what is to be kept, None if none."""
+        """Write as much as possible without waiting; return the rest to keep, None if none."""
         sent = 0
         try:
             while sent < len(line):
@@ -145,7 +148,7 @@ class Writer:
         self._why = why
 
     def _keep(self, line: Buffer) -> None:
-        self._dropped, self._torn = 0, False  # what there was to say of them is in it
+        self._dropped, self._torn = 0, False  # the line contains the notice about them
         self._kept.append(line)
         self._size += len(line)
         if self._thread is None:
@@ -156,13 +159,13 @@ class Writer:
             except RuntimeError:  # the interpreter is ending; `flush` writes it
                 return
             finally:
-                if not thread.is_alive():  # a signal's handler may have raised before it was
+                if not thread.is_alive():  # a signal handler may have raised before it started
                     self._thread = None
 
     # --- the thread ------------------------------------------------------------------------------
 
     def _drain(self) -> None:
-        """Write what is kept, in order, as the reader takes it; end when nothing is left."""
+        """Write the kept lines in order, as the reader takes them; end when none is left."""
         waiting = select.poll()
         waiting.register(self._fd, select.POLLOUT)
         while not self._closed:
@@ -175,7 +178,7 @@ class Writer:
                 _nap()
 
     def _next(self) -> Buffer | None:
-        """What to write next; None when all is written, and the thread must end."""
+        """Return what to write next; None when all is written and the thread must end."""
         with self._lock:
             if self._full and self._size <= self._limit // 2:
                 self._full = False
@@ -186,7 +189,7 @@ class Writer:
             return None
 
     def _gathered(self) -> Buffer:
-        """As many whole lines as go in one piece: each write makes two threads take turns."""
+        """Join as many complete lines as fit in one write, as each write switches threads."""
         kept = self._kept
         first = kept.popleft()
         size, lines = len(first), [first]
@@ -196,9 +199,9 @@ class Writer:
         return b"".join(lines) if len(lines) > 1 else first
 
     def _write_kept(self, line: Buffer) -> bool:
-        """Write some of a line that was kept, outside the lock; False if nothing went.
+        """Write a part of a kept line, outside the lock; return False if nothing was written.
 
-        All others keep what they have to say while this thread lives, so the order stays.
+        While this thread lives, all other threads only keep their lines, so the order is preserved.
         """
         sent, failure = 0, None
         try:
@@ -223,7 +226,7 @@ class Writer:
     # --- the end ---------------------------------------------------------------------------------
 
     def flush(self, patience: float = 0.5) -> None:
-        """Wait until what is kept is written, but not if the reader takes none for so many s."""
+        """Wait until the kept lines are written; give up if none is for `patience` seconds."""
         size, now = self._size, monotonic()
         end, last = now + patience, now + max(patience, _FLUSH_LIMIT_S)
         while (self._kept or self._thread is not None) and monotonic() < min(end, last):
@@ -234,7 +237,7 @@ class Writer:
                 size, end = self._size, monotonic() + patience
 
     def close(self) -> None:
-        """Give the descriptor back; what is kept is lost."""
+        """Close the descriptor; kept lines are lost."""
         self._closed = True
         _writers.discard(self)
         thread = self._thread
@@ -251,7 +254,7 @@ def _nap() -> None:
 
 
 def flush() -> None:
-    """Wait a little for what the writers of this process keep."""
+    """Wait a little until the writers of this process have written their kept lines."""
     for writer in list(_writers):
         writer.flush()
 
@@ -265,13 +268,13 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 def _opened(fd: int) -> _Port:
-    """The same file under a descriptor of our own."""
+    """Open the same file under a descriptor of our own."""
     mode = os.fstat(fd).st_mode
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         try:
             own = os.open(f"/proc/self/fd/{fd}", flags)
-        except OSError:  # another user's, or there is no /proc
+        except OSError:  # the file is another user's, or there is no /proc
             return _duplicate(fd)
         return _Port(own, lambda line: os.write(own, line), lambda: os.close(own))
     if stat.S_ISSOCK(mode):
@@ -281,7 +284,7 @@ def _opened(fd: int) -> _Port:
 
 
 def _duplicate(fd: int) -> _Port:
-    """Where nothing can be opened anew, newer kernels can be asked for each write of a pipe."""
+    """Duplicate a descriptor. Newer kernels accept a flag for each write to a pipe."""
     own = os.dup(fd)
     nowait = getattr(os, "RWF_NOWAIT", None)
     send = None if nowait is None else lambda line: os.pwritev(own, [line], -1, nowait)
@@ -290,7 +293,7 @@ def _duplicate(fd: int) -> _Port:
 
 def _socket(own: int) -> _Port:
     default = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(None)  # one that the user set would set O_NONBLOCK here
+    socket.setdefaulttimeout(None)  # a timeout set by the user would set O_NONBLOCK here
     try:
         made = socket.socket(fileno=own)
     finally:

@@ -1,1 +1,1 @@
-"""What each process of ours arranges with its operating system."""
+"""What each of our processes arranges with the operating system."""

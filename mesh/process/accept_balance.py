@@ -1,8 +1,9 @@
-"""How many connections each of the processes has that share one HTTP port. Pure.
+"""Balances client connections between the processes that share one HTTP port. Pure.
 
-They take connections from one queue. The first process awake would take them all, and keep-alive
-makes that last. So each writes its own number into memory that all of them share, and one that has
-more than the others leaves a newcomer to them for a moment. The supervisor strikes out who died.
+They accept connections from one queue. Without a balance, the first process to wake up would accept
+all of them, and keep-alive would make that last. So each process writes its number of connections
+to shared memory. A process that has more than the others leaves new connections to them for a
+moment. The supervisor clears the number of a process that died.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ _COUNTER_BYTES: Final = 8  # bytes for each process
 
 
 class AcceptBalance:
-    """The counts of all processes of one host.
+    """The connection counts of all processes of one host.
 
     Args:
-        memory: `size` bytes for so many processes, writable, zero at first.
+        memory: `size` bytes for the number of processes, writable, zero at first.
 
     Example:
         >>> accept_balance = AcceptBalance(bytearray(AcceptBalance.size(2)))
@@ -29,31 +30,31 @@ class AcceptBalance:
     __slots__ = ("_counts",)
 
     def __init__(self, memory: memoryview | bytearray) -> None:
-        # One more than it has; 0 is a process that takes no connections.
+        # Each holds the connections plus one; 0 means that the process accepts none.
         self._counts = memoryview(memory).cast("Q")
 
     @staticmethod
     def size(processes: int) -> int:
-        """Bytes that so many processes need."""
+        """Return the bytes that the counts of this many processes need."""
         return _COUNTER_BYTES * processes
 
     def count(self, number: int, connections: int) -> None:
-        """The n-th process, counted from 1, takes connections and has so many."""
+        """Set the connections of a process, numbered from 1; it accepts new ones."""
         self._counts[number - 1] = connections + 1
 
     def away(self, number: int) -> None:
-        """It takes none: it is not ready yet, it stops, or it is dead."""
+        """Record that a process accepts none: it is not ready yet, it stops, or it died."""
         self._counts[number - 1] = 0
 
     def is_alone(self, number: int) -> bool:
-        """Whether no other process takes connections."""
+        """Whether no other process accepts connections."""
         return self._least(number) is None
 
     def room(self, number: int) -> int | None:
-        """How many connections it may take now; None for as many as wait.
+        """Return how many connections a process may accept now; None means no limit.
 
-        One more than the process that has the fewest, or a quarter more than that where there are
-        many: so a burst is spread in few steps.
+        The bound is one more than the fewest that another process has, or a quarter more if there
+        are many, so that a burst is spread in few steps.
         """
         least = self._least(number)
         if least is None:
@@ -64,17 +65,17 @@ class AcceptBalance:
         return max(0, self._counts[number - 1] - 1)
 
     def _least(self, number: int) -> int | None:
-        """The fewest connections that any other process has which takes some."""
+        """Return the fewest connections of any other process that accepts some."""
         here = [count for at, count in enumerate(self._counts, 1) if count and at != number]
         return min(here) - 1 if here else None
 
 
 class AcceptShare:
-    """One process among those that share the port.
+    """The part of one process in the balance.
 
     Args:
-        accept_balance: the counts of all.
-        number: its own, counted from 1.
+        accept_balance: the counts of all processes.
+        number: the number of this process, from 1.
 
     Example:
         >>> seat = AcceptShare(AcceptBalance(bytearray(AcceptBalance.size(2))), 1)
@@ -90,20 +91,20 @@ class AcceptShare:
         self._left = False
 
     def count(self, connections: int) -> None:
-        """It has so many connections."""
+        """Set how many connections this process has."""
         if not self._left:
             self._crowd.count(self._number, connections)
 
     def room(self) -> int | None:
-        """How many more it may take now; None for as many as wait."""
+        """Return how many more this process may accept now; None means no limit."""
         return None if self._left else self._crowd.room(self._number)
 
     def leave(self) -> None:
-        """From now on newcomers are for the others, as long as there are any."""
+        """Leave new connections to the other processes, as long as there are any."""
         self._left = True
         self._crowd.away(self._number)
 
     @property
     def is_alone(self) -> bool:
-        """Whether no other process takes connections."""
+        """Whether no other process accepts connections."""
         return self._crowd.is_alone(self._number)

@@ -1,7 +1,7 @@
-"""The sockets of the address where operators ask: ``[gateway] admin``, TCP or a Unix socket.
+"""The listening sockets of the operators' address: ``[gateway] admin``, TCP or a Unix socket.
 
-Like the HTTP port they are bound once, by the supervisor where there is one, so that every gateway
-process of the host takes connections from the same queue.
+Like the HTTP port, they are bound once, by the supervisor if there is one. So every gateway process
+of the host accepts connections from the same queue.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OWNER_ONLY: Final = 0o600
 
 
 class AdminDoor:
-    """Binds the address, and lets go of it at the end.
+    """Binds the address, and releases it at the end.
 
     Args:
         address: ``host:port``, or ``unix:`` and the absolute path of a socket, which only this
@@ -34,7 +34,7 @@ class AdminDoor:
         doors: descriptors of the bound sockets, which do not listen yet.
 
     Raises:
-        StartError: it cannot be bound.
+        StartError: the address cannot be bound.
 
     Example:
         >>> with AdminDoor("127.0.0.1:0") as admin:
@@ -56,7 +56,7 @@ class AdminDoor:
         self._undo = in_child(self._close)
 
     def __enter__(self) -> Self:
-        """The address, held inside the block."""
+        """Return this object; the end of the block releases the address."""
         return self
 
     def __exit__(
@@ -65,16 +65,16 @@ class AdminDoor:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let go of it."""
+        """Release the address."""
         self.close()
 
     def take(self) -> list[socket.socket]:
-        """The sockets themselves, for a process that has no supervisor; it closes them."""
+        """Hand the sockets over to a process without a supervisor, which must close them."""
         sockets, self._sockets = self._sockets, []
         return sockets
 
     def close(self) -> None:
-        """Let go of the sockets and of the path; more than once does no harm."""
+        """Close the sockets and remove the path. Repeated calls do nothing."""
         self._undo()
         self._close()
         if self._path and os.getpid() == self._pid:
@@ -88,7 +88,7 @@ class AdminDoor:
 
 
 def _bound_path(path: str) -> socket.socket:
-    """A socket bound to a path, also where a process that died has left one."""
+    """Return a socket bound to a path; replace one that a dead process left behind."""
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         made.setblocking(False)
@@ -99,7 +99,7 @@ def _bound_path(path: str) -> socket.socket:
                 raise
             os.unlink(path)
             made.bind(path)
-        os.chmod(path, _OWNER_ONLY)  # before anybody listens
+        os.chmod(path, _OWNER_ONLY)  # before the socket listens
     except OSError:
         made.close()
         raise
@@ -107,7 +107,7 @@ def _bound_path(path: str) -> socket.socket:
 
 
 def _is_left(path: str) -> bool:
-    """Whether it is a socket at which no process listens."""
+    """Return whether a path is a socket at which no process listens."""
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:

@@ -1,9 +1,9 @@
-"""What a replica computes just now, written where its supervisor can read it after its death. Pure.
+"""The batch that a replica computes, in memory that its supervisor can read after a crash. Pure.
 
-The memory is shared by the two. The replica writes the ids of a batch before it calls the worker's
-`forward`, and takes them back afterwards; a crash leaves them. While it starts, it writes which of
-its steps it takes. It is the only writer, and what it writes last is the line that says that the
-rest is there. Behind all that is room for what the interpreter writes when it crashes.
+Replica and supervisor share the memory. The replica writes the ids of a batch before it calls the
+worker's `forward`, and clears them afterwards; a crash leaves them. During its start it writes the
+name of the current step. It is the only writer, and writes the head last, which makes the rest
+valid. The memory behind the record takes the interpreter's report of a crash.
 """
 
 from __future__ import annotations
@@ -15,23 +15,24 @@ from typing import NamedTuple
 from mesh.protocol.messages import RequestId, Task
 from mesh.worker.request_info import name_of_id
 
-MAX_IDS = 8192  # ids that there is room for; a larger batch is known by its first ones
-_HEAD = Struct("=dIiI")  # when it began, how many, which one of them (-1: all), bytes of the text
-_INDEX = 12  # where the third of these is
+MAX_IDS = 8192  # ids that fit; of a larger batch only the first ones are kept
+# Start, number of ids, index of the current one (-1: all), bytes of the text.
+_HEAD = Struct("=dIiI")
+_INDEX = 12  # offset of the third field
 _ID = Struct("=QQ")
-_TEXT = _HEAD.size + MAX_IDS * _ID.size  # where the names of requests are, or that of a step
+_TEXT = _HEAD.size + MAX_IDS * _ID.size  # offset of the request names, or of the name of a step
 _MAX_TEXT_BYTES = 64 * 1024
 SIZE = _TEXT + _MAX_TEXT_BYTES
-CRASH_REPORT_BYTES = 32 * 1024  # bytes behind these
+CRASH_REPORT_BYTES = 32 * 1024  # bytes for the report of a crash
 
 
 class RunningBatch(NamedTuple):
     """A batch that is being computed.
 
     Attributes:
-        since: when it began, in monotonic seconds, which all processes of a host share.
-        ids: the requests in it; of those that run one by one the one whose turn it is.
-        names: these, as their clients know them.
+        since: when the batch began, in monotonic seconds, which all processes of a host share.
+        ids: the requests in the batch; if they run one by one, only the current one.
+        names: the ids of these requests as their clients know them.
     """
 
     since: float
@@ -59,8 +60,8 @@ class BatchRecord:
         self._memory = memoryview(memory)
 
     def begin(self, tasks: Sequence[Task], now: float, *, singly: bool) -> None:
-        """These tasks are computed from now on, together or one by one."""
-        if len(tasks) == 1:  # a lone request waits for this
+        """Record that these tasks are being computed, together or one by one."""
+        if len(tasks) == 1:  # fast path: the latency of a lone request includes this
             (task,) = tasks
             _ID.pack_into(self._memory, _HEAD.size, task.owner, task.number)
             length = self._write(task.request_id) if task.request_id else 0
@@ -74,40 +75,40 @@ class BatchRecord:
         _HEAD.pack_into(self._memory, 0, now, count, 0 if singly else -1, length)
 
     def step(self, index: int) -> None:
-        """Of tasks that run one by one it is this one's turn."""
+        """Record which of the tasks that run one by one is the current one."""
         pack_into("=i", self._memory, _INDEX, index)
 
     def starts(self, step: str) -> None:
-        """The process starts, and takes this step of it, such as ``in Embed.__init__``."""
+        """Record the current step of the start, such as ``in Embed.__init__``."""
         _HEAD.pack_into(self._memory, 0, 0.0, 0, -1, self._write(step))
 
     def end(self) -> None:
-        """Nothing is computed."""
+        """Record that nothing is being computed."""
         _HEAD.pack_into(self._memory, 0, 0.0, 0, -1, 0)
 
     def read(self) -> RunningBatch | None:
-        """What is, or was, being computed; None if nothing."""
+        """Return the batch that is, or was, being computed; None if there is none."""
         since, count, index, length = _HEAD.unpack_from(self._memory, 0)
         if not count:
             return None
         which = range(count) if index < 0 else [min(index, count - 1)]
         ids = [_ID.unpack_from(self._memory, _HEAD.size + at * _ID.size) for at in which]
         names = dict(enumerate(self._text(length).split("\n")))
-        told = [names.get(at) or name_of_id(one) for at, one in zip(which, ids, strict=True)]
-        return RunningBatch(since, [(owner, number) for owner, number in ids], told)
+        shown = [names.get(at) or name_of_id(one) for at, one in zip(which, ids, strict=True)]
+        return RunningBatch(since, [(owner, number) for owner, number in ids], shown)
 
     def step_of_start(self) -> str:
-        """Which step of its start it takes, or took last; "" if none."""
+        """Return the current or last step of the start; "" if there is none."""
         _, count, _, length = _HEAD.unpack_from(self._memory, 0)
         return "" if count else self._text(length)
 
     def _write(self, text: str) -> int:
-        """Write it, or as many whole lines as there is room for; returns how many bytes."""
-        told = text.encode("utf-8", "replace")
-        if len(told) > _MAX_TEXT_BYTES:
-            told = told[:_MAX_TEXT_BYTES].rpartition(b"\n")[0]
-        self._memory[_TEXT : _TEXT + len(told)] = told
-        return len(told)
+        """Write as many whole lines of a text as fit; return how many bytes."""
+        encoded = text.encode("utf-8", "replace")
+        if len(encoded) > _MAX_TEXT_BYTES:
+            encoded = encoded[:_MAX_TEXT_BYTES].rpartition(b"\n")[0]
+        self._memory[_TEXT : _TEXT + len(encoded)] = encoded
+        return len(encoded)
 
     def _text(self, length: int) -> str:
         return bytes(self._memory[_TEXT : _TEXT + length]).decode("utf-8", "replace")

@@ -1,8 +1,8 @@
-"""How a replica finds the class that a script or a mesh.toml names.
+"""Finds and imports the class that a script or a mesh.toml names.
 
 `describe` and `from_text` run in the parent and make a `WorkerSource`; `load` runs in the replica,
-a fresh interpreter that knows nothing of the parent. A script is loaded there as ``__mp_main__``,
-the name that Python's own multiprocessing uses, so ``if __name__ == "__main__":`` guards work.
+a fresh interpreter that shares nothing with the parent. It loads a script as ``__mp_main__``, the
+name that Python's own multiprocessing uses, so ``if __name__ == "__main__":`` guards work.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _loading = False
 
 
 def is_replica() -> bool:
-    """Whether this process is a replica that is just loading a user's code."""
+    """Return whether this process is a replica that is loading a user's code."""
     return _loading
 
 
 def describe(worker: type[Any]) -> WorkerSource:
-    """Where another process finds a class of this one.
+    """Return where another process finds a class of this process.
 
     Raises:
-        SettingsError: it could not: the class was made inside a function, in an interactive
-            session, by ``python -c``; the text says what to do instead.
+        SettingsError: another process cannot find it: the class was made inside a function, in an
+            interactive session, or by ``python -c``. The text says what to do instead.
     """
     name = worker.__qualname__
     if "<locals>" in name:
@@ -58,7 +58,7 @@ def describe(worker: type[Any]) -> WorkerSource:
 
 
 def from_text(text: str, folder: str) -> WorkerSource:
-    """Where a replica finds ``module:Class`` or ``file.py:Class``, seen from a folder.
+    """Return where a replica finds ``module:Class`` or ``file.py:Class``, relative to a folder.
 
     Example:
         >>> from_text("service:Embed", "/srv/app").sys_path
@@ -73,13 +73,13 @@ def from_text(text: str, folder: str) -> WorkerSource:
 
 
 def load(source: WorkerSource) -> type[Worker]:
-    """Import a user's class in this process, whose `sys.path` and `sys.argv` become the script's.
+    """Import a user's class; `sys.path` and `sys.argv` of this process become the script's.
 
-    Our own modules must have been imported before: the user's folders go in front of everything.
+    Our own modules must be imported before: the user's folders come first in `sys.path`.
 
     Raises:
-        StartError: the module does not import (what it raised is the cause), has no such class,
-            or the class is no `Worker`, or one that could serve nothing.
+        StartError: the module cannot be imported (its exception is the cause), it has no such
+            class, or the class is not a `Worker` that can serve.
     """
     from mesh.worker.base import Worker
     from mesh.worker.checks import class_fault
@@ -101,10 +101,12 @@ def load(source: WorkerSource) -> type[Worker]:
 
 
 def refuse_shadows(folders: tuple[str, ...]) -> None:
-    """Refuse folders with a module that bears one of our names; it or ours would be the wrong one.
+    """Refuse folders that contain a module with the name of one of our packages.
+
+    Imports would find the user's module in place of ours, or the other way round.
 
     Raises:
-        SettingsError: names the file to rename.
+        SettingsError: the text names the file to rename.
     """
     for folder in folders:
         for name in OURS:
@@ -115,12 +117,12 @@ def refuse_shadows(folders: tuple[str, ...]) -> None:
 
 
 def explain(error: BaseException, source: WorkerSource) -> str:
-    """An exception of a user's code as one line: what it was, and where in that code."""
+    """Describe an exception of a user's code in one line: what it was, and where in that code."""
     return line_and_place(error, (*source.sys_path, os.path.dirname(source.file)))
 
 
 def _place(module: ModuleType, name: str) -> dict[str, Any]:
-    """Module or file of a class: what `WorkerSource` says of it."""
+    """Return the fields of `WorkerSource` for the module or file of a class."""
     if module.__name__ != "__main__":
         return {"module": module.__name__}
     spec = getattr(module, "__spec__", None)
@@ -134,7 +136,7 @@ def _place(module: ModuleType, name: str) -> dict[str, Any]:
 
 
 def _enter(source: WorkerSource) -> None:
-    """Make this process look like the script's own: its folders first, its arguments."""
+    """Give this process the script's arguments, and put its folders first in `sys.path`."""
     try:
         refuse_shadows(source.sys_path)
     except SettingsError as error:
@@ -173,9 +175,9 @@ def _run_as_main(source: WorkerSource) -> ModuleType:
     module.__spec__ = spec
     module.__package__ = spec.parent if spec else None
     module.__file__ = source.file or (spec.origin if spec else None)
-    # As in multiprocessing: what the script calls __main__ is this module here.
+    # As in multiprocessing: `__main__` of the script is this module here.
     sys.modules[MAIN] = sys.modules["__main__"] = module
-    exec(code, module.__dict__)  # the code that the user's parent process runs, too
+    exec(code, module.__dict__)  # the user's own code, which the parent process runs, too
     return module
 
 

@@ -1,4 +1,4 @@
-"""Finds sockets of this process by their addresses, also those that a library keeps to itself."""
+"""Finds this process's sockets by their addresses, including sockets hidden in a library."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-Place = tuple[str, int]  # of tcp a number and a port; of ipc the path and 0
+Place = tuple[str, int]  # tcp: numeric host and port; ipc: the path and 0
 _ANY = ("0.0.0.0", "::")
 
 
@@ -18,7 +18,7 @@ def close_inherited(listening: Iterable[str], dialled: Iterable[str]) -> None:
 
     Args:
         listening: addresses such as ``tcp://127.0.0.1:7000`` or ``ipc:///run/x.sock`` that the
-            parent listens at: these sockets go, and those of whoever it let in there.
+            parent listens at. Their accepted connections are closed, too.
         dialled: addresses to which the parent is connected.
     """
     own = set(filter(None, map(_place, listening)))
@@ -33,7 +33,7 @@ def close_inherited(listening: Iterable[str], dialled: Iterable[str]) -> None:
 def _sockets() -> list[int]:
     found = []
     for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # the listing's own is gone by now
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself is closed by now
             if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
                 found.append(int(name))
     return found
@@ -51,7 +51,7 @@ def _is_among(descriptor: int, own: set[Place], others: set[Place]) -> bool:
 
 
 def _named(address: Any) -> Place:
-    """What the kernel calls an address, as a place."""
+    """Convert an address from the kernel to a place."""
     if isinstance(address, tuple) and isinstance(address[0], str):
         return _number(address[0]), address[1]
     return os.fsdecode(address) if isinstance(address, str | bytes) else "", 0
@@ -66,7 +66,7 @@ def _place(address: str) -> Place | None:
 
 
 def _number(host: str) -> str:
-    """A host's number in the one way of writing it that can be compared."""
+    """Return the canonical form of a numeric host, which can be compared."""
     with contextlib.suppress(ValueError):
         return str(ipaddress.ip_address(host.partition("%")[0]))
     return host

@@ -1,4 +1,4 @@
-"""Has the interpreter write where it was when it crashes, for the supervisor."""
+"""Makes the interpreter report where it crashed, for the supervisor."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mesh.process.fork import in_child
 
 
 def record_crashes(descriptor: int) -> None:
-    """A crash in native code is written to this memory, behind the batch record; it is kept open
-    for that.
+    """Write the traceback of a crash in native code to this memory, behind the batch record.
 
-    Not to the log: that would wait for its reader, and is no record.
+    The descriptor stays open for that. The log is no place for it: writing could block, and the
+    traceback is no log record.
     """
     os.set_inheritable(descriptor, False)
     os.lseek(descriptor, SIZE, os.SEEK_SET)
@@ -23,7 +23,9 @@ def record_crashes(descriptor: int) -> None:
 
 
 def _leave_to_child(descriptor: int) -> None:
-    """In a forked child: its crash is not its parent's. Under this number its own output is told,
-    as a number that is free would soon be another file's."""
+    """Redirect the report of a forked child, whose crash is not its parent's, to its own stderr.
+
+    The descriptor is replaced, not closed: otherwise its number would soon be another file's.
+    """
     with contextlib.suppress(OSError):
         os.dup2(2, descriptor, inheritable=False)

@@ -1,7 +1,7 @@
-"""Sees to it that a process that has nothing more to do ends.
+"""Ends a process that has finished but does not exit.
 
-Python waits at the end of a process for what a worker may have left: threads that are no daemons,
-processes of `multiprocessing`, functions registered with `atexit`. Any of these may wait for ever.
+At exit Python waits for non-daemon threads, processes of `multiprocessing` and functions registered
+with `atexit`. A worker may have left some of these, and any of them may block for ever.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from typing import Self
 from mesh.log import flush, get_logger
 from mesh.process.process_group import kill_others
 
-EXIT_LIMIT_S = 2.0  # seconds that a process waits for what is left of it
+EXIT_LIMIT_S = 2.0  # seconds that a process may take to exit
 
 
 class ExitWatchdog:
-    """Ends the process, with a warning that names why, unless it is stopped in time.
+    """Ends the process, with a warning that names the cause, unless it is stopped in time.
 
     Args:
-        seconds: how long it waits.
-        code: the process's exit code.
-        step: what is being done meanwhile; if not given, the process ends, and what holds it up is
-            looked for.
+        seconds: how long the watchdog waits.
+        code: the exit code of the process.
+        step: what the process does meanwhile, for the warning; if it is not given, the process is
+            exiting, and the watchdog looks for what blocks it.
 
     Example:
         >>> with ExitWatchdog(5.0, 0, "its unload()"):
@@ -41,13 +41,13 @@ class ExitWatchdog:
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Begin to wait. If no thread can be started to wait in, the parent ends the process."""
+        """Start waiting, in a thread. If no thread can start, the parent will end the process."""
         thread = threading.Thread(target=self._wait, name="exit-watchdog", daemon=True)
         with contextlib.suppress(RuntimeError):
             thread.start()
 
     def __enter__(self) -> Self:
-        """Begin to wait for the block's end."""
+        """Start waiting for the end of the block."""
         self.start()
         return self
 
@@ -57,7 +57,7 @@ class ExitWatchdog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Wait no more."""
+        """Stop the watchdog."""
         self._stopped.set()
 
     def _wait(self) -> None:
@@ -71,15 +71,15 @@ class ExitWatchdog:
 
 
 def end_soon(code: int) -> None:
-    """The main thread's last act: whatever holds the process up now does so for a moment only."""
+    """Start the watchdog of the exit itself; the last act of the main thread."""
     ExitWatchdog(EXIT_LIMIT_S, code).start()
-    # A C function may keep the interpreter's lock, and the watchdog with it.
+    # A C function may hold the interpreter's lock, and so block the watchdog, too.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(math.ceil(EXIT_LIMIT_S) + 2)
 
 
 def held_up_by() -> str:
-    """What an interpreter that ends waits for, in the order in which it waits."""
+    """Name what blocks the exit of the interpreter, in the order in which it waits."""
     main = threading.main_thread()
     threads = [one.name for one in threading.enumerate() if not one.daemon and one is not main]
     if threads:
@@ -99,7 +99,7 @@ def _children() -> list[str]:
 
 
 def _place() -> str:
-    """Where the main thread is."""
+    """Return the position of the main thread."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
     if frame is None:
         return "not in Python"
@@ -107,9 +107,9 @@ def _place() -> str:
 
 
 def _flush() -> None:
-    """What was printed and logged must not be lost; a stream may be closed, or None."""
+    """Flush the log and the streams, each of which may be closed or None."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    logging.shutdown()  # of the user's own
+    logging.shutdown()  # the user's own handlers
     flush()

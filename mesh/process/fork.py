@@ -1,13 +1,13 @@
-"""What a forked child does about all that it shares with its parent, a process of ours.
+"""Detaches a forked child from what it shares with its parent, one of our processes.
 
-A worker may fork: by `os.fork`, a pool of `multiprocessing`, a `preexec_fn`. The child has the
-parent's signal handlers, its wake-up descriptor, its pipes and its sockets. Left so, a SIGTERM that
-is meant for the child would drain the parent, and a child that outlives its parent would keep the
-parent's port and connections. So whoever owns such a thing registers what a child has to do about
-it, and signals go back to what they are in any Python process.
+A worker may fork: by `os.fork`, a pool of `multiprocessing`, a `preexec_fn`. The child inherits the
+parent's signal handlers, wake-up descriptor, pipes and sockets. Without countermeasures, a SIGTERM
+to the child would drain the parent, and a child that outlives its parent would keep the parent's
+port and connections open. So the owner of each such resource registers what a child has to do with
+it, and this module restores Python's default signal handling.
 
-Threads other than the one that forked do not exist in the child, but their locks may be held there:
-what is registered takes no lock. It never calls ZeroMQ either.
+Only the thread that forked exists in the child, but locks of other threads may be held there. So a
+registered call must take no lock. It must not call ZeroMQ either.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from typing import Final, NoReturn
 
 from mesh.log import flush, get_output
 
-STRAY: Final = 70  # exit code of a child that came back to us; EX_SOFTWARE
+STRAY: Final = 70  # exit code of a child that returned to our code; EX_SOFTWARE
 _OURS: Final = frozenset({"mesh", "gateway", "stage"})
-# Held back from before the fork until the child has its own handlers: the handler in C writes to
-# the wake-up descriptor, which is the parent's.
+# Blocked from before the fork until the child has its own handlers: the handler in C writes to the
+# wake-up descriptor, which is the parent's.
 _HELD_BACK: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD})
 
 _owners: dict[int, Callable[[], None]] = {}
 _numbers = count()
-_masks = threading.local()  # of signals, per thread that is forking
+_masks = threading.local()  # signal masks, by the thread that forks
 _is_child = False
 
 
 def in_child(call: Callable[[], None]) -> Callable[[], None]:
-    """Have a call made in every forked child of this process, from now on.
+    """Register a call that every forked child of this process makes from now on.
 
     Args:
-        call: takes no lock, and may fail.
+        call: must take no lock; its exceptions are ignored.
 
     Returns:
-        What undoes this; more than once does no harm.
+        A function that unregisters it; repeated calls do nothing.
 
     Example:
         >>> undo = in_child(lambda: os.close(pipe))
@@ -87,7 +87,7 @@ def _become_child() -> None:
 
 
 def _reset_signals() -> None:
-    """Signals do what they do in any Python process, where what they did was ours."""
+    """Restore Python's default handling of the signals that we handle."""
     for number in signal.valid_signals():
         found = signal.getsignal(number)
         if str(getattr(found, "__module__", "")).partition(".")[0] in _OURS:
@@ -96,18 +96,18 @@ def _reset_signals() -> None:
 
 
 class Tripwire:
-    """Stands in a forked child where something of its parent's was.
+    """Replaces an object of the parent in a forked child.
 
-    A child that returns from `forward` would go on as a second replica. Whatever it touches first
-    is one of these, and ends it.
+    A child that returns from `forward` would go on as a second replica. The first object that it
+    uses is a `Tripwire`, which ends the child.
     """
 
     def __getattr__(self, name: str) -> NoReturn:
-        """End the process, whatever is asked for."""
+        """End the process, whatever the attribute."""
         end_stray()
 
     def __enter__(self) -> NoReturn:
-        """The same for a ``with`` block, which asks the class."""
+        """End the process. A ``with`` block looks this method up in the class."""
         end_stray()
 
     def __exit__(self, *_: object) -> None:
@@ -121,17 +121,17 @@ def end_if_forked() -> None:
 
 
 def end_stray() -> NoReturn:
-    """End a forked child that came back to code of ours, and say so.
+    """End a forked child that returned to our code, and log that.
 
-    One that called `sys.exit` meant to end, and ends with its own code.
+    A child that called `sys.exit` wants to end, and ends with its own code.
     """
     error = sys.exception()
     if isinstance(error, SystemExit):
         code = _exit_code(error)
     else:
         code = STRAY
-        _say(
-            f"a forked child came back from the worker's code (process {os.getpid()}, forked by "
+        _log_now(
+            f"a forked child returned from the worker's code (process {os.getpid()}, forked by "
             f"{os.getppid()}) and ends here, as only its parent may go on; "
             "end such a child with os._exit()"
         )
@@ -147,7 +147,7 @@ def _exit_code(error: SystemExit) -> int:
     return error.code & 0xFF if isinstance(error.code, int) else 1
 
 
-def _say(text: str) -> None:
-    """Write one line of the log, at once: the thread that usually writes it is the parent's."""
+def _log_now(text: str) -> None:
+    """Write a log line at once: the thread that usually writes them exists only in the parent."""
     get_output().emit("error", text, {})
     flush()

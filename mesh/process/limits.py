@@ -1,4 +1,4 @@
-"""What the operating system allows this process: how many files it may open."""
+"""The operating system's limit of open files for this process."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from mesh.errors import StartError
 from mesh.process.open_files import ADVICE, refusal
 
 _OPEN_FILES = (
-    4096  # what a low limit is raised to; no higher, as some programs close all that may be
+    # What a low limit is raised to; not higher, as some programs close all possible descriptors.
+    4096
 )
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 def demand_open_files(needs: Mapping[str, int]) -> None:
-    """Raise the limit of open files, which children inherit, where these needs are above it.
+    """Raise the limit of open files, which children inherit, if these needs exceed it.
 
     Args:
-        needs: by kind of process, as `mesh.process.open_files.needs` tells.
+        needs: open files by kind of process, as `mesh.process.open_files.needs` returns them.
 
     Raises:
-        StartError: the hard limit is below one of them.
+        StartError: one of them exceeds the hard limit.
     """
     soft, hard = map(_finite, resource.getrlimit(resource.RLIMIT_NOFILE))
     most = max(needs.values())
@@ -36,9 +37,16 @@ def demand_open_files(needs: Mapping[str, int]) -> None:
 
 
 def demand_free_files(count: int, holder: str) -> None:
-    """StartError if this process may not open `count` more files, as `holder` has opened many.
+    """Check that this process may open `count` more files.
 
-    libzmq ends the process where it gets none for itself, so it is asked before.
+    libzmq aborts the process if it cannot open a file, so we check before.
+
+    Args:
+        count: how many files.
+        holder: what has opened many, for the error.
+
+    Raises:
+        StartError: it may not.
     """
     allowed, free = _finite(resource.getrlimit(resource.RLIMIT_NOFILE)[0]), free_files()
     if count > free:
@@ -49,13 +57,13 @@ def demand_free_files(count: int, holder: str) -> None:
 
 
 def free_files() -> int:
-    """How many more files this process may open; below 0 where its limit was lowered since."""
+    """Return how many more files this process may open; negative if the limit was lowered."""
     allowed = _finite(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     return allowed - (len(os.listdir("/proc/self/fd")) - 1)
 
 
 def raise_descriptor_limit() -> int:
-    """Let this process open as many descriptors as the hard limit allows; returns how many."""
+    """Raise this process's limit of open files to the hard limit; return the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -63,10 +71,10 @@ def raise_descriptor_limit() -> int:
 
 
 @contextlib.contextmanager
-def shortage_told() -> Iterator[None]:
-    """Inside the block, an error that no more files may be opened is a `StartError` that says so.
+def shortage_as_start_error() -> Iterator[None]:
+    """Inside the block, convert an error about too many open files to a `StartError`.
 
-    ZeroMQ's errors are no `OSError`, but have its numbers.
+    ZeroMQ's errors are no `OSError`, but have the same `errno`.
     """
     try:
         yield

@@ -1,9 +1,9 @@
-"""The HTTP port of a host: bound once by the supervisor, listened on by its gateway processes.
+"""The HTTP port of a host: the supervisor binds it, its gateway processes listen on it.
 
-All of them take connections from the one queue that the kernel keeps for it. As the supervisor
-holds it, too, nobody who waits in that queue is lost when a gateway dies or is restarted: a sibling
-or the successor takes him. The port refuses whoever connects until the first gateway listens, and
-again when the supervisor has closed it.
+All of them accept connections from the one queue that the kernel keeps for the socket. The
+supervisor holds the socket, too, so no waiting connection is lost when a gateway dies or restarts:
+a sibling or the successor accepts it. The port refuses connections until the first gateway listens,
+and again once the supervisor has closed it.
 """
 
 from __future__ import annotations
@@ -21,26 +21,27 @@ from mesh.process.accept_balance import AcceptBalance
 from mesh.process.fork import in_child
 from mesh.process.shared_memory import shared_memory
 
-LISTEN_BACKLOG: Final = 1024  # connections that the kernel holds for us
+LISTEN_BACKLOG: Final = 1024  # connections that the kernel queues for us
 
 Found = tuple[Any, ...]  # one answer of getaddrinfo
 
 
 class ListenSocket:
-    """The sockets of one port, and the memory in which those who share it count connections.
+    """The sockets of one port, and the shared memory with the connection counts of its processes.
 
     Args:
         host: a name or an address; empty for all interfaces.
-        port: 0 takes a free one.
+        port: the port; 0 takes a free one.
         processes: how many gateways share it.
 
     Attributes:
         doors: descriptors of the bound sockets, which do not listen yet.
-        accept_balance: the counts of the processes.
-        crowd_fd: the descriptor of their memory.
+        accept_balance: the connection counts of the processes.
+        crowd_fd: the descriptor of the memory of these counts.
 
     Raises:
-        StartError: the address is in use, not ours, or the name unknown; or memory is refused.
+        StartError: the address is in use or not ours, the name is unknown, or there is no shared
+            memory.
 
     Example:
         >>> with ListenSocket("127.0.0.1", 0, processes=2) as front:
@@ -62,7 +63,7 @@ class ListenSocket:
         self._undo = in_child(self._let_go)
 
     def __enter__(self) -> Self:
-        """The port, held inside the block."""
+        """Return this object; the end of the block closes the port."""
         return self
 
     def __exit__(
@@ -71,7 +72,7 @@ class ListenSocket:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Let go of everything."""
+        """Close the port."""
         self._undo()
         self._let_go()
 
@@ -83,22 +84,22 @@ class ListenSocket:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What each gateway process inherits."""
+        """The descriptors that each gateway process inherits."""
         return (*self.doors, self.crowd_fd)
 
     def close(self) -> None:
-        """Refuse connections from now on; more than once does no harm."""
+        """Close the sockets, so that new connections are refused. Repeated calls do nothing."""
         for one in self._sockets:
             one.close()
 
 
 def shared_crowd(descriptor: int) -> AcceptBalance:
-    """The counts in the memory that a descriptor stands for."""
+    """Open the connection counts in the memory of a descriptor."""
     return AcceptBalance(memoryview(mmap.mmap(descriptor, 0)))
 
 
 def inherited(doors: Iterable[int]) -> list[socket.socket]:
-    """Take over the sockets that this process was started with; its own children get none."""
+    """Take over inherited sockets; children of this process do not inherit them."""
     sockets = [socket.socket(fileno=descriptor) for descriptor in doors]
     for one in sockets:
         one.set_inheritable(False)
@@ -107,13 +108,13 @@ def inherited(doors: Iterable[int]) -> list[socket.socket]:
 
 
 def look_up(host: str, port: int) -> list[Found]:
-    """Every address to bind for a host, each once; OSError where the name is unknown."""
+    """Return every address to bind for a host, each once; OSError if the name is unknown."""
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     return list(dict.fromkeys(found))
 
 
 def bound(found: Iterable[Found]) -> list[socket.socket]:
-    """Bind a socket to each address, all or none; OSError if one cannot be."""
+    """Bind a socket to each address, or raise OSError and bind none."""
     sockets: list[socket.socket] = []
     try:
         for family, _, _, _, address in found:
@@ -130,7 +131,7 @@ def _bound(family: int, address: tuple[Any, ...]) -> socket.socket:
     try:
         made.setblocking(False)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:  # the other family has a socket of its own
+        if family == socket.AF_INET6:  # IPv4 has a socket of its own
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.bind(address)
     except OSError:
@@ -140,7 +141,7 @@ def _bound(family: int, address: tuple[Any, ...]) -> socket.socket:
 
 
 def cannot_listen(host: str, port: int, error: OSError) -> StartError:
-    """The error of an HTTP address that cannot be had."""
+    """Make the error for an HTTP address that cannot be bound."""
     return StartError(
         f"HTTP cannot listen at {bracketed(host)}:{port}: {error.strerror or error}; "
         "choose another port, or end the process that has this one"

@@ -1,8 +1,8 @@
-"""Memory that payloads have left is kept for the payloads that follow.
+"""Keeps freed memory in the process, for the next payloads.
 
-Left to itself, glibc gives what was freed back to the kernel as soon as there are a few megabytes
-of it. Where every request brings an array of megabytes, the kernel then takes pages away and
-clears them anew for each one, which costs as much as copying the array does.
+By default glibc returns freed memory to the kernel as soon as it is a few megabytes. If every
+request brings an array of megabytes, the kernel then maps and clears new pages for each request,
+which costs as much as copying the array.
 The parameters are those of mallopt(3).
 """
 
@@ -14,19 +14,18 @@ import os
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as <malloc.h> numbers them
 MMAP_THRESHOLD_BYTES = (
     32 << 20
-)  # bytes from which memory has a mapping of its own, given back at once
-TRIM_THRESHOLD_BYTES = 64 << 20  # bytes that may lie unused at the end of each of glibc's heaps
+)  # bytes from which an allocation has a mapping of its own, which is returned at once
+TRIM_THRESHOLD_BYTES = 64 << 20  # unused bytes that may stay at the end of each of glibc's heaps
 
 
 def keep_freed() -> bool:
-    """Have this process keep what was freed, up to `TRIM_THRESHOLD_BYTES` per heap, for what is
-    allocated next.
+    """Keep up to `TRIM_THRESHOLD_BYTES` of freed memory per heap in this process.
 
-    Each thread that carries payloads may have a heap: the main one, and ZeroMQ's.
+    Each thread that handles payloads may have a heap: the main thread, and ZeroMQ's.
 
     Returns:
-        Whether it does. Not where another C library than glibc is in use, or where the user has
-        set one of the two thresholds, as ``MALLOC_TRIM_THRESHOLD_`` or in ``GLIBC_TUNABLES``.
+        True; False if the C library is not glibc, or if the user has set one of the two
+        thresholds, as ``MALLOC_TRIM_THRESHOLD_`` or in ``GLIBC_TUNABLES``.
 
     Example:
         >>> keep_freed() in (True, False)

@@ -1,7 +1,7 @@
-"""How many files the processes of a service have open at once, about, and whether they may. Pure.
+"""Estimates how many open files the processes of a service need. Pure.
 
-Counted on running services: ``/proc/PID/fd`` of each kind of process, by what it has of each sort.
-Requests and a worker's own files come on top, hence `SPARE_DESCRIPTORS`.
+The numbers were counted on running services, in ``/proc/PID/fd`` of each kind of process. Requests
+and a worker's own files come on top, hence `SPARE_DESCRIPTORS`.
 """
 
 from __future__ import annotations
@@ -11,38 +11,39 @@ from collections.abc import Collection, Mapping
 from mesh.config.settings import MeshSettings
 
 SPARE_DESCRIPTORS = (
-    12  # what is open for a moment: starting a process, a redial, a probe; and a few clients
+    12  # for short uses (starting a process, a redial, a probe), and for a few clients
 )
-# Of all: streams, and a Context of ZeroMQ with its two epolls and three wake-ups.
+# In each process: the streams, and a ZeroMQ context with two epolls and three wake-up descriptors.
 _STREAMS, _ZEROMQ = 3, 5
 
 
 def supervisor(gateways: int, dialled: int, replicas: int) -> int:
-    """Of the process that starts so many, and reports deaths to the gateways that it dials."""
+    """Return the need of a supervisor, which also dials gateways to report deaths."""
     own = 8  # a lock, the HTTP port, shared counts, its loop, wake-up pipes
     return _STREAMS + _ZEROMQ + own + 4 * gateways + 2 * dialled + 5 * replicas + SPARE_DESCRIPTORS
 
 
 def gateway(peers: int, processes: int) -> int:
-    """Of a gateway that so many replicas and supervisors dial, among so many on its port."""
+    """Return the need of a gateway with this many peers, among `processes` on its port."""
     own = 20  # pipes to the parent, the event loop, the HTTP port, the mesh's listener and monitor
     return _STREAMS + _ZEROMQ + own + peers + (2 if processes > 1 else 0) + SPARE_DESCRIPTORS
 
 
 def replica(gateways: int, before: int = 0, after: int = 0) -> int:
-    """Of a replica; `before` and `after` count those of the neighbouring stages."""
+    """Return the need of a replica; `before` and `after` count the neighbouring stages'
+    replicas."""
     own = 6  # pipes to the parent, the batch record
     return _STREAMS + own + links(gateways, after > 0) + 2 * before + after + SPARE_DESCRIPTORS
 
 
 def links(gateways: int, feeds: bool) -> int:
-    """What of that a replica opens when its worker is there: its loop and its first links."""
+    """Return what a replica opens after its worker is constructed: its loop and its first links."""
     loop = 5
     return _ZEROMQ + loop + 2 * gateways + (5 if feeds else 0)
 
 
 def most_named(free: int) -> int:
-    """Addresses named by peers for whose links half of so many free files are enough.
+    """Return for how many addresses named by peers half of these free files are enough.
 
     Example:
         >>> most_named(4000), most_named(400), most_named(-1)
@@ -54,7 +55,7 @@ def most_named(free: int) -> int:
 def needs(
     settings: MeshSettings, names: Collection[str], with_gateway: bool = True
 ) -> dict[str, int]:
-    """By kind of process, what running these stages here takes, beside a gateway or without."""
+    """Return the need of each kind of process for these stages, with or without a gateway."""
     here = sum(settings.stages[name].replicas for name in names)
     everywhere = sum(stage.replicas for stage in settings.stages.values())
     processes = settings.gateway.processes
@@ -69,7 +70,7 @@ def needs(
 
 
 def _neighbours(settings: MeshSettings, name: str) -> tuple[int, int]:
-    """How many replicas stand before and after a stage, on all routes."""
+    """Return how many replicas come directly before and after a stage, on all routes."""
     before: set[str] = set()
     after: set[str] = set()
     for path in settings.routes.values():
@@ -82,11 +83,12 @@ def _neighbours(settings: MeshSettings, name: str) -> tuple[int, int]:
 
 
 def refusal(found: Mapping[str, int], allowed: int) -> str:
-    """Why so many open files are not enough, "" where they are."""
-    who = max(found, key=lambda one: found[one])
-    if found[who] <= allowed:
+    """Return why this many open files are not enough; "" if they are."""
+    kind = max(found, key=lambda one: found[one])
+    if found[kind] <= allowed:
         return ""
-    return f"a process may have {allowed} open files, and {who} needs about {found[who]}; {ADVICE}"
+    need = f"{kind} needs about {found[kind]}"
+    return f"a process may have {allowed} open files, and {need}; {ADVICE}"
 
 
 ADVICE = (

@@ -1,14 +1,15 @@
-"""A started process's two pipes to its parent: what it says, and what it is told.
+"""The two pipes between a process and its parent: reports one way, orders the other.
 
-Over the first (``--ready-fd``) the child writes JSON lines: that it is bound, that it is ready,
-that it received a stop signal, or why it cannot start. Over the second (``--parent-fd``) the
-parent orders it to stop, by a byte; the pipe's end means that the parent is gone, however it died,
-and the child leaves. Both are optional; a process started by hand has none.
+To the first pipe (``--ready-fd``) the child writes JSON lines: that it is bound, that it is ready,
+that it received a stop signal, or why it cannot start. In the second pipe (``--parent-fd``) a byte
+is the parent's order to stop. Its end means that the parent died, and the child exits. Both are
+optional; a process started by hand has none.
 
-The order is no signal: any process of the user may send one, and to all processes at once.
+The order is not a signal, because any process of the user may send signals, even to all processes
+at once.
 
-A worker that keeps the interpreter's lock keeps the thread that watches, too. So the kernel is
-asked to tell of the parent's death by a signal, which ends the child with no Python run.
+A worker that holds the interpreter's lock blocks the thread that watches these pipes. So the kernel
+also sends a signal when the parent dies, which ends the child without running any Python code.
 """
 
 from __future__ import annotations
@@ -28,17 +29,18 @@ from typing import Any
 from mesh.log import flush
 from mesh.process.fork import end_if_forked, in_child
 
-# Told of the parent's death by this signal, the child ends as many seconds later as its number is.
-PARENT_DIED = 16  # SIGSTKFLT, which nobody uses
+# The kernel sends this signal when the parent dies. The child ends after as many seconds as the
+# signal's number.
+PARENT_DIED = 16  # SIGSTKFLT, which no program uses
 _PR_SET_PDEATHSIG = 1
-_ORDERS_BYTES = 64  # bytes, one for each order; more than one says nothing more
+_ORDERS_BYTES = 64  # bytes to read at a time, one for each order; further orders have no effect
 
 
 class ParentLink:
-    """The child's side. `watch` starts a thread, which `close` ends.
+    """The child's side of the pipes. `watch` starts a thread, which `close` ends.
 
     Attributes:
-        settled: set once this process has said that it is ready, or will not be.
+        settled: set once this process has reported that it is ready, or that it cannot start.
 
     Example:
         >>> parent_link = ParentLink(ready_fd, parent_fd, run_folder)
@@ -48,7 +50,7 @@ class ParentLink:
     """
 
     def __init__(self, ready_fd: int | None, parent_fd: int | None, run_folder: str = "") -> None:
-        """Take over the descriptors, so that no process started from here inherits them."""
+        """Take over the descriptors, so that children of this process do not inherit them."""
         self._ready_fd, self._parent_fd, self._run_folder = ready_fd, parent_fd, run_folder
         for descriptor in (ready_fd, parent_fd):
             if descriptor is not None:
@@ -64,15 +66,15 @@ class ParentLink:
 
     @property
     def orphaned(self) -> bool:
-        """Whether the parent is gone. Then only `kill_group` ends what this process started.
+        """Whether the parent died. Then only `kill_group` ends what this process started.
 
-        Asked of the kernel, which knows before the thread is told.
+        This asks the kernel, which knows it before the thread does.
         """
         return self._parent is not None and os.getppid() != self._parent
 
     def bound(self, bind: str, incarnation: int) -> None:
-        """Say that replicas can dial this gateway at `bind`."""
-        self._say({"event": "bound", "bind": bind, "incarnation": incarnation})
+        """Report that replicas can dial this gateway at `bind`."""
+        self._send({"event": "bound", "bind": bind, "incarnation": incarnation})
 
     def ready(
         self,
@@ -81,46 +83,47 @@ class ParentLink:
         bind: str = "",
         report: Mapping[str, float] | str = "",
     ) -> None:
-        """Say that this process serves; a gateway also says where, a replica how it started."""
+        """Report that this process serves. A gateway adds where, a replica how it started."""
         self.settled.set()
-        words: dict[str, Any] = {"event": "ready", "incarnation": incarnation}
-        words |= {"http": http, "bind": bind, "report": report}
-        self._say({key: value for key, value in words.items() if value != ""})
+        message: dict[str, Any] = {"event": "ready", "incarnation": incarnation}
+        message |= {"http": http, "bind": bind, "report": report}
+        self._send({key: value for key, value in message.items() if value != ""})
 
     def closed(self) -> None:
-        """Say that this gateway takes no more connections."""
-        self._say({"event": "closed"})
+        """Report that this gateway accepts no more connections."""
+        self._send({"event": "closed"})
 
     def refused(self, address: str, why: str) -> None:
-        """Say that the gateway at an address does not let this replica in."""
-        self._say({"event": "refused", "address": address, "why": why})
+        """Report that the gateway at an address refuses this replica."""
+        self._send({"event": "refused", "address": address, "why": why})
 
     def asked(self) -> bool:
-        """Report that a stop signal came, unless no parent would answer by an order."""
-        return not self.orphaned and self._say({"event": "asked"})
+        """Report a stop signal; return False if no parent can answer with an order."""
+        return not self.orphaned and self._send({"event": "asked"})
 
     def failed(self, why: str) -> None:
-        """Say why this process cannot start; it should then exit with code 3."""
-        self._say({"event": "failed", "why": why})
+        """Report why this process cannot start. It should then exit with code 3."""
+        self._send({"event": "failed", "why": why})
 
     def obey(self, stop: Callable[[], object]) -> None:
-        """From now on an order to stop, or the parent's death, calls this, in another thread.
+        """Set the function that an order to stop, or the parent's death, calls in another thread.
 
-        Whatever was called before is over when this returns. Until the first time, the order ends
-        this process: there is nothing yet that it could finish.
+        A running call of the previous function has returned when this returns. Before the first
+        `obey` an order ends this process at once, as it has nothing to finish.
         """
         with self._obeying:
             self._stop = stop
 
     def end(self) -> None:
-        """This process has finished: obey no more; its parent's death ends it at once."""
+        """Ignore orders from now on, as this process has finished. The parent's death ends it at
+        once."""
         self.obey(lambda: None)
         self._ending = True
         if self.orphaned:
             kill_group()  # the worker's own children, which nothing else would end
 
     def watch(self, grace: float) -> None:
-        """From now on: obey; when the parent is gone, leave within `grace` seconds."""
+        """Start to obey orders and, when the parent dies, to exit within `grace` seconds."""
         if self._parent_fd is None:
             return
         _set_alarm_of_death(PARENT_DIED)
@@ -130,7 +133,7 @@ class ParentLink:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread and close the pipes; more than once does no harm."""
+        """End the thread and close the pipes. Repeated calls do nothing."""
         self._undo()
         if self._closing < 0:
             return
@@ -142,7 +145,7 @@ class ParentLink:
         self._close_descriptors()
 
     def _abandon(self) -> None:
-        """In a forked child: its parent is another, and what it says is not for the supervisor."""
+        """Close the pipes in a forked child, which has another parent."""
         self._parent = None
         if self._thread is not None:
             _set_alarm_of_death(0)
@@ -155,13 +158,13 @@ class ParentLink:
         self._ready_fd = self._parent_fd = None
         self._closing = -1
 
-    def _say(self, words: dict[str, Any]) -> bool:
-        """Write it; False if the parent is gone, which the other pipe says, too."""
+    def _send(self, message: dict[str, Any]) -> bool:
+        """Write a message; return False if the parent died, which the other pipe reports, too."""
         end_if_forked()
         if self._ready_fd is None:
             return False
         try:
-            os.write(self._ready_fd, json.dumps(words).encode() + b"\n")
+            os.write(self._ready_fd, json.dumps(message).encode() + b"\n")
         except BrokenPipeError:
             return False
         return True
@@ -182,16 +185,16 @@ class ParentLink:
         self._leave(grace)
 
     def _follow(self) -> None:
-        """The parent orders this process to stop."""
+        """Handle an order to stop."""
         with self._obeying:
             if self._stop is None:
                 flush()
-                os._exit(0)  # the parent sees to what this process started
+                os._exit(0)  # the parent kills what this process started
             self._stop()
 
     def _leave(self, grace: float) -> None:
-        """The parent is gone."""
-        signal.alarm(math.ceil(grace) + 2)  # in case this thread does not run when that is over
+        """Exit because the parent died."""
+        signal.alarm(math.ceil(grace) + 2)  # in case this thread cannot run when the grace is over
         if self._run_folder:
             shutil.rmtree(self._run_folder, ignore_errors=True)
         with self._obeying:
@@ -207,8 +210,8 @@ class ParentLink:
 
 @contextlib.contextmanager
 def _parent() -> Iterator[int | None]:
-    """A descriptor of the parent, ready when it has died, also where a stray process keeps the
-    pipe open; None where the system has no such thing."""
+    """Yield a descriptor that becomes readable when the parent dies, even if a stray process keeps
+    the pipe open; None if the system has no such descriptors."""
     try:
         process = os.pidfd_open(os.getppid())
     except OSError:
@@ -221,21 +224,21 @@ def _parent() -> Iterator[int | None]:
 
 
 def _set_alarm_of_death(number: int) -> None:
-    """Have a signal set the alarm when the parent dies, and the alarm end this process.
+    """Make the parent's death send a signal that sets an alarm, which ends this process.
 
-    The C function `alarm` is the signal's handler: called with its number, it takes that for
-    seconds. So nothing waits for the interpreter. 0 undoes it.
+    The handler of the signal is the C function `alarm`, which takes the signal's number as seconds.
+    So nothing waits for the interpreter. Number 0 undoes it.
     """
     libc = ctypes.CDLL(None)
-    with contextlib.suppress(AttributeError):  # a system without it has the pipe alone
+    with contextlib.suppress(AttributeError):  # such a system has the pipe only
         libc.prctl(_PR_SET_PDEATHSIG, number)
         libc.signal(PARENT_DIED, libc.alarm if number else signal.SIG_DFL)
 
 
 def kill_group() -> None:
-    """Kill this process and, if it was started to lead a group, that group; its log first.
+    """Flush the log, then kill this process and, if it was started to lead a group, that group.
 
-    The worker may have left the group since; while this process lives no other can bear its id.
+    The worker may have left the group since. While this process lives, no other group has its id.
     """
     flush()
     with contextlib.suppress(ProcessLookupError):

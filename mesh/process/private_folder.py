@@ -1,9 +1,9 @@
 """Folders that only this user can enter, made and used by descriptor.
 
-What stands in a folder that others may write to can be exchanged between a look and a use of its
-path. So each folder is opened once, judged by its descriptor, and from then on used by that. A
-folder above, in which private ones are made, must be one where others cannot rename them: root's or
-our own, and where others may write to it, sticky, as ``/tmp`` is.
+In a folder that others may write to, an entry can be exchanged between a check of its path and its
+use. So each folder is opened once, checked by its descriptor, and then used by its descriptor. In
+the parent folder of private folders, others must not be able to rename them: it must belong to root
+or to us and, if others may write to it, be sticky, as ``/tmp`` is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OTHERS: Final = 0o077
 
 
 class Untrusted(PermissionError):
-    """Another user controls a folder; `strerror` says who, as a part of a sentence."""
+    """Another user controls a folder; `strerror` says how, as a part of a sentence."""
 
     def __init__(self, why: str) -> None:
         super().__init__(errno.EPERM, why)
@@ -35,11 +35,11 @@ class Untrusted(PermissionError):
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[int]:
-    """Open a folder to make private ones in; gives its descriptor, and closes that in the end.
+    """Open a folder in which to make private ones; yield its descriptor, and close it at the end.
 
     Raises:
-        Untrusted: others could exchange what we make there.
-        OSError: it cannot be opened.
+        Untrusted: others could exchange the folders that we make there.
+        OSError: the folder cannot be opened.
     """
     descriptor = os.open(path, _FOLDER)
     try:
@@ -64,21 +64,21 @@ def make(above: int, name: str) -> None:
     """Make a private folder.
 
     Args:
-        above: descriptor of the folder that it is made in.
-        name: without any ``/``.
+        above: the descriptor of the parent folder.
+        name: the name of the new folder, without any ``/``.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be made.
     """
     os.mkdir(name, 0o700, dir_fd=above)
 
 
 def enter(above: int, name: str) -> int:
-    """The descriptor of a private folder that is there.
+    """Open an existing private folder; return its descriptor.
 
     Raises:
-        Untrusted: it is another user's, or others can enter it.
-        OSError: it is not there, or no folder.
+        Untrusted: it belongs to another user, or others can enter it.
+        OSError: there is no folder of that name.
     """
     descriptor = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=above)
     facts = os.fstat(descriptor)
@@ -91,12 +91,12 @@ def enter(above: int, name: str) -> int:
 
 
 def remove(above: int, name: str) -> None:
-    """Remove a folder with all that is in it, as far as that can be; links are not followed."""
+    """Remove a folder and, as far as possible, its contents; links are not followed."""
     shutil.rmtree(name, ignore_errors=True, dir_fd=above)
 
 
 def try_socket(folder: int) -> None:
-    """OSError where the file system has no sockets, as some that are shared with a host."""
+    """Raise OSError if the file system does not support sockets, like some shared with a host."""
     name = f"try-{secrets.token_hex(4)}"
     with socket.socket(socket.AF_UNIX) as one:
         one.bind(f"/proc/self/fd/{folder}/{name}")
@@ -104,10 +104,10 @@ def try_socket(folder: int) -> None:
 
 
 def take_lock(folder: int) -> int:
-    """Lock a folder for as long as the descriptor that is returned is open.
+    """Lock a folder for as long as the returned descriptor is open.
 
     Raises:
-        BlockingIOError: another process has it.
+        BlockingIOError: another process has locked it.
     """
     flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     lock = os.open(_LOCK, flags, 0o600, dir_fd=folder)
@@ -120,12 +120,12 @@ def take_lock(folder: int) -> int:
 
 
 def has_lock(folder: int) -> bool:
-    """Whether it was ever locked."""
+    """Return whether a folder was ever locked."""
     return _LOCK in os.listdir(folder)
 
 
 def is_at(folder: int, path: Path) -> bool:
-    """Whether that is still the path of an open folder."""
+    """Return whether a path still leads to an open folder."""
     try:
         return os.path.samestat(os.fstat(folder), path.lstat())
     except OSError:

@@ -1,4 +1,4 @@
-"""The processes of this process's group: what a worker has started, and what that has."""
+"""The process group of this process: the processes that the worker started, and their children."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 def kill_others() -> None:
     """Kill the group that this process was started to lead, but not the process itself.
 
-    There is none of its id if it leads none. It may have left it since.
+    The worker may have left the group since. A process that leads no group has nothing to kill.
     """
     me = os.getpid()
     for path in Path("/proc").glob("[0-9]*"):

@@ -1,4 +1,4 @@
-"""Process 1 of a container inherits orphaned processes, and must wait for their end."""
+"""Reaps orphaned processes, which process 1 of a container inherits."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ INIT_PID = 1  # the process that inherits orphans
 
 
 def reap_orphans(ours: Container[int]) -> list[int]:
-    """Let those that have ended, and that nobody else waits for, leave the table of processes.
+    """Reap the ended processes for which no other code waits.
 
-    The kernel shows the ended one by one. Where one of ours comes first, those behind it are left
-    for the next call, when ours has been waited for by whoever started it.
+    The kernel reports ended processes one at a time. If one of `ours` comes first, the rest is left
+    to a later call, after the code that started it has waited for it.
 
     Args:
-        ours: process ids for which other code waits.
+        ours: the process ids for which other code waits.
 
     Returns:
-        The process ids that it waited for.
+        The process ids that were reaped.
     """
     taken = []
     while (ended := _first_ended()) and ended not in ours:
-        with contextlib.suppress(ChildProcessError):  # other code has just waited for it
+        with contextlib.suppress(ChildProcessError):  # other code has just reaped it
             os.waitpid(ended, os.WNOHANG)
             taken.append(ended)
     return taken

@@ -1,4 +1,4 @@
-"""What a process of the mesh is handed when it starts: one JSON file. Pure."""
+"""The settings that a process of the mesh gets at its start, in one JSON file. Pure."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from mesh.process.worker_source import WorkerSource
 
 @dataclass(frozen=True)
 class GatewayProcess:
-    """What one gateway process is handed.
+    """The settings of one gateway process.
 
     Attributes:
         mesh: name of the mesh.
         revision: see `MeshSettings.revision`.
-        gateway: its settings.
-        bind: where replicas dial: ``ipc://`` in the run folder, or ``tcp://``.
-        routes: per HTTP path the names of its stages.
-        stages: every stage that the mesh has, by name.
+        gateway: the settings of ``[gateway]``.
+        bind: the address that replicas dial: ``ipc://`` in the run folder, or ``tcp://``.
+        routes: by HTTP path, the names of its stages.
+        stages: every stage of the mesh, by name.
         open_when_ready: open HTTP only when every stage of every route has a replica.
-        run_folder: private folder of this run, ``""`` where there is none.
+        run_folder: the private folder of this run, ``""`` if there is none.
         log_level: one of `LEVELS`.
         log_format: one of `LOG_FORMATS`.
         version: see `MeshSettings.version`.
         routes_name: see `MeshSettings.routes_name`.
         number: 1 for the host's first gateway process, and so on.
-        doors: descriptors of the bound sockets of the HTTP port; none where it is to bind them.
-        accept_balance: descriptor of the memory in which those who share the port count
-        connections. admin_doors: descriptors of the bound sockets of ``[gateway] admin``; none
-        where it is to
-            bind them, or there is no such address.
+        doors: the descriptors of the bound sockets of the HTTP port; empty if it must bind them.
+        accept_balance: the descriptor of the memory with the connection counts of the processes
+            that share the port.
+        admin_doors: the descriptors of the bound sockets of ``[gateway] admin``; empty if it must
+            bind them, or if there is no such address.
     """
 
     mesh: str
@@ -53,12 +53,12 @@ class GatewayProcess:
     admin_doors: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values for `json.dumps`."""
+        """Return the settings as plain values for `json.dumps`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote; SettingsError where it does not fit."""
+        """Read the values that `to_json` wrote; SettingsError if they do not fit."""
         parts = {
             "doors": tuple(plain["doors"]),
             "admin_doors": tuple(plain["admin_doors"]),
@@ -73,7 +73,7 @@ class GatewayProcess:
 
 @dataclass(frozen=True)
 class ReplicaProcess:
-    """What one replica process is handed.
+    """The settings of one replica process.
 
     Attributes:
         mesh: name of the mesh.
@@ -81,21 +81,23 @@ class ReplicaProcess:
         stage: the settings of its stage.
         worker: the class to run.
         worker_id: 1 for the stage's first replica on this host, and so on.
-        gateways: every gateway's mesh address, or a DNS name that stands for several.
+        gateways: the mesh address of every gateway, or a DNS name that resolves to several.
         timeout: seconds that one forward may take.
-        feed: where consumers of its outputs dial it, ``""`` where nobody does; port 0: any.
-        advertise: the address told to them instead, ``""`` for the feed's own; port 0: the feed's.
-        grace: seconds that stopping may take before what is left is killed.
-        run_folder: private folder of this run, ``""`` where there is none.
+        feed: the address that consumers of its outputs dial, ``""`` if there are none; port 0
+            takes a free one.
+        advertise: the address that consumers learn instead, ``""`` for the feed's own; port 0
+            stands for the feed's.
+        grace: seconds that stopping may take before the process is killed.
+        run_folder: the private folder of this run, ``""`` if there is none.
         log_level: one of `LEVELS`.
         log_format: one of `LOG_FORMATS`.
-        keys: folder of keys, ``""`` for plain links.
+        keys: the folder of keys, ``""`` for plain links.
         version: see `MeshSettings.version`.
         routes_name: see `MeshSettings.routes_name`.
-        debug: failures carry what was raised, for the gateway to show it.
-        feeds: see `ipc_feeds`, of all stages.
-        supervisor: the incarnation that its supervisor has in the mesh, by which gateways know who
-            may tell of this replica's death; 0 where there is none.
+        debug: whether failures carry the exception, for the gateway to show it.
+        feeds: the result of `ipc_feeds` for all stages.
+        supervisor: the incarnation of its supervisor in the mesh, 0 if there is none. Gateways
+            accept a notice of this replica's death only from that supervisor.
     """
 
     mesh: str
@@ -119,12 +121,12 @@ class ReplicaProcess:
     supervisor: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values for `json.dumps`."""
+        """Return the settings as plain values for `json.dumps`."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote; SettingsError where it does not fit."""
+        """Read the values that `to_json` wrote; SettingsError if they do not fit."""
         parts = {
             "stage": StageSettings.from_json(plain["stage"]),
             "worker": WorkerSource.from_json(plain["worker"]),
@@ -135,7 +137,7 @@ class ReplicaProcess:
 
 
 def ipc_feeds(stages: Iterable[StageSettings]) -> tuple[str, ...]:
-    """The ipc addresses that these stages' replicas are dialled at, before their numbers.
+    """Return the ipc addresses of the feeds of these stages, without the replicas' numbers.
 
     Example:
         >>> ipc_feeds([])

@@ -1,4 +1,4 @@
-"""Memory that several processes share, by a descriptor that they inherit."""
+"""Memory that several processes share through an inherited descriptor."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ _ADVICE = "allow the system call memfd_create, which a seccomp profile or a sand
 
 
 def shared_memory(name: str, size: int = 0, *, inheritable: bool = False) -> int:
-    """Make memory of so many bytes; returns its descriptor.
+    """Create memory of `size` bytes; return its descriptor.
 
     Raises:
-        OSError: its `strerror` says what to do.
+        OSError: there is none; `strerror` says what to do.
     """
     try:
         descriptor = os.memfd_create(name, 0 if inheritable else os.MFD_CLOEXEC)

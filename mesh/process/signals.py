@@ -1,8 +1,8 @@
-"""The signals that stop a process: which of them it takes, and how it keeps them.
+"""The stop signals of a process: which ones it handles, and how it keeps its handlers.
 
-A process of ours hears its own signals through a descriptor, so that they are noticed while its
-main thread computes. A worker, or a library that it loads, may replace what happens on a signal, or
-the descriptor; `HeldSignals.retake` undoes that.
+Our processes receive signals through a descriptor, so that another thread notices them while the
+main thread computes. A worker, or a library that it loads, may replace a handler or the descriptor;
+`HeldSignals.retake` restores them.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from types import FrameType
 from mesh.log import get_logger
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# Stop signals of a process within so many seconds are one, a later one ends it at once.
+# Stop signals within this time count as one; a later one ends the process at once.
 SAME_STOP_S = 1.0
 
-# Past the wrapper that makes an enum of its answer: it costs 4 us, and a replica asks each forward.
+# Bypasses the wrapper that converts the result to an enum: it costs 4 us, and a replica calls this
+# for each forward.
 _getsignal: Callable[[int], object] = _signal.getsignal
 
 Reaction = Callable[[int, FrameType | None], object]
 
 
 def prepare() -> tuple[signal.Signals, ...]:
-    """Undo what the parent did to this process's signals; the first thing that it does.
+    """Reset the signal handling that this process inherited. Call it first.
 
-    Until they are taken, stop signals end the process without a word or a traceback. A SIGCHLD that
-    is ignored is inherited, too: no process that was started would leave an exit code.
+    Until `HeldSignals.take`, stop signals end the process silently, without a traceback. An ignored
+    SIGCHLD is inherited, too, and would hide the exit codes of children.
 
     Returns:
-        The stop signals that are to be taken.
+        The stop signals that the process must handle.
     """
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -46,10 +47,10 @@ def prepare() -> tuple[signal.Signals, ...]:
 
 
 def wanted_stops() -> tuple[signal.Signals, ...]:
-    """The stop signals that are not ignored, and SIGTERM, which is how everybody stops a process.
+    """Return the stop signals that are not ignored, and always SIGTERM.
 
-    A shell starts what runs in the background with SIGINT ignored, `nohup` ignores SIGHUP: such a
-    process is not to end by it.
+    A shell ignores SIGINT for processes in the background, and `nohup` ignores SIGHUP. Such a
+    process must not end by that signal.
     """
     return tuple(
         number
@@ -59,19 +60,19 @@ def wanted_stops() -> tuple[signal.Signals, ...]:
 
 
 def log_ignored(wanted: Iterable[signal.Signals]) -> None:
-    """Say so where Ctrl-C is none of the stop signals that are to be taken."""
+    """Log if Ctrl-C is not among the stop signals that this process handles."""
     if signal.SIGINT not in wanted:
         text = "Ctrl-C (SIGINT) is ignored, as this process was started so; stop it: kill %d"
         get_logger().info(text, os.getpid())
 
 
 class HeldSignals:
-    """Signals that this process keeps for itself. All of it belongs to the main thread.
+    """Signals whose handling this process keeps. Only the main thread may use it.
 
     Args:
-        stops: these are only written, as a byte each, to the descriptor.
-        reactions: what is done about others.
-        descriptor: of a pipe, non-blocking.
+        stops: the stop signals; each is only written to the descriptor, as a byte.
+        reactions: handlers of other signals.
+        descriptor: the non-blocking write end of a pipe.
     """
 
     def __init__(
@@ -85,10 +86,10 @@ class HeldSignals:
         watched = (signal.SIGTERM, *reactions)
         self._watched = tuple((one, self._reactions[one]) for one in watched)
         self._descriptor = descriptor
-        self._told = False
+        self._logged = False
 
     def take(self) -> list[str]:
-        """Take the signals over; returns the names of those that had handlers."""
+        """Set the handlers; return the names of the signals that had other handlers."""
         self._take_descriptor()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._reactions)
         others = [number for number in self._reactions if not self.holds(number)]
@@ -97,23 +98,24 @@ class HeldSignals:
         return [number.name for number in others]
 
     def retake(self) -> None:
-        """Take them back, and say so the first time that this was needed."""
+        """Restore the handlers, and log it the first time that this was needed."""
         taken = self.take()
-        if taken and not self._told:
-            self._told = True
+        if taken and not self._logged:
+            self._logged = True
             text = (
                 "the worker replaced the handler of %s; this replica needs its own and took it back"
             )
             get_logger().warning(text, ", ".join(taken))
 
     def holds(self, number: signal.Signals) -> bool:
-        """Whether what happens on this signal is what we want; from any thread."""
+        """Return whether the handler of this signal is ours; callable from any thread."""
         return _getsignal(number) is self._reactions[number]
 
     def are_intact(self) -> bool:
-        """Whether SIGTERM and the reactions are ours: a look that is cheap enough for each forward.
+        """Return whether the handlers of SIGTERM and of `reactions` are ours.
 
-        The other stop signals are left out: who replaces one of them for long replaces SIGTERM.
+        This is cheap enough for each forward. It leaves the other stop signals out: code that
+        replaces one of them for long replaces SIGTERM, too.
         """
         for number, reaction in self._watched:  # noqa: SIM110 - a generator would be a second call
             if _getsignal(number) is not reaction:
@@ -121,32 +123,32 @@ class HeldSignals:
         return True
 
     def release(self) -> None:
-        """Write no more to the descriptor. The process is about to end: it ignores the signals."""
+        """Detach the descriptor, and ignore the signals: the process is about to end."""
         signal.set_wakeup_fd(-1)
         for number in self._reactions:
             signal.signal(number, _ignore)
 
     def _take_descriptor(self) -> bool:
-        """Have signals written to our descriptor; returns whether they were already."""
+        """Make signals go to our descriptor; return whether they already did."""
         former = signal.set_wakeup_fd(self._descriptor, warn_on_full_buffer=False)
         return former == self._descriptor
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
-        """The interpreter has written the signal's number, but if it was told of another place."""
+        """Write the signal's number if the interpreter wrote it to another descriptor."""
         if not self._take_descriptor():
-            with contextlib.suppress(BlockingIOError):  # full of signals: one is enough
+            with contextlib.suppress(BlockingIOError):  # the pipe is full of signals: one is enough
                 os.write(self._descriptor, bytes([number]))
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
-    """Not SIG_IGN, which every process that is started would inherit."""
+    """Do nothing. Unlike SIG_IGN, children do not inherit this handler."""
 
 
 @contextlib.contextmanager
 def waitable_children() -> Iterator[None]:
-    """Inside, processes that end leave an exit code, although SIGCHLD was ignored before.
+    """Inside the block, children leave an exit code, even if SIGCHLD was ignored before.
 
-    Only a process's main thread can see to that; in others this does nothing.
+    Only the main thread of a process can arrange that; in other threads this does nothing.
     """
     former = signal.getsignal(signal.SIGCHLD)
     if former is not signal.SIG_IGN or not in_main_thread():
@@ -160,5 +162,5 @@ def waitable_children() -> Iterator[None]:
 
 
 def in_main_thread() -> bool:
-    """Whether this thread may say what happens on a signal."""
+    """Return whether this thread may set signal handlers."""
     return threading.current_thread() is threading.main_thread()

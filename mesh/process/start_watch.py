@@ -1,8 +1,8 @@
-"""Ends a process that does not become ready in time, and says what it was doing.
+"""Ends a process that does not become ready in time, and reports what it was doing.
 
-Its parent would kill it, too, but sees nothing of what goes on inside. So the process itself looks,
-a little earlier: a thread takes the main thread's stack, which names the line of the user's code
-that does not return. Where that line holds the interpreter's lock, the parent's limit is left.
+The parent would kill it, too, but cannot see what it is doing. So a thread of the process itself
+checks a little earlier, and takes the main thread's stack, which names the line of the user's code
+that does not return. If that line holds the interpreter's lock, only the parent's limit applies.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ EARLIER_S = 1.0  # seconds before the parent's limit; a quarter of it at most
 
 
 class StartWatch:
-    """Watches from `begin` until the link to the parent said that the process is ready, or `end`.
+    """Watches from `begin` until the process has reported that it is ready, or until `end`.
 
     Args:
         limit: seconds from the process's start within which it must be ready.
-        parent link: what the parent is told by.
-        give_up: ends the process and what it started.
+        parent_link: reports to the parent.
+        give_up: ends the process and the processes that it started.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ def _doing(frame: FrameType | None) -> str:
 
 
 def process_age() -> float:
-    """Seconds since this process was started: by the kernel alone, as libraries may fake clocks."""
+    """Return the seconds since this process started, from the kernel: libraries may fake clocks."""
     fields = Path("/proc/self/stat").read_text().rpartition(") ")[2].split()
     began = int(fields[19]) / os.sysconf("SC_CLK_TCK")
     uptime = float(Path("/proc/uptime").read_text().split()[0])
-    return max(0.0, uptime - began)  # some containers are shown an uptime of their own
+    return max(0.0, uptime - began)  # some containers see an uptime of their own

@@ -1,8 +1,8 @@
-"""Standard input, output and error, for a process that was started without some of them.
+"""Opens missing standard streams of a process.
 
-A shell's ``2>&-``, a daemon, a cron of old leave descriptors closed. Whatever is opened next then
-gets their numbers, and receives what is printed; and Python has `None` where it has a stream
-otherwise.
+A shell's ``2>&-``, a daemon or an old cron may start a process with closed descriptors. The next
+files that it opens would get their numbers, and receive printed text. Python sets the missing
+streams to `None`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _STREAMS: Final = ("stdin", "stdout", "stderr")
 
 
 def open_missing_streams() -> None:
-    """See to it that all three are there; what was missing reads and writes nothing.
+    """Open each missing stream on ``/dev/null``.
 
-    Called by each process of ours before it opens anything else.
+    Each of our processes calls it before it opens any other file.
     """
     for number, name in enumerate(_STREAMS):
         free = not _is_open(number)
@@ -40,7 +40,7 @@ def _is_open(number: int) -> bool:
 
 
 def _open_nothing(number: int) -> None:
-    """Have the descriptor read and write nothing, also in the processes that inherit it."""
+    """Open ``/dev/null`` under this number; children inherit it."""
     opened = os.open(os.devnull, os.O_RDWR)
     if opened == number:
         os.set_inheritable(number, True)
@@ -50,11 +50,11 @@ def _open_nothing(number: int) -> None:
 
 
 def _is_usable(stream: IO[str] | None) -> bool:
-    return stream is not None and not getattr(stream, "closed", False)  # it may be anybody's
+    return stream is not None and not getattr(stream, "closed", False)  # it may be any object
 
 
 def _nothing(number: int, free: bool) -> IO[str]:
-    """A stream for this descriptor; if something else was opened there meanwhile, not on it."""
+    """Make a stream for this descriptor; not on it if it was opened for something else."""
     mode = "w" if number else "r"
     where = number if free and _is_open(number) else os.open(os.devnull, os.O_RDWR)
     return open(where, mode, encoding="utf-8", errors="backslashreplace", closefd=False)

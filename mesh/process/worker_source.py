@@ -1,4 +1,4 @@
-"""Where a user's class is found: what its replicas are told of it. Pure."""
+"""Where the replicas of a stage find the user's class. Pure."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class WorkerSource:
-    """Where a user's class is found, also by a process that starts from nothing.
+    """Where any process finds a user's class.
 
     Attributes:
-        qualname: the class within its module, ``Embed`` or ``Outer.Embed``.
-        module: the module's full name, ``""`` where it is known by its file only.
-        file: absolute path of the script, ``""`` where it is known by its module.
-        as_main: the module was run by ``python -m`` and must be loaded like a script.
-        sys_path: folders to search before a replica's own.
-        argv: the script's arguments, which its own top level may read.
+        qualname: the name of the class within its module, ``Embed`` or ``Outer.Embed``.
+        module: the full name of the module, ``""`` if only its file is known.
+        file: the absolute path of the script, ``""`` if the module is known by its name.
+        as_main: whether ``python -m`` ran the module, so that it must be loaded like a script.
+        sys_path: the folders to search before those of the replica.
+        argv: the arguments of the script, which its top level may read.
     """
 
     qualname: str
@@ -28,11 +28,11 @@ class WorkerSource:
     argv: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """As people write it: ``module:Class``."""
+        """Return the form that people write: ``module:Class``."""
         return f"{self.module or self.file}:{self.qualname}"
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Self:
-        """Read what `asdict` wrote."""
+        """Read the values that `asdict` wrote."""
         tuples = {key: tuple(plain[key]) for key in ("sys_path", "argv")}
         return cls(**{**plain, **tuples})

@@ -1,4 +1,4 @@
-"""One running child process: what it was started with, says, computes, and how it ends."""
+"""One running child process: how it starts, what it reports and computes, and how it ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from mesh.logs.failure_text import stack_of_crash
 from mesh.process.batch_record import CRASH_REPORT_BYTES, SIZE, BatchRecord, RunningBatch
 from mesh.process.shared_memory import shared_memory
-from mesh.worker.request_info import requests_told
+from mesh.worker.request_info import requests_text
 
 _READ_BYTES = 65536
 _ORDER = b"s"  # to stop in order
@@ -24,13 +24,13 @@ KILLED_END_S = 5.0  # seconds that a killed process may take to be gone
 
 
 class Command(NamedTuple):
-    """How a process is started.
+    """How to start a process.
 
     Attributes:
-        argv: program and arguments; the descriptors and the settings file are added to them.
-        environment: all its environment variables.
-        settings: what it is handed, as plain values for JSON.
-        descriptors: which it inherits, under their numbers here.
+        argv: program and arguments; `Child` appends the descriptors and the settings file.
+        environment: all environment variables of the process.
+        settings: the settings of the process, as plain values for JSON.
+        descriptors: the descriptors that it inherits; they keep their numbers.
     """
 
     argv: list[str]
@@ -40,10 +40,10 @@ class Command(NamedTuple):
 
 
 class Child:
-    """One running process: its pipes, its pidfd, and what it has said of a line so far.
+    """One running process: its pipes, its pidfd, and the incomplete line that it has sent.
 
     Attributes:
-        listens: whether it hears orders; until then it is still loading.
+        listens: whether it reads orders; until then it is still loading.
     """
 
     def __init__(self, command: Command, settings: str, *, computes: bool = False) -> None:
@@ -55,7 +55,7 @@ class Child:
         self.incarnation = 0
         self.batch_record: BatchRecord | None = None
         self.ready_fd, child_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        # Its end tells the child that this process is gone, whatever is written is an order.
+        # The end of this pipe tells the child that the supervisor died; each byte is an order.
         parent_fd, self._order_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         own = [child_end, parent_fd]
         flags = [f"--settings={settings}", f"--ready-fd={child_end}", f"--parent-fd={parent_fd}"]
@@ -63,7 +63,7 @@ class Child:
             own.append(self._share_record())
             flags.append(f"--record-fd={own[-1]}")
         try:
-            # The child's end must block, or a long last word would be cut.
+            # The child's end must block, or a long last message would be cut off.
             os.set_blocking(child_end, True)
             self.process = subprocess.Popen(
                 [*command.argv, *flags],
@@ -81,18 +81,19 @@ class Child:
             for descriptor in own:
                 os.close(descriptor)
         self.hung_up = self.listens = False
-        self._batch = self._seen = 0.0  # since when it computes, how long it was seen to
+        # When its batch began, and for how long it was seen computing.
+        self._batch = self._seen = 0.0
         self._unfinished = b""
 
     def computes_for(self, since: float, now: float, passed: float) -> float:
-        """Seconds for which it was seen to compute the batch that it began at `since`.
+        """Return for how many seconds it was seen computing the batch that began at `since`.
 
-        Time in which it stood still is not among them, nor is time in which we did not look.
+        Time in which the process was stopped does not count, nor do pauses of this process.
 
         Args:
             since: see `RunningBatch`.
             now: the time, by the same clock.
-            passed: seconds since we last looked, a pause of our own left out.
+            passed: seconds since the last check, without pauses of this process.
         """
         if since != self._batch:
             self._batch, self._seen = since, min(now - since, passed)
@@ -101,42 +102,43 @@ class Child:
         return self._seen
 
     def _share_record(self) -> int:
-        """Make the memory for its batch record; returns the descriptor that it inherits."""
+        """Create the memory of its batch record; return the descriptor that the child inherits."""
         descriptor = shared_memory("mesh-batch-record", SIZE + CRASH_REPORT_BYTES)
         self._memory = mmap.mmap(descriptor, SIZE + CRASH_REPORT_BYTES)
         self.batch_record = BatchRecord(memoryview(self._memory))
         return descriptor
 
     def computing(self) -> RunningBatch | None:
-        """What it computes, or computed when it died."""
+        """Return the batch that it computes, or computed when it died."""
         return None if self.batch_record is None else self.batch_record.read()
 
     def doing(self) -> str:
-        """What it does, or did when it died: the requests that it computes, or a step of its start;
-        "" if that is not known."""
+        """Describe what it does, or did when it died: the requests that it computes, or the step
+        of its start; "" if neither is known."""
         if self.batch_record is None:
             return ""
         running = self.batch_record.read()
         return (
-            self.batch_record.step_of_start() if running is None else requests_told(running.names)
+            self.batch_record.step_of_start() if running is None else requests_text(running.names)
         )
 
     def crash_stack(self) -> str:
-        """Where in the user's code it was when it crashed, "" if it did not."""
+        """Return where in the user's code the process crashed, "" if it did not crash."""
         return "" if self.batch_record is None else stack_of_crash(self._memory[SIZE:])
 
-    def words(self) -> Iterator[dict[str, Any]]:
-        """What it has said since the last time, as far as lines are complete."""
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """Yield the messages that have arrived completely since the last call."""
         *lines, self._unfinished = (self._unfinished + self._read()).split(b"\n")
         for line in lines:
-            if (words := _object(line)) is not None:
-                self.listens = self.listens or words.get("event") in ("bound", "ready")
-                yield words
+            if (message := _object(line)) is not None:
+                self.listens = self.listens or message.get("event") in ("bound", "ready")
+                yield message
 
     def terminate(self) -> None:
-        """Order it to end in order. One that is still loading is ended by a signal.
+        """Order the process to drain and exit. One that is still loading also gets SIGTERM.
 
-        Not by the signal alone, which any process may send, and a worker may have replaced.
+        The signal alone is not enough: any process may send one, and a worker may have replaced
+        its handler.
         """
         with contextlib.suppress(OSError):
             os.write(self._order_fd, _ORDER)
@@ -145,9 +147,9 @@ class Child:
                 signal.pidfd_send_signal(self.pidfd, signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it and its whole group, which the not yet reaped leader's id still names.
+        """Kill the process and its group. The group's id stays valid until the leader is reaped.
 
-        Both: its worker may have put it into another group.
+        Both, because the worker may have moved the process into another group.
         """
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -155,16 +157,16 @@ class Child:
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def ends_within(self, seconds: float) -> bool:
-        """Wait for its end. One that waits in the kernel for a device does not end when killed."""
+        """Wait for the process to end. A killed process may hang in the kernel, on a device."""
         waiting = select.poll()
         waiting.register(self.pidfd, select.POLLIN)
         return bool(waiting.poll(seconds * 1000))
 
     def reap(self) -> tuple[int | None, int]:
-        """Exit code and signal of a process that is gone; whatever it started goes with it.
+        """Return exit code and signal of an ended process; kill what is left of its group.
 
-        The code is None where a user's own code has waited for every child of this process, or the
-        system does, as SIGCHLD is ignored.
+        The code is None if the user's code has already waited for it, or if the kernel has, because
+        SIGCHLD is ignored.
         """
         try:
             os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOWAIT)
@@ -178,14 +180,15 @@ class Child:
         return self._how_it_ended(status)
 
     def close(self) -> None:
-        """Give the descriptors back: it is gone, or is another process's child."""
+        """Close the descriptors: the process has ended, or belongs to another parent."""
         for descriptor in (self.pidfd, self.ready_fd, self._order_fd):
             os.close(descriptor)
 
     def _how_it_ended(self, status: os.waitid_result | None) -> tuple[int | None, int]:
         exited = status is None or status.si_code == os.CLD_EXITED
         number = 0 if status is None else status.si_status
-        self.process.returncode = number if exited else -number  # it need not be waited for again
+        # So that `subprocess` does not wait for it again.
+        self.process.returncode = number if exited else -number
         if status is None:
             return None, 0
         return (number, 0) if exited else (0, number)
@@ -200,7 +203,7 @@ class Child:
 
 
 def _is_stopped(pid: int) -> bool:
-    """Whether a process was told to stand still, and does."""
+    """Return whether a process is stopped (SIGSTOP, a debugger)."""
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2][:1] in b"Tt"
     except OSError:
@@ -208,7 +211,7 @@ def _is_stopped(pid: int) -> bool:
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
-    """The JSON object in a line; a user's code may have written there, too."""
+    """Parse the JSON object in a line; None for anything else, as user code may write here, too."""
     try:
         value = json.loads(line)
     except ValueError:

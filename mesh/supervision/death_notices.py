@@ -1,7 +1,7 @@
-"""The supervisor's seat in the mesh: it tells the gateways who died, and of what. Pure.
+"""The supervisor's part in the mesh: it reports the deaths of replicas to the gateways. Pure.
 
-A gateway learns of a death from here within milliseconds, and only from here which requests were
-being computed. One that is not connected just then is told when it is.
+A gateway receives the report within milliseconds. Only this report names the requests that the
+replica was computing. A gateway that is not connected at that moment gets it when it connects.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from mesh.links.events import Delivery, News, SessionStarted
 from mesh.links.links import Links
 from mesh.protocol.messages import Death, Role
 
-NOTICE_LIFETIME_S = 30.0  # seconds for which a death is news
+NOTICE_LIFETIME_S = 30.0  # seconds for which a gateway that connects is still notified of a death
 MAX_DEATHS = 256  # deaths that are remembered
 
 
 class DeathNotices:
-    """Tells of deaths.
+    """Notifies the gateways of deaths.
 
     Args:
-        links: of this process, whose role is supervisor.
+        links: the links of this process, whose role is supervisor.
     """
 
     def __init__(self, links: Links) -> None:
@@ -29,11 +29,11 @@ class DeathNotices:
         self._recent: deque[tuple[float, Death]] = deque(maxlen=MAX_DEATHS)
 
     def dial(self, gateways: Iterable[str], now: float) -> None:
-        """These are all the gateways."""
+        """Dial these gateways, and no others."""
         self.links.dial(gateways, now)
 
     def died(self, death_notice: Death, now: float) -> None:
-        """A process ended: tell every gateway."""
+        """Notify every gateway that a process ended."""
         self._recent.append((now, death_notice))
         for session in self.links.sessions.values():
             if session.role is Role.GATEWAY:
@@ -41,10 +41,10 @@ class DeathNotices:
                 self.links.touch(session)
 
     def delivered(self, delivery: Delivery, now: float) -> None:
-        """A gateway says nothing that matters here."""
+        """Ignore messages: a gateway sends a supervisor nothing that it needs."""
 
     def handle_news(self, news: News, now: float) -> None:
-        """A gateway that we did not know hears of the recent deaths."""
+        """Notify a gateway that has just connected of the recent deaths."""
         if (
             isinstance(news, SessionStarted)
             and not news.resumed
@@ -56,10 +56,10 @@ class DeathNotices:
             self.links.touch(news.session)
 
     def advance(self, now: float) -> None:
-        """Forget what is no news any more."""
+        """Forget deaths that are older than `NOTICE_LIFETIME_S`."""
         while self._recent and now - self._recent[0][0] >= NOTICE_LIFETIME_S:
             self._recent.popleft()
 
     def next_due(self) -> float:
-        """Nothing is due by itself."""
+        """Return infinity: nothing is due by itself."""
         return float("inf")

@@ -1,7 +1,7 @@
-"""Why a gateway's address is not reached, for people: found out by connecting once more.
+"""Explains to people why a gateway's address is not reached, by connecting to it once more.
 
-ZeroMQ tries again in silence and never says why. A plain socket does: the kernel's error, and
-where a process listens, the first bytes that it sends.
+ZeroMQ retries silently and never reports a reason. A plain socket reports one: the kernel's error
+or, if a process listens there, the first bytes that it sends.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Final
 from mesh.transport.dialable import SHARED, folder_of, is_private
 from mesh.transport.discovery import first_of, is_file, resolve
 
-MAX_DIAGNOSED: Final = 3  # addresses of which the reason is found out
+MAX_DIAGNOSED: Final = 3  # addresses that are diagnosed
 _TIMEOUT_S: Final = 0.25
-# How ZeroMQ's greeting begins (ZMTP 3): signature and version. The other then sends all of its
-# own, with its mechanism; ours is kept back, as one that does not fit would have it hang up.
+# How ZeroMQ's greeting begins (ZMTP 3): signature and version. The peer then sends its whole
+# greeting, with its mechanism. We hold ours back: a peer hangs up on a mechanism other than its
+# own.
 _GREETING: Final = b"\xff" + bytes(8) + b"\x7f\x03"
 _GREETING_BYTES: Final = 64  # bytes of a greeting
 _REASONS: Final = {
@@ -30,10 +31,10 @@ _REASONS: Final = {
 
 
 def explain(addresses: Sequence[str], objections: Mapping[str, str], keyed: bool) -> str:
-    """Each address and what is wrong with it.
+    """Describe each address and what is wrong with it.
 
     Args:
-        addresses: as they were configured.
+        addresses: the addresses as configured.
         objections: why gateways at these numeric addresses refused us.
         keyed: whether we dial with keys.
     """
@@ -43,7 +44,7 @@ def explain(addresses: Sequence[str], objections: Mapping[str, str], keyed: bool
 
 
 def why(address: str, objections: Mapping[str, str], keyed: bool) -> str:
-    """What is wrong with one address; may take a moment."""
+    """Describe what is wrong with one address. This may block for a moment."""
     if is_file(address):
         found = sorted(resolve(address))
         if not found:
@@ -80,18 +81,18 @@ def _at(family: int, where: str | tuple[str, int], keyed: bool) -> str:
 
 
 def _first_bytes(asking: socket.socket) -> bytes:
-    """What the other says of itself, as far as it says anything in time."""
+    """Return the first bytes that the peer sends, if it sends any in time."""
     said = b""
     try:
         while len(said) < _GREETING_BYTES and (piece := asking.recv(64)):
             said += piece
-    except OSError:  # it takes its time, or has hung up
+    except OSError:  # it is slow, or has hung up
         return said
     return said
 
 
 def judged(said: bytes, keyed: bool) -> str:
-    """Return what the first bytes of the listening process tell.
+    """Return what the first bytes of the listening process reveal about it.
 
     Example:
         >>> judged(b"HTTP/1.1 400 Bad Request", keyed=False)

@@ -1,4 +1,4 @@
-"""A service that is started to see that it can be: every replica loads, runs its examples, ends."""
+"""A trial start of a service: every replica loads, runs its examples, and ends."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _HEAD = ("stage", "replica", "loaded in", "examples", "which took")
 
 
 class DryRun:
-    """The `Callbacks` of a service, and what its replicas say of their start.
+    """The `Callbacks` of a trial start; collects what the replicas report of their start.
 
     Args:
-        service: whose callbacks these are.
-        show: prints a line.
+        service: the service; its own callbacks do the work.
+        show: called with each line to print.
 
     Attributes:
-        stop: asks the loop for the end; set before it runs.
+        stop: asks the loop to stop; must be set before the loop runs.
         complete: every process was ready.
     """
 
@@ -37,18 +37,18 @@ class DryRun:
         """As the service has it."""
         return self._service.command(slot)
 
-    def heard(self, slot: Slot, words: dict[str, Any]) -> None:
-        """Keep what a replica says of its start."""
-        if words.get("event") == "ready" and not slot.is_gateway:
-            self._reports[slot] = words.get("report", {})
-        self._service.heard(slot, words)
+    def received(self, slot: Slot, message: dict[str, Any]) -> None:
+        """Keep what a replica reports of its start."""
+        if message.get("event") == "ready" and not slot.is_gateway:
+            self._reports[slot] = message.get("report", {})
+        self._service.received(slot, message)
 
     def exited(self, slot: Slot, pid: int, code: int | None, signal: int) -> None:
         """As the service has it."""
         self._service.exited(slot, pid, code, signal)
 
     def announce(self) -> None:
-        """Everything works: say so, and end it."""
+        """Report that everything works, and stop the service."""
         self.complete = True
         for line in report_lines(self._reports):
             self._show(line)
@@ -60,7 +60,7 @@ class DryRun:
 
 
 def apart(settings: MeshSettings) -> MeshSettings:
-    """The same service beside one that runs already: with none of its addresses."""
+    """Return the settings without their addresses, so that a running service is not disturbed."""
     host, _ = split_http(settings.gateway.http)
     shown = f"[{host}]" if ":" in host else host
     stages = {
@@ -74,7 +74,7 @@ def apart(settings: MeshSettings) -> MeshSettings:
 
 
 def report_lines(reports: Mapping[Slot, Mapping[str, Any]]) -> Iterable[str]:
-    """A table of how each replica started, for people."""
+    """Format a table, for people, of how each replica started."""
     rows = [_HEAD, *(_row(slot, reports[slot]) for slot in sorted(reports))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

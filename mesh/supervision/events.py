@@ -1,9 +1,9 @@
-"""What a supervisor is told, and what it has done: a service's slots, events and instructions.
+"""The slots of a service, and the supervisor's events and instructions.
 
 Pure.
 
-`mesh/supervision/supervisor.py` decides with them, `mesh/supervision/process_loop.py` carries them
-out.
+`mesh/supervision/supervisor.py` turns events into instructions;
+`mesh/supervision/process_loop.py` carries the instructions out.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class Slot(NamedTuple):
 
     @property
     def is_gateway(self) -> bool:
-        """Whether a gateway belongs here."""
+        """Whether this is a place for a gateway."""
         return not self.stage
 
     def __str__(self) -> str:
-        """As in a log line: ``gateway``, ``embed/1``."""
+        """Return the name that log lines use: ``gateway``, ``embed/1``."""
         if self.is_gateway and self.number == 1:
             return "gateway"
         return f"{self.stage or 'gateway'}/{self.number}"
@@ -34,13 +34,13 @@ GATEWAY = Slot("", 1)
 
 
 class ProcessPlan(NamedTuple):
-    """What is to be kept running.
+    """The processes to keep running.
 
     Attributes:
-        slots: every slot with the seconds its process may take until it is ready.
-        grace: seconds that stopping may take before what is left is killed.
-        gateway_first: start replicas only when every gateway has said where it listens.
-        limits: seconds that a batch of a slot's replica may be computed before it is killed.
+        slots: every slot, with the seconds that its process has to become ready.
+        grace: seconds that stopping may take; then the supervisor kills all remaining processes.
+        gateway_first: start replicas only when every gateway has reported its address.
+        limits: by slot, the seconds that its replica may compute one batch before it is killed.
     """
 
     slots: dict[Slot, float]
@@ -53,47 +53,47 @@ class ProcessPlan(NamedTuple):
 
 
 class Begin(NamedTuple):
-    """The service is to start."""
+    """Start the service."""
 
 
 class Bound(NamedTuple):
-    """A gateway says that replicas can dial it."""
+    """A gateway reports that replicas can dial it."""
 
     slot: Slot
 
 
 class Closed(NamedTuple):
-    """A gateway says that it takes no more connections."""
+    """A gateway reports that it accepts no more connections."""
 
     slot: Slot
 
 
 class Ready(NamedTuple):
-    """A process says that it serves."""
+    """A process reports that it serves."""
 
     slot: Slot
 
 
 class Asked(NamedTuple):
-    """A replica received a stop signal from another process: may it drain?"""
+    """A replica reports a stop signal, and asks whether it may drain."""
 
     slot: Slot
 
 
 class Failed(NamedTuple):
-    """A process says why it cannot start, before it exits."""
+    """A process reports why it cannot start. It exits next."""
 
     slot: Slot
     why: str
 
 
 class Exited(NamedTuple):
-    """A process is gone: with this exit code, or by this signal (else 0).
+    """A process ended with this exit code, or by this signal (else 0).
 
-    The code is None where other code waited for the process, and so knows how it ended.
+    The code is None if other code in this process waited for it first and took the code.
 
     Attributes:
-        doing: the requests that it computed then, or the step of its start; "" if neither is known.
+        doing: the requests that it was computing, or the step of its start; "" if neither is known.
     """
 
     slot: Slot
@@ -103,11 +103,11 @@ class Exited(NamedTuple):
 
 
 class Stop(NamedTuple):
-    """The service is to stop: Ctrl-C, SIGTERM or a hang-up came."""
+    """Stop the service: Ctrl-C, SIGTERM or a hang-up came."""
 
 
 class Computes(NamedTuple):
-    """A replica was seen to compute one batch, of these requests, for so many seconds."""
+    """A replica has been computing one batch, of these requests, for this many seconds."""
 
     slot: Slot
     seconds: float
@@ -130,22 +130,22 @@ class Start(NamedTuple):
 
 
 class Terminate(NamedTuple):
-    """Order the process to end in order."""
+    """Order the process to drain and exit."""
 
     slot: Slot
 
 
 class Kill(NamedTuple):
-    """End the process and everything that it started (SIGKILL to its group)."""
+    """Kill the process and everything that it started (SIGKILL to its group)."""
 
     slot: Slot
 
 
 class CloseHttp(NamedTuple):
-    """No gateway takes connections any more: who connects from now on shall be refused."""
+    """Close the HTTP port, so that new connections are refused: no gateway accepts any more."""
 
 
-class Say(NamedTuple):
+class Log(NamedTuple):
     """Log a line; `level` is debug, info, warning or error."""
 
     level: str
@@ -153,13 +153,13 @@ class Say(NamedTuple):
 
 
 class Announce(NamedTuple):
-    """Every process is ready for the first time: say where the service is."""
+    """Announce where the service is: every process is ready for the first time."""
 
 
 class Exit(NamedTuple):
-    """Everything is over: leave with this exit code."""
+    """Exit with this code: all processes have ended."""
 
     code: int
 
 
-Instruction = Start | Terminate | Kill | CloseHttp | Say | Announce | Exit
+Instruction = Start | Terminate | Kill | CloseHttp | Log | Announce | Exit

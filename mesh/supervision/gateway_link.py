@@ -1,6 +1,6 @@
-"""Turns a supervisor's `DeathNotices` in the loop that waits for its processes.
+"""Runs a supervisor's `DeathNotices` in the loop that waits for its processes.
 
-ZeroMQ is loaded when it starts, so that describing a service does not need it.
+ZeroMQ is imported in `start`, so that a process that only describes a service does not load it.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from mesh.transport.discovery import Discovery, first_of
 from mesh.transport.network import Network
 
 _log = get_logger()
-_UNKNOWN = "the reason is still being looked for"
+_UNKNOWN = "the reason is not known yet"
 
 
 class GatewayLink:
     """A supervisor's link to the gateways.
 
     Args:
-        mesh: name of the mesh.
-        timeout: seconds that a request lives by default; heartbeats follow from it.
-        keys: folder of keys, "" for plain links.
-        greets: whether the first connection with a gateway is worth a line of the log.
+        mesh: the name of the mesh.
+        timeout: default seconds of a request; the heartbeat interval is derived from it.
+        keys: the folder of keys, "" for plain links.
+        greets: whether to log the first connection to a gateway.
 
     Attributes:
-        me: its incarnation, which only its replicas and gateways know.
+        me: the supervisor's incarnation, which only its replicas and gateways know.
     """
 
     def __init__(self, mesh: str, timeout: float, keys: str = "", *, greets: bool = False) -> None:
@@ -55,7 +55,7 @@ class GatewayLink:
         )
         self._reach = GatewayReach(greets)
         self._unanswered = Unanswered()
-        self._objections: dict[str, str] = {}  # of gateways, by address
+        self._objections: dict[str, str] = {}  # why gateways refused us, by address
         self._why = _UNKNOWN
         self._finding_out: threading.Thread | None = None
         self._found_out = False
@@ -73,11 +73,11 @@ class GatewayLink:
         self._nudge: Callable[[], None] = lambda: None
 
     def start(self, selector: selectors.BaseSelector, nudge: Callable[[], None]) -> None:
-        """Begin to dial.
+        """Start dialling.
 
         Args:
-            selector: of the loop; a descriptor's entry there holds what is to be called.
-            nudge: has the loop turn; called from another thread.
+            selector: the loop's; the data of each entry is the function to call.
+            nudge: makes the loop run a turn; called from another thread.
         """
         from mesh.transport.curve import Keys
         from mesh.transport.factory import open_network
@@ -92,11 +92,11 @@ class GatewayLink:
         self._look()
 
     def dial(self, addresses: Iterable[str], *, anew: bool = False) -> None:
-        """These are all the gateways, by number or by name.
+        """Dial these gateways, and no others.
 
         Args:
-            addresses: of all of them.
-            anew: they listen since just now: attempts that failed before count for nothing.
+            addresses: their addresses, with a number or a name as the host.
+            anew: whether they have just begun to listen, so that earlier failures do not count.
         """
         if anew:
             self._known = set()
@@ -116,16 +116,16 @@ class GatewayLink:
             self._discovery.start()
 
     def died(self, death_notice: Death) -> None:
-        """A replica ended."""
+        """Notify the gateways that a replica ended."""
         self._death_notices.died(death_notice, monotonic())
 
     def refused(self, slot: Slot, address: str, why: str) -> None:
-        """A gateway does not let a replica in.
+        """Log that a gateway refuses a replica.
 
         Args:
-            slot: the replica's.
-            address: the gateway's.
-            why: what it says, "" if nothing.
+            slot: the slot of the replica.
+            address: the address of the gateway.
+            why: the reason that the gateway gives, "" if it gives none.
         """
         if not why:
             reached = self._death_notices.links.addresses_of(Role.GATEWAY)
@@ -138,7 +138,7 @@ class GatewayLink:
             _log.warning(text, address, slot.stage, why)
 
     def _silently(self, stage: str) -> str:
-        """Why a gateway that lets this host's supervisor in leaves a replica out."""
+        """Explain why a gateway that accepts this supervisor does not answer a replica."""
         if not self._keys:
             return "it does not answer them"
         return (
@@ -151,7 +151,7 @@ class GatewayLink:
             self._objections[address] = why
 
     def turn(self, leaving: bool = False) -> None:
-        """Receive, and send what is due; `leaving`: no gateway need be reached any more."""
+        """Receive, and send what is due; with `leaving`, no gateway need be reached any more."""
         if self._node is None or self._discovery is None:
             return
         now = monotonic()
@@ -161,12 +161,12 @@ class GatewayLink:
         ready, self._ready = self._ready, []
         self._node.turn(now, ready)
         if leaving:
-            self._reach = GatewayReach()  # which has nothing to say
+            self._reach = GatewayReach()  # a new one, which reports nothing
         else:
             self._watch(now)
 
     def _watch(self, now: float) -> None:
-        """Say whether any gateway is reached, where that is news."""
+        """Log when the first gateway is reached, and when none is reached any more."""
         if self._found_out:
             self._found_out = False
             self._reach.answered()
@@ -177,13 +177,13 @@ class GatewayLink:
                 self._find_out()
             case ReachStep.SAY:
                 _log.warning("no gateway is reached, trying on: %s", self._why)
-                self._objections.clear()  # one that is still refused hears so again
+                self._objections.clear()  # a gateway that still refuses us will report it again
             case ReachStep.MET:
                 self._objections.clear()
                 _log.info("connected with the gateway at %s", ", ".join(reached))
 
     def _find_out(self) -> None:
-        """Have it found out why, beside the loop: names may take long to be looked up."""
+        """Diagnose in a thread why no gateway is reached, as resolving names may take long."""
         if self._finding_out is None or not self._finding_out.is_alive():
             self._why = f"{', '.join(map(first_of, self._addresses[:MAX_DIAGNOSED]))}: {_UNKNOWN}"
             asked = (list(self._addresses), dict(self._objections))
@@ -197,7 +197,7 @@ class GatewayLink:
             self._nudge()
 
     def next_due(self) -> float:
-        """When to turn at the latest: monotonic seconds."""
+        """Return when `turn` must be called next, at the latest: monotonic seconds."""
         if self._node is None or self._network is None:
             return float("inf")
         if self._network.is_pending():
@@ -206,7 +206,7 @@ class GatewayLink:
 
     def close(self) -> None:
         """Hang up."""
-        with self._telling:  # what is being found out is reported no more
+        with self._telling:  # a diagnosis that is still running is not reported
             self._nudge = lambda: None
         if self._discovery is not None:
             self._discovery.stop()

@@ -1,10 +1,11 @@
-"""Where a gateway and the stages of one user meet on this host, when no address is set.
+"""The private socket where a user's gateway and stages meet if no address is set.
 
 A port of the loopback address is open to every user of the machine; a socket in a folder that only
-one user can enter is not. So both sides look for the same folder: the first of `places` where it
-can be had, named after the user, the mesh and its HTTP port, which tell the services of one host
-apart. Variables come last, as one that differs between two shells would keep the two apart. The
-gateway locks the folder, as ZeroMQ would take the socket of a second one over without a word.
+one user can enter is not. So both sides use the same folder: the first of `places` where it can be
+made. Its name contains the user, the mesh and the HTTP port, which distinguish the services of one
+host. Places from environment variables come last: two shells may differ in them, and their
+processes would not meet. The gateway locks the folder, because ZeroMQ would silently let a second
+gateway take the socket over.
 """
 
 from __future__ import annotations
@@ -25,24 +26,24 @@ from mesh.supervision.runtime_dir import log_distrust, nowhere, too_deep
 
 _SOCKET: Final = "gateway.sock"
 _MAX_PATH_BYTES: Final = 104  # bytes; a unix socket's may have 107, and the 64th process adds 3
-# How long a process may take that found the folder unused, and is removing it.
+# How long to wait for a process that found the folder unused and is removing it.
 _REMOVAL_S: Final = 0.5
 _RETRY_S: Final = 0.01
 _TRIES: Final = 20
-_UNUSED_S: Final = 60.0  # a folder that was made just now has a reason
+_UNUSED_S: Final = 60.0  # a younger folder belongs to a service that is starting
 
 
 def places() -> list[str]:
-    """Where the folder may be, the best place first."""
+    """Return where the folder may be, the best place first."""
     return ["/tmp", "/var/tmp", "/run", "/dev/shm", *filter(None, [os.environ.get("TMPDIR")])]
 
 
 def where(mesh: str, port: int) -> str:
-    """The address at which a service's gateway is dialled on this host.
+    """Return the address at which processes of this host dial a service's gateway.
 
     Args:
-        mesh: its name.
-        port: of HTTP, as it was configured.
+        mesh: the name of the mesh.
+        port: the HTTP port as configured.
 
     Raises:
         StartError: there is no place for a private folder.
@@ -58,11 +59,11 @@ def where(mesh: str, port: int) -> str:
 
 @contextlib.contextmanager
 def held(mesh: str, port: int) -> Iterator[tuple[str, int]]:
-    """Take the place of a service's gateway, for the time of the ``with`` block.
+    """Reserve the folder of a service's gateway for the ``with`` block.
 
     Args:
-        mesh: its name.
-        port: of HTTP, as it was configured.
+        mesh: the name of the mesh.
+        port: the HTTP port as configured.
 
     Returns:
         The address to listen at, and the descriptor of the lock.
@@ -87,9 +88,9 @@ def _locked(mesh: str, port: int) -> tuple[Path, int]:
             lock = private_folder.take_lock(folder)
             if private_folder.is_at(folder, path):
                 return path, lock
-            os.close(lock)  # it was just removed, as no process was in it
+            os.close(lock)  # another process has just removed the folder as unused
         except FileNotFoundError:
-            pass  # likewise
+            pass  # the same happened while we entered it
         except BlockingIOError:
             if monotonic() > end:
                 raise _taken(mesh, port) from None
@@ -106,7 +107,7 @@ def _taken(mesh: str, port: int) -> StartError:
 
 
 def _entered(mesh: str, port: int) -> tuple[Path, int]:
-    """The folder, made if need be, where it can be had first; and its descriptor."""
+    """Make or enter the folder at the first place that allows it; return path and descriptor."""
     name, tried = f"meshline-{os.getuid()}-{mesh}-{port}", []
     for place in places():
         path, shown = Path(place).absolute() / name, place
@@ -124,7 +125,7 @@ def _entered(mesh: str, port: int) -> tuple[Path, int]:
 
 
 def _made(above: int, name: str) -> int:
-    """Make and enter it; a process that found it unused may remove it at any moment."""
+    """Make the folder and enter it. A process that found it unused may remove it at any moment."""
     for _ in range(_TRIES):
         with contextlib.suppress(FileExistsError):
             private_folder.make(above, name)
@@ -134,7 +135,7 @@ def _made(above: int, name: str) -> int:
 
 
 def _sound(folder: int) -> int:
-    """The descriptor again, where sockets can be in that folder."""
+    """Return the descriptor if the file system of the folder supports sockets."""
     try:
         private_folder.try_socket(folder)
     except OSError:
@@ -144,7 +145,7 @@ def _sound(folder: int) -> int:
 
 
 def _sweep(above: int, name: str) -> None:
-    """Remove what other services of this user have left behind."""
+    """Remove the unused folders of this user's other services."""
     mine = re.compile(rf"meshline-{os.getuid()}-[A-Za-z][\w-]*-\d+", re.ASCII)
     for other in os.listdir(above):
         if other != name and mine.fullmatch(other):
@@ -153,7 +154,7 @@ def _sweep(above: int, name: str) -> None:
 
 
 def _remove_unused(above: int, name: str) -> None:
-    """Remove it if no process has its lock; one that wants it meanwhile tries again."""
+    """Remove the folder if no process has its lock. A process that enters it now tries again."""
     folder = private_folder.enter(above, name)
     try:
         if time() - os.fstat(folder).st_mtime > _UNUSED_S:

@@ -1,8 +1,8 @@
-"""Runs the processes of a service: carries out what `mesh/supervision/supervisor.py` decides.
+"""Runs the processes of a service: carries out the decisions of `mesh/supervision/supervisor.py`.
 
-One loop over a selector: the signals of this process, the pipe of each child, and the end of each
-child (a pidfd). Children lead process groups of their own, so Ctrl-C in a terminal reaches only
-this process, which then ends them in order.
+One loop over a selector waits for signals to this process, for messages in each child's pipe, and
+for the end of each child (a pidfd). Each child leads its own process group, so Ctrl-C in a terminal
+reaches only this process, which then stops the children in order.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ from mesh.supervision.events import (
     Failed,
     Instruction,
     Kill,
+    Log,
     Ready,
-    Say,
     Slot,
     Start,
     Stop,
@@ -54,40 +54,40 @@ from mesh.supervision.events import (
 from mesh.supervision.gateway_link import GatewayLink
 from mesh.supervision.runtime_dir import RuntimeDir
 from mesh.supervision.supervisor import Supervisor
-from mesh.worker.request_info import requests_told
+from mesh.worker.request_info import requests_text
 
 _READ_BYTES = 65536
-RECORD_POLL_S = 1.0  # seconds between two looks at the batch records
+RECORD_POLL_S = 1.0  # seconds between two checks of the batch records
 _NUDGED = 255
-_ASKED = 0  # in the wake pipe, where signals have their numbers
+_ASKED = 0  # the byte for `stop` in the wake pipe; the other bytes are signal numbers
 
 
 class Callbacks(Protocol):
-    """What `ProcessLoop` asks and tells."""
+    """What `ProcessLoop` asks the service for and notifies it of."""
 
     def command(self, slot: Slot) -> Command:
-        """How to start the next process of this slot."""
+        """Return how to start the next process of this slot."""
         ...
 
-    def heard(self, slot: Slot, words: dict[str, Any]) -> None:
-        """A process said something over its pipe, such as where it listens."""
+    def received(self, slot: Slot, message: dict[str, Any]) -> None:
+        """Handle a message that a process sent over its pipe, such as where it listens."""
         ...
 
     def exited(self, slot: Slot, pid: int, code: int | None, signal: int) -> None:
-        """A process is gone, its code perhaps unknown; the supervisor hears of it afterwards."""
+        """Handle the end of a process, before the supervisor does; its code may be unknown."""
         ...
 
     def announce(self) -> None:
-        """Every process is ready for the first time."""
+        """Announce the service: every process is ready for the first time."""
         ...
 
     def close_http(self) -> None:
-        """No gateway takes connections from the HTTP port any more: refuse them."""
+        """Close the HTTP port: no gateway accepts connections from it any more."""
         ...
 
 
 class ProcessLoop:
-    """The loop that a supervisor's decisions are carried out in.
+    """The loop that carries out a supervisor's decisions.
 
     Example:
         >>> with RuntimeDir() as folder:
@@ -101,9 +101,9 @@ class ProcessLoop:
         folder: RuntimeDir,
         gateway_link: GatewayLink | None = None,
     ) -> None:
-        """Prepare; nothing is started before `run`.
+        """Prepare the loop. `run` starts the processes.
 
-        Deaths are told to the gateways if there is a `gateway_link`.
+        With a `gateway_link`, the loop reports deaths to the gateways.
         """
         self._reporter = gateway_link
         self._look_at = float("inf") if not supervisor.plan.limits else 0.0
@@ -117,7 +117,8 @@ class ProcessLoop:
         self._undo = in_child(self._abandon)
 
     def run(self) -> int:
-        """Start everything and keep it running until the end; returns the exit code."""
+        """Start all processes and keep them running until the service stops; return the exit
+        code."""
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
         try:
             if self._reporter is not None:
@@ -131,15 +132,15 @@ class ProcessLoop:
         return self._exit_code
 
     def stop(self) -> None:
-        """Ask for the end, as Ctrl-C does; may be called from another thread."""
+        """Request a stop, as Ctrl-C does; callable from any thread."""
         os.write(self._wake_write, bytes([_ASKED]))
 
     def _nudge(self) -> None:
-        """Turn once more; may be called from another thread."""
+        """Make the loop run a turn; callable from any thread."""
         os.write(self._wake_write, bytes([_NUDGED]))
 
     def pids(self) -> dict[Slot, int]:
-        """The running processes."""
+        """Return the process ids of the running processes."""
         return {slot: child.process.pid for slot, child in self._children.items()}
 
     def _turn(self) -> None:
@@ -147,7 +148,7 @@ class ProcessLoop:
         if self._reporter is not None:
             wait = min(wait, self._reporter.next_due() - monotonic())
         for key, _ in self._selector.select(None if wait == float("inf") else max(wait, 0.0)):
-            # A child's end closes its pipe, whose own readiness may come later in this list.
+            # The end of a child closes its pipe, whose event may come later in this list.
             if key.fd in self._selector.get_map():
                 key.data()
         self._look_at_records(monotonic())
@@ -158,7 +159,8 @@ class ProcessLoop:
             self._reporter.turn(self._supervisor.stopping)
 
     def _feed(self, event: Event) -> None:
-        """Let the supervisor decide; events that its own decisions cause come after them."""
+        """Hand an event to the supervisor. Events that its decisions cause are handled after
+        them."""
         self._events.append(event)
         if len(self._events) > 1:
             return
@@ -175,7 +177,7 @@ class ProcessLoop:
                 self._with(slot, Child.terminate)
             case Kill(slot):
                 self._with(slot, Child.kill)
-            case Say(level, text):
+            case Log(level, text):
                 getattr(get_logger(), level)(text)
             case Announce():
                 self._callbacks.announce()
@@ -205,16 +207,16 @@ class ProcessLoop:
         listen(child.pidfd, selectors.EVENT_READ, lambda: self._bury(slot, child))
 
     def _listen(self, slot: Slot, child: Child) -> None:
-        """Pass on what a child says."""
-        for words in child.words():
-            child.incarnation = words.get("incarnation", child.incarnation)
-            self._callbacks.heard(slot, words)
-            self._feed_words(slot, words)
+        """Handle the messages of a child."""
+        for message in child.messages():
+            child.incarnation = message.get("incarnation", child.incarnation)
+            self._callbacks.received(slot, message)
+            self._feed_message(slot, message)
         if child.hung_up and child.ready_fd in self._selector.get_map():
             self._selector.unregister(child.ready_fd)
 
-    def _feed_words(self, slot: Slot, words: dict[str, Any]) -> None:
-        match words:
+    def _feed_message(self, slot: Slot, message: dict[str, Any]) -> None:
+        match message:
             case {"event": "bound"}:
                 self._feed(Bound(slot))
             case {"event": "closed"}:
@@ -227,7 +229,7 @@ class ProcessLoop:
                 self._feed(Failed(slot, str(why)))
 
     def _bury(self, slot: Slot, child: Child) -> None:
-        self._listen(slot, child)  # its last words come before its death
+        self._listen(slot, child)  # its last messages must be handled before its death
         self._selector.unregister(child.pidfd)
         if child.ready_fd in self._selector.get_map():
             self._selector.unregister(child.ready_fd)
@@ -241,7 +243,7 @@ class ProcessLoop:
         self._feed(Exited(slot, code, signum, child.doing()))
 
     def _report(self, slot: Slot, child: Child, code: int | None, signum: int) -> None:
-        """Tell the gateways of a replica's death."""
+        """Report a replica's death to the gateways."""
         if self._reporter is None or slot.is_gateway or not child.incarnation:
             return
         running = child.computing()
@@ -249,7 +251,10 @@ class ProcessLoop:
         self._reporter.died(Death(child.incarnation, slot.stage, signum, code or 0, ids))
 
     def _look_at_records(self, now: float) -> None:
-        """Report a replica that hangs because its worker holds the interpreter's lock."""
+        """Report to the supervisor how long each replica has been computing its batch.
+
+        The replica itself cannot enforce its limit while its worker holds the interpreter's lock.
+        """
         if now < self._look_at:
             return
         passed, self._look_at = (
@@ -260,16 +265,17 @@ class ProcessLoop:
             running = child.computing()
             if running is not None:
                 seconds = child.computes_for(running.since, now, passed)
-                self._feed(Computes(slot, seconds, requests_told(running.names)))
+                self._feed(Computes(slot, seconds, requests_text(running.names)))
 
     def _woken(self) -> None:
         for number in os.read(self._wake_read, _READ_BYTES):
-            if number in (_ASKED, *STOP_SIGNALS):  # others have handlers of the user's own
+            # For other signals, the user's code has its own handlers.
+            if number in (_ASKED, *STOP_SIGNALS):
                 self._feed(Stop())
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Signals do nothing but wake the loop. Only a process's main thread may ask for them."""
+        """Make signals only wake the loop. Only the main thread of a process may set handlers."""
         if not in_main_thread():
             yield
             return
@@ -287,7 +293,7 @@ class ProcessLoop:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _close(self) -> None:
-        """Whatever happened, leave no process behind."""
+        """Kill the remaining processes, whatever made the loop end."""
         self._undo()
         if self._reporter is not None:
             self._reporter.close()
@@ -299,17 +305,18 @@ class ProcessLoop:
         self._close_descriptors()
 
     def _see_off(self, slot: Slot, child: Child) -> None:
-        """Take in the end of one that was killed."""
+        """Wait for the end of a killed process."""
         if child.ends_within(KILLED_END_S):
             child.reap()
             return
-        text = "process %d of %s does not end although it was killed: it is left behind"
+        text = "process %d of %s was killed but does not end; leaving it behind"
         get_logger().error(text, child.process.pid, slot)
-        child.process.returncode = 0  # or Python would warn that it was not waited for
+        child.process.returncode = 0  # otherwise Python warns that nothing waited for it
         child.close()
 
     def _abandon(self) -> None:
-        """In a forked child: the processes are its parent's, and must see the parent's end."""
+        """Drop the pipes in a forked child, so that the processes notice the end of their
+        parent."""
         for child in self._children.values():
             child.close()
         self._close_descriptors()

@@ -1,7 +1,7 @@
-"""When to say that no gateway is reached, and that one is again. Pure.
+"""When to log that no gateway is reached, and that one is reached again. Pure.
 
-A start in which the gateway comes a moment after the replicas is ordinary, and says nothing. After
-that one line at once, and one every ten seconds, however often the link comes and goes meanwhile.
+During a start, the gateway often comes a moment after the replicas; that is not logged. After that
+moment one line is logged at once, and then one every ten seconds, however often the link changes.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
-FIRST_REPORT_S: Final = 0.6  # without a gateway, before anything is said
-DIAGNOSIS_S: Final = 0.3  # that finding out why may take; the line does not wait longer
+FIRST_REPORT_S: Final = 0.6  # without a gateway, before the first line
+DIAGNOSIS_S: Final = 0.3  # for the diagnosis; the line does not wait longer
 REPORT_INTERVAL_S: Final = 10.0  # between two lines
-REFUSED_S: Final = 60.0  # between two lines that one gateway refuses replicas
+REFUSED_S: Final = 60.0  # between two lines about one gateway that refuses replicas
 _NEVER: Final = float("inf")
 
 
 class ReachStep(Enum):
-    """What to do."""
+    """What the caller must do."""
 
     ASK = "find out why no gateway is reached"
     SAY = "say that none is reached"
@@ -29,7 +29,7 @@ class GatewayReach:
     """Follows whether any gateway is connected.
 
     Args:
-        greets: whether the first connection is worth a line, too.
+        greets: whether to log the first connection, too.
 
     Example:
         >>> reach = GatewayReach()
@@ -47,13 +47,13 @@ class GatewayReach:
         self._refused_until: dict[str, float] = {}  # by the gateway's address
 
     def begin(self, now: float) -> None:
-        """It is known where the gateways are."""
+        """Start the clock: the addresses of the gateways are known."""
         if not self._begun:
             self._begun = True
             self._due = now + FIRST_REPORT_S
 
     def look(self, connected: bool, now: float) -> ReachStep | None:
-        """What to do, given whether any gateway is connected."""
+        """Return what to do, given whether any gateway is connected."""
         if not self._begun:
             return None
         if connected is not self.connected:
@@ -78,28 +78,28 @@ class GatewayReach:
         return ReachStep.SAY
 
     def answered(self) -> None:
-        """It is known why: say so now."""
+        """Make the line due now: the reason is known."""
         if self._asked:
             self._due = -_NEVER
 
     def may_say_refused(self, address: str, now: float) -> bool:
-        """Whether to say that a gateway refuses our replicas although we are connected."""
+        """Return whether to log that a gateway refuses our replicas although we are connected."""
         if not self.connected or now < self._refused_until.get(address, -_NEVER):
             return False
         self._refused_until[address] = now + REFUSED_S
         return True
 
     def next_due(self) -> float:
-        """When to look at the latest."""
+        """Return when `look` must be called next, at the latest."""
         return self._due
 
 
 class Unanswered:
-    """Which replicas a gateway leaves out although it is connected with this host.
+    """Detects replicas that a gateway refuses although it accepts this host's supervisor.
 
-    A gateway that refuses a key says nothing, so a replica knows only that its attempts end in
-    vain. One that the host itself does not reach explains that; one that it reaches is to blame
-    when it happens twice: the second attempt began when the gateway was there.
+    A gateway that refuses a key sends nothing, so a replica only knows that its attempts fail. If
+    the supervisor does not reach the gateway either, that explains the failures. If it does, the
+    second failure shows a refusal: that attempt began while the gateway was reachable.
 
     Example:
         >>> unanswered, reached = Unanswered(), ["tcp://10.0.0.7:7000"]
@@ -111,7 +111,7 @@ class Unanswered:
         self._once: set[tuple[str, str]] = set()
 
     def is_refused(self, replica: str, address: str, reached: Iterable[str]) -> bool:
-        """Whether a gateway refuses a replica, of which another attempt there has failed."""
+        """Record another failed attempt; return whether the gateway refuses the replica."""
         if address not in reached:
             self._once.discard((replica, address))
             return False
@@ -121,7 +121,7 @@ class Unanswered:
         return False
 
     def keep(self, reached: Iterable[str]) -> None:
-        """These gateways are connected; what was known of others counts no more."""
+        """Keep the failures at these connected gateways, and forget all others."""
         if self._once:
             there = set(reached)
             self._once = {pair for pair in self._once if pair[1] in there}

@@ -1,7 +1,8 @@
-"""The private folder of one run: sockets and settings of its processes, gone when it ends.
+"""The private folder of one run, with the sockets and settings of its processes.
 
-Its name tells whose it is; a lock that only the living hold tells whether it is still in use. So a
-folder left behind by a run that was killed is found and removed at the next start.
+The run removes it when it ends. Its name contains the user and the process. A lock, which the
+kernel releases when the process dies, shows whether the folder is in use; so the next start finds
+and removes the folder of a run that was killed.
 """
 
 from __future__ import annotations
@@ -34,13 +35,17 @@ class RuntimeDir:
     """
 
     def __init__(self, base: str = "") -> None:
-        """Make the folder inside `base`, or where such things belong; StartError if impossible."""
+        """Make the folder inside `base` or, if that is empty, at the first of `candidates`.
+
+        Raises:
+            StartError: the folder cannot be made.
+        """
         made = _made_at(base) if base else _made_somewhere(candidates())
         self.path, self._folder, self._lock = made
         self._undo = in_child(self._abandon)
 
     def __enter__(self) -> Self:
-        """The folder, to be used inside the block."""
+        """Return the folder; the end of the block removes it."""
         return self
 
     def __exit__(
@@ -53,7 +58,7 @@ class RuntimeDir:
         self.close()
 
     def close(self) -> None:
-        """Remove the folder with everything in it; more than once does no harm."""
+        """Remove the folder and its contents. Repeated calls do nothing."""
         if self._lock < 0:
             return
         self._undo()
@@ -62,13 +67,13 @@ class RuntimeDir:
         self._abandon()
 
     def _abandon(self) -> None:
-        """Let go of the lock; in a forked child the folder stays its parent's."""
+        """Release the lock in a forked child: the folder belongs to the parent."""
         os.close(self._lock)
         os.close(self._folder)
         self._lock = self._folder = -1
 
     def write(self, name: str, text: str) -> Path:
-        """Write a file that only this user can read; returns where it is."""
+        """Write a file that only this user can read; return its path."""
         flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(name, flags, 0o600, dir_fd=self._folder)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -77,7 +82,7 @@ class RuntimeDir:
 
 
 def _made_at(base: str) -> tuple[Path, int, int]:
-    """Make the folder, and this one above it; returns it, its descriptor, and its lock's."""
+    """Make the folder, and `base` if it is missing; return path, descriptor and lock."""
     try:
         path = _name(Path(base))
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -88,7 +93,7 @@ def _made_at(base: str) -> tuple[Path, int, int]:
 
 
 def _made_somewhere(bases: list[str]) -> tuple[Path, int, int]:
-    """Make the folder where it can be made first; returns it, its descriptor, and its lock's."""
+    """Make the folder at the first place that allows it; return path, descriptor and lock."""
     tried = []
     for base in bases:
         try:
@@ -101,7 +106,7 @@ def _made_somewhere(bases: list[str]) -> tuple[Path, int, int]:
 
 
 def log_distrust(base: str, error: OSError) -> None:
-    """Warn where a folder is not used because another user controls it."""
+    """Log that a folder is not used because another user controls it."""
     if isinstance(error, private_folder.Untrusted):
         named = [name for name in _VARIABLES if os.environ.get(name) == base]
         shown = f"{named[0]}={base}" if named else base
@@ -109,7 +114,8 @@ def log_distrust(base: str, error: OSError) -> None:
 
 
 def nowhere(tried: list[str]) -> StartError:
-    """What is raised where no folder could be made; `tried` names each, and why not."""
+    """Make the error for the case that no place allows a folder; `tried` lists places and
+    reasons."""
     return StartError(
         f"nowhere can a folder for sockets be made: tried {', '.join(tried)}; "
         "mount a tmpfs at /tmp, or name a writable folder in TMPDIR"
@@ -117,12 +123,12 @@ def nowhere(tried: list[str]) -> StartError:
 
 
 def too_deep() -> OSError:
-    """What is raised for a path that is too long for a socket."""
+    """Make the error for a path that is too long for a socket."""
     return OSError(errno.ENAMETOOLONG, "it is too deep for sockets")
 
 
 def _name(parent: Path) -> Path:
-    """A new folder's path; OSError where it would be too long for sockets."""
+    """Return the path of a new folder; OSError if it would be too long for sockets."""
     name = f"meshline-{os.getuid()}-{os.getpid()}-{secrets.token_hex(2)}"
     path = parent.absolute() / name
     if len(os.fsencode(path)) > MAX_PATH_BYTES:
@@ -131,9 +137,9 @@ def _name(parent: Path) -> Path:
 
 
 def _make_locked(path: Path) -> tuple[int, int]:
-    """Make a folder that is locked as soon as it bears its name; returns it and the lock.
+    """Make a folder that is locked before it gets its final name; return descriptor and lock.
 
-    A service that starts at the same moment must not find it without, and take it for a dead one's.
+    Otherwise a service that starts at the same moment could find it unlocked and remove it.
     """
     new = f".{path.name}"
     with private_folder.opened(str(path.parent)) as above, contextlib.ExitStack() as undoing:
@@ -151,9 +157,9 @@ def _make_locked(path: Path) -> tuple[int, int]:
 
 
 def candidates() -> list[str]:
-    """Where run folders belong, the best place first: what is named, what is temporary, the rest.
+    """Return where run folders may be, the best place first.
 
-    A container that may write to nothing else often has one of the last.
+    The last ones are often the only writable places in a container.
     """
     named = [os.environ.get(name, "") for name in _VARIABLES]
     usual = ["/tmp", "/var/tmp", f"/run/user/{os.getuid()}", "/run", "/dev/shm", os.curdir]
@@ -161,7 +167,7 @@ def candidates() -> list[str]:
 
 
 def remove_stale(parent: Path) -> list[Path]:
-    """Remove this user's run folders in `parent` that no service uses; returns those it removed."""
+    """Remove this user's unused run folders in `parent`; return the removed ones."""
     try:
         with private_folder.opened(str(parent)) as above:
             return _remove_stale(above, parent)
@@ -181,7 +187,8 @@ def _remove_stale(above: int, parent: Path) -> list[Path]:
 
 
 def _is_left(above: int, name: str, pid: int) -> bool:
-    """Whether it is ours, and its lock is free; while it is being made, its maker is gone."""
+    """Return whether a folder is ours and unused: its lock is free or, if it is incomplete, the
+    process that was making it is gone."""
     try:
         folder = private_folder.enter(above, name)
     except OSError:

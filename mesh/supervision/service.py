@@ -1,8 +1,8 @@
-"""Runs a described service on this host: its gateways and stages, or some of them alone.
+"""Runs a service on this host: all its gateways and stages, or some of them.
 
-`Server.run`, ``mesh up``, ``mesh stage`` and ``mesh gateway`` of several processes all end up here.
-This module knows how our two programs are started (``python -P -m gateway``, ``python -P -m
-stage``) and what each is handed; it imports neither.
+`Server.run`, ``mesh up``, ``mesh stage`` and ``mesh gateway`` with several processes all use it.
+This module knows how to start our two programs (``python -P -m gateway``, ``python -P -m stage``)
+and which settings each one needs; it imports neither.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mesh.errors import EXIT_NOT_STARTED, StartError
 from mesh.log import get_logger
 from mesh.process import open_files
 from mesh.process.admin_door import AdminDoor
-from mesh.process.limits import demand_open_files, shortage_told
+from mesh.process.limits import demand_open_files, shortage_as_start_error
 from mesh.process.listen_socket import ListenSocket
 from mesh.process.settings import GatewayProcess, ReplicaProcess, ipc_feeds
 from mesh.process.shared_memory import shared_memory
@@ -38,23 +38,24 @@ from mesh.supervision.runtime_dir import RuntimeDir
 from mesh.supervision.supervisor import Supervisor
 from mesh.transport.discovery import with_siblings
 
-# Longer than opening two ports can take, also on a machine that is busy importing models.
+# Longer than a gateway takes to open two ports, even on a machine that is importing models.
 GATEWAY_START_S = 60.0
-HUNG_FORWARD_S = 1.0  # seconds that a replica has to end a hung forward before its supervisor does
+# Seconds that a replica has to end a hung forward before its supervisor kills it.
+HUNG_FORWARD_S = 1.0
 _ANYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
 class Service:
-    """What the processes of one service are, and what each is handed: the `Callbacks` of the loop.
+    """The processes of one service and their settings: the `Callbacks` of the process loop.
 
     Args:
         settings: the whole service.
-        sources: where each stage's class is found; also which stages to run.
+        sources: by stage, where its class is found; only these stages run here.
         folder: the private folder of this run.
-        with_gateway: whether a gateway runs here too; else replicas dial `settings.dialled()`.
-        gateway_link: told where the gateways are.
-        front: the HTTP port that the gateways share; without it each binds its own.
-        admin: the same for the operators' address, where there is one.
+        with_gateway: whether gateways run here, too; otherwise replicas dial `settings.dialled()`.
+        gateway_link: receives the addresses of the gateways.
+        front: the HTTP port that the gateways share; without it each gateway binds its own.
+        admin: the same for the operators' address, if there is one.
     """
 
     def __init__(  # noqa: PLR0913 - all that this host's processes share
@@ -67,7 +68,7 @@ class Service:
         front: ListenSocket | None = None,
         admin: AdminDoor | None = None,
     ) -> None:
-        """Decide the addresses that can be decided before anything runs."""
+        """Choose the addresses that are known before any process runs."""
         self._settings, self._sources, self._folder = settings, sources, folder
         self._with_gateway, self._reporter, self._front = with_gateway, gateway_link, front
         self._admin_doors = admin.doors if admin else ()
@@ -78,7 +79,7 @@ class Service:
         self._feeds = 0
 
     def plan(self) -> ProcessPlan:
-        """The slots to fill, the gateway's first."""
+        """Return the slots to fill, those of gateways first."""
         stages = [self._settings.stages[name] for name in self._sources]
         slots = dict.fromkeys(self._binds, GATEWAY_START_S)
         for stage in stages:
@@ -89,12 +90,12 @@ class Service:
         return ProcessPlan(slots, self._settings.gateway.grace, gateway_first, limits)
 
     def _longest(self, stage: str) -> float:
-        """Seconds after which a batch hangs that the replica itself should have ended."""
+        """Return after how many seconds a batch hangs: the replica should have ended it before."""
         grace = self._settings.stages[stage].kill_grace
         return self._settings.forward_limit(stage) + grace + HUNG_FORWARD_S
 
     def command(self, slot: Slot) -> Command:
-        """How to start the next process of a slot."""
+        """Return how to start the next process of a slot."""
         program = "gateway" if slot.is_gateway else "stage"
         argv = [sys.executable, "-P", "-m", program]
         environment = dict(os.environ)
@@ -109,24 +110,24 @@ class Service:
             environment.update(stage.env[slot.number - 1])
         return Command(argv, environment, self._replica(stage, slot.number).to_json())
 
-    def heard(self, slot: Slot, words: Mapping[str, Any]) -> None:
-        """Remember where a gateway listens, so that its successor listens there too."""
+    def received(self, slot: Slot, message: Mapping[str, Any]) -> None:
+        """Keep the address at which a gateway listens, so that its successor uses the same one."""
         if slot.is_gateway:
-            self._binds[slot] = str(words.get("bind", self._binds[slot]))
-            self._http = str(words.get("http", self._http))
-            if self._reporter is not None and words.get("event") == "bound":
+            self._binds[slot] = str(message.get("bind", self._binds[slot]))
+            self._http = str(message.get("http", self._http))
+            if self._reporter is not None and message.get("event") == "bound":
                 self._reporter.dial(self._gateways(), anew=True)
 
-        elif self._reporter is not None and words.get("event") == "refused":
-            self._reporter.refused(slot, str(words["address"]), str(words["why"]))
+        elif self._reporter is not None and message.get("event") == "refused":
+            self._reporter.refused(slot, str(message["address"]), str(message["why"]))
 
     def exited(self, slot: Slot, pid: int, code: int | None, signal: int) -> None:
-        """Count a gateway that is gone no more among those that take connections."""
+        """Remove an ended gateway from those that share the port's connections."""
         if self._front is not None and slot.is_gateway:
             self._front.accept_balance.away(slot.number)
 
     def announce(self) -> None:
-        """Say where the service is, once, for people."""
+        """Log where the service is, once, for people."""
         if not self._with_gateway:
             get_logger().info("every replica of %s is ready", ", ".join(self._sources))
             return
@@ -143,7 +144,8 @@ class Service:
         return dataclasses.replace(
             shell,
             gateway=dataclasses.replace(shell.gateway, http=self._http),
-            open_when_ready=bool(self._sources),  # there is nothing to wait for otherwise
+            # Without stages here, there is nothing to wait for.
+            open_when_ready=bool(self._sources),
             run_folder=str(self._folder),
             number=slot.number,
             doors=self._front.doors if self._front else (),
@@ -175,20 +177,21 @@ class Service:
         )
 
     def _gateways(self) -> tuple[str, ...]:
-        """Where replicas dial, as far as it is known."""
+        """Return the addresses of the gateways, as far as they are known."""
         if not self._with_gateway:
             return tuple(map(with_siblings, self._settings.dialled()))
         return tuple(dialled_at(bind) for bind in self._binds.values() if _is_known(bind))
 
     def _feed(self, stage: StageSettings, number: int) -> str:
-        """Where the next stage dials this replica; "" where none does, or nobody could."""
+        """Return where the next stage dials this replica; "" if no stage follows or could dial
+        it."""
         if not self._settings.feeds(stage.name):
             return ""
         if stage.feed:
             return _numbered(stage.feed, number)
         gateways = self._binds.values() if self._with_gateway else self._gateways()
         if any(one.startswith("ipc://") for one in gateways):
-            # A new path for each life: no peer mistakes a successor for the one that died.
+            # A new path for each process: no peer mistakes a successor for the one that died.
             self._feeds += 1
             return f"ipc://{self._folder}/feed-{self._feeds}.sock"
         near = gateways and all(map(_is_near, self._gateways()))
@@ -202,23 +205,24 @@ def run(
     base: str = "",
     dry_run: bool = False,
 ) -> int:
-    """Run a service until it ends; returns the exit code for this process.
+    """Run a service until it ends; return the exit code for this process.
 
     Args:
         settings: the whole service.
-        sources: where each stage's class is found; also which stages to run, if any.
-        with_gateway: whether its gateways run here too.
-        base: where to make the run folder, if not at the usual place.
-        dry_run: end it as soon as everything is ready, and print how each replica started.
+        sources: by stage, where its class is found; only these stages run here, possibly none.
+        with_gateway: whether its gateways run here, too.
+        base: where to make the run folder, "" for the usual place.
+        dry_run: stop as soon as all processes are ready, and print how each replica started.
 
     Raises:
-        StartError: the HTTP port cannot be bound, no run folder be made, or too few files opened.
+        StartError: the HTTP port cannot be bound, the run folder cannot be made, or the limit of
+            open files is too low.
     """
     demand_open_files(open_files.needs(settings, sources, with_gateway))
     settings = apart(settings) if dry_run else settings
     gateway = settings.gateway
     with ExitStack() as held:
-        held.enter_context(shortage_told())
+        held.enter_context(shortage_as_start_error())
         settings = _placed(settings, sources, with_gateway, held)
         folder = held.enter_context(RuntimeDir(base))
         front = (
@@ -228,7 +232,7 @@ def run(
             held.enter_context(front)
         has_admin = with_gateway and gateway.admin
         admin = held.enter_context(AdminDoor(gateway.admin)) if has_admin else None
-        # Gateways alone have no replica whose death they would have to be told.
+        # Without replicas here, there are no deaths to report.
         gateway_link = (
             GatewayLink(settings.name, gateway.timeout, gateway.keys, greets=not with_gateway)
             if sources
@@ -250,7 +254,7 @@ def run(
 def _placed(
     settings: MeshSettings, sources: Mapping[str, object], with_gateway: bool, held: ExitStack
 ) -> MeshSettings:
-    """With the place where the parts of a service meet, if they are apart and nothing names one."""
+    """Add the meeting place as address, if the parts run separately and none is configured."""
     gateway = settings.gateway
     if gateway.bind or (sources and (with_gateway or settings.gateways)):
         return settings
@@ -262,12 +266,12 @@ def _placed(
 
 
 def bound_at(settings: MeshSettings, bind: str) -> MeshSettings:
-    """The same service whose gateway listens there."""
+    """Return the settings with this address of the gateway."""
     return dataclasses.replace(settings, gateway=dataclasses.replace(settings.gateway, bind=bind))
 
 
 def gateway_process(settings: MeshSettings, bind: str) -> GatewayProcess:
-    """What a gateway is handed that runs by itself: HTTP opens at once."""
+    """Return the settings of a gateway that runs by itself: it opens HTTP at once."""
     return GatewayProcess(
         mesh=settings.name,
         revision=settings.revision,
@@ -285,7 +289,7 @@ def gateway_process(settings: MeshSettings, bind: str) -> GatewayProcess:
 def become_gateway(settings: MeshSettings) -> NoReturn:
     """Replace this process by a gateway, which then has no supervisor.
 
-    Its settings travel in memory, as there is no parent who could remove a file afterwards.
+    Its settings are passed in memory, as no parent remains to remove a file.
     """
     replicas = sum(stage.replicas for stage in settings.stages.values())
     demand_open_files({"the gateway": open_files.gateway(replicas, 1)})
@@ -297,7 +301,8 @@ def become_gateway(settings: MeshSettings) -> NoReturn:
 
 
 def _kept(settings: MeshSettings, held: ExitStack) -> str:
-    """The place where stages find it; its lock stays with whatever this process becomes."""
+    """Return the address where stages find the gateway; this process keeps its lock after
+    `exec`."""
     bind, lock = held.enter_context(meeting.held(settings.name, settings.gateway.port))
     os.set_inheritable(lock, True)
     return bind
@@ -314,7 +319,7 @@ def _exec_gateway(shell: GatewayProcess) -> NoReturn:
 
 
 def dialled_at(bind: str) -> str:
-    """Where a process on this machine dials something that binds there.
+    """Return the address at which processes of this machine dial a listener at `bind`.
 
     Example:
         >>> dialled_at("tcp://0.0.0.0:7000")
@@ -327,12 +332,12 @@ def dialled_at(bind: str) -> str:
 
 
 def _numbered(feed: str, number: int) -> str:
-    """The address of the n-th replica's feed: a given port is the first one's, the rest follow."""
+    """Return the feed of the n-th replica. The configured port is the first replica's."""
     return following(feed, number) if feed.startswith("tcp://") else f"{feed}-{number}"
 
 
 def _is_known(bind: str) -> bool:
-    """Whether it can be dialled: a free port is known only once it is bound."""
+    """Return whether an address can be dialled yet: port 0 is chosen only when it is bound."""
     return not bind.startswith("tcp://") or split_tcp(bind)[1] != 0
 
 

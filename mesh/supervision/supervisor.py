@@ -1,10 +1,10 @@
-"""When to start, restart, give up on and stop the processes of a service. Decisions only. Pure.
+"""Decides when to start, restart, give up on and stop the processes of a service. Pure.
 
-`Supervisor.handle` takes what happened and the monotonic time and returns what to do; the shell in
-`mesh/supervision/process_loop.py` does it. One slot is one place for a process: the n-th gateway,
-or the n-th replica of a stage. A slot outlives the processes that fill it one after the other.
+`Supervisor.handle` takes an event and the monotonic time, and returns instructions, which
+`mesh/supervision/process_loop.py` carries out. A slot is a place for one process: the n-th gateway,
+or the n-th replica of a stage. Successive processes fill the same slot.
 
-The life of a slot:
+The states of a slot:
 
 ```
             Begin / Bound                Ready
@@ -14,13 +14,16 @@ The life of a slot:
     └──────── WAITING ◄───────┴───────────────────────┘
 ```
 
-A replica that gets a stop signal from another process asks before it drains (`Asked`). Where the
-signal went to every process of the service, the supervisor has it, too, and the replica's turn
-comes in order; where it went to that replica alone, the replica drains after a moment.
+A replica that gets a stop signal from another process asks before it drains (`Asked`). If the
+signal went to every process of the service, the supervisor gets it, too, and stops the replica in
+order. If it went to that replica alone, the replica drains after a moment.
 
-Stopping goes in order: the gateways are asked to finish; the HTTP port that they share is closed
-when none of them takes connections any more; when they are gone, or their grace has ended, the
-replicas are asked to drain; one that is left after the grace is killed with its whole group.
+The order of a stop:
+
+1. The gateways are ordered to finish.
+2. When no gateway accepts connections any more, the HTTP port that they share is closed.
+3. When the gateways have ended, or their grace is over, the replicas are ordered to drain.
+4. A process that is left after the grace is killed with its whole group.
 """
 
 from __future__ import annotations
@@ -43,9 +46,9 @@ from mesh.supervision.events import (
     Failed,
     Instruction,
     Kill,
+    Log,
     ProcessPlan,
     Ready,
-    Say,
     Slot,
     Start,
     Stop,
@@ -54,26 +57,26 @@ from mesh.supervision.events import (
 
 FIRST_RESTART_DELAY_S = 0.1
 MAX_RESTART_DELAY_S = 10.0
-# A process that lived this long, once ready, was healthy: its next death starts the count anew.
+# A process that was ready for this long was healthy: its next death resets the back-off.
 HEALTHY_LIFE_S = 30.0
-# How often a stage that never was ready may die without a word before the service gives up.
+# How often a stage that never was ready may die without a reason before the service gives up.
 QUIET_DEATHS = 3
-# What replicas get to drain where the gateway has used up the grace.
+# What replicas get to drain if the gateways have used up the grace.
 TERMINATE_GRACE_S = 1.0
 
-# Who is sent a stop signal before it can listen dies of it, in order: SIGHUP, SIGINT, SIGTERM; 0 is
-# none. (No `signal`: pure.)
+# A process that gets a stop signal before it handles signals dies of it, which is in order: SIGHUP,
+# SIGINT, SIGTERM; 0 means no signal. (This module is pure, so it does not import `signal`.)
 _STOP_SIGNALS = (0, 1, 2, 15)
-# Stop signals within so many seconds are one: `kill` may send one to all processes of a service,
-# or the same one twice.
+# Stop signals within this time count as one: `kill` may send one to all processes of a service, or
+# the same one twice.
 SAME_STOP_S = 1.0
-# How long a replica that was sent a stop signal waits for the same one to come here.
+# How long a replica that got a stop signal waits for the supervisor to get the same one.
 SAME_SIGNAL_S = 0.2
 _SIGKILL = 9
 
 
 class SlotState(Enum):
-    """Where a slot is in its life."""
+    """The state of a slot; see the diagram above."""
 
     IDLE = "idle"
     STARTING = "starting"
@@ -83,7 +86,7 @@ class SlotState(Enum):
 
 @dataclass(slots=True)
 class _Life:
-    """What is known of a slot: `until` ends its state (STARTING, WAITING), `since` began it."""
+    """A slot's state since `since`; STARTING and WAITING end at `until`."""
 
     start_timeout: float
     state: SlotState = SlotState.IDLE
@@ -91,21 +94,22 @@ class _Life:
     until: float = 0.0
     deaths: int = 0
     why: str = ""
-    drain_at: float = float("inf")  # it asked, and drains then if the service does not stop
+    # When a replica that asked may drain, if the service does not stop.
+    drain_at: float = float("inf")
     killed: bool = False
     closed: bool = False
 
 
 @dataclass
 class Supervisor:
-    """Keeps a plan's slots filled, and empties them in order.
+    """Keeps the slots of a plan filled, and stops their processes in order.
 
     Example:
         >>> supervisor = Supervisor(ProcessPlan({Slot("embed", 1): 60.0}, grace=8.0))
         >>> supervisor.handle(Begin(), now=0.0)
         [Start(slot=Slot(stage='embed', number=1))]
         >>> supervisor.handle(Exited(Slot("embed", 1), code=1), now=1.0)
-        [Say(level='warning', text='embed/1 exited with code 1 while starting; restart in 0.1 s')]
+        [Log(level='warning', text='embed/1 exited with code 1 while starting; restart in 0.1 s')]
         >>> supervisor.next_due()
         1.1
     """
@@ -130,11 +134,11 @@ class Supervisor:
 
     @property
     def stopping(self) -> bool:
-        """Whether the end has begun."""
+        """Whether the service is stopping."""
         return self._exit_code is not None
 
     def handle(self, event: Event, now: float) -> list[Instruction]:
-        """Decide what follows from an event at this monotonic time in seconds."""
+        """Return the instructions for an event at this monotonic time in seconds."""
         match event:
             case Begin():
                 return self._begin(now)
@@ -160,7 +164,7 @@ class Supervisor:
                 return self._tick(now)
 
     def next_due(self) -> float:
-        """When `Tick` is to be handed in next: monotonic seconds, infinity if nothing is due."""
+        """Return when `Tick` is due: monotonic seconds, infinity if nothing is due."""
         timed = (SlotState.STARTING, SlotState.WAITING)
         if self.stopping:
             return self._deadline
@@ -168,7 +172,7 @@ class Supervisor:
         return min(dues + [life.drain_at for life in self._lives.values()], default=float("inf"))
 
     def states(self) -> dict[Slot, SlotState]:
-        """Where each slot is in its life, for people."""
+        """Return the state of each slot."""
         return {slot: life.state for slot, life in self._lives.items()}
 
     # -- starting ------------------------------------------------------------------------------
@@ -181,7 +185,8 @@ class Supervisor:
 
     def _bound_at(self, slot: Slot, now: float) -> list[Instruction]:
         if self._lives[slot].state is SlotState.STARTING:
-            # It is well; that HTTP opens may have to wait for replicas, whose start has a limit.
+            # The gateway is healthy. It may open HTTP only once the replicas are ready, and their
+            # start has its own limit.
             self._lives[slot].until = float("inf")
         if slot not in self._unbound:
             return []
@@ -207,8 +212,8 @@ class Supervisor:
         life.state, seconds = SlotState.READY, now - life.since
         life.since = now
         self._proven.add(_code_of(slot))
-        # The process says so itself; this line is for readers of the supervisor's log alone.
-        said: list[Instruction] = [Say("debug", f"{slot} is ready after {seconds:.1f} s")]
+        # The process logs the same; this line is for readers of the supervisor's log alone.
+        said: list[Instruction] = [Log("debug", f"{slot} is ready after {seconds:.1f} s")]
         if not self._announced and all(
             one.state is SlotState.READY for one in self._lives.values()
         ):
@@ -228,21 +233,21 @@ class Supervisor:
         if self.stopping:
             return self._ended(slot, code, signal, now)
         how = _how(code, signal) + _meanwhile(exited, was_ready=was_ready)
-        told = f"{slot}: {life.why}" if life.why else f"{slot} {how}"
+        reason = f"{slot}: {life.why}" if life.why else f"{slot} {how}"
         life.deaths += 1
         if _code_of(slot) not in self._proven and (life.why or life.deaths >= QUIET_DEATHS):
-            return self._give_up(told, now)
-        return self._restart_later(slot, told, now)
+            return self._give_up(reason, now)
+        return self._restart_later(slot, reason, now)
 
-    def _restart_later(self, slot: Slot, told: str, now: float) -> list[Instruction]:
+    def _restart_later(self, slot: Slot, reason: str, now: float) -> list[Instruction]:
         life = self._lives[slot]
         delay = min(FIRST_RESTART_DELAY_S * 2.0 ** min(life.deaths - 1, 30), MAX_RESTART_DELAY_S)
         life.state, life.until = SlotState.WAITING, now + delay
-        return [Say("warning", f"{told}; restart in {delay:g} s")]
+        return [Log("warning", f"{reason}; restart in {delay:g} s")]
 
     def _give_up(self, reason: str, now: float) -> list[Instruction]:
         text = f"the service could not be started: {reason}"
-        return [Say("error", text), *self._stop(EXIT_NOT_STARTED, now)]
+        return [Log("error", text), *self._stop(EXIT_NOT_STARTED, now)]
 
     def _tick(self, now: float) -> list[Instruction]:
         if self.stopping:
@@ -261,12 +266,16 @@ class Supervisor:
         return done
 
     def _judge(self, slot: Slot, seconds: float, requests: str) -> list[Instruction]:
-        """A replica ends a forward that outlives its limit by itself, if only it turns."""
+        """Kill a replica that computes a batch for too long.
+
+        Usually the replica itself ends a forward at its limit; it cannot while its worker holds the
+        interpreter's lock.
+        """
         life, limit = self._lives[slot], (self.plan.limits or {}).get(slot, float("inf"))
         if seconds <= limit or life.state is not SlotState.READY or life.killed:
             return []
         whose = f" ({requests})" if requests else ""
-        said = Say("error", f"{slot} computes one batch for {seconds:.1f} s and is killed{whose}")
+        said = Log("error", f"{slot} computes one batch for {seconds:.1f} s and is killed{whose}")
         return [said, *self._kill([slot])]
 
     # -- stopping ------------------------------------------------------------------------------
@@ -275,19 +284,19 @@ class Supervisor:
         life = self._lives[slot]
         if life.state is SlotState.READY and life.drain_at == float("inf"):
             life.drain_at = now + SAME_SIGNAL_S
-        return []  # while stopping its turn comes anyway
+        return []  # while the service stops, it is ordered to drain anyway
 
     def _stop_asked(self, now: float) -> list[Instruction]:
         if not self.stopping:
-            return [Say("info", "stopping; once more to stop at once"), *self._stop(EXIT_OK, now)]
+            return [Log("info", "stopping; once more to stop at once"), *self._stop(EXIT_OK, now)]
         if now < self._stop_began + SAME_STOP_S:
             return []
         self._forced = True
         left = [slot for slot in self._running() if not self._lives[slot].killed]
-        return [Say("warning", "stopping at once"), *self._kill(left)]
+        return [Log("warning", "stopping at once"), *self._kill(left)]
 
     def _stop(self, code: int, now: float) -> list[Instruction]:
-        """Begin the end: the gateway first, so that it can still finish what it has accepted."""
+        """Start stopping. Gateways first: they need the replicas to finish accepted requests."""
         self._exit_code, self._stop_began = code, now
         self._grace_end = self._deadline = now + self.plan.grace
         for life in self._lives.values():
@@ -298,18 +307,18 @@ class Supervisor:
         return asked + self._close_http() + ([] if gateways else self._drain(now))
 
     def _ended(self, slot: Slot, code: int | None, signal: int, now: float) -> list[Instruction]:
-        """A process is gone while stopping; see what is next."""
+        """Handle the end of a process while the service stops, and take the next step."""
         said: list[Instruction] = []
         expected = self._lives[slot].killed or self._lives[slot].why
         if (code or signal not in _STOP_SIGNALS) and not expected:
-            said.append(Say("warning", f"{slot} {_how(code, signal)} while it was stopping"))
+            said.append(Log("warning", f"{slot} {_how(code, signal)} while it was stopping"))
         said += self._close_http()
         if any(one.is_gateway for one in self._running()) or (self._draining and self._running()):
             return said
         return said + self._drain(now)
 
     def _close_http(self) -> list[Instruction]:
-        """Close the port that the gateways share, if all of them are done with it, for good."""
+        """Close the port that the gateways share, once none of them accepts connections."""
         taking = [s for s in self._running() if s.is_gateway and not self._lives[s].closed]
         if not self._http_open or not self.stopping or taking:
             return []
@@ -317,22 +326,22 @@ class Supervisor:
         return [CloseHttp()]
 
     def _drain(self, now: float) -> list[Instruction]:
-        """Ask every replica to finish; when none is left, leave."""
+        """Order every replica to drain; exit when none is left."""
         left = self._running()
         self._draining = True
         if not left:
             code = self._exit_code or (EXIT_FORCED if self._forced else EXIT_OK)
-            return [Say("info", "stopped"), Exit(code)]
+            return [Log("info", "stopped"), Exit(code)]
         self._deadline = max(self._grace_end, now + min(TERMINATE_GRACE_S, self.plan.grace))
         return [] if self._forced else [Terminate(slot) for slot in left]
 
     def _press_on(self, now: float) -> list[Instruction]:
-        """The grace has ended: kill the processes that had it, the gateways first."""
+        """Kill the processes whose grace is over, the gateways first."""
         gateways = [slot for slot in self._running() if slot.is_gateway]
         late = [slot for slot in gateways or self._running() if not self._lives[slot].killed]
         self._forced = self._forced or bool(late)
         self._deadline = float("inf")
-        said = [Say("warning", f"{slot} did not stop in time and is killed") for slot in late]
+        said = [Log("warning", f"{slot} did not stop in time and is killed") for slot in late]
         return [*said, *self._kill(late)]
 
     def _kill(self, slots: list[Slot]) -> list[Instruction]:
@@ -359,10 +368,10 @@ def _meanwhile(exited: Exited, *, was_ready: bool) -> str:
 
 
 def _hint(signal: int) -> str:
-    """Nobody but the kernel kills what has just been started."""
+    """Hint at the likely cause: if a starting process is killed, the kernel did it."""
     return "; out of memory? the kernel's log (dmesg) tells" if signal == _SIGKILL else ""
 
 
 def _code_of(slot: Slot) -> str | Slot:
-    """What a process that was ready has proven to work: its stage's class, or a gateway's ports."""
+    """Return what a ready process proves to work: its stage's class, or a gateway's ports."""
     return slot if slot.is_gateway else slot.stage

@@ -1,1 +1,1 @@
-"""What users subclass, and what becomes of their values. Internal; import from `mesh`."""
+"""The class that users subclass, and the encoding of values. Internal; import from `mesh`."""

@@ -1,7 +1,7 @@
 """`Worker`: the class that users subclass, one per stage. Pure.
 
 It works without a server: ``Embed().forward(["a text"])`` in a plain script is an ordinary call.
-In a service each call of `Worker.forward` stands between two conversions, which may be overridden:
+In a service, each call of `Worker.forward` is enclosed by two conversions, which may be overridden:
 
 ```
 first stage    HTTP body ─► deserialize ─► forward ─► serialize_ipc ─►
@@ -21,29 +21,30 @@ from mesh.worker import codec
 from mesh.worker.json_body import read_json, write_body, write_json
 from mesh.worker.request_info import RequestFacts
 
-_NESTED = frozenset({dict, list})  # nearly all results: the cheaper of the two questions
-BODIES = (str, bytes, bytearray, memoryview)  # what need not be JSON
+# The types of nearly all results; a lookup is cheaper than `isinstance`.
+_NESTED = frozenset({dict, list})
+BODIES = (str, bytes, bytearray, memoryview)  # types that are not necessarily JSON
 
 
 class Worker(ABC):
     """One stage of a pipeline: subclass it and write `forward`.
 
-    Load the model in ``__init__``; it runs once in each replica, on the thread that later runs
-    everything else of yours. `worker_id`, `stage` and `max_batch_size` are set before it is
-    called, so it may choose a device by them. There is no need to call ``super().__init__()``.
+    Load the model in ``__init__``. It runs once in each replica, on the thread that later runs all
+    other methods. `worker_id`, `stage` and `max_batch_size` are set before, so it may choose a
+    device by them. There is no need to call ``super().__init__()``.
 
     Attributes:
-        example: an input for `forward`, run once before the replica is announced; for a stage
-            with batching a list of inputs.
-        multi_examples: several such inputs, run one after the other; `example` is then ignored.
-        resp_mime_type: content type of the answers, if this is a route's last stage.
-        worker_id: which replica of its stage on this host this is, from 1.
-        stage: the stage's name.
-        max_batch_size: how many inputs `forward` may receive; above 1 it takes and gives a list.
-        wants_meta: set it to True to find method, path, query and headers of the HTTP request in
-            `requests`; they are carried only where a worker of the route asks for them.
-        requests: while `forward` runs in a service, what is known of the request behind each
-            input, in their order; without batching one element. Empty at all other times.
+        example: an input of `forward`, which is run once before the replica is announced; with
+            batching a list of inputs.
+        multi_examples: several such inputs, which are run in turn; `example` is then ignored.
+        resp_mime_type: the content type of the answers, if this is the last stage of a route.
+        worker_id: the number of this replica among those of its stage on this host, from 1.
+        stage: the name of the stage.
+        max_batch_size: how many inputs `forward` may receive; above 1 it takes and returns a list.
+        wants_meta: set it to True to get method, path, query and headers of the HTTP request in
+            `requests`. They are sent only if a worker of the route wants them.
+        requests: while `forward` runs in a service, the facts of the request of each input, in
+            order; one element without batching. Empty at all other times.
 
     Example:
         >>> class Double(Worker):
@@ -64,39 +65,39 @@ class Worker(ABC):
 
     @abstractmethod
     def forward(self, data: Any) -> Any:
-        """Compute. The only method that must be written.
+        """Compute the results. This is the only method that must be written.
 
         Args:
-            data: what `deserialize` or `deserialize_ipc` made of one request. With
+            data: the result of `deserialize` or `deserialize_ipc` for one request. With
                 ``max_batch_size > 1`` a list of at most that many.
 
         Returns:
-            The result; with ``max_batch_size > 1`` a list of results, as long as the inputs and
-            in their order. An exception *instance* in that list fails the one request alone. In
-            a route's last stage a result may be a `Reply`, which sets status and headers.
+            The result; with ``max_batch_size > 1`` a list with one result for each input, in
+            order. An exception *instance* in the list fails that one request only. In the last
+            stage of a route a result may be a `Reply`, which sets status and headers.
 
         Raises:
             ClientError: the request is at fault (or `ValidationError`, `DecodingError`).
-            ServerError: the service is. The text of both reaches the client, that of any other
-                exception does not. What is raised out of `forward` fails the whole batch.
+            ServerError: the service is at fault. The client gets the text of these two, but not
+                of any other exception. An exception out of `forward` fails the whole batch.
         """
 
     def deserialize(self, payload: bytes) -> Any:
-        """Turn an HTTP body into an input of `forward`; JSON unless overridden.
+        """Convert an HTTP body to an input of `forward`; by default it is JSON.
 
         Args:
-            payload: the body. An empty one is read as ``{}``.
+            payload: the body. An empty body is read as ``{}``.
 
         Raises:
-            DecodingError: it is not JSON; the client receives 400.
+            DecodingError: the body is not JSON; the client receives 400.
         """
         return read_json(payload) if payload else {}
 
     def serialize(self, obj: Any) -> Buffer:
-        """Turn a result of `forward` into the body of the answer; compact JSON unless overridden.
+        """Convert a result of `forward` to the body of the answer; by default compact JSON.
 
-        `docs/values.md` lists what can be written as JSON. Where `resp_mime_type` is another type,
-        bytes are sent as they are, and a text as UTF-8.
+        `docs/values.md` lists what can be written as JSON. If `resp_mime_type` is another type,
+        bytes are sent unchanged, and a text as UTF-8.
 
         Raises:
             EncodingError: JSON cannot express it; the client receives 500.
@@ -106,25 +107,25 @@ class Worker(ABC):
         return write_body(obj, self.resp_mime_type)
 
     def serialize_ipc(self, obj: Any) -> Buffer | list[Buffer]:
-        """Turn a result of `forward` into what travels to the next stage.
+        """Encode a result of `forward` for the next stage.
 
         `docs/values.md` lists which types are kept, changed and refused. Large arrays become
-        buffers of their own and are not copied.
+        separate buffers and are not copied.
 
         Raises:
-            EncodingError: a type that does not travel; the text names it and where it is.
+            EncodingError: a type cannot be encoded; the text names it and its place.
         """
         return codec.encode(obj)
 
     def deserialize_ipc(self, payload: Buffer | list[Buffer]) -> Any:
-        """Turn what the stage before sent into an input of `forward`.
+        """Decode an output of the stage before to an input of `forward`.
 
         Args:
-            payload: one buffer, or a list where `serialize_ipc` made several.
+            payload: one buffer, or a list if `serialize_ipc` made several.
 
         Returns:
-            The value; its arrays are read-only views of the received bytes. Copy one to write
-            to it: ``array = array.copy()``.
+            The value. Its arrays are read-only views of the received bytes; copy an array before
+            writing to it: ``array = array.copy()``.
 
         Raises:
             DecodingError: the bytes are not an encoded value.
@@ -132,19 +133,19 @@ class Worker(ABC):
         return codec.decode(payload)
 
     def unload(self) -> None:  # noqa: B027 - overriding it is optional
-        """Let go of what ``__init__`` took; called once when the replica has drained."""
+        """Release the resources of ``__init__``; called once when the replica has drained."""
 
     @classmethod
     def get_forward_json_schema(
         cls, target: str, ref_template: str
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Describe `forward` for the service's OpenAPI page; override it to be described.
+        """Describe `forward` for the service's OpenAPI page; override it to provide schemas.
 
         Args:
             target: ``"INPUT"`` or ``"RETURN"``.
-            ref_template: how a component is referred to, with ``{name}`` in it.
+            ref_template: the form of a reference to a component, which contains ``{name}``.
 
         Returns:
-            The JSON schema of the target, and the components that it refers to by name.
+            The JSON schema of the target, and its components by name.
         """
         return {}, {}

@@ -1,12 +1,12 @@
-"""Whose memory a buffer shows, and when it may be sent without a copy. Pure.
+"""Decides which buffers may be sent without a copy, by who owns their memory. Pure.
 
-ZeroMQ reads a buffer after the call that sent it. An array that the user's code still refers to
-might change meanwhile, and the bytes on the wire with it. So an array goes uncopied only where it
-can be shown that no other code refers to it; all others are copied once.
+ZeroMQ reads a buffer after the call that sends it has returned. If the user's code still refers to
+an array, it may change the array meanwhile, and with it the bytes on the wire. So an array is sent
+without a copy only if provably no other code refers to it; all others are copied once.
 
-It is shown by counting references, after the values that were encoded have been let go of:
-whatever is then still counted beyond our own buffers belongs to other code. That holds through
-any nesting, because a list that is kept keeps its arrays.
+The proof is the reference count after the encoded values have been released: references beyond our
+own buffers belong to other code. This holds for any nesting, because a list that is still
+referenced keeps its arrays.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import numpy as np
 
 from mesh.protocol.messages import Buffer
 
-_NOBODYS = 0  # in the place of an owner's identity: memory that nobody can write to
+_NOBODYS = 0  # in place of an owner's identity: memory that no code can write to
 
 
 def isolate(outputs: Iterable[list[Buffer]]) -> None:
     """Copy, in place, each buffer that other code may still change.
 
-    Call it when the encoded values themselves have been let go of. A buffer then stays uncopied
-    if nothing but these buffers refers to the array that owns its memory, or if that memory is
-    read-only for everybody (an array that was received and is passed on). Rows of one array that
-    go out together stay uncopied, unless they would keep alive an array twice their size.
+    Call it once the encoded values have been released. A buffer is not copied if only these buffers
+    refer to the array that owns its memory, or if that memory is read-only for all code (a received
+    array that is forwarded). Rows of one array that leave together are not copied either, unless
+    they would keep an array of more than twice their size alive.
 
     Args:
         outputs: the buffers of all the values that leave together.
@@ -49,7 +49,7 @@ def isolate(outputs: Iterable[list[Buffer]]) -> None:
 
 
 def _owner(view: memoryview) -> int | None:
-    """Tell whose memory a view shows.
+    """Find the owner of a view's memory.
 
     Returns:
         The identity of the array that owns it, `_NOBODYS`, or None if that is unknown.
@@ -65,7 +65,7 @@ def _owner(view: memoryview) -> int | None:
 
 
 def _is_alone(views: list[memoryview]) -> bool:
-    """Tell whether these are all that is left of their owner, and most of it."""
+    """Return whether only these views refer to their owner, and cover at least half of it."""
     arrays = {id(view.obj) for view in views}
     return (
         all(_references(view) == _ONCE for view in views)
@@ -74,7 +74,8 @@ def _is_alone(views: list[memoryview]) -> bool:
     )
 
 
-# The two counts include whatever asking takes; what that is, an array known to be alone tells.
+# Both counts include the references that the counting itself takes. Their number is measured on an
+# array that no other code refers to.
 def _references(view: memoryview) -> int:
     return sys.getrefcount(view.obj)
 

@@ -1,8 +1,8 @@
-"""What a worker's class and object must be before a replica announces them. Pure.
+"""Checks a worker's class and object before a replica announces itself. Pure.
 
-Everything here would otherwise come to light as a failure of every request, or as a replica that
-dies each time it says what it is. `class_fault` can be asked where the class is known, in the
-parent of a script too; `WorkerFacts` are made of the object, in the replica.
+Without these checks, a fault would fail every request, or kill the replica each time it announces
+itself. `class_fault` needs only the class, so a script's parent process can call it, too.
+`WorkerFacts` are read from the object, in the replica.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from mesh.errors import StartError
 from mesh.worker.base import Worker
 
-# What a stage calls, with how many arguments.
+# The methods that a stage calls, with their numbers of arguments.
 _CALLED = {
     "forward": 1,
     "deserialize": 1,
@@ -26,7 +26,7 @@ _CALLED = {
     "serialize_ipc": 1,
     "unload": 0,
 }
-# What the service sets on the worker, and what it looks like.
+# The attributes that the service sets on the worker, and their meaning.
 _SET = {
     "worker_id": "the number of the replica",
     "stage": "the name of the stage",
@@ -40,12 +40,12 @@ _TEMPLATE = "#/components/schemas/{name}"
 
 
 class WorkerFacts(NamedTuple):
-    """What a replica tells of its worker; all of it can be sent.
+    """What a replica announces about its worker; all of it fits in a message.
 
     Attributes:
-        content_type: content type of the results.
-        wants_meta: it asked for method, path, query and headers.
-        schema: JSON schemas of input and output as a JSON text, or "".
+        content_type: the content type of the results.
+        wants_meta: whether the worker wants method, path, query and headers.
+        schema: the JSON schemas of input and output as a JSON text, or "".
     """
 
     content_type: str
@@ -54,19 +54,19 @@ class WorkerFacts(NamedTuple):
 
 
 def class_fault(cls: type[Worker]) -> str:
-    """What is wrong with a worker's class, and what to do about it; "" if nothing is."""
+    """Return what is wrong with a worker's class, and what to do about it; "" if nothing is."""
     return next(filter(None, _class_faults(cls)), "")
 
 
 def facts_of(worker: Worker, stage: str, max_batch_size: int, worker_id: int) -> WorkerFacts:
-    """What the constructed worker says of itself.
+    """Read the facts of a constructed worker.
 
     Args:
-        worker: the user's.
-        stage, max_batch_size, worker_id: what the service set on it before its ``__init__``.
+        worker: the user's worker.
+        stage, max_batch_size, worker_id: the values that the service set before ``__init__``.
 
     Raises:
-        StartError: something that could not be sent, or would be overwritten; says what to do.
+        StartError: a fact cannot be sent, or a value was overwritten; the text says what to do.
     """
     set_to = {
         **{"stage": stage, "max_batch_size": max_batch_size},
@@ -79,10 +79,10 @@ def facts_of(worker: Worker, stage: str, max_batch_size: int, worker_id: int) ->
 
 
 def examples_of(worker: Worker) -> list[Any]:
-    """The inputs that `forward` is run with before the replica is announced.
+    """Return the inputs with which `forward` is run before the replica is announced.
 
     Raises:
-        StartError: `multi_examples` is not a list of them.
+        StartError: `multi_examples` is not a list of inputs.
     """
     examples: Any = worker.multi_examples
     if examples is None:
@@ -124,7 +124,8 @@ def _missing(cls: type[Worker], names: list[str]) -> str:
 
 
 def _object_faults(worker: Worker, set_to: Mapping[str, object]) -> Iterator[str]:
-    """What ``__init__`` did, or a base of the class, that the service would undo."""
+    """Yield the values set by ``__init__``, or by a base class, that the service would
+    overwrite."""
     cls = type(worker)
     for name, count in _CALLED.items():
         if name in vars(worker):
@@ -149,14 +150,14 @@ def _is_same(one: object, other: object) -> bool:
 
 
 def _method_fault(owner: Any, name: str, count: int) -> str:
-    """Why what stands under this name cannot be called as a stage calls it; "" if it can."""
+    """Return why a stage cannot call the attribute of this name; "" if it can."""
     static = inspect.getattr_static(owner, name)
     if isinstance(static, property):
         return ""
     what = f"{_name_of(owner)}.{name}{_place(static)}"
     if not callable(static) and not hasattr(type(static), "__get__"):
         return f"{what} is {static!r:.80}, which cannot be called; make it a method"
-    # Of what a decorator wraps nothing is asked: whether it runs that to its end, only it knows.
+    # A function that a decorator wraps is not checked: the decorator may run it to its end.
     kind = _unfinished(_bare(static))
     if kind:
         advice = _COLLECT if "generator" in kind else _AWAIT
@@ -176,7 +177,7 @@ def _name_of(owner: Any) -> str:
 
 
 def _bare(static: Any) -> Any:
-    """What is called in the end: without partial, method, staticmethod, and the like."""
+    """Return the function inside of partial, method, staticmethod, and the like."""
     while True:
         if isinstance(static, functools.partial | functools.partialmethod):
             static = static.func
@@ -187,7 +188,7 @@ def _bare(static: Any) -> Any:
 
 
 def _call_of(callee: Any) -> Any:
-    """The method that an object of a class of the user's is called by."""
+    """Return the `__call__` method of an object of the user's class."""
     return None if inspect.isroutine(callee) else inspect.getattr_static(type(callee), _CALL, None)
 
 
@@ -195,7 +196,7 @@ _CALL = "__call__"
 
 
 def _unfinished(function: Any) -> str:
-    """The kind of a function whose call computes nothing yet, or ""."""
+    """Return the kind of a function whose call does not compute its result yet, or ""."""
     for one in (function, _call_of(function)):
         if inspect.iscoroutinefunction(one):
             return "an `async def`"
@@ -208,9 +209,9 @@ def _unfinished(function: Any) -> str:
 
 def _signature_fault(owner: Any, name: str, static: Any, count: int, what: str) -> str:
     try:
-        # What a decorator says that it wraps is not what is called.
+        # `__wrapped__` of a decorator is not what is called.
         signature = inspect.signature(getattr(owner, name), follow_wrapped=False)
-    except (TypeError, ValueError, AttributeError):  # it keeps its signature to itself
+    except (TypeError, ValueError, AttributeError):  # its signature is not known
         return ""
     bound = not isinstance(owner, type) or isinstance(static, staticmethod | classmethod)
     own = 0 if bound or not hasattr(type(static), "__get__") else 1
@@ -224,7 +225,7 @@ def _signature_fault(owner: Any, name: str, static: Any, count: int, what: str) 
 
 
 def _place(static: Any) -> str:
-    """Where a function is written, as `` (service.py:12)``; "" where that is unknown."""
+    """Return where a function is defined, as `` (service.py:12)``; "" if that is unknown."""
     function = _bare(static)
     code = getattr(function, "__code__", None) or getattr(_call_of(function), "__code__", None)
     if code is None and isinstance(static, property):
@@ -235,7 +236,7 @@ def _place(static: Any) -> str:
     return f" ({file}:{code.co_firstlineno})"
 
 
-# --- what it says of itself ----------------------------------------------------------------------
+# --- facts ---------------------------------------------------------------------------------------
 
 
 def _content_type(worker: Worker) -> str:

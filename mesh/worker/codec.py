@@ -1,19 +1,20 @@
-"""Values <-> buffers: how what one stage returns reaches the next. Pure.
+"""Encodes values to buffers and back: how a result of one stage reaches the next. Pure.
 
-`encode` makes a list of buffers. The first is the *skeleton*, msgpack; every array of
-`OWN_BUFFER_BYTES` bytes or more leaves a place-holder in it and follows as a buffer of its own,
-flat and uncopied, in the order in which the place-holders stand. Large ``bytes`` do the same where
-they are the value itself or stand directly in its outermost dict, list or tuple.
+`encode` makes a list of buffers. The first is the *skeleton*, in msgpack. An array of
+`OWN_BUFFER_BYTES` bytes or more is replaced by a placeholder in the skeleton, and follows as a
+separate buffer, flat and uncopied, in the order of the placeholders. The same applies to large
+``bytes`` that are the value itself, or an item of its outermost dict, list or tuple.
 
 `docs/values.md` says which types are kept, changed and refused. Three choices behind it:
 
-- Tuples are kept: in the skeleton they are arrays that begin with a mark. Only a skeleton that
-  contains the mark's bytes pays for looking at its arrays.
-- Decoded arrays are read-only views of the received bytes. A view that could be written to would
-  let two readers of one buffer disturb each other.
-- `encode` copies no array, so somebody else may still change it. Whoever sends the buffers calls
-  `mesh.worker.buffer_ownership.isolate` once it has let go of the values: what others still reach
-  is copied.
+- Tuples are kept: in the skeleton they are arrays that begin with a mark. Arrays are only examined
+  if the skeleton contains the bytes of the mark.
+- Decoded arrays are read-only views of the received bytes. With writable views, two readers of one
+  buffer could disturb each other.
+- `encode` copies no array, so other code may still change it. The sender of the buffers must
+release
+  the values and then call `mesh.worker.buffer_ownership.isolate`, which copies the arrays that
+  other code still refers to.
 """
 
 from __future__ import annotations
@@ -30,22 +31,22 @@ from numpy.typing import NDArray
 from mesh.errors import DecodingError, EncodingError
 from mesh.protocol.messages import Buffer
 
-OWN_BUFFER_BYTES = 1024  # bytes from which on an array or a bytes object gets a buffer of its own
+OWN_BUFFER_BYTES = 1024  # bytes from which an array or a bytes object gets a separate buffer
 MAX_DIMENSIONS = 32
-_MAX_DEPTH = 500  # levels of nesting that travel; msgpack gives up at 511 or 1024
+_MAX_DEPTH = 500  # levels of nesting that can be encoded; msgpack fails at 511 or 1024
 _SEARCHED_ITEMS = 64  # longer lists and dicts are not searched for large bytes
-_KEPT_BUFFER_BYTES = 1 << 20  # an encoder whose buffer grew beyond this is not kept
+_KEPT_BUFFER_BYTES = 1 << 20  # an encoder whose buffer grew larger is not reused
 
-# What the extension types of the skeleton mean.
+# The extension types of the skeleton.
 _MARK, _INLINE, _ARRAY, _BYTES, _SCALAR = 1, 2, 3, 4, 5
-# An array's dtype travels as its index in this list: append only.
+# An array's dtype is encoded as its index in this list: append only.
 _NAMES = "bool int8 <i2 <i4 <i8 uint8 <u2 <u4 <u8 <f2 <f4 <f8 <c8 <c16"
 _DTYPES = [np.dtype(name) for name in _NAMES.split()]
 _CODES = {dtype: code for code, dtype in enumerate(_DTYPES)}
 _TUPLE = msgpack.ExtType(_MARK, b"")
 _TUPLE_BYTES: bytes = msgpack.packb(_TUPLE)
 
-# Subclasses of these are changed to the plain type. (Not isinstance of bool: it has none.)
+# Subclasses of these are converted to the plain type. (`bool` has no subclasses.)
 _PLAIN: tuple[tuple[type, Callable[[Any], object]], ...] = (
     (tuple, lambda items: [_TUPLE, *items]),
     (str, str.__str__),
@@ -58,19 +59,18 @@ _PLAIN: tuple[tuple[type, Callable[[Any], object]], ...] = (
 
 
 def encode(value: object) -> list[Buffer]:
-    """Turn a value into buffers that `decode` turns back.
+    """Encode a value to buffers, which `decode` converts back.
 
     Args:
         value: None, bool, int (64 bit), float, str, bytes, list, tuple, dict, numpy arrays and
             numpy scalars, in any combination.
 
     Returns:
-        The skeleton, then the large arrays and bytes, none of them copied (but an array that is
-        not C-contiguous, or whose bytes are swapped, is made so). See
-        `mesh.worker.buffer_ownership`.
+        The skeleton, then the large arrays and bytes. Only arrays that are not C-contiguous, or
+        whose bytes are swapped, are copied. See `mesh.worker.buffer_ownership`.
 
     Raises:
-        EncodingError: something in it does not travel; the text says what, where, and what to do.
+        EncodingError: a part of the value cannot be encoded; the text says which, and what to do.
 
     Example:
         >>> decode(encode({"shape": (2, 3), "scores": [0.5, 0.25]}))
@@ -94,14 +94,14 @@ def encode(value: object) -> list[Buffer]:
 
 
 def decode(payload: Buffer | Sequence[Buffer]) -> object:
-    """Turn buffers of `encode` back into the value. Total: a value or `DecodingError`.
+    """Decode the buffers of `encode`. Any input yields a value or `DecodingError`.
 
     Args:
-        payload: the buffers, or the only one.
+        payload: the buffers, or the only buffer.
 
     Returns:
-        The value. Its arrays are read-only; the large ones are views that keep the received
-        buffers alive. Large bytes are copied once, being bytes again.
+        The value. Its arrays are read-only; large ones are views that keep the received buffers
+        alive. Large bytes are copied once.
 
     Raises:
         DecodingError: the buffers are not an encoded value.
@@ -125,7 +125,7 @@ def decode(payload: Buffer | Sequence[Buffer]) -> object:
 
 
 class _Blob:
-    """Stands for bytes that get a buffer of their own; msgpack would take the bytes inline."""
+    """Stands for bytes that get a separate buffer; msgpack would write plain bytes inline."""
 
     __slots__ = ("content",)
 
@@ -134,7 +134,7 @@ class _Blob:
 
 
 class _Encoder:
-    """One msgpack packer, used again and again, and the buffers that it set apart."""
+    """A reusable msgpack packer, and the separate buffers of the current value."""
 
     __slots__ = ("apart", "pack")
 
@@ -144,7 +144,7 @@ class _Encoder:
         self.pack: Callable[[object], bytes] = packer.pack
 
     def _special(self, value: object) -> object:
-        """Express what msgpack has no type for; it calls this with all but the plainest."""
+        """Encode a value for which msgpack has no type; msgpack calls this."""
         if type(value) is np.ndarray:
             return self._array(value)
         if type(value) is _Blob:
@@ -173,13 +173,13 @@ class _Encoder:
         return msgpack.ExtType(_ARRAY, head)
 
 
-# Encoders that are not in use. Taking and returning one is atomic, so any thread may encode;
-# one that failed is not returned.
+# Encoders that are not in use. Taking and returning an encoder is atomic, so any thread may encode.
+# An encoder that failed is not returned.
 _idle: list[_Encoder] = []
 
 
 def _set_apart(value: object) -> object:
-    """Put `_Blob`s in the place of large bytes, if any are near the surface."""
+    """Replace large bytes by `_Blob`s in the outermost level of the value."""
     if type(value) is bytes:
         return _blob(value)
     if type(value) is dict and len(value) <= _SEARCHED_ITEMS:
@@ -201,7 +201,7 @@ def _blob(value: object) -> object:
 
 
 def _explain(value: object, error: Exception) -> EncodingError:
-    """Find what could not be encoded. Slow, and only run after a failure."""
+    """Find the part that could not be encoded. This is slow, and only runs after a failure."""
     waiting = [(value, "value", 0)]
     while waiting:
         item, where, depth = waiting.pop()
@@ -239,7 +239,7 @@ def _short(key: object) -> str:
 
 
 def _describe(leaf: object) -> str:
-    """Say what a refused value is, and what to send in its place."""
+    """Describe a refused value, and what to send in its place."""
     if isinstance(leaf, np.ndarray | np.generic):
         return _describe_array(leaf)
     if isinstance(leaf, int):
@@ -263,7 +263,7 @@ def _describe_array(array: NDArray[Any] | np.generic) -> str:
     return f"a {name} of dtype {array.dtype}, which does not travel; convert it with .astype()"
 
 
-# What msgpack, numpy and struct raise for bytes that mean nothing.
+# The exceptions of msgpack, numpy and struct for invalid bytes.
 _NOT_A_VALUE = (
     ValueError,
     TypeError,
@@ -277,7 +277,7 @@ _NOT_A_VALUE = (
 
 
 def _split(payload: Buffer | Sequence[Buffer]) -> tuple[bytes, Sequence[Buffer]]:
-    """Part the skeleton from the buffers that follow it."""
+    """Separate the skeleton from the buffers that follow it."""
     if type(payload) is bytes:
         return payload, ()
     if isinstance(payload, _BUFFERS):
@@ -292,11 +292,11 @@ _BUFFERS = (bytes, bytearray, memoryview)
 
 
 class _Reader:
-    """Fills the place-holders of one skeleton; each buffer is used exactly once.
+    """Fills the placeholders of one skeleton; each buffer is used exactly once.
 
     Attributes:
         used: how many buffers have been used.
-        marks: how many tuples' marks were read and not yet used.
+        marks: how many tuple marks were read and not yet used.
     """
 
     __slots__ = ("_parts", "marks", "used")
@@ -307,7 +307,7 @@ class _Reader:
         self.marks = 0
 
     def extension(self, code: int, content: bytes) -> object:
-        """Make the value of one extension type; msgpack calls this in the skeleton's order."""
+        """Decode a value of an extension type; msgpack calls this in the order of the skeleton."""
         if code == _MARK and not content:
             self.marks += 1
             return _TUPLE
@@ -323,7 +323,7 @@ class _Reader:
         raise ValueError("unknown extension type")
 
     def tuple_or_list(self, items: list[object]) -> object:
-        """Turn an array that begins with the mark into the tuple that it was."""
+        """Convert an array that begins with the mark back to a tuple."""
         if items and items[0] is _TUPLE:
             self.marks -= 1
             del items[0]
@@ -344,7 +344,7 @@ def _dtype(head: bytes) -> np.dtype[Any]:
 
 
 def _restore(head: bytes, content: bytes | memoryview) -> NDArray[Any]:
-    """Make the array that `head` describes, a read-only view of `content`."""
+    """Make the array that `head` describes, as a read-only view of `content`."""
     dtype = _dtype(head)
     dimensions = head[1] if len(head) > 1 else MAX_DIMENSIONS + 1
     if dimensions > MAX_DIMENSIONS:

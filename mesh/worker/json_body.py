@@ -1,8 +1,9 @@
-"""JSON bodies: bytes to values and back, fast where nothing is odd. Pure.
+"""Converts JSON bodies to values and back, with a fast path for the usual ones. Pure.
 
-`msgspec` reads and writes what is usual, ten times as fast as the standard library, which has the
-last word on what is read otherwise: what it alone understands (NaN, UTF-16), and what to say of an
-error. What is written beside JSON's own types is decided in `mesh/worker/json_values.py`.
+`msgspec` is ten times as fast as the standard library. If it cannot read a body, the standard
+library
+does: it accepts more (NaN, UTF-16), and its errors name the place. `mesh/worker/json_values.py`
+decides how values without a JSON type are written.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ _ODD = (TypeError, ValueError, RecursionError)
 
 
 def read_json(body: bytes) -> Any:
-    """The value that a JSON text stands for.
+    """Parse a JSON text.
 
     Raises:
-        DecodingError: it is none; the text says where.
+        DecodingError: the body is not JSON; the text says where.
 
     Example:
         >>> read_json(b'{"a": [1, 2.5]}')
@@ -55,9 +56,9 @@ def _read_slowly(body: bytes) -> Any:
 
 
 def write_json(value: Any) -> bytes:
-    """Write a value as compact JSON; `docs/values.md` says what becomes what.
+    """Write a value as compact JSON; `docs/values.md` lists the conversions.
 
-    NaN and infinity, for which JSON has no word, become null.
+    NaN and infinity, which JSON does not have, become null.
 
     Raises:
         EncodingError: JSON cannot express it; the text says which part, and what to do.
@@ -68,18 +69,19 @@ def write_json(value: Any) -> bytes:
     """
     try:
         body = _write(value)
-        # Of floats these are null already. One byte is found much faster than several.
+        # Floats of these kinds are null already. Searching for one byte is much faster than for
+        # several.
         if (_N in body and b"NaN" in body) or (_I in body and b"Infinity" in body):
             return _write(_without_nan(msgspec.to_builtins(value, **_UP_TO_DECIMALS)))
         return body
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 - a user's object may raise what it likes
+    except Exception as error:  # noqa: BLE001 - a user's object may raise anything
         raise refusal(value, _write, error) from None
 
 
 def _without_nan(value: Any) -> Any:
-    """What consists of lists, dicts and plain values, with None for each `Decimal` that is none."""
+    """Replace each `Decimal` that is NaN or infinite, in lists and dicts, by None."""
     kind = type(value)
     if kind is Decimal:
         return value if value.is_finite() else None
@@ -91,20 +93,20 @@ def _without_nan(value: Any) -> Any:
 
 
 def write_body(value: str | Buffer, content_type: str) -> Buffer:
-    """A body made of a text or of bytes, as its content type demands.
+    """Write a text or bytes as a body of a content type.
 
-    JSON is written where the type is JSON's. Under any other, a text is UTF-8, and bytes are what
-    they are.
+    For a JSON type, a text is written as JSON. For any other, a text is written as UTF-8, and bytes
+    are the body.
 
     Raises:
-        EncodingError: bytes, and the content type is JSON's; a text that is not Unicode; or a
-            content type that is no text.
+        EncodingError: bytes with a JSON type, a text that is not valid Unicode, or a content type
+            that is not a text.
 
     Example:
         >>> write_body("gr\u00fcn", "text/plain"), write_body("gr\u00fcn", "application/json")
         (b'gr\xc3\xbcn', b'"gr\xc3\xbcn"')
     """
-    if not isinstance(content_type, str):  # a worker may set it to anything at any time
+    if not isinstance(content_type, str):  # a worker may set it to any value at any time
         raise EncodingError(f"resp_mime_type is {content_type!r:.80}; it must be a text")
     if is_json(content_type):
         if isinstance(value, str):
@@ -114,7 +116,7 @@ def write_body(value: str | Buffer, content_type: str) -> Buffer:
 
 
 def is_json(content_type: str) -> bool:
-    """Whether a body of this type is JSON.
+    """Return whether a body of this type is JSON.
 
     Example:
         >>> is_json("application/json; charset=utf-8"), is_json("image/png")

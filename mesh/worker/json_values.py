@@ -1,8 +1,8 @@
-"""What is written in place of a value that JSON has no form for, and where one is refused. Pure.
+"""Converts values without a JSON type, and explains which values are refused. Pure.
 
 `msgspec` writes None, numbers, texts, lists, dicts, dataclasses, enumerations, sets, dates, times,
-durations, `UUID`, `Decimal`, structs and bytes by itself. It hands everything else to `plain`, also
-where it is a key of a dict. `refusal` is only asked after a failure.
+durations, `UUID`, `Decimal`, structs and bytes by itself. It passes all other values to `plain`,
+including keys of dicts. `refusal` is only called after a failure.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from mesh.errors import EncodingError
 
-MAX_DEPTH = 200  # levels that are searched for what could not be written
-MAX_VALUES = 100_000  # parts of one value that are
+MAX_DEPTH = 200  # levels that are searched for the part that could not be written
+MAX_VALUES = 100_000  # parts of one value that are searched
 _MAX_PLACE_CHARS = 200  # characters
 
 Write = Callable[[Any], bytes]
 
-# The types that results are most often full of, and what makes plain values of them.
+# The most frequent types in results, and their conversions to plain values.
 _SCALARS: dict[type, Callable[[Any], object]] = {
     np.bool_: bool,
     np.str_: str,
@@ -33,7 +33,7 @@ _SCALARS: dict[type, Callable[[Any], object]] = {
     **dict.fromkeys((np.int8, np.int16, np.int32, np.int64), int),
     **dict.fromkeys((np.uint8, np.uint16, np.uint32, np.uint64), int),
 }
-# Only as a key of a dict are these handed to `plain`: as json.dumps writes them.
+# These reach `plain` only as keys of dicts; they are written as by json.dumps.
 _KEYS: dict[object, str] = {True: "true", False: "false", None: "null"}
 # Subclasses of these are written as the plain type.
 _BASES: tuple[tuple[Any, Callable[[Any], object]], ...] = (
@@ -54,10 +54,10 @@ _UNITS = {
 
 
 def plain(value: Any) -> Any:
-    """What is written in place of a value that `msgspec` has no form for.
+    """Convert a value that `msgspec` cannot write to one that it can.
 
     Raises:
-        EncodingError: JSON has none either; the text says what it is and what to do.
+        EncodingError: JSON cannot express the value; the text says what it is and what to do.
 
     Example:
         >>> plain(np.float32(0.5)), plain(np.array([[1, 2], [3, 4]]))
@@ -71,19 +71,19 @@ def plain(value: Any) -> Any:
         return _listed(value)
     if kind is bool or value is None:
         return _KEYS[value]
-    if kind is tuple:  # all others are written without asking
+    if kind is tuple:  # `msgspec` writes all other tuples itself
         raise EncodingError("a tuple that is a key of a dict; make it a str")
     return _other(value, kind)
 
 
 def refusal(value: Any, write: Write, error: Exception, form: str = "JSON") -> EncodingError:
-    """Say which part of a value could not be written, and what to do about it. Slow.
+    """Explain which part of a value could not be written, and what to do about it. This is slow.
 
     Args:
-        value: what `write` failed on.
-        write: makes JSON of a value, or raises.
-        error: what it raised.
-        form: what it makes, for people.
+        value: the value for which `write` failed.
+        write: converts a value to JSON, or raises.
+        error: its exception.
+        form: the name of the format, for people.
     """
     place, text = _find(value, write, _why(value, error))
     return EncodingError(f"the result cannot be written as {form}: {place} is {text}")
@@ -105,7 +105,7 @@ _WORDS: dict[type[Exception], str] = {
 
 
 def described(value: object) -> str:
-    """What a value that JSON cannot express is, and what to do instead.
+    """Describe a value that JSON cannot express, and what to do instead.
 
     Example:
         >>> described(1j)
@@ -165,7 +165,7 @@ _PARTS = "send its .real and its .imag"
 
 
 def _without(texts: Any) -> Any:
-    """Nested lists with None for each time that is none."""
+    """Replace each NaT in nested lists by None."""
     if isinstance(texts, list):
         return [_without(text) for text in texts]
     return None if texts == "NaT" else texts
@@ -179,13 +179,13 @@ def _durations(array: NDArray[Any]) -> Any:
 
 
 def _duration(count: int, unit: str) -> str:
-    """ISO 8601, as `msgspec` writes a timedelta.
+    """Format a duration in ISO 8601, as `msgspec` does for a timedelta.
 
     Example:
         >>> _duration(90_000_000_005, "us"), _duration(-3, "M")
         ('P1DT3600.000005S', '-P3M')
     """
-    if unit == "generic":  # numpy's for one that has none
+    if unit == "generic":  # numpy's name for no unit
         return str(count)
     sign, count = ("-", -count) if count < 0 else ("", count)
     if unit in ("Y", "M"):
@@ -202,15 +202,15 @@ def _duration(count: int, unit: str) -> str:
 
 
 def _find(value: Any, write: Write, text: str) -> tuple[str, str]:
-    """The place of the innermost part that cannot be written, and what it is."""
+    """Find the innermost part that cannot be written; return its place and description."""
     place, above = "value", {id(value): "value"}
     for _ in range(MAX_DEPTH):
         try:
             found = next(_failing(value, write), None)
             inner = next(_parts(value), None) is not None
-        except Exception:  # noqa: BLE001 - a user's object may fail to be looked at, too
+        except Exception:  # noqa: BLE001 - inspecting a user's object may fail, too
             return _cut(place), text
-        if found is None:  # or it is further back than is searched
+        if found is None:  # or it is beyond the limits of the search
             return ("something in " if inner else "") + _cut(place), text
         step, value, text = found
         if value is _IS_KEY:
@@ -226,7 +226,7 @@ _IS_KEY = object()
 
 
 def _failing(value: Any, write: Write) -> Iterator[tuple[str, Any, str]]:
-    """Those parts of a value that cannot be written: where each is, itself, and why."""
+    """Yield the parts of a value that cannot be written: place, part and reason."""
     for step, part in islice(_parts(value), MAX_VALUES):
         reason = _reason(part, write)
         if reason:
@@ -241,13 +241,13 @@ def _failing(value: Any, write: Write) -> Iterator[tuple[str, Any, str]]:
 def _reason(part: Any, write: Write) -> str:
     try:
         write(part)
-    except Exception as error:  # noqa: BLE001 - a user's object may raise what it likes
+    except Exception as error:  # noqa: BLE001 - a user's object may raise anything
         return _why(part, error)
     return ""
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """What a value consists of, and how each part is reached from it."""
+    """Yield the parts of a value, each with the expression that leads to it."""
     names = _field_names(value)
     if isinstance(value, Mapping):
         return ((f"[{_short(key)}]", part) for key, part in value.items())
@@ -264,9 +264,9 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _field_names(value: Any) -> Sequence[str]:
-    """Of a dataclass, a struct or a named tuple."""
+    """Return the field names of a dataclass, a struct or a named tuple."""
     if isinstance(value, type):
-        return ()  # a class has fields, but no values in them
+        return ()  # a class has fields but no values
     if dataclasses.is_dataclass(value):
         return [field.name for field in dataclasses.fields(value)]
     names: Sequence[str] = getattr(value, "__struct_fields__", ())

@@ -10,7 +10,7 @@ import msgspec
 from mesh.errors import DecodingError
 from mesh.worker.json_values import plain, refusal
 
-_SMALL_BODY_BYTES = 4096  # a shorter body cannot make msgpack reserve more than a few MiB
+_SMALL_BODY_BYTES = 4096  # a shorter body cannot make msgpack allocate more than a few MiB
 
 _write = msgspec.msgpack.Encoder(enc_hook=plain).encode
 _NOT_MSGPACK = (
@@ -23,10 +23,10 @@ _NOT_MSGPACK = (
 
 
 class MsgpackMixin:
-    """Reads and writes HTTP bodies as msgpack; name it before `Worker` among the bases.
+    """Reads and writes HTTP bodies as msgpack; list it before `Worker` among the bases.
 
-    Bytes travel as they are, which saves the base64 that JSON would need. Arrays of the body
-    arrive as tuples.
+    Bytes are sent unchanged, without the base64 that JSON would need. Arrays in the body become
+    tuples.
 
     Example:
         >>> from mesh.worker.base import Worker
@@ -41,10 +41,10 @@ class MsgpackMixin:
     resp_mime_type: str = "application/msgpack"
 
     def deserialize(self, payload: bytes) -> Any:
-        """Read a body.
+        """Parse a body.
 
         Raises:
-            DecodingError: it is not one msgpack value; the client receives 400.
+            DecodingError: the body is not one msgpack value; the client receives 400.
         """
         try:
             if len(payload) > _SMALL_BODY_BYTES:
@@ -54,7 +54,7 @@ class MsgpackMixin:
             raise DecodingError("the body is not msgpack") from None
 
     def serialize(self, obj: Any) -> bytes:
-        """Write a body; what becomes what is the same as with JSON, but NaN and bytes are kept.
+        """Write a body with the same conversions as for JSON, except that NaN and bytes are kept.
 
         Raises:
             EncodingError: msgpack cannot express the value; the client receives 500.
@@ -68,10 +68,10 @@ class MsgpackMixin:
 
 
 def _check_lengths(payload: bytes) -> None:
-    """Walk through a body without making anything of it.
+    """Check the lengths in a body without building its values.
 
-    A header may claim a million elements in five bytes, and headers nest. msgpack reserves what
-    is claimed before it looks for the elements, so a small body might otherwise fill the memory.
+    A header of five bytes may claim a million elements, and headers nest. msgpack allocates memory
+    for the claimed elements before it reads them, so a small body could fill the memory.
     """
     unpacker = msgpack.Unpacker(max_buffer_size=len(payload))
     unpacker.feed(payload)

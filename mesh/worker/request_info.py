@@ -1,6 +1,6 @@
-"""What a worker may know of the requests it computes, and what its answer may say over HTTP. Pure.
+"""The facts of requests for workers, and `Reply`, which sets status and headers. Pure.
 
-`Worker.requests` holds the first, made only on access; a `Reply` is the second.
+`Worker.requests` creates the facts on access.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from mesh.protocol.request_names import namer
 
 @dataclass(frozen=True, slots=True)
 class RequestFacts:
-    """One request, as a worker sees it.
+    """The facts of one request.
 
     Attributes:
-        id: the ``X-Request-ID`` of its answer, which is the client's own where it sent one; "" when
-            an example is run.
+        id: the ``X-Request-ID`` of its answer, which is the client's if it sent one; "" when an
+            example runs.
         trace: the client's ``traceparent``, "" if it sent none.
-        budget: seconds left until the client is told that it took too long; never below 0.
-        method: ``"POST"``, ... This and what follows is known only where the worker sets
-            `wants_meta`, else it is "" or empty.
-        path: of the URL, as it was sent.
-        query: what follows the ``?``, as it was sent.
-        headers: name and value of each, in the order in which they came.
+        budget: seconds left until the client gets a timeout; never below 0.
+        method: ``"POST"``, ... This attribute and the following ones are known only if the worker
+            sets `wants_meta`; otherwise they are "" or empty.
+        path: the path of the URL, as the client sent it.
+        query: the part of the URL after the ``?``, as the client sent it.
+        headers: the name and value of each header, in the order of the request.
     """
 
     id: str = ""
@@ -43,11 +43,11 @@ class RequestFacts:
 
 
 class Requests(Sequence[RequestFacts]):
-    """The requests of one `forward`, in the order of its inputs. Costs nothing until it is read.
+    """The requests of one `forward`, in the order of its inputs, created on access.
 
     Args:
-        tasks: what is computed.
-        clock: the monotonic time, in seconds, that the tasks' deadlines are in.
+        tasks: the tasks being computed.
+        clock: returns the monotonic time in seconds, as in the tasks' deadlines.
 
     Example:
         >>> task = Task(255, 7, (("a", ""),), 0, 1, 9.0, [b""], 0)
@@ -58,11 +58,11 @@ class Requests(Sequence[RequestFacts]):
     __slots__ = ("_clock", "_tasks")
 
     def __init__(self, tasks: Sequence[Task], clock: Callable[[], float]) -> None:
-        """Keep what is needed to answer later."""
+        """Keep the tasks; facts are created on access."""
         self._tasks, self._clock = tasks, clock
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of requests."""
         return len(self._tasks)
 
     @overload
@@ -72,7 +72,7 @@ class Requests(Sequence[RequestFacts]):
     def __getitem__(self, which: slice) -> list[RequestFacts]: ...
 
     def __getitem__(self, which: int | slice) -> RequestFacts | list[RequestFacts]:
-        """One, or a list of some."""
+        """Return the facts of one request, or a list for a slice."""
         if isinstance(which, slice):
             return [self._facts(task) for task in self._tasks[which]]
         return self._facts(self._tasks[which])
@@ -89,7 +89,7 @@ class Requests(Sequence[RequestFacts]):
 
 
 def name_of_request(task: Task) -> str:
-    """The ``X-Request-ID`` of the answer that a task's request will have.
+    """Return the ``X-Request-ID`` that the answer to a task's request will have.
 
     Example:
         >>> name_of_request(Task(255, 7, (("a", ""),), 0, 1, 9.0, [b""], 0))
@@ -99,20 +99,20 @@ def name_of_request(task: Task) -> str:
 
 
 def name_of_id(request: RequestId) -> str:
-    """The ``X-Request-ID`` of a request whose client sent none."""
+    """Return the ``X-Request-ID`` of a request whose client sent none."""
     owner, number = request
     return namer(owner)(number).decode("ascii")
 
 
-def requests_told(names: Sequence[str], longest: int = 1024) -> str:
-    """Requests in a sentence of a log; "" if there are none.
+def requests_text(names: Sequence[str], longest: int = 1024) -> str:
+    """Format request names for a log line; "" if there are none.
 
     Args:
-        names: as their clients know them.
-        longest: characters beyond which they are counted.
+        names: the ids of the requests, as their clients know them.
+        longest: characters after which further requests are only counted.
 
     Example:
-        >>> requests_told(["a-7", "63d2-9", "b-8"], longest=10)
+        >>> requests_text(["a-7", "63d2-9", "b-8"], longest=10)
         'requests a-7, 63d2-9 and 1 more'
     """
     shown, room = [], longest
@@ -128,18 +128,19 @@ def requests_told(names: Sequence[str], longest: int = 1024) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A result that also says how its HTTP answer shall look: for the last stage of a route.
+    """A result with the status and headers of its HTTP answer; for the last stage of a route.
 
     Attributes:
-        value: what `serialize` turns into the body. Where `content_type` is given and `serialize`
-            is not overridden, bytes are the body as they are; a text is, too, unless that is JSON.
-        status: from 200 to 599; a `http.HTTPStatus` or another whole number will do.
-        headers: further headers; a whole number as a value becomes text. Those that the gateway
-            itself writes are refused.
-        content_type: of the body; None means the worker's `resp_mime_type`.
+        value: the value that `serialize` converts to the body. If `content_type` is given and
+            `serialize` is not overridden, bytes are the body; so is a text, unless the type is
+            JSON.
+        status: from 200 to 599; an `http.HTTPStatus` or another whole number.
+        headers: further headers; a whole number as a value becomes text. Headers that the gateway
+            writes itself are refused.
+        content_type: the content type of the body; None means the worker's `resp_mime_type`.
 
     Raises:
-        EncodingError: a status out of that range, or a header that is no text.
+        EncodingError: the status is out of range, or a header is not a text.
 
     Example:
         >>> Reply({"id": 5}, status=201, headers={"Location": "/things/5"}).status
@@ -152,7 +153,7 @@ class Reply:
     content_type: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no message could carry, where it was written."""
+        """Refuse values that no message can carry, where the worker creates them."""
         if type(self.status) is not int:
             object.__setattr__(self, "status", _whole_number(self.status))
         if not 200 <= self.status <= 599:
@@ -164,10 +165,10 @@ class Reply:
 
 
 def check_header(name: str, value: str) -> None:
-    """Refuse what would let a worker's header split the answer or contradict its framing.
+    """Refuse a header of a worker that would split the answer or contradict its framing.
 
     Raises:
-        EncodingError: says which header, and what is wrong with it.
+        EncodingError: the text says which header, and what is wrong with it.
     """
     if not _TOKEN.fullmatch(name):
         raise EncodingError(f"a worker set a header with the malformed name {name!r}")
@@ -179,7 +180,7 @@ def check_header(name: str, value: str) -> None:
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")
-# What the gateway writes itself, or what would change where the answer ends.
+# Headers that the gateway writes itself, or that would change where the answer ends.
 _RESERVED: Final = frozenset(
     {
         "connection",
@@ -195,7 +196,7 @@ _RESERVED: Final = frozenset(
 
 
 def _whole_number(status: object) -> int:
-    """An `HTTPStatus` or one of numpy's numbers as an int; a bool is none."""
+    """Convert an `HTTPStatus` or one of numpy's numbers to an int; a bool is refused."""
     try:
         if not isinstance(status, bool):
             return operator.index(status)  # type: ignore[arg-type]

@@ -1,27 +1,26 @@
-"""Which tasks run together, and when. Pure: the clock is an argument.
+"""Decides which tasks run together, and when. Pure: the clock is an argument.
 
-Tasks are added as they arrive. Whenever the replica is free it asks `Batcher.due`, which gives it
-a `Batch` or says to wait, until `Batcher.next_due` at the latest.
+Tasks are added as they arrive. A free replica calls `Batcher.due`, which returns a `Batch`, or
+None: then the replica waits until `Batcher.next_due` at the latest.
 
-**When a batch starts.** At once if it is full, or if nothing more is to be expected. Otherwise it
-waits for more, for at most `max_wait_time` after the arrival of its oldest task, and never so long
-that a deadline would be missed: how long a batch of n takes is learnt.
+**When a batch starts.** At once if it is full, or if no more tasks are expected. Otherwise it waits
+for more, for at most `max_wait_time` after the arrival of its oldest task, and never so long that
+it would miss a deadline: the batcher learns how long a batch of n tasks takes.
 
-**What is to be expected** is learnt too, by `WaitBenefit`, because most waiting is in vain. Two
-waits that brought nothing end the habit; it is tried again when tasks are seen to overlap (several
-waiting at once, or one that came while the last batch ran: a lone client never does either), and
-ever more rarely while that brings nothing. While waiting does pay, the most that one of the last
-eight waits came to is the number to wait for: sixteen clients that each wait for their answer make
-sixteen, not the thirty-two that would fit. Now and then that number is ignored once, to see
-whether more would come.
+**Whether to expect more** is learnt too, by `WaitBenefit`, because most waits are in vain. After
+two waits without a further task the batcher stops waiting. It tries again when tasks overlap
+(several wait at once, or one arrived during the last batch, which never happens with a lone
+client), and more and more rarely while that is in vain. While waiting pays, the goal is the largest
+batch of the last eight waits: sixteen clients that each wait for their answer make sixteen, not the
+thirty-two that would fit. Now and then one wait ignores the goal, to see whether more tasks come.
 
 **In which order.** High priority before normal, eight to one. Within a priority the earliest
-deadline first, where a deadline counts as at most `patience` after the arrival, so that a task
-with all the time in the world is not overtaken for ever. A task whose deadline has passed takes no
-place. A task flagged `SOLO` runs alone.
+deadline first. A deadline counts as at most `patience` after the arrival, so that a task with a
+late deadline is not overtaken for ever. A task whose deadline has passed is dropped. A task flagged
+`SOLO` runs alone.
 
-**Without batching** (`max_batch_size` 1) the tasks still leave in bundles when they are short: as
-many as are likely computed within `stage.batching.estimates.SHORT`, to be run one by one, answered
+**Without batching** (`max_batch_size` 1) short tasks still run in bundles: as many as probably
+finish within `stage.batching.estimates.SHORT_BUNDLE_S`. They run one by one and are answered
 together.
 """
 
@@ -43,14 +42,14 @@ _arrival = itemgetter(1)
 
 
 class Batch(NamedTuple):
-    """What to run now.
+    """The tasks to run now.
 
     Attributes:
-        tasks: in the order in which they were taken, at least one.
-        reason: why it starts: `size`, `bytes`, `wait`, `deadline`, `idle` (nothing more is
-            expected) or `drain`.
-        waited: seconds since the first of them arrived.
-        single: run them one by one, each with a `forward` of its own.
+        tasks: at least one task, in order.
+        reason: why the batch starts: `size`, `bytes`, `wait`, `deadline`, `idle` (no more tasks
+            are expected) or `drain`.
+        waited: seconds since the first of the tasks arrived.
+        single: whether to run the tasks one by one, each with its own `forward`.
     """
 
     tasks: list[Task]
@@ -66,14 +65,15 @@ class Batcher:
         max_batch_size: tasks in a batch, at most.
         max_wait_time: seconds that a task may wait for others, counted from its arrival.
         max_bytes: payload bytes in a batch, at most; a larger task runs alone.
-        repeatable: False if a task must not be begun twice; then there are no bundles of singles.
-        patience: seconds after its arrival at which a task's turn comes, however late its deadline.
+        repeatable: False if a task must not start twice; then there are no bundles of singles.
+        patience: seconds after its arrival at which a task counts as due, however late its
+        deadline.
 
     Attributes:
-        line: the tasks that wait.
-        window: how many tasks one batch may hold just now; credit is granted in these.
-        has_drops: tasks were dropped since `take_drops` was called.
-        predict: seconds that a batch of so many tasks is expected to take; 0.0 before the first.
+        line: the waiting tasks.
+        window: how many tasks one batch may hold now; credit is granted in multiples of it.
+        has_drops: whether tasks were dropped since the last `take_drops`.
+        predict: returns the expected seconds of a batch of n tasks; 0.0 before the first batch.
 
     Example:
         >>> batcher = Batcher(max_batch_size=8, max_wait_time=0.0, max_bytes=1 << 20)
@@ -106,13 +106,13 @@ class Batcher:
         self._oldest = inf  # arrival of the oldest task that waits
         self._busy_until = -inf  # when the last batch ended
         self._started = -inf
-        self._goal = 0  # how many tasks this batch waits for; 0 before it was reckoned
-        self._first = 0  # how many there were when the waiting began; 0 if it did not
+        self._goal = 0  # how many tasks this batch waits for; 0 if not computed yet
+        self._first = 0  # how many tasks there were when the wait began; 0 if there is no wait
         self._expired: list[Task] = []
         self._cancelled = 0
 
     def __len__(self) -> int:
-        """Count the tasks that wait."""
+        """Return the number of waiting tasks."""
         return self.line.count
 
     def __repr__(self) -> str:
@@ -124,11 +124,11 @@ class Batcher:
 
     @property
     def nbytes(self) -> int:
-        """Payload bytes of the tasks that wait."""
+        """The payload bytes of the waiting tasks."""
         return self.line.nbytes
 
     def add(self, tasks: Iterable[Task], now: float) -> None:
-        """Let tasks that arrived together wait for their turn."""
+        """Queue tasks that arrived together."""
         line = self.line
         if not line.count:
             self._oldest = now
@@ -137,16 +137,16 @@ class Batcher:
             line.add((task.deadline if task.deadline < rank else rank, now, task))
 
     def put_back(self, tasks: Iterable[Task], arrived: float) -> None:
-        """Let tasks of the last batch that were not begun wait again, since they `arrived`."""
+        """Queue tasks of the last batch that did not start again; they `arrived` then."""
         oldest = min(self._oldest, arrived)
         self.add(tasks, arrived)
         self._oldest = oldest
 
     def cancel(self, ids: Iterable[RequestId]) -> list[Task]:
-        """Drop cancelled tasks, in one sweep over all that wait.
+        """Drop cancelled tasks, in one pass over all waiting tasks.
 
         Returns:
-            Those of them that waited here.
+            The cancelled tasks that waited here.
         """
         unwanted = frozenset(ids)
         found = self.line.remove(lambda task: task.id in unwanted)
@@ -157,20 +157,20 @@ class Batcher:
         return found
 
     def take_back(self, keep: int) -> list[Task]:
-        """Give up the tasks whose turn would come last, never begun.
+        """Remove the tasks that would run last.
 
         Args:
-            keep: how many to go on with.
+            keep: how many tasks stay.
 
         Returns:
-            The others.
+            The removed tasks.
         """
         surplus = self.line.pop_last(len(self) - keep)
         self._look_for_oldest()
         return surplus
 
     def take_drops(self) -> tuple[list[Task], int]:
-        """Tell what was dropped since the last call.
+        """Return what was dropped since the last call.
 
         Returns:
             The tasks whose deadline passed here, and how many tasks were cancelled.
@@ -181,15 +181,15 @@ class Batcher:
         return drops
 
     def drain(self) -> None:
-        """Wait for nothing from now on: what is here starts as soon as the replica is free."""
+        """Never wait from now on: tasks start as soon as the replica is free."""
         self._draining = True
 
     def finished(self, size: int, seconds: float) -> None:
-        """Learn from the batch that was started last.
+        """Learn from the last batch.
 
         Args:
-            size: how many tasks it ran.
-            seconds: how long all of it took.
+            size: the number of its tasks.
+            seconds: how long it took.
         """
         self._busy_until = self._started + seconds
         self._times.learn(size, seconds)
@@ -197,11 +197,11 @@ class Batcher:
             self.window = self._times.bundle
 
     def due(self, now: float) -> Batch | None:
-        """Ask for a batch. To be called when the replica is free.
+        """Return a batch to run now; call it when the replica is free.
 
         Returns:
-            A batch, whose tasks are the caller's from now on, or None: nothing waits, or more is
-            worth waiting for until `next_due`.
+            A batch, whose tasks now belong to the caller. None if no task waits, or if it is better
+            to wait for more until `next_due`.
         """
         if self.line.front <= now:
             self._expire(now)
@@ -210,7 +210,7 @@ class Batcher:
             return None
         if self.max_wait_time:
             reason = self._reason_to_start(now)
-        else:  # no other task waits: one task is all that is wanted
+        else:  # no other task waits: a batch of one is complete
             self._goal = 1
             reason = self._is_complete()
         if reason is None:
@@ -219,10 +219,10 @@ class Batcher:
         return self._start(reason, now)
 
     def next_due(self) -> float:
-        """Tell when to ask `due` again, if nothing happens before.
+        """Return when to call `due` again, if nothing happens before.
 
         Returns:
-            A time, perhaps past; infinity while nothing waits.
+            A time, possibly in the past; infinity while no task waits.
         """
         if not self.line.count:
             return inf
@@ -231,7 +231,7 @@ class Batcher:
         return min(self._oldest + self.max_wait_time, self._latest_start())
 
     def _is_complete(self) -> str | None:
-        """Tell why there is no sense in waiting, whatever the time is."""
+        """Return the reason not to wait that applies at any time, or None."""
         line = self.line
         if line.count >= self.window or line.solo:
             return "size"

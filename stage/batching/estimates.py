@@ -1,4 +1,4 @@
-"""What a batcher learns: how long batches take, and whether waiting for more tasks pays. Pure."""
+"""Learns how long batches take, and whether waiting for more tasks pays. Pure."""
 
 from __future__ import annotations
 
@@ -6,39 +6,37 @@ from collections import deque
 
 from mesh.protocol.messages import MOST_SINGLES
 
-_ENOUGH = 3  # waits that paid before their results are believed
-LONG_FORWARD_S = (
-    0.010  # seconds after which a forward counts as long, and what was made for short ones ends
-)
+_ENOUGH = 3  # waits that must pay before their results count
+LONG_FORWARD_S = 0.010  # seconds after which a forward counts as long, and bundles of singles end
 SHORT_BUNDLE_S = 0.002  # seconds that a bundle of single tasks may take
 MAX_BUNDLE = MOST_SINGLES  # tasks that a bundle of single tasks may hold
-# The percentile of times that counts. Not the 95th: on a busy machine one forward in twenty is
-# interrupted by another process for longer than it takes itself, and bundles would be of one.
+# The percentile of times that is used. Not the 95th: on a busy machine, other processes interrupt
+# one forward in twenty for longer than it takes itself, and bundles would shrink to one task.
 SLOW_PERCENTILE = 75
-_REFRESH_BATCHES = 8  # batches between two looks at the percentile
-# Of a habit: how many chances to let pass after waiting in vain, and how many waits may end at
-# their goal before one probes for more. Both double while nothing changes.
+_REFRESH_BATCHES = 8  # batches between two updates of the percentile
+# How many chances to wait are skipped after waits in vain, and how many waits may end at their goal
+# before one probes for more. Both double while nothing changes.
 _FIRST_PAUSE, _LAST_PAUSE = 4, 1024
 _FIRST_INTERVAL, _LAST_INTERVAL = 64, 4096
 
 
 class BatchTimes:
-    """How long batches take, learnt from those that ran.
+    """Learns how long batches take from those that ran.
 
     Attributes:
-        bundle: how many single tasks are likely computed within `SHORT_BUNDLE_S`.
+        bundle: how many single tasks probably finish within `SHORT_BUNDLE_S`.
     """
 
     __slots__ = ("_lately", "_learnt", "_means", "bundle")
 
     def __init__(self) -> None:
-        self._means: dict[int, float] = {}  # by the power of two that the size fits in
+        self._means: dict[int, float] = {}  # by size, rounded up to a power of two
         self._lately: deque[float] = deque(maxlen=32)  # seconds per task
         self._learnt = 0
         self.bundle = 1
 
     def learn(self, size: int, seconds: float) -> None:
-        """Note that a forward of `size` tasks, at least 1, took so long."""
+        """Record how long a forward of `size` tasks, at least 1, took."""
         power = (size - 1).bit_length()
         mean = self._means.get(power, seconds)
         self._means[power] = mean + (seconds - mean) / 4
@@ -56,7 +54,7 @@ class BatchTimes:
         )
 
     def predict(self, size: int) -> float:
-        """Estimate the seconds of a batch; too many rather than too few where none such ran."""
+        """Estimate the seconds of a batch; without data for its size, rather too many."""
         power = (size - 1).bit_length()
         known = self._means.get(power)
         if known is not None or not self._means:
@@ -66,7 +64,7 @@ class BatchTimes:
 
 
 class WaitBenefit:
-    """Whether waiting has lately paid, and up to how many tasks."""
+    """Learns whether waiting has recently paid, and up to how many tasks."""
 
     __slots__ = (
         "_gathered",
@@ -81,20 +79,20 @@ class WaitBenefit:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._vain = 0  # waits in a row that brought nothing
-        self._pause = _FIRST_PAUSE  # chances to let pass when waiting has been in vain
-        self._rest = 0  # of which so many are left
-        self._gathered: deque[int] = deque(maxlen=8)  # what the last waits that paid came to
-        self._reached = 0  # waits since the last probe that ended because their goal was reached
-        self._interval = _FIRST_INTERVAL  # how many of them until the next probe
+        self._vain = 0  # consecutive waits without a further task
+        self._pause = _FIRST_PAUSE  # chances to skip after waits in vain
+        self._rest = 0  # chances that are still to be skipped
+        self._gathered: deque[int] = deque(maxlen=8)  # the batch sizes of the last waits that paid
+        self._reached = 0  # waits since the last probe that reached their goal
+        self._interval = _FIRST_INTERVAL  # how many such waits until the next probe
         self._probing = False
 
     def goal(self, count: int, *, company: bool) -> int:
-        """Say for how many tasks to wait. At most `count` means: do not.
+        """Return for how many tasks to wait. A result of at most `count` means not to wait.
 
         Args:
-            count: how many there are.
-            company: tasks have been seen to overlap.
+            count: how many tasks wait.
+            company: whether tasks were seen to overlap.
         """
         if self._vain > 1 and not self._may_try(company):
             return 1
@@ -113,12 +111,12 @@ class WaitBenefit:
         return self._rest < 0 and company
 
     def learn(self, first: int, count: int, *, in_full: bool) -> None:
-        """Note how a wait ended.
+        """Record how a wait ended.
 
         Args:
-            first: how many tasks there were when it began.
-            count: how many at its end.
-            in_full: it lasted as long as it may, not only until its goal was reached.
+            first: how many tasks waited when it began.
+            count: how many tasks waited at its end.
+            in_full: whether it lasted for the maximum, not only until it reached its goal.
         """
         probing, self._probing = self._probing, False
         if probing:

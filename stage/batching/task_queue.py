@@ -1,7 +1,7 @@
-"""The tasks that wait in a replica, in the order of their turns. Pure.
+"""The waiting tasks of a replica, in the order in which they will run. Pure.
 
-A task's rank is a time: lower ranks come first. Tasks mostly arrive in the order of their ranks,
-so entering one takes constant time; one that is ahead of others is put where it belongs.
+A task's rank is a time: lower ranks run first. Tasks mostly arrive in the order of their ranks, so
+adding one usually takes constant time; a task with a lower rank is inserted at its place.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _rank = itemgetter(0)
 
 
 class TaskQueue:
-    """Tasks in the order of their turns.
+    """Tasks in the order in which they will run.
 
     Attributes:
-        count: how many there are.
-        nbytes: their payloads together.
+        count: the number of tasks.
+        nbytes: the bytes of their payloads.
         solo: the entries of tasks that must run alone.
     """
 
@@ -46,7 +46,7 @@ class TaskQueue:
 
     @property
     def front(self) -> float:
-        """The earliest rank. No deadline in the line is earlier."""
+        """The lowest rank. No deadline in the queue is earlier."""
         front = self._normal[0][0] if self._normal else inf
         for level in (self._high, self.solo):
             if level and level[0][0] < front:
@@ -54,7 +54,7 @@ class TaskQueue:
         return front
 
     def add(self, entry: Entry) -> None:
-        """Enter a task; in constant time if it comes in the order of its turn."""
+        """Add a task; in constant time if its rank is not below the last one's."""
         task = entry[2]
         level = self._high if task.priority else self._normal
         if task.flags & _SOLO:
@@ -67,7 +67,7 @@ class TaskQueue:
         self.nbytes += task.nbytes
 
     def pop(self, limit: int, max_bytes: int) -> list[Entry]:
-        """Take the next batch out: as many as the limits allow, at least one."""
+        """Remove and return the next batch: as many tasks as the limits allow, at least one."""
         if self.solo:
             taken = [self.solo.pop(0)]
         elif self.nbytes <= max_bytes and not (self._high and self._normal):
@@ -83,7 +83,7 @@ class TaskQueue:
         return taken
 
     def _pick(self, limit: int, max_bytes: int) -> list[Entry]:
-        """Take tasks one at a time, weighing the priorities and the bytes."""
+        """Remove tasks one at a time, by priority, within the limits."""
         taken: list[Entry] = []
         room = max_bytes
         while len(taken) < limit and (self._high or self._normal):
@@ -97,7 +97,7 @@ class TaskQueue:
         return taken
 
     def pop_last(self, surplus: int) -> list[Task]:
-        """Take out the last `surplus` tasks, of normal priority first."""
+        """Remove and return the last `surplus` tasks, normal priority first."""
         taken: list[Entry] = []
         for level in (self._normal, self._high, self.solo):
             keep = max(0, len(level) - max(0, surplus - len(taken)))
@@ -107,7 +107,7 @@ class TaskQueue:
         return [task for _, _, task in taken]
 
     def remove(self, unwanted: Callable[[Task], bool]) -> list[Task]:
-        """Take out every task of a kind, wherever it stands."""
+        """Remove and return every task that `unwanted` selects."""
         removed: list[Entry] = []
         for level in (self._normal, self._high, self.solo):
             gone = [entry for entry in level if unwanted(entry[2])]

@@ -42,7 +42,7 @@ def test_a_process_that_leaves_says_over_which_request(site):
 def test_a_forward_that_swallows_its_timeout_is_shown_with_its_request(site):
     site.ask("deaf", "the-deaf")
     (told, *_) = site.until(lambda: site.messages("ignores its timeout"), "nothing was said")
-    assert "this replica ends (request the-deaf); it is here:\n" in told
+    assert "terminating this replica (request the-deaf); it is here:\n" in told
     assert "time.sleep(60)" in told
     assert "stage/runner.py" not in told
     records = [one for one in site.records() if "ignores its timeout" in one["message"]]

@@ -263,7 +263,7 @@ def test_a_fault_in_the_second_thread_ends_the_replica_and_is_logged(site, capfd
     assert site.turn(5.0, lambda: site.process.poll() is not None)
     assert site.process.returncode == -signal.SIGKILL
     (line,) = [line for line in capfd.readouterr().err.splitlines() if "ZeroDivisionError" in line]
-    assert "this replica ends" in json.loads(line)["message"]
+    assert "terminating this replica" in json.loads(line)["message"]
 
 
 def test_forward_is_called_once_per_batch(site):

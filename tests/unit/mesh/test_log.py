@@ -192,11 +192,11 @@ def test_what_a_script_prints_where_its_log_goes_waits_for_nobody(files: Files) 
     with files:
         sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
         log.configure("info", "server")
-        log.wait_for_nobody()
+        log.print_without_waiting()
         stderr = sys.stderr
         assert type(stderr).__name__ == "Printed"
         log.configure("info", "server")  # a second service: the streams stay
-        log.wait_for_nobody()
+        log.print_without_waiting()
         assert sys.stderr is stderr
         say("hello", file=sys.stderr)
         log.get_logger().info("a record")
@@ -209,7 +209,7 @@ def test_streams_of_a_notebook_are_left_alone(files: Files) -> None:
     with files:
         log.configure("info", "server")
         before = sys.stdout, sys.stderr
-        log.wait_for_nobody()
+        log.print_without_waiting()
         assert (sys.stdout, sys.stderr) == before
 
 

@@ -122,10 +122,10 @@ print(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
     assert said(code).splitlines() == [f"{{{-signal.SIGTERM}}}", "nothing", "set()"]
 
 
-def test_a_child_that_comes_back_ends_and_says_why() -> None:
+def test_a_child_that_returns_ends_and_says_why() -> None:
     done = ran("fork.in_child(lambda: None); print(child(fork.end_if_forked))")
     assert done.stdout == "70\n"
-    assert "a forked child came back" in done.stderr
+    assert "a forked child returned" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -136,7 +136,7 @@ log.configure("info", "embed/1")
 fork.in_child(lambda: None)
 child(lambda: fork.Tripwire().acquire)
 """
-    assert '"source":"embed/1","message":"a forked child came back' in ran(code).stderr
+    assert '"source":"embed/1","message":"a forked child returned' in ran(code).stderr
 
 
 @pytest.mark.parametrize(("given", "code"), [("", 0), ("5", 5), ("-1", 255), ("'why'", 1)])

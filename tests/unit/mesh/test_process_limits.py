@@ -12,7 +12,7 @@ from mesh.process.limits import (
     demand_open_files,
     free_files,
     raise_descriptor_limit,
-    shortage_told,
+    shortage_as_start_error,
 )
 
 FOREVER = resource.RLIM_INFINITY
@@ -81,12 +81,15 @@ def test_how_many_are_left(limit: Limit) -> None:
 
 
 def test_that_there_are_no_more_is_said_with_the_way_out(limit: Limit) -> None:
-    with pytest.raises(StartError, match="may have 1024; allow more: `ulimit -n"), shortage_told():
+    with (
+        pytest.raises(StartError, match="may have 1024; allow more: `ulimit -n"),
+        shortage_as_start_error(),
+    ):
         raise OSError(errno.EMFILE, "Too many open files")
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "Permission denied"), ValueError("no")])
 def test_other_errors_stay_what_they_are(error: Exception) -> None:
-    with pytest.raises(type(error)) as raised, shortage_told():
+    with pytest.raises(type(error)) as raised, shortage_as_start_error():
         raise error
     assert raised.value is error

@@ -19,8 +19,8 @@ class Heard:
     def command(self, slot: Slot) -> Command:
         return Command([str(slot)], {}, {})
 
-    def heard(self, slot: Slot, words: dict[str, Any]) -> None:
-        self.calls.append(("heard", slot))
+    def received(self, slot: Slot, message: dict[str, Any]) -> None:
+        self.calls.append(("received", slot))
 
     def exited(self, slot: Slot, pid: int, code: int, signal: int) -> None:
         self.calls.append(("exited", slot, pid, code, signal))
@@ -38,9 +38,9 @@ def test_when_everything_is_ready_it_says_so_and_ends() -> None:
     trial.stop = lambda: shown.append("stop")
     one, other = Slot("embed", 1), Slot("read", 2)
     assert trial.command(one).argv == ["embed/1"]
-    trial.heard(GATEWAY, {"event": "ready"})
-    trial.heard(other, {"event": "ready"})
-    trial.heard(one, {"event": "ready", "report": {"loaded": 1.234, "examples": 2, "ran": 0.5}})
+    trial.received(GATEWAY, {"event": "ready"})
+    trial.received(other, {"event": "ready"})
+    trial.received(one, {"event": "ready", "report": {"loaded": 1.234, "examples": 2, "ran": 0.5}})
     assert not trial.complete
     trial.announce()
     assert trial.complete
@@ -53,7 +53,7 @@ def test_when_everything_is_ready_it_says_so_and_ends() -> None:
     trial.exited(one, 5, 0, 15)
     trial.close_http()
     assert service.calls == [
-        *(("heard", GATEWAY), ("heard", other), ("heard", one)),
+        *(("received", GATEWAY), ("received", other), ("received", one)),
         *(("exited", one, 5, 0, 15), "close_http"),
     ]
 

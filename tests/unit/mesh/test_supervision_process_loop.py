@@ -60,7 +60,7 @@ class Stage:
     def __init__(self, plays: dict[Slot, str], announced: Callable[[], None]) -> None:
         self.plays, self._announced = plays, announced
         self.lives = dict.fromkeys(plays, 0)
-        self.heards: list[tuple[Slot, dict[str, Any]]] = []
+        self.messages: list[tuple[Slot, dict[str, Any]]] = []
         self.exits: list[tuple[Slot, int | None, int]] = []
         self.closings: list[int] = []  # how many had ended when the port was to be closed
         self.descriptors: tuple[int, ...] = ()
@@ -71,8 +71,8 @@ class Stage:
         argv = [sys.executable, "-I", "-S", "-c", BEGIN]
         return Command(argv, dict(os.environ, SLOT=str(slot)), settings, self.descriptors)
 
-    def heard(self, slot: Slot, words: dict[str, Any]) -> None:
-        self.heards.append((slot, words))
+    def received(self, slot: Slot, message: dict[str, Any]) -> None:
+        self.messages.append((slot, message))
 
     def exited(self, slot: Slot, pid: int, code: int | None, signal: int) -> None:
         assert pid > 0
@@ -113,7 +113,7 @@ def test_all_start_and_end_in_order(folder: RuntimeDir) -> None:
     assert stage.exits[0] == (GATEWAY, 0, 0)
     assert sorted(stage.exits[1:]) == [(ONE, 0, 0), (TWO, 0, 0)]
     assert stage.closings == [1]
-    assert (ONE, {"event": "ready", "incarnation": 1, "life": 1}) in stage.heards
+    assert (ONE, {"event": "ready", "incarnation": 1, "life": 1}) in stage.messages
     assert loop.pids() == {}
 
 
@@ -164,12 +164,12 @@ def test_a_crashed_process_is_started_again(folder: RuntimeDir) -> None:
     def announced() -> None:
         os.kill(loop.pids()[ONE], signal.SIGKILL)
 
-    def heard(slot: Slot, words: dict[str, Any]) -> None:
-        if slot == ONE and words["life"] == 2:
+    def received(slot: Slot, message: dict[str, Any]) -> None:
+        if slot == ONE and message["life"] == 2:
             restarts.append(loop.pids()[ONE])
             loop.stop()
 
-    stage._announced, stage.heard = announced, heard  # type: ignore[method-assign]
+    stage._announced, stage.received = announced, received  # type: ignore[method-assign]
     assert loop.run() == 0
     assert len(restarts) == 1
     assert stage.exits[0] == (ONE, 0, signal.SIGKILL)
@@ -198,10 +198,10 @@ def test_a_child_inherits_what_its_command_names_and_nothing_else(folder: Runtim
     finally:
         os.close(inherited)
         os.close(kept)
-    assert (ONE, {"event": "told", "text": "for you", "kept": False}) in stage.heards
+    assert (ONE, {"event": "told", "text": "for you", "kept": False}) in stage.messages
 
 
-def test_last_words_are_heard(folder: RuntimeDir, caplog: pytest.LogCaptureFixture) -> None:
+def test_last_messages_are_received(folder: RuntimeDir, caplog: pytest.LogCaptureFixture) -> None:
     why = "no module torch " * 10000  # more than a pipe holds
     play = f"say(event='failed', why={why!r}); sys.exit(3)"
     loop, stage = prepared(folder, {GATEWAY: "serve()", ONE: play})
@@ -217,7 +217,7 @@ def test_nonsense_and_half_lines_are_no_trouble(folder: RuntimeDir) -> None:
     )
     loop, stage = prepared(folder, {ONE: play})
     assert loop.run() == 0
-    assert [words["event"] for _, words in stage.heards] == ["other", "ready"]
+    assert [message["event"] for _, message in stage.messages] == ["other", "ready"]
 
 
 def test_a_child_may_close_its_pipe(folder: RuntimeDir) -> None:
@@ -230,7 +230,7 @@ def test_a_child_may_close_its_pipe(folder: RuntimeDir) -> None:
 
 def test_one_that_is_still_loading_is_ended_by_a_signal(folder: RuntimeDir) -> None:
     loop, stage = prepared(folder, {GATEWAY: "serve()", ONE: "say(event='loads'); signal.pause()"})
-    stage.heard = lambda slot, words: words["event"] == "loads" and loop.stop()  # type: ignore[method-assign]
+    stage.received = lambda slot, message: message["event"] == "loads" and loop.stop()  # type: ignore[method-assign]
     assert loop.run() == 0
     assert (ONE, 0, signal.SIGTERM) in stage.exits
 
@@ -239,7 +239,7 @@ def test_one_that_asks_is_ordered_to_stop_and_comes_back(folder: RuntimeDir) -> 
     play = "if settings['life'] == 1: say(event='ready'); say(event='asked')\nserve()"
     loop, stage = prepared(folder, {ONE: play, TWO: "serve()"})
     stage._announced = lambda: None
-    stage.heard = lambda slot, words: words.get("life") == 2 and loop.stop()  # type: ignore[method-assign]
+    stage.received = lambda slot, message: message.get("life") == 2 and loop.stop()  # type: ignore[method-assign]
     assert loop.run() == 0
     assert stage.exits[0] == (ONE, 0, 0)
     assert stage.lives == {ONE: 2, TWO: 1}
@@ -251,13 +251,13 @@ def test_an_end_that_somebody_else_took_in_has_no_code(
     loop, stage = prepared(folder, {ONE: "serve()"})
     thief = signal.signal(signal.SIGCHLD, lambda *_: os.waitpid(-1, 0))
 
-    def heard(slot: Slot, words: dict[str, Any]) -> None:
-        if words["life"] == 2:
+    def received(slot: Slot, message: dict[str, Any]) -> None:
+        if message["life"] == 2:
             signal.signal(signal.SIGCHLD, thief)
             loop.stop()
 
     stage._announced = lambda: os.kill(loop.pids()[ONE], signal.SIGKILL)
-    stage.heard = heard  # type: ignore[method-assign]
+    stage.received = received  # type: ignore[method-assign]
     assert loop.run() == 0
     assert stage.exits[0] == (ONE, None, 0)
     assert "embed/1 is gone, its exit code is unknown; restart in" in said(caplog)
@@ -296,7 +296,7 @@ def test_a_gateway_whose_address_is_awaited(folder: RuntimeDir) -> None:
     plan = ProcessPlan(dict.fromkeys(plays, 30.0), grace=5.0, gateway_first=True)
     loop, stage = prepared(folder, plays, plan)
     assert loop.run() == 0
-    assert stage.heards[0] == (GATEWAY, {"event": "bound", "bind": "tcp://x:1"})
+    assert stage.messages[0] == (GATEWAY, {"event": "bound", "bind": "tcp://x:1"})
 
 
 def test_what_a_process_started_goes_with_it(folder: RuntimeDir) -> None:
@@ -308,7 +308,9 @@ def test_what_a_process_started_goes_with_it(folder: RuntimeDir) -> None:
         "say(event='child', pid=pid); serve()"
     )
     loop, stage = prepared(folder, {ONE: play})
-    stage.heard = lambda slot, words: found.append(os.pidfd_open(words.get("pid", os.getpid())))  # type: ignore[method-assign]
+    stage.received = lambda slot, message: found.append(
+        os.pidfd_open(message.get("pid", os.getpid()))
+    )  # type: ignore[method-assign]
     found: list[int] = []
     assert loop.run() == 0
     assert stage.exits == [(ONE, 0, 0)]
@@ -329,7 +331,9 @@ def test_one_that_has_left_its_group_is_killed_like_any_other(folder: RuntimeDir
     )
     plan = ProcessPlan({ONE: 30.0}, grace=0.05)
     loop, stage = prepared(folder, {ONE: f"{child}{LEAVE_THE_GROUP}serve(lambda: None)"}, plan)
-    stage.heard = lambda slot, words: "pid" in words and found.append(os.pidfd_open(words["pid"]))  # type: ignore[method-assign]
+    stage.received = lambda slot, message: (
+        "pid" in message and found.append(os.pidfd_open(message["pid"]))
+    )  # type: ignore[method-assign]
     found: list[int] = []
     assert loop.run() == 1
     assert stage.exits == [(ONE, 0, signal.SIGKILL)]
@@ -365,7 +369,7 @@ def test_one_that_cannot_be_ended_is_named_and_not_waited_for(
     stage._announced = announced
     with pytest.raises(RuntimeError, match="planted"):
         loop.run()
-    assert f"process {pids[0]} of embed/1 does not end although it was killed" in said(caplog)
+    assert f"process {pids[0]} of embed/1 was killed but does not end" in said(caplog)
     os.kill(pids[0], signal.SIGKILL)
     os.waitpid(pids[0], 0)
 
@@ -403,7 +407,7 @@ def test_children_get_their_environment_and_a_group_of_their_own(folder: Runtime
     play = "say(event='told', slot=os.environ['SLOT'], group=os.getpgrp() == os.getpid()); serve()"
     loop, stage = prepared(folder, {TWO: play})
     assert loop.run() == 0
-    assert stage.heards[0][1] == {"event": "told", "slot": "embed/2", "group": True}
+    assert stage.messages[0][1] == {"event": "told", "slot": "embed/2", "group": True}
 
 
 ORPHANS = """
@@ -437,7 +441,7 @@ def test_children_learn_of_a_killed_parent(tmp_path: Path) -> None:
     os.rmdir(base)
 
 
-# The batch record as a replica fills it: one batch of the request (7, 3), since a given time.
+# The batch record as a replica fills it: one batch of the request (7, 3), since the given time.
 COMPUTE = """
 import mmap, struct
 record = mmap.mmap(int(flags["record-fd"]), 0)
@@ -492,14 +496,14 @@ def test_a_replica_that_hangs_is_killed(
     plays = {ONE: f"if settings['life'] > 1: serve()\n{COMPUTE.format(since=1.0)}\nserve()"}
     plan = ProcessPlan({ONE: 30.0}, 5.0, limits={ONE: 0.5})
     loop, stage = prepared(folder, plays, plan)
-    hear = stage.heard
+    receive = stage.received
 
-    def heard(slot: Slot, message: dict[str, Any]) -> None:
-        hear(slot, message)
+    def received(slot: Slot, message: dict[str, Any]) -> None:
+        receive(slot, message)
         if message.get("life") == 2:
             loop.stop()
 
-    stage._announced, stage.heard = lambda: None, heard  # type: ignore[method-assign]
+    stage._announced, stage.received = lambda: None, received  # type: ignore[method-assign]
     loop.run()
     assert stage.exits[0] == (ONE, 0, signal.SIGKILL)
     assert "computes one batch for" in said(caplog)

@@ -86,9 +86,9 @@ def test_a_restarted_gateway_listens_where_the_first_one_did() -> None:
     )
     made = Service(settings, SOURCES, FOLDER)
     assert made.plan().gateway_first
-    made.heard(GATEWAY, {"event": "bound", "bind": "tcp://0.0.0.0:41000"})
-    made.heard(GATEWAY, {"event": "ready", "http": "127.0.0.1:42000"})
-    made.heard(Slot("read", 1), {"event": "ready"})
+    made.received(GATEWAY, {"event": "bound", "bind": "tcp://0.0.0.0:41000"})
+    made.received(GATEWAY, {"event": "ready", "http": "127.0.0.1:42000"})
+    made.received(Slot("read", 1), {"event": "ready"})
     handed = gateway(made.command(GATEWAY))
     assert (handed.bind, handed.gateway.http) == ("tcp://0.0.0.0:41000", "127.0.0.1:42000")
     assert replica(made.command(Slot("read", 1))).gateways == ("tcp://127.0.0.1:41000",)
@@ -128,8 +128,8 @@ def test_replicas_are_told_each_free_port_that_a_gateway_has_found() -> None:
     )
     made = Service(settings, SOURCES, FOLDER, gateway_link=told)  # type: ignore[arg-type]
     assert made.plan().gateway_first
-    made.heard(SIBLING, {"event": "bound", "bind": "tcp://127.0.0.1:42"})
-    made.heard(GATEWAY, {"event": "bound", "bind": "tcp://127.0.0.1:41"})
+    made.received(SIBLING, {"event": "bound", "bind": "tcp://127.0.0.1:42"})
+    made.received(GATEWAY, {"event": "bound", "bind": "tcp://127.0.0.1:41"})
     both = ("tcp://127.0.0.1:41", "tcp://127.0.0.1:42")
     assert replica(made.command(Slot("read", 1))).gateways == both
     assert told.dialled == [(("tcp://127.0.0.1:42",), True), (both, True)]
@@ -272,7 +272,7 @@ def test_replicas_are_handed_how_long_stopping_may_take() -> None:
 def test_it_says_where_it_is(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "mesh")
     made = Service(described(), SOURCES, FOLDER)
-    made.heard(GATEWAY, {"http": "127.0.0.1:4000"})
+    made.received(GATEWAY, {"http": "127.0.0.1:4000"})
     made.announce()
     Service(described(), SOURCES, FOLDER, with_gateway=False).announce()
     assert caplog.messages == [
@@ -339,9 +339,9 @@ def test_the_reporter_is_told_where_the_gateway_is_when_it_listens() -> None:
     made = Service(described(), SOURCES, FOLDER, gateway_link=told)  # type: ignore[arg-type]
     made.command(Slot("embed", 1))
     assert told.dialled == []
-    made.heard(GATEWAY, {"event": "bound", "bind": "tcp://127.0.0.1:7"})
-    made.heard(GATEWAY, {"event": "ready", "bind": "tcp://127.0.0.1:7"})
-    made.heard(Slot("embed", 1), {"event": "ready"})
+    made.received(GATEWAY, {"event": "bound", "bind": "tcp://127.0.0.1:7"})
+    made.received(GATEWAY, {"event": "ready", "bind": "tcp://127.0.0.1:7"})
+    made.received(Slot("embed", 1), {"event": "ready"})
     assert told.dialled == [(("tcp://127.0.0.1:7",), True)]
 
 
@@ -356,8 +356,8 @@ def test_a_replica_is_told_by_what_number_gateways_know_its_supervisor() -> None
 def test_the_reporter_is_told_that_a_gateway_refuses_a_replica() -> None:
     told = Reporter()
     made = Service(described(), SOURCES, FOLDER, gateway_link=told)  # type: ignore[arg-type]
-    made.heard(Slot("embed", 1), {"event": "refused", "address": "tcp://g:1", "why": "not you"})
-    made.heard(Slot("embed", 1), {"event": "ready"})
+    made.received(Slot("embed", 1), {"event": "refused", "address": "tcp://g:1", "why": "not you"})
+    made.received(Slot("embed", 1), {"event": "ready"})
     assert told.refusals == [(Slot("embed", 1), "tcp://g:1", "not you")]
 
 

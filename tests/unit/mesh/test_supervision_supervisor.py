@@ -21,9 +21,9 @@ from mesh.supervision.events import (
     Failed,
     Instruction,
     Kill,
+    Log,
     ProcessPlan,
     Ready,
-    Say,
     Slot,
     Start,
     Stop,
@@ -39,12 +39,12 @@ ALL = {GATEWAY: 10.0, ONE: 60.0, TWO: 60.0}
 
 def acts(supervisor: Supervisor, event: Event, now: float = 0.0) -> list[Instruction]:
     """What is to be done, without what is only to be said."""
-    return [one for one in supervisor.handle(event, now) if not isinstance(one, Say)]
+    return [one for one in supervisor.handle(event, now) if not isinstance(one, Log)]
 
 
 def said(supervisor: Supervisor, event: Event, now: float = 0.0) -> str:
     lines = supervisor.handle(event, now)
-    return "\n".join(one.text for one in lines if isinstance(one, Say))
+    return "\n".join(one.text for one in lines if isinstance(one, Log))
 
 
 def running(slots: dict[Slot, float] = ALL) -> Supervisor:
@@ -176,7 +176,7 @@ def test_a_worker_that_cannot_be_made_ends_the_service() -> None:
     assert acts(supervisor, Failed(ONE, "no module torch")) == []
     done = supervisor.handle(Exited(ONE, 3), 1.0)
     assert done == [
-        Say("error", "the service could not be started: embed/1: no module torch"),
+        Log("error", "the service could not be started: embed/1: no module torch"),
         Terminate(GATEWAY),
     ]
     assert supervisor.stopping
@@ -427,7 +427,7 @@ def test_a_batch_that_is_computed_for_too_long_is_the_end_of_its_replica() -> No
 
 def test_what_a_process_did_when_it_died_is_told() -> None:
     supervisor = Supervisor(ProcessPlan(ALL, grace=8.0, limits={ONE: 5.0}))
-    said = lambda event: [one.text for one in supervisor.handle(event, 1.0) if type(one) is Say]  # noqa: E731
+    said = lambda event: [one.text for one in supervisor.handle(event, 1.0) if type(one) is Log]  # noqa: E731
     acts(supervisor, Begin())
     (text,) = said(Exited(ONE, 0, 11, "in example 1 of 2"))
     assert text.startswith("embed/1 was killed by signal 11 while starting, in example 1 of 2; res")

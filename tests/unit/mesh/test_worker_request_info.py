@@ -11,7 +11,7 @@ import pytest
 from mesh.errors import EncodingError
 from mesh.protocol.messages import Meta, Task
 from mesh.protocol.request_names import namer
-from mesh.worker.request_info import Reply, RequestFacts, Requests, check_header, requests_told
+from mesh.worker.request_info import Reply, RequestFacts, Requests, check_header, requests_text
 
 META = Meta("PUT", "/infer", "a=1", (("Accept", "text/plain"), ("X-A", "b")))
 
@@ -26,10 +26,10 @@ def task(number: int, trace: str | None = None, meta: Meta | None = None) -> Tas
 
 def test_requests_are_told_until_there_is_no_room() -> None:
     names = [f"{number:03}" for number in range(100)]
-    assert requests_told([]) == ""
-    assert requests_told(["a"]) == "request a"
-    assert requests_told(names) == f"requests {', '.join(names)}"
-    assert requests_told(names, longest=12) == "requests 000, 001, 002 and 97 more"
+    assert requests_text([]) == ""
+    assert requests_text(["a"]) == "request a"
+    assert requests_text(names) == f"requests {', '.join(names)}"
+    assert requests_text(names, longest=12) == "requests 000, 001, 002 and 97 more"
 
 
 def test_facts_are_made_of_the_task_when_they_are_read() -> None:
