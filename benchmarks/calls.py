@@ -222,9 +222,9 @@ class Service:
             self.core.met_stage = False
             self.service.learn()
         if self.core.ended:
-            self.service.answer(self.core.take_ended())
+            self.service.answers.write(self.core.take_ended())
         self.core.stats.clear()
-        self.service.durations.clear()
+        self.service.answers.durations.clear()
 
     async def start(self) -> None:
         """Let everybody meet, and every path be walked often enough to be warm."""

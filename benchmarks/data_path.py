@@ -1,11 +1,11 @@
 """Where the microseconds of a request go, without sockets: `python -m benchmarks.data_path`.
 
-A gateway's core with its desk and a replica with its runner, in one process, over a link that only
-passes frames on. Each step is timed by itself, many times; what is printed is the lower twentieth,
-which a busy machine disturbs least. System calls, ZeroMQ's threads and HTTP's parsing are not in
-it: `make bench` shows them with everything else. `--walk 64` reads so many megabytes before each
-round, after which nothing of ours is in the processor's caches: what a process finds that slept
-while others used the machine.
+A gateway's core with its inference service and a replica with its runner, in one process, over a
+link that only passes frames on. Each step is timed by itself, many times; what is printed is the
+lower twentieth, which a busy machine disturbs least. System calls, ZeroMQ's threads and HTTP's
+parsing are not in it: `make bench` shows them with everything else. `--walk 64` reads so many
+megabytes before each round, after which nothing of ours is in the processor's caches: what a
+process finds that slept while others used the machine.
 """
 
 from __future__ import annotations
@@ -126,9 +126,9 @@ class Client:
 
     special = False
 
-    def __init__(self, desk: AnyInference) -> None:
+    def __init__(self, inference: AnyInference) -> None:
         self.pending: list[HttpRequest] = []
-        self.inference = desk
+        self.inference = inference
         self.transport = self
         self.answers = 0
 
@@ -165,7 +165,7 @@ class Bench:
         self.core = GatewayCore(links, {"/inference": PATH}, 3, now)
         self.gateway = Node(self.core, here)
         self.route = InferenceRoute("/inference", PATH, Admission(4096, 1 << 28))
-        self.desk = InferenceService(
+        self.service = InferenceService(
             self.core, [self.route], 3.0, lambda: None, monotonic, FailureLog(monotonic)
         )
         facts = StageFacts("echo", "", batch, 3.0, POOL)
@@ -173,7 +173,7 @@ class Bench:
         self.core_there = Replica(dialling, facts, Batcher(batch, 0.0, POOL), ["tcp://g:1"], now)
         self.replica = Node(self.core_there, there)
         self.runner = Runner(Echo(), batching=batch > 1, log=logging.getLogger("bench"))
-        self.clients = [Client(self.desk) for _ in range(clients)]
+        self.clients = [Client(self.service) for _ in range(clients)]
         self.took: dict[str, list[float]] = defaultdict(list)
         for _ in range(20):
             self.replica.turn(now)
@@ -199,8 +199,8 @@ class Bench:
                 time("replica: send", self.replica.flush, monotonic())
             time("gateway: receive", self.gateway.receive, monotonic())
             self.gateway.flush(monotonic())
-            time("gateway: answer", self.desk.answer, self.core.take_ended())
-            self.desk.durations.clear()
+            time("gateway: answer", self.service.answers.write, self.core.take_ended())
+            self.service.answers.durations.clear()
             self.core.stats.clear()
 
     def _ask(self) -> None:

@@ -1,63 +1,29 @@
-"""Connects HTTP and the core: exchanges become requests, ended requests become answers. Pure.
+"""Connects HTTP and the core: exchanges become requests, or are refused. Pure.
 
 Nothing here waits. `submit` queues a request and asks for a turn. The turn dispatches all queued
-requests in one bundle per replica, and answers all ended ones.
+requests in one bundle per replica, and answers all ended ones (`gateway.answers`).
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol, TypeAlias
 
+from gateway.answers import Answers, FailureReports, InferenceExchange
 from gateway.requests.admission import NotAdmitted
 from gateway.requests.core import GatewayCore
-from gateway.requests.in_flight import Ended, Request
+from gateway.requests.in_flight import Request
 from gateway.requests.route import InferenceRoute, Reservation
 from gateway.web import responses
 from gateway.web.byte_budget import ByteBudget
-from gateway.web.exchange import Exchange
-from mesh.errors import EncodingError
-from mesh.protocol.messages import Buffer, Meta, Outcome, OutcomeKind, Path
+from mesh.protocol.messages import Meta
 from mesh.protocol.request_names import namer
-from mesh.worker.request_info import check_header
 
-_BROKEN = "the gateway could not write the answer"
 _TOO_MUCH = "too many bytes of unfinished requests are in flight"
-_CHOSEN = "the worker chose this status in a Reply"
-# The buffers of a failure: the exception, and its traceback in debug mode.
-_SHOWN_BUFFERS = 2
-_SHOWN_BYTES = 64 * 1024  # bytes that are read of each buffer
 _BOUNDLESS_BYTES = 1 << 62
-# No replica served requests with these outcomes, so they do not count for the service rate.
-_UNSERVED = frozenset({"deadline_exceeded", "no_replica"})
-
-
-# An exchange of an inference route, with slots for the reservation and the request.
-InferenceExchange: TypeAlias = Exchange[InferenceRoute, Reservation, Request]
-
-
-class FailureReports(Protocol):
-    """Writes a log line for each answer that reports a failure of the service."""
-
-    def record(  # noqa: PLR0913 - all that is known of a failed request
-        self,
-        code: str,
-        reason: str,
-        request_id: bytes | None,
-        *,
-        status: int = 0,
-        route: str = "",
-        stage: str | None = None,
-        replica: str = "",
-        error: Exception | None = None,
-    ) -> None:
-        """See `gateway.web.failure_log.FailureLog`."""
 
 
 class InferenceService:
-    """Turns exchanges into requests of the core, and outcomes into answers.
+    """Turns exchanges into requests of the core.
 
     Args:
         core: the decisions.
@@ -69,10 +35,8 @@ class InferenceService:
         unfinished: the room for incomplete bodies of all routes together.
 
     Attributes:
-        answered: counts of answers by status and endpoint.
-        durations: seconds from arrival to answer of results, since the metrics last took them.
+        answers: writes the answers of requests that ended.
         draining: whether new requests are refused because the gateway is stopping.
-        debug: whether clients are shown the exceptions of workers.
     """
 
     def __init__(  # noqa: PLR0913 - all that it works with
@@ -88,10 +52,8 @@ class InferenceService:
         self.core = core
         self._failures = failures
         self._unfinished = unfinished or ByteBudget(_BOUNDLESS_BYTES)
-        self.debug = False
         self.routes: Mapping[bytes, InferenceRoute] = {r.endpoint.encode(): r for r in routes}
-        self.answered: Counter[tuple[int, str]] = Counter()
-        self.durations: list[float] = []
+        self.answers = Answers(core, clock, failures)
         self.draining = False
         self._timeout = timeout
         self._wake = wake
@@ -107,14 +69,7 @@ class InferenceService:
             # Include a coming version: requests that wait for the switch need its metadata, too.
             known = [stage for (name, _), stage in replicas.facts.items() if name in route.stages]
             route.wants_meta = any(stage.wants_meta for stage in known)
-            route.content_type = self._content_type(route.path, route.content_type)
-
-    def _content_type(self, path: Path, otherwise: bytes) -> bytes:
-        """Return the content type that a path's last stage announced, `otherwise` if it is bad."""
-        last = self.core.replicas.facts.get(path[-1])
-        if last is None or not (last.content_type.isascii() and last.content_type.isprintable()):
-            return otherwise
-        return last.content_type.encode()
+            route.content_type = self.answers.content_type(route.path, route.content_type)
 
     def measure(self) -> None:
         """Update the output sizes of the routes from new batch statistics."""
@@ -276,7 +231,7 @@ class InferenceService:
     def _refusal(self, exchange: InferenceExchange, refusal: NotAdmitted) -> bytes:
         code, message, retry_after, stage = refusal
         endpoint = exchange.route.endpoint
-        self.answered[responses.row(code).status, endpoint] += 1
+        self.answers.answered[responses.row(code).status, endpoint] += 1
         request_id = exchange.request_id or self._name(self.core.in_flight.next_number())
         exchange.request_id = request_id  # the access log names it, too
         self._failures.record(code, message, request_id, route=endpoint, stage=stage)
@@ -290,159 +245,9 @@ class InferenceService:
         elif request is not None and self.core.gone(request.number) is not None:
             route = exchange.route
             route.admission.leave(request.charge, served=False)
-            self.answered[499, route.endpoint] += 1
+            self.answers.answered[499, route.endpoint] += 1
             self._wake()
             exchange.request = None
-
-    # --- out -------------------------------------------------------------------------------------
-
-    def answer(self, ended: Iterable[Ended]) -> None:
-        """Answer ended requests."""
-        answered, name, took = self.answered, self._name, self.durations.append
-        now = self._clock()
-        served: list[InferenceRoute] = []
-        for request, outcome in ended:
-            exchange, route = request.origin, request.route
-            assert isinstance(exchange, Exchange)  # by `submit`
-            assert route is not None
-            route.admission.leave(request.charge, outcome.label not in _UNSERVED)
-            if outcome.label not in _UNSERVED:
-                served.append(route)
-            exchange.request = None  # breaks the reference cycle without the garbage collector
-            request_id = exchange.request_id or name(request.number)
-            exchange.request_id = request_id  # the access log names it, too
-            try:
-                if outcome.kind is OutcomeKind.FAILURE:
-                    status = self._fail(request, exchange, route, request_id, outcome)
-                elif outcome.label or outcome.status or outcome.headers:
-                    status = self._special(request, exchange, route, request_id, outcome)
-                else:
-                    timing = responses.server_timing(route.stages, outcome.timings)
-                    buffers = outcome.buffers
-                    body = buffers[0] if len(buffers) == 1 else b"".join(buffers)
-                    content_type = route.content_type
-                    if request.path is not route.path:  # a former version computed it
-                        content_type = self._content_type(request.path, content_type)
-                    status = 200
-                    took(now - request.arrived)
-                    if len(body) <= responses.INLINE_BYTES:
-                        exchange.respond(responses.result(request_id, content_type, timing, body))
-                    else:
-                        head = responses.result_head(request_id, content_type, timing, len(body))
-                        exchange.respond(head, body)
-            except Exception as error:  # noqa: BLE001 - one bad answer must not affect others
-                status = self._break(exchange, route, request_id, error)
-            answered[status, route.endpoint] += 1
-        queues = self.core.queues
-        for route in dict.fromkeys(served):
-            may_wait = queues.missing or queues.crowded
-            is_crowded = bool(may_wait) and queues.is_crowded(route.path)
-            if is_crowded or route.admission.is_measuring:
-                route.admission.learn(is_crowded, now)
-
-    def _break(
-        self,
-        exchange: InferenceExchange,
-        route: InferenceRoute,
-        request_id: bytes,
-        error: Exception,
-    ) -> int:
-        """Report an error of the gateway itself to the log and, if possible, to the client."""
-        self._failures.record(
-            "server_error", _BROKEN, request_id, route=route.endpoint, error=error
-        )
-        with contextlib.suppress(Exception):
-            exchange.respond(responses.failure("server_error", _BROKEN, None, request_id))
-        return responses.row("server_error").status
-
-    def _fail(
-        self,
-        request: Request,
-        exchange: InferenceExchange,
-        route: InferenceRoute,
-        request_id: bytes,
-        outcome: Outcome,
-    ) -> int:
-        code, text, trace = outcome.label, outcome.text, ""
-        stage = route.stages[outcome.hop] if outcome.hop < len(route.stages) else None
-        status = responses.meaning(code, outcome.status)[1].status
-        raised = [
-            str(buffer[:_SHOWN_BYTES], "utf-8", "replace")
-            for buffer in outcome.buffers[:_SHOWN_BUFFERS]
-        ]
-        if status >= 500:
-            self._report(request, route, request_id, code, _reason(text, raised), stage, status)
-        if self.debug and len(raised) == _SHOWN_BUFFERS:
-            text, trace = raised
-        timing = responses.server_timing(route.stages, outcome.timings).decode()
-        headers = [("Server-Timing", timing)] if timing else []
-        for name, value in outcome.headers:  # set by an error class of the worker
-            check_header(name, value)
-            headers.append((name, value))
-        exchange.respond(
-            responses.failure(code, text, stage, request_id, None, headers, outcome.status, trace)
-        )
-        return status
-
-    def _report(  # noqa: PLR0913 - what is known of a failed request
-        self,
-        request: Request,
-        route: InferenceRoute,
-        request_id: bytes,
-        code: str,
-        reason: str,
-        stage: str | None,
-        status: int = 0,
-    ) -> None:
-        """Log which request failed, where and why."""
-        replica = self.core.whereabouts(request.holder)
-        self._failures.record(
-            code,
-            reason,
-            request_id,
-            status=status,
-            route=route.endpoint,
-            stage=stage,
-            replica=replica,
-        )
-
-    def _special(
-        self,
-        request: Request,
-        exchange: InferenceExchange,
-        route: InferenceRoute,
-        request_id: bytes,
-        outcome: Outcome,
-    ) -> int:
-        """Answer with the status, content type or headers that the worker chose."""
-        timing = responses.server_timing(route.stages, outcome.timings)
-        body = _whole(outcome.buffers)
-        kind = outcome.label.encode("latin-1", "replace") or route.content_type
-        last = route.stages[-1]
-        try:
-            head = responses.special_head(
-                outcome.status, request_id, kind, outcome.headers, timing, len(body)
-            )
-        except EncodingError as error:
-            self._report(request, route, request_id, error.code, str(error), last)
-            exchange.respond(responses.failure(error.code, str(error), last, request_id))
-            return 500
-        status = outcome.status or 200
-        if status >= 500:
-            self._report(request, route, request_id, "", _CHOSEN, last, status)
-        exchange.respond(head, body if responses.has_body(status) else None)
-        return status
-
-
-def _reason(text: str, raised: list[str]) -> str:
-    """Return the reason for the log: the client's message and the exception."""
-    if not raised or not raised[0]:
-        return text
-    return raised[0] if text in raised[0] else f"{text}: {raised[0]}"
-
-
-def _whole(buffers: list[Buffer]) -> Buffer:
-    return buffers[0] if len(buffers) == 1 else b"".join(buffers)
 
 
 def _meta(exchange: InferenceExchange) -> Meta:

@@ -102,7 +102,7 @@ class Gateway:
             Node(self._core, self._network), self._answer, lambda: self._core.calm
         )
         self._failures = FailureLog(monotonic, _later)
-        self._desk = InferenceService(
+        self._inference = InferenceService(
             self._core,
             [
                 InferenceRoute(
@@ -116,15 +116,15 @@ class Gateway:
             self._failures,
             ByteBudget(max(settings.capacity_bytes, settings.max_body)),
         )
-        self._desk.debug = settings.debug
+        self._inference.answers.debug = settings.debug
         self._metrics = Metrics(settings.namespace)
         self._ledger = picture.CountsExporter(self._metrics)
         self._coder = None
         if settings.compression:
-            self._coder = Compressor(self._desk, settings.max_body, self.failed)
+            self._coder = Compressor(self._inference, settings.max_body, self.failed)
         access = _access_log(settings)
         self._http = HttpServer(
-            self._coder or self._desk,
+            self._coder or self._inference,
             make_app(self, settings.compression, _pages(settings)),
             _limits(settings),
             coded=settings.compression,
@@ -217,7 +217,7 @@ class Gateway:
 
     def _stop(self) -> None:
         """Refuse requests as soon as clients can see that this gateway is not ready."""
-        self._desk.draining = True
+        self._inference.draining = True
         self._stopping.set()
 
     async def _may_open(self) -> bool:
@@ -277,17 +277,17 @@ class Gateway:
     def _answer(self, now: float) -> None:
         if self._core.met_stage:
             self._core.met_stage = False
-            self._desk.learn()
+            self._inference.learn()
         while self._core.journal:
             self._log_change(self._core.journal.pop(0))
         if self._core.ended:
-            self._desk.answer(self._core.take_ended())
+            self._inference.answers.write(self._core.take_ended())
         if self._core.stats:
             stats, self._core.stats = self._core.stats, []
             self._metrics.record_stats(stats)
-            self._desk.measure()
-        if self._desk.durations:
-            durations, self._desk.durations = self._desk.durations, []
+            self._inference.measure()
+        if self._inference.answers.durations:
+            durations, self._inference.answers.durations = self._inference.answers.durations, []
             self._metrics.record_durations(durations)
 
     def _log_change(self, entry: JournalEntry | Turnover) -> None:
@@ -308,7 +308,7 @@ class Gateway:
         )
 
     def _refused(self, code: str, message: str, request_id: bytes) -> None:
-        self._desk.answered[row(code).status, ""] += 1
+        self._inference.answers.answered[row(code).status, ""] += 1
         self.failed(code, message, request_id)
 
     def _dropped(self, cause: str) -> None:
@@ -357,8 +357,8 @@ class Gateway:
     def _levels(self) -> Levels:
         """Return the current levels, after adding the counts since the last call to the metrics."""
         self._ledger.settle(self._core)
-        self._metrics.count_answers(self._desk.answered)
-        self._desk.answered.clear()
+        self._metrics.count_answers(self._inference.answers.answered)
+        self._inference.answers.answered.clear()
         levels = picture.levels(self._core)
         levels.unread_bytes = self._http.unread_bytes
         return levels

@@ -23,6 +23,8 @@ class HeldByProducer(NamedTuple):
 
 
 NOTHING = HeldByProducer(0, 0)
+DELAY_S = 0.050  # how long the renewal of credit may wait while producers have enough
+NEVER = float("inf")
 
 
 class ProducerHoldings:
@@ -94,6 +96,76 @@ class ProducerHoldings:
         """Replace a computed task by its output."""
         output.source = task.source
         self._by_source[task.source][1] += output.nbytes - task.nbytes
+
+
+class CreditRenewal:
+    """Decides when the producers get new credit.
+
+    Args:
+        held: the tasks and bytes held of each producer.
+        pool: limit of the held payload bytes, beside one task of each producer.
+
+    Attributes:
+        owed: whether what is held changed since credit was last renewed.
+        due: when a delayed renewal is due, in local monotonic seconds.
+    """
+
+    __slots__ = ("_held", "_low", "_paused", "_pool", "_slice", "_window", "due", "owed")
+
+    def __init__(self, held: ProducerHoldings, pool: int) -> None:
+        self._held = held
+        self._pool = pool
+        self.owed = False
+        self.due = NEVER
+        self._low = True  # a producer has consumed half of its credit, or is new
+        self._slice = 0  # half of the bytes that each producer may have outstanding
+        self._window = 0  # the batch size for which credit was last granted
+        self._paused: set[int] = set()  # owners that got tasks back during the running forward
+
+    def request_now(self) -> None:
+        """Renew without delay: a producer is new, silent or back."""
+        self.owed = self._low = True
+
+    def used(self, session: Session, window: int) -> None:
+        """Note that a producer sent tasks; without delay if it has used half of its credit."""
+        self.owed = True
+        allowed = session.stream.allowed
+        left, left_bytes = allowed.tasks - allowed.used_tasks, allowed.nbytes - allowed.used_nbytes
+        if left <= window // 2 or left_bytes <= self._slice:
+            self._low = True
+
+    def pause(self, owners: Iterable[int]) -> None:
+        """Grant nothing until the running forward ends.
+
+        With new credit, the tasks that were given back to these owners would come straight back.
+        """
+        self._paused.update(owners)
+
+    def stop(self) -> None:
+        """Grant nothing more: the replica drains."""
+        self.due = NEVER
+
+    def is_due(self, window: int, now: float, *, computing: bool) -> bool:
+        """Whether to renew now; otherwise the renewal waits until `due`, or for the forward."""
+        if self._paused:
+            if computing:
+                self.due = NEVER
+            return not computing
+        if self._low or window > self._window or now >= self.due:
+            return True
+        if self.due == NEVER:  # delayed, so that a lone request does not pay for it
+            self.due = now + DELAY_S
+        return False
+
+    def renew(self, producers: Collection[Session], window: int, now: float) -> list[Session]:
+        """Renew the credit of all producers; return the sessions whose credit grew."""
+        self.owed, self.due = False, NEVER
+        grown = grant(producers, self._held, window, self._pool, now, self._paused)
+        self._slice = self._pool // max(1, len(producers)) // 2
+        self._low, self._window = is_low(producers, window, self._slice), window
+        if self._paused:
+            self._paused = set()
+        return grown
 
 
 def is_low(producers: Collection[Session], window: int, nbytes: int) -> bool:

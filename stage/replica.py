@@ -40,13 +40,10 @@ from mesh.protocol.messages import (
 from stage.batching.batcher import Batch, Batcher
 from stage.batching.estimates import LONG_FORWARD_S
 from stage.credentials import judge_tasks
-from stage.credit import ProducerHoldings, grant, is_low
+from stage.credit import CreditRenewal, ProducerHoldings
 from stage.forwarding import Forwarding
 from stage.reporting import Reporting
 from stage.results import handed_back, run_again, unsendable
-
-CREDIT_DELAY_S = 0.050  # how long the renewal of credit may wait while producers have enough
-NEVER = float("inf")
 
 
 class Replica:
@@ -87,13 +84,8 @@ class Replica:
         self._gateways = set(gateways)
         self._parted = False
         self._upstream: dict[int, tuple[int, list[str]]] = {}
-        self._owed = False
-        self._low = True  # a producer has consumed half of its credit, or is new
-        self._slice = 0  # half of the bytes that each producer may have outstanding
-        self._window = 0  # the batch size for which credit was last granted
-        self._renew_at = NEVER
+        self._credit = CreditRenewal(self.held, facts.pool)
         self._is_long = False  # the running forward is long: grant one batch of credit, no more
-        self._credit_paused: set[int] = set()  # owners that got tasks back during this forward
         self._unwanted: set[RequestId] = set()  # cancelled while a batch runs
         self._dropped = (0, 0)
         self._free_since = now  # when the worker finished its last batch
@@ -123,12 +115,7 @@ class Replica:
             task.source = source
         self.batcher.add(tasks, now)
         self.held.add(source, tasks)
-        self._owed = True
-        window = self.facts.batch if self._is_long else self.batcher.window
-        allowed = session.stream.allowed
-        left, left_bytes = allowed.tasks - allowed.used_tasks, allowed.nbytes - allowed.used_nbytes
-        if left <= window // 2 or left_bytes <= self._slice:
-            self._low = True
+        self._credit.used(session, self.facts.batch if self._is_long else self.batcher.window)
         if self.draining:
             self._give_back(self.batcher.take_back(0))
 
@@ -180,7 +167,7 @@ class Replica:
         elif isinstance(news, MessageRefused):
             self._refused(news)
         elif news.session.stage is None:
-            self._owed = self._low = True  # a silent producer gets no credit, a returned one does
+            self._credit.request_now()  # a silent producer gets no credit, a returned one does
         elif isinstance(news, SessionSilent):
             for task in self.forwarding.bypass(news.session):
                 self._hand_back(task)
@@ -192,7 +179,7 @@ class Replica:
             self.forwarding.join(session)
         elif self.draining:
             self._ask_to_stop(session)
-        self._owed = self._low = True
+        self._credit.request_now()
 
     def _lost(self, session: Session) -> None:
         if session.stage is None:
@@ -357,7 +344,7 @@ class Replica:
         self._is_long = True
         if len(self.batcher) > 2 * self.facts.batch:
             tasks = self.batcher.take_back(2 * self.facts.batch)
-            self._credit_paused.update([task.owner for task in tasks])
+            self._credit.pause([task.owner for task in tasks])
             self._give_back(tasks)
 
     # --- outputs ---------------------------------------------------------------------------------
@@ -404,7 +391,7 @@ class Replica:
     def _release(self, tasks: Iterable[Task]) -> None:
         """Release tasks that are no longer here; their producers may get new credit."""
         self.held.release(tasks)
-        self._owed = True
+        self._credit.owed = True
 
     # --- each turn -------------------------------------------------------------------------------
 
@@ -419,31 +406,14 @@ class Replica:
             for task, reason in unfit:
                 self._fail(task, reason)
             self.held.set_out(sent)
-            self._owed = True
+            self._credit.owed = True
         if now >= self.reporting.due:
             self.reporting.flush(now)
-        if self._owed:
+        if self._credit.owed and not self.draining:
             window = self.facts.batch if self._is_long else self.batcher.window
-            hurry = self._low or self._credit_paused or self.draining or window > self._window
-            if hurry or now >= self._renew_at:
-                self._renew_credit(now, window)
-            elif self._renew_at == NEVER:  # delayed, so that a lone request does not pay for it
-                self._renew_at = now + CREDIT_DELAY_S
-
-    def _renew_credit(self, now: float, window: int) -> None:
-        if self._credit_paused and self.running is not None:
-            self._renew_at = NEVER
-            return  # with new credit, the tasks that were given back would come straight back
-        self._owed, self._renew_at = False, NEVER
-        if self.draining:
-            return
-        pool, producers = self.facts.pool, self._producers()
-        for session in grant(producers, self.held, window, pool, now, self._credit_paused):
-            self.links.touch(session)
-        self._slice = pool // max(1, len(producers)) // 2
-        self._low, self._window = is_low(producers, window, self._slice), window
-        if self._credit_paused:
-            self._credit_paused = set()
+            if self._credit.is_due(window, now, computing=self.running is not None):
+                for session in self._credit.renew(self._producers(), window, now):
+                    self.links.touch(session)
 
     def _producers(self) -> list[Session]:
         sessions = self.links.sessions.values()
@@ -451,7 +421,7 @@ class Replica:
 
     def next_due(self) -> float:
         """Return when a batch, a report, a credit renewal or a stuck output is due."""
-        due = min(self.reporting.due, self._renew_at)
+        due = min(self.reporting.due, self._credit.due)
         if self.forwarding.is_waiting:
             due = min(due, self.forwarding.next_due())
         if self.running is None and self.batcher.line.count:
@@ -467,6 +437,7 @@ class Replica:
     def drain(self, now: float) -> None:
         """Start draining: finish the running batch, give all waiting tasks back."""
         self.draining = True
+        self._credit.stop()
         self.batcher.drain()
         self._give_back(self.batcher.take_back(0))
         self.reporting.hurry(now)

@@ -1,8 +1,9 @@
 """One batch through the user's worker: one outcome per task, whatever fails.
 
-The code here is the only place that calls into a worker. What an item's own conversion raises, or
-an exception instance among the results, fails that item alone; only what `forward` itself raises
-fails the batch. Between two runs, only the record of what was logged is kept.
+This module and `item_codec` are the only places that call into a worker. What an item's own
+conversion raises, or an exception instance among the results, fails that item alone; only what
+`forward` itself raises fails the batch. Between two runs, only the record of what was logged is
+kept.
 
 Objects of user code are not trusted: a list may be emptied, a length may be wrong, reading the text
 of an exception may raise. So only our own tasks are counted, and the interpreter is asked for
@@ -22,22 +23,21 @@ from typing import Any
 
 import numpy as np
 
-from mesh.errors import EncodingError, ForwardTimeout, ServerError, StartError
+from mesh.errors import ForwardTimeout, ServerError, StartError
 from mesh.logs.failure_text import line_and_place
 from mesh.process.batch_record import SIZE, BatchRecord
 from mesh.process.fork import Tripwire, end_if_forked
-from mesh.protocol.messages import Buffer, Task
-from mesh.worker.base import BODIES, Worker
+from mesh.protocol.messages import Task
+from mesh.worker.base import Worker
 from mesh.worker.buffer_ownership import isolate
 from mesh.worker.checks import examples_of
-from mesh.worker.json_body import write_body
-from mesh.worker.request_info import Reply, RequestFacts, Requests, check_header, name_of_request
+from mesh.worker.request_info import RequestFacts, Requests, name_of_request
 from stage.batching.estimates import LONG_FORWARD_S
 from stage.failures import Failures
+from stage.item_codec import ItemCodec
 from stage.item_outcome import ItemOutcome
 from stage.results import TIMED_OUT
 
-_BODILESS = frozenset({204, 304})  # statuses of answers that have no body
 # These end the process, as intended by the code that raises them; all others fail the batch.
 _ENDS = (SystemExit, KeyboardInterrupt)
 _PASSING = (ForwardTimeout, *_ENDS)
@@ -87,7 +87,7 @@ class Runner:
         self._batching = batching
         self._clock = clock
         self.failures = Failures(log, clock, debug=debug)
-        self._writes_itself = type(worker).serialize is not Worker.serialize
+        self._codec = ItemCodec(worker, self.failures)
         self.todo: deque[Task] = deque()
         self.tasks: Sequence[Task] = ()
         self.done: list[ItemOutcome] = []
@@ -227,7 +227,7 @@ class Runner:
         try:
             self.interruptible = True
             try:
-                outcome = self._encode(task, self._ask([task], self._decode(task)))
+                outcome = self._codec.encode(task, self._ask([task], self._codec.decode(task)))
             except _PASSING:
                 raise
             except BaseException as error:  # noqa: BLE001 - any exception fails this task
@@ -283,7 +283,7 @@ class Runner:
 
     def _decoded(self, tasks: list[Task]) -> list[Any]:
         """Return each task's input, or the `ItemOutcome` of its failure."""
-        decode, items = self._decode, []
+        decode, items = self._codec.decode, []
         for task in tasks:
             try:
                 items.append(decode(task))
@@ -295,7 +295,7 @@ class Runner:
 
     def _encoded(self, tasks: list[Task], results: Sequence[Any]) -> list[ItemOutcome]:
         """Encode the result of each task."""
-        encode, outcomes = self._encode, []
+        encode, outcomes = self._codec.encode, []
         for task, result in zip(tasks, results, strict=False):  # their numbers were checked
             try:
                 outcomes.append(encode(task, result))
@@ -330,54 +330,6 @@ class Runner:
             raise ServerError(f"forward returned {len(results)} results for {count} inputs")
         return results
 
-    def _decode(self, task: Task) -> Any:
-        buffers = task.buffers
-        if not task.hop:
-            first = buffers[0] if len(buffers) == 1 else None
-            return self._worker.deserialize(first if type(first) is bytes else b"".join(buffers))
-        return self._worker.deserialize_ipc(buffers[0] if len(buffers) == 1 else buffers)
-
-    def _encode(self, task: Task, result: Any) -> ItemOutcome:
-        if type(result) is ItemOutcome:
-            return replace(result, buffers=list(result.buffers))
-        if issubclass(type(result), BaseException):
-            return self.failures.outcome(result, [task])
-        if isinstance(result, Reply):
-            return self._encode_reply(task, result)
-        if len(task.path) == 1:
-            body = self._worker.serialize(result)
-            return ItemOutcome([body if type(body) is bytes else _checked(body, "serialize")])
-        output = self._worker.serialize_ipc(result)
-        if type(output) is not list:
-            return ItemOutcome([_checked(output, "serialize_ipc")])
-        if len(output) == 1 and type(output[0]) is bytes:
-            return ItemOutcome(output)
-        if not output:
-            raise EncodingError("serialize_ipc returned an empty list; it must hold a buffer")
-        return ItemOutcome([_checked(buffer, "serialize_ipc") for buffer in output])
-
-    def _encode_reply(self, task: Task, reply: Reply) -> ItemOutcome:
-        if len(task.path) > 1:
-            raise EncodingError("forward returned a Reply; only the last stage of a route may")
-        for name, value in reply.headers.items():
-            check_header(name, value)
-        if reply.value is not None and reply.status in _BODILESS:
-            self.failures.log_dropped(reply, task)
-        outcome = ItemOutcome([_checked(self._reply_body(reply), "serialize")])
-        outcome.status = reply.status
-        outcome.headers = tuple(reply.headers.items())
-        outcome.content_type = reply.content_type or ""
-        return outcome
-
-    def _reply_body(self, reply: Reply) -> Buffer:
-        """Serialize a Reply's value; bytes with a content type already are the body."""
-        value, kind = reply.value, reply.content_type
-        if reply.status in _BODILESS:
-            return b""
-        if self._writes_itself or kind is None or not isinstance(value, BODIES):
-            return self._worker.serialize(value)
-        return write_body(value, kind) if isinstance(value, str) else value
-
 
 _UNFINISHED = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
 
@@ -392,20 +344,3 @@ def _refuse_unfinished(result: object) -> None:
     article = "an" if kind[0] == "a" else "a"
     advice = "await it" if isinstance(result, CoroutineType) else "make a list of it"
     raise ServerError(f"forward returned {article} {kind}; {advice} inside of forward")
-
-
-def _checked(buffer: object, method: str) -> Buffer:
-    """Make a buffer flat bytes, with a length that can be trusted."""
-    kind = type(buffer)
-    if kind is bytes:
-        return buffer  # type: ignore[return-value]
-    if kind is memoryview:
-        assert isinstance(buffer, memoryview)
-        flat = buffer.format == "B" and buffer.ndim == 1 and buffer.c_contiguous
-        return buffer if flat else bytes(buffer)
-    if kind is bytearray:
-        return buffer  # type: ignore[return-value]
-    if issubclass(kind, bytes | bytearray):  # a subclass may have a length of its own
-        return bytes(memoryview(buffer))  # type: ignore[arg-type]
-    advice = "; call .encode() on it" if issubclass(kind, str) else ""
-    raise EncodingError(f"{method} returned a {kind.__name__} where it must return bytes{advice}")

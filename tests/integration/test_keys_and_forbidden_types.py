@@ -60,7 +60,7 @@ class Seat(ZmqNetwork):
         return super().receive(ready)
 
 
-class Site(Mesh):
+class KeyedMesh(Mesh):
     """The honest ones."""
 
     def __init__(self, folder):
@@ -202,7 +202,7 @@ class Rogue:
 class Court(NamedTuple):
     """The rogues of one row, and whom they speak to."""
 
-    site: Site
+    site: KeyedMesh
     rogues: list
     listener: object
 
@@ -217,7 +217,7 @@ class Court(NamedTuple):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    made = Site(tmp_path_factory.mktemp("keys"))
+    made = KeyedMesh(tmp_path_factory.mktemp("keys"))
     yield made
     made.close()
 

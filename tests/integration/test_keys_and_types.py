@@ -36,7 +36,7 @@ NUMBERS = itertools.count(0xBAD00)
 TYPES = set(samples(0, PATH)) - {Type.DRAIN, Type.BYE, Type.WHO, Type.ERR}
 
 
-class Site:
+class KeyedGateway:
     """A gateway's core on real sockets with keys."""
 
     def __init__(self, folder):
@@ -102,7 +102,7 @@ class Speaker:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    made = Site(tmp_path_factory.mktemp("keys"))
+    made = KeyedGateway(tmp_path_factory.mktemp("keys"))
     yield made
     made.close()
 

@@ -101,14 +101,14 @@ MUTANTS = (
     Mutant(
         "forget to renew credit",
         "stage/replica.py",
-        "        self.held.release(tasks)\n        self._owed = True",
+        "        self.held.release(tasks)\n        self._credit.owed = True",
         "        self.held.release(tasks)",
     ),
     Mutant(
         "forget to release what has left",
         "stage/replica.py",
-        "        self.held.release(tasks)\n        self._owed = True",
-        "        self._owed = True",
+        "        self.held.release(tasks)\n        self._credit.owed = True",
+        "        self._credit.owed = True",
     ),
     Mutant(
         "spend no credit",

@@ -56,7 +56,7 @@ class Visit:
 
 
 class Door(Gateway):
-    """A gateway with its desk."""
+    """A gateway with its inference service."""
 
     def equip(self, capacity, timeout):
         self.service = None
@@ -75,7 +75,7 @@ class Door(Gateway):
         self.node.turn(self.mesh.now)
         ended = self.core.take_ended()
         if ended:
-            self.service.answer(ended)
+            self.service.answers.write(ended)
         if self.core.stats:
             self.service.measure()
             self.core.stats.clear()

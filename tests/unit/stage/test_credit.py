@@ -6,7 +6,16 @@ from hypothesis import strategies as st
 
 from mesh.links.session import Session
 from mesh.protocol.messages import Role, Task
-from stage.credit import NOTHING, HeldByProducer, ProducerHoldings, grant, is_low
+from stage.credit import (
+    DELAY_S,
+    NEVER,
+    NOTHING,
+    CreditRenewal,
+    HeldByProducer,
+    ProducerHoldings,
+    grant,
+    is_low,
+)
 
 POOL = 1 << 20
 
@@ -229,3 +238,67 @@ def test_an_output_under_way_is_no_work_but_its_bytes_are_here():
     assert (held.of(1), held.tasks) == (HeldByProducer(1, 20), 1)
     held.release([second])
     assert (held.of(1), held.tasks, len(held)) == (NOTHING, 0, 0)
+
+
+def renewal(session):
+    """A renewal that is not due: the producer has just been granted its standing credit."""
+    made = CreditRenewal(ProducerHoldings(), POOL)
+    made.request_now()
+    assert made.is_due(8, 0.0, computing=False)
+    assert made.renew([session], 8, 0.0) == [session]
+    assert (made.owed, made.due) == (False, NEVER)
+    return made
+
+
+def test_a_renewal_waits_while_producers_have_enough():
+    one = producer()
+    made = renewal(one)
+    one.stream.allowed.used_tasks = 3
+    made.used(one, 8)
+    assert made.owed
+    assert not made.is_due(8, 1.0, computing=True)
+    assert made.due == 1.0 + DELAY_S
+    assert not made.is_due(8, 1.0 + DELAY_S / 2, computing=True)
+    assert made.is_due(8, 1.0 + DELAY_S, computing=True)
+
+
+def test_a_producer_that_used_half_of_its_credit_does_not_wait():
+    one = producer()
+    made = renewal(one)
+    one.stream.allowed.used_tasks = one.stream.allowed.tasks - 4
+    made.used(one, 8)
+    assert made.is_due(8, 1.0, computing=True)
+
+
+def test_a_producer_that_used_half_of_its_bytes_does_not_wait():
+    one = producer()
+    made = renewal(one)
+    one.stream.allowed.used_nbytes = POOL // 2
+    made.used(one, 8)
+    assert made.is_due(8, 1.0, computing=True)
+
+
+def test_larger_batches_do_not_wait_for_credit():
+    made = renewal(producer())
+    assert made.is_due(9, 1.0, computing=True)
+
+
+def test_who_got_tasks_back_is_granted_more_when_the_forward_has_ended():
+    one = producer()
+    made = renewal(one)
+    made.pause([one.peer])
+    made.request_now()
+    assert not made.is_due(8, 1.0, computing=True)
+    assert made.due == NEVER
+    assert made.is_due(8, 1.0, computing=False)
+    assert made.renew([one], 8, 1.0) == [one]
+    assert not made.is_due(8, 1.0, computing=False)
+
+
+def test_a_draining_replica_has_no_renewal_due():
+    one = producer()
+    made = renewal(one)
+    made.used(one, 8)
+    made.is_due(8, 1.0, computing=True)
+    made.stop()
+    assert made.due == NEVER

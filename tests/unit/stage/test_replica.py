@@ -39,7 +39,7 @@ ME, OWNER, NEXT = 9, 1, 2
 POOL = 1 << 20
 
 
-class Rig:
+class ReplicaRig:
     """A replica of stage a, its gateway and, if asked for, a replica of stage b."""
 
     def __init__(self, batch=4, follower=False, repeatable=True, feed_credit=10):
@@ -92,7 +92,7 @@ def kinds(outcomes):
 
 
 def test_it_dials_its_gateways_and_grants_a_batch():
-    rig = Rig()
+    rig = ReplicaRig()
     rig.links.tick(0.0)
     assert [order.address for order in rig.links.take() if type(order) is Dial] == ["tcp://g:1"]
     rig.replica.advance(0.0)
@@ -100,7 +100,7 @@ def test_it_dials_its_gateways_and_grants_a_batch():
 
 
 def test_a_batch_is_computed_and_answered():
-    rig = Rig()
+    rig = ReplicaRig()
     assert rig.replica.next_batch(0.0) is None
     rig.take(1, 2)
     assert rig.replica.next_due() <= 0.0
@@ -123,7 +123,7 @@ def test_a_batch_is_computed_and_answered():
 
 
 def test_stats_tell_what_was_dropped():
-    rig = Rig()
+    rig = ReplicaRig()
     rig.take(1, deadline=0.5)
     rig.take(2, 3)
     rig.replica.cancel([(OWNER, 2)])
@@ -137,7 +137,7 @@ def test_stats_tell_what_was_dropped():
 
 
 def test_outputs_go_straight_on_and_a_note_follows_the_ack():
-    rig = Rig(follower=True)
+    rig = ReplicaRig(follower=True)
     rig.take(1, path=(A, B))
     rig.compute()
     assert rig.outcomes() == []
@@ -151,13 +151,13 @@ def test_outputs_go_straight_on_and_a_note_follows_the_ack():
 
 
 def test_what_a_gateway_acks_needs_no_note():
-    rig = Rig()
+    rig = ReplicaRig()
     rig.replica.delivered(Delivery(rig.gateway, [Outcomes()], None), 1.0)
     assert rig.replica.next_due() == NEVER
 
 
 def test_without_a_way_on_an_output_is_handed_back():
-    rig = Rig()
+    rig = ReplicaRig()
     rig.take(1, path=(A, B))
     rig.compute()
     (outcome,) = rig.outcomes()
@@ -166,7 +166,7 @@ def test_without_a_way_on_an_output_is_handed_back():
 
 
 def test_outputs_that_are_stuck_or_expired_do_not_stay():
-    rig = Rig(follower=True, feed_credit=0)
+    rig = ReplicaRig(follower=True, feed_credit=0)
     rig.take(1, 2, path=(A, B))
     batch = rig.replica.next_batch(0.0)
     outputs = [forwarding(task) for task in batch.tasks]
@@ -181,7 +181,7 @@ def test_outputs_that_are_stuck_or_expired_do_not_stay():
 
 @pytest.mark.parametrize("follower", [True, False])
 def test_an_output_that_no_message_can_carry_fails(follower):
-    rig = Rig(follower=follower)
+    rig = ReplicaRig(follower=follower)
     (task,) = rig.take(1, path=(A, B))
     rig.replica.next_batch(0.0)
     rig.replica.finished([forwarding(task, [b"x"] * 300)], 0.1)
@@ -192,7 +192,7 @@ def test_an_output_that_no_message_can_carry_fails(follower):
 
 
 def test_what_the_next_stage_could_not_read_fails():
-    rig = Rig(follower=True)
+    rig = ReplicaRig(follower=True)
     rig.take(1, path=(A, B))
     rig.compute()
     rig.outcomes()
@@ -207,7 +207,7 @@ def test_what_the_next_stage_could_not_read_fails():
 
 
 def test_a_result_that_cannot_be_sent_becomes_a_failure():
-    rig = Rig()
+    rig = ReplicaRig()
     result = Outcome(1, 1, OutcomeKind.RESULT, 0)
     rig.replica.handle_news(MessageRefused(rig.gateway, Outcomes([result]), "too odd"), 0.0)
     (outcome,) = rig.outcomes()
@@ -222,7 +222,7 @@ def test_a_result_that_cannot_be_sent_becomes_a_failure():
 
 
 def test_a_cancel_takes_tasks_and_outputs_out():
-    rig = Rig(follower=True, feed_credit=0)
+    rig = ReplicaRig(follower=True, feed_credit=0)
     rig.take(1, path=(A, B))
     rig.compute()
     rig.take(2)
@@ -232,7 +232,7 @@ def test_a_cancel_takes_tasks_and_outputs_out():
 
 
 def test_a_lost_consumers_tasks_go_elsewhere():
-    rig = Rig(follower=True)
+    rig = ReplicaRig(follower=True)
     rig.take(1, path=(A, B))
     rig.compute()
     rig.outcomes()
@@ -245,7 +245,7 @@ def test_a_lost_consumers_tasks_go_elsewhere():
 
 
 def test_an_output_that_a_second_consumer_is_lost_with_goes_by_its_owner():
-    rig = Rig(follower=True)
+    rig = ReplicaRig(follower=True)
     facts = StageFacts(*B, 4, 3.0, POOL)
     others = [rig.meet(peer, Role.REPLICA, facts) for peer in (NEXT + 1, NEXT + 2)]
     for session in others:
@@ -265,7 +265,7 @@ def test_an_output_that_a_second_consumer_is_lost_with_goes_by_its_owner():
 
 
 def test_a_lost_gateway_is_forgotten():
-    rig = Rig(follower=True, feed_credit=0)
+    rig = ReplicaRig(follower=True, feed_credit=0)
     rig.take(1, path=(A, B))
     rig.compute()
     del rig.links.sessions[OWNER]
@@ -278,7 +278,7 @@ def test_a_lost_gateway_is_forgotten():
 
 
 def test_a_gateway_that_met_us_anew_still_wants_what_is_its():
-    rig = Rig(follower=True, feed_credit=0)
+    rig = ReplicaRig(follower=True, feed_credit=0)
     rig.take(1, path=(A, B))
     rig.compute()
     old = rig.gateway
@@ -291,7 +291,7 @@ def test_a_gateway_that_met_us_anew_still_wants_what_is_its():
 
 
 def test_a_producer_that_is_gone_has_no_share_of_the_credit():
-    rig = Rig()
+    rig = ReplicaRig()
     other = rig.meet(3, Role.GATEWAY)
     rig.replica.advance(0.0)
     assert (rig.gateway.stream.allowed.nbytes, other.stream.allowed.nbytes) == (
@@ -312,7 +312,7 @@ def addresses(rig):
 
 
 def test_it_dials_whom_any_gateway_names():
-    rig = Rig()
+    rig = ReplicaRig()
     first = Peers(2, [Peer("tcp://b:1", 5, Role.REPLICA, *B)])
     rig.replica.delivered(Delivery(rig.gateway, (), first), 9.0)
     rig.replica.delivered(Delivery(rig.gateway, (), Peers(1, [])), 9.0)
@@ -322,7 +322,7 @@ def test_it_dials_whom_any_gateway_names():
 
 
 def test_no_gateway_that_names_many_crowds_out_what_another_names():
-    rig = Rig()
+    rig = ReplicaRig()
     rig.links.most_named = 6
     other = Session(rig.links.me, 77, Role.GATEWAY, 100)
     many = Peers(1, [Peer(f"tcp://rogue:{n}", 5, Role.REPLICA, *B) for n in range(500)])
@@ -335,7 +335,7 @@ def test_no_gateway_that_names_many_crowds_out_what_another_names():
 
 
 def test_other_messages_mean_nothing_to_it():
-    rig = Rig()
+    rig = ReplicaRig()
     rig.replica.delivered(Delivery(rig.gateway, (), Ping(1)), 0.0)
     assert rig.outcomes() == []
 
@@ -344,7 +344,7 @@ def test_other_messages_mean_nothing_to_it():
 
 
 def test_it_is_pressed_while_outputs_wait_or_something_large_is_under_way():
-    rig = Rig(follower=True, feed_credit=0)
+    rig = ReplicaRig(follower=True, feed_credit=0)
     assert not rig.replica.is_pressed()
     rig.take(1, path=(A, B))
     rig.compute()
@@ -359,13 +359,13 @@ def test_it_is_pressed_while_outputs_wait_or_something_large_is_under_way():
 
 
 def test_it_is_pressed_while_it_drains():
-    rig = Rig()
+    rig = ReplicaRig()
     rig.replica.drain(0.0)
     assert rig.replica.is_pressed()
 
 
 def test_what_waits_behind_a_long_forward_is_given_back():
-    rig = Rig(batch=1)
+    rig = ReplicaRig(batch=1)
     rig.take(*range(1, 7))
     rig.replica.next_batch(0.0)
     rig.replica.relieve(LONG_FORWARD_S / 2)
@@ -377,7 +377,7 @@ def test_what_waits_behind_a_long_forward_is_given_back():
 
 
 def test_after_a_give_back_nothing_is_granted_until_the_forward_ends():
-    rig = Rig(batch=1)
+    rig = ReplicaRig(batch=1)
     rig.replica.advance(0.0)
     granted = rig.gateway.stream.allowed.tasks
     rig.take(1)
@@ -397,7 +397,7 @@ def test_after_a_give_back_nothing_is_granted_until_the_forward_ends():
 
 
 def test_credit_for_short_forwards_is_not_given_during_a_long_one():
-    rig = Rig(batch=1)
+    rig = ReplicaRig(batch=1)
     for n in range(8):
         rig.take(n)
         rig.compute(seconds=1e-6)
@@ -413,7 +413,7 @@ def test_credit_for_short_forwards_is_not_given_during_a_long_one():
 
 
 def test_a_stage_that_must_not_run_twice_keeps_what_it_has():
-    rig = Rig(batch=1, repeatable=False)
+    rig = ReplicaRig(batch=1, repeatable=False)
     rig.take(*range(1, 7))
     rig.replica.next_batch(0.0)
     rig.replica.relieve(LONG_FORWARD_S)
@@ -432,7 +432,7 @@ def bundle(rig, count):
 
 
 def test_a_bundle_that_turns_out_slow_is_cut_short():
-    rig = Rig(batch=1)
+    rig = ReplicaRig(batch=1)
     tasks = bundle(rig, 6)
     rig.replica.cancel([(OWNER, 15), (OWNER, 12)])
     results = [Outcome(task.number, 1, OutcomeKind.RESULT) for task in tasks]
@@ -452,7 +452,7 @@ def test_a_bundle_that_turns_out_slow_is_cut_short():
 
 
 def test_the_rest_of_a_bundle_that_was_not_begun_waits_from_when_it_came():
-    rig = Rig(batch=1)
+    rig = ReplicaRig(batch=1)
     tasks = bundle(rig, 3)
     rig.take(20, now=0.1)
     rig.replica.cut_short([], 0.0, tasks[1:])
@@ -462,7 +462,7 @@ def test_the_rest_of_a_bundle_that_was_not_begun_waits_from_when_it_came():
 
 
 def test_a_bundle_is_cut_short_while_draining():
-    rig = Rig(batch=1)
+    rig = ReplicaRig(batch=1)
     tasks = bundle(rig, 3)
     rig.replica.drain(0.0)
     rig.replica.cut_short([], 0.0, tasks[1:])
@@ -470,7 +470,7 @@ def test_a_bundle_is_cut_short_while_draining():
 
 
 def test_a_drain_gives_back_what_waits_and_asks_for_no_more():
-    rig = Rig(follower=True)
+    rig = ReplicaRig(follower=True)
     rig.take(1, 2, 3, 4)
     rig.take(5, hop=0)
     rig.take(6, hop=1)
@@ -487,7 +487,7 @@ def test_a_drain_gives_back_what_waits_and_asks_for_no_more():
 
 
 def test_it_is_done_when_nothing_is_left_and_nobody_will_send():
-    rig = Rig(follower=True)
+    rig = ReplicaRig(follower=True)
     rig.take(1, path=(A, B))
     rig.replica.drain(0.0)
     assert not rig.replica.is_done()  # what was given back has not left
@@ -502,7 +502,7 @@ def test_it_is_done_when_nothing_is_left_and_nobody_will_send():
 
 
 def test_notes_are_hurried_home_before_the_end():
-    rig = Rig(follower=True)
+    rig = ReplicaRig(follower=True)
     rig.take(1, path=(A, B))
     rig.compute()
     rig.outcomes()
@@ -517,7 +517,7 @@ def test_notes_are_hurried_home_before_the_end():
 
 
 def test_a_running_batch_is_waited_for():
-    rig = Rig()
+    rig = ReplicaRig()
     rig.take(1)
     rig.replica.next_batch(0.0)
     rig.replica.drain(0.0)
@@ -529,13 +529,13 @@ def test_a_running_batch_is_waited_for():
 
 
 def test_it_says_goodbye_to_everybody():
-    rig = Rig(follower=True)
+    rig = ReplicaRig(follower=True)
     rig.replica.part(0.0)
     assert {order.link for order in rig.links.take()} == {OWNER, NEXT}
 
 
 def test_after_its_goodbye_it_dials_nobody_whoever_is_named_to_it():
-    rig = Rig()
+    rig = ReplicaRig()
     rig.replica.part(0.0)
     rig.links.take()
     late = Peers(2, [Peer("tcp://b:1", 5, Role.REPLICA, *B)])
@@ -545,7 +545,7 @@ def test_after_its_goodbye_it_dials_nobody_whoever_is_named_to_it():
 
 
 def test_the_output_of_a_second_attempt_goes_by_its_owner_who_knows_where_it_was_tried():
-    rig = Rig(follower=True)
+    rig = ReplicaRig(follower=True)
     rig.take(1, path=(A, B))
     batch = rig.replica.next_batch(0.0)
     output = forwarding(batch.tasks[0])
@@ -557,7 +557,7 @@ def test_the_output_of_a_second_attempt_goes_by_its_owner_who_knows_where_it_was
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_outputs_that_a_silent_consumer_does_not_ack_are_offered_to_their_owner(lost):
-    rig = Rig(follower=True)
+    rig = ReplicaRig(follower=True)
     rig.take(1, path=(A, B))
     rig.compute()
     assert rig.outcomes() == []
@@ -584,7 +584,7 @@ def late(tasks):
 
 
 def test_the_mates_of_what_took_too_long_run_again_each_alone():
-    rig = Rig()
+    rig = ReplicaRig()
     rig.take(1, 2, 3)
     rig.take(4, deadline=0.5)
     batch = rig.replica.next_batch(0.0)
@@ -600,7 +600,7 @@ def test_the_mates_of_what_took_too_long_run_again_each_alone():
 
 
 def test_a_whole_batch_may_have_to_run_again():
-    rig = Rig()
+    rig = ReplicaRig()
     rig.take(1, 2)
     batch = rig.replica.next_batch(0.0)
     rig.replica.finished(late(batch.tasks), 1.0)
@@ -610,7 +610,7 @@ def test_a_whole_batch_may_have_to_run_again():
 
 
 def test_where_tasks_must_not_run_twice_a_late_batch_has_failed():
-    rig = Rig(repeatable=False)
+    rig = ReplicaRig(repeatable=False)
     rig.take(1, 2)
     batch = rig.replica.next_batch(0.0)
     rig.replica.finished(late(batch.tasks), 1.0)
@@ -618,7 +618,7 @@ def test_where_tasks_must_not_run_twice_a_late_batch_has_failed():
 
 
 def test_the_output_of_what_was_cancelled_while_it_was_computed_does_not_go_on():
-    rig = Rig(follower=True)
+    rig = ReplicaRig(follower=True)
     rig.take(1, 2, path=(A, B))
     batch = rig.replica.next_batch(0.0)
     rig.replica.cancel([(OWNER, 1)])
@@ -630,7 +630,7 @@ def test_the_output_of_what_was_cancelled_while_it_was_computed_does_not_go_on()
 
 def test_one_that_drains_ends_when_its_gateway_is_gone():
     """What libzmq had received of a goodbye is lost when the connection ends before it is read."""
-    rig = Rig()
+    rig = ReplicaRig()
     rig.links.tick(0.0)
     (dialled,) = [one for one in rig.links.take() if isinstance(one, Dial)]
     rig.links._lines.of(dialled.link).up(OWNER)
@@ -647,7 +647,7 @@ def test_one_that_drains_ends_when_its_gateway_is_gone():
 
 def test_it_does_not_leave_whom_it_has_greeted_without_a_goodbye():
     """Told to stop in the moment of its start: to be gone then would be taken for its death."""
-    rig = Rig()
+    rig = ReplicaRig()
     rig.gateway.last = 0
     rig.replica.drain(0.0)
     assert rig.replica.is_done()
@@ -659,7 +659,7 @@ def test_it_does_not_leave_whom_it_has_greeted_without_a_goodbye():
 
 
 def test_what_a_gateway_named_is_not_dialled_when_that_is_gone():
-    rig = Rig()
+    rig = ReplicaRig()
     named = Peers(1, [Peer("tcp://10.0.0.7:1", 5, Role.REPLICA, "z", "")])
     rig.replica.delivered(Delivery(rig.gateway, (), named), 0.0)
     del rig.links.sessions[OWNER]
