@@ -106,8 +106,8 @@ class CreditRenewal:
         pool: limit of the held payload bytes, beside one task of each producer.
 
     Attributes:
-        owed: whether what is held changed since credit was last renewed.
-        due: when a delayed renewal is due, in local monotonic seconds.
+        owed: whether what is held changed since credit was renewed or a renewal was scheduled.
+        due: when a scheduled renewal is due, in local monotonic seconds.
     """
 
     __slots__ = ("_held", "_low", "_paused", "_pool", "_slice", "_window", "due", "owed")
@@ -127,12 +127,13 @@ class CreditRenewal:
         self.owed = self._low = True
 
     def used(self, session: Session, window: int) -> None:
-        """Note that a producer sent tasks; without delay if it has used half of its credit."""
-        self.owed = True
+        """Note that a producer sent tasks; renew without delay if half of its credit is used."""
         allowed = session.stream.allowed
         left, left_bytes = allowed.tasks - allowed.used_tasks, allowed.nbytes - allowed.used_nbytes
         if left <= window // 2 or left_bytes <= self._slice:
-            self._low = True
+            self.request_now()
+        elif self.due == NEVER:
+            self.owed = True
 
     def pause(self, owners: Iterable[int]) -> None:
         """Grant nothing until the running forward ends.
@@ -146,15 +147,14 @@ class CreditRenewal:
         self.due = NEVER
 
     def is_due(self, window: int, now: float, *, computing: bool) -> bool:
-        """Whether to renew now; otherwise the renewal waits until `due`, or for the forward."""
+        """Whether to renew now; otherwise schedule it, or wait for the end of the forward."""
         if self._paused:
-            if computing:
-                self.due = NEVER
+            self.owed, self.due = True, NEVER
             return not computing
         if self._low or window > self._window or now >= self.due:
             return True
-        if self.due == NEVER:  # delayed, so that a lone request does not pay for it
-            self.due = now + DELAY_S
+        self.due = min(self.due, now + DELAY_S)  # so that a lone request does not pay for it
+        self.owed = False
         return False
 
     def renew(self, producers: Collection[Session], window: int, now: float) -> list[Session]:

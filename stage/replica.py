@@ -40,7 +40,7 @@ from mesh.protocol.messages import (
 from stage.batching.batcher import Batch, Batcher
 from stage.batching.estimates import LONG_FORWARD_S
 from stage.credentials import judge_tasks
-from stage.credit import CreditRenewal, ProducerHoldings
+from stage.credit import NEVER, CreditRenewal, ProducerHoldings
 from stage.forwarding import Forwarding
 from stage.reporting import Reporting
 from stage.results import handed_back, run_again, unsendable
@@ -391,7 +391,8 @@ class Replica:
     def _release(self, tasks: Iterable[Task]) -> None:
         """Release tasks that are no longer here; their producers may get new credit."""
         self.held.release(tasks)
-        self._credit.owed = True
+        if self._credit.due == NEVER:  # else the scheduled renewal sees it
+            self._credit.owed = True
 
     # --- each turn -------------------------------------------------------------------------------
 
@@ -409,7 +410,7 @@ class Replica:
             self._credit.owed = True
         if now >= self.reporting.due:
             self.reporting.flush(now)
-        if self._credit.owed and not self.draining:
+        if (self._credit.owed or now >= self._credit.due) and not self.draining:
             window = self.facts.batch if self._is_long else self.batcher.window
             if self._credit.is_due(window, now, computing=self.running is not None):
                 for session in self._credit.renew(self._producers(), window, now):

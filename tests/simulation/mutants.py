@@ -101,14 +101,14 @@ MUTANTS = (
     Mutant(
         "forget to renew credit",
         "stage/replica.py",
-        "        self.held.release(tasks)\n        self._credit.owed = True",
-        "        self.held.release(tasks)",
+        "        self.held.release(tasks)\n        if self._credit.due == NEVER:",
+        "        self.held.release(tasks)\n        if False:",
     ),
     Mutant(
         "forget to release what has left",
         "stage/replica.py",
-        "        self.held.release(tasks)\n        self._credit.owed = True",
-        "        self._credit.owed = True",
+        "        self.held.release(tasks)\n        if self._credit.due == NEVER:",
+        "        if self._credit.due == NEVER:",
     ),
     Mutant(
         "spend no credit",
