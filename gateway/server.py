@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from gateway.admin import status as picture
+from gateway.admin import status
 from gateway.admin.merged_metrics import packed, united
 from gateway.admin.metrics import Levels, Metrics
 from gateway.admin.pages import make_app
@@ -118,13 +118,13 @@ class Gateway:
         )
         self._inference.answers.debug = settings.debug
         self._metrics = Metrics(settings.namespace)
-        self._ledger = picture.CountsExporter(self._metrics)
-        self._coder = None
+        self._counts = status.CountsExporter(self._metrics)
+        self._compressor = None
         if settings.compression:
-            self._coder = Compressor(self._inference, settings.max_body, self.failed)
+            self._compressor = Compressor(self._inference, settings.max_body, self.failed)
         access = _access_log(settings)
         self._http = HttpServer(
-            self._coder or self._inference,
+            self._compressor or self._inference,
             make_app(self, settings.compression, _pages(settings)),
             _limits(settings),
             coded=settings.compression,
@@ -195,8 +195,8 @@ class Gateway:
                 await self._siblings.close()
             self._drive.stop()
             self._network.close()
-            if self._coder is not None:
-                self._coder.close()
+            if self._compressor is not None:
+                self._compressor.close()
             self._failures.close()
 
     def _listen_for_the_end(self) -> None:
@@ -356,10 +356,10 @@ class Gateway:
 
     def _levels(self) -> Levels:
         """Return the current levels, after adding the counts since the last call to the metrics."""
-        self._ledger.settle(self._core)
+        self._counts.settle(self._core)
         self._metrics.count_answers(self._inference.answers.answered)
         self._inference.answers.answered.clear()
-        levels = picture.levels(self._core)
+        levels = status.levels(self._core)
         levels.unread_bytes = self._http.unread_bytes
         return levels
 
@@ -369,18 +369,18 @@ class Gateway:
         Details of replicas are left out, unless `for_admin` is set or HTTP is on loopback only.
         """
         shown = await self._whole_status()
-        return shown if for_admin or self._http.is_near else picture.public(shown)
+        return shown if for_admin or self._http.is_near else status.public(shown)
 
     async def _whole_status(self) -> dict[str, Any]:
-        shown = picture.status(self._core, monotonic()) | {"draining": self.draining}
+        shown = status.status(self._core, monotonic()) | {"draining": self.draining}
         if self._siblings is None:
             return shown
         others = await self._siblings.ask("status")
-        return shown | {"processes": picture.rows(self._row(), others)}
+        return shown | {"processes": status.rows(self._row(), others)}
 
     def _row(self) -> dict[str, Any]:
         number = self._process.number
-        return picture.row(
+        return status.row(
             self._core,
             number,
             monotonic(),

@@ -1,4 +1,4 @@
-"""What a gateway tells of itself: the picture for ``mesh status``, and numbers for the metrics."""
+"""What a gateway reports about itself: the page of ``mesh status``, and numbers for the metrics."""
 
 from __future__ import annotations
 

@@ -36,11 +36,11 @@ def status(config: str, url: str, plain: bool) -> None:
     with Client(_url(url, config, for_admin=True), timeout=_ANSWER_LIMIT_S) as client:
         answer = client.get("/mesh/status")
         answer.raise_for_status()
-        picture = answer.json()
+        shown = answer.json()
     if plain:
-        print(in_lines(json.dumps(picture, indent=2)))
+        print(in_lines(json.dumps(shown, indent=2)))
         return
-    for line in lines_of(picture):
+    for line in lines_of(shown):
         print(in_one_line(line))
 
 
@@ -68,7 +68,7 @@ def _print_answer(body: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def lines_of(picture: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
+def lines_of(shown: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
     """Format a JSON object for people: plain values first, lists of objects as tables.
 
     Example:
@@ -76,11 +76,11 @@ def lines_of(picture: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
         ['draining  no', 'stages', '  embed', '    replicas  2']
     """
     indent = "  " * depth
-    plain = {key: value for key, value in picture.items() if _is_plain(value)}
+    plain = {key: value for key, value in shown.items() if _is_plain(value)}
     width = max(map(len, plain), default=0)
     for key, value in plain.items():
         yield f"{indent}{key:{width}}  {_shown(value)}"
-    for key, value in picture.items():
+    for key, value in shown.items():
         if isinstance(value, Mapping) and value:
             yield f"{indent}{key}"
             yield from lines_of(value, depth + 1)
