@@ -74,7 +74,9 @@ def test_a_replica_does_not_notice_the_death_of_what_it_forked(site, way):
 def test_a_child_that_comes_back_from_forward_says_so(site):
     with site.client() as client:
         client.infer("returns")
-    site.until(lambda: "a forked child came back" in site.log(), "nothing was said")
+    site.until(
+        lambda: "a forked child returned from the worker's code" in site.log(), "nothing was said"
+    )
     assert "os._exit" in site.log()
 
 

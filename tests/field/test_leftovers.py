@@ -111,6 +111,8 @@ def survives(site, how):
     """A replica is killed, and its successor serves."""
     with site.client() as client:
         before = set(site.replicas())
+        started = len(before)  # HTTP opens with the first of them
+        site.until(lambda: site.log().count("is ready after") == started, "one is still starting")
         os.kill(min(before), signal.SIGKILL)
         site.until(lambda: "restart in" in site.log(), "its end was not noticed")
         site.until(lambda: len(site.replicas()) == len(before), "none came for it")
