@@ -49,9 +49,11 @@ from mesh.process.parent_link import ParentLink
 from mesh.process.settings import GatewayProcess, ipc_feeds
 from mesh.process.signals import SAME_STOP_S, wanted_stops
 from mesh.protocol import incarnations
+from mesh.protocol.messages import Path as Hops
 from mesh.protocol.messages import Role
 from mesh.transport.curve import Keys
 from mesh.transport.factory import open_network
+from mesh.transport.network import Network
 
 _log = get_logger()
 # New objects after which the garbage collector runs. A request in flight has some ten objects and
@@ -83,7 +85,28 @@ class Gateway:
             for path, stages in process.routes.items()
         }
         self._links = Links(self._identity(), secrets.SystemRandom().random)
-        self._core = GatewayCore(
+        self._core = self._make_core(routes)
+        self._network = self._open_network()
+        self._drive = EventLoopDriver(
+            Node(self._core, self._network), self._answer, lambda: self._core.calm
+        )
+        self._failures = FailureLog(monotonic, _later)
+        self._inference = self._make_inference(routes)
+        self._metrics = Metrics(settings.namespace)
+        self._counts = status.CountsExporter(self._metrics)
+        self._compressor = None
+        if settings.compression:
+            self._compressor = Compressor(self._inference, settings.max_body, self.failed)
+        access = _access_log(settings)
+        self._http = self._make_http(access)
+        self._admin = None
+        if settings.admin:
+            self._admin = AdminListener(settings, self, access, self._refused)
+        self._siblings = self._among_siblings() if settings.processes > 1 else None
+
+    def _make_core(self, routes: Mapping[str, Hops]) -> GatewayCore:
+        process, settings = self._process, self._process.gateway
+        core = GatewayCore(
             self._links,
             routes,
             settings.max_attempts,
@@ -91,18 +114,22 @@ class Gateway:
             settings.restart_grace,
             process.version,
         )
-        self._core.in_flight.next_number = drawn_numbers(os.urandom).__next__
-        self._core.replicas.routes_name = process.routes_name
-        keys = Keys(settings.keys, (), "gateway") if settings.keys else None
+        core.in_flight.next_number = drawn_numbers(os.urandom).__next__
+        core.replicas.routes_name = process.routes_name
+        return core
+
+    def _open_network(self) -> Network:
+        process = self._process
+        keys = Keys(process.gateway.keys, (), "gateway") if process.gateway.keys else None
         feeds = ipc_feeds(process.stages.values())
-        self._network = open_network(self._watch, self._unwatch, keys, gateways=(), feeds=feeds)
-        self._links.admits, self._links.source = self._network.objection, self._network.source
+        network = open_network(self._watch, self._unwatch, keys, gateways=(), feeds=feeds)
+        self._links.admits, self._links.source = network.objection, network.source
         self._links.expelled = ExpulsionLog().record
-        self._drive = EventLoopDriver(
-            Node(self._core, self._network), self._answer, lambda: self._core.calm
-        )
-        self._failures = FailureLog(monotonic, _later)
-        self._inference = InferenceService(
+        return network
+
+    def _make_inference(self, routes: Mapping[str, Hops]) -> InferenceService:
+        settings = self._process.gateway
+        inference = InferenceService(
             self._core,
             [
                 InferenceRoute(
@@ -116,14 +143,12 @@ class Gateway:
             self._failures,
             ByteBudget(max(settings.capacity_bytes, settings.max_body)),
         )
-        self._inference.answers.debug = settings.debug
-        self._metrics = Metrics(settings.namespace)
-        self._counts = status.CountsExporter(self._metrics)
-        self._compressor = None
-        if settings.compression:
-            self._compressor = Compressor(self._inference, settings.max_body, self.failed)
-        access = _access_log(settings)
-        self._http = HttpServer(
+        inference.answers.debug = settings.debug
+        return inference
+
+    def _make_http(self, access: AccessLog | None) -> HttpServer:
+        settings = self._process.gateway
+        return HttpServer(
             self._compressor or self._inference,
             make_app(self, settings.compression, _pages(settings)),
             _limits(settings),
@@ -133,10 +158,6 @@ class Gateway:
             dropped=self._dropped,
             browsers=BrowserPolicy(settings.hosts, settings.cors),
         )
-        self._admin = None
-        if settings.admin:
-            self._admin = AdminListener(settings, self, access, self._refused)
-        self._siblings = self._among_siblings() if settings.processes > 1 else None
 
     def _among_siblings(self) -> Siblings:
         process = self._process
