@@ -19,7 +19,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path as File
+from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import Any
@@ -39,14 +39,14 @@ from mesh import Worker
 from mesh.links.events import Identity
 from mesh.links.links import Links
 from mesh.links.node import Node
-from mesh.protocol.messages import Path, Role, StageFacts
+from mesh.protocol.messages import Hops, Role, StageFacts
 from mesh.transport.memory import FakeClock, MemoryNetwork, Port
 from stage.batching.batcher import Batcher
 from stage.loop import Loop
 from stage.replica import Replica
 from stage.runner import Runner
 
-ROOT = File(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 BODY = b'{"text": "the quick brown fox", "numbers": [1, 2, 3, 4]}'
 REQUEST = b"POST /inference HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
 GATEWAY = "memory://gateway"
@@ -126,7 +126,7 @@ class Tally:
 
 def _place(filename: str, function: str) -> tuple[str, str] | None:
     try:
-        module = File(filename).relative_to(ROOT).as_posix()
+        module = Path(filename).relative_to(ROOT).as_posix()
     except ValueError:
         return None
     ours = module.startswith(("mesh/", "gateway/", "stage/")) and module != _NETWORK
@@ -194,21 +194,21 @@ class Service:
         _freeze(self.clock)
         self.tally = Tally()
         hub = MemoryNetwork(self.clock)
-        path: Path = tuple((f"stage{number}", "") for number in range(stages))
+        hops: Hops = tuple((f"stage{number}", "") for number in range(stages))
         links = Links(Identity(11, Role.GATEWAY), random.Random(1).random)
-        self.core = GatewayCore(links, {"/inference": path}, 3, self.clock())
+        self.core = GatewayCore(links, {"/inference": hops}, 3, self.clock())
         port: Any = hub.port("gateway")
         port.listen(GATEWAY)
         self.port: Port = port
         self.drive = EventLoopDriver(Node(self.core, port), self._answer, lambda: self.core.calm)
-        route = InferenceRoute("/inference", path, Admission(4096, 1 << 28))
+        route = InferenceRoute("/inference", hops, Admission(4096, 1 << 28))
         failures = FailureLog(self.clock)
         self.service = InferenceService(
             self.core, [route], 3.0, self.drive.wake, self.clock, failures
         )
         self.stages = [
             Stage(name, 20 + number, batch, hub, number < stages - 1)
-            for number, (name, _) in enumerate(path)
+            for number, (name, _) in enumerate(hops)
         ]
         shared = ServerState(
             self.service, Application(), Limits(), names=lambda number: b"%x" % number

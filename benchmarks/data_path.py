@@ -33,7 +33,7 @@ from mesh.links.events import Identity
 from mesh.links.links import Links
 from mesh.links.node import Node
 from mesh.protocol.fields import Frame
-from mesh.protocol.messages import Buffer, Hello, Path, Role, StageFacts
+from mesh.protocol.messages import Buffer, Hello, Hops, Role, StageFacts
 from mesh.transport.network import Event, NetworkEvent
 from stage.batching.batcher import Batcher
 from stage.item_outcome import ItemOutcome
@@ -42,7 +42,7 @@ from stage.results import results_of
 from stage.runner import Runner
 
 BODY = b'{"text": "the quick brown fox", "numbers": [1, 2, 3, 4]}'
-PATH: Path = (("echo", ""),)
+HOPS: Hops = (("echo", ""),)
 POOL = 1 << 26
 STEPS = {
     "gateway: take requests in": "from complete HTTP requests to the queue of their stage",
@@ -162,9 +162,9 @@ class Bench:
         here, there = Cable(), Cable()
         here.peer, there.peer = there, here
         links = Links(Identity(11, Role.GATEWAY), random.random)
-        self.core = GatewayCore(links, {"/inference": PATH}, 3, now)
+        self.core = GatewayCore(links, {"/inference": HOPS}, 3, now)
         self.gateway = Node(self.core, here)
-        self.route = InferenceRoute("/inference", PATH, Admission(4096, 1 << 28))
+        self.route = InferenceRoute("/inference", HOPS, Admission(4096, 1 << 28))
         self.service = InferenceService(
             self.core, [self.route], 3.0, lambda: None, monotonic, FailureLog(monotonic)
         )

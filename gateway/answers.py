@@ -13,7 +13,7 @@ from gateway.requests.route import InferenceRoute, Reservation
 from gateway.web import responses
 from gateway.web.exchange import Exchange
 from mesh.errors import EncodingError
-from mesh.protocol.messages import Buffer, Outcome, OutcomeKind, Path
+from mesh.protocol.messages import Buffer, Hops, Outcome, OutcomeKind
 from mesh.protocol.request_names import namer
 from mesh.worker.request_info import check_header
 
@@ -72,9 +72,9 @@ class Answers:
         self.durations: list[float] = []
         self.debug = False
 
-    def content_type(self, path: Path, otherwise: bytes) -> bytes:
-        """Return the content type that a path's last stage announced, `otherwise` if it is bad."""
-        last = self._core.replicas.facts.get(path[-1])
+    def content_type(self, hops: Hops, otherwise: bytes) -> bytes:
+        """Return the content type that the last stage announced, `otherwise` if it is bad."""
+        last = self._core.replicas.facts.get(hops[-1])
         if last is None or not (last.content_type.isascii() and last.content_type.isprintable()):
             return otherwise
         return last.content_type.encode()
@@ -104,8 +104,8 @@ class Answers:
                     buffers = outcome.buffers
                     body = buffers[0] if len(buffers) == 1 else b"".join(buffers)
                     content_type = route.content_type
-                    if request.path is not route.path:  # a former version computed it
-                        content_type = self.content_type(request.path, content_type)
+                    if request.hops is not route.hops:  # a former version computed it
+                        content_type = self.content_type(request.hops, content_type)
                     status = 200
                     took(now - request.arrived)
                     if len(body) <= responses.INLINE_BYTES:
@@ -122,7 +122,7 @@ class Answers:
         queues = self._core.queues
         for route in dict.fromkeys(served):
             may_wait = queues.missing or queues.crowded
-            is_crowded = bool(may_wait) and queues.is_crowded(route.path)
+            is_crowded = bool(may_wait) and queues.is_crowded(route.hops)
             if is_crowded or route.admission.is_measuring:
                 route.admission.learn(is_crowded, now)
 

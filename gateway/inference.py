@@ -65,11 +65,11 @@ class InferenceService:
         """Take over paths, content types and metadata needs from the replica registry."""
         replicas = self.core.replicas
         for route in self.routes.values():
-            route.path = replicas.routes[route.endpoint]
+            route.hops = replicas.routes[route.endpoint]
             # Include a coming version: requests that wait for the switch need its metadata, too.
             known = [stage for (name, _), stage in replicas.facts.items() if name in route.stages]
             route.wants_meta = any(stage.wants_meta for stage in known)
-            route.content_type = self.answers.content_type(route.path, route.content_type)
+            route.content_type = self.answers.content_type(route.hops, route.content_type)
 
     def measure(self) -> None:
         """Update the output sizes of the routes from new batch statistics."""
@@ -131,7 +131,7 @@ class InferenceService:
         request = Request(
             owner=self._me,
             number=core.in_flight.next_number(),
-            path=route.path,
+            hops=route.hops,
             hop=0,
             attempt=1,
             deadline=now + budget,
@@ -185,14 +185,14 @@ class InferenceService:
             return NotAdmitted(*exchange.fault, 0)
         if self.draining:
             return NotAdmitted("draining", "this gateway is stopping", 1)
-        absent = core.queues.missing and core.absent(route.path, now)
+        absent = core.queues.missing and core.absent(route.hops, now)
         if absent:
             return NotAdmitted("no_replica", f"stage {absent[0]} has no replica", 1, absent[0])
         if place is not None:
             full = self._room_for(route, place, now)
         else:
             full = route.admission.objection(max(nbytes, route.grown), now)
-        if full is not None or not core.queues.is_crowded(route.path):
+        if full is not None or not core.queues.is_crowded(route.hops):
             return full
         return self._lateness(exchange, route, budget)
 
@@ -207,12 +207,12 @@ class InferenceService:
         core, route, now = self.core, exchange.route, self._clock()
         self._leave(exchange, place)
         refusal = None
-        absent = core.queues.missing and core.absent(route.path, now)
+        absent = core.queues.missing and core.absent(route.hops, now)
         if exchange.fault is not None:
             refusal = NotAdmitted(*exchange.fault, 0)
         elif absent:
             refusal = NotAdmitted("no_replica", f"stage {absent[0]} has no replica", 1, absent[0])
-        elif core.queues.is_crowded(route.path):
+        elif core.queues.is_crowded(route.hops):
             refusal = self._lateness(exchange, route, exchange.arrived + budget - now)
         return refusal or route.admission.objection(charge, now)
 
@@ -225,7 +225,7 @@ class InferenceService:
             return None
         # Queues are in deadline order: a request with little time overtakes others.
         deadline = exchange.arrived + self._budget(exchange)
-        overtaken = self.core.queues.overtaken(route.path, exchange.priority, deadline)
+        overtaken = self.core.queues.overtaken(route.hops, exchange.priority, deadline)
         return admission.lateness(left, overtaken)
 
     def _refusal(self, exchange: InferenceExchange, refusal: NotAdmitted) -> bytes:

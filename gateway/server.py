@@ -49,8 +49,7 @@ from mesh.process.parent_link import ParentLink
 from mesh.process.settings import GatewayProcess, ipc_feeds
 from mesh.process.signals import SAME_STOP_S, wanted_stops
 from mesh.protocol import incarnations
-from mesh.protocol.messages import Path as Hops
-from mesh.protocol.messages import Role
+from mesh.protocol.messages import Hops, Role
 from mesh.transport.curve import Keys
 from mesh.transport.factory import open_network
 from mesh.transport.network import Network

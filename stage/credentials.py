@@ -25,11 +25,11 @@ def judge_tasks(session: Session, tasks: Iterable[Task], stage: str, revision: s
         >>> judge_tasks(gateway, [Task(1, 5, (("embed", "r"),), 0, 1, 9.0, [], 0)], "embed", "r")
     """
     here, peer, is_owner = (stage, revision), session.peer, session.role is Role.GATEWAY
-    path = None  # of the previous task: equal paths of one bundle are one object
+    hops = None  # of the previous task: equal hops of one bundle are one object
     for task in tasks:
-        if task.path is not path:
-            path = task.path
-            if path[0] != here:
+        if task.hops is not hops:
+            hops = task.hops
+            if hops[0] != here:
                 raise Breach("it sends tasks for another stage or revision")
         if is_owner and task.owner != peer:
             raise Breach("it sends tasks of another gateway")

@@ -117,7 +117,7 @@ class Forwarding:
 
     def push(self, task: Task) -> bool:
         """Queue an output for a replica; False if no replica could accept it."""
-        key = task.path[0], task.owner
+        key = task.hops[0], task.owner
         outlet = self._outlets.get(key) or self._open(*key)
         if not outlet.has_takers():
             return False

@@ -56,7 +56,7 @@ class ItemCodec:
             return self._failures.outcome(result, [task])
         if isinstance(result, Reply):
             return self._encode_reply(task, result)
-        if len(task.path) == 1:
+        if len(task.hops) == 1:
             body = self._worker.serialize(result)
             return ItemOutcome([body if type(body) is bytes else _checked(body, "serialize")])
         output = self._worker.serialize_ipc(result)
@@ -69,7 +69,7 @@ class ItemCodec:
         return ItemOutcome([_checked(buffer, "serialize_ipc") for buffer in output])
 
     def _encode_reply(self, task: Task, reply: Reply) -> ItemOutcome:
-        if len(task.path) > 1:
+        if len(task.hops) > 1:
             raise EncodingError("forward returned a Reply; only the last stage of a route may")
         for name, value in reply.headers.items():
             check_header(name, value)

@@ -37,7 +37,7 @@ def results_of(batch: Batch, items: Sequence[Item]) -> list[Result]:
         timings = (*task.timings, waited, int(item.seconds * 1e6))
         if item.code:
             results.append(_failure(task, timings, item))
-        elif len(task.path) == 1:
+        elif len(task.hops) == 1:
             results.append(
                 Outcome(
                     task.number,
@@ -100,7 +100,7 @@ def _forwarding(task: Task, timings: tuple[int, ...], buffers: list[Buffer]) -> 
     return Task(
         task.owner,
         task.number,
-        task.path[1:],
+        task.hops[1:],
         task.hop + 1,
         task.attempt,
         task.deadline,

@@ -39,10 +39,10 @@ from mesh.protocol.messages import (
     Death,
     HandoffNotice,
     Hop,
+    Hops,
     Outcome,
     OutcomeKind,
     Outcomes,
-    Path,
     Peers,
     StageFacts,
     Task,
@@ -85,7 +85,7 @@ class GatewayCore:
     def __init__(
         self,
         links: Links,
-        routes: Mapping[str, Path],
+        routes: Mapping[str, Hops],
         max_attempts: int,
         now: float,
         restart_grace: float = RESTART_GRACE_S,
@@ -123,7 +123,7 @@ class GatewayCore:
         if self.queues.missing:
             self.queues.wait(request)
         else:
-            self.dispatchers[request.path[0]].push(request)
+            self.dispatchers[request.hops[0]].push(request)
 
     @property
     def calm(self) -> bool:
@@ -195,7 +195,7 @@ class GatewayCore:
         # The usual case, an answer of the holder in a one-stage route, needs no check.
         if (
             request is not None
-            and (request.holder != session.peer or outcome.hop or len(request.path) > 1)
+            and (request.holder != session.peer or outcome.hop or len(request.hops) > 1)
             and not self._ownership.may_end(request, outcome, session)
         ):
             self.in_flight.late += 1
@@ -218,7 +218,7 @@ class GatewayCore:
             return
         if not self.in_flight.may_return(request, outcome, session.peer):
             return
-        hop = request.path[outcome.hop]
+        hop = request.hops[outcome.hop]
         if session.stage is not None and session.stage[:2] == hop:  # it never started the task
             # Send nothing on its old credit: the task would come straight back.
             self._credit_paused[session] = now + CREDIT_PAUSE_S
@@ -319,7 +319,7 @@ class GatewayCore:
                 self.journal.append(JournalEntry(session, True, "connected"))
             self._send_peers([session, *self.replicas.fed_by(hop)], now)
         elif not resumed:  # only this log tells: on its own host, it looks connected and well
-            served = next((hop[1] for path in self.replicas.routes.values() for hop in path), "")
+            served = next((hop[1] for hops in self.replicas.routes.values() for hop in hops), "")
             reason = _OTHER.format(session.stage.revision, served)
             self.journal.append(JournalEntry(session, True, reason))
 
@@ -448,7 +448,7 @@ class GatewayCore:
         for hop in self.queues.deserted():
             for request in self.in_flight.still(emptied(self.dispatchers[hop].waiting)):
                 self._retry(request, request.holder, "version")
-            if not any(hop in request.path for request in self.in_flight.requests.values()):
+            if not any(hop in request.hops for request in self.in_flight.requests.values()):
                 self.queues.forget(hop)
                 self.replicas.facts.pop(hop, None)
 
@@ -476,10 +476,10 @@ class GatewayCore:
             self._joined = self.replicas.is_joined(now)
         return self._joined and not self.queues.missing
 
-    def absent(self, path: Path, now: float) -> Hop | None:
-        """Return the first stage of this path that has had no replica for too long, or None."""
+    def absent(self, hops: Hops, now: float) -> Hop | None:
+        """Return the first of these stages that has had no replica for too long, or None."""
         absent = self.replicas.absent(now)
-        return next((hop for hop in path if hop in absent), None)
+        return next((hop for hop in hops if hop in absent), None)
 
 
 def _cause(death_notice: Death | None) -> str:

@@ -137,7 +137,7 @@ class InFlightTable:
         """
         handed_back, hop = outcome.kind is OutcomeKind.HANDBACK, outcome.hop
         if hop > request.at:
-            valid = handed_back and hop < len(request.path)
+            valid = handed_back and hop < len(request.hops)
         else:
             valid = hop == request.at and sender == request.holder and handed_back == (hop > 0)
         self.late += not valid
@@ -215,7 +215,7 @@ def forwarding(request: Request, outcome: Outcome) -> Task:
     """
     return replace(
         request,
-        path=request.path[outcome.hop :],
+        hops=request.hops[outcome.hop :],
         hop=outcome.hop,
         buffers=outcome.buffers,
         nbytes=sum(map(len, outcome.buffers)),

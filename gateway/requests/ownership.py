@@ -21,7 +21,7 @@ from typing import Final
 
 from gateway.requests.in_flight import Request
 from mesh.links.session import Session
-from mesh.protocol.messages import HandoffNotice, Outcome, OutcomeKind, Path
+from mesh.protocol.messages import HandoffNotice, Hops, Outcome, OutcomeKind
 from mesh.protocol.permissions import Breach
 
 FIRST: Final = 1  # the only attempt whose outputs go straight from stage to stage
@@ -42,10 +42,10 @@ class Ownership:
 
     __slots__ = ("_fed", "_known")
 
-    def __init__(self, routes: Mapping[str, Path]) -> None:
-        paths = list(routes.values())
-        self._known = frozenset(stage for path in paths for stage, _ in path)
-        self._fed = frozenset(later for path in paths for _, (later, _) in pairwise(path))
+    def __init__(self, routes: Mapping[str, Hops]) -> None:
+        hop_lists = list(routes.values())
+        self._known = frozenset(stage for hops in hop_lists for stage, _ in hops)
+        self._fed = frozenset(later for hops in hop_lists for _, (later, _) in pairwise(hops))
 
     def is_known(self, stage: str) -> bool:
         """Whether any route visits this stage, in any revision."""
@@ -57,12 +57,12 @@ class Ownership:
         Raises:
             Breach: the replica never held it.
         """
-        path, hop, peer = request.path, outcome.hop, session.peer
-        if not self._is_of(session, path, hop) or outcome.attempt > request.attempt:
+        hops, hop, peer = request.hops, outcome.hop, session.peer
+        if not self._is_of(session, hops, hop) or outcome.attempt > request.attempt:
             counts = False
         elif outcome.kind is OutcomeKind.RESULT:
             unknown = hop > 0 and (outcome.attempt == FIRST or len(request.tried) >= KEPT_HOLDERS)
-            counts = hop + 1 == len(path) and (unknown or _has_held(request, peer))
+            counts = hop + 1 == len(hops) and (unknown or _has_held(request, peer))
         elif hop > request.at:
             counts = outcome.attempt == FIRST
         else:  # at the request's hop only the holder counts; stages before it no longer do
@@ -75,9 +75,9 @@ class Ownership:
         Raises:
             Breach: the replica never held it.
         """
-        path, hop = request.path, outcome.hop
-        unbegun = self._is_of(session, path, hop)
-        output = hop < len(path) and self._is_of(session, path, hop - 1)
+        hops, hop = request.hops, outcome.hop
+        unbegun = self._is_of(session, hops, hop)
+        output = hop < len(hops) and self._is_of(session, hops, hop - 1)
         if not (unbegun or output):
             return self._strange(request, session)
         by_first = hop == 0 or (hop == 1 and not unbegun)
@@ -93,9 +93,9 @@ class Ownership:
         Raises:
             Breach: the replica never held it.
         """
-        path, hop = request.path, notice.hop
-        fits = notice.holder and hop < len(path) and self._is_of(session, path, hop - 1)
-        if not fits or (holder is not None and not self._is_of(holder, path, hop)):
+        hops, hop = request.hops, notice.hop
+        fits = notice.holder and hop < len(hops) and self._is_of(session, hops, hop - 1)
+        if not fits or (holder is not None and not self._is_of(holder, hops, hop)):
             return self._strange(request, session)
         by_first = request.at == 0 and hop == 1 and notice.attempt == request.attempt
         is_known = notice.attempt > FIRST or by_first  # the gateway knows the holder for certain
@@ -105,14 +105,14 @@ class Ownership:
         """Whether a replica of this stage may hold or have held the request."""
         if _has_held(request, peer):
             return True
-        ahead = request.path[max(1, request.at) :]
+        ahead = request.hops[max(1, request.at) :]
         return request.attempt == FIRST and any(stage == later for later, _ in ahead)
 
-    def _is_of(self, session: Session, path: Path, hop: int) -> bool:
+    def _is_of(self, session: Session, hops: Hops, hop: int) -> bool:
         """Whether the replica runs the stage of this hop. The revision may differ: attempts of one
         request can use different ones."""
         facts = session.stage
-        return facts is not None and 0 <= hop < len(path) and path[hop][0] == facts.name
+        return facts is not None and 0 <= hop < len(hops) and hops[hop][0] == facts.name
 
     def _strange(self, request: Request, session: Session) -> bool:
         """Return False for a report that does not count.
@@ -120,12 +120,12 @@ class Ownership:
         Raises:
             Breach: no message of another process explains the report.
         """
-        facts, path = session.stage, request.path
+        facts, hops = session.stage, request.hops
         if facts is not None and facts.name not in self._fed:
-            if path[0][0] != facts.name:
+            if hops[0][0] != facts.name:
                 raise Breach("it speaks of a request that never came to its stage")
             forgotten = len(request.tried) >= KEPT_HOLDERS
-            if len(path) == 1 and not forgotten and not _has_held(request, session.peer):
+            if len(hops) == 1 and not forgotten and not _has_held(request, session.peer):
                 raise Breach("it speaks of a request that it never held")
         return False
 

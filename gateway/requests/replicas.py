@@ -19,7 +19,7 @@ from itertools import islice, pairwise
 from gateway.requests.releases import Release, Releases
 from mesh.links.session import Session
 from mesh.protocol.fair_order import in_turns
-from mesh.protocol.messages import Hop, Path, Peer, Role, StageFacts
+from mesh.protocol.messages import Hop, Hops, Peer, Role, StageFacts
 from mesh.protocol.permissions import MAX_PEERS
 
 JOIN_LIMIT_S = 1.0  # how long new replicas may take to connect with the replicas that feed them
@@ -46,7 +46,7 @@ class Replicas:
             or a stage is missing and there is a former revision.
     """
 
-    routes: Mapping[str, Path]
+    routes: Mapping[str, Hops]
     now: float
     restart_grace: float = RESTART_GRACE_S
     version: str = ""
@@ -149,16 +149,16 @@ class Replicas:
         before = self._before(_hop(session))
         return [s for s in self.sessions.values() if _hop(s) in before]
 
-    def is_repeatable(self, path: Path) -> bool:
+    def is_repeatable(self, hops: Hops) -> bool:
         """Whether all of these stages may run more than once for one request."""
-        return all(hop not in self.facts or self.facts[hop].repeatable for hop in path)
+        return all(hop not in self.facts or self.facts[hop].repeatable for hop in hops)
 
     def fed_by(self, hop: Hop) -> list[Session]:
         """The replicas of the stages that follow this one."""
         after = {
             (later[0], hop[1])
-            for path in self.routes.values()
-            for earlier, later in pairwise(path)
+            for hops in self.routes.values()
+            for earlier, later in pairwise(hops)
             if earlier[0] == hop[0]
         }
         return [s for s in self.sessions.values() if _hop(s) in after]
@@ -168,8 +168,8 @@ class Replicas:
         stage, revision = hop or ("", "")
         return {
             (earlier[0], revision)
-            for path in self.routes.values()
-            for earlier, later in pairwise(path)
+            for hops in self.routes.values()
+            for earlier, later in pairwise(hops)
             if later[0] == stage
         }
 
@@ -231,10 +231,10 @@ class Replicas:
         self._since = dict.fromkeys(_hops(self.routes), now)
         self.is_coming = self._may_move()
 
-    def _led_to(self, revision: str) -> dict[str, Path]:
+    def _led_to(self, revision: str) -> dict[str, Hops]:
         return {
-            endpoint: tuple([(stage, revision) for stage, _ in path])
-            for endpoint, path in self.routes.items()
+            endpoint: tuple([(stage, revision) for stage, _ in hops])
+            for endpoint, hops in self.routes.items()
         }
 
 
@@ -261,8 +261,8 @@ def _rank(version: str) -> list[tuple[int, str]]:
     ]
 
 
-def _hops(routes: Mapping[str, Path]) -> list[Hop]:
-    return [hop for path in routes.values() for hop in path]
+def _hops(routes: Mapping[str, Hops]) -> list[Hop]:
+    return [hop for hops in routes.values() for hop in hops]
 
 
 def _by_source(sessions: Iterable[Session]) -> list[list[Session]]:

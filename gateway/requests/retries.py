@@ -138,7 +138,7 @@ class Retries:
         return ""
 
     def _may_run_again(self, request: Request) -> bool:
-        return self._replicas.is_repeatable(request.path[: request.at + 1])
+        return self._replicas.is_repeatable(request.hops[: request.at + 1])
 
     # --- who is silent ---------------------------------------------------------------------------
 
@@ -166,7 +166,7 @@ class Retries:
         avoided = {*request.tried, holder}
         return all(
             any(session.peer not in avoided for session in self._dispatchers[hop].sessions)
-            for hop in {request.path[0], request.path[request.at]}
+            for hop in {request.hops[0], request.hops[request.at]}
         )
 
     # --- who crashed -----------------------------------------------------------------------------

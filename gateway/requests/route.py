@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.requests.admission import SMALL_BODY_BYTES, Admission
-from mesh.protocol.messages import Path
+from mesh.protocol.messages import Hops
 
 
 class InferenceRoute:
@@ -11,7 +11,7 @@ class InferenceRoute:
 
     Attributes:
         endpoint: the HTTP path, which is also its label in metrics.
-        path: the hops.
+        hops: the stages that they visit, each with the revision of its pipeline.
         admission: its admission control.
         stages: the names of the stages.
         grown: the largest average output of its stages, in bytes per request.
@@ -19,14 +19,14 @@ class InferenceRoute:
         wants_meta: whether a worker needs the request's method, query and headers.
     """
 
-    __slots__ = ("admission", "content_type", "endpoint", "grown", "path", "stages", "wants_meta")
+    __slots__ = ("admission", "content_type", "endpoint", "grown", "hops", "stages", "wants_meta")
 
-    def __init__(self, endpoint: str, path: Path, admission: Admission) -> None:
+    def __init__(self, endpoint: str, hops: Hops, admission: Admission) -> None:
         self.endpoint = endpoint
-        self.path = path
+        self.hops = hops
         self.admission = admission
         self.grown = 0
-        self.stages = tuple(stage for stage, _ in path)
+        self.stages = tuple(stage for stage, _ in hops)
         self.content_type = b"application/json"
         self.wants_meta = False
 

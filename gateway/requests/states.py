@@ -4,7 +4,7 @@ DESIGN.md §6 draws this table. A request is
 
 - Reading: admitted while its body still comes; not in the in-flight table yet;
 - Waiting: in the table, `holder` and `at` are 0. It is Queued in the dispatcher of its first stage,
-  or Parked in `Queues.parked` while a stage of its path is gone;
+  or Parked in `Queues.parked` while a stage that it must visit is gone;
 - Held: in the table, `holder` is a replica's incarnation and `at` the hop there;
 - HandedBack: in the table, `holder` is 0 and `at` the hop whose replica it waits for;
 - Ended: no longer in the table.

@@ -9,7 +9,7 @@ A later release may add a field at the end of each list and of each packed row: 
 know it skips it (`mesh/protocol/rows.py`).
 
 Each function here runs once for a lone request, so what could be a helper of one line stands in
-the loop, and single rows and paths have a branch of their own.
+the loop, and single rows and single lists of hops have a branch of their own.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from mesh.protocol.fields import (
     unpack_list,
     words,
 )
-from mesh.protocol.messages import Meta, Outcome, OutcomeKind, Outcomes, Path, Task, Tasks
+from mesh.protocol.messages import Hops, Meta, Outcome, OutcomeKind, Outcomes, Task, Tasks
 from mesh.protocol.rows import (
     OUTCOME_ROW,
     TASK_ROW,
@@ -64,8 +64,8 @@ _HIGHEST = {
 
 # Paths that were written and read before. Few are in use, and each bundle names one; a peer that
 # makes up many only makes us forget.
-_written_paths: dict[Path, bytes] = {}
-_known_paths: dict[bytes, Path] = {}
+_written_hops: dict[Hops, bytes] = {}
+_known_hops: dict[bytes, Hops] = {}
 _MAX_KNOWN_PATHS = 256
 
 __all__ = ["pack_outcomes", "pack_tasks", "read_outcomes", "read_tasks", "refusal"]
@@ -84,17 +84,17 @@ def pack_tasks(message: Tasks, now: float) -> tuple[bytes, list[Frame]]:
     Raises:
         One of `MISFITS`: a task breaks a limit; `refusal` says which one and why.
     """
-    paths: dict[Path, int] = {}
+    hop_lists: dict[Hops, int] = {}
     rows: list[bytes] = []
     times: list[int] = []
     varied: list[Any] = []
     frames: list[Frame] = []
     pack_row, most = TASK_ROW.packing.pack, float(MAX_BUDGET)
-    path = None  # of the row before: most bundles have one
+    hops = None  # of the row before: most bundles have one
     for task in message.tasks:
-        if task.path is not path:
-            path = task.path
-            path_index = paths.setdefault(path, len(paths))
+        if task.hops is not hops:
+            hops = task.hops
+            hops_index = hop_lists.setdefault(hops, len(hop_lists))
         budget = (task.deadline - now) * 1000
         timings = task.timings
         if timings:
@@ -104,7 +104,7 @@ def pack_tasks(message: Tasks, now: float) -> tuple[bytes, list[Frame]]:
                 task.owner,
                 task.number,
                 int(budget) if 0.0 <= budget <= most else _clamp(budget),
-                path_index,
+                hops_index,
                 task.hop,
                 task.attempt,
                 len(timings),
@@ -125,20 +125,20 @@ def pack_tasks(message: Tasks, now: float) -> tuple[bytes, list[Frame]]:
         else:
             varied.append(_vary_task(task, frames))
     fixed = rows[0] if len(rows) == 1 else b"".join(rows)
-    if len(paths) == 1:
-        (first,) = paths
-        written = [_written_paths.get(first) or _write_path(first)]
+    if len(hop_lists) == 1:
+        (first,) = hop_lists
+        written = [_written_hops.get(first) or _write_hops(first)]
     else:
-        written = [_written_paths.get(each) or _write_path(each) for each in paths]
+        written = [_written_hops.get(each) or _write_hops(each) for each in hop_lists]
     if len(varied) > MAX_LIST_BYTES:
         listed(varied)
     return pack([fixed, _u32s(times) if times else b"", written, varied]), frames
 
 
-def _write_path(path: Path) -> bytes:
-    """A path as one string of bytes, which both ends recognize as a whole the next time."""
-    written: bytes = pack(_checked_path(path))
-    _remember(_written_paths, path, written)
+def _write_hops(hops: Hops) -> bytes:
+    """Hops as one string of bytes, which both ends recognize as a whole the next time."""
+    written: bytes = pack(_checked_hops(hops))
+    _remember(_written_hops, hops, written)
     return written
 
 
@@ -206,9 +206,9 @@ def read_tasks(body: Body, frames: Sequence[Frame], now: float) -> Tasks:
     """
     fixed, times, written, varied = body[:4]
     if len(written) == 1:
-        paths = [_known_paths.get(written[0]) or _read_path(written[0])]
+        hop_lists = [_known_hops.get(written[0]) or _read_hops(written[0])]
     else:
-        paths = [_known_paths.get(path) or _read_path(path) for path in written]
+        hop_lists = [_known_hops.get(hops) or _read_hops(hops) for hops in written]
     spans = struct.unpack(f"!{len(times) // 4}I", times) if times != b"" else ()
     done = 0  # of the spans
     rest = iter(frames)
@@ -216,7 +216,7 @@ def read_tasks(body: Body, frames: Sequence[Frame], now: float) -> Tasks:
     plain = True
     buffers: list[Any]
     for row, item in zip(read_rows(TASK_ROW, fixed, len(varied)), varied, strict=True):
-        owner, number, budget, path, hop, attempt, count, flags, priority = row
+        owner, number, budget, hops, hop, attempt, count, flags, priority = row
         if type(item) is bytes:
             trace, meta, request_id, buffers, nbytes = None, None, None, [item], len(item)
         else:
@@ -228,7 +228,7 @@ def read_tasks(body: Body, frames: Sequence[Frame], now: float) -> Tasks:
             Task(
                 owner,
                 number,
-                paths[path],
+                hop_lists[hops],
                 hop,
                 attempt,
                 now + budget / 1000,
@@ -249,21 +249,21 @@ def read_tasks(body: Body, frames: Sequence[Frame], now: float) -> Tasks:
     return Tasks(tasks, plain)
 
 
-def _read_path(written: Any) -> Path:
-    """The path that `_write_path` wrote."""
+def _read_hops(written: Any) -> Hops:
+    """Return the hops that `_write_hops` wrote."""
     if type(written) is not bytes:
         raise TypeError(f"a path is bytes, not {type(written).__name__}")
-    path = _checked_path(unpack_list(written))
-    _remember(_known_paths, written, path)
-    return path
+    hops = _checked_hops(unpack_list(written))
+    _remember(_known_hops, written, hops)
+    return hops
 
 
-def _checked_path(path: Any) -> Path:
-    if type(path) is not tuple or not 0 < len(path) <= MAX_HOPS:
+def _checked_hops(hops: Any) -> Hops:
+    if type(hops) is not tuple or not 0 < len(hops) <= MAX_HOPS:
         raise ValueError(f"a path has 1 to {MAX_HOPS} hops")
     return tuple(
         (text(stage, name="a stage's name"), text(revision, name="a revision"))
-        for stage, revision, *_later in path
+        for stage, revision, *_later in hops
     )
 
 

@@ -20,9 +20,9 @@ from typing import Final, NamedTuple
 
 Buffer = bytes | bytearray | memoryview
 
-# A hop of a task's path: the stage's name and the revision of its pipeline.
+# A hop: the stage's name and the revision of its pipeline.
 Hop = tuple[str, str]
-Path = tuple[Hop, ...]
+Hops = tuple[Hop, ...]
 # Why a batch was closed, one of each in `BatchStats.reason`. Who hears another expels its speaker:
 # a new one needs a new version of the protocol.
 REASONS: Final = frozenset({"size", "bytes", "wait", "deadline", "idle", "drain"})
@@ -123,7 +123,7 @@ class Task:
     Attributes:
         owner: incarnation of the gateway that owns the request.
         number: the owner's counter; with `owner` the request's identity.
-        path: the hops still to visit, the first of them being the stage it goes to now.
+        hops: the hops still to visit, the first of them being the stage it goes to now.
         hop: how many stages lie behind it.
         attempt: how many times it was begun from the first stage, from 1.
         deadline: local monotonic time in seconds; on the wire the budget left in milliseconds.
@@ -142,7 +142,7 @@ class Task:
 
     owner: int
     number: int
-    path: Path
+    hops: Hops
     hop: int
     attempt: int
     deadline: float
@@ -171,7 +171,7 @@ class Outcome:
         number: the request, at the owner to whom this is sent.
         attempt: the attempt that it belongs to.
         kind: see `OutcomeKind`.
-        hop: the stage of the path that made it, counted from 0; for `HANDBACK` the one it is for.
+        hop: index in the route of the stage that made it; for `HANDBACK`, of the one it is for.
         timings: as in `Task`, including the stage that made it.
         buffers: the body, the event's text, or the output that is handed back.
         label: the content type of a result, the error code of a failure.
@@ -250,7 +250,7 @@ class StageFacts(NamedTuple):
         pool: payload bytes that the replica will hold at once.
         repeatable: False where a task must never run twice.
         wants_meta: the worker asked for method, query and headers of the HTTP request.
-        content_type: content type of the results, if this is a path's last stage.
+        content_type: content type of the results, if this is a route's last stage.
         schema: JSON schemas of input and output as a JSON text, or "".
         version: the user's word for the revision; a later one takes the routes over.
         routes: a short name of all routes; a version with other ones never takes over.

@@ -37,7 +37,7 @@ class RowLayout(NamedTuple):
         return cls(packing, packing.size)
 
 
-# owner, number, budget in ms, index of path, hop, attempt, count of timings, flags, priority
+# owner, number, budget in ms, index of hops, hop, attempt, count of timings, flags, priority
 TASK_ROW = RowLayout.first("!QQIHHHBBB")
 # number, index, attempt, hop, status, count of timings, kind
 OUTCOME_ROW = RowLayout.first("!QIHHHBB")

@@ -104,7 +104,7 @@ def _slowest(world):
 
 def once(world):
     """A stage that must not run twice did not."""
-    hops = [n for n, (name, _) in enumerate(world.path) if name == world.draw.once]
+    hops = [n for n, (name, _) in enumerate(world.hops) if name == world.draw.once]
     for (owner, number, hop), runs in world.executions.items():
         if hop in hops and len(runs) > 1:
             raise Broken("once", f"request {number} of {owner:x} ran {runs}")
@@ -222,7 +222,7 @@ def _gateway_unrest(world, gateway):
         "strangers": len(core.replicas.sessions.keys() ^ alive),
         "missing": len(core.replicas.missing()),
         "versions behind": world.version - int(core.replicas.version),
-        "former stages": len(core.dispatchers) - len(world.path),
+        "former stages": len(core.dispatchers) - len(world.hops),
         "unjoined": sum(len(d._sessions) for d in core.dispatchers.values()) - len(alive),
     }
     return _not_zero(sizes)
@@ -307,7 +307,7 @@ def _meetings(world):
 
 
 def _fed_by(world, rep):
-    names = [name for name, _ in world.path]
+    names = [name for name, _ in world.hops]
     at = names.index(rep.core.facts.name)
     if not at or not world.stages[names[at - 1]].feeds:
         return []

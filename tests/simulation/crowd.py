@@ -51,7 +51,7 @@ class Crowd:
         self.world.at(self.world.now + EVERY * (1 + self.chance.random()), self.act)
 
     def hello(self, batch):
-        name, revision = self.world.path[0]
+        name, revision = self.world.hops[0]
         facts = StageFacts(name, revision, batch, 3.0, 1 << 20)
         feed = f"tcp://10.1.0.{-self.dialled}:{self.chance.randrange(1, 9)}"
         nonce = self.chance.getrandbits(50) + 1

@@ -172,7 +172,7 @@ class Hostile:
         """As of an honest process, but for extremes; or with whatever lies the wire can carry."""
         pick, facts = self.chance.choice, None
         if self.role is Role.REPLICA:
-            revision = self.world.path[0][1]
+            revision = self.world.hops[0][1]
             batch, limit, pool = pick((1, 65_536)), pick((1e-6, 2e6)), pick((1, 1 << 60))
             facts = StageFacts(self.stage, revision, batch, limit, pool)
         victim = pick(self.world.reps() or [self]).me
@@ -219,7 +219,7 @@ class Hostile:
 
     def place(self):
         """The hop of its stage, 0 where it has none."""
-        return [name for name, _ in self.world.path].index(self.stage) if self.is_later() else 0
+        return [name for name, _ in self.world.hops].index(self.stage) if self.is_later() else 0
 
     def is_later(self):
         """Whether it poses as a replica that others feed, and is believed of a first attempt."""
@@ -265,7 +265,7 @@ class Hostile:
         kind = type(message)
         if kind is Tasks:
             owner, now = pick((self.me, self.owner())), self.world.now
-            told = {"owner": owner, "path": self.world.path, "hop": 0, "deadline": now + 0.1}
+            told = {"owner": owner, "hops": self.world.hops, "hop": 0, "deadline": now + 0.1}
             return Tasks([replace(t, number=pick(numbers), **told) for t in message.tasks])
         if kind is Outcomes:
             outcomes = [replace(each, number=pick(numbers)) for each in message.outcomes]
@@ -297,12 +297,12 @@ class Hostile:
     def tasks(self):
         # What it had once it may still feed to others, as an output of the attempt that it had.
         numbers = (self.guesses() if self.role is Role.REPLICA else self.numbers())[:2]
-        path = self.chance.choice((self.world.path, self.world.path[1:] or self.world.path, X))
+        hops = self.chance.choice((self.world.hops, self.world.hops[1:] or self.world.hops, X))
         now, hop = self.world.now, self.chance.choice((0, 1, 7))
         return Tasks(
             [
                 Task(
-                    self.chance.choice((self.me, self.owner())), n, path, hop, 1, now + 0.1, JUNK, 4
+                    self.chance.choice((self.me, self.owner())), n, hops, hop, 1, now + 0.1, JUNK, 4
                 )
                 for n in numbers
             ]
@@ -310,7 +310,7 @@ class Hostile:
 
     def outcomes(self):
         """Of one sort, as they would be that are meant to be believed."""
-        pick, last = self.chance.choice, len(self.world.path) - 1
+        pick, last = self.chance.choice, len(self.world.hops) - 1
         here = self.place()
         lesser = (
             (OutcomeKind.FAILURE, here),

@@ -95,11 +95,11 @@ class Gateway(Member):
 
     def submit(self, body=b"x", timeout=None, turn=True, **more):
         core, now = self.core, self.mesh.now
-        path = next(iter(core.replicas.routes.values()))
+        hops = next(iter(core.replicas.routes.values()))
         deadline = now + (self.timeout if timeout is None else timeout)
         number = core.in_flight.next_number()
         request = Request(
-            self.me, number, path, 0, 1, deadline, [body], len(body), arrived=now, **more
+            self.me, number, hops, 0, 1, deadline, [body], len(body), arrived=now, **more
         )
         core.submit(request)
         if turn:

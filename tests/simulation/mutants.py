@@ -161,7 +161,7 @@ MUTANTS = (
     Mutant(
         "run what may run once a second time",
         "gateway/requests/retries.py",
-        "return self._replicas.is_repeatable(request.path[: request.at + 1])",
+        "return self._replicas.is_repeatable(request.hops[: request.at + 1])",
         "return True",
     ),
     Mutant(
@@ -281,7 +281,7 @@ MUTANTS = (
     Mutant(
         "begin again in a former version",
         "gateway/requests/queues.py",
-        "if request.path[0] in self._heirs:",
+        "if request.hops[0] in self._heirs:",
         "if not self._heirs and self.missing:",
     ),
     Mutant(
@@ -299,16 +299,16 @@ MUTANTS = (
     Mutant(
         "forget a former version that requests still ask for",
         "gateway/requests/core.py",
-        "if not any(hop in request.path for request in self.in_flight.requests.values()):",
+        "if not any(hop in request.hops for request in self.in_flight.requests.values()):",
         "if True:",
     ),
     Mutant(
         "tell replicas of those of another version",
         "gateway/requests/replicas.py",
         """            (earlier[0], revision)
-            for path in self.routes.values()""",
+            for hops in self.routes.values()""",
         """            earlier
-            for path in self.routes.values()""",
+            for hops in self.routes.values()""",
     ),
     Mutant(
         "let everybody say everything",

@@ -25,9 +25,9 @@ class SmallMesh(Mesh):
         clock = FakeClock(100.0)
         super().__init__(clock, MemoryNetwork(clock, seed, DELAY), random.Random(seed))
         self._order = count()
-        self.path = tuple((name, "r") for name in stages)
+        self.hops = tuple((name, "r") for name in stages)
         self.addresses = [f"tcp://gateway:{n}" for n in range(gateways)]
-        routes = {"/inference": self.path}
+        routes = {"/inference": self.hops}
         self.gateways = [
             self.join(Gateway(self, address, routes, timeout, attempts))
             for address in self.addresses

@@ -60,7 +60,7 @@ class Door(Gateway):
 
     def equip(self, capacity, timeout):
         self.service = None
-        self.route = InferenceRoute("/inference", self.mesh.path, Admission(capacity, 1 << 30))
+        self.route = InferenceRoute("/inference", self.mesh.hops, Admission(capacity, 1 << 30))
         self.service = InferenceService(
             self.core,
             [self.route],
@@ -95,7 +95,7 @@ class Loaded(SmallMesh):
         self.members.clear()
         address = "tcp://door:0"
         self.addresses = [address]
-        routes = {"/inference": self.path}
+        routes = {"/inference": self.hops}
         self.gateway = self.join(Door(self, address, routes, timeout, 3)).equip(capacity, timeout)
         self.gateways = [self.gateway]
 

@@ -234,7 +234,7 @@ def test_a_result_of_the_attempt_that_was_given_up_still_counts():
     mesh.run(0.2)
     request = mesh.gateway.core.in_flight.requests[number]
     mesh.gateway.core.in_flight.again(request, first.me)  # a false alarm
-    mesh.gateway.core.dispatchers[request.path[0]].push(request)
+    mesh.gateway.core.dispatchers[request.hops[0]].push(request)
     mesh.gateway.turn()
     assert bodies(mesh.answered(number, within=0.5)) == [b"xa"]
     mesh.run(0.01)
@@ -394,10 +394,10 @@ def test_a_stage_without_replicas_is_named_after_two_seconds():
     number = mesh.gateway.submit()
     (outcome,) = mesh.answered(number, within=0.6)
     assert (outcome.label, outcome.text) == ("no_replica", "stage b has no replica")
-    assert mesh.gateway.core.absent(mesh.path, mesh.now) == ("b", "r")
+    assert mesh.gateway.core.absent(mesh.hops, mesh.now) == ("b", "r")
     mesh.replica("b")
     mesh.run(0.5)
-    assert mesh.gateway.core.absent(mesh.path, mesh.now) is None
+    assert mesh.gateway.core.absent(mesh.hops, mesh.now) is None
 
 
 # --- credit ---------------------------------------------------------------------------------------

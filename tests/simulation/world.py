@@ -309,7 +309,7 @@ class World(Mesh):
         self.has_been_sick = False
         self.version = 1  # the latest; gateways are told of the first
         self.revisions = {}  # (owner, number, attempt) -> of whoever computed it
-        self.path = tuple((stage.name, _revision(1)) for stage in draw.stages)
+        self.hops = tuple((stage.name, _revision(1)) for stage in draw.stages)
         self.stages = {stage.name: stage for stage in draw.stages}
         self.addresses = [f"tcp://gateway:{n}" for n in range(draw.gateways)]
         self.gateways = [None] * draw.gateways
@@ -460,7 +460,7 @@ class World(Mesh):
 
     def open(self, n):
         """Start the n-th gateway."""
-        routes = {"/inference": self.path}
+        routes = {"/inference": self.hops}
         draw = self.draw
         gateway = Gateway(self, self.addresses[n], routes, draw.timeout, draw.attempts, "1")
         self.gateways[n] = self.join(gateway)
@@ -600,12 +600,12 @@ class World(Mesh):
 
     def expected(self, body):
         """The label, body and hop of the right answer."""
-        for hop, (stage, _) in enumerate(self.path):
+        for hop, (stage, _) in enumerate(self.hops):
             result = self.compute(stage, body)
             if isinstance(result, ItemOutcome):
                 return result.code, b"", hop
             body = result
-        return "", body, len(self.path) - 1
+        return "", body, len(self.hops) - 1
 
     def hedged(self, holder):
         """Somebody's silence made another attempt begin: this is when it wakes, if it dozes."""
@@ -688,7 +688,7 @@ class World(Mesh):
         for task in batch.tasks:
             self._look_at(rep, task)
             begun = self.revisions.setdefault((*task.id, task.attempt), revision)
-            if {begun, task.path[0][1]} != {revision}:
+            if {begun, task.hops[0][1]} != {revision}:
                 self.complain("one revision", f"{task.number} of {begun} runs in {revision}")
             runs = self.executions[(*task.id, task.hop)]
             runs.append((task.attempt, rep.me))

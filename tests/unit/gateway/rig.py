@@ -72,13 +72,13 @@ class Rig:
         self.core.delivered(Delivery(supervisor, (), death_notice), 0.0)
         return death_notice
 
-    def made(self, path=PATH, deadline=90.0, **more):
+    def made(self, hops=PATH, deadline=90.0, **more):
         """A request with the next number, of which the core does not know yet."""
-        return Request(ME, self.in_flight.next_number(), path, 0, 1, deadline, [b"x"], 1, **more)
+        return Request(ME, self.in_flight.next_number(), hops, 0, 1, deadline, [b"x"], 1, **more)
 
-    def entered(self, path=PATH, **more):
+    def entered(self, hops=PATH, **more):
         """A request that is in the in-flight table, and waits nowhere."""
-        made = self.made(path, **more)
+        made = self.made(hops, **more)
         self.in_flight.enter(made)
         return made
 

@@ -18,7 +18,7 @@ def rig():
 def test_a_result(rig):
     exchange = rig.submit(b'{"x": 1}')
     request = exchange.request
-    assert (request.path, request.deadline, request.buffers) == (PATH, NOW + 3, [b'{"x": 1}'])
+    assert (request.hops, request.deadline, request.buffers) == (PATH, NOW + 3, [b'{"x": 1}'])
     assert (request.nbytes, request.meta, rig.woken) == (8, None, 1)
     assert (rig.admission.inside, rig.admission.nbytes) == (1, 8)
     timings = (100, 2000, 300, 4000)

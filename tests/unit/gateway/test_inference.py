@@ -389,7 +389,7 @@ def test_lateness_is_judged_by_what_the_upload_left_of_the_budget():
 
 def test_a_route_that_moved_leads_elsewhere(rig):
     move(rig)
-    assert rig.submit().request.path == tuple((stage, "2") for stage, _ in PATH)
+    assert rig.submit().request.hops == tuple((stage, "2") for stage, _ in PATH)
     assert rig.route.content_type == b"image/png"
 
 

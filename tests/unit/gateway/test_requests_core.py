@@ -82,7 +82,7 @@ def test_an_output_that_was_handed_back_goes_to_the_next_stage(rig):
     rig.tasks(rig.first)
     rig.hear(rig.first, handback(request))
     (task,) = rig.tasks(rig.second)
-    assert (task.path, task.hop, task.buffers) == ((B,), 1, [b"ab", b"c"])
+    assert (task.hops, task.hop, task.buffers) == ((B,), 1, [b"ab", b"c"])
     assert (request.holder, request.at) == (12, 1)
     assert rig.core.counts.hub_hops == 1
 
@@ -612,7 +612,7 @@ def test_what_the_former_version_loses_begins_again_in_the_later_one(rig):
     first, _ = turn_over(rig)
     rig.lose(rig.first, 6.0)
     assert rig.tasks(first, 6.0) == [request]
-    assert (request.path, request.attempt, request.holder) == ((A2, B2), 3, 21)
+    assert (request.hops, request.attempt, request.holder) == ((A2, B2), 3, 21)
 
 
 def test_an_output_that_nobody_of_its_version_takes_begins_again(rig):

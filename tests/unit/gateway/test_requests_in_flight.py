@@ -177,11 +177,11 @@ def test_the_task_of_an_output_that_was_handed_back():
     one = entered(in_flight, trace="t", tried=(11,))
     back = Outcome(one.number, 1, OutcomeKind.HANDBACK, 1, (5, 6), [b"ab", b"c"])
     task = forwarding(one, back)
-    assert (task.path, task.hop, task.nbytes) == (PATH[1:], 1, 3)
+    assert (task.hops, task.hop, task.nbytes) == (PATH[1:], 1, 3)
     assert (task.buffers, task.timings) == ([b"ab", b"c"], (5, 6))
     assert (task.trace, task.tried) == ("t", (11,))
     assert task.id == one.id
-    assert one.path == PATH
+    assert one.hops == PATH
 
 
 # --- the promise ---------------------------------------------------------------------------------

@@ -23,8 +23,8 @@ def replica(peer, stage, revision="r"):
     return session
 
 
-def request(path=ONE, holder=11, at=0, attempt=2, **more):
-    return Request(ME, 5, path, 0, attempt, 9.0, [b"x"], 1, holder=holder, at=at, **more)
+def request(hops=ONE, holder=11, at=0, attempt=2, **more):
+    return Request(ME, 5, hops, 0, attempt, 9.0, [b"x"], 1, holder=holder, at=at, **more)
 
 
 def verdict(judge, *arguments):
@@ -61,8 +61,8 @@ R, F = OutcomeKind.RESULT, OutcomeKind.FAILURE
         (request(), F, 0, 2, (11, "a"), COUNTS),
         (request(tried=(12,)), F, 0, 2, (12, "a"), DROPPED),
         (request(), F, 0, 2, (13, "a"), BREACH),
-        (request(path=SINGLE), R, 0, 2, (11, "c"), COUNTS),
-        (request(path=SINGLE), R, 0, 2, (13, "c"), DROPPED),
+        (request(hops=SINGLE), R, 0, 2, (11, "c"), COUNTS),
+        (request(hops=SINGLE), R, 0, 2, (13, "c"), DROPPED),
         # Three stages: outputs of the first attempt go on before anybody tells us.
         (request(TWO, attempt=1), R, 2, 1, (31, "c"), COUNTS),
         (request(TWO), R, 2, 1, (31, "c"), COUNTS),

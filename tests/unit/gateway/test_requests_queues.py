@@ -29,8 +29,8 @@ class Waiting(Rig):
         self.queues.dispatchers[hop].leave(session)
         self.queues.find_gaps()
 
-    def request(self, path=(A, B), **more):
-        return self.entered(path, **more)
+    def request(self, hops=(A, B), **more):
+        return self.entered(hops, **more)
 
     def wait(self, *arguments, **more):
         made = self.request(*arguments, **more)
@@ -101,7 +101,7 @@ def test_a_replica_of_a_later_version_gets_nothing_while_its_stages_are_not_comp
     rig.add(A, B)
     rig.add(A2, version="2")
     request = rig.wait()
-    assert (request.path, rig.waiting(A), rig.waiting(A2)) == ((A, B), [request], [])
+    assert (request.hops, rig.waiting(A), rig.waiting(A2)) == ((A, B), [request], [])
 
 
 def test_what_waits_goes_to_the_revision_that_the_routes_lead_through_now(rig):
@@ -113,8 +113,8 @@ def test_what_waits_goes_to_the_revision_that_the_routes_lead_through_now(rig):
     assert rig.waiting(A) == rig.waiting(B) == []
     assert rig.waiting(A2) == [fresh, again]
     assert rig.waiting(B2) == [second]
-    assert (fresh.path, fresh.attempt) == ((A2, B2), 1)
-    assert (again.path, again.attempt) == ((A2, B2), 2)
+    assert (fresh.hops, fresh.attempt) == ((A2, B2), 1)
+    assert (again.hops, again.attempt) == ((A2, B2), 2)
     assert rig.queues.parked.keys() == {(A2, B2), (B2,)}
 
 
@@ -141,7 +141,7 @@ def test_an_attempt_that_begins_after_the_move_is_of_the_new_revision(rig):
     held = rig.request(tried=(11,))
     rig.move()
     rig.queues.wait(held)
-    assert (held.path, held.attempt) == ((A2, B2), 2)
+    assert (held.hops, held.attempt) == ((A2, B2), 2)
     assert rig.waiting(A2) == [held]
 
 

@@ -79,12 +79,12 @@ def test_tasks_arrive_as_they_left(tasks: list[Task]) -> None:
 
 def test_a_path_is_written_once() -> None:
     other = (("detect", "r1"), ("read", "r1"))
-    tasks = [a_task(owner=o, path=p) for o in (7, 8, 7) for p in (PATH, other, tuple(other))]
+    tasks = [a_task(owner=o, hops=p) for o in (7, 8, 7) for p in (PATH, other, tuple(other))]
     body, _ = bundles.pack_tasks(Tasks(tasks), NOW)
     _, _, paths, _ = unpacked(body)
     assert paths == (pack(PATH), pack(other))
     arrived = sent_tasks(tasks)
-    assert [(t.owner, t.path) for t in arrived] == [(t.owner, t.path) for t in tasks]
+    assert [(t.owner, t.hops) for t in arrived] == [(t.owner, t.hops) for t in tasks]
 
 
 def test_the_usual_task_is_one_byte_string() -> None:
@@ -209,13 +209,13 @@ WRONG_TASKS: list[tuple[dict[str, Any], str]] = [
     ({"owner": 1.5}, "its owner is 1.5, not a number within"),
     ({"timings": (0,) * 256}, "it has 256 timings, over the limit of 255"),
     ({"timings": ("x",)}, "not supported between"),
-    ({"path": ()}, "a path has 1 to 64 hops"),
-    ({"path": (("a", "b"),) * (MAX_HOPS + 1)}, "a path has 1 to 64 hops"),
-    ({"path": ((TOO_LONG, ""),)}, "a stage's name has 4097 characters"),
-    ({"path": (("a", TOO_LONG),)}, "a revision has 4097 characters"),
-    ({"path": (("a", None),)}, "a revision is needed where NoneType is given"),
-    ({"path": (("\ud800", "r"),)}, "surrogates not allowed"),
-    ({"path": [("a", "r")]}, "unhashable"),
+    ({"hops": ()}, "a path has 1 to 64 hops"),
+    ({"hops": (("a", "b"),) * (MAX_HOPS + 1)}, "a path has 1 to 64 hops"),
+    ({"hops": ((TOO_LONG, ""),)}, "a stage's name has 4097 characters"),
+    ({"hops": (("a", TOO_LONG),)}, "a revision has 4097 characters"),
+    ({"hops": (("a", None),)}, "a revision is needed where NoneType is given"),
+    ({"hops": (("\ud800", "r"),)}, "surrogates not allowed"),
+    ({"hops": [("a", "r")]}, "unhashable"),
     ({"trace": TOO_LONG}, "a trace has 4097 characters, over the limit of 4096"),
     ({"trace": b"bytes"}, "a trace is needed where bytes is given"),
     ({"trace": "\udcff"}, "surrogates not allowed"),
@@ -277,7 +277,7 @@ def test_whatever_can_travel_is_not_refused(row: Task | Outcome) -> None:
     "changes",
     [
         {"trace": "x" * 4096},
-        {"path": (("a", "b"),) * MAX_HOPS},
+        {"hops": (("a", "b"),) * MAX_HOPS},
         {"buffers": [b"x"] * MAX_BUFFERS},
         {"buffers": [bytes(INLINE_BYTES + 1)] * MAX_BUFFERS},
         {"buffers": [bytes(8 * MAX_BODY_BYTES)]},
@@ -488,15 +488,15 @@ def test_the_examples_in_the_docstrings_hold() -> None:
 
 
 def test_paths_are_remembered_but_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundles, "_known_paths", {})
-    monkeypatch.setattr(bundles, "_written_paths", {})
+    monkeypatch.setattr(bundles, "_known_hops", {})
+    monkeypatch.setattr(bundles, "_written_hops", {})
     for number in range(bundles._MAX_KNOWN_PATHS + 1):
-        path = ((f"stage-{number}", "1"),)
-        assert sent_tasks([a_task(path=path)])[0].path == path
-    assert len(bundles._known_paths) == len(bundles._written_paths) == 1
+        hops = ((f"stage-{number}", "1"),)
+        assert sent_tasks([a_task(hops=hops)])[0].hops == hops
+    assert len(bundles._known_hops) == len(bundles._written_hops) == 1
 
 
-@pytest.mark.parametrize("path", [b"\xc1", pack(7), b""])
-def test_bytes_that_are_no_path_are_refused(path: bytes) -> None:
+@pytest.mark.parametrize("hops", [b"\xc1", pack(7), b""])
+def test_bytes_that_are_no_path_are_refused(hops: bytes) -> None:
     with pytest.raises(ProtocolError):
-        bundles.read_tasks(changed(GOOD_TASKS, _2=(path,)), [], NOW)
+        bundles.read_tasks(changed(GOOD_TASKS, _2=(hops,)), [], NOW)

@@ -24,6 +24,6 @@ def test_all_have_the_same_number_of_digits(number: int) -> None:
 
 @pytest.mark.parametrize("package", ["mesh", "gateway", "stage"])
 def test_nobody_writes_one_another_way(package: str) -> None:
-    texts = [path.read_text() for path in (ROOT / package).rglob("*.py")]
+    texts = [hops.read_text() for hops in (ROOT / package).rglob("*.py")]
     lines = [line.strip() for text in texts for line in text.splitlines()]
     assert {line for line in lines if ANY_WIDTH.search(line)} - LENGTHS == set()

@@ -15,12 +15,12 @@ from mesh.protocol.messages import (
     Death,
     Drain,
     Err,
+    Hops,
     Message,
     Outcome,
     OutcomeKind,
     Outcomes,
     Part,
-    Path,
     Peers,
     Ping,
     Role,
@@ -48,7 +48,7 @@ BY_HAND: dict[Row, frozenset[Type]] = {
     (Role.CLIENT, Role.GATEWAY, True): frozenset({Type.SUBMIT, Type.PART, Type.CANCEL}),
     (Role.GATEWAY, Role.CLIENT, False): frozenset({Type.ANSWER, Type.PART}),
 }
-PATH: Path = (("a", "r"), ("b", "r"))
+PATH: Hops = (("a", "r"), ("b", "r"))
 
 
 def may_say(row: Row, kind: Type) -> bool:
@@ -67,19 +67,19 @@ def in_words(value: object) -> str:
     return str(value)
 
 
-def samples(me: int, path: Path = PATH) -> dict[Type, Message]:
+def samples(me: int, hops: Hops = PATH) -> dict[Type, Message]:
     """A message of each type that follows a greeting; each is the speaker's own to say.
 
     Args:
         me: the speaker's incarnation.
-        path: of its tasks.
+        hops: of its tasks.
     """
     return {
-        Type.TASKS: Tasks([Task(me, 5, path, 0, 1, 1e6, [b"x"], 1)]),
+        Type.TASKS: Tasks([Task(me, 5, hops, 0, 1, 1e6, [b"x"], 1)]),
         Type.PART: Part(1, 4, 0, b"xx"),
         Type.CREDIT: Credit(),
         Type.OUTCOMES: Outcomes([Outcome(5, 1, OutcomeKind.RESULT)]),
-        Type.DEATH: Death(99, path[0][0], 9, 0, []),
+        Type.DEATH: Death(99, hops[0][0], 9, 0, []),
         Type.SUBMIT: Submit(1, "/inference", 0, 0, None, [b"x"]),
         Type.ANSWER: Answer(Outcome(1, 1, OutcomeKind.RESULT)),
         Type.CANCEL: Cancel(me, [5]),

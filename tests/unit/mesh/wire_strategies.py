@@ -68,7 +68,7 @@ buffers = st.lists(plain | st.builds(Transfer, u64, u64), max_size=5)
 one_small = st.binary(max_size=30).map(lambda flat: [flat])
 payloads = one_small | buffers
 
-paths = st.lists(st.tuples(names, names), min_size=1, max_size=4).map(tuple)
+hops = st.lists(st.tuples(names, names), min_size=1, max_size=4).map(tuple)
 timings = st.lists(u32, max_size=6).map(tuple)
 request_ids = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=128)
 metas = st.builds(Meta, names, texts, texts, pairs)
@@ -85,7 +85,7 @@ def task(draw: st.DrawFn) -> Task:
     return Task(
         owner=draw(u64),
         number=draw(u64),
-        path=draw(paths),
+        hops=draw(hops),
         hop=draw(u16),
         attempt=draw(u16),
         deadline=NOW + draw(st.floats(0, 4e6)),

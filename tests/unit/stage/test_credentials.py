@@ -10,8 +10,8 @@ from stage.credentials import judge_tasks
 HERE, NEXT = ("b", "r"), ("c", "r")
 
 
-def task(owner=1, path=(HERE, NEXT)):
-    return Task(owner, 5, path, 1, 1, 9.0, [b"x"], 1)
+def task(owner=1, hops=(HERE, NEXT)):
+    return Task(owner, 5, hops, 1, 1, 9.0, [b"x"], 1)
 
 
 def judge(role, *tasks):
@@ -29,7 +29,7 @@ def test_a_replica_passes_on_tasks_of_any_gateway():
 
 
 @pytest.mark.parametrize("role", [Role.GATEWAY, Role.REPLICA])
-@pytest.mark.parametrize("path", [(NEXT,), (("b", "another"),)])
-def test_nobody_sends_what_is_for_another_stage(role, path):
+@pytest.mark.parametrize("hops", [(NEXT,), (("b", "another"),)])
+def test_nobody_sends_what_is_for_another_stage(role, hops):
     with pytest.raises(Breach, match="another stage or revision"):
-        judge(role, task(), task(path=path))
+        judge(role, task(), task(hops=hops))

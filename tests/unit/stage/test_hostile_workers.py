@@ -214,8 +214,8 @@ class Longer(bytes):
         return 1_000_000
 
 
-@pytest.mark.parametrize("path", [FIRST, FIRST[1:]], ids=["ipc", "body"])
-def test_bytes_that_lie_about_their_length_are_sent_as_long_as_they_are(path: Any) -> None:
+@pytest.mark.parametrize("hops", [FIRST, FIRST[1:]], ids=["ipc", "body"])
+def test_bytes_that_lie_about_their_length_are_sent_as_long_as_they_are(hops: Any) -> None:
     class Giving(Scripted):
         def serialize(self, data: Any) -> bytes:
             return Longer(b"ab")
@@ -223,7 +223,7 @@ def test_bytes_that_lie_about_their_length_are_sent_as_long_as_they_are(path: An
         serialize_ipc = serialize
 
     for batching in (True, False):
-        (outcome,) = runner(Giving(), batching=batching).run([task(b"[1]", path=path)])
+        (outcome,) = runner(Giving(), batching=batching).run([task(b"[1]", hops=hops)])
         assert outcome.buffers == [b"ab"]
         assert [type(buffer) for buffer in outcome.buffers] == [bytes]
 

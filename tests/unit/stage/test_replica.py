@@ -60,8 +60,8 @@ class ReplicaRig:
         self.replica.handle_news(SessionStarted(session, False), 0.0)
         return session
 
-    def take(self, *numbers, path=(A,), hop=0, deadline=90.0, now=0.0):
-        tasks = [Task(OWNER, n, path, hop, 1, deadline, [b"xy"], 2) for n in numbers]
+    def take(self, *numbers, hops=(A,), hop=0, deadline=90.0, now=0.0):
+        tasks = [Task(OWNER, n, hops, hop, 1, deadline, [b"xy"], 2) for n in numbers]
         self.gateway.stream.allowed.used_tasks += len(tasks)
         self.replica.delivered(Delivery(self.gateway, (), Tasks(tasks)), now)
         return tasks
@@ -75,7 +75,7 @@ class ReplicaRig:
         """Run the next batch; what has further to go goes on."""
         batch = self.replica.next_batch(now)
         results = [
-            forwarding(task) if task.path[1:] else Outcome(task.number, 1, OutcomeKind.RESULT)
+            forwarding(task) if task.hops[1:] else Outcome(task.number, 1, OutcomeKind.RESULT)
             for task in batch.tasks
         ]
         self.replica.finished(results, seconds)
@@ -84,7 +84,7 @@ class ReplicaRig:
 
 def forwarding(task, buffers=(b"out",)):
     nbytes = sum(map(len, buffers))
-    return Task(OWNER, task.number, task.path[1:], task.hop + 1, 1, 90.0, list(buffers), nbytes)
+    return Task(OWNER, task.number, task.hops[1:], task.hop + 1, 1, 90.0, list(buffers), nbytes)
 
 
 def kinds(outcomes):
@@ -138,7 +138,7 @@ def test_stats_tell_what_was_dropped():
 
 def test_outputs_go_straight_on_and_a_note_follows_the_ack():
     rig = ReplicaRig(follower=True)
-    rig.take(1, path=(A, B))
+    rig.take(1, hops=(A, B))
     rig.compute()
     assert rig.outcomes() == []
     assert (rig.replica.held.tasks, len(rig.replica.held)) == (0, 1)
@@ -158,7 +158,7 @@ def test_what_a_gateway_acks_needs_no_note():
 
 def test_without_a_way_on_an_output_is_handed_back():
     rig = ReplicaRig()
-    rig.take(1, path=(A, B))
+    rig.take(1, hops=(A, B))
     rig.compute()
     (outcome,) = rig.outcomes()
     assert (outcome.kind, outcome.hop, outcome.buffers) == (OutcomeKind.HANDBACK, 1, [b"out"])
@@ -167,7 +167,7 @@ def test_without_a_way_on_an_output_is_handed_back():
 
 def test_outputs_that_are_stuck_or_expired_do_not_stay():
     rig = ReplicaRig(follower=True, feed_credit=0)
-    rig.take(1, 2, path=(A, B))
+    rig.take(1, 2, hops=(A, B))
     batch = rig.replica.next_batch(0.0)
     outputs = [forwarding(task) for task in batch.tasks]
     outputs[0].deadline = 0.5
@@ -182,7 +182,7 @@ def test_outputs_that_are_stuck_or_expired_do_not_stay():
 @pytest.mark.parametrize("follower", [True, False])
 def test_an_output_that_no_message_can_carry_fails(follower):
     rig = ReplicaRig(follower=follower)
-    (task,) = rig.take(1, path=(A, B))
+    (task,) = rig.take(1, hops=(A, B))
     rig.replica.next_batch(0.0)
     rig.replica.finished([forwarding(task, [b"x"] * 300)], 0.1)
     (outcome,) = rig.outcomes()
@@ -193,7 +193,7 @@ def test_an_output_that_no_message_can_carry_fails(follower):
 
 def test_what_the_next_stage_could_not_read_fails():
     rig = ReplicaRig(follower=True)
-    rig.take(1, path=(A, B))
+    rig.take(1, hops=(A, B))
     rig.compute()
     rig.outcomes()
     (message,) = rig.next.stream.unacked()
@@ -223,7 +223,7 @@ def test_a_result_that_cannot_be_sent_becomes_a_failure():
 
 def test_a_cancel_takes_tasks_and_outputs_out():
     rig = ReplicaRig(follower=True, feed_credit=0)
-    rig.take(1, path=(A, B))
+    rig.take(1, hops=(A, B))
     rig.compute()
     rig.take(2)
     rig.replica.delivered(Delivery(rig.gateway, (), Cancel(OWNER, [1, 2, 3])), 0.0)
@@ -233,7 +233,7 @@ def test_a_cancel_takes_tasks_and_outputs_out():
 
 def test_a_lost_consumers_tasks_go_elsewhere():
     rig = ReplicaRig(follower=True)
-    rig.take(1, path=(A, B))
+    rig.take(1, hops=(A, B))
     rig.compute()
     rig.outcomes()
     del rig.links.sessions[NEXT]
@@ -250,7 +250,7 @@ def test_an_output_that_a_second_consumer_is_lost_with_goes_by_its_owner():
     others = [rig.meet(peer, Role.REPLICA, facts) for peer in (NEXT + 1, NEXT + 2)]
     for session in others:
         session.stream.granted.tasks, session.stream.granted.nbytes = 10, POOL
-    rig.take(1, path=(A, B))
+    rig.take(1, hops=(A, B))
     rig.compute()
     assert rig.outcomes() == []
     left = [rig.next, *others]  # nobody has acked it
@@ -266,7 +266,7 @@ def test_an_output_that_a_second_consumer_is_lost_with_goes_by_its_owner():
 
 def test_a_lost_gateway_is_forgotten():
     rig = ReplicaRig(follower=True, feed_credit=0)
-    rig.take(1, path=(A, B))
+    rig.take(1, hops=(A, B))
     rig.compute()
     del rig.links.sessions[OWNER]
     rig.replica.handle_news(SessionLost(rig.gateway, "gone"), 0.0)
@@ -279,7 +279,7 @@ def test_a_lost_gateway_is_forgotten():
 
 def test_a_gateway_that_met_us_anew_still_wants_what_is_its():
     rig = ReplicaRig(follower=True, feed_credit=0)
-    rig.take(1, path=(A, B))
+    rig.take(1, hops=(A, B))
     rig.compute()
     old = rig.gateway
     old.link = None
@@ -346,7 +346,7 @@ def test_other_messages_mean_nothing_to_it():
 def test_it_is_pressed_while_outputs_wait_or_something_large_is_under_way():
     rig = ReplicaRig(follower=True, feed_credit=0)
     assert not rig.replica.is_pressed()
-    rig.take(1, path=(A, B))
+    rig.take(1, hops=(A, B))
     rig.compute()
     assert rig.replica.is_pressed()
     rig.next.stream.granted.tasks = 1
@@ -488,7 +488,7 @@ def test_a_drain_gives_back_what_waits_and_asks_for_no_more():
 
 def test_it_is_done_when_nothing_is_left_and_nobody_will_send():
     rig = ReplicaRig(follower=True)
-    rig.take(1, path=(A, B))
+    rig.take(1, hops=(A, B))
     rig.replica.drain(0.0)
     assert not rig.replica.is_done()  # what was given back has not left
     rig.outcomes()
@@ -503,7 +503,7 @@ def test_it_is_done_when_nothing_is_left_and_nobody_will_send():
 
 def test_notes_are_hurried_home_before_the_end():
     rig = ReplicaRig(follower=True)
-    rig.take(1, path=(A, B))
+    rig.take(1, hops=(A, B))
     rig.compute()
     rig.outcomes()
     rig.replica.drain(1.0)
@@ -546,7 +546,7 @@ def test_after_its_goodbye_it_dials_nobody_whoever_is_named_to_it():
 
 def test_the_output_of_a_second_attempt_goes_by_its_owner_who_knows_where_it_was_tried():
     rig = ReplicaRig(follower=True)
-    rig.take(1, path=(A, B))
+    rig.take(1, hops=(A, B))
     batch = rig.replica.next_batch(0.0)
     output = forwarding(batch.tasks[0])
     output.attempt = 2
@@ -558,7 +558,7 @@ def test_the_output_of_a_second_attempt_goes_by_its_owner_who_knows_where_it_was
 @pytest.mark.parametrize("lost", [False, True])
 def test_outputs_that_a_silent_consumer_does_not_ack_are_offered_to_their_owner(lost):
     rig = ReplicaRig(follower=True)
-    rig.take(1, path=(A, B))
+    rig.take(1, hops=(A, B))
     rig.compute()
     assert rig.outcomes() == []
     rig.replica.handle_news(
@@ -619,7 +619,7 @@ def test_where_tasks_must_not_run_twice_a_late_batch_has_failed():
 
 def test_the_output_of_what_was_cancelled_while_it_was_computed_does_not_go_on():
     rig = ReplicaRig(follower=True)
-    rig.take(1, 2, path=(A, B))
+    rig.take(1, 2, hops=(A, B))
     batch = rig.replica.next_batch(0.0)
     rig.replica.cancel([(OWNER, 1)])
     rig.replica.finished([forwarding(task) for task in batch.tasks], 0.1)

@@ -8,9 +8,9 @@ from stage.results import handed_back, results_of, run_again, unsendable
 META = Meta("POST", "/x", "", ())
 
 
-def task(path=(("a", ""),), hop=0):
+def task(hops=(("a", ""),), hop=0):
     timings = (1, 2) * hop
-    return Task(7, 3, path, hop, 2, 9.0, [b"in"], 2, 1, 1, "trace", timings, META, "a-1", (5,), 6)
+    return Task(7, 3, hops, hop, 2, 9.0, [b"in"], 2, 1, 1, "trace", timings, META, "a-1", (5,), 6)
 
 
 def batch(*tasks):
@@ -39,7 +39,7 @@ def test_a_result_says_how_its_answer_shall_look():
 def test_an_earlier_stage_gives_the_task_for_the_next():
     given = task((("a", ""), ("b", "")))
     (output,) = results_of(batch(given), [ItemOutcome([b"ou", b"t"], seconds=0.5)])
-    assert (output.path, output.hop, output.nbytes) == ((("b", ""),), 1, 3)
+    assert (output.hops, output.hop, output.nbytes) == ((("b", ""),), 1, 3)
     assert (output.id, output.attempt, output.deadline) == (given.id, 2, 9.0)
     assert (output.flags, output.priority, output.trace, output.meta) == (1, 1, "trace", META)
     assert (output.buffers, output.timings) == ([b"ou", b"t"], (2000, 500_000))

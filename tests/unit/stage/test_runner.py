@@ -65,9 +65,9 @@ def named(owner: int, number: int) -> str:
     return namer(owner)(number).decode()
 
 
-def task(body: Any, *, path: tuple[tuple[str, str], ...] = ONLY, hop: int = 0) -> Task:
+def task(body: Any, *, hops: tuple[tuple[str, str], ...] = ONLY, hop: int = 0) -> Task:
     buffers: list[Buffer] = body if type(body) is list else [body]
-    return Task(1, 1, path, hop, 1, 9.0, buffers, sum(map(len, buffers)))
+    return Task(1, 1, hops, hop, 1, 9.0, buffers, sum(map(len, buffers)))
 
 
 def jsons(*values: Any) -> list[Task]:
@@ -280,7 +280,7 @@ def test_results_are_counted_against_what_was_given_even_if_the_worker_empties_i
 
 def test_the_rows_of_an_array_are_results_too() -> None:
     worker = Scripted(lambda items: np.array(items) * 2)
-    tasks = [task(encode(number)[0], path=FIRST, hop=1) for number in (1, 2)]
+    tasks = [task(encode(number)[0], hops=FIRST, hop=1) for number in (1, 2)]
     outcomes = runner(worker).run(tasks)
     assert [decode(one.buffers) for one in outcomes] == [np.int64(2), np.int64(4)]
 
@@ -323,9 +323,9 @@ def test_the_first_stage_receives_the_body_as_bytes(buffers: list[Buffer], recei
 def test_between_stages_payloads_are_passed_on_as_they_came() -> None:
     worker = Tracing()
     one, several = memoryview(b"ab"), [b"a", memoryview(b"b")]
-    runner(worker, batching=False).run([task([one], path=FIRST, hop=1)])
+    runner(worker, batching=False).run([task([one], hops=FIRST, hop=1)])
     assert worker.encoded == ("serialize_ipc", ("deserialize_ipc", memoryview, one))
-    runner(worker, batching=False).run([task(several, path=ONLY, hop=1)])
+    runner(worker, batching=False).run([task(several, hops=ONLY, hop=1)])
     assert worker.encoded == ("serialize", ("deserialize_ipc", list, several))
 
 
@@ -352,23 +352,23 @@ class Giving(Worker):
         (memoryview(np.ones(2, np.uint16)), [b"\x01\x00\x01\x00"]),
     ],
 )
-@pytest.mark.parametrize("path", [ONLY, FIRST], ids=["body", "ipc"])
+@pytest.mark.parametrize("hops", [ONLY, FIRST], ids=["body", "ipc"])
 def test_any_bytes_may_be_given_and_are_sent_flat(
-    output: Any, sent: list[bytes], path: Any
+    output: Any, sent: list[bytes], hops: Any
 ) -> None:
-    (outcome,) = runner(Giving(output), batching=False).run([task(b"1", path=path)])
+    (outcome,) = runner(Giving(output), batching=False).run([task(b"1", hops=hops)])
     assert outcome.buffers == sent
     assert type(outcome.buffers[0]) is bytes
 
 
 def test_several_buffers_may_be_given_to_the_next_stage() -> None:
     output = [b"a", bytearray(b"b")]
-    (outcome,) = runner(Giving(output), batching=False).run([task(b"1", path=FIRST)])
+    (outcome,) = runner(Giving(output), batching=False).run([task(b"1", hops=FIRST)])
     assert outcome.buffers == [b"a", b"b"]
 
 
 @pytest.mark.parametrize(
-    ("output", "path", "text"),
+    ("output", "hops", "text"),
     [
         ("ab", ONLY, "serialize returned a str where it must return bytes; call .encode() on it"),
         (None, ONLY, "serialize returned a NoneType where it must return bytes"),
@@ -378,8 +378,8 @@ def test_several_buffers_may_be_given_to_the_next_stage() -> None:
         ([], FIRST, "serialize_ipc returned an empty list; it must hold a buffer"),
     ],
 )
-def test_what_is_not_bytes_is_an_encoding_error(output: Any, path: Any, text: str) -> None:
-    (outcome,) = runner(Giving(output), batching=False).run([task(b"1", path=path)])
+def test_what_is_not_bytes_is_an_encoding_error(output: Any, hops: Any, text: str) -> None:
+    (outcome,) = runner(Giving(output), batching=False).run([task(b"1", hops=hops)])
     assert (outcome.code, outcome.text) == ("encoding_error", text)
 
 
@@ -387,7 +387,7 @@ def test_what_is_not_bytes_is_an_encoding_error(output: Any, path: Any, text: st
 
 
 def passed_on(worker: Worker, *, batching: bool, count: int = 1) -> list[Any]:
-    tasks = [task(b"1", path=FIRST) for _ in range(count)]
+    tasks = [task(b"1", hops=FIRST) for _ in range(count)]
     return [one.buffers[1] for one in runner(worker, batching=batching).run(tasks)]
 
 
@@ -443,7 +443,7 @@ def test_memory_that_a_worker_uses_for_one_item_after_the_other_is_copied_betwee
 @pytest.mark.parametrize("batching", [True, False])
 def test_a_received_array_is_passed_on_from_where_it_lies(batching: bool) -> None:
     buffers: list[Buffer] = [bytes(buffer) for buffer in encode(np.ones(1000))]
-    tasks = [task(buffers, path=FIRST, hop=1)]
+    tasks = [task(buffers, hops=FIRST, hop=1)]
     (outcome,) = runner(Scripted(), batching=batching).run(tasks)
     assert np.shares_memory(np.frombuffer(outcome.buffers[1]), np.frombuffer(buffers[1]))
 
@@ -635,8 +635,8 @@ class Curious(Worker):
 
 
 def traced(body: bytes, number: int) -> Task:
-    path = (("s", ""),)
-    return Task(0xFE, number, path, 0, 1, 9.0, [body], len(body), trace=f"trace {number}")
+    hops = (("s", ""),)
+    return Task(0xFE, number, hops, 0, 1, 9.0, [body], len(body), trace=f"trace {number}")
 
 
 def test_a_worker_knows_whose_input_each_is() -> None:
@@ -754,6 +754,6 @@ def test_examples_are_counted() -> None:
 
 
 def test_a_reply_of_an_inner_stage_is_an_error() -> None:
-    (item,) = runner(Scripted(lambda items: [Reply(5)])).run([task(b"1", path=FIRST)])
+    (item,) = runner(Scripted(lambda items: [Reply(5)])).run([task(b"1", hops=FIRST)])
     assert item.code == "encoding_error"
     assert "only the last stage" in item.text
