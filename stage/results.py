@@ -112,4 +112,5 @@ def _forwarding(task: Task, timings: tuple[int, ...], buffers: list[Buffer]) -> 
         timings,
         task.meta,
         task.request_id,
+        group=task.group,
     )

@@ -166,7 +166,7 @@ class GatewayCore:
                 self._learn(session, message, before)
             if message.stats:
                 self._measured(session, message.stats)
-            if not self.retries.budget.is_full:
+            if self.retries.budget.spent:
                 self.retries.budget.earn(len(self.ended) - before)
         elif type(message) is Death:
             self._died(session, message)

@@ -31,6 +31,8 @@ class Request(Task):
         charge: bytes that admission charges for it.
         deaths: replicas that were lost while they held it, and that it may have killed.
         unexplained: replicas that died while they held it although they computed nothing.
+        company: the number of suspects in the last death notice that named it; 0 before the first.
+        narrowed: whether that notice named fewer suspects than the one before.
         earlier: replicas that may still compute an earlier attempt.
     """
 
@@ -42,6 +44,8 @@ class Request(Task):
     charge: int = 0
     deaths: int = 0
     unexplained: int = 0
+    company: int = 0
+    narrowed: bool = False
     earlier: tuple[int, ...] = ()
 
 

@@ -3,10 +3,12 @@
 Four rules keep retries from doing harm:
 
 1. A request that must not run twice is not retried.
-2. Retries and hedges together are few compared with successes (`RetryBudget`), so that a failing
-   mesh does not get even more work.
-3. A request that was being computed when a replica crashed is a suspect. From then on it runs
-   alone. If another replica crashes over it, it fails as a poison request.
+2. Retries and hedges together are bounded by what is in flight and by successes (`RetryBudget`), so
+   that a failing mesh does not get even more work.
+3. Requests that were being computed when a replica crashed are suspects. They are halved: each half
+   runs as a batch of its own, beside other work. The half that crashes again is halved again, so
+   that innocent requests cost one more forward, not one each. A request that crashes a second
+   replica while it is computed alone fails as a poison request.
 4. A replica may die while it computes nothing, perhaps by a fault of our own. A request that meets
    this again and again fails after `UNEXPLAINED_FACTOR` times as many such deaths as of others.
 """
@@ -21,10 +23,11 @@ from gateway.requests.in_flight import InFlightTable, Request
 from gateway.requests.replicas import Replicas
 from mesh.links.dispatcher import Dispatcher
 from mesh.links.session import Session
-from mesh.protocol.messages import Death, Flag, Hop
+from mesh.protocol.messages import Death, Flag, Hop, RequestId
 
 EARNED_PER_SUCCESS = 0.1  # further attempts that each success adds to the budget
-MAX_EARNED = 256.0  # limit of the budget; one death may need this many attempts at once
+LEAST_BUDGET = 256.0  # further attempts that are always allowed: one death may need them at once
+MAX_GROUP = 2**32 - 1  # the highest number of a group of suspects: 4 bytes on the wire
 MAX_DEAD = 1024  # remembered incarnations that died
 UNEXPLAINED_FACTOR: Final = 3  # unexplained deaths allowed, per attempt of `max_attempts`
 
@@ -37,46 +40,49 @@ class Suspicion(Enum):
     """Whether a request may have caused the death of the replica that held it."""
 
     POSSIBLE = "possible"  # it was being computed, or it is unknown what was
+    NARROWED = "narrowed"  # it was being computed, among fewer suspects than before
     NONE = "none"  # other requests were being computed
     UNEXPLAINED = "unexplained"  # nothing was being computed
 
 
 def blame_of(request: Request, death_notice: Death | None) -> Suspicion:
     """Judge a request that the dead replica held, by its death notice or the lack of one."""
-    if death_notice is None or request.id in death_notice.computing:
+    if death_notice is None:
         return Suspicion.POSSIBLE
+    if request.id in death_notice.computing:
+        return Suspicion.NARROWED if request.narrowed else Suspicion.POSSIBLE
     return Suspicion.NONE if death_notice.computing else Suspicion.UNEXPLAINED
 
 
 class RetryBudget:
-    """The number of further attempts that may be made now.
+    """Bounds the further attempts: as many as requests are in flight, and those that successes pay.
+
+    So everything in flight may be retried once, however much is lost at a time. Work that is lost
+    again and again is not.
 
     Attributes:
-        left: attempts; a part of one is saved up.
-        is_full: whether `earn` has nothing to add.
+        spent: attempts that no success has paid for yet.
 
     Example:
         >>> budget = RetryBudget()
-        >>> budget.spend()
+        >>> budget.spend(in_flight=1000)
         True
     """
 
-    __slots__ = ("is_full", "left")
+    __slots__ = ("spent",)
 
     def __init__(self) -> None:
-        self.left, self.is_full = MAX_EARNED, True
+        self.spent = 0.0
 
     def earn(self, successes: int) -> None:
-        """Add to the budget for requests that were answered."""
-        self.left = min(MAX_EARNED, self.left + successes * EARNED_PER_SUCCESS)
-        self.is_full = self.left >= MAX_EARNED
+        """Let requests that were answered pay for attempts."""
+        self.spent = max(0.0, self.spent - successes * EARNED_PER_SUCCESS)
 
-    def spend(self) -> bool:
+    def spend(self, in_flight: int) -> bool:
         """Take one attempt out of the budget; False if it is exhausted."""
-        if self.left < 1.0:
+        if self.spent + 1.0 > max(LEAST_BUDGET, in_flight):
             return False
-        self.left -= 1.0
-        self.is_full = False
+        self.spent += 1.0
         return True
 
 
@@ -102,6 +108,7 @@ class Retries:
         self._replicas = replicas
         self._dispatchers = dispatchers
         self._buried: dict[int, None] = {}
+        self._groups = 0  # the last number given to a group of suspects
 
     def retry(
         self, request: Request, holder: int, *, parted: bool, blame: Suspicion = Suspicion.POSSIBLE
@@ -132,7 +139,7 @@ class Retries:
         if request.unexplained >= UNEXPLAINED_FACTOR * self._in_flight.max_attempts:
             dead = f"{request.unexplained} replicas died while they held the request"
             return f"{dead} and computed nothing"
-        if not self.budget.spend():
+        if not self.budget.spend(len(self._in_flight)):
             return NO_BUDGET
         self._in_flight.again(request, holder)
         return ""
@@ -156,7 +163,8 @@ class Retries:
         """Yield requests of silent replicas, prepared for a second attempt elsewhere."""
         for holder in list(self.silent):
             for request in self._in_flight.held_by(holder):
-                if self._may_be_hedged(request, holder) and self.budget.spend():
+                in_flight = len(self._in_flight)
+                if self._may_be_hedged(request, holder) and self.budget.spend(in_flight):
                     self._in_flight.hedge(request)
                     yield request
 
@@ -172,7 +180,7 @@ class Retries:
     # --- who crashed -----------------------------------------------------------------------------
 
     def suspect(self, death_notice: Death) -> list[Request]:
-        """Mark the requests that a crashed replica was computing as suspects.
+        """Mark the requests that a crashed replica was computing as suspects, in two groups.
 
         Returns:
             The poison requests, which must not be retried.
@@ -182,14 +190,25 @@ class Retries:
         self._buried[death_notice.incarnation] = None
         if len(self._buried) > MAX_DEAD:
             del self._buried[next(iter(self._buried))]
-        alone = len(death_notice.computing) == 1
-        poisoned = []
-        for owner, number in death_notice.computing:
-            is_ours = owner == self._in_flight.owner
-            request = self._in_flight.requests.get(number) if is_ours else None
-            if request is None:
-                continue
-            if alone and request.flags & Flag.SOLO:
-                poisoned.append(request)
-            request.flags |= Flag.SOLO
+        company = len(death_notice.computing)
+        suspects = self._ours(death_notice.computing)
+        poisoned = [one for one in suspects if company == 1 and one.flags & Flag.SOLO]
+        half = -(-len(suspects) // 2)
+        self._group(suspects[:half], company)
+        self._group(suspects[half:], company)
         return poisoned
+
+    def _ours(self, ids: Iterable[RequestId]) -> list[Request]:
+        requests, mine = self._in_flight.requests, self._in_flight.owner
+        found = [requests.get(number) for owner, number in ids if owner == mine]
+        return [request for request in found if request is not None]
+
+    def _group(self, suspects: list[Request], company: int) -> None:
+        """Let these suspects run together and with no others; `company` were named with them."""
+        self._groups = self._groups % MAX_GROUP + 1
+        for request in suspects:
+            request.flags |= Flag.SOLO
+            request.group = self._groups
+            # Halving ends by itself, so it need not use up the attempts of innocent requests.
+            request.narrowed = 0 < company < request.company
+            request.company = company

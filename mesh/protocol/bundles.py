@@ -60,6 +60,7 @@ _KINDS = {int(kind): kind for kind in OutcomeKind}
 _HIGHEST = {
     **{"number": MAX_U64, "owner": MAX_U64, "index": 2**32 - 1, "hop": 2**16 - 1},
     **{"attempt": 2**16 - 1, "status": 2**16 - 1, "flags": 255, "priority": 255},
+    "group": 2**32 - 1,
 }
 
 # Paths that were written and read before. Few are in use, and each bundle names one; a peer that
@@ -110,6 +111,7 @@ def pack_tasks(message: Tasks, now: float) -> tuple[bytes, list[Frame]]:
                 len(timings),
                 task.flags,
                 task.priority,
+                task.group,
             )
         )
         buffers = task.buffers
@@ -216,7 +218,7 @@ def read_tasks(body: Body, frames: Sequence[Frame], now: float) -> Tasks:
     plain = True
     buffers: list[Any]
     for row, item in zip(read_rows(TASK_ROW, fixed, len(varied)), varied, strict=True):
-        owner, number, budget, hops, hop, attempt, count, flags, priority = row
+        owner, number, budget, hops, hop, attempt, count, flags, priority, group = row
         if type(item) is bytes:
             trace, meta, request_id, buffers, nbytes = None, None, None, [item], len(item)
         else:
@@ -240,6 +242,7 @@ def read_tasks(body: Body, frames: Sequence[Frame], now: float) -> Tasks:
                 spans[first:done],
                 meta,
                 request_id,
+                group=group,
             )
         )
     if done > len(spans):

@@ -66,7 +66,7 @@ class Type(IntEnum):
 class Flag(IntEnum):
     """Bits of `Task.flags`."""
 
-    SOLO = 1  # run it alone: it is suspected of having killed a replica
+    SOLO = 1  # a suspect of having killed a replica: run it with its group only, or alone
     HEDGE = 2  # a second attempt, while the first stays valid
     STREAM = 4  # the client wants events
     ONCE = 8  # already begun at a stage that must not run twice
@@ -138,6 +138,7 @@ class Task:
         request_id: the ``X-Request-ID`` that the client chose, None where it chose none.
         tried: incarnations that it is not given to while another is free. Not on the wire.
         source: the incarnation that it came from, in the process that holds it. Not on the wire.
+        group: of suspects, the owner's number of those that it may run with; 0: with none.
     """
 
     owner: int
@@ -156,6 +157,7 @@ class Task:
     request_id: str | None = None
     tried: tuple[int, ...] = ()
     source: int = 0
+    group: int = 0
 
     @property
     def id(self) -> RequestId:

@@ -36,9 +36,13 @@ class RowLayout(NamedTuple):
         packing = struct.Struct(fields)
         return cls(packing, packing.size)
 
+    def and_later(self, fields: str) -> RowLayout:
+        """Return this layout with fields that a later release appended."""
+        return RowLayout(struct.Struct(self.packing.format + fields), self.least)
 
-# owner, number, budget in ms, index of hops, hop, attempt, count of timings, flags, priority
-TASK_ROW = RowLayout.first("!QQIHHHBBB")
+
+# owner, number, budget in ms, index of hops, hop, attempt, count of timings, flags, priority; group
+TASK_ROW = RowLayout.first("!QQIHHHBBB").and_later("I")
 # number, index, attempt, hop, status, count of timings, kind
 OUTCOME_ROW = RowLayout.first("!QIHHHBB")
 # number, attempt, hop, holder

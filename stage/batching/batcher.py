@@ -16,8 +16,8 @@ thirty-two that would fit. Now and then one wait ignores the goal, to see whethe
 
 **In which order.** High priority before normal, eight to one. Within a priority the earliest
 deadline first. A deadline counts as at most `patience` after the arrival, so that a task with a
-late deadline is not overtaken for ever. A task whose deadline has passed is dropped. A task flagged
-`SOLO` runs alone.
+late deadline is not overtaken for ever. A task whose deadline has passed is dropped. Tasks flagged
+`SOLO` run with their group only, or alone if they have none, and take turns with all others.
 
 **Without batching** (`max_batch_size` 1) short tasks still run in bundles: as many as probably
 finish within `stage.batching.estimates.SHORT_BUNDLE_S`. They run one by one and are answered

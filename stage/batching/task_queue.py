@@ -28,10 +28,10 @@ class TaskQueue:
     Attributes:
         count: the number of tasks.
         nbytes: the bytes of their payloads.
-        solo: the entries of tasks that must run alone.
+        solo: the entries of suspects, which run with their group only, or else alone.
     """
 
-    __slots__ = ("_high", "_normal", "_picks", "count", "nbytes", "solo")
+    __slots__ = ("_high", "_normal", "_others_ran", "_picks", "count", "nbytes", "solo")
 
     def __init__(self) -> None:
         self._normal: list[Entry] = []
@@ -40,6 +40,7 @@ class TaskQueue:
         self.count = 0
         self.nbytes = 0
         self._picks = 0
+        self._others_ran = True  # the last batch was not one of suspects
 
     def __iter__(self) -> chain[Entry]:
         return chain(self._high, self._normal, self.solo)
@@ -67,9 +68,15 @@ class TaskQueue:
         self.nbytes += task.nbytes
 
     def pop(self, limit: int, max_bytes: int) -> list[Entry]:
-        """Remove and return the next batch: as many tasks as the limits allow, at least one."""
-        if self.solo:
-            taken = [self.solo.pop(0)]
+        """Remove and return the next batch: as many tasks as the limits allow, at least one.
+
+        Suspects and others take turns, so that suspects delay nothing by more than one batch.
+        """
+        others = self._high or self._normal
+        suspects = self.solo and (self._others_ran or not others)
+        self._others_ran = not suspects
+        if suspects:
+            taken = self._pick_suspects(limit, max_bytes)
         elif self.nbytes <= max_bytes and not (self._high and self._normal):
             level = self._high or self._normal
             taken = level[:limit]
@@ -80,6 +87,25 @@ class TaskQueue:
             self.count = self.nbytes = 0
         else:
             self._forget(taken)
+        return taken
+
+    def _pick_suspects(self, limit: int, max_bytes: int) -> list[Entry]:
+        """Remove the first suspect and others of its group, within the limits."""
+        first = self.solo[0][2]
+        if not first.group:
+            return [self.solo.pop(0)]
+        taken: list[Entry] = []
+        left: list[Entry] = []
+        room = max_bytes
+        for entry in self.solo:
+            task = entry[2]
+            is_mate = (task.owner, task.group) == (first.owner, first.group)
+            if is_mate and len(taken) < limit and (room >= task.nbytes or not taken):
+                room -= task.nbytes
+                taken.append(entry)
+            else:
+                left.append(entry)
+        self.solo = left
         return taken
 
     def _pick(self, limit: int, max_bytes: int) -> list[Entry]:

@@ -184,7 +184,8 @@ def budget(world):
         counts = gateway.core.counts
         free = counts.retries["parted"] + counts.retries["version"]
         spent = sum(counts.retries.values()) - free + counts.hedges
-        earned = retries.MAX_EARNED + retries.EARNED_PER_SUCCESS * len(gateway.answers)
+        at_hand = max(retries.LEAST_BUDGET, gateway.peak)
+        earned = at_hand + retries.EARNED_PER_SUCCESS * len(gateway.answers)
         if spent > earned:
             raise Broken("budget", f"{gateway.name} made {spent} attempts more, not {earned}")
 

@@ -120,7 +120,7 @@ class Patches:
             self.patch.setattr("mesh.links.heartbeat.LEAST_PAYLOAD_S", PAYLOAD_S)
             self.patch.setattr("mesh.links.heartbeat.MOST_PAYLOAD_S", PAYLOAD_S)
         if self.draw.profile == "storm":
-            self.patch.setattr("gateway.requests.retries.MAX_EARNED", SPARE)
+            self.patch.setattr("gateway.requests.retries.LEAST_BUDGET", SPARE)
 
     def __exit__(self, *_):
         self.patch.undo()

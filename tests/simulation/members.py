@@ -92,6 +92,7 @@ class Gateway(Member):
         self.timeout = timeout
         self.answers = {}
         self.answered_at = {}
+        self.peak = 0  # of the requests in flight
 
     def submit(self, body=b"x", timeout=None, turn=True, **more):
         core, now = self.core, self.mesh.now
@@ -102,6 +103,7 @@ class Gateway(Member):
             self.me, number, hops, 0, 1, deadline, [body], len(body), arrived=now, **more
         )
         core.submit(request)
+        self.peak = max(self.peak, len(core.in_flight))
         if turn:
             self.turn()
         return number

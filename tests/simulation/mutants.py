@@ -179,7 +179,7 @@ MUTANTS = (
     Mutant(
         "hedge without a budget",
         "gateway/requests/retries.py",
-        "if self._may_be_hedged(request, holder) and self.budget.spend():",
+        "if self._may_be_hedged(request, holder) and self.budget.spend(in_flight):",
         "if self._may_be_hedged(request, holder):",
     ),
     Mutant(
@@ -193,6 +193,34 @@ MUTANTS = (
         "gateway/requests/retries.py",
         "request.flags |= Flag.SOLO",
         "pass",
+    ),
+    Mutant(
+        "let suspects stay together",
+        "gateway/requests/retries.py",
+        "half = -(-len(suspects) // 2)",
+        "half = len(suspects)",
+        tests="tests/simulation/test_great_losses.py",
+    ),
+    Mutant(
+        "count every suspicion as an attempt",
+        "gateway/requests/retries.py",
+        "request.narrowed = 0 < company < request.company",
+        "request.narrowed = False",
+        tests="tests/simulation/test_great_losses.py",
+    ),
+    Mutant(
+        "give retries a constant budget",
+        "gateway/requests/retries.py",
+        "max(LEAST_BUDGET, in_flight)",
+        "LEAST_BUDGET",
+        tests="tests/simulation/test_great_losses.py",
+    ),
+    Mutant(
+        "run suspects before all others",
+        "stage/batching/task_queue.py",
+        "suspects = self.solo and (self._others_ran or not others)",
+        "suspects = self.solo",
+        tests="tests/unit/stage/test_batching_task_queue.py",
     ),
     Mutant(
         "begin a death without suspects again without bound",

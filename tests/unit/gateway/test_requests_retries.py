@@ -4,8 +4,9 @@ import pytest
 from rig import ME, A, B, Rig
 
 from gateway.requests.retries import (
+    LEAST_BUDGET,
     MAX_DEAD,
-    MAX_EARNED,
+    MAX_GROUP,
     NO_BUDGET,
     NOT_TWICE,
     RetryBudget,
@@ -42,24 +43,20 @@ def rig():
 
 def test_a_success_pays_for_a_tenth_of_an_attempt():
     budget = RetryBudget()
-    assert sum(budget.spend() for _ in range(1000)) == MAX_EARNED
+    assert sum(budget.spend(1) for _ in range(1000)) == LEAST_BUDGET
     budget.earn(9)
-    assert not budget.spend()
+    assert not budget.spend(1)
     budget.earn(2)
-    assert budget.spend()
-    assert not budget.spend()
+    assert budget.spend(1)
+    assert not budget.spend(1)
     budget.earn(10**9)
-    assert budget.left == MAX_EARNED
+    assert budget.spent == 0.0
 
 
-def test_a_full_budget_says_so():
+def test_all_that_is_in_flight_may_be_retried_once():
     budget = RetryBudget()
-    assert budget.is_full
-    budget.spend()
-    budget.earn(9)
-    assert not budget.is_full
-    budget.earn(1)
-    assert budget.is_full
+    assert sum(budget.spend(20_000) for _ in range(50_000)) == 20_000
+    assert not budget.spend(20_000)
 
 
 def test_a_death_uses_up_an_attempt_and_a_parting_does_not(rig):
@@ -89,7 +86,7 @@ def test_what_must_not_run_twice_is_not_begun_again():
 
 
 def test_without_a_budget_nothing_is_begun_again(rig):
-    rig.retries.budget.left = 0.5
+    rig.retries.budget.spent = LEAST_BUDGET - 0.5
     assert rig.retries.retry(rig.request(), 11, parted=False) == NO_BUDGET
     rig.request(12)
     rig.silence(12)
@@ -136,6 +133,39 @@ def test_suspects_run_alone_and_the_one_that_crashes_alone_is_not_tried_again(ri
     assert rig.retries.suspect(crash(33, two.number)) == []  # the same death
     assert rig.retries.suspect(crash(34, two.number, owner=2)) == []
     assert rig.retries.suspect(crash(35, 99)) == []
+
+
+def test_suspects_are_halved_until_the_one_at_fault_is_alone(rig):
+    suspects = [rig.request() for _ in range(9)]
+    culprit, peer = suspects[0], 31
+    named = suspects
+    while len(named) > 1:
+        before = len(named)
+        assert rig.retries.suspect(crash(peer, *[one.number for one in named])) == []
+        assert all(one.flags & Flag.SOLO for one in named)
+        named = [one for one in suspects if one.group == culprit.group]
+        assert len(named) <= -(-before // 2)
+        peer += 1
+    assert peer == 35  # 9, 5, 3 and 2 of them
+    assert rig.retries.suspect(crash(peer, culprit.number)) == [culprit]
+    assert len({one.group for one in suspects}) == 5
+
+
+def test_only_the_first_of_ever_smaller_suspicions_uses_up_an_attempt(rig):
+    one, two, three = (rig.request() for _ in range(3))
+    for peer, named in (31, (one, two, three)), (32, (one, two)), (33, (one, two)):
+        notice = crash(peer, *[request.number for request in named])
+        rig.retries.suspect(notice)
+        for request in named:
+            rig.retries.retry(request, peer, parted=False, blame=blame_of(request, notice))
+    assert (one.deaths, two.deaths, three.deaths) == (2, 2, 1)
+
+
+def test_groups_of_suspects_have_numbers_that_fit_the_wire(rig):
+    rig.retries._groups = MAX_GROUP - 1
+    one, two = rig.request(), rig.request()
+    rig.retries.suspect(crash(31, one.number, two.number))
+    assert (one.group, two.group) == (MAX_GROUP, 1)
 
 
 def test_the_first_crash_of_a_request_alone_makes_it_a_suspect_only(rig):

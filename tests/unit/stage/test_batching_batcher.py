@@ -387,12 +387,14 @@ class Life(RuleBasedStateMachine):
         size=st.integers(0, 60),
         priority=st.sampled_from([0, 0, 0, 1]),
         flags=st.sampled_from([0, 0, 0, 0, Flag.SOLO, Flag.HEDGE]),
+        group=st.integers(0, 2),
     )
-    def add(self, budget: float, size: int, priority: int, flags: int) -> int:
+    def add(self, budget: float, size: int, priority: int, flags: int, group: int) -> int:
         self.number += 1
         self.inside[self.number] = task(
             self.number, deadline=self.now + budget, size=size, priority=priority, flags=flags
         )
+        self.inside[self.number].group = group if flags & Flag.SOLO else 0
         self.one.add([self.inside[self.number]], self.now)
         return self.number
 
@@ -429,7 +431,11 @@ class Life(RuleBasedStateMachine):
         self.one.put_back(batch.tasks[begun:], self.now - batch.waited)
         assert 1 <= len(batch.tasks) <= 4
         assert len(batch.tasks) == 1 or sum(one.nbytes for one in batch.tasks) <= 40
-        assert len(batch.tasks) == 1 or not any(one.flags & Flag.SOLO for one in batch.tasks)
+        groups = {one.group for one in batch.tasks}
+        assert len(groups) == 1
+        assert len(batch.tasks) == 1 or all(
+            bool(one.flags & Flag.SOLO) == bool(one.group) for one in batch.tasks
+        )
         self.one.finished(len(batch.tasks), seconds)
         self.now += seconds
 

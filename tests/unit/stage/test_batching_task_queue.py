@@ -9,9 +9,10 @@ from stage.batching.task_queue import TaskQueue
 
 
 def entry(
-    number: int, rank: float, *, size: int = 1, priority: int = 0, flags: int = 0
+    number: int, rank: float, *, size: int = 1, priority: int = 0, flags: int = 0, group: int = 0
 ) -> tuple[float, float, Task]:
     task = Task(1, number, (("s", ""),), 0, 1, rank, [bytes(size)], size, flags, priority)
+    task.group = group
     return rank, 0.0, task
 
 
@@ -81,6 +82,32 @@ def test_a_suspect_goes_first_and_alone() -> None:
     line = filled(entry(1, 1.0), entry(2, 2.0, flags=Flag.SOLO | Flag.HEDGE), entry(3, 3.0))
     assert numbers(line.pop(9, 99)) == [2]
     assert numbers(line.pop(9, 99)) == [1, 3]
+
+
+def test_suspects_of_a_group_run_together_in_turn_with_the_others() -> None:
+    two = {"flags": int(Flag.SOLO), "group": 2}
+    line = filled(
+        entry(1, 1.0),
+        entry(2, 2.0, **two),
+        entry(3, 3.0, flags=Flag.SOLO, group=3),
+        entry(4, 4.0, **two),
+        entry(5, 5.0, **two),
+        entry(6, 6.0, flags=Flag.SOLO),
+    )
+    assert numbers(line.pop(2, 99)) == [2, 4]
+    line.add(entry(7, 7.0))
+    assert numbers(line.pop(1, 99)) == [1]
+    assert numbers(line.pop(9, 99)) == [3]
+    assert numbers(line.pop(9, 99)) == [7]
+    assert [numbers(line.pop(9, 99)) for _ in range(2)] == [[5], [6]]
+    assert line.count == line.nbytes == 0
+
+
+def test_a_group_of_suspects_keeps_the_limit_of_bytes() -> None:
+    two = {"flags": int(Flag.SOLO), "group": 2}
+    line = filled(*[entry(number, 1.0, **two) for number in (1, 2, 3)])
+    assert numbers(line.pop(9, 2)) == [1, 2]
+    assert numbers(line.pop(9, 0)) == [3]
 
 
 def test_the_last_are_normal_ones_then_high_ones_then_suspects() -> None:
