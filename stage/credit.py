@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from mesh.links.session import Session
-from mesh.protocol.messages import Task
+from mesh.protocol.messages import Load, Task
 
 
 class HeldByProducer(NamedTuple):
@@ -46,6 +46,12 @@ class ProducerHoldings:
         """Return what is held of this producer."""
         held = self._by_source.get(producer)
         return NOTHING if held is None else HeldByProducer(held[0], held[1])
+
+    def load_for(self, producer: int) -> Load:
+        """Return what this replica has to tell a producer of its load."""
+        held = self._by_source.get(producer)
+        yours = 0 if held is None else held[0]
+        return Load(yours, self.tasks - yours)
 
     def __len__(self) -> int:
         """Count the producers with tasks here."""

@@ -99,6 +99,7 @@ class Replica:
         self._free_since = now  # when the worker finished its last batch
         self._gathered = 0.0  # how long the worker had been free when the running batch began
         links.load = self._load
+        links.held = self.held.load_for
         links.gateways = frozenset(self._gateways)
         links.dial(self._gateways, now)
 

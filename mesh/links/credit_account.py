@@ -20,6 +20,8 @@ class CreditAccount:
         nbytes: the same in payload bytes.
         used_tasks: how many of them the producer has sent.
         used_nbytes: the same in payload bytes.
+        settled_tasks: how many of the used ones the consumer finished, as far as it said.
+        others: tasks of other producers that the consumer said it holds.
         paused: what was granted when the consumer last gave tasks back; it gets no more until it
             grants more. 0 if that is long ago.
 
@@ -33,6 +35,8 @@ class CreditAccount:
     nbytes: int = 0
     used_tasks: int = 0
     used_nbytes: int = 0
+    settled_tasks: int = 0
+    others: int = 0
     paused: int = 0
 
     @property

@@ -21,7 +21,18 @@ from mesh.links.large_messages import LargeMessages
 from mesh.links.refusals import Refusals, singly
 from mesh.protocol.chunking import Incoming, Source, Unfinished, is_large
 from mesh.protocol.fields import PART_BYTES, Frame
-from mesh.protocol.messages import RELIABLE, Cancel, Header, Message, Outcomes, Part, Task, Tasks
+from mesh.protocol.messages import (
+    RELIABLE,
+    Cancel,
+    Credit,
+    Header,
+    Message,
+    Outcomes,
+    Part,
+    Ping,
+    Task,
+    Tasks,
+)
 from mesh.protocol.wire import Encoded, encode, seal
 
 ACK_DELAY_S: Final = 0.050  # seconds that an ack or grant may wait for a message that carries it
@@ -103,6 +114,7 @@ class Stream:
         self.refusals: list[tuple[Message, str]] = []
         self._small: list[Message] = []
         self._large = LargeMessages()
+        self._landed_tasks = 0  # sent and acked
         self._retained: deque[SentMessage] = deque()
         self._incoming = Incoming(limit, unfinished, payer or peer)
         self._refused = Refusals()
@@ -209,7 +221,9 @@ class Stream:
         retained, covered = self._retained, []
         while retained and retained[0][0] <= ack:
             message = retained.popleft()[3]
-            if type(message) is Part:
+            if type(message) is Tasks:
+                self._landed_tasks += len(message.tasks)
+            elif type(message) is Part:
                 self._large.landed(message)
             covered.append(message)
         return covered
@@ -286,11 +300,18 @@ class Stream:
         if header.tasks > granted.tasks or header.bytes > granted.nbytes:
             granted.tasks = max(granted.tasks, header.tasks)
             granted.nbytes = max(granted.nbytes, header.bytes)
+        covered: Sequence[Message] = ()
         retained = self._retained
-        if not retained or retained[0][0] > header.ack:
-            return (), fresh
-        self.progress = now
-        return self._acked(header.ack), fresh
+        if retained and retained[0][0] <= header.ack:
+            self.progress = now
+            covered = self._acked(header.ack)
+        # What is sent again says what was true once.
+        if fresh and (
+            type(message) is Outcomes or type(message) is Credit or type(message) is Ping
+        ):
+            granted.settled_tasks = self._landed_tasks - message.load.yours
+            granted.others = message.load.others
+        return covered, fresh
 
     def _count(self, sequence: int, message: Message, now: float) -> bool:
         """Count a reliable message as received; returns whether it is new to the core."""

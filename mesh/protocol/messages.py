@@ -346,9 +346,26 @@ class Part:
     slice: Buffer
 
 
+class Load(NamedTuple):
+    """The tasks that a consumer holds and has not finished, as it says to one of its producers.
+
+    Attributes:
+        yours: tasks that came from the producer.
+        others: tasks that came from all other producers.
+    """
+
+    yours: int = 0
+    others: int = 0
+
+
+IDLE = Load()
+
+
 @dataclass(slots=True)
 class Credit:
-    """Nothing but a header: ack and grants."""
+    """Nothing but a header, which has ack and grants, and the load."""
+
+    load: Load = field(default=IDLE, compare=False)
 
 
 @dataclass(slots=True)
@@ -358,12 +375,14 @@ class Outcomes:
     Attributes:
         outcomes, handoff notices, statistics: any number of each.
         plain: as in `Tasks`.
+        load: what the replica holds now of the owner, as its producer, and of others.
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
     notices: list[HandoffNotice] = field(default_factory=list)
     stats: list[BatchStats] = field(default_factory=list)
     plain: bool = field(default=False, compare=False)
+    load: Load = field(default=IDLE, compare=False)
 
 
 @dataclass(slots=True)
@@ -441,6 +460,7 @@ class Ping:
         running: milliseconds that its running batch has taken so far, 0 if none runs.
         allowed: milliseconds that the running batch may take.
         owners: the gateways in reach, and the replicas that feed the sender.
+        load: what the sender holds of the receiver's tasks, and of others'.
     """
 
     stamp: int
@@ -450,6 +470,7 @@ class Ping:
     running: int = 0
     allowed: int = 0
     owners: tuple[int, ...] = ()
+    load: Load = field(default=IDLE, compare=False)
 
 
 @dataclass(slots=True)

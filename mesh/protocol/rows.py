@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mesh.protocol.fields import text, u64
-from mesh.protocol.messages import BatchStats, HandoffNotice
+from mesh.protocol.messages import BatchStats, HandoffNotice, Load
 
 
 class RowLayout(NamedTuple):
@@ -45,6 +45,7 @@ OUTCOME_ROW = RowLayout.first("!QIHHHBB")
 NOTE_ROW = RowLayout.first("!QHHQ")
 # size, wait, compute, expired, cancelled, bytes, gather, index of stage, index of reason
 FIGURES_ROW = RowLayout.first("!IIIIIQIBB")
+LOAD = struct.Struct("!II")  # yours, others
 _MAX_U32 = 2**32 - 1
 
 
@@ -76,6 +77,25 @@ def _fitted(layout: RowLayout, packed: Any, count: int) -> Iterator[tuple[Any, .
     size = layout.packing.size
     rows = (packed[at : at + min(width, size)] for at in range(0, len(packed), width))
     return (layout.packing.unpack(row.ljust(size, b"\0")) for row in rows)
+
+
+def pack_load(load: Load) -> bytes:
+    """Write a load.
+
+    Example:
+        >>> read_load(pack_load(Load(3, 2**40)))
+        Load(yours=3, others=4294967295)
+    """
+    return LOAD.pack(min(load.yours, _MAX_U32), min(load.others, _MAX_U32))
+
+
+def read_load(packed: Any) -> Load:
+    """Read a load, of which a later release may say more.
+
+    Raises:
+        TypeError, struct.error: it is none.
+    """
+    return Load(*LOAD.unpack_from(packed))
 
 
 def pack_notes(notices: Sequence[HandoffNotice]) -> list[Any]:
