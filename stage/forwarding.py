@@ -12,7 +12,7 @@ from typing import NamedTuple
 from mesh.links.dispatcher import Dispatcher
 from mesh.links.links import Links
 from mesh.links.session import Session
-from mesh.protocol.messages import Hop, Role, Task, Tasks
+from mesh.protocol.messages import Hop, Task, Tasks
 
 NEVER = float("inf")
 MAX_WAIT_SHARE = 1 / 3  # the share of the next stage's timeout that an output waits for credit
@@ -25,8 +25,8 @@ class OutputDispatcher(Dispatcher):
         stuck_at: when the waiting outputs are handed back, unless some of them leave before.
     """
 
-    def __init__(self, hop: Hop, owner: int, links: Links) -> None:
-        super().__init__(hop, owner, links.me, lambda: links.reachable(Role.GATEWAY))
+    def __init__(self, hop: Hop, owner: int, me: int) -> None:
+        super().__init__(hop, me, owner)
         self.stuck_at = NEVER
 
     @property
@@ -126,7 +126,7 @@ class Forwarding:
         return True
 
     def _open(self, hop: Hop, owner: int) -> OutputDispatcher:
-        outlet = self._outlets[hop, owner] = OutputDispatcher(hop, owner, self._links)
+        outlet = self._outlets[hop, owner] = OutputDispatcher(hop, owner, self._links.me)
         for session in self._consumers.values():
             if session.stage is not None and hop == session.stage[:2]:
                 outlet.join(session)

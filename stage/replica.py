@@ -99,7 +99,7 @@ class Replica:
         self._free_since = now  # when the worker finished its last batch
         self._gathered = 0.0  # how long the worker had been free when the running batch began
         links.load = self._load
-        links.held = self.held.load_for
+        links.load_for = self.held.load_for
         links.gateways = frozenset(self._gateways)
         links.dial(self._gateways, now)
 
@@ -327,6 +327,7 @@ class Replica:
         self._record_stats(batch, seconds, nbytes)
 
     def _record_stats(self, batch: Batch, seconds: float, nbytes: int) -> None:
+        self.held.learn_pace(seconds)
         (expired, cancelled), self._dropped = self._dropped, (0, 0)
         stats = BatchStats(
             self.facts.name,

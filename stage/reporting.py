@@ -129,7 +129,7 @@ class Reporting:
         if session is None:
             self.ownerless += len(report.outcomes)
             return
-        load = self._links.held(owner)
+        load = self._links.load_for(session)
         outcomes = Outcomes(report.outcomes, notices, stats, load=load)
         session.stream.post(outcomes, report.nbytes)
         self._links.touched[session] = None

@@ -178,7 +178,6 @@ class GatewayCore:
         if self.replicas.hop_of(session) is not None:
             self.stats += stats
             self.sizes.learn(session.peer, stats)
-            self.outliers.clock(session, stats)
 
     def _learn(self, session: Session, message: Outcomes, before: int) -> None:
         """Judge who sent this bundle, and note of what it ended that it had it."""

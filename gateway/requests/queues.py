@@ -32,11 +32,10 @@ class Queues:
         missing: whether any stage of the routes has no replica.
     """
 
-    def __init__(self, replicas: Replicas, me: int = 0) -> None:
-        self._replicas = replicas
-        self._me = me
+    def __init__(self, replicas: Replicas, me: int) -> None:
+        self._replicas, self._me = replicas, me
         paths = list(replicas.routes.values())
-        self.dispatchers = {hop: Dispatcher(hop, me=me) for path in paths for hop in path}
+        self.dispatchers = {hop: Dispatcher(hop, me) for path in paths for hop in path}
         self.parked = {path: PriorityQueue() for path in paths}
         self.crowded: set[Hop] = set()
         self._gaps = frozenset(replicas.missing())
@@ -89,7 +88,7 @@ class Queues:
     def join(self, hop: Hop, session: Session) -> None:
         """Add a replica of this stage."""
         if hop not in self.dispatchers:
-            self.dispatchers[hop] = Dispatcher(hop, me=self._me)
+            self.dispatchers[hop] = Dispatcher(hop, self._me)
         self.dispatchers[hop].join(session)
         self.find_gaps()
 
@@ -120,7 +119,7 @@ class Queues:
         """
         present = {hop[0]: hop for path in routes.values() for hop in path}
         for hop in present.values():
-            self.dispatchers.setdefault(hop, Dispatcher(hop, me=self._me))
+            self.dispatchers.setdefault(hop, Dispatcher(hop, self._me))
         self._heirs = {hop: present[hop[0]] for hop in self.dispatchers if hop != present[hop[0]]}
         former, self.parked = self.parked, {path: PriorityQueue() for path in routes.values()}
         self._gaps, self.missing = frozenset(), False

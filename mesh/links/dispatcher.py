@@ -1,7 +1,12 @@
 """Distribution of the tasks that wait for one stage over replicas that granted credit. Pure.
 
 The gateway has one `Dispatcher` per stage; a replica has one per following stage. At the end of a
-turn, the waiting tasks leave in one bundle per session.
+turn, the waiting tasks leave in one bundle per session. Which replica gets them:
+
+1. An idle one, if there is one. Replicas say in each message what they hold (`Load`).
+2. Else the one that will be done first.
+3. None, if all that have credit compute long batches and hold one of ours. The next to become idle
+   gets the tasks, and until then they gather to a batch.
 
 A task may exceed the byte credit that is left of a session. Otherwise a task larger than any
 producer's credit would never leave, and would block all tasks behind it.
@@ -9,28 +14,22 @@ producer's credit would never leave, and would block all tasks behind it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from mesh.links.homes import homes
+from mesh.links.homes import homes_of
 from mesh.links.priority_queue import PriorityQueue
 from mesh.links.session import Session
 from mesh.protocol.bundles import refusal
 from mesh.protocol.fields import PART_BYTES
-from mesh.protocol.messages import BatchStats, Hop, Task
+from mesh.protocol.messages import Hop, Task
 
 _NEVER = float("inf")
 _new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each bundle
 NEGLIGIBLE_BATCH_S = 0.001  # replicas whose batches are shorter count as equally fast
-LATE_BATCH_S = 0.05  # batches that take longer are waited for: a round trip costs little of them
-MUCH_SLOWER = 4.0  # of two idle replicas, one is passed over if its batches take longer than that
-HOMES_LAST = 64  # choices for which the homes count as settled
-PACE_WINDOW = 4  # batches over which a replica's pace is averaged
-PACE_DECAY = 0.995  # factor per sweep, so that a replica that was slow once is tried again
-
-
-def _nobody() -> tuple[int, ...]:
-    return ()
+LONG_BATCH_S = 0.05  # from here on a round trip between two batches costs less than a wrong choice
+MUCH_SLOWER = 4.0  # an idle replica is passed over if its batches take so many times longer
+TRIED_EVERY = 64  # choices after which one is not passed over, since it may be faster now
 
 
 class DispatchedBundle(NamedTuple):
@@ -46,12 +45,9 @@ class Dispatcher:
 
     Args:
         hop: the stage and revision.
+        me: incarnation of this process.
         owner: the gateway that owns the tasks. Only replicas that reach this gateway get them. It
             is 0 in a gateway: all replicas that it knows reach it.
-
-        me: incarnation of this process, for `homes`.
-        strangers: returns the incarnations of producers that are of another kind: for a replica,
-            the gateways, which send to this stage only what comes back to them.
 
     Attributes:
         waiting: the tasks that were not sent yet.
@@ -59,23 +55,15 @@ class Dispatcher:
             fails them.
     """
 
-    def __init__(
-        self,
-        hop: Hop,
-        owner: int = 0,
-        me: int = 0,
-        strangers: Callable[[], Collection[int]] = _nobody,
-    ) -> None:
+    def __init__(self, hop: Hop, me: int, owner: int = 0) -> None:
         self.hop = hop
         self.owner = owner
         self._me = me
-        self._strangers = strangers
         self._homes: frozenset[int] = frozenset()
-        self._choices = 0  # until the homes are settled anew
+        self._choices = 0  # until the homes are computed anew
         self.waiting = PriorityQueue()
         self.unfit: list[tuple[Task, str]] = []
-        self._sessions: dict[int, Session] = {}
-        self._paces: dict[int, float] = {}  # seconds per batch, by replica
+        self._sessions: dict[int, Session] = {}  # to whom nothing was sent for longest comes first
 
     def __repr__(self) -> str:
         return f"<Dispatcher {self.hop[0]} waiting {len(self.waiting)} for {len(self._sessions)}>"
@@ -88,27 +76,7 @@ class Dispatcher:
     def leave(self, session: Session) -> None:
         """Remove a replica; without effect where it is not a member."""
         self._sessions.pop(session.peer, None)
-        self._paces.pop(session.peer, None)
         self._choices = 0
-
-    def learn_pace(self, session: Session, stats: Iterable[BatchStats]) -> None:
-        """Learn how long these batches took at a replica; no effect where it is not a member."""
-        if session.peer not in self._sessions:
-            return
-        pace = self._paces.get(session.peer, 0.0)
-        for batch in stats:
-            seconds = batch.compute / 1e6
-            pace += (seconds - pace) / PACE_WINDOW if pace else seconds
-        self._paces[session.peer] = pace
-
-    def pace_of(self, session: Session) -> float:
-        """Return the seconds that a batch lately took at a replica; 0 before the first."""
-        return self._paces.get(session.peer, 0.0)
-
-    def decay_paces(self) -> None:
-        """Let what was learnt of all replicas lose weight."""
-        for peer in self._paces:
-            self._paces[peer] *= PACE_DECAY
 
     @property
     def sessions(self) -> list[Session]:
@@ -148,13 +116,13 @@ class Dispatcher:
                     free.remove(session)  # another replica accepts it as soon as it has credit
                 continue
             bundles.append(self._send_to(session, free))
-            if waiting.count and not self._takes(session):
+            if waiting.count and not (_is_free(session) and self._room(session) > 0):
                 free.remove(session)
         return bundles
 
     def _free(self) -> list[Session]:
         """List the replicas with credit. Every task passes here, hence a loop without calls."""
-        owner, free, paces = self.owner, [], self._paces
+        owner, free = self.owner, []
         for session in self._sessions.values():
             credit = session.stream.granted
             if (
@@ -164,26 +132,22 @@ class Dispatcher:
                 and session.link is not None
                 and not session.draining
                 and (not owner or owner in session.owners)
-                and (paces.get(session.peer, 0.0) < LATE_BATCH_S or self._has_room(session))
+                and (credit.batch_s < LONG_BATCH_S or self._room(session) > 0)
             ):
                 free.append(session)
         return free
 
-    def _takes(self, session: Session) -> bool:
-        """Whether a replica that was free a moment ago still is."""
-        slow = self._paces.get(session.peer, 0.0) >= LATE_BATCH_S
-        return _is_free(session) and (not slow or self._has_room(session))
+    def _room(self, session: Session) -> int:
+        """Return how many tasks a replica may get now.
 
-    def _has_room(self, session: Session) -> bool:
-        """Whether a replica whose batches are long holds less than one batch of ours.
-
-        What is sent behind a long batch waits there although another replica may be idle sooner.
-        Large tasks are sent ahead all the same: they travel meanwhile.
+        While it computes a long batch of ours it gets no other: another replica may be idle sooner.
+        This does not matter if there is another batch for each of them.
         """
-        credit, stage, task = session.stream.granted, session.stage, self.waiting.peek()
-        batch = stage.batch if stage is not None else 1
-        is_large = task is not None and task.nbytes > PART_BYTES
-        return is_large or credit.used_tasks - credit.settled_tasks < batch
+        credit, batch = session.stream.granted, _batch_of(session)
+        room = credit.tasks - credit.used_tasks
+        if credit.batch_s < LONG_BATCH_S or self.waiting.count > batch * len(self._sessions):
+            return room
+        return min(room, batch - credit.used_tasks + credit.settled_tasks)
 
     def has_takers(self) -> bool:
         """Whether a connected replica accepts tasks, with credit or without."""
@@ -226,49 +190,35 @@ class Dispatcher:
         self.unfit.append((self.waiting.pop(), text))
         return True
 
-    def _best(self, free: list[Session]) -> Session:
-        """Return an idle replica if there is one, else the one that is done first.
-
-        Of several the one to which nothing was sent for the longest time.
-        """
+    def _best(self, free: Sequence[Session]) -> Session:
+        """Return the replica that should get the next tasks."""
         task = self.waiting.peek()
         if task is not None and task.tried:
             free = [s for s in free if s.peer not in task.tried] or free
-        paces = self._paces
-        known = [paces[s.peer] for s in free if paces.get(s.peer)]
-        fastest = max(min(known), NEGLIGIBLE_BATCH_S) if known else NEGLIGIBLE_BATCH_S
-        own = self._settled_homes()
-        best, least = free[0], (_NEVER, 0.0, True)
-        for session in free:
-            credit, stage = session.stream.granted, session.stage
-            load = credit.used_tasks - credit.settled_tasks + credit.others
-            pace = max(paces.get(session.peer) or fastest, NEGLIGIBLE_BATCH_S)
-            if load <= 0:
-                much = 0.0 if pace <= MUCH_SLOWER * fastest else pace
-                cost = 0.0, much, session.peer not in own
-            else:
-                cost = pace * (1 + load / (stage.batch if stage is not None else 1)), 0.0, True
-            if cost < least:
-                best, least = session, cost
-        return best
+        homes, slowest = self._next_choice(free)
+        costs = [_cost(session, slowest, session.peer in homes) for session in free]
+        return free[costs.index(min(costs))]
 
-    def _settled_homes(self) -> frozenset[int]:
-        """Return our homes. Producers come and go meanwhile, of which the replicas tell."""
-        if self._choices:
-            self._choices -= 1
-            return self._homes
-        self._choices = HOMES_LAST
-        first = self._sessions[min(self._sessions)]
-        rivals = first.owners.difference(self._strangers())
-        self._homes = homes(self._me, rivals, self._sessions)
-        return self._homes
+    def _next_choice(self, free: Sequence[Session]) -> tuple[frozenset[int], float]:
+        """Return our homes, and the seconds of a batch from which an idle replica is passed over.
+
+        Every so often the homes are computed anew, because replicas learn of other producers.
+        """
+        self._choices -= 1
+        if self._choices < 0:
+            self._choices = TRIED_EVERY
+            some = self._sessions[min(self._sessions)]
+            self._homes = homes_of(self._me, some.owners, self._sessions)
+            return self._homes, _NEVER
+        fastest = min(s.stream.granted.batch_s or _NEVER for s in free)
+        return self._homes, MUCH_SLOWER * max(fastest, NEGLIGIBLE_BATCH_S)
 
     def _send_to(self, session: Session, free: list[Session]) -> DispatchedBundle:
-        """Post this replica's tasks, and let all others be chosen before it next time."""
+        """Post this replica's tasks. It goes to the end of the order."""
         self._sessions[session.peer] = self._sessions.pop(session.peer)
         waiting = self.waiting
         credit = session.stream.granted
-        room = min(credit.tasks - credit.used_tasks, self._share(session, free))
+        room = self._share(session, free)
         room_bytes = min(credit.nbytes - credit.used_nbytes, PART_BYTES)
         before = waiting.nbytes
         tasks = waiting.take(room, room_bytes, lambda task: _belongs_elsewhere(task, session, free))
@@ -276,29 +226,36 @@ class Dispatcher:
         session.stream.post_tasks(tasks, nbytes)
         return _new_tuple(DispatchedBundle, (session, tasks, nbytes))
 
-    def _share(self, session: Session, free: list[Session]) -> int:
-        """Return how many tasks to send: those that wait, shared between idle replicas.
+    def _share(self, session: Session, free: Sequence[Session]) -> int:
+        """Return how many tasks to send: the idle replicas share what waits.
 
-        A busy one gets a batch, or its share if that is more.
+        If none is idle, a replica gets a batch, or more if there is more for each of the free ones.
         """
-        batch = session.stage.batch if session.stage is not None else 1
-        if len(free) == 1:
-            share = self.waiting.count
-        else:
-            idle = sum([_is_idle(each) for each in free])
-            share = -(-self.waiting.count // (idle or len(free)))
-            if not idle:
-                share = max(batch, share)
-        if self._paces.get(session.peer, 0.0) < LATE_BATCH_S:
-            return share
-        credit = session.stream.granted
-        return max(1, min(share, batch - credit.used_tasks + credit.settled_tasks))
+        count = self.waiting.count
+        if count > 1 and len(free) > 1:
+            idle = sum([each.stream.granted.load <= 0 for each in free])
+            share = -(-count // (idle or len(free)))
+            count = share if idle else max(_batch_of(session), share)
+        return min(count, self._room(session))
 
 
-def _is_idle(session: Session) -> bool:
-    """Whether the replica holds no task, as far as is known."""
+def _batch_of(session: Session) -> int:
+    return session.stage.batch if session.stage is not None else 1
+
+
+def _cost(session: Session, slowest: float, is_home: bool) -> tuple[float, float, bool]:
+    """Return what is compared of two replicas; that with the least gets the tasks.
+
+    Args:
+        session: of the replica.
+        slowest: seconds of a batch from which an idle replica is passed over for faster ones.
+        is_home: whether it is one of our homes.
+    """
     credit = session.stream.granted
-    return credit.used_tasks - credit.settled_tasks + credit.others <= 0
+    load, batch_s = credit.load, max(credit.batch_s, NEGLIGIBLE_BATCH_S)
+    if load <= 0:
+        return 0.0, batch_s if batch_s > slowest else 0.0, not is_home
+    return batch_s * (1 + load / _batch_of(session)), 0.0, False
 
 
 def _is_free(session: Session) -> bool:

@@ -41,6 +41,7 @@ ACK_AFTER_MESSAGES: Final = 64  # unacked messages after which the ack waits no 
 ACK_AFTER_BYTES: Final = 2 * 1024 * 1024
 UNKNOWN_BYTES: Final = 2**62  # as the length of a message's payloads: it is looked into
 _NEVER: Final = float("inf")
+_WITH_LOAD: Final = frozenset((Outcomes, Credit, Ping))
 _new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each message
 
 
@@ -114,7 +115,6 @@ class Stream:
         self.refusals: list[tuple[Message, str]] = []
         self._small: list[Message] = []
         self._large = LargeMessages()
-        self._landed_tasks = 0  # sent and acked
         self._retained: deque[SentMessage] = deque()
         self._incoming = Incoming(limit, unfinished, payer or peer)
         self._refused = Refusals()
@@ -221,9 +221,7 @@ class Stream:
         retained, covered = self._retained, []
         while retained and retained[0][0] <= ack:
             message = retained.popleft()[3]
-            if type(message) is Tasks:
-                self._landed_tasks += len(message.tasks)
-            elif type(message) is Part:
+            if type(message) is Part:
                 self._large.landed(message)
             covered.append(message)
         return covered
@@ -300,18 +298,13 @@ class Stream:
         if header.tasks > granted.tasks or header.bytes > granted.nbytes:
             granted.tasks = max(granted.tasks, header.tasks)
             granted.nbytes = max(granted.nbytes, header.bytes)
-        covered: Sequence[Message] = ()
+        if type(message) in _WITH_LOAD:
+            granted.learn_load(message.load)  # type: ignore[union-attr]
         retained = self._retained
-        if retained and retained[0][0] <= header.ack:
-            self.progress = now
-            covered = self._acked(header.ack)
-        # What is sent again says what was true once.
-        if fresh and (
-            type(message) is Outcomes or type(message) is Credit or type(message) is Ping
-        ):
-            granted.settled_tasks = self._landed_tasks - message.load.yours
-            granted.others = message.load.others
-        return covered, fresh
+        if not retained or retained[0][0] > header.ack:
+            return (), fresh
+        self.progress = now
+        return self._acked(header.ack), fresh
 
     def _count(self, sequence: int, message: Message, now: float) -> bool:
         """Count a reliable message as received; returns whether it is new to the core."""

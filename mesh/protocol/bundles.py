@@ -39,23 +39,14 @@ from mesh.protocol.fields import (
     unpack_list,
     words,
 )
-from mesh.protocol.messages import (
-    IDLE,
-    Load,
-    Meta,
-    Outcome,
-    OutcomeKind,
-    Outcomes,
-    Path,
-    Task,
-    Tasks,
-)
+from mesh.protocol.messages import Meta, Outcome, OutcomeKind, Outcomes, Path, Task, Tasks
 from mesh.protocol.rows import (
-    LOAD,
     OUTCOME_ROW,
     TASK_ROW,
+    pack_load,
     pack_notes,
     pack_stats,
+    read_load,
     read_notes,
     read_rows,
     read_stats,
@@ -66,8 +57,6 @@ MAX_HOPS = 64
 MAX_TIMINGS = 2**8 - 1
 # What a client may call its request; the gateway lets no other id pass (`gateway/web/headers.py`).
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
-_unpack_load = LOAD.unpack_from
-_new_tuple = tuple.__new__
 _KINDS = {int(kind): kind for kind in OutcomeKind}
 # The numbers of a row, and the highest that its column holds.
 _HIGHEST = {
@@ -366,7 +355,7 @@ def pack_outcomes(message: Outcomes) -> tuple[bytes, list[Frame]]:
     notices = pack_notes(message.notices) if message.notices else ()
     stats = pack_stats(message.stats) if message.stats else ()
     spans = _u32s(times) if times else b""
-    return pack([fixed, spans, varied, notices, stats, LOAD.pack(*message.load)]), frames
+    return pack([fixed, spans, varied, notices, stats, *pack_load(message.load)]), frames
 
 
 def _vary_outcome(outcome: Outcome, frames: list[Frame]) -> list[Any]:
@@ -421,8 +410,7 @@ def read_outcomes(body: Body, frames: Sequence[Frame], now: float) -> Outcomes:
         check_all_used(rest)
     told = read_notes(notices) if notices != () else []
     figures = read_stats(stats) if stats != () else []
-    load = _new_tuple(Load, _unpack_load(body[5])) if len(body) > 5 else IDLE  # inline: hot
-    return Outcomes(outcomes, told, figures, plain, load)
+    return Outcomes(outcomes, told, figures, plain, read_load(body[5:]))
 
 
 def _read_words(

@@ -347,25 +347,25 @@ class Part:
 
 
 class Load(NamedTuple):
-    """The tasks that a consumer holds and has not finished, as it says to one of its producers.
+    """What a consumer has to do, as it tells one of its producers.
 
     Attributes:
-        yours: tasks that came from the producer.
-        others: tasks that came from all other producers.
+        settled: how many of the producer's tasks it has received in this session and does not hold
+            any more.
+        others: tasks of all other producers that it holds.
+        batch_us: microseconds that its batches lately took; 0 before the first.
     """
 
-    yours: int = 0
+    settled: int = 0
     others: int = 0
-
-
-IDLE = Load()
+    batch_us: int = 0
 
 
 @dataclass(slots=True)
 class Credit:
     """Nothing but a header, which has ack and grants, and the load."""
 
-    load: Load = field(default=IDLE, compare=False)
+    load: Load | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
@@ -375,14 +375,14 @@ class Outcomes:
     Attributes:
         outcomes, handoff notices, statistics: any number of each.
         plain: as in `Tasks`.
-        load: what the replica holds now of the owner, as its producer, and of others.
+        load: the replica's load. Here and in `Credit` and `Ping` None if an older release says none.
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
     notices: list[HandoffNotice] = field(default_factory=list)
     stats: list[BatchStats] = field(default_factory=list)
     plain: bool = field(default=False, compare=False)
-    load: Load = field(default=IDLE, compare=False)
+    load: Load | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
@@ -460,7 +460,7 @@ class Ping:
         running: milliseconds that its running batch has taken so far, 0 if none runs.
         allowed: milliseconds that the running batch may take.
         owners: the gateways in reach, and the replicas that feed the sender.
-        load: what the sender holds of the receiver's tasks, and of others'.
+        load: the sender's load.
     """
 
     stamp: int
@@ -470,7 +470,7 @@ class Ping:
     running: int = 0
     allowed: int = 0
     owners: tuple[int, ...] = ()
-    load: Load = field(default=IDLE, compare=False)
+    load: Load | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)

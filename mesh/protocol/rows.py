@@ -45,8 +45,10 @@ OUTCOME_ROW = RowLayout.first("!QIHHHBB")
 NOTE_ROW = RowLayout.first("!QHHQ")
 # size, wait, compute, expired, cancelled, bytes, gather, index of stage, index of reason
 FIGURES_ROW = RowLayout.first("!IIIIIQIBB")
-LOAD = struct.Struct("!II")  # yours, others
+LOAD = struct.Struct("!QII")  # settled, others, microseconds of a batch
 _MAX_U32 = 2**32 - 1
+_pack_load, _unpack_load = LOAD.pack, LOAD.unpack_from
+_new_tuple = tuple.__new__
 
 
 def read_rows(layout: RowLayout, packed: Any, count: int) -> Iterator[tuple[Any, ...]]:
@@ -79,23 +81,27 @@ def _fitted(layout: RowLayout, packed: Any, count: int) -> Iterator[tuple[Any, .
     return (layout.packing.unpack(row.ljust(size, b"\0")) for row in rows)
 
 
-def pack_load(load: Load) -> bytes:
-    """Write a load.
+def pack_load(load: Load | None) -> tuple[bytes, ...]:
+    """Write a load as the last element of a body, or nothing.
 
     Example:
-        >>> read_load(pack_load(Load(3, 2**40)))
-        Load(yours=3, others=4294967295)
+        >>> read_load(pack_load(Load(3, 4, 2**40)))
+        Load(settled=3, others=4, batch_us=4294967295)
+        >>> read_load(pack_load(None))
     """
-    return LOAD.pack(min(load.yours, _MAX_U32), min(load.others, _MAX_U32))
+    if load is None:
+        return ()
+    settled, others, batch_us = load
+    return (_pack_load(settled, others, batch_us if batch_us < _MAX_U32 else _MAX_U32),)
 
 
-def read_load(packed: Any) -> Load:
-    """Read a load, of which a later release may say more.
+def read_load(rest: Sequence[Any]) -> Load | None:
+    """Read the load, which begins the rest of a body. A later release may say more.
 
     Raises:
         TypeError, struct.error: it is none.
     """
-    return Load(*LOAD.unpack_from(packed))
+    return _new_tuple(Load, _unpack_load(rest[0])) if rest else None
 
 
 def pack_notes(notices: Sequence[HandoffNotice]) -> list[Any]:

@@ -39,7 +39,6 @@ from mesh.protocol.fields import (
     words,
 )
 from mesh.protocol.messages import (
-    IDLE,
     Answer,
     Bye,
     Cancel,
@@ -315,17 +314,16 @@ def _read_peer(address: Any, incarnation: Any, role: Any, stage: Any, revision: 
 
 def _write_ping(m: Ping) -> tuple[list[Any], list[Frame]]:
     stamps, running = [m.stamp, m.echo, m.held], [m.queued, m.running, m.allowed]
-    return [*stamps, *running, m.owners, pack_load(m.load)], []
+    return [*stamps, *running, m.owners, *pack_load(m.load)], []
 
 
 def _read_ping(body: Body, frames: Sequence[Frame], now: float) -> Ping:
     stamp, echo, held, queued, running, allowed = u64s(body[:6])
-    load = read_load(body[7]) if len(body) > 7 else IDLE
-    return Ping(stamp, echo, held, queued, running, allowed, u64s(body[6]), load)
+    return Ping(stamp, echo, held, queued, running, allowed, u64s(body[6]), read_load(body[7:]))
 
 
 def _read_credit(body: Body, frames: Sequence[Frame], now: float) -> Credit:
-    return Credit(read_load(body[0]) if body else IDLE)
+    return Credit(read_load(body))
 
 
 def _read_drain(body: Body, frames: Sequence[Frame], now: float) -> Drain:
@@ -357,7 +355,7 @@ _WRITERS: dict[Type, Callable[[Any], tuple[list[Any], list[Frame]]]] = {
     Type.HELLO: _write_hello,
     Type.WELCOME: _write_welcome,
     Type.PART: _write_part,
-    Type.CREDIT: lambda m: ([pack_load(m.load)], []),
+    Type.CREDIT: lambda m: (list(pack_load(m.load)), []),
     Type.DEATH: _write_death_notice,
     Type.SUBMIT: _write_submit,
     Type.CANCEL: _write_cancel,
