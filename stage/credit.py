@@ -14,8 +14,6 @@ from typing import NamedTuple
 from mesh.links.session import Session
 from mesh.protocol.messages import Load, Task
 
-
-PACE_WINDOW = 4  # batches over which their time is averaged
 _new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each message
 
 
@@ -59,11 +57,6 @@ class ProducerHoldings:
         # Some of its tasks may have come in an earlier session.
         settled = max(0, session.stream.allowed.used_tasks - yours)
         return _new_tuple(Load, (settled, self.tasks - yours, self.batch_us))
-
-    def learn_pace(self, seconds: float) -> None:
-        """Learn how long a batch took."""
-        fresh, known = int(seconds * 1e6), self.batch_us
-        self.batch_us = known + (fresh - known) // PACE_WINDOW if known else fresh
 
     def __len__(self) -> int:
         """Count the producers with tasks here."""

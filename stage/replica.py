@@ -45,6 +45,7 @@ from stage.forwarding import Forwarding
 from stage.reporting import Reporting
 from stage.results import handed_back, run_again, unsendable
 
+PACE_WINDOW = 4  # batches over which the time that they take is averaged
 CREDIT_DELAY_S = 0.050  # how long the renewal of credit may wait while producers have enough
 NEVER = float("inf")
 
@@ -327,7 +328,6 @@ class Replica:
         self._record_stats(batch, seconds, nbytes)
 
     def _record_stats(self, batch: Batch, seconds: float, nbytes: int) -> None:
-        self.held.learn_pace(seconds)
         (expired, cancelled), self._dropped = self._dropped, (0, 0)
         stats = BatchStats(
             self.facts.name,
@@ -340,6 +340,8 @@ class Replica:
             nbytes,
             int(min(batch.waited, self._gathered) * 1e6),
         )
+        known, took = self.held.batch_us, stats.compute
+        self.held.batch_us = known + (took - known) // PACE_WINDOW if known else took
         self.reporting.record(batch.tasks[0].owner, stats, self.started)
         if self.draining:
             self.reporting.hurry(self.started)

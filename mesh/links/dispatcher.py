@@ -116,7 +116,7 @@ class Dispatcher:
                     free.remove(session)  # another replica accepts it as soon as it has credit
                 continue
             bundles.append(self._send_to(session, free))
-            if waiting.count and not (_is_free(session) and self._room(session) > 0):
+            if waiting.count and (not _is_free(session) or self._room(session) <= 0):
                 free.remove(session)
         return bundles
 
@@ -143,9 +143,12 @@ class Dispatcher:
         While it computes a long batch of ours it gets no other: another replica may be idle sooner.
         This does not matter if there is another batch for each of them.
         """
-        credit, batch = session.stream.granted, _batch_of(session)
+        credit = session.stream.granted
         room = credit.tasks - credit.used_tasks
-        if credit.batch_s < LONG_BATCH_S or self.waiting.count > batch * len(self._sessions):
+        if credit.batch_s < LONG_BATCH_S:
+            return room
+        batch = _batch_of(session)
+        if self.waiting.count > batch * len(self._sessions):
             return room
         return min(room, batch - credit.used_tasks + credit.settled_tasks)
 
@@ -218,7 +221,7 @@ class Dispatcher:
         self._sessions[session.peer] = self._sessions.pop(session.peer)
         waiting = self.waiting
         credit = session.stream.granted
-        room = self._share(session, free)
+        room = self._share(session, free) if waiting.count > 1 else 1
         room_bytes = min(credit.nbytes - credit.used_nbytes, PART_BYTES)
         before = waiting.nbytes
         tasks = waiting.take(room, room_bytes, lambda task: _belongs_elsewhere(task, session, free))
@@ -232,7 +235,7 @@ class Dispatcher:
         If none is idle, a replica gets a batch, or more if there is more for each of the free ones.
         """
         count = self.waiting.count
-        if count > 1 and len(free) > 1:
+        if len(free) > 1:
             idle = sum([each.stream.granted.load <= 0 for each in free])
             share = -(-count // (idle or len(free)))
             count = share if idle else max(_batch_of(session), share)

@@ -375,7 +375,7 @@ class Outcomes:
     Attributes:
         outcomes, handoff notices, statistics: any number of each.
         plain: as in `Tasks`.
-        load: the replica's load. Here and in `Credit` and `Ping` None if an older release says none.
+        load: the replica's load; here, in `Credit` and in `Ping` None if an older release sent it.
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
