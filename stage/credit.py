@@ -1,7 +1,7 @@
 """The credit of each producer, computed from what a replica holds. Pure.
 
 A replica aims to have one batch computing and one waiting. Every producer keeps a standing credit
-of one batch, so that an idle one can send at once. The rest goes to producers that have consumed
+of one batch, so that an idle one can send at once; many producers share a few batches. The rest goes to producers that have consumed
 their credit. Bytes are bounded: each producer has an equal share of the pool, and may exceed it by
 one task.
 """
@@ -24,6 +24,7 @@ class HeldByProducer(NamedTuple):
     nbytes: int
 
 
+MAX_STANDING = 8  # batches: the standing credit of all producers together, if it is over one each
 NOTHING = HeldByProducer(0, 0)
 
 
@@ -118,7 +119,8 @@ def is_low(producers: Collection[Session], window: int, nbytes: int) -> bool:
         nbytes: half of the bytes that each producer may have outstanding.
     """
     allowed = [s.stream.allowed for s in producers if not s.vitals.silent]
-    return any(a.free_tasks <= window // 2 or a.free_nbytes <= nbytes for a in allowed)
+    half = _standing(window, len(allowed)) // 2
+    return any(a.free_tasks <= half or a.free_nbytes <= nbytes for a in allowed)
 
 
 def grant(
@@ -144,7 +146,8 @@ def grant(
         The sessions whose credit grew.
     """
     heard = [s for s in producers if not s.vitals.silent]  # others receive none of our outcomes
-    using = [s for s in heard if s.stream.allowed.free_tasks < window]
+    batch = _standing(window, len(heard))
+    using = [s for s in heard if s.stream.allowed.free_tasks < batch]
     share = _share(using, max(0, 2 * window - held.tasks))
     slice_ = pool // max(1, len(producers))
     grown = []
@@ -153,7 +156,7 @@ def grant(
         tasks = allowed.tasks
         if session in using:
             standing = not held.tasks or not allowed.used_tasks
-            tasks = allowed.used_tasks + _wanted(own, share, window if standing else 0)
+            tasks = allowed.used_tasks + _wanted(own, share, batch if standing else 0)
         if session.peer in credit_paused:
             tasks = max(tasks, allowed.tasks + 1)
         nbytes = allowed.used_nbytes + slice_ - own.nbytes
@@ -161,6 +164,11 @@ def grant(
             session.stream.allow(tasks, nbytes, now)
             grown.append(session)
     return grown
+
+
+def _standing(window: int, producers: int) -> int:
+    """Return the standing credit of each producer: a batch, or less if they are many."""
+    return max(1, min(window, MAX_STANDING * window // max(1, producers)))
 
 
 def _share(using: Collection[Session], free: int) -> int:

@@ -61,6 +61,7 @@ class Dispatcher:
         self._me = me
         self._homes: frozenset[int] = frozenset()
         self._choices = 0  # until the homes are computed anew
+        self._backlog = 0  # the tasks that waited when this turn began
         self.waiting = PriorityQueue()
         self.unfit: list[tuple[Task, str]] = []
         self._sessions: dict[int, Session] = {}  # to whom nothing was sent for longest comes first
@@ -106,8 +107,8 @@ class Dispatcher:
         waiting = self.waiting
         if not waiting.count:
             return []
-        bundles = []
-        free = self._free()
+        self._backlog = waiting.count
+        bundles, free = [], self._free()
         while free and waiting.count:
             session = free[0] if len(free) == 1 else self._best(free)
             stage = session.stage
@@ -148,7 +149,7 @@ class Dispatcher:
         if credit.batch_s < LONG_BATCH_S:
             return room
         batch = _batch_of(session)
-        if self.waiting.count > batch * len(self._sessions):
+        if self._backlog > batch * len(self._sessions):
             return room
         return min(room, batch - credit.used_tasks + credit.settled_tasks)
 

@@ -153,9 +153,11 @@ def test_while_a_replica_computes_a_long_batch_of_ours_it_gets_no_other() -> Non
     for number in range(12):
         dispatcher.push(a_task(number))
     assert chosen(dispatcher) == [3, 2]  # what waits is more than a batch for each of them
-    assert len(dispatcher.waiting) == 5  # and now no more
-    says(sessions[0], settled=8, batch_s=LONG_BATCH_S)
+    assert len(dispatcher.waiting) == 2  # no more credit
+    says(sessions[0], settled=4, batch_s=LONG_BATCH_S)
     sessions[0].stream.granted.tasks += 8
+    assert chosen(dispatcher) == []  # it still has four of ours
+    says(sessions[0], settled=7, batch_s=LONG_BATCH_S)
     assert chosen(dispatcher) == [2]
 
 
