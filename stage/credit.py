@@ -1,9 +1,9 @@
 """The credit of each producer, computed from what a replica holds. Pure.
 
 A replica aims to have one batch computing and one waiting. Every producer keeps a standing credit
-of one batch, so that an idle one can send at once; many producers share a few batches. The rest goes to producers that have consumed
-their credit. Bytes are bounded: each producer has an equal share of the pool, and may exceed it by
-one task.
+of one batch, so that an idle one can send at once; where they are many, they have less, so that
+together they cannot bury one replica. The rest goes to producers that have consumed their credit.
+Bytes are bounded: each producer has an equal share of the pool, and may exceed it by one task.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class HeldByProducer(NamedTuple):
     nbytes: int
 
 
-MAX_STANDING = 8  # batches: the standing credit of all producers together, if it is over one each
+MAX_STANDING = 8  # batches of standing credit of all producers, if that is a task for each
 NOTHING = HeldByProducer(0, 0)
 
 
@@ -155,8 +155,7 @@ def grant(
         own, allowed = held.of(session.peer), session.stream.allowed
         tasks = allowed.tasks
         if session in using:
-            standing = not held.tasks or not allowed.used_tasks
-            tasks = allowed.used_tasks + _wanted(own, share, batch if standing else 0)
+            tasks = allowed.used_tasks + _wanted(session, held, share, batch)
         if session.peer in credit_paused:
             tasks = max(tasks, allowed.tasks + 1)
         nbytes = allowed.used_nbytes + slice_ - own.nbytes
@@ -185,14 +184,17 @@ def _share(using: Collection[Session], free: int) -> int:
     return -(-free // max(1, count))
 
 
-def _wanted(own: HeldByProducer, share: int, standing: int) -> int:
+def _wanted(session: Session, held: ProducerHoldings, share: int, standing: int) -> int:
     """Return how many tasks a producer that consumed its credit may have outstanding.
 
     Args:
-        own: what is held of it.
+        session: the producer's; a new one gets its standing credit.
+        held: what the replica holds. While that is nothing, every producer gets it.
         share: its share of the free room.
-        standing: the batch that a new producer gets, and every producer of an idle replica.
+        standing: the standing credit.
     """
-    if own.tasks:
+    if not session.stream.allowed.used_tasks:
+        return standing
+    if held.of(session.peer).tasks:
         return share
-    return max(1, share, standing)
+    return max(1, share, 0 if held.tasks else standing)
