@@ -39,11 +39,12 @@ class ProducerHoldings:
         batch_us: microseconds that a batch lately took; 0 before the first.
     """
 
-    __slots__ = ("_by_source", "_under_way", "batch_us", "tasks")
+    __slots__ = ("_by_source", "_told", "_under_way", "batch_us", "tasks")
 
     def __init__(self) -> None:
         self._by_source: dict[int, list[int]] = {}  # tasks that count, bytes, all tasks
         self._under_way: set[Task] = set()
+        self._told: dict[int, int] = {}  # by producer, how many tasks of others it knows of
         self.tasks = self.batch_us = 0
 
     def of(self, producer: int) -> HeldByProducer:
@@ -57,7 +58,16 @@ class ProducerHoldings:
         yours = 0 if held is None else held[0]
         # Some of its tasks may have come in an earlier session.
         settled = max(0, session.stream.allowed.used_tasks - yours)
-        return _new_tuple(Load, (settled, self.tasks - yours, self.batch_us))
+        others = self._told[session.peer] = self.tasks - yours
+        return _new_tuple(Load, (settled, others, self.batch_us))
+
+    def is_news(self, producer: int, batch: int) -> bool:
+        """Whether what a producer was last told of the others' tasks misleads it.
+
+        It matters whether they are none, a batch at most, or more.
+        """
+        told, others = self._told.get(producer, 0), self.tasks - self.of(producer).tasks
+        return (told > 0, told > batch) != (others > 0, others > batch)
 
     def __len__(self) -> int:
         """Count the producers with tasks here."""

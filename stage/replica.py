@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from mesh.links.dispatcher import LONG_BATCH_S, MAX_TOLD
 from mesh.links.events import (
     Delivery,
     MessageRefused,
@@ -426,6 +427,8 @@ class Replica:
             self._owed = True
         if now >= self.reporting.due:
             self.reporting.flush(now)
+        if self.held.batch_us >= LONG_BATCH_S * 1e6 and self._owed:
+            self._tell_load(now)
         if self._owed:
             window = self.facts.batch if self._is_long else self.batcher.window
             hurry = self._low or self._credit_paused or self.draining or window > self._window
@@ -433,6 +436,15 @@ class Replica:
                 self._renew_credit(now, window)
             elif self._renew_at == NEVER:  # delayed, so that a lone request does not pay for it
                 self._renew_at = now + CREDIT_DELAY_S
+
+    def _tell_load(self, now: float) -> None:
+        """Tell producers of others' tasks here, or that there are none any more."""
+        producers = self._producers()
+        if 1 < len(producers) <= MAX_TOLD:
+            for session in producers:
+                if self.held.is_news(session.peer, self.facts.batch):
+                    session.stream.owe(now)
+                    self.links.touch(session)
 
     def _renew_credit(self, now: float, window: int) -> None:
         if self._credit_paused and self.running is not None:

@@ -28,6 +28,7 @@ _NEVER = float("inf")
 _new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each bundle
 NEGLIGIBLE_BATCH_S = 0.001  # replicas whose batches are shorter count as equally fast
 LONG_BATCH_S = 0.05  # from here on a round trip between two batches costs less than a wrong choice
+MAX_TOLD = 32  # a replica of long batches with no more producers tells each of the others' tasks
 MUCH_SLOWER = 4.0  # an idle replica is passed over if its batches take so many times longer
 TRIED_EVERY = 64  # choices after which one is not passed over, since it may be faster now
 
@@ -141,8 +142,9 @@ class Dispatcher:
     def _room(self, session: Session) -> int:
         """Return how many tasks a replica may get now.
 
-        While it computes a long batch of ours it gets no other: another replica may be idle sooner.
-        This does not matter if there is another batch for each of them.
+        While it computes a long batch it gets no other: another replica may be idle sooner, and the
+        next that is tells us. This does not matter if there is another batch for each of them, or
+        if other producers have more than a batch here, too.
         """
         credit = session.stream.granted
         room = credit.tasks - credit.used_tasks
@@ -151,7 +153,8 @@ class Dispatcher:
         batch = _batch_of(session)
         if self._backlog > batch * len(self._sessions):
             return room
-        return min(room, batch - credit.used_tasks + credit.settled_tasks)
+        others = 0 if credit.others > batch or len(session.owners) > MAX_TOLD else credit.others
+        return min(room, batch - others - credit.used_tasks + credit.settled_tasks)
 
     def has_takers(self) -> bool:
         """Whether a connected replica accepts tasks, with credit or without."""

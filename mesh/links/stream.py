@@ -355,6 +355,10 @@ class Stream:
             self.owes_at = min(self.owes_at, now + ACK_DELAY_S)
             self._hurry(now)
 
+    def owe(self, now: float) -> None:
+        """Owe the peer a message now: something that each message says has changed."""
+        self.owes_at = min(self.owes_at, now)
+
     def _hurry(self, now: float) -> None:
         """Owe at once if many wait for an ack, or the peer has less than half of its credit left.
 
