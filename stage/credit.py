@@ -44,7 +44,7 @@ class ProducerHoldings:
     def __init__(self) -> None:
         self._by_source: dict[int, list[int]] = {}  # tasks that count, bytes, all tasks
         self._under_way: set[Task] = set()
-        self._told: dict[int, int] = {}  # by producer, how many tasks of others it knows of
+        self._told: set[int] = set()  # producers that know of others' tasks here
         self.tasks = self.batch_us = 0
 
     def of(self, producer: int) -> HeldByProducer:
@@ -58,16 +58,13 @@ class ProducerHoldings:
         yours = 0 if held is None else held[0]
         # Some of its tasks may have come in an earlier session.
         settled = max(0, session.stream.allowed.used_tasks - yours)
-        others = self._told[session.peer] = self.tasks - yours
+        others = self.tasks - yours
+        (self._told.add if others else self._told.discard)(session.peer)
         return _new_tuple(Load, (settled, others, self.batch_us))
 
-    def is_news(self, producer: int, batch: int) -> bool:
-        """Whether what a producer was last told of the others' tasks misleads it.
-
-        It matters whether they are none, a batch at most, or more.
-        """
-        told, others = self._told.get(producer, 0), self.tasks - self.of(producer).tasks
-        return (told > 0, told > batch) != (others > 0, others > batch)
+    def is_news(self, producer: int) -> bool:
+        """Whether a producer does not know yet that others have tasks here, or have none."""
+        return (self.tasks > self.of(producer).tasks) != (producer in self._told)
 
     def __len__(self) -> int:
         """Count the producers with tasks here."""

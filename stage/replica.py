@@ -47,6 +47,7 @@ from stage.reporting import Reporting
 from stage.results import handed_back, run_again, unsendable
 
 PACE_WINDOW = 4  # batches over which the time that they take is averaged
+LONG_BATCH_US = LONG_BATCH_S * 1e6
 CREDIT_DELAY_S = 0.050  # how long the renewal of credit may wait while producers have enough
 NEVER = float("inf")
 
@@ -427,7 +428,7 @@ class Replica:
             self._owed = True
         if now >= self.reporting.due:
             self.reporting.flush(now)
-        if self.held.batch_us >= LONG_BATCH_S * 1e6 and self._owed:
+        if self._owed and self.held.batch_us >= LONG_BATCH_US:
             self._tell_load(now)
         if self._owed:
             window = self.facts.batch if self._is_long else self.batcher.window
@@ -438,13 +439,12 @@ class Replica:
                 self._renew_at = now + CREDIT_DELAY_S
 
     def _tell_load(self, now: float) -> None:
-        """Tell producers of others' tasks here, or that there are none any more."""
+        """Tell producers at once that others have tasks here, or that these are done."""
         producers = self._producers()
-        if 1 < len(producers) <= MAX_TOLD:
-            for session in producers:
-                if self.held.is_news(session.peer, self.facts.batch):
-                    session.stream.owe(now)
-                    self.links.touch(session)
+        for session in producers if len(producers) <= MAX_TOLD else ():
+            if self.held.is_news(session.peer):
+                session.stream.owe(now)
+                self.links.touch(session)
 
     def _renew_credit(self, now: float, window: int) -> None:
         if self._credit_paused and self.running is not None:

@@ -3,10 +3,11 @@
 The gateway has one `Dispatcher` per stage; a replica has one per following stage. At the end of a
 turn, the waiting tasks leave in one bundle per session. Which replica gets them:
 
-1. An idle one, if there is one. Replicas say in each message what they hold (`Load`).
+1. An idle one, if there is one. Replicas say in each message what they hold (`Load`), and those of
+   long batches say at once when others' tasks come or are done.
 2. Else the one that will be done first.
-3. None, if all that have credit compute long batches and hold one of ours. The next to become idle
-   gets the tasks, and until then they gather to a batch.
+3. Behind a long batch, none: the next replica to become idle gets the tasks, and until then they
+   gather to a batch.
 
 A task may exceed the byte credit that is left of a session. Otherwise a task larger than any
 producer's credit would never leave, and would block all tasks behind it.
@@ -30,7 +31,7 @@ NEGLIGIBLE_BATCH_S = 0.001  # replicas whose batches are shorter count as equall
 LONG_BATCH_S = 0.05  # from here on a round trip between two batches costs less than a wrong choice
 MAX_TOLD = 32  # a replica of long batches with no more producers tells each of the others' tasks
 MUCH_SLOWER = 4.0  # an idle replica is passed over if its batches take so many times longer
-TRIED_EVERY = 64  # choices after which one is not passed over, since it may be faster now
+TRIED_EVERY = 64  # turns after which one is not passed over, since it may be faster now
 
 
 class DispatchedBundle(NamedTuple):
@@ -61,7 +62,7 @@ class Dispatcher:
         self.owner = owner
         self._me = me
         self._homes: frozenset[int] = frozenset()
-        self._choices = 0  # until the homes are computed anew
+        self._turns = 0  # until the homes are computed anew
         self._backlog = 0  # the tasks that waited when this turn began
         self.waiting = PriorityQueue()
         self.unfit: list[tuple[Task, str]] = []
@@ -73,12 +74,12 @@ class Dispatcher:
     def join(self, session: Session) -> None:
         """Add a replica of the stage."""
         self._sessions[session.peer] = session
-        self._choices = 0
+        self._turns = 0
 
     def leave(self, session: Session) -> None:
         """Remove a replica; without effect where it is not a member."""
         self._sessions.pop(session.peer, None)
-        self._choices = 0
+        self._turns = 0
 
     @property
     def sessions(self) -> list[Session]:
@@ -109,6 +110,9 @@ class Dispatcher:
         if not waiting.count:
             return []
         self._backlog = waiting.count
+        self._turns -= 1
+        if self._turns < 0:
+            self._find_homes()
         bundles, free = [], self._free()
         while free and waiting.count:
             session = free[0] if len(free) == 1 else self._best(free)
@@ -142,9 +146,9 @@ class Dispatcher:
     def _room(self, session: Session) -> int:
         """Return how many tasks a replica may get now.
 
-        While it computes a long batch it gets no other: another replica may be idle sooner, and the
-        next that is tells us. This does not matter if there is another batch for each of them, or
-        if other producers have more than a batch here, too.
+        While it computes a long batch it gets no other: the next replica that is idle tells us. This
+        does not matter if what waits is another batch for each of them. At its homes a producer
+        gets its turn behind others' tasks, so that they cannot keep it out.
         """
         credit = session.stream.granted
         room = credit.tasks - credit.used_tasks
@@ -153,8 +157,9 @@ class Dispatcher:
         batch = _batch_of(session)
         if self._backlog > batch * len(self._sessions):
             return room
-        others = 0 if credit.others > batch or len(session.owners) > MAX_TOLD else credit.others
-        return min(room, batch - others - credit.used_tasks + credit.settled_tasks)
+        if credit.others and session.peer not in self._homes and len(session.owners) <= MAX_TOLD:
+            return 0
+        return min(room, batch - credit.used_tasks + credit.settled_tasks)
 
     def has_takers(self) -> bool:
         """Whether a connected replica accepts tasks, with credit or without."""
@@ -202,23 +207,20 @@ class Dispatcher:
         task = self.waiting.peek()
         if task is not None and task.tried:
             free = [s for s in free if s.peer not in task.tried] or free
-        homes, slowest = self._next_choice(free)
+        fastest = min(s.stream.granted.batch_s or _NEVER for s in free)
+        slowest = (
+            MUCH_SLOWER * max(fastest, NEGLIGIBLE_BATCH_S) if self._turns < TRIED_EVERY else _NEVER
+        )
+        homes = self._homes
         costs = [_cost(session, slowest, session.peer in homes) for session in free]
         return free[costs.index(min(costs))]
 
-    def _next_choice(self, free: Sequence[Session]) -> tuple[frozenset[int], float]:
-        """Return our homes, and the seconds of a batch from which an idle replica is passed over.
-
-        Every so often the homes are computed anew, because replicas learn of other producers.
-        """
-        self._choices -= 1
-        if self._choices < 0:
-            self._choices = TRIED_EVERY
+    def _find_homes(self) -> None:
+        """Compute our homes anew: replicas come and go, and tell of other producers."""
+        self._turns = TRIED_EVERY
+        if self._sessions:
             some = self._sessions[min(self._sessions)]
             self._homes = homes_of(self._me, some.owners, self._sessions)
-            return self._homes, _NEVER
-        fastest = min(s.stream.granted.batch_s or _NEVER for s in free)
-        return self._homes, MUCH_SLOWER * max(fastest, NEGLIGIBLE_BATCH_S)
 
     def _send_to(self, session: Session, free: list[Session]) -> DispatchedBundle:
         """Post this replica's tasks. It goes to the end of the order."""
