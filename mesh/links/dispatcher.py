@@ -146,9 +146,9 @@ class Dispatcher:
     def _room(self, session: Session) -> int:
         """Return how many tasks a replica may get now.
 
-        While it computes a long batch it gets no other: the next replica that is idle tells us. This
-        does not matter if what waits is another batch for each of them. At its homes a producer
-        gets its turn behind others' tasks, so that they cannot keep it out.
+        While it computes a long batch it gets no other: the next one to be idle tells us. This does
+        not matter if what waits is another batch for each of them. At its homes a producer gets its
+        turn behind others' tasks, so that they cannot keep it out.
         """
         credit = session.stream.granted
         room = credit.tasks - credit.used_tasks
@@ -207,12 +207,11 @@ class Dispatcher:
         task = self.waiting.peek()
         if task is not None and task.tried:
             free = [s for s in free if s.peer not in task.tried] or free
-        fastest = min(s.stream.granted.batch_s or _NEVER for s in free)
-        slowest = (
-            MUCH_SLOWER * max(fastest, NEGLIGIBLE_BATCH_S) if self._turns < TRIED_EVERY else _NEVER
-        )
-        homes = self._homes
-        costs = [_cost(session, slowest, session.peer in homes) for session in free]
+        slowest = _NEVER
+        if self._turns < TRIED_EVERY:
+            fastest = min(s.stream.granted.batch_s or _NEVER for s in free)
+            slowest = MUCH_SLOWER * max(fastest, NEGLIGIBLE_BATCH_S)
+        costs = [_cost(session, slowest, session.peer in self._homes) for session in free]
         return free[costs.index(min(costs))]
 
     def _find_homes(self) -> None:

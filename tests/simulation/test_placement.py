@@ -58,7 +58,7 @@ class Watched(SmallMesh):
 
     def _look(self):
         since, self._since = self._since, {}
-        for (number, me), at in since.items():
+        for (number, _), at in since.items():
             self.waits[number] = max(self.waits[number], self.now - at)
         idle = [rep.me for rep in self.last if not rep.holds]
         for number in self._waiting() if idle else ():
