@@ -134,11 +134,8 @@ def _shared(seconds: float) -> Finding:
     with _gateways() as (folder, servers), ThreadPoolExecutor(GATEWAYS) as pool:
 
         def load() -> None:
-            bursts = [
-                pool.submit(closed_loop.burst, s, EACH, seconds + 2 * WARM_S) for s in servers
-            ]
-            for burst in bursts:
-                burst.result()
+            whole = seconds + 2 * WARM_S
+            list(pool.map(lambda server: closed_loop.burst(server, EACH, whole), servers))
 
         done = counted(load, folder / "counts", WARM_S, seconds)
     what = f"{GATEWAYS} gateways, {SHARED} replicas, {GATEWAYS * EACH} connections, 200 ms"

@@ -1,4 +1,4 @@
-"""Parts of a mesh that are started with the command `mesh`, each in a folder with a settings file."""
+"""Parts of a mesh that are started with the command `mesh`, in a folder with settings files."""
 
 from __future__ import annotations
 
