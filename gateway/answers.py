@@ -82,14 +82,15 @@ class Answers:
     def write(self, ended: Iterable[Ended]) -> None:
         """Answer ended requests."""
         answered, name, took = self.answered, self._name, self.durations.append
-        now = self._clock()
+        now, queues = self._clock(), self._core.queues
+        waiting = queues.missing or queues.crowded
         served: list[InferenceRoute] = []
         for request, outcome in ended:
             exchange, route = request.origin, request.route
             assert isinstance(exchange, Exchange)  # by `submit`
             assert route is not None
             route.admission.leave(request.charge, outcome.label not in _UNSERVED)
-            if outcome.label not in _UNSERVED:
+            if outcome.label not in _UNSERVED and (waiting or route.admission.is_measuring):
                 served.append(route)
             exchange.request = None  # breaks the reference cycle without the garbage collector
             request_id = exchange.request_id or name(request.number)
@@ -116,13 +117,12 @@ class Answers:
             except Exception as error:  # noqa: BLE001 - one bad answer must not affect others
                 status = self._break(exchange, route, request_id, error)
             answered[status, route.endpoint] += 1
-        self._learn_rates(served, now)
+        if served:
+            self._learn_rates(served, now)
 
     def _learn_rates(self, served: list[InferenceRoute], now: float) -> None:
-        queues = self._core.queues
         for route in dict.fromkeys(served):
-            may_wait = queues.missing or queues.crowded
-            is_crowded = bool(may_wait) and queues.is_crowded(route.hops)
+            is_crowded = self._core.queues.is_crowded(route.hops)
             if is_crowded or route.admission.is_measuring:
                 route.admission.learn(is_crowded, now)
 

@@ -1,9 +1,9 @@
 """The credit of each producer, computed from what a replica holds. Pure.
 
 A replica aims to have one batch computing and one waiting. Every producer keeps a standing credit
-of one batch, so that an idle one can send at once. The rest goes to producers that have consumed
-their credit. Bytes are bounded: each producer has an equal share of the pool, and may exceed it by
-one task.
+of one batch, so that an idle one can send at once; where they are many, they have less, so that
+together they cannot bury one replica. The rest goes to producers that have consumed their credit.
+Bytes are bounded: each producer has an equal share of the pool, and may exceed it by one task.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from mesh.links.session import Session
-from mesh.protocol.messages import Task
+from mesh.protocol.messages import Load, Task
+
+_new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each message
 
 
 class HeldByProducer(NamedTuple):
@@ -22,6 +24,7 @@ class HeldByProducer(NamedTuple):
     nbytes: int
 
 
+MAX_STANDING = 8  # batches of standing credit of all producers, if that is a task for each
 NOTHING = HeldByProducer(0, 0)
 DELAY_S = 0.050  # how long the renewal of credit may wait while producers have enough
 NEVER = float("inf")
@@ -35,19 +38,37 @@ class ProducerHoldings:
 
     Attributes:
         tasks: tasks of all producers, without those in transit to the next stage.
+        batch_us: microseconds that a batch lately took; 0 before the first.
+        has_changed: whether tasks came or left since producers were last told of others' tasks.
     """
 
-    __slots__ = ("_by_source", "_under_way", "tasks")
+    __slots__ = ("_by_source", "_told", "_under_way", "batch_us", "has_changed", "tasks")
 
     def __init__(self) -> None:
         self._by_source: dict[int, list[int]] = {}  # tasks that count, bytes, all tasks
         self._under_way: set[Task] = set()
-        self.tasks = 0
+        self._told: set[int] = set()  # producers that know of others' tasks here
+        self.tasks = self.batch_us = 0
+        self.has_changed = False
 
     def of(self, producer: int) -> HeldByProducer:
         """Return what is held of this producer."""
         held = self._by_source.get(producer)
         return NOTHING if held is None else HeldByProducer(held[0], held[1])
+
+    def load_for(self, session: Session) -> Load:
+        """Return what this replica tells a producer of its load."""
+        held = self._by_source.get(session.peer)
+        yours = 0 if held is None else held[0]
+        # Some of its tasks may have come in an earlier session.
+        settled = max(0, session.stream.allowed.used_tasks - yours)
+        others = self.tasks - yours
+        (self._told.add if others else self._told.discard)(session.peer)
+        return _new_tuple(Load, (settled, others, self.batch_us))
+
+    def is_news(self, producer: int) -> bool:
+        """Whether a producer does not know yet that others have tasks here, or have none."""
+        return (self.tasks > self.of(producer).tasks) != (producer in self._told)
 
     def __len__(self) -> int:
         """Count the producers with tasks here."""
@@ -63,9 +84,11 @@ class ProducerHoldings:
             held[1] += task.nbytes
         held[2] += len(tasks)
         self.tasks += len(tasks)
+        self.has_changed = True
 
     def set_out(self, tasks: Iterable[Task]) -> None:
         """Mark outputs as sent to the next stage."""
+        self.has_changed = True
         for task in tasks:
             self._under_way.add(task)
             self._by_source[task.source][0] -= 1
@@ -79,6 +102,7 @@ class ProducerHoldings:
 
     def release(self, tasks: Iterable[Task]) -> None:
         """Remove tasks that the replica no longer holds."""
+        self.has_changed = True
         under_way = self._under_way
         for task in tasks:
             held = self._by_source[task.source]
@@ -179,7 +203,8 @@ def is_low(producers: Collection[Session], window: int, nbytes: int) -> bool:
         nbytes: half of the bytes that each producer may have outstanding.
     """
     allowed = [s.stream.allowed for s in producers if not s.vitals.silent]
-    return any(a.free_tasks <= window // 2 or a.free_nbytes <= nbytes for a in allowed)
+    half = _standing(window, len(allowed)) // 2
+    return any(a.free_tasks <= half or a.free_nbytes <= nbytes for a in allowed)
 
 
 def grant(
@@ -205,7 +230,8 @@ def grant(
         The sessions whose credit grew.
     """
     heard = [s for s in producers if not s.vitals.silent]  # others receive none of our outcomes
-    using = [s for s in heard if s.stream.allowed.free_tasks < window]
+    batch = _standing(window, len(heard))
+    using = [s for s in heard if s.stream.allowed.free_tasks < batch]
     share = _share(using, max(0, 2 * window - held.tasks))
     slice_ = pool // max(1, len(producers))
     grown = []
@@ -213,8 +239,7 @@ def grant(
         own, allowed = held.of(session.peer), session.stream.allowed
         tasks = allowed.tasks
         if session in using:
-            standing = not held.tasks or not allowed.used_tasks
-            tasks = allowed.used_tasks + _wanted(own, share, window if standing else 0)
+            tasks = allowed.used_tasks + _wanted(session, held, share, batch)
         if session.peer in credit_paused:
             tasks = max(tasks, allowed.tasks + 1)
         nbytes = allowed.used_nbytes + slice_ - own.nbytes
@@ -222,6 +247,11 @@ def grant(
             session.stream.allow(tasks, nbytes, now)
             grown.append(session)
     return grown
+
+
+def _standing(window: int, producers: int) -> int:
+    """Return the standing credit of each producer: a batch, or less if they are many."""
+    return max(1, min(window, MAX_STANDING * window // max(1, producers)))
 
 
 def _share(using: Collection[Session], free: int) -> int:
@@ -238,14 +268,17 @@ def _share(using: Collection[Session], free: int) -> int:
     return -(-free // max(1, count))
 
 
-def _wanted(own: HeldByProducer, share: int, standing: int) -> int:
+def _wanted(session: Session, held: ProducerHoldings, share: int, standing: int) -> int:
     """Return how many tasks a producer that consumed its credit may have outstanding.
 
     Args:
-        own: what is held of it.
+        session: the producer's; a new one gets its standing credit.
+        held: what the replica holds. While that is nothing, every producer gets it.
         share: its share of the free room.
-        standing: the batch that a new producer gets, and every producer of an idle replica.
+        standing: the standing credit.
     """
-    if own.tasks:
+    if not session.stream.allowed.used_tasks:
+        return standing
+    if held.of(session.peer).tasks:
         return share
-    return max(1, share, standing)
+    return max(1, share, 0 if held.tasks else standing)

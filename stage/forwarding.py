@@ -25,8 +25,8 @@ class OutputDispatcher(Dispatcher):
         stuck_at: when the waiting outputs are handed back, unless some of them leave before.
     """
 
-    def __init__(self, hop: Hop, owner: int) -> None:
-        super().__init__(hop, owner)
+    def __init__(self, hop: Hop, owner: int, me: int) -> None:
+        super().__init__(hop, me, owner)
         self.stuck_at = NEVER
 
     @property
@@ -126,7 +126,7 @@ class Forwarding:
         return True
 
     def _open(self, hop: Hop, owner: int) -> OutputDispatcher:
-        outlet = self._outlets[hop, owner] = OutputDispatcher(hop, owner)
+        outlet = self._outlets[hop, owner] = OutputDispatcher(hop, owner, self._links.me)
         for session in self._consumers.values():
             if session.stage is not None and hop == session.stage[:2]:
                 outlet.join(session)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from mesh.links.dispatcher import LONG_BATCH_S, MAX_TOLD
 from mesh.links.events import (
     Delivery,
     MessageRefused,
@@ -44,6 +45,9 @@ from stage.credit import NEVER, CreditRenewal, ProducerHoldings
 from stage.forwarding import Forwarding
 from stage.reporting import Reporting
 from stage.results import handed_back, run_again, unsendable
+
+PACE_WINDOW = 4  # batches over which the time that they take is averaged
+LONG_BATCH_US = LONG_BATCH_S * 1e6
 
 
 class Replica:
@@ -91,6 +95,7 @@ class Replica:
         self._free_since = now  # when the worker finished its last batch
         self._gathered = 0.0  # how long the worker had been free when the running batch began
         links.load = self._load
+        links.load_for = self.held.load_for
         links.gateways = frozenset(self._gateways)
         links.dial(self._gateways, now)
 
@@ -325,6 +330,8 @@ class Replica:
             nbytes,
             int(min(batch.waited, self._gathered) * 1e6),
         )
+        known, took = self.held.batch_us, stats.compute
+        self.held.batch_us = known + (took - known) // PACE_WINDOW if known else took
         self.reporting.record(batch.tasks[0].owner, stats, self.started)
         if self.draining:
             self.reporting.hurry(self.started)
@@ -407,14 +414,29 @@ class Replica:
             for task, reason in unfit:
                 self._fail(task, reason)
             self.held.set_out(sent)
-            self._credit.owed = True
+            if self._credit.due == NEVER:
+                self._credit.owed = True
         if now >= self.reporting.due:
             self.reporting.flush(now)
+        if self.held.batch_us >= LONG_BATCH_US and self.held.has_changed:
+            self._tell_load(now)
         if (self._credit.owed or now >= self._credit.due) and not self.draining:
-            window = self.facts.batch if self._is_long else self.batcher.window
-            if self._credit.is_due(window, now, computing=self.running is not None):
-                for session in self._credit.renew(self._producers(), window, now):
-                    self.links.touch(session)
+            self._renew_credit(now)
+
+    def _renew_credit(self, now: float) -> None:
+        window = self.facts.batch if self._is_long else self.batcher.window
+        if self._credit.is_due(window, now, computing=self.running is not None):
+            for session in self._credit.renew(self._producers(), window, now):
+                self.links.touch(session)
+
+    def _tell_load(self, now: float) -> None:
+        """Tell producers at once that others have tasks here, or that these are done."""
+        self.held.has_changed = False
+        producers = self._producers()
+        for session in producers if len(producers) <= MAX_TOLD else ():
+            if self.held.is_news(session.peer):
+                session.stream.owe(now)
+                self.links.touch(session)
 
     def _producers(self) -> list[Session]:
         sessions = self.links.sessions.values()

@@ -129,5 +129,7 @@ class Reporting:
         if session is None:
             self.ownerless += len(report.outcomes)
             return
-        session.stream.post(Outcomes(report.outcomes, notices, stats), report.nbytes)
+        load = self._links.load_for(session)
+        outcomes = Outcomes(report.outcomes, notices, stats, load=load)
+        session.stream.post(outcomes, report.nbytes)
         self._links.touched[session] = None

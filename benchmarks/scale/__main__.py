@@ -22,10 +22,11 @@ from benchmarks.scale import costs
 from benchmarks.scale.arrays import arrays
 from benchmarks.scale.batches import batches
 from benchmarks.scale.memory import memory
+from benchmarks.scale.placement import placement
 from benchmarks.scale.starts import starts
 from benchmarks.scale.tails import tails
 
-NAMES = "tails batches replicas stages connections arrays keys starts memory".split()
+NAMES = "tails batches placement replicas stages connections arrays keys starts memory".split()
 
 
 def main(arguments: list[str]) -> int:
@@ -63,6 +64,7 @@ def measure(only: str, peer: str, seconds: float, times: int = 5) -> list[Findin
     measures: dict[str, Callable[[], list[Finding]]] = {
         "tails": lambda: tails(both, seconds),
         "batches": lambda: batches(both, seconds),
+        "placement": lambda: placement(ours, seconds),
         "replicas": lambda: costs.replicas(ours, seconds),
         "stages": lambda: costs.stages(ours, seconds),
         "connections": lambda: costs.connections(ours, seconds),

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
 from benchmarks import counts, processes
-from benchmarks.failure import BenchmarkError
 from benchmarks.findings import Bound, Finding
 from benchmarks.peers import OURS, PEERS
 from benchmarks.ports import free_port
 from benchmarks.rows import SMALL, Service
 from benchmarks.running import HERE, Running, answers
 from benchmarks.scale.holder import busy
+from benchmarks.scale.projects import mesh, wait
 
-PATIENCE = 20.0
 SERVICE = """
 import sys
 import time
@@ -76,8 +71,8 @@ def _up() -> tuple[float, float]:
     """Seconds until it answers, and seconds of the processor until then."""
     with _project() as (folder, server):
         began = time.monotonic()
-        with _mesh(folder, server, "up"):
-            _wait(lambda: answers(server))
+        with mesh(folder, server.mark, "up"):
+            wait(lambda: answers(server))
             took = time.monotonic() - began
             return took, sum(used for _, used in processes.used(server.mark).values())
 
@@ -86,13 +81,13 @@ def _join() -> float:
     """Start a second replica while requests keep coming; returns its constructor's age at work."""
     with (
         _project() as (folder, server),
-        _mesh(folder, server, "gateway"),
-        _mesh(folder, server, "stage", "echo"),
+        mesh(folder, server.mark, "gateway"),
+        mesh(folder, server.mark, "stage", "echo"),
     ):
-        _wait(lambda: answers(server))
+        wait(lambda: answers(server))
         old = set(counts.read(folder / "counts"))
-        with busy(server.request, connections=64), _mesh(folder, server, "stage", "echo"):
-            _wait(lambda: bool(_at_work(folder, old)))
+        with busy(server.request, connections=64), mesh(folder, server.mark, "stage", "echo"):
+            wait(lambda: bool(_at_work(folder, old)))
             (new,) = _at_work(folder, old)
             return new.first - new.made
 
@@ -112,34 +107,3 @@ def _project() -> Iterator[tuple[Path, Running]]:
         (folder / "service.py").write_text(SERVICE.format(here=str(HERE)))
         (folder / "mesh.toml").write_text(FILE.format(http=port, bind=free_port()))
         yield folder, Running(PEERS[OURS], Service("echo", SMALL, SMALL), port, name)
-
-
-@contextmanager
-def _mesh(folder: Path, server: Running, *command: str) -> Iterator[None]:
-    """A `mesh` command, until it has ended in order."""
-    names = {counts.FOLDER: str(folder / "counts"), processes.MARK: server.mark}
-    process = subprocess.Popen(
-        [str(Path(sys.executable).with_name("mesh")), *command],
-        cwd=folder,
-        env=os.environ | names,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(PATIENCE)
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _wait(reached: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not reached():
-        if time.monotonic() > end:
-            raise BenchmarkError(f"nothing came within {PATIENCE:.0f} s")
-        time.sleep(0.003)

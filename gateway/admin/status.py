@@ -122,7 +122,7 @@ def _replica(core: GatewayCore, session: Session, now: float) -> dict[str, Any]:
         "draining": session.draining,
         "credit": session.stream.granted.free_tasks,
         "queued": session.vitals.queued,
-        "batch_ms": round(core.outliers.pace_of(session) * 1000, 3),
+        "batch_ms": round(session.stream.granted.batch_s * 1000, 3),
         # Of how many replicas before it the outputs come straight; the others' by a gateway.
         "direct": f"{direct} of {len(feeding)}" if feeding else "-",
         # A socket's path is of use to its own process alone.

@@ -94,7 +94,7 @@ class GatewayCore:
         self.links = links
         self.in_flight = InFlightTable(links.me, max_attempts)
         self.replicas = Replicas(routes, now, restart_grace, version)
-        self.queues = Queues(self.replicas)
+        self.queues = Queues(self.replicas, links.me)
         self.dispatchers = self.queues.dispatchers
         self.retries = Retries(self.in_flight, self.replicas, self.dispatchers)
         self.outliers = OutlierDetection(self.replicas, self.dispatchers)
@@ -178,7 +178,6 @@ class GatewayCore:
         if self.replicas.hop_of(session) is not None:
             self.stats += stats
             self.sizes.learn(session.peer, stats)
-            self.outliers.clock(session, stats)
 
     def _learn(self, session: Session, message: Outcomes, before: int) -> None:
         """Judge who sent this bundle, and note of what it ended that it had it."""

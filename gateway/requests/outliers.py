@@ -13,7 +13,7 @@ from gateway.requests.in_flight import Request
 from gateway.requests.replicas import Replicas
 from mesh.links.dispatcher import DispatchedBundle, Dispatcher
 from mesh.links.session import Session
-from mesh.protocol.messages import BatchStats, Hop, Outcome
+from mesh.protocol.messages import Hop, Outcome
 
 WINDOW = 32  # number of outcomes over which the share is averaged
 SUSPECT_SHARE = 0.5  # above this share, a replica is ejected
@@ -59,17 +59,6 @@ class OutlierDetection:
         self._shares[session.peer] = share
         self._judge(session, share)
 
-    def clock(self, session: Session, stats: Iterable[BatchStats]) -> None:
-        """Learn how long batches take at a replica, unless it fails: failing may be quick."""
-        hop = self._replicas.hop_of(session)
-        if session.peer not in self._shares and hop is not None:
-            self._dispatchers[hop].learn_pace(session, stats)
-
-    def pace_of(self, session: Session) -> float:
-        """Return the seconds that a batch lately took at a replica; 0 where that is unknown."""
-        hop = self._replicas.hop_of(session)
-        return 0.0 if hop is None else self._dispatchers[hop].pace_of(session)
-
     def _judge(self, session: Session, share: float) -> None:
         hop = self._replicas.hop_of(session)
         if hop is None:
@@ -98,8 +87,6 @@ class OutlierDetection:
         Returns:
             The dispatched bundles, each of one waiting task.
         """
-        for dispatcher in self._dispatchers.values():
-            dispatcher.decay_paces()
         for peer, share in list(self._shares.items()):
             self._shares[peer] = share * SHARE_DECAY
             session = self._replicas.sessions.get(peer)

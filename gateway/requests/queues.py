@@ -23,6 +23,7 @@ class Queues:
 
     Args:
         replicas: the replica registry, which also has the routes.
+        me: incarnation of this gateway.
 
     Attributes:
         dispatchers: by stage and revision.
@@ -31,10 +32,10 @@ class Queues:
         missing: whether any stage of the routes has no replica.
     """
 
-    def __init__(self, replicas: Replicas) -> None:
-        self._replicas = replicas
+    def __init__(self, replicas: Replicas, me: int) -> None:
+        self._replicas, self._me = replicas, me
         hop_lists = list(replicas.routes.values())
-        self.dispatchers = {hop: Dispatcher(hop) for hops in hop_lists for hop in hops}
+        self.dispatchers = {hop: Dispatcher(hop, me) for hops in hop_lists for hop in hops}
         self.parked = {hops: PriorityQueue() for hops in hop_lists}
         self.crowded: set[Hop] = set()
         self._gaps = frozenset(replicas.missing())
@@ -87,7 +88,7 @@ class Queues:
     def join(self, hop: Hop, session: Session) -> None:
         """Add a replica of this stage."""
         if hop not in self.dispatchers:
-            self.dispatchers[hop] = Dispatcher(hop)
+            self.dispatchers[hop] = Dispatcher(hop, self._me)
         self.dispatchers[hop].join(session)
         self.find_gaps()
 
@@ -118,7 +119,7 @@ class Queues:
         """
         present = {hop[0]: hop for hops in routes.values() for hop in hops}
         for hop in present.values():
-            self.dispatchers.setdefault(hop, Dispatcher(hop))
+            self.dispatchers.setdefault(hop, Dispatcher(hop, self._me))
         self._heirs = {hop: present[hop[0]] for hop in self.dispatchers if hop != present[hop[0]]}
         former, self.parked = self.parked, {hops: PriorityQueue() for hops in routes.values()}
         self._gaps, self.missing = frozenset(), False

@@ -1,7 +1,13 @@
 """Distribution of the tasks that wait for one stage over replicas that granted credit. Pure.
 
 The gateway has one `Dispatcher` per stage; a replica has one per following stage. At the end of a
-turn, the waiting tasks leave in one bundle per session.
+turn, the waiting tasks leave in one bundle per session. Which replica gets them:
+
+1. An idle one, if there is one. Replicas say in each message what they hold (`Load`), and those of
+   long batches say at once when others' tasks come or are done.
+2. Else the one that will be done first.
+3. Behind a long batch, none: the next replica to become idle gets the tasks, and until then they
+   gather to a batch.
 
 A task may exceed the byte credit that is left of a session. Otherwise a task larger than any
 producer's credit would never leave, and would block all tasks behind it.
@@ -9,19 +15,23 @@ producer's credit would never leave, and would block all tasks behind it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from mesh.links.homes import homes_of
 from mesh.links.priority_queue import PriorityQueue
 from mesh.links.session import Session
 from mesh.protocol.bundles import refusal
 from mesh.protocol.fields import PART_BYTES
-from mesh.protocol.messages import BatchStats, Hop, Task
+from mesh.protocol.messages import Hop, Task
 
+_NEVER = float("inf")
 _new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each bundle
 NEGLIGIBLE_BATCH_S = 0.001  # replicas whose batches are shorter count as equally fast
-PACE_WINDOW = 4  # batches over which a replica's pace is averaged
-PACE_DECAY = 0.995  # factor per sweep, so that a replica that was slow once is tried again
+LONG_BATCH_S = 0.05  # from here on a round trip between two batches costs less than a wrong choice
+MAX_TOLD = 32  # a replica of long batches with no more producers tells each of the others' tasks
+MUCH_SLOWER = 4.0  # an idle replica is passed over if its batches take so many times longer
+TRIED_EVERY = 64  # turns after which one is not passed over, since it may be faster now
 
 
 class DispatchedBundle(NamedTuple):
@@ -37,6 +47,7 @@ class Dispatcher:
 
     Args:
         hop: the stage and revision.
+        me: incarnation of this process.
         owner: the gateway that owns the tasks. Only replicas that reach this gateway get them. It
             is 0 in a gateway: all replicas that it knows reach it.
 
@@ -46,13 +57,16 @@ class Dispatcher:
             fails them.
     """
 
-    def __init__(self, hop: Hop, owner: int = 0) -> None:
+    def __init__(self, hop: Hop, me: int, owner: int = 0) -> None:
         self.hop = hop
         self.owner = owner
+        self._me = me
+        self._homes: frozenset[int] = frozenset()
+        self._turns = 0  # until the homes are computed anew
+        self._backlog = 0  # the tasks that waited when this turn began
         self.waiting = PriorityQueue()
         self.unfit: list[tuple[Task, str]] = []
-        self._sessions: dict[int, Session] = {}
-        self._paces: dict[int, float] = {}  # seconds per batch, by replica
+        self._sessions: dict[int, Session] = {}  # to whom nothing was sent for longest comes first
 
     def __repr__(self) -> str:
         return f"<Dispatcher {self.hop[0]} waiting {len(self.waiting)} for {len(self._sessions)}>"
@@ -60,30 +74,12 @@ class Dispatcher:
     def join(self, session: Session) -> None:
         """Add a replica of the stage."""
         self._sessions[session.peer] = session
+        self._turns = 0
 
     def leave(self, session: Session) -> None:
         """Remove a replica; without effect where it is not a member."""
         self._sessions.pop(session.peer, None)
-        self._paces.pop(session.peer, None)
-
-    def learn_pace(self, session: Session, stats: Iterable[BatchStats]) -> None:
-        """Learn how long these batches took at a replica; no effect where it is not a member."""
-        if session.peer not in self._sessions:
-            return
-        pace = self._paces.get(session.peer, 0.0)
-        for batch in stats:
-            seconds = batch.compute / 1e6
-            pace += (seconds - pace) / PACE_WINDOW if pace else seconds
-        self._paces[session.peer] = pace
-
-    def pace_of(self, session: Session) -> float:
-        """Return the seconds that a batch lately took at a replica; 0 before the first."""
-        return self._paces.get(session.peer, 0.0)
-
-    def decay_paces(self) -> None:
-        """Let what was learnt of all replicas lose weight."""
-        for peer in self._paces:
-            self._paces[peer] *= PACE_DECAY
+        self._turns = 0
 
     @property
     def sessions(self) -> list[Session]:
@@ -113,18 +109,20 @@ class Dispatcher:
         waiting = self.waiting
         if not waiting.count:
             return []
-        bundles = []
-        free = self._free()
-        share = -(-waiting.count // len(free)) if free else 0
+        self._backlog = waiting.count
+        self._turns -= 1
+        if self._turns < 0:
+            self._find_homes()
+        bundles, free = [], self._free()
         while free and waiting.count:
-            session = free[0] if len(free) == 1 else self._freest(free)
+            session = free[0] if len(free) == 1 else self._best(free)
             stage = session.stage
             if stage is not None and waiting.nbytes > stage.pool and self._is_beyond(session):
                 if not self._set_aside(session):
                     free.remove(session)  # another replica accepts it as soon as it has credit
                 continue
-            bundles.append(self._send_to(session, share, free))
-            if waiting.count and not _is_free(session):
+            bundles.append(self._send_to(session, free))
+            if waiting.count and (not _is_free(session) or self._room(session) <= 0):
                 free.remove(session)
         return bundles
 
@@ -140,9 +138,28 @@ class Dispatcher:
                 and session.link is not None
                 and not session.draining
                 and (not owner or owner in session.owners)
+                and (credit.batch_s < LONG_BATCH_S or self._room(session) > 0)
             ):
                 free.append(session)
         return free
+
+    def _room(self, session: Session) -> int:
+        """Return how many tasks a replica may get now.
+
+        While it computes a long batch it gets no other: the next one to be idle tells us. This does
+        not matter if what waits is another batch for each of them. At its homes a producer gets its
+        turn behind others' tasks, so that they cannot keep it out.
+        """
+        credit = session.stream.granted
+        room = credit.tasks - credit.used_tasks
+        if credit.batch_s < LONG_BATCH_S:
+            return room
+        batch = _batch_of(session)
+        if self._backlog > batch * len(self._sessions):
+            return room
+        if credit.others and session.peer not in self._homes and len(session.owners) <= MAX_TOLD:
+            return 0
+        return min(room, batch - credit.used_tasks + credit.settled_tasks)
 
     def has_takers(self) -> bool:
         """Whether a connected replica accepts tasks, with credit or without."""
@@ -185,28 +202,68 @@ class Dispatcher:
         self.unfit.append((self.waiting.pop(), text))
         return True
 
-    def _freest(self, free: list[Session]) -> Session:
+    def _best(self, free: Sequence[Session]) -> Session:
+        """Return the replica that should get the next tasks."""
         task = self.waiting.peek()
         if task is not None and task.tried:
             free = [s for s in free if s.peer not in task.tried] or free
-        paces = self._paces
-        known = [paces[s.peer] for s in free if paces.get(s.peer)]
-        fastest = min(known) if known else 1.0
-        ways = [_freedom(s) / max(paces.get(s.peer) or fastest, NEGLIGIBLE_BATCH_S) for s in free]
-        return free[ways.index(max(ways))]
+        slowest = _NEVER
+        if self._turns < TRIED_EVERY:
+            fastest = min(s.stream.granted.batch_s or _NEVER for s in free)
+            slowest = MUCH_SLOWER * max(fastest, NEGLIGIBLE_BATCH_S)
+        costs = [_cost(session, slowest, session.peer in self._homes) for session in free]
+        return free[costs.index(min(costs))]
 
-    def _send_to(self, session: Session, share: int, free: list[Session]) -> DispatchedBundle:
-        """Post this session's tasks: a batch, or its share of the waiting tasks if that is more."""
+    def _find_homes(self) -> None:
+        """Compute our homes anew: replicas come and go, and tell of other producers."""
+        self._turns = TRIED_EVERY
+        if self._sessions:
+            some = self._sessions[min(self._sessions)]
+            self._homes = homes_of(self._me, some.owners, self._sessions)
+
+    def _send_to(self, session: Session, free: list[Session]) -> DispatchedBundle:
+        """Post this replica's tasks. It goes to the end of the order."""
+        self._sessions[session.peer] = self._sessions.pop(session.peer)
         waiting = self.waiting
-        batch = session.stage.batch if session.stage is not None else 1
         credit = session.stream.granted
-        room = min(credit.tasks - credit.used_tasks, max(batch, share))
+        room = self._share(session, free) if waiting.count > 1 else 1
         room_bytes = min(credit.nbytes - credit.used_nbytes, PART_BYTES)
         before = waiting.nbytes
         tasks = waiting.take(room, room_bytes, lambda task: _belongs_elsewhere(task, session, free))
         nbytes = before - waiting.nbytes
         session.stream.post_tasks(tasks, nbytes)
         return _new_tuple(DispatchedBundle, (session, tasks, nbytes))
+
+    def _share(self, session: Session, free: Sequence[Session]) -> int:
+        """Return how many tasks to send: the idle replicas share what waits.
+
+        If none is idle, a replica gets a batch, or more if there is more for each of the free ones.
+        """
+        count = self.waiting.count
+        if len(free) > 1:
+            idle = sum([each.stream.granted.load <= 0 for each in free])
+            share = -(-count // (idle or len(free)))
+            count = share if idle else max(_batch_of(session), share)
+        return min(count, self._room(session))
+
+
+def _batch_of(session: Session) -> int:
+    return session.stage.batch if session.stage is not None else 1
+
+
+def _cost(session: Session, slowest: float, is_home: bool) -> tuple[float, float, bool]:
+    """Return what is compared of two replicas; that with the least gets the tasks.
+
+    Args:
+        session: of the replica.
+        slowest: seconds of a batch from which an idle replica is passed over for faster ones.
+        is_home: whether it is one of our homes.
+    """
+    credit = session.stream.granted
+    load, batch_s = credit.load, max(credit.batch_s, NEGLIGIBLE_BATCH_S)
+    if load <= 0:
+        return 0.0, batch_s if batch_s > slowest else 0.0, not is_home
+    return batch_s * (1 + load / _batch_of(session)), 0.0, False
 
 
 def _is_free(session: Session) -> bool:
@@ -222,12 +279,3 @@ def _is_free(session: Session) -> bool:
 def _belongs_elsewhere(task: Task, session: Session, free: list[Session]) -> bool:
     """Whether this replica had the task before, and another free one had not."""
     return session.peer in task.tried and any(s.peer not in task.tried for s in free)
-
-
-def _freedom(session: Session) -> float:
-    """Return the remaining credit in batches; the replica with the most is idle, or nearly.
-
-    Divided by the seconds per batch, it tells which replica would finish first.
-    """
-    free = session.stream.granted.free_tasks
-    return free / (session.stage.batch if session.stage is not None else 1)

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 from mesh.links.events import Stranger
 from mesh.links.session import Session
-from mesh.protocol.messages import Hello
+from mesh.protocol.messages import Hello, Load
 
 
 def _not_computing(now: float) -> tuple[int, int, int]:
     return 0, 0, 0
+
+
+def _consuming_nothing(session: Session) -> None:
+    return None
 
 
 def _anybody(link: int, hello: Hello) -> str:
@@ -41,6 +45,7 @@ class Hooks:
     Args:
         load: returns for PING the number of queued tasks, the milliseconds that the running batch
             has taken, and the milliseconds that it may take.
+        load_for: returns what a producer is told of our load; None where we consume no tasks.
         admits: returns why the process that said HELLO on this link may not have that role, or "".
         objected: receives an address that refuses us repeatedly, and the reason. The reason is ""
             where a gateway leaves attempts unanswered, as it does with an unknown key.
@@ -57,6 +62,7 @@ class Hooks:
     """
 
     load: Callable[[float], tuple[int, int, int]] = _not_computing
+    load_for: Callable[[Session], Load | None] = _consuming_nothing
     admits: Callable[[int, Hello], str] = _anybody
     objected: Callable[[str, str], None] = _unheard
     left_out: Callable[[int], None] = _unasked

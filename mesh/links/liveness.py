@@ -174,7 +174,7 @@ class Liveness(Hooks):
                 self._flush_rest(session, link, now)
             at = stream.owes_at
             if at <= now:
-                self._send(link, stream.frames_of(Credit(), now))
+                self._send(link, stream.frames_of(Credit(self.load_for(session)), now))
                 self._owing.pop(session, None)
             elif at < _NEVER:
                 self._owing[session] = None
@@ -287,9 +287,9 @@ class Liveness(Hooks):
         queued, running, allowed = self.load(now)
         held = int((now - at) * 1e6)
         owners = self.producers()
-        self.send_now(
-            session, Ping(int(now * 1e6), stamp, held, queued, running, allowed, owners), now
-        )
+        at_us, load = int(now * 1e6), self.load_for(session)
+        ping = Ping(at_us, stamp, held, queued, running, allowed, owners, load)
+        self.send_now(session, ping, now)
 
     # --- ends ------------------------------------------------------------------------------------
 

@@ -21,7 +21,18 @@ from mesh.links.large_messages import LargeMessages
 from mesh.links.refusals import Refusals, singly
 from mesh.protocol.chunking import Incoming, Source, Unfinished, is_large
 from mesh.protocol.fields import PART_BYTES, Frame
-from mesh.protocol.messages import RELIABLE, Cancel, Header, Message, Outcomes, Part, Task, Tasks
+from mesh.protocol.messages import (
+    RELIABLE,
+    Cancel,
+    Credit,
+    Header,
+    Message,
+    Outcomes,
+    Part,
+    Ping,
+    Task,
+    Tasks,
+)
 from mesh.protocol.wire import Encoded, encode, seal
 
 ACK_DELAY_S: Final = 0.050  # seconds that an ack or grant may wait for a message that carries it
@@ -30,6 +41,7 @@ ACK_AFTER_MESSAGES: Final = 64  # unacked messages after which the ack waits no 
 ACK_AFTER_BYTES: Final = 2 * 1024 * 1024
 UNKNOWN_BYTES: Final = 2**62  # as the length of a message's payloads: it is looked into
 _NEVER: Final = float("inf")
+_WITH_LOAD: Final = frozenset((Outcomes, Credit, Ping))
 _new_tuple = tuple.__new__  # a third of what a named tuple's own costs, for each message
 
 
@@ -286,6 +298,8 @@ class Stream:
         if header.tasks > granted.tasks or header.bytes > granted.nbytes:
             granted.tasks = max(granted.tasks, header.tasks)
             granted.nbytes = max(granted.nbytes, header.bytes)
+        if type(message) in _WITH_LOAD:
+            granted.learn_load(message.load)  # type: ignore[union-attr]
         retained = self._retained
         if not retained or retained[0][0] > header.ack:
             return (), fresh
@@ -340,6 +354,10 @@ class Stream:
             allowed.nbytes = max(allowed.nbytes, nbytes)
             self.owes_at = min(self.owes_at, now + ACK_DELAY_S)
             self._hurry(now)
+
+    def owe(self, now: float) -> None:
+        """Owe the peer a message now: something that each message says has changed."""
+        self.owes_at = min(self.owes_at, now)
 
     def _hurry(self, now: float) -> None:
         """Owe at once if many wait for an ack, or the peer has less than half of its credit left.

@@ -43,8 +43,10 @@ from mesh.protocol.messages import Hops, Meta, Outcome, OutcomeKind, Outcomes, T
 from mesh.protocol.rows import (
     OUTCOME_ROW,
     TASK_ROW,
+    pack_load,
     pack_notes,
     pack_stats,
+    read_load,
     read_notes,
     read_rows,
     read_stats,
@@ -355,7 +357,8 @@ def pack_outcomes(message: Outcomes) -> tuple[bytes, list[Frame]]:
     fixed = rows[0] if len(rows) == 1 else b"".join(rows)
     notices = pack_notes(message.notices) if message.notices else ()
     stats = pack_stats(message.stats) if message.stats else ()
-    return pack([fixed, _u32s(times) if times else b"", varied, notices, stats]), frames
+    spans = _u32s(times) if times else b""
+    return pack([fixed, spans, varied, notices, stats, *pack_load(message.load)]), frames
 
 
 def _vary_outcome(outcome: Outcome, frames: list[Frame]) -> list[Any]:
@@ -409,7 +412,8 @@ def read_outcomes(body: Body, frames: Sequence[Frame], now: float) -> Outcomes:
     if frames:
         check_all_used(rest)
     told = read_notes(notices) if notices != () else []
-    return Outcomes(outcomes, told, read_stats(stats) if stats != () else [], plain)
+    figures = read_stats(stats) if stats != () else []
+    return Outcomes(outcomes, told, figures, plain, read_load(body[5:]))
 
 
 def _read_words(

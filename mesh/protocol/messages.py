@@ -348,9 +348,26 @@ class Part:
     slice: Buffer
 
 
+class Load(NamedTuple):
+    """What a consumer has to do, as it tells one of its producers.
+
+    Attributes:
+        settled: how many of the producer's tasks it has received in this session and does not hold
+            any more.
+        others: tasks of all other producers that it holds.
+        batch_us: microseconds that its batches lately took; 0 before the first.
+    """
+
+    settled: int = 0
+    others: int = 0
+    batch_us: int = 0
+
+
 @dataclass(slots=True)
 class Credit:
-    """Nothing but a header: ack and grants."""
+    """Nothing but a header, which has ack and grants, and the load."""
+
+    load: Load | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
@@ -360,12 +377,14 @@ class Outcomes:
     Attributes:
         outcomes, handoff notices, statistics: any number of each.
         plain: as in `Tasks`.
+        load: the replica's load; here, in `Credit` and in `Ping` None if an older release sent it.
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
     notices: list[HandoffNotice] = field(default_factory=list)
     stats: list[BatchStats] = field(default_factory=list)
     plain: bool = field(default=False, compare=False)
+    load: Load | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
@@ -443,6 +462,7 @@ class Ping:
         running: milliseconds that its running batch has taken so far, 0 if none runs.
         allowed: milliseconds that the running batch may take.
         owners: the gateways in reach, and the replicas that feed the sender.
+        load: the sender's load.
     """
 
     stamp: int
@@ -452,6 +472,7 @@ class Ping:
     running: int = 0
     allowed: int = 0
     owners: tuple[int, ...] = ()
+    load: Load | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)

@@ -118,8 +118,9 @@ def hello_objection(listener: Role, hello: Hello) -> str:
         return f"a {hello.role.name.lower()} has nothing to say to a {listener.name.lower()}"
     if (hello.stage is not None) is not (hello.role is Role.REPLICA):
         return "a replica names its stage, and only a replica does"
-    if len(hello.owners) > MAX_OWNERS:
-        return owners_objection(hello.owners)
+    too_many = owners_objection(hello.owners)
+    if too_many:
+        return too_many
     if not _HOST.fullmatch(hello.host):
         return "the name of the host is no short printable word"
     if len(hello.feed) > _MAX_ADDRESS_CHARS or not hello.feed.isprintable():

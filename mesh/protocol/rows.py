@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from mesh.protocol.fields import text, u64
-from mesh.protocol.messages import BatchStats, HandoffNotice
+from mesh.protocol.messages import BatchStats, HandoffNotice, Load
 
 
 class RowLayout(NamedTuple):
@@ -49,7 +49,10 @@ OUTCOME_ROW = RowLayout.first("!QIHHHBB")
 NOTE_ROW = RowLayout.first("!QHHQ")
 # size, wait, compute, expired, cancelled, bytes, gather, index of stage, index of reason
 FIGURES_ROW = RowLayout.first("!IIIIIQIBB")
+LOAD = struct.Struct("!QII")  # settled, others, microseconds of a batch
 _MAX_U32 = 2**32 - 1
+_pack_load, _unpack_load = LOAD.pack, LOAD.unpack_from
+_new_tuple = tuple.__new__
 
 
 def read_rows(layout: RowLayout, packed: Any, count: int) -> Iterator[tuple[Any, ...]]:
@@ -80,6 +83,29 @@ def _fitted(layout: RowLayout, packed: Any, count: int) -> Iterator[tuple[Any, .
     size = layout.packing.size
     rows = (packed[at : at + min(width, size)] for at in range(0, len(packed), width))
     return (layout.packing.unpack(row.ljust(size, b"\0")) for row in rows)
+
+
+def pack_load(load: Load | None) -> tuple[bytes, ...]:
+    """Write a load as the last element of a body, or nothing.
+
+    Example:
+        >>> read_load(pack_load(Load(3, 4, 2**40)))
+        Load(settled=3, others=4, batch_us=4294967295)
+        >>> read_load(pack_load(None))
+    """
+    if load is None:
+        return ()
+    settled, others, batch_us = load
+    return (_pack_load(settled, others, batch_us if batch_us < _MAX_U32 else _MAX_U32),)
+
+
+def read_load(rest: Sequence[Any]) -> Load | None:
+    """Read the load, which begins the rest of a body. A later release may say more.
+
+    Raises:
+        TypeError, struct.error: it is none.
+    """
+    return _new_tuple(Load, _unpack_load(rest[0])) if rest else None
 
 
 def pack_notes(notices: Sequence[HandoffNotice]) -> list[Any]:

@@ -62,6 +62,7 @@ from mesh.protocol.messages import (
     Welcome,
     Who,
 )
+from mesh.protocol.rows import pack_load, read_load
 
 MAGIC = b"ML"
 VERSION = 1
@@ -285,7 +286,7 @@ def _read_submit(body: Body, frames: Sequence[Frame], now: float) -> Submit:
 
 
 def _read_answer(body: Body, frames: Sequence[Frame], now: float) -> Answer:
-    (outcome,) = bundles.read_outcomes(body, frames, now).outcomes
+    (outcome,) = bundles.read_outcomes(body[:5], frames, now).outcomes
     return Answer(outcome)
 
 
@@ -312,12 +313,17 @@ def _read_peer(address: Any, incarnation: Any, role: Any, stage: Any, revision: 
 
 
 def _write_ping(m: Ping) -> tuple[list[Any], list[Frame]]:
-    return [m.stamp, m.echo, m.held, m.queued, m.running, m.allowed, m.owners], []
+    stamps, running = [m.stamp, m.echo, m.held], [m.queued, m.running, m.allowed]
+    return [*stamps, *running, m.owners, *pack_load(m.load)], []
 
 
 def _read_ping(body: Body, frames: Sequence[Frame], now: float) -> Ping:
     stamp, echo, held, queued, running, allowed = u64s(body[:6])
-    return Ping(stamp, echo, held, queued, running, allowed, u64s(body[6]))
+    return Ping(stamp, echo, held, queued, running, allowed, u64s(body[6]), read_load(body[7:]))
+
+
+def _read_credit(body: Body, frames: Sequence[Frame], now: float) -> Credit:
+    return Credit(read_load(body))
 
 
 def _read_drain(body: Body, frames: Sequence[Frame], now: float) -> Drain:
@@ -349,7 +355,7 @@ _WRITERS: dict[Type, Callable[[Any], tuple[list[Any], list[Frame]]]] = {
     Type.HELLO: _write_hello,
     Type.WELCOME: _write_welcome,
     Type.PART: _write_part,
-    Type.CREDIT: lambda _: ([], []),
+    Type.CREDIT: lambda m: (list(pack_load(m.load)), []),
     Type.DEATH: _write_death_notice,
     Type.SUBMIT: _write_submit,
     Type.CANCEL: _write_cancel,
@@ -365,7 +371,7 @@ _READERS: dict[Type, Callable[[Body, Sequence[Frame], float], Message]] = {
     Type.WELCOME: _read_welcome,
     Type.TASKS: bundles.read_tasks,
     Type.PART: _read_part,
-    Type.CREDIT: lambda body, frames, now: Credit(),
+    Type.CREDIT: _read_credit,
     Type.OUTCOMES: bundles.read_outcomes,
     Type.DEATH: _read_death_notice,
     Type.SUBMIT: _read_submit,

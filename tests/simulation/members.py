@@ -175,9 +175,15 @@ class Rep(Member):
         self.running = None  # the `Forward`
         self.ready_at = NEVER
         self.busy = 0.0
+        self.free_since = mesh.now  # when it finished its last batch
         self.looked_at = -NEVER
         self.batch_record = BatchRecord(bytearray(SIZE))
         self.leaves_at = NEVER  # it has said goodbye, and waits so long to hear it answered
+
+    @property
+    def holds(self):
+        """Whether there is any task here."""
+        return self.running is not None or bool(self.core.held.tasks)
 
     @property
     def computed(self):
@@ -257,7 +263,7 @@ class Rep(Member):
 
     def _finish(self, items):
         core, batch = self.core, self.core.running
-        self.running, self.ready_at = None, NEVER
+        self.running, self.ready_at, self.free_since = None, NEVER, self.mesh.now
         core.finished(results_of(batch, items), self.mesh.now - core.started)
         self.batch_record.end()
 

@@ -141,6 +141,20 @@ MUTANTS = (
         "request.tried = ()",
     ),
     Mutant(
+        "place work by pace, whoever is idle",
+        "mesh/links/dispatcher.py",
+        "load, batch_s = credit.load, max(",
+        "load, batch_s = 1, max(",
+        "calm",
+    ),
+    Mutant(
+        "learn nothing of what replicas hold",
+        "mesh/links/stream.py",
+        "granted.learn_load(message.load)",
+        "granted.learn_load(None)",
+        tests="tests/simulation/test_placement.py",
+    ),
+    Mutant(
         "lose CANCELs",
         "gateway/requests/core.py",
         "session.stream.post_cancel(Cancel(self.links.me, numbers))",
@@ -257,6 +271,7 @@ MUTANTS = (
         "stage/replica.py",
         "        self.batcher.drain()\n        self._give_back(self.batcher.take_back(0))",
         "        self.batcher.drain()\n        self.batcher.take_back(0)",
+        tests="tests/unit/stage/test_replica.py",
     ),
     Mutant(
         "retry under the number of the attempt that was lost",

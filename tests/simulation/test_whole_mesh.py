@@ -315,7 +315,7 @@ def test_a_client_that_leaves_is_forgotten_at_a_later_stage_too(after):
     ("after", "within"),
     [
         # Who holds it is told by a note, and the ack before it: each waits for 50 ms at most.
-        (0.0108, 0.101),
+        (0.0111, 0.101),
         (0.2, 0.0003),  # known: one message, and it is gone
     ],
 )

@@ -54,6 +54,7 @@ HUNG = 1.0  # seconds that a replica has to end a hung forward before its superv
 GRACE = 8.0  # seconds that stopping may take
 FORGOTTEN = 0.2  # seconds after which every queue knows that a client has left
 SICK = ItemOutcome(code="decoding_error", text="not here")
+TOLD = 0.05  # seconds after which what a replica does is known where nothing is delayed
 HEARTBEAT = 2.5  # seconds without libzmq's heartbeats after which a link is closed
 
 
@@ -634,7 +635,9 @@ class World(Mesh):
             free = [s for s in dispatcher.sessions if _is_free(s)]
             before = {s.peer: s.stream.granted.used_tasks for s in free}
             waiting = [task.number for task in dispatcher.waiting]
+            idle, busy = self._placement(free)
             dispatch(dispatcher)
+            idle = {s.peer for s in idle if s.stream.granted.used_tasks == before[s.peer]}
             still = {s.peer for s in free if _is_free(s)}
             for number in waiting:
                 request = core.in_flight.requests.get(number)
@@ -645,6 +648,8 @@ class World(Mesh):
                 tried = self.returns[core.in_flight.owner, number]
                 if request.holder in tried and still - tried:
                     self.complain("spread", f"{number} goes back to {request.holder:x}")
+                if request.holder in busy and idle - tried:
+                    self.complain("placed", f"{number} is given to {request.holder:x}, not {idle}")
 
         core._dispatch = watched
         move = core.queues.move
@@ -655,6 +660,15 @@ class World(Mesh):
             move(routes)
 
         core.queues.move = moved
+
+    def _placement(self, free):
+        """Of these replicas those that are idle, as their only producer must know, and the busy."""
+        if self.draw.profile != "calm" or self.draw.gateways > 1:
+            return [], set()
+        reps = {rep.me: rep for rep in self.reps()}
+        known = self.now - TOLD
+        idle = [s for s in free if not reps[s.peer].holds and reps[s.peer].free_since < known]
+        return idle, {s.peer for s in free if reps[s.peer].holds}
 
     def complain(self, check, text):
         """Something happened that must not."""

@@ -5,7 +5,7 @@ from rig import ME, A, Rig
 
 from gateway.requests.in_flight import Request
 from gateway.requests.outliers import WINDOW
-from mesh.protocol.messages import BatchStats, Outcome, OutcomeKind
+from mesh.protocol.messages import Outcome, OutcomeKind
 
 
 class Judged(Rig):
@@ -55,31 +55,6 @@ def test_a_few_failures_or_such_of_the_clients_are_no_reason(rig):
 def test_a_workers_own_code_counts_by_its_status(rig):
     rig.fail(11, code="model_is_down", status=503)
     assert rig.takers() == [12]
-
-
-def test_how_long_batches_take_is_learnt_from_those_that_do_not_fail(rig):
-    def clock(peer, *seconds):
-        rig.outliers.clock(
-            rig.sessions[peer], [BatchStats("a", 1, 0, int(s * 1e6), "idle") for s in seconds]
-        )
-        return rig.outliers.pace_of(rig.sessions[peer])
-
-    assert clock(11, 0.5) == 0.5
-    assert clock(11, 0.1, 0.1) == pytest.approx(0.325)
-    rig.fail(12)
-    assert clock(12, 0.001) == 0.0
-
-
-def test_what_was_learnt_of_a_replica_fades_so_that_one_passed_over_is_tried_again(rig):
-    slow, fast = rig.sessions[11], rig.sessions[12]
-    rig.outliers.clock(slow, [BatchStats("a", 1, 0, 100_000, "idle")])
-    sweeps = 0
-    pace = rig.outliers.pace_of
-    while pace(slow) >= pace(fast):  # it was slow once, and the other has had all since
-        rig.outliers.clock(fast, [BatchStats("a", 1, 0, 10_000, "idle")])
-        rig.outliers.probe([])
-        sweeps += 1
-    assert 200 < sweeps < 1000
 
 
 def test_where_all_fail_nobody_is_worse():

@@ -55,7 +55,7 @@ class Producer:
 
     def __init__(self, links: Links) -> None:
         self.links = links
-        self.dispatcher = Dispatcher(HOP)
+        self.dispatcher = Dispatcher(HOP, links.me)
         self.answers: list[int] = []
         self.pushed: dict[int, Task] = {}
         self.given_back: list[int] = []

@@ -10,10 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mesh_world import FACTS, HOP, a_task
 
-from mesh.links.dispatcher import PACE_DECAY, Dispatcher
+from mesh.links.dispatcher import LONG_BATCH_S, MUCH_SLOWER, TRIED_EVERY, Dispatcher
 from mesh.links.session import Session
 from mesh.protocol.fields import MAX_BUFFERS, PART_BYTES
-from mesh.protocol.messages import BatchStats, Meta, Role, Tasks
+from mesh.protocol.messages import Load, Meta, Role, Tasks
 
 
 def a_session(peer: int, tasks: int, nbytes: int = 1 << 30, batch: int = 4) -> Session:
@@ -25,21 +25,11 @@ def a_session(peer: int, tasks: int, nbytes: int = 1 << 30, batch: int = 4) -> S
 
 
 def a_dispatcher(count: int, *sessions: Session) -> Dispatcher:
-    dispatcher = Dispatcher(HOP)
+    dispatcher = Dispatcher(HOP, 1)
     for session in sessions:
         dispatcher.join(session)
     for number in range(count):
         dispatcher.push(a_task(number))
-    return dispatcher
-
-
-def batches(*seconds: float) -> list[BatchStats]:
-    return [BatchStats("a", 1, 0, int(each * 1e6), "idle") for each in seconds]
-
-
-def paced(dispatcher: Dispatcher, paces: dict[Session, float]) -> Dispatcher:
-    for session, seconds in paces.items():
-        dispatcher.learn_pace(session, batches(seconds))
     return dispatcher
 
 
@@ -60,7 +50,7 @@ def test_an_owners_tasks_go_only_to_who_can_answer_it() -> None:
     stranger, mute, friend = (a_session(peer, 9) for peer in (2, 3, 4))
     friend.owners = mute.owners = frozenset((7, 8))
     mute.link = None
-    dispatcher = Dispatcher(HOP, owner=7)
+    dispatcher = Dispatcher(HOP, 1, owner=7)
     for session in (stranger, mute):
         dispatcher.join(session)
     dispatcher.push(a_task(1))
@@ -71,7 +61,7 @@ def test_an_owners_tasks_go_only_to_who_can_answer_it() -> None:
     assert [bundle.session for bundle in dispatcher.dispatch()] == [friend]
     friend.draining = True
     assert not dispatcher.has_takers()
-    assert not Dispatcher(HOP).has_takers()
+    assert not Dispatcher(HOP, 1).has_takers()
 
 
 def test_what_waits_goes_in_one_bundle_and_is_posted() -> None:
@@ -84,42 +74,91 @@ def test_what_waits_goes_in_one_bundle_and_is_posted() -> None:
     assert session.stream.unacked() == [Tasks(tasks)]
 
 
-def test_the_freest_for_its_size_is_filled_first_a_batch_at_a_time() -> None:
-    busy, idle = a_session(2, 4, batch=8), a_session(3, 4, batch=4)
-    bundles = a_dispatcher(5, busy, idle).dispatch()
-    assert [(b.session.peer, len(b.tasks)) for b in bundles] == [(3, 4), (2, 1)]
+def says(session: Session, settled: int = 0, others: int = 0, batch_s: float = 0.0) -> Session:
+    """The replica tells its load."""
+    session.stream.granted.learn_load(Load(settled, others, int(batch_s * 1e6)))
+    return session
 
 
-def test_of_two_that_are_free_the_faster_goes_first() -> None:
-    slow, fast, new = a_session(2, 8), a_session(3, 4), a_session(4, 4)
-    dispatcher = paced(a_dispatcher(1, slow, fast), {slow: 0.3, fast: 0.1})
-    assert [b.session.peer for b in dispatcher.dispatch()] == [3]
-    # not so slow that two batches of credit were not better than one
-    dispatcher = paced(a_dispatcher(1, slow, fast), {slow: 0.15, fast: 0.1})
-    assert [b.session.peer for b in dispatcher.dispatch()] == [2]
-    new.stream.granted.tasks = 5  # nothing is known of it: it may be as fast as the fastest
-    dispatcher = paced(a_dispatcher(1, fast, new), {fast: 0.1})
-    assert [b.session.peer for b in dispatcher.dispatch()] == [4]
+def chosen(dispatcher: Dispatcher) -> list[int]:
+    return [bundle.session.peer for bundle in dispatcher.dispatch()]
+
+
+def test_work_goes_to_an_idle_replica_whoever_is_faster_or_has_more_credit() -> None:
+    busy, idle = says(a_session(2, 99), others=1, batch_s=0.01), a_session(3, 4)
+    says(idle, batch_s=0.1)
+    dispatcher = a_dispatcher(1, busy, idle)
+    assert chosen(dispatcher) == [3]
+    dispatcher.push(a_task(1))
+    assert chosen(dispatcher) == [2]  # both are busy, and it is done first
+
+
+def test_idle_replicas_share_what_waits_and_busy_ones_get_batches() -> None:
+    sessions = [a_session(peer, 8) for peer in (2, 3, 4)]
+    bundles = a_dispatcher(5, *sessions).dispatch()
+    assert [(b.session.peer, len(b.tasks)) for b in bundles] == [(2, 2), (3, 2), (4, 1)]
+    for session in sessions:
+        says(session, others=1)
+    bundles = a_dispatcher(5, *sessions).dispatch()
+    assert [len(b.tasks) for b in bundles] == [4, 1]
+
+
+def test_of_idle_ones_it_is_the_turn_of_the_one_that_had_nothing_for_longest() -> None:
+    sessions = [a_session(peer, 99) for peer in (2, 3, 4)]
+    dispatcher, turns = a_dispatcher(0, *sessions), []
+    for number in range(6):
+        dispatcher.push(a_task(number))
+        turns += chosen(dispatcher)
+        for session in sessions:
+            says(session, settled=session.stream.granted.used_tasks)
+    assert turns == [2, 3, 4, 2, 3, 4]
+
+
+def test_of_idle_ones_our_homes_go_first() -> None:
+    sessions = [a_session(peer, 1) for peer in (2, 3, 4, 5)]
+    for session in sessions:
+        session.owners = frozenset((0, 1))
+    assert chosen(a_dispatcher(4, *sessions)) == [3, 5, 2, 4]
+
+
+def test_an_idle_one_that_is_much_slower_is_passed_over_but_now_and_then() -> None:
+    slow, fast = says(a_session(2, 999), batch_s=0.5), says(a_session(3, 999), batch_s=0.01)
+    dispatcher, turns = a_dispatcher(0, slow, fast), []
+    for number in range(2 * (TRIED_EVERY + 1)):
+        dispatcher.push(a_task(number))
+        turns += chosen(dispatcher)
+        says(slow, settled=999, batch_s=0.5)
+        says(fast, settled=999, batch_s=0.01)
+    assert turns.count(2) == 2
+    says(slow, batch_s=MUCH_SLOWER * 0.01, settled=999)
+    dispatcher.push(a_task(0))
+    assert chosen(dispatcher) == [2]  # not so slow
 
 
 def test_differences_too_slight_to_matter_are_none() -> None:
-    first, second = a_session(2, 4), a_session(3, 5)
-    dispatcher = paced(a_dispatcher(1, first, second), {first: 0.0001, second: 0.0009})
-    assert [b.session.peer for b in dispatcher.dispatch()] == [3]
+    first, second = a_session(2, 4), a_session(3, 4)
+    says(first, others=2, batch_s=0.0001)
+    says(second, others=1, batch_s=0.0009)
+    assert chosen(a_dispatcher(1, first, second)) == [3]
 
 
-def test_a_pace_is_learnt_of_members_and_fades() -> None:
-    member, stranger = a_session(2, 4), a_session(3, 4)
-    dispatcher = a_dispatcher(0, member)
-    assert dispatcher.pace_of(member) == 0.0
-    for session in member, stranger:
-        dispatcher.learn_pace(session, batches(0.5))
-    dispatcher.learn_pace(member, batches(0.1))
-    assert (dispatcher.pace_of(member), dispatcher.pace_of(stranger)) == (0.4, 0.0)
-    dispatcher.decay_paces()
-    assert dispatcher.pace_of(member) == 0.4 * PACE_DECAY
-    dispatcher.leave(member)
-    assert dispatcher.pace_of(member) == 0.0
+def test_while_a_replica_computes_a_long_batch_of_ours_it_gets_no_other() -> None:
+    sessions = [says(a_session(peer, 8), batch_s=LONG_BATCH_S) for peer in (2, 3)]
+    dispatcher = a_dispatcher(4, sessions[0])
+    assert chosen(dispatcher) == [2]
+    dispatcher.push(a_task(5))
+    assert chosen(dispatcher) == []
+    dispatcher.join(sessions[1])
+    assert chosen(dispatcher) == [3]
+    for number in range(12):
+        dispatcher.push(a_task(number))
+    assert chosen(dispatcher) == [3, 2, 3]  # what waits is more than a batch for each of them
+    assert len(dispatcher.waiting) == 1  # no more credit
+    says(sessions[0], settled=4, batch_s=LONG_BATCH_S)
+    sessions[0].stream.granted.tasks += 8
+    assert chosen(dispatcher) == []  # it still has four of ours
+    says(sessions[0], settled=7, batch_s=LONG_BATCH_S)
+    assert chosen(dispatcher) == [2]
 
 
 def test_small_batches_are_shared_out() -> None:
@@ -137,7 +176,7 @@ def test_one_of_unknown_stage_gets_one_at_a_time() -> None:
 
 def test_bytes_are_credit_too() -> None:
     session = a_session(2, 9, nbytes=10)
-    dispatcher = Dispatcher(HOP)
+    dispatcher = Dispatcher(HOP, 1)
     dispatcher.join(session)
     for number, size in enumerate([4, 5, 2, 0]):
         dispatcher.push(a_task(number, size))
@@ -153,7 +192,7 @@ def test_a_task_that_no_replica_ever_takes_is_set_aside() -> None:
     session = a_session(2, 9)
     assert session.stage is not None
     session.stage = session.stage._replace(pool=10)
-    dispatcher = Dispatcher(HOP)
+    dispatcher = Dispatcher(HOP, 1)
     dispatcher.join(session)
     for number, size in enumerate([11, 10]):
         dispatcher.push(a_task(number, size))
@@ -179,14 +218,14 @@ def test_one_that_is_tried_for_itself_counts_among_those_that_take_a_task() -> N
     alone = a_session(2, 9)
     assert alone.stage is not None
     alone.stage = alone.stage._replace(pool=10)
-    dispatcher = Dispatcher(HOP)
+    dispatcher = Dispatcher(HOP, 1)
     dispatcher.push(a_task(5, 11))
     assert dispatcher.give_one(alone) == []
     assert "takes 10" in dispatcher.unfit[0][1]
 
 
 def test_a_bundle_is_cut_at_its_size_but_one_task_may_be_larger() -> None:
-    dispatcher = Dispatcher(HOP)
+    dispatcher = Dispatcher(HOP, 1)
     dispatcher.join(a_session(2, 9, batch=8))
     for number, size in enumerate([PART_BYTES // 2, PART_BYTES // 2, 1, 3 * PART_BYTES, 1]):
         dispatcher.push(a_task(number, size))
@@ -293,7 +332,7 @@ def test_every_task_leaves_once_and_credit_is_overdrawn_by_a_task_at_most(
 
 
 def test_one_task_goes_to_whom_it_is_given() -> None:
-    dispatcher, session = Dispatcher(HOP), a_session(2, 10)
+    dispatcher, session = Dispatcher(HOP, 1), a_session(2, 10)
     assert dispatcher.give_one(session) == []
     for number in 1, 2:
         dispatcher.push(a_task(number))

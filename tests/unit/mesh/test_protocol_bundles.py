@@ -419,7 +419,7 @@ def test_a_body_that_is_no_bundle_of_tasks_is_a_misfit(body: Any) -> None:
 def test_what_a_later_release_adds_is_skipped() -> None:
     grown = changed((*GOOD_TASKS, "more"), _0=ROW + b"more", _2=(pack(((*PATH[0], "more"),)),))
     assert comparable(bundles.read_tasks(grown, [], NOW)) == comparable(Tasks([a_task()]))
-    grown = changed((*GOOD_OUTCOMES, "more"), _0=OUTCOME + b"more")
+    grown = changed((*GOOD_OUTCOMES, bytes(16) + b"more", "more"), _0=OUTCOME + b"more")
     assert comparable(bundles.read_outcomes(grown, [], NOW)) == comparable(Outcomes([an_outcome()]))
 
 

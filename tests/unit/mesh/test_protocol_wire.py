@@ -37,6 +37,7 @@ from mesh.protocol.messages import (
     Err,
     Header,
     Hello,
+    Load,
     Message,
     Outcome,
     OutcomeKind,
@@ -54,6 +55,7 @@ from mesh.protocol.messages import (
     Welcome,
     Who,
 )
+from mesh.protocol.rows import pack_load
 from mesh.protocol.wire import decode, encode, open_header, seal
 
 PATH = (("embed", "r1"),)
@@ -242,6 +244,8 @@ UNSENDABLE: list[Message] = [
     Ping(1, running=2**64),
     Ping(1, held=1.5),  # type: ignore[arg-type]
     Ping(1, owners=tuple(MANY)),
+    Credit(Load(2**64)),
+    Credit(Load(0, -1)),
     Drain(-1),
     Err(-1, ""),
     Tasks([dataclasses.replace(TASK, attempt=2**16)]),
@@ -463,17 +467,27 @@ def test_an_error_says_what_was_wrong(frames: list[Frame], why: str) -> None:
     assert why in str(caught.value)
 
 
+LOAD = Load(2**63, 7, 2**32 - 1)
+
+
 @pytest.mark.parametrize(
     ("kind", "body", "same"),
     [
-        (Type.CREDIT, ["of", "a", "later", "version"], Credit()),
+        (Type.CREDIT, [pack_load(LOAD)[0] + b"of", "a", "later", "version"], Credit(LOAD)),
         (Type.WHO, ["of", "a", "later", "version"], Who()),
     ],
 )
 def test_a_message_of_nothing_but_its_header_may_grow(
-    kind: Type, body: list[str], same: Message
+    kind: Type, body: list[Any], same: Message
 ) -> None:
     assert decode(framed(kind, body), NOW)[1] == same
+
+
+@pytest.mark.parametrize("message", [Credit(LOAD), Outcomes(load=LOAD), Ping(1, load=LOAD)])
+def test_a_load_arrives_and_an_older_release_sends_none(message: Any) -> None:
+    assert decode(sealed(message), NOW)[1].load == LOAD  # type: ignore[union-attr]
+    message.load = None
+    assert decode(sealed(message), NOW)[1].load is None  # type: ignore[union-attr]
 
 
 def nested(value: bytes, depth: int) -> bytes:

@@ -20,6 +20,7 @@ from mesh.protocol.messages import (
     Err,
     HandoffNotice,
     Hello,
+    Load,
     Meta,
     Outcome,
     OutcomeKind,
@@ -128,6 +129,8 @@ def part(draw: st.DrawFn) -> Part:
     return Part(draw(u64), offset + len(piece) + draw(st.integers(0, 2**62)), offset, piece)
 
 
+loads = st.builds(Load, u64, u32, u32)
+owners = st.lists(u64, max_size=4).map(tuple)
 STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     Hello: st.builds(
         Hello,
@@ -147,12 +150,13 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     Welcome: st.builds(Welcome, u64, u64, roles, u64, st.booleans(), seconds),
     Tasks: st.builds(Tasks, st.lists(task(), min_size=1, max_size=4)),
     Part: part(),
-    Credit: st.builds(Credit),
+    Credit: st.builds(Credit, loads),
     Outcomes: st.builds(
         Outcomes,
         st.lists(outcomes, max_size=4),
         st.lists(notices, max_size=3),
         st.lists(stats, max_size=2),
+        load=loads,
     ),
     Death: st.builds(Death, u64, names, u64, u64, st.lists(st.tuples(u64, u64), max_size=4)),
     Submit: st.builds(Submit, u64, texts, u64, u64, st.none() | texts, payloads),
@@ -161,7 +165,7 @@ STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
     Peers: st.builds(
         Peers, u64, st.lists(st.builds(Peer, names, u64, roles, names, names), max_size=4)
     ),
-    Ping: st.builds(Ping, u64, u64, u64, u64, u64, u64, st.lists(u64, max_size=4).map(tuple)),
+    Ping: st.builds(Ping, u64, u64, u64, u64, u64, u64, owners, loads),
     Drain: st.builds(Drain, u64),
     Bye: st.builds(Bye, texts),
     Who: st.builds(Who),

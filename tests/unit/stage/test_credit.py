@@ -1,13 +1,16 @@
 """Credit: an idle producer has a batch, a busy one takes what is free, nobody starves."""
 
+from math import log
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mesh.links.session import Session
-from mesh.protocol.messages import Role, Task
+from mesh.protocol.messages import Load, Role, Task
 from stage.credit import (
     DELAY_S,
+    MAX_STANDING,
     NEVER,
     NOTHING,
     CreditRenewal,
@@ -43,6 +46,14 @@ def free(session):
     return session.stream.allowed.tasks - session.stream.allowed.used_tasks
 
 
+def test_a_producer_is_told_what_was_done_for_it_and_what_others_have_here():
+    held, session = holdings(_1=3, _2=4), producer(1, taken=5)
+    held.batch_us = 7
+    assert held.load_for(session) == Load(2, 4, 7)
+    assert held.load_for(producer(3)) == Load(0, 7, 7)
+    assert held.load_for(producer(1, taken=2)) == Load(0, 4, 7)  # it began a session anew
+
+
 def test_holdings_count_and_forget():
     held = ProducerHoldings()
     first, second = task(1, 10), task(1, 20)
@@ -55,13 +66,32 @@ def test_holdings_count_and_forget():
     assert (held.of(1), held.tasks, len(held)) == (NOTHING, 0, 0)
 
 
-@pytest.mark.parametrize("count", [1, 2, 20])
-def test_every_new_producer_gets_a_standing_batch_at_least(count):
+@pytest.mark.parametrize("count", [1, 2, MAX_STANDING])
+def test_each_of_a_few_new_producers_gets_a_standing_batch(count):
     producers = [producer(n) for n in range(count)]
     assert grant(producers, ProducerHoldings(), 8, POOL, 0.0) == producers
-    assert {free(session) for session in producers} == {max(8, 16 // count)}
+    assert {free(session) for session in producers} == {8}
     assert {session.stream.allowed.nbytes for session in producers} == {POOL // count}
     assert grant(producers, ProducerHoldings(), 8, POOL, 0.0) == []
+
+
+@given(st.integers(1, 300), st.integers(1, 64))
+def test_the_standing_credit_of_all_producers_together_is_bounded(count, window):
+    producers = [producer(n) for n in range(count)]
+    grant(producers, ProducerHoldings(), window, POOL, 0.0)
+    assert all(free(session) >= 1 for session in producers)
+    assert sum(map(free, producers)) <= MAX_STANDING * window + count
+    assert not is_low(producers, window, 0)
+
+
+@given(st.integers(1, 100), st.integers(1, 64))
+def test_standing_credit_grows_slowly_while_producers_join_one_by_one(count, window):
+    producers = []
+    for number in range(count):
+        producers.append(producer(number))
+        grant(producers, ProducerHoldings(), window, POOL, 0.0)
+    bound = MAX_STANDING * window * (1 + log(max(1, count / MAX_STANDING))) + count + window
+    assert sum(map(free, producers)) <= bound
 
 
 def test_a_lone_producer_has_two_batches_less_what_is_held():
@@ -93,7 +123,7 @@ def test_one_that_was_given_tasks_back_gets_one_more_in_any_case():
 
 
 def test_when_all_is_quiet_everybody_has_a_batch_again():
-    producers = [producer(n, taken=50, allowed=51) for n in range(20)]
+    producers = [producer(n, taken=50, allowed=51) for n in range(MAX_STANDING)]
     grant(producers, ProducerHoldings(), 8, POOL, 0.0)
     assert {free(session) for session in producers} == {8}
 
@@ -111,12 +141,12 @@ def test_bytes_are_an_equal_slice_of_the_pool():
 def test_a_window_that_shrinks_takes_nothing_back():
     one = producer(1)
     grant([one], ProducerHoldings(), 30, POOL, 0.0)
-    assert free(one) == 60
+    assert free(one) == 30
+    one.stream.allowed.used_tasks = 20
+    grant([one], holdings(_1=20), 1, POOL, 0.0)
+    assert one.stream.allowed.tasks == 30
     one.stream.allowed.used_tasks = 30
     grant([one], holdings(_1=30), 1, POOL, 0.0)
-    assert one.stream.allowed.tasks == 60
-    one.stream.allowed.used_tasks = 60
-    grant([one], holdings(_1=60), 1, POOL, 0.0)
     assert free(one) == 0
     grant([one], holdings(_1=1), 1, POOL, 0.0)
     assert free(one) == 1

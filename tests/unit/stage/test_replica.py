@@ -96,7 +96,7 @@ def test_it_dials_its_gateways_and_grants_a_batch():
     rig.links.tick(0.0)
     assert [order.address for order in rig.links.take() if type(order) is Dial] == ["tcp://g:1"]
     rig.replica.advance(0.0)
-    assert rig.gateway.stream.allowed.tasks == 8
+    assert rig.gateway.stream.allowed.tasks == 4
 
 
 def test_a_batch_is_computed_and_answered():
