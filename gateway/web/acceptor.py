@@ -1,4 +1,4 @@
-"""Takes client connections off the listening sockets, many in one turn of the loop.
+"""Accepts client connections, many in one turn of the loop.
 
 The loop's own server takes one connection per turn. That is enough while turns are short; under
 load, when hundreds connect at once and a turn lasts milliseconds, the last would wait for seconds
@@ -21,11 +21,11 @@ from mesh.process.accept_balance import AcceptShare
 from mesh.process.listen_socket import LISTEN_BACKLOG, bound
 
 _log = get_logger()
-# Connections taken in one turn; requests of those that are here already come next.
+# Connections accepted in one turn; then open connections have their turn.
 ACCEPTED_PER_TURN: Final = 64
-# Seconds for which nothing is taken when there are no descriptors or no memory for more.
+# Seconds without accepting when descriptors or memory are exhausted.
 SHORTAGE_PAUSE_S: Final = 0.1
-# Seconds for which a newcomer is left to those who have fewer connections; then he is taken.
+# Seconds for which a new connection is left to processes with fewer connections.
 YIELD_PAUSE_S: Final = 0.001
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -61,12 +61,12 @@ class Acceptor:
 
     @property
     def is_open(self) -> bool:
-        """Whether clients can connect."""
+        """Whether connections are accepted."""
         return bool(self._listening)
 
     @property
     def addresses(self) -> list[object]:
-        """Where, as `socket.getsockname` gives it."""
+        """The addresses, as `socket.getsockname` returns them."""
         return [listening.getsockname() for listening in self._listening]
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
@@ -111,12 +111,12 @@ class Acceptor:
         return (name, 0) if isinstance(name, str) else (name[0], name[1])
 
     def count(self) -> None:
-        """Tell the others that share the port how many connections there are here."""
+        """Publish the number of our connections to the processes that share the port."""
         if self._seat is not None and self._listening:
             self._seat.count(self._having() + len(self._opening))
 
     def give_way(self) -> None:
-        """Leave newcomers to the others that share the port; while there are none, take them.
+        """Leave new connections to the processes that share the port, if there are any.
 
         To be called again and again, as the others may leave, too.
         """
@@ -128,7 +128,7 @@ class Acceptor:
             (self._unwatch if self._resting else self._watch)(listening)
 
     def close(self) -> None:
-        """Take no more connections; those that are here go on."""
+        """Accept no more connections; open ones go on."""
         if self._seat is not None:
             self._seat.leave()
         for listening in self._listening:
@@ -144,13 +144,13 @@ class Acceptor:
         self._loop.remove_reader(listening.fileno())
 
     def _accept(self, listening: socket.socket) -> None:
-        """Take what waits, but leave the loop to the others in between."""
+        """Accept waiting connections, some per turn of the loop."""
         for _ in range(self._room(listening)):
             try:
                 connection, _ = listening.accept()
             except (BlockingIOError, InterruptedError):
                 break
-            except OSError as error:  # that one is gone, or there is no room for it
+            except OSError as error:  # the client is gone, or there is no room for it
                 if error.errno in _SHORTAGES:
                     self._pause(listening, error)
                     break
@@ -159,7 +159,7 @@ class Acceptor:
         self.count()
 
     def _room(self, listening: socket.socket) -> int:
-        """Return how many to take now. A process with more than the others waits a moment, once."""
+        """Return how many to accept now. A process with more than the others waits once."""
         self.count()
         room = None if self._seat is None else self._seat.room()
         if room is None or room > ACCEPTED_PER_TURN:
@@ -186,6 +186,6 @@ class Acceptor:
         self._rest(listening, SHORTAGE_PAUSE_S)
 
     def _rest(self, listening: socket.socket, seconds: float) -> None:
-        """Look at it no more for so long."""
+        """Stop accepting on this socket for `seconds`."""
         self._unwatch(listening)
         self._loop.call_later(seconds, self._watch, listening)

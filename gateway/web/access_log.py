@@ -1,4 +1,4 @@
-"""The access log: one record for each request that was answered, or that its client gave up."""
+"""The access log: one record for each request that was answered, or whose client disconnected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.web.http_request import HttpRequest
 from gateway.web.tornado_adapter import Page
 from mesh.logs.loggers import Output
 
-# What orchestrators and monitoring ask for all the time.
+# The pages that orchestrators and monitoring poll.
 HEALTH: Final = frozenset({b"/", b"/health", b"/livez", b"/readyz", b"/metrics", b"/ping"})
 _IS: Final = ";dur="
 _NOT_FOUND: Final = 404
@@ -38,7 +38,7 @@ class AccessLog:
         self._output, self._health, self._query = output, health, query
 
     def __call__(self, turn: HttpRequest, client: str, status: int = 0) -> None:
-        """A request is over: log it.
+        """Log a request that ended.
 
         Args:
             turn: the request, with its answer.
@@ -68,7 +68,7 @@ class AccessLog:
             "status": status,
             "bytes": turn.sent,
             "ms": round((monotonic() - turn.arrived) * 1000, 2),
-            # One that the wire refused has its id in the answer only.
+            # If the connection itself refused it, only the answer has its id.
             "id": (turn.request_id or turn.sent_header(b"X-Request-ID") or b"-").decode("latin-1"),
             "client": client,
         }
@@ -81,14 +81,14 @@ class AccessLog:
 
 
 def _route(turn: HttpRequest, path: str, status: int) -> str:
-    """What the request was matched to; "-" where it was nothing."""
+    """Return the request's route; "-" if it has none."""
     if turn.route is not None:
         return turn.route.endpoint
     return path if isinstance(turn, Page) and status != _NOT_FOUND else "-"
 
 
 def _shown(text: bytes) -> str:
-    """What a client sent, without anything that a terminal would obey."""
+    """Return a client's text without terminal control characters."""
     shown = text.decode("ascii", "backslashreplace")
     return shown if shown.isprintable() else shown.encode("unicode_escape").decode("ascii")
 
@@ -109,7 +109,7 @@ def stages_of(timing: bytes) -> dict[str, dict[str, float]]:
 
 
 def _as_text(fields: dict[str, Any]) -> str:
-    """What follows method, path and status in a line for people."""
+    """Return the rest of a text line, after method, path and status."""
     text = f"{fields['bytes']} bytes {fields['ms']:.2f} ms {fields['id']} {fields['client']}"
     for stage, took in fields.get("stages", {}).items():
         text += f" {stage} {took['queue_ms']:.2f}+{took['compute_ms']:.2f} ms"

@@ -1,4 +1,4 @@
-"""The address where operators ask: health, metrics and status, and no inference."""
+"""The address for operators: health, metrics and status, but no inference."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from mesh.config.settings import ADMIN_PAGES, HEALTH_PAGES, GatewaySettings
 from mesh.process.admin_door import UNIX, AdminDoor
 from mesh.process.listen_socket import inherited
 
-_MOST_CONNECTIONS = 256  # open at a time: those of a few operators and of what scrapes metrics
-_BODY_BYTES = 64 * 1024  # bytes of a request's body, which no page reads
+_MOST_CONNECTIONS = 256  # open connections: of a few operators and of metric scrapers
+_BODY_BYTES = 64 * 1024  # bytes of a request's body; no page reads one
 
 
 class NoInference:
@@ -28,25 +28,25 @@ class NoInference:
     routes: Mapping[bytes, Route] = {}
 
     def admit(self, exchange: AnyExchange, nbytes: int) -> bytes | None:
-        """Never asked."""
+        """Raise: without a route no exchange is made."""
         raise NotImplementedError
 
     def submit(self, exchange: AnyExchange) -> None:
-        """Never asked either."""
+        """Do nothing: without a route no exchange is made."""
         raise NotImplementedError
 
     def gone(self, exchange: AnyExchange) -> None:
-        """The same."""
+        """Do nothing, for the same reason."""
 
 
 class AdminListener:
     """Serves ``[gateway] admin``.
 
     Args:
-        settings: say where, and to which browsers.
-        view: what the pages show.
+        settings: the address and the browsers that it serves.
+        view: the source of the pages' content.
         access: writes the access log, if there is one.
-        refused: called with code, message and id of each request that the wire itself refused.
+        refused: called with code, message and id of each request that a connection itself refused.
 
     Example:
         ```python
@@ -77,7 +77,7 @@ class AdminListener:
         )
 
     def open(self, doors: Iterable[int] = ()) -> str:
-        """Listen, at sockets of the supervisor's or at some of its own; returns where.
+        """Listen on the supervisor's sockets, or on own ones; return the address.
 
         Raises:
             StartError: the address cannot be bound.
@@ -90,7 +90,7 @@ class AdminListener:
         return f"{bracketed(host)}:{port}" if port else f"{UNIX}{host}"
 
     async def close(self) -> None:
-        """Answer what has begun, briefly, and let go of the address; twice does no harm."""
+        """Close the address after a short drain; calling it twice does no harm."""
         if self._http.is_open:
             await self._http.drain(0.0)
         if self._door is not None:

@@ -1,10 +1,10 @@
-"""Room for bytes that clients have the gateway hold, for all connections together. Pure."""
+"""A limit of the bytes that the gateway buffers for all clients together. Pure."""
 
 from __future__ import annotations
 
 
 class ByteBudget:
-    """Room for so many bytes, taken and given back.
+    """A number of bytes that can be reserved and released.
 
     Example:
         >>> room = ByteBudget(100)
@@ -18,12 +18,12 @@ class ByteBudget:
         self._free = size
 
     def take(self, nbytes: int) -> bool:
-        """Take that much if it is there."""
+        """Reserve `nbytes`; return False if there are not so many."""
         if nbytes > self._free:
             return False
         self._free -= nbytes
         return True
 
     def give_back(self, nbytes: int) -> None:
-        """What was taken is free again."""
+        """Release `nbytes`."""
         self._free += nbytes

@@ -1,7 +1,7 @@
-"""What a client is told that asked at the wrong path or with the wrong method. Pure.
+"""Answers to requests with a wrong path or method, which say what is right. Pure.
 
-All texts are bounded, whatever was asked and however many routes there are, and none repeats what
-the client sent: a scanner that tries a thousand paths costs as little as before.
+All texts are bounded, whatever the request and however many routes there are, and none repeats what
+the client sent. A scanner that tries a thousand paths stays cheap.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Final
 from mesh.config.schema import nearest
 
 SHOWN_ROUTES: Final = 20  # routes that are named
-_COMPARED_PATHS: Final = 2  # paths that a mistyped one is compared with in full
-_COMPARED_CHARACTERS: Final = 64  # characters of a mistyped path that is compared at all
+_COMPARED_PATHS: Final = 2  # paths that a mistyped one is fully compared with
+_COMPARED_CHARACTERS: Final = 64  # limit of the characters of a path that is compared
 _HOST: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,100}")
 
 Routes = Mapping[str, Sequence[str]]
 
 
 def named(paths: Sequence[str]) -> str:
-    """Some of these paths, and how many more there are.
+    """Return some of these paths, and how many more there are.
 
     Example:
         >>> named(["/a", "/b"])
@@ -39,7 +39,7 @@ def named(paths: Sequence[str]) -> str:
 
 
 def not_found(path: str, routes: Routes, pages: Iterable[str]) -> str:
-    """There is nothing at `path`: what may have been meant, and what there is.
+    """Return the text for a path without a page or route: the likely path, and all routes.
 
     Example:
         >>> not_found("/infrence", {"/inference": ("echo",)}, ["/health"])
@@ -56,10 +56,10 @@ def not_found(path: str, routes: Routes, pages: Iterable[str]) -> str:
 
 @lru_cache(256)
 def _meant(path: str, known: tuple[str, ...]) -> str | None:
-    """The known path that is most like this one, if any is.
+    """Return the known path that is most similar to this one, if any is.
 
-    To compare two paths well takes as long as to answer a page, so it is done with those only that
-    have the most characters in common; and a client that asks again and again is answered at once.
+    A full comparison of two paths takes as long as a page, so only the paths with the most common
+    characters are compared. The results are cached.
     """
     matcher = SequenceMatcher(b=path)
     likely = []
@@ -71,11 +71,11 @@ def _meant(path: str, known: tuple[str, ...]) -> str | None:
 
 
 def call(host: str, path: str) -> str:
-    """A command that calls a route.
+    """Return a command that calls a route.
 
     Args:
-        host: what the client calls this host; anything odd is not repeated.
-        path: the route's.
+        host: the client's name for this host; an unusual one is not repeated.
+        path: the route's path.
 
     Example:
         >>> call("127.0.0.1:8000", "/inference")
@@ -86,13 +86,13 @@ def call(host: str, path: str) -> str:
 
 
 def no_inference_here(host: str, routes: Routes) -> str:
-    """A request was posted to the root."""
+    """Return the text for a request that was posted to the root."""
     text = f"inference is not at / but at a route: {named(list(routes))}"
     return f"{text}; for example: {call(host, next(iter(routes)))}" if routes else text
 
 
 def root_text(title: str, routes: Routes, pages: Mapping[str, str]) -> str:
-    """What is served here, for people."""
+    """Return the root page as text."""
     width = max(map(len, [*routes, *pages]), default=0) + 2
     lines = [title, "", "Routes (POST):"]
     lines += [f"  {path:{width}}{' -> '.join(stages)}" for path, stages in routes.items()]
@@ -102,7 +102,7 @@ def root_text(title: str, routes: Routes, pages: Mapping[str, str]) -> str:
 
 
 def root_json(version: str, routes: Routes, pages: Mapping[str, str]) -> str:
-    """The same for programs."""
+    """Return the root page as JSON."""
     shown = {path: list(stages) for path, stages in routes.items()}
     return json.dumps(
         {"name": "meshline", "version": version, "routes": shown, "pages": dict(pages)},

@@ -38,34 +38,34 @@ RequestT = TypeVar("RequestT")
 
 
 class Inference(Protocol[RouteT, ReservationT, RequestT]):
-    """The service that takes the inference requests: the gateway's, or a stand-in in a test.
+    """The service that answers inference requests: the gateway's, or a stand-in in a test.
 
-    Its types are its own business: what it routes by, and what it keeps in an exchange while the
-    body is still to come, and while the request is in flight.
+    It chooses three types: its routes, what it keeps in an exchange while the body is incomplete,
+    and what it keeps there while the request is in flight.
     """
 
     @property
     def routes(self) -> Mapping[bytes, RouteT]:
-        """Path to route. Which paths there are does not change while clients are served."""
+        """The routes by path. The set of paths does not change while clients are served."""
 
     def admit(
         self, exchange: Exchange[RouteT, ReservationT, RequestT], nbytes: int
     ) -> bytes | None:
-        """Let a request in whose body is still to come, with room for `nbytes` bytes of it.
+        """Admit a request whose body is incomplete, with room for `nbytes` bytes of it.
 
-        Asked once the head is there, and again with a greater number if a body of unknown length
-        outgrows its room. Not asked where the whole request is there at once. Who is let in stays
-        so until its answer, or until `gone`.
+        Called when the head is complete, and again with a greater number if a body of unknown
+        length outgrows its room. Not called if the whole request arrives at once. The room is held
+        until the request is answered, or until `gone`.
 
         Returns:
-            A whole answer that says why there is no room, else None.
+            The whole answer that refuses the request, or None.
         """
 
     def submit(self, exchange: Exchange[RouteT, ReservationT, RequestT]) -> None:
         """Take a complete request; sooner or later call its `respond`, once."""
 
     def gone(self, exchange: Exchange[RouteT, ReservationT, RequestT]) -> None:
-        """It will not be complete, or its client went away: it is not wanted any more."""
+        """Drop a request whose body will not be complete, or whose client disconnected."""
 
 
 AnyInference: TypeAlias = Inference[Any, Any, Any]
@@ -75,10 +75,10 @@ class ResponseChannel(Protocol):
     """Where an exchange came from and its answer goes: an HTTP/1.1 queue, or an HTTP/2 stream.
 
     Attributes:
-        pending: what awaits an answer, oldest first. An exchange that can be answered at once
-            takes itself out.
-        special: True while an answer must go the long way, through `release`.
-        inference: who answers.
+        pending: the requests without an answer, oldest first. An exchange that can be answered at
+            once removes itself.
+        special: True while answers must be written by `release`.
+        inference: the service that answers.
     """
 
     pending: list[HttpRequest]
@@ -90,7 +90,7 @@ class ResponseChannel(Protocol):
         """Where answers are written."""
 
     def release(self) -> None:
-        """Write what the oldest of `pending` have ready, in order."""
+        """Write the answers that are ready at the front of `pending`, in order."""
 
 
 class Exchange(msgspec.Struct, Generic[RouteT, ReservationT, RequestT], eq=False):
@@ -99,24 +99,24 @@ class Exchange(msgspec.Struct, Generic[RouteT, ReservationT, RequestT], eq=False
     A `msgspec.Struct`, because every request makes one: it is built without a call of Python code.
 
     Attributes:
-        route: what the path led to; None only where the wire itself refuses.
+        route: the route of its path; None only if the connection itself refuses the request.
         target: the request target as it was sent, with its query.
         arrived: monotonic time, seconds, at which the head was complete.
-        connection: what the answer's ``Connection`` header must say: `CLOSE`, `KEEP` or nothing.
+        connection: the value of the answer's ``Connection`` header: `CLOSE`, `KEEP` or nothing.
         body: the whole body, as it was sent.
-        gone: the client went away; an answer would reach nobody.
-        reservation: what the inference keeps of it while its body is still to come.
-        request: what the inference keeps of it while it is in flight.
-        inner: the exchange that is answered in its place, where bodies are compressed.
-        request_id: the client's ``X-Request-ID`` if it is fit to be repeated (at most 128 visible
-            ASCII characters), else None.
-        traceparent: the client's, if it is well-formed.
+        gone: whether the client disconnected.
+        reservation: what the service keeps of it while its body is incomplete.
+        request: what the service keeps of it while it is in flight.
+        inner: the exchange that is answered in its place if bodies are compressed.
+        request_id: the client's ``X-Request-ID`` if it has at most 128 characters, all of them
+            visible ASCII, else None.
+        traceparent: the client's ``traceparent``, if it is well-formed.
         timeout: seconds that the client's ``X-Request-Timeout`` grants, or None.
-        priority: what its ``X-Priority`` asks for: 0 is normal, 1 high.
-        fault: code and text of what is wrong with the request's head, None if nothing is;
-            the service refuses the request.
-        codings: what the request says of compressed bodies, None if nothing.
-        headers: all header lines, only where the route wants them.
+        priority: from its ``X-Priority``: 0 is normal, 1 high.
+        fault: error code and text if the request's head is wrong, for which the service refuses
+            it; else None.
+        codings: the compressed encodings that the request uses or accepts, None if it names none.
+        headers: all header lines, only if the route wants them.
     """
 
     awaits_turn: ClassVar[bool] = False
@@ -147,7 +147,7 @@ class Exchange(msgspec.Struct, Generic[RouteT, ReservationT, RequestT], eq=False
 
     @property
     def status(self) -> int:
-        """Of the answer, 0 before there is one."""
+        """The status of the answer, 0 before there is one."""
         return int(self._answer[0][9:12]) if self._answer else 0
 
     @property
@@ -157,13 +157,13 @@ class Exchange(msgspec.Struct, Generic[RouteT, ReservationT, RequestT], eq=False
         return len(answer) + len(rest or b"")
 
     def sent_header(self, name: bytes) -> bytes:
-        """A header of the answer, written as `gateway.web.responses` does; empty if none."""
+        """The value of an answer's header, as `gateway.web.responses` wrote it; empty if none."""
         answer = self._answer[0] if self._answer else b""
         head = answer[: answer.find(b"\r\n\r\n")]
         return head.partition(b"\r\n" + name + b": ")[2].partition(b"\r\n")[0]
 
     def writable(self) -> None:
-        """An exchange writes all at once: nothing waits for room."""
+        """Do nothing: an exchange writes all of its answer at once."""
 
     @property
     def keep_alive(self) -> bool:
@@ -171,8 +171,7 @@ class Exchange(msgspec.Struct, Generic[RouteT, ReservationT, RequestT], eq=False
         return self.connection is not CLOSE
 
     def respond(self, answer: bytes, rest: Buffer | None = None) -> None:
-        """Answer, with bytes that `gateway.web.responses` made; everything but the first call is
-        ignored.
+        """Answer with bytes that `gateway.web.responses` made; only the first call counts.
 
         Args:
             answer: head and body, or the head alone.
@@ -196,7 +195,7 @@ class Exchange(msgspec.Struct, Generic[RouteT, ReservationT, RequestT], eq=False
         channel.release()
 
     def take_header(self, kind: int, value: bytes) -> None:
-        """Take in a header line of one of the kinds of `gateway.web.headers`. For the wire only."""
+        """Read a header line of a kind of `gateway.web.headers`. For the connection only."""
         if kind == headers.REQUEST_ID:
             self.request_id = headers.sane_request_id(value)
         elif kind == headers.TRACEPARENT:
@@ -205,7 +204,7 @@ class Exchange(msgspec.Struct, Generic[RouteT, ReservationT, RequestT], eq=False
             self._ask(kind, value)
 
     def _ask(self, kind: int, value: bytes) -> None:
-        """Take in what the client asks for, or what is wrong with it."""
+        """Read a header by which the client asks for something, or note what is wrong with it."""
         if kind >= headers.CODING:
             self._ask_coding(kind, value)
             return
@@ -218,7 +217,7 @@ class Exchange(msgspec.Struct, Generic[RouteT, ReservationT, RequestT], eq=False
             self.fault = ("bad_request", str(error))
 
     def _ask_coding(self, kind: int, value: bytes) -> None:
-        """Take in how the body is compressed, or how the answer may be."""
+        """Read how the body is compressed, or how the answer may be."""
         asked = self.codings or compression.ContentCodings()
         if kind == headers.WANTED:
             self.codings = asked._replace(wanted=compression.wanted_by(value))
@@ -234,18 +233,18 @@ class Exchange(msgspec.Struct, Generic[RouteT, ReservationT, RequestT], eq=False
             self.fault = ("unsupported_encoding", str(error))
 
     def admit(self, nbytes: int) -> bytes | None:
-        """See `Inference.admit`. For the wire only."""
+        """See `Inference.admit`. For the connection only."""
         channel = self._channel
         return channel.inference.admit(self, nbytes) if channel is not None else None
 
     def start(self) -> None:
-        """The request is complete: hand it to the inference. For the wire only."""
+        """Submit the request, which is complete, to the service. For the connection only."""
         channel = self._channel
         if channel is not None:
             channel.inference.submit(self)
 
     def flush(self, transport: ResponseWriter) -> bool:
-        """Write the answer if there is one, and say whether there was. For the wire only."""
+        """Write the answer, if there is one; return whether there was. For the connection only."""
         if self._answer is None:
             return False
         answer, rest = self._answer
@@ -257,14 +256,14 @@ class Exchange(msgspec.Struct, Generic[RouteT, ReservationT, RequestT], eq=False
         return True
 
     def lost(self) -> None:
-        """The connection is gone: notify the service, unless this is answered."""
+        """Notify the service that the connection is gone, unless this is answered."""
         self.gone = True
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.inference.gone(self)
 
     def __repr__(self) -> str:
-        """Show what it asks for and how far it is."""
+        """Show the target and the state."""
         state = "gone" if self.gone else "open" if self._channel is not None else "answered"
         return f"<Exchange {self.target!r} {len(self.body)} bytes, {state}>"
 
@@ -282,20 +281,20 @@ class BrowserExchange(Exchange[RouteT, ReservationT, RequestT], eq=False):
     lines: bytes = b""
 
     def respond(self, answer: bytes, rest: Buffer | None = None) -> None:
-        """Answer, also with what the browser must know."""
+        """Answer with the browser's header lines added."""
         super().respond(with_lines(answer, self.lines), rest)
 
 
 class RefusedRequest(Exchange[Any, Any, Any], eq=False):
-    """A request that the wire itself refuses, of whatever method and target.
+    """A request of any method and target that the connection itself refuses.
 
     Attributes:
-        asked_method: what it asked for; empty, as the target, where nothing is known of it.
+        asked_method: its method; empty, like the target, if it is unknown.
     """
 
     asked_method: bytes = b""
 
     @property
     def method(self) -> bytes:
-        """What it asked for."""
+        """The request's method."""
         return self.asked_method

@@ -1,9 +1,9 @@
-"""One line for each answer that says that the service failed: which request, where, and why.
+"""Logs one line for each answer that reports a failure of the service.
 
-Every status from 500 on leaves a line, whatever made the answer: a worker, the in-flight table, the
-door, the HTTP wire, a page. The same failure leaves ten a minute, and then how many more there
-were. What a client did wrong (4xx) leaves none, and neither does a request that is refused for want
-of room (429): these are counted by the metrics.
+The line says which request failed, where and why. Every status from 500 on leaves one, whether a
+worker, the core, a connection or a page made the answer. The same failure leaves ten lines a
+minute, and then one that counts the others. Errors of clients (4xx) and requests that are refused
+because the service is full (429) leave none: the metrics count them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from mesh.log import get_logger
 from mesh.logs.limit import LogLimit, fixed_part
 from mesh.logs.loggers import SAID
 
-# A stage that is gone, or too slow, is a state of the service; the rest is a bug or a fault.
+# A missing or slow stage is a state of the service; all others are bugs or faults.
 _STATES: Final = frozenset({503, 504})
-_ORDERLY: Final = "draining"  # nor is there anything to investigate while the service stops
+_ORDERLY: Final = "draining"  # a stopping service needs no investigation
 
 
 class FailureLog:
@@ -29,8 +29,8 @@ class FailureLog:
 
     Args:
         clock: monotonic, in seconds.
-        later: has a function called after so many seconds; without it, what was left out is told
-            when the next line is written, or at the end.
+        later: schedules a call after some seconds; without it, omitted lines are counted when the
+            next line is written, or at the end.
 
     Example:
         >>> FailureLog().record("no_replica", "stage embed has no replica", b"a-7", stage="embed")
@@ -44,7 +44,7 @@ class FailureLog:
         self._log = get_logger()
         self._clock, self._later = clock, later
         self._limit = LogLimit()
-        self._awaited = False  # `later` was asked to call
+        self._awaited = False  # whether a call is scheduled by `later`
 
     def record(  # noqa: PLR0913 - all that is known of a failed request
         self,
@@ -58,17 +58,17 @@ class FailureLog:
         replica: str = "",
         error: Exception | None = None,
     ) -> None:
-        """A request was answered with this code.
+        """Log that a request was answered with this code.
 
         Args:
-            code: a word of `responses.TABLE`, "" where the worker chose the status itself.
-            reason: for people.
-            request_id: what the client knows it by.
-            status: of the answer, if the code does not tell it.
+            code: a word of `responses.TABLE`, "" if the worker chose the status itself.
+            reason: the reason, as text.
+            request_id: the id that the client knows.
+            status: the answer's status, if the code does not imply it.
             route: the HTTP path.
-            stage: where it failed, if it did in one.
-            replica: which of its replicas had it.
-            error: a fault of the gateway's own, whose traceback follows.
+            stage: the stage that failed, if one did.
+            replica: the replica that held the request.
+            error: an internal error of the gateway, whose traceback is logged.
         """
         status = status or responses.row(code).status
         if status < 500:
@@ -96,7 +96,7 @@ class FailureLog:
         self._log.log(_level(status, code), "%s", told, extra=known | {SAID: True}, exc_info=error)
 
     def close(self) -> None:
-        """Tell what was left out, also of what is not over yet."""
+        """Log the counts of all omitted lines."""
         self._log_left_out(end=True)
 
     def _await_end(self, now: float) -> None:
@@ -123,7 +123,7 @@ def _level(status: int, code: str) -> int:
 
 
 def _level_of(kind: str) -> int:
-    """How loud the lines of a kind are, which begins with their status and code."""
+    """Return the level of a kind of lines; the kind begins with status and code."""
     status, _, rest = kind.partition(" ")
     return _level(int(status) if status.isdigit() else 0, re.split("[,:]", rest)[0])
 

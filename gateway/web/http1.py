@@ -1,20 +1,19 @@
-"""An HTTP/1.1 connection: one reader of requests, one queue of answers, and their end.
+"""An HTTP/1.1 connection: it owns a reader of requests and a queue of answers.
 
 ```
 transport ─► RequestReader ─► HttpRequest ─► ResponseQueue ─► transport
              (http1_reader)                  (http1_responses)
 ```
 
-The transport gives what comes to the reader itself. The connection decides when it ends:
+The transport passes received bytes to the reader itself. The connection decides when to end:
 
 ```
-open ─► CLOSING      answered, or idle; the transport sends what it has and closes
-open ─► LINGERING    answered early; what the client still sends is thrown away for a while, since
-                     a socket closed with unread input resets the answer away
+open ─► CLOSING      all is answered; the transport sends what it has and closes
+open ─► LINGERING    answered before the request was read; input is discarded for a while, since
+                     closing a socket with unread input would reset the answer away
 ```
 
-No timer belongs to a request or a connection: one sweep over all of them (`tick`) enforces the
-times.
+No request or connection has a timer: one sweep over all connections (`tick`) enforces the limits.
 """
 
 from __future__ import annotations
@@ -39,9 +38,9 @@ class Http1Connection(asyncio.BaseProtocol):
     """One client's connection.
 
     Attributes:
-        reader: makes requests of what comes.
-        responses: what is owed to the client.
-        data_received: what the transport calls with what came: the reader's `receive`.
+        reader: parses the requests.
+        responses: the queue of answers.
+        data_received: the reader's `receive`, which the transport calls.
     """
 
     __slots__ = (
@@ -57,7 +56,7 @@ class Http1Connection(asyncio.BaseProtocol):
     data_received: Callable[[bytes], None]
 
     def __init__(self, server: ServerState) -> None:
-        """Nothing is connected yet; asyncio calls `connection_made` next."""
+        """Prepare for `connection_made`, which asyncio calls next."""
         self._server = server
         self.responses = ResponseQueue(server, self)
         self.reader = RequestReader(server, self.responses)
@@ -69,14 +68,14 @@ class Http1Connection(asyncio.BaseProtocol):
     # ---- the transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client connected: count it, or say that it is one too many."""
+        """Count a client that connected, or refuse it if there are too many."""
         self.responses.open(cast(asyncio.Transport, transport))  # uvloop's is one in all but name
         self._server.connections.add(self)
         if self._server.excess > 0:
             self.reader.refuse("too_many_connections", "too many connections are open")
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection is gone: notify what works for it."""
+        """Notify the reader and all pending requests that the connection is gone."""
         self._ending = _CLOSING
         self._forsake()
         if self._half_closed is not None:
@@ -87,16 +86,16 @@ class Http1Connection(asyncio.BaseProtocol):
         self._server.leave(self)
 
     def pause_writing(self) -> None:
-        """The client does not read its answers: read no more requests from it."""
+        """Stop reading requests: the client does not read its answers."""
         self.responses.choke()
         self.reader.pacing.pause()
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """Write what waited: the client reads again."""
         self.responses.unchoke()
 
     def eof_received(self) -> bool:
-        """The client will send nothing more; what it has asked for is answered, then it is over.
+        """Answer what is pending and then close: the client will send nothing more.
 
         Returns:
             Whether the transport stays open, for those answers.
@@ -116,7 +115,7 @@ class Http1Connection(asyncio.BaseProtocol):
             self.responses.probe()
 
     def _vanished(self) -> None:
-        """The client has closed its connection: the answers are not wanted any more."""
+        """End at once: the client has closed the connection in both directions."""
         self._ending = _CLOSING
         self._forsake()
         self.abort()
@@ -124,25 +123,25 @@ class Http1Connection(asyncio.BaseProtocol):
     # ---- the queue's side
 
     def crowded(self) -> None:
-        """As much is pending as may be: read no more."""
+        """Stop reading: the limit of pending requests is reached."""
         self.reader.pacing.pause()
 
     def answered(self) -> bool:
-        """Less is pending: read on, if nothing speaks against it; says if reading is paused."""
+        """Resume reading if possible: fewer requests are pending. Return whether it is paused."""
         return self.reader.pacing.resume()
 
     def failed(self, reason: BaseException) -> None:
-        """What a request set off has failed, and nothing follows it."""
+        """Close after an answer failed by an internal error."""
         self.reader.fail(reason)
 
     def cut_off(self, cause: str) -> None:
-        """The client costs too much: no answer would reach it."""
+        """Close at once: the client reads its answers too slowly."""
         self._server.drop(cause)
         self._ending = _CLOSING
         self.abort()
 
     def answered_last(self) -> None:
-        """The last answer is written: close, so that the client can still read it."""
+        """Close after the last answer, so that the client can still read it."""
         transport = self.responses.transport
         sends_more = self.reader.state == DEAF and self._half_closed is None
         self._forsake()
@@ -154,7 +153,7 @@ class Http1Connection(asyncio.BaseProtocol):
             self._close()
 
     def hand_over(self) -> WebSocketStream:
-        """Give the connection away, as the answer says; RuntimeError if that was not asked for."""
+        """Pass the connection to the upgraded protocol; RuntimeError if none was requested."""
         websocket = self.reader.websocket
         if websocket is None or self._ending == _CLOSING:
             raise RuntimeError("no upgrade of this connection was asked for")
@@ -166,7 +165,7 @@ class Http1Connection(asyncio.BaseProtocol):
     # ---- the end
 
     def _forsake(self) -> None:
-        """Nothing that is still pending will be answered, or read."""
+        """Drop all pending requests and stop reading."""
         self.reader.stop()
         self.responses.forsake()
 
@@ -175,7 +174,7 @@ class Http1Connection(asyncio.BaseProtocol):
         self.responses.transport.close()
 
     def tick(self, step: float) -> None:
-        """`step` seconds have passed: end what takes too long. Called by the server's sweep."""
+        """Enforce the time limits after `step` more seconds. Called by the server's sweep."""
         responses = self.responses
         is_stuck = responses.tick(step)
         if responses.choked:
@@ -191,7 +190,7 @@ class Http1Connection(asyncio.BaseProtocol):
             self._tick_reading(step)
 
     def _tick_ending(self, step: float) -> None:
-        """Give the client some time to take its answer, and to stop sending."""
+        """Wait for the client to read its answer and stop sending, but not for ever."""
         limits, age = self._server.limits, self.reader.grow_older(step)
         if self._ending == _LINGERING:
             self._lingered += step
@@ -200,7 +199,7 @@ class Http1Connection(asyncio.BaseProtocol):
             self.abort()
 
     def _tick_reading(self, step: float) -> None:
-        """Nothing is owed to the client: have it ask, or go on, in time."""
+        """Close if the client does not send a request, or the rest of one, in time."""
         reader, limits, age = self.reader, self._server.limits, self.reader.grow_older(step)
         if reader.state == IDLE:
             if age >= limits.idle_timeout:
@@ -215,7 +214,7 @@ class Http1Connection(asyncio.BaseProtocol):
             reader.refuse("request_timeout", "the request did not arrive in time")
 
     def retire(self) -> None:
-        """Answer what is pending or has begun, take nothing after it, then close."""
+        """Answer all requests that have begun, accept no further one, then close."""
         self.reader.retire()
         if self.reader.state == IDLE:
             self.reader.stop()
@@ -227,6 +226,6 @@ class Http1Connection(asyncio.BaseProtocol):
         self.responses.transport.abort()
 
     def __repr__(self) -> str:
-        """Show its state and how many answers it awaits."""
+        """Show the state and the number of pending answers."""
         pending = len(self.responses.pending)
         return f"<Http1Connection state {self.reader.state}, {pending} pending>"

@@ -1,4 +1,4 @@
-"""The body of an HTTP/1.1 request while it is being read: its pieces, its room and its pace."""
+"""The body of an HTTP/1.1 request while it is being read: its pieces, room and speed."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class RequestBody:
     """Collects the bodies of a connection's requests, one after the other.
 
     Attributes:
-        request: whose body is being read, None between two requests.
-        declared: bytes that it has, as its head says; 0 for chunks.
-        left: those of them that have not come.
-        received: bytes so far of a body that comes in several pieces.
-        turn_pieces: pieces that were taken since others had their turn.
+        request: the request whose body is being read, None between two requests.
+        declared: the body's length by the head; 0 for chunks.
+        left: how many of these bytes are missing.
+        received: bytes received so far of a body in several pieces.
+        turn_pieces: pieces received since other connections had their turn.
     """
 
     __slots__ = (
@@ -55,28 +55,28 @@ class RequestBody:
         self.left = 0
         self.received = 0
         self.turn_pieces = 0
-        self._admitted = -1  # bytes for which there is room
-        self._pieces: list[Buffer] | None = None  # of a body that came in several
-        self._framing_bytes = 0  # that came since the last piece, of chunks and trailers
-        self._tiny = 0  # pieces that are tiny, and not paid for yet
+        self._admitted = -1  # reserved bytes
+        self._pieces: list[Buffer] | None = None  # of a body in several pieces
+        self._framing_bytes = 0  # bytes of chunks and trailers since the last piece
+        self._tiny = 0  # tiny pieces that were not joined yet
         self._patience: Patience | None = None  # with them
-        self._slow_client = ""  # who is counted as sending this body slowly
+        self._slow_client = ""  # the client that is counted as sending this body slowly
 
     def begin(self, request: HttpRequest, declared: int) -> None:
-        """The head of a request is complete."""
+        """Start the body of a request whose head is complete."""
         self.request = request
         self.declared = self.left = declared
         self._admitted = -1
         self._framing_bytes = 0
 
     def weigh(self, layout: HeaderLayout, head: RequestHead) -> bool:
-        """Look at a body before it comes: it may be large, of unknown size, or await our word.
+        """Check a body that is large, of unknown size, or sent only after our consent.
 
         Returns:
-            Whether the client is to be told that it may go on.
+            Whether the client expects an interim answer before it sends the body.
 
         Raises:
-            RequestRefused: it is too large, unintelligible, or there is no room for it.
+            RequestRefused: the body is too large, of unknown framing, or there is no room.
         """
         assert self.request is not None
         values, declared = head.values, self.declared
@@ -84,7 +84,7 @@ class RequestBody:
         if codings:
             check_transfer_coding(codings)
             self._pieces = []
-            if head.version == "1.0":  # which knows none: the last of its connection
+            if head.version == "1.0":  # HTTP/1.0 has no chunks: the last request here
                 self.request.connection = CLOSE
         if declared > self._server.limits.max_body:
             check_length(declared, self._server)
@@ -99,14 +99,14 @@ class RequestBody:
         return True
 
     def begin_turn(self) -> None:
-        """Others have had their turn."""
+        """Count pieces anew: other connections have had their turn."""
         self.turn_pieces = 0
 
     def take(self, piece: bytes) -> None:
-        """A piece came; mostly it is the only one and stays as it is.
+        """Add a piece. Mostly it is the only one, and is kept without a copy.
 
         Raises:
-            RequestRefused: it is too large, or there is no room for it.
+            RequestRefused: the body is too large, or there is no room for it.
         """
         request = self.request
         assert request is not None
@@ -130,7 +130,7 @@ class RequestBody:
             self.admit(self.received + BODY_STEP_BYTES)
 
     def admit(self, nbytes: int) -> None:
-        """Find room for so many bytes. Raises `RequestRefused` where there is none."""
+        """Reserve room for `nbytes` bytes; raise `RequestRefused` if there is none."""
         assert self.request is not None
         answer = self.request.admit(nbytes)
         if answer is not None:
@@ -139,19 +139,19 @@ class RequestBody:
         self._admitted = nbytes
 
     def await_rest(self) -> None:
-        """Some is still to come: find room for it, unless that was done."""
+        """Reserve room for the missing rest, unless that was done before."""
         if self._admitted < 0:
             self.admit(self.declared)
 
     def measure(self, nbytes: int, trailers: bool) -> None:
-        """So many bytes of chunks were parsed, and it is not whole.
+        """Limit the framing of a chunked body that is not complete.
 
         Args:
-            nbytes: more of them.
-            trailers: there are more lines of them than may be.
+            nbytes: bytes of chunks that were parsed since the last call.
+            trailers: whether there are too many trailer lines.
 
         Raises:
-            RequestRefused: of framing alone there is too much, or of tiny pieces.
+            RequestRefused: there is too much framing, or too many tiny pieces.
         """
         self._framing_bytes += nbytes
         if trailers or self._framing_bytes > self._server.limits.max_header:
@@ -161,7 +161,7 @@ class RequestBody:
             self._pay()
 
     def _pay(self) -> None:
-        """Lose patience with a body that comes in a great many tiny pieces."""
+        """Refuse a body that arrives in a great many tiny pieces."""
         tiny, self._tiny = self._tiny, 0
         now = monotonic()
         if self._patience is None:
@@ -172,7 +172,7 @@ class RequestBody:
             raise RequestRefused("bad_request", f"{text}; send larger chunks")
 
     def finish(self) -> HttpRequest | None:
-        """It is whole: give the request away, None if there was none."""
+        """Return the request, whose body is complete; None if there was none."""
         request, self.request = self.request, None
         if self._slow_client:
             self._end_slow()
@@ -184,7 +184,7 @@ class RequestBody:
         return request
 
     def drop(self) -> None:
-        """It will not be whole: give its room back."""
+        """Drop the body and release its room: it will not be complete."""
         self._end_slow()
         request, self.request = self.request, None
         self._pieces = None
@@ -196,11 +196,11 @@ class RequestBody:
 
     @property
     def time_s(self) -> float:
-        """Seconds that it may take, for what has come of it."""
+        """The seconds that the client may take for the bytes received so far."""
         return self._server.limits.body_timeout + self.received / BODY_BYTES_PER_S
 
     def count_slow(self, address: str) -> bool:
-        """It comes slowly: count it, once; False if its client has too many such."""
+        """Count the body as a slow one, once; return False if its client has too many."""
         self._slow_client = self._slow_client or self._server.uploads.count(address)
         return bool(self._slow_client)
 
@@ -211,9 +211,9 @@ class RequestBody:
 
 
 def fold(pieces: list[Buffer]) -> None:
-    """Make one of many pieces: a piece of a few bytes costs far more memory than it holds.
+    """Join the pieces: a piece of a few bytes costs far more memory than it holds.
 
-    The one grows in place, so that folding again and again copies each byte only once.
+    The result grows in place, so that repeated calls copy each byte only once.
     """
     first = pieces[0]
     whole = first if isinstance(first, bytearray) else bytearray(first)

@@ -1,4 +1,4 @@
-"""The head of an HTTP/1.1 request while it is being read, and what it must look like."""
+"""The head of an HTTP/1.1 request while it is being read, and the checks of it."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class HeadReader:
     """Collects the heads of a connection's requests, one after the other.
 
     Attributes:
-        begun: the pieces of the request target that have come; empty between two heads.
-        target: of the head that was complete last.
-        names: of header lines so far, or after the head of trailers.
-        layout: of the head that was complete last; clients repeat the same header lines.
-        lines: of its answer, for the browser that asks.
+        begun: the pieces of the request target received so far; empty between two heads.
+        target: the target of the last complete head.
+        names: the names of header lines so far; after the head, of trailers.
+        layout: the header names of the last complete head; clients repeat them.
+        lines: header lines for the answer if a browser sent the request.
     """
 
     __slots__ = (
@@ -53,24 +53,24 @@ class HeadReader:
         self._values: list[bytes] = []
         self.layout = headers.NO_LAYOUT
         self.lines = b""
-        self._bytes = 0  # of a head that came in several cuts
-        self._reserved_bytes = 0  # of an incomplete head that have taken room
+        self._bytes = 0  # bytes of a head that is parsed in several cuts
+        self._reserved_bytes = 0  # reserved bytes of an incomplete head
 
     def take_line(self, name: bytes, value: bytes) -> None:
-        """A header line, or after the body a trailer."""
+        """Take a header line, or after the body a trailer."""
         self.names.append(name)
         self._values.append(value)
 
     def complete(self, parser: Any, cut_bytes: int) -> RequestHead:
-        """The head is complete.
+        """Check a complete head.
 
         Args:
-            parser: httptools's, which has read it.
-            cut_bytes: of the cut in which it ended.
+            parser: the parser of httptools that read it.
+            cut_bytes: the length of the cut in which it ended.
 
         Raises:
-            RequestRefused: it is not acceptable, in whatever version of HTTP. The version itself is
-                only looked at where something is unusual; nearly always it is 1.1.
+            RequestRefused: no version of HTTP allows this head. The version itself is read only if
+                something is unusual; nearly always it is 1.1.
         """
         server, values = self._server, self._values
         target = self.target = b"".join(self.begun)
@@ -91,10 +91,10 @@ class HeadReader:
         return _new_tuple(RequestHead, (method, target, names, values, "1.1"))
 
     def measure(self, nbytes: int) -> None:
-        """So many bytes more of a head have come, and it is not complete.
+        """Count `nbytes` more bytes of an incomplete head.
 
         Raises:
-            RequestRefused: it is too long, or there is no room for all such heads together.
+            RequestRefused: it is too long, or there is no room for all incomplete heads together.
         """
         self._bytes += nbytes
         if len(self.names) > MOST_LINES:
@@ -107,7 +107,7 @@ class HeadReader:
         self._reserved_bytes += nbytes
 
     def drop(self) -> None:
-        """Forget what has come of a head, or of trailers."""
+        """Drop an incomplete head, or trailers."""
         self.begun.clear()
         self.names, self._values = [], []
         self._let_go()
@@ -119,10 +119,10 @@ class HeadReader:
 
 
 def connection_for(layout: HeaderLayout, version: str, is_last: bool) -> bytes:
-    """What the answer's Connection header must say: `CLOSE`, `KEEP` or nothing.
+    """Return the value of the answer's Connection header: `CLOSE`, `KEEP` or nothing.
 
     Raises:
-        RequestRefused: no such version is spoken, or the request names not one host.
+        RequestRefused: the version is not supported, or the request does not name one host.
     """
     if version not in ("1.1", "1.0"):
         text = f"HTTP/{version} is not spoken here; use HTTP/1.1"

@@ -1,4 +1,6 @@
-"""How fast an HTTP/1.1 connection is read: a client that is owed much waits, and all have turns."""
+"""Pauses and resumes reading from an HTTP/1.1 connection.
+
+A client with many pending answers waits, and connections take turns."""
 
 from __future__ import annotations
 
@@ -9,14 +11,14 @@ from gateway.web.http1_responses import ResponseQueue
 
 
 class ReadPacing:
-    """Pauses and resumes reading, and keeps what came and may not be parsed yet.
+    """Pauses and resumes reading, and keeps received bytes that must be parsed later.
 
     Args:
-        responses: what is owed to the client.
-        read: parses what was kept; it may keep some of it again.
+        responses: the client's queue of answers.
+        read: parses the kept bytes; it may keep some of them again.
 
     Attributes:
-        kept: what is not parsed yet; reading is paused while there is any.
+        kept: the bytes that are not parsed yet; reading is paused while there are any.
     """
 
     __slots__ = ("_called", "_paused", "_read", "_responses", "_stopped", "kept")
@@ -27,17 +29,17 @@ class ReadPacing:
         self.kept = b""
         self._paused = False
         self._stopped = False
-        self._called = False  # `_go_on` is going to be called
+        self._called = False  # whether a call of `_go_on` is scheduled
 
     def keep(self, rest: bytes) -> None:
-        """Leave this for later, when less is pending or others have had their turn."""
+        """Keep these bytes until fewer requests are pending, or others have had their turn."""
         self.kept = rest
         self.pause()
         if not self._responses.is_full:
             self._call_on()
 
     def pause(self) -> None:
-        """Read no more from the client until `resume`, unless all that comes is thrown away."""
+        """Stop reading from the client until `resume`, unless its input is discarded."""
         transport = self._responses.transport
         if not (self._paused or self._stopped or transport.is_closing()):
             self._paused = True
@@ -45,7 +47,7 @@ class ReadPacing:
             transport.pause_reading()
 
     def resume(self) -> bool:
-        """Read on if the client takes its answers and little is pending; says if it is paused."""
+        """Read on if the client reads its answers and few are pending; return if it is paused."""
         if self._paused and self._responses.has_room:
             if self.kept:
                 self._call_on()
@@ -54,7 +56,7 @@ class ReadPacing:
         return self._paused
 
     def unpause(self) -> None:
-        """Read on, whatever is pending."""
+        """Read on, however many answers are pending."""
         if self._paused:
             self._paused = False
             transport = self._responses.transport
@@ -62,17 +64,17 @@ class ReadPacing:
                 transport.resume_reading()
 
     def stop(self) -> None:
-        """Nothing that comes is parsed any more."""
+        """Parse nothing more."""
         self._stopped = True
         self.kept = b""
 
     def close(self) -> None:
-        """The connection is no more; it is not referred to any more."""
+        """Drop the references to a connection that is gone."""
         self.stop()
         self._read = _ignore
 
     def _call_on(self) -> None:
-        """Have `_go_on` called, after whatever else the loop has to do."""
+        """Schedule `_go_on`, after the other events of this loop iteration."""
         if not self._called:
             self._called = True
             asyncio.get_running_loop().call_soon(self._go_on)
@@ -87,4 +89,4 @@ class ReadPacing:
 
 
 def _ignore(segment: bytes) -> None:
-    """The connection is no more."""
+    """Do nothing: the connection is gone."""

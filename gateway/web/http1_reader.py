@@ -1,20 +1,20 @@
 """Reads the requests of an HTTP/1.1 connection: the hottest code of the gateway.
 
-`httptools` calls the reader back for each piece of a request; once a head is complete
-`gateway/web/front_protocols.py` decides who answers. A request that is whole enters the queue of
-answers (`gateway/web/http1_responses.py`).
+`httptools` calls the reader back for each piece of a request. When a head is complete,
+`gateway/web/front_protocols.py` decides which service answers it. A complete request enters the
+queue of answers (`gateway/web/http1_responses.py`).
 
-A client that keeps its connection sends the same head again and again, byte for byte. A head that
-was found to ask for plain inference is therefore remembered with what it meant, and a segment that
-consists of exactly this head and its body is not parsed a second time.
+A client that keeps its connection sends the same head again and again, byte for byte. So the
+meaning of a head of plain inference is remembered, and a segment that consists of exactly this head
+and its body is not parsed a second time.
 
-What is being read is the reader's *state*:
+The reader's *state* says what is being read:
 
 ```
-IDLE ─► HEAD ─► BODY ─► IDLE ...            the ordinary life
-   any of them ─► LAST    a request said that it was the last, or the client sends nothing more
-   any of them ─► DEAF    refused: nothing of what still comes is read
-LAST ─► DEAF              the client sent something behind its last request
+IDLE ─► HEAD ─► BODY ─► IDLE ...            the usual cycle
+   any of them ─► LAST    the request closes the connection, or the client sends nothing more
+   any of them ─► DEAF    refused: no further input is read
+LAST ─► DEAF              the client sent something after its last request
 ```
 """
 
@@ -49,34 +49,34 @@ LAST: Final = 3
 DEAF: Final = 4
 
 _END: Final = b"\r\n\r\n"
-# Cuts of a segment that are parsed before the loop turns again.
+# The cuts of a segment that are parsed before the loop handles other events.
 _CUTS_PER_TURN: Final = 32
-# Bytes of a head or of chunks that are parsed in one go, and pieces of bodies after which the loop
-# turns: some milliseconds at most.
+# Bytes of a head or of chunks that are parsed in one call, and pieces of bodies before the loop
+# handles other events: some milliseconds at most.
 _SLICE_BYTES: Final = 16 * 1024
 _PIECES_PER_TURN: Final = 2048
-# A cut of more bytes than this is not copied out of its segment.
+# A longer cut is not copied out of its segment.
 _UNCOPIED_BYTES: Final = 16 * 1024
 
 
 class StopParsing(Exception):
-    """Nothing more is to be parsed on this connection."""
+    """Parse nothing more on this connection."""
 
 
 class RequestReader:
-    """Makes requests of what one client sends.
+    """Parses the requests of one client.
 
     Args:
-        server: what all connections have in common.
-        responses: where a request that is whole awaits its answer.
+        server: the state that all connections share.
+        responses: the queue that a complete request enters.
 
     Attributes:
         state: what is being read, see above.
-        head: of the request that is being read, or was read last.
-        body: of the request that is being read.
-        pacing: when it is read.
-        websocket: where the connection goes after an upgrade, if one was asked for.
-        retiring: the connection is to end: what is being read is the last request.
+        head: the head of the present request, or of the last one.
+        body: the body of the present request.
+        pacing: pauses and resumes reading.
+        websocket: the stream that gets the connection after an upgrade, if one was requested.
+        retiring: whether the present request is the last: the connection must end.
     """
 
     __slots__ = (
@@ -107,7 +107,7 @@ class RequestReader:
         self.head = HeadReader(server)
         self.body = RequestBody(server)
         self.pacing = ReadPacing(responses, self._read_on)
-        # What httptools calls for each piece.
+        # The callbacks of httptools.
         self.on_url: Callable[[bytes], None] = self.head.begun.append
         self.on_header: Callable[[bytes, bytes], None] = self.head.take_line
         self.on_body: Callable[[bytes], None] = self.body.take
@@ -115,16 +115,16 @@ class RequestReader:
         self.websocket: WebSocketStream | None = None
         self.retiring = server.leaving
         self._parser: Any = httptools.HttpRequestParser(self)
-        self._age = 0.0  # seconds in this state, as the sweep counts them
-        self._cut_bytes = 0  # of the cut that is being parsed
-        self._cuts = 0  # that may still be parsed in this turn
-        self._lesson: KnownHead | None = None  # what the head meant that was just parsed
-        self._replay: bytes | None = None  # a head to be read again, without its upgrade
+        self._age = 0.0  # seconds in this state, counted by the sweep
+        self._cut_bytes = 0  # bytes of the cut that is being parsed
+        self._cuts = 0  # cuts that may still be parsed in this turn
+        self._lesson: KnownHead | None = None  # the meaning of the head that was just parsed
+        self._replay: bytes | None = None  # a head that must be parsed again, without its upgrade
 
     # ---- what comes
 
     def receive(self, segment: bytes) -> None:
-        """Read what came. Everything that follows from it happens before this returns."""
+        """Parse received bytes, and handle all that follows from them before returning."""
         if self.state == IDLE:
             start = segment.find(_END) + 4
             known = self._known.get(segment[:start])
@@ -152,20 +152,19 @@ class RequestReader:
             self._server.learn(segment[:start], lesson)
 
     def _read(self, segment: bytes) -> None:
-        """Parse what came, cut by cut, until it is more than may be pending, or takes long.
+        """Parse received bytes in cuts, until too many requests are pending or it takes too long.
 
-        httptools cannot be stopped once it has been given something, hence the cuts: none of them
-        holds the end of more than one request, or makes it call back more than some thousand times.
-        The rest is kept, and read on when answers have left; meanwhile nothing more is read from
-        the client.
+        httptools cannot be stopped within its input, hence the cuts: none contains the end of more
+        than one request, or causes more than some thousand callbacks. The rest is kept and parsed
+        when answers have left; meanwhile nothing more is read from the client.
         """
         at, length, body = 0, len(segment), self.body
         self._cuts = _CUTS_PER_TURN
         while self._cuts > 0:
             self._cuts -= 1
             start = at
-            # To the end of a declared body, or else to the next empty line; not so far where that
-            # is far: of lines and chunks a few bytes may mean a callback each.
+            # Up to the end of a declared body, or else to the next empty line. Lines and chunks
+            # may cost a callback for every few bytes, so such a cut is limited.
             at = (
                 min(at + body.left, length)
                 if body.left > 0
@@ -181,7 +180,7 @@ class RequestReader:
                 self._parser.feed_data(cut)
             except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
                 stopped = error
-            if stopped is not None:  # not while that is handled: it would be another's context
+            if stopped is not None:  # outside of the handler: it would be the exception's context
                 self._end_parsing(stopped, cut)
                 stopped = None
             if self.head.begun or (self.state == BODY and body.left <= 0):
@@ -204,7 +203,7 @@ class RequestReader:
         self._read(kept)
 
     def _measure(self, nbytes: int) -> None:
-        """Of a head or a chunked body so many bytes more were parsed, and it is not whole."""
+        """Count `nbytes` more parsed bytes of a head or chunked body that is not complete."""
         try:
             if self.head.begun:
                 self.state = HEAD
@@ -217,7 +216,7 @@ class RequestReader:
             self._cuts = 0
 
     def _ignore(self, rest: bytes) -> None:
-        """This follows a request that was the last one."""
+        """Ignore input after the connection's last request."""
         if not rest:
             return
         if self.websocket is not None:
@@ -225,10 +224,10 @@ class RequestReader:
             return
         self.state = DEAF
         if not self.retiring:
-            self._age = 0.0  # it may go on for a while: see `Http1Connection`
+            self._age = 0.0  # discarded for a while: see `Http1Connection`
 
     def _await_body(self) -> None:
-        """Some of the body is still to come; perhaps room was not asked for yet."""
+        """Reserve room, if needed, for the missing rest of the body."""
         try:
             self.body.await_rest()
         except Exception as reason:  # noqa: BLE001 - a refusal, or logged; its client is answered
@@ -237,7 +236,7 @@ class RequestReader:
     # ---- the parser's side
 
     def on_headers_complete(self) -> None:
-        """A head is complete: open its request."""
+        """Create the request of a complete head."""
         self.state = BODY
         self._age = 0.0
         parser = self._parser
@@ -249,7 +248,7 @@ class RequestReader:
             if layout.upgrades and not self._upgrade(layout, head):
                 self._replay = headers.without_upgrade(head)
                 return
-            # A WebSocket that is not opened leaves nothing to be read.
+            # If the WebSocket is refused, nothing more is read.
             is_last = self.retiring or self.websocket or not parser.should_keep_alive()
             connection = connection_for(layout, head.version, bool(is_last))
         if head.target[:1] != b"/" or head.method == b"CONNECT":
@@ -268,16 +267,16 @@ class RequestReader:
             self._lesson = KnownHead(request.route, head.target, declared)
 
     def on_message_complete(self) -> None:
-        """The request is whole, unless its head is to be read again."""
+        """Take the complete request, unless its head must be parsed again."""
         request = self.body.finish()
         if request is None:
-            return  # an upgrade, to be read again without it
+            return  # an upgrade: parsed again without it
         self.state = LAST if request.connection is CLOSE else IDLE
         if self.head.names:
-            self.head.drop()  # trailers mean nothing to us
+            self.head.drop()  # trailers are ignored
         queue = self._responses
         if request.awaits_turn and not queue.pending:
-            self._cuts = 0  # it takes long
+            self._cuts = 0  # it was sent slowly
         queue.enter(request)
         if (self.retiring or self.state > LAST) and self.websocket is None:
             raise StopParsing
@@ -285,9 +284,13 @@ class RequestReader:
     # ---- upgrades
 
     def _upgrade(self, layout: HeaderLayout, head: RequestHead) -> bool:
-        """Prepare a WebSocket's upgrade, if it is its turn; False for any other."""
+        """Prepare the upgrade to a WebSocket, if all earlier requests are answered.
+
+        Returns:
+            False for any other upgrade.
+        """
         if not self._parser.should_upgrade():
-            return True  # it is not meant: Connection does not speak of it
+            return True  # the Connection header does not name it
         queue = self._responses
         if self.retiring or queue.pending or (head.method, head.version) != (b"GET", "1.1"):
             return False
@@ -296,7 +299,7 @@ class RequestReader:
         return self.websocket is not None
 
     def _parse_again(self, rest: bytes) -> None:
-        """Read a request that asked for an upgrade as if it had not; it is the last."""
+        """Parse a request again without the upgrade that it asks for; it is the last one."""
         if self.websocket is not None:
             self._ignore(rest)
             return
@@ -309,7 +312,7 @@ class RequestReader:
     # ---- what goes wrong
 
     def _end_parsing(self, reason: Exception, cut: Buffer) -> None:
-        """httptools has stopped within this cut."""
+        """Handle that httptools stopped within this cut."""
         if isinstance(reason, httptools.HttpParserUpgrade):
             self._parse_again(bytes(cut[reason.args[0] :]))
         elif isinstance(reason, httptools.HttpParserCallbackError):
@@ -318,23 +321,23 @@ class RequestReader:
             self._malformed(reason)
 
     def _stopped(self, reason: BaseException | None) -> None:
-        """A callback of ours ended the parsing."""
+        """Handle the exception by which a callback of ours ended the parsing."""
         if isinstance(reason, RequestRefused):
             self._refuse(reason)
         elif not isinstance(reason, StopParsing) and self.state < LAST:
             self.fail(reason)
 
     def fail(self, reason: BaseException | None) -> None:
-        """A bug of ours, or of the inference service: log it, tell the client, and end."""
+        """Log an internal error, answer 500, and end the connection."""
         asyncio.get_running_loop().call_exception_handler(
             {"message": "an HTTP request raised inside the gateway", "exception": reason}
         )
         self.refuse("server_error", "the gateway failed")
 
     def _malformed(self, error: Exception) -> None:
-        """What came is no HTTP/1.1."""
+        """Refuse input that is no HTTP/1.1."""
         if self.state >= LAST:
-            self.state = DEAF  # it follows a request that said it was the last
+            self.state = DEAF  # it follows the connection's last request
         elif "PRI" in str(error) or "HTTP/2" in str(error):
             message = "HTTP/2 can only be spoken from a connection's first byte on"
             self.refuse("version_not_supported", message)
@@ -342,7 +345,7 @@ class RequestReader:
             self.refuse("bad_request", f"malformed HTTP: {error}")
 
     def refuse(self, code: str, message: str) -> None:
-        """Answer the request that is being read, in its turn, and read nothing more."""
+        """Answer the present request, in its place in the queue, and read nothing more."""
         self._refuse(RequestRefused(code, message))
 
     def _refuse(self, refused: RequestRefused) -> None:
@@ -358,7 +361,7 @@ class RequestReader:
         self._responses.refuse(method, target, answer)
 
     def _asked(self) -> tuple[bytes, bytes]:
-        """Method and target of the request that is being read, as far as they are known."""
+        """Return the method and target of the present request, as far as they are known."""
         request = self.body.request
         if request is not None:
             return request.method, request.target
@@ -369,27 +372,27 @@ class RequestReader:
 
     @property
     def takes_interim(self) -> bool:
-        """Whether the client must understand an interim answer: not in HTTP/1.0."""
+        """Whether the client understands interim answers, which HTTP/1.0 does not have."""
         version: str = self._parser.get_http_version()
         return version != "1.0"
 
     def grow_older(self, step: float) -> float:
-        """`step` seconds have passed; returns for how many nothing has come that moved it on."""
+        """Add `step` seconds to the age of the present state, and return the age."""
         self._age += step
         return self._age
 
     def rest(self) -> None:
-        """It is not the client's fault that nothing comes."""
+        """Reset the age of the state: it is not the client's fault that nothing comes."""
         self._age = 0.0
 
     def retire(self) -> None:
-        """What is being read is the last request."""
+        """Let the present request be the last."""
         self.retiring = True
         if self.body.request is not None:
             self.body.request.connection = CLOSE
 
     def stop(self, state: int = LAST) -> None:
-        """Read nothing more: of what is being read, and of what is kept."""
+        """Stop parsing, also what was kept."""
         self.state = max(self.state, DEAF if self.pacing.kept else state)
         self._age = 0.0
         self.pacing.stop()
@@ -397,7 +400,7 @@ class RequestReader:
         self.body.drop()
 
     def close(self) -> None:
-        """The connection is no more: the parser refers to us, and no cycle may stay."""
+        """Drop the parser, which refers to this object: the connection is gone."""
         self.stop(DEAF)
         self.pacing.close()
         self._parser = None

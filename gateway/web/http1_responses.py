@@ -1,7 +1,7 @@
 """The answers that an HTTP/1.1 connection owes its client, in the order of the requests.
 
-Answers may become ready in any order, and leave in the order of their requests. Requests that the
-client pipelines are read on only while few are pending and the client takes its answers.
+Answers may become ready in any order, and are written in the order of their requests. Pipelined
+requests are read only while few are pending and the client reads its answers.
 """
 
 from __future__ import annotations
@@ -21,44 +21,44 @@ from gateway.web.unread import LEAST_RATE, Charged, UnreadLedger
 from gateway.web.websocket_stream import WebSocketStream
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_SLACK_BYTES: Final = 64 * 1024  # of bodies, beyond the largest, before no more is read
+_SLACK_BYTES: Final = 64 * 1024  # bytes of bodies, beyond the largest, at which reading stops
 
 
 class QueueOwner(Protocol):
     """The connection that a queue belongs to."""
 
     def crowded(self) -> None:
-        """As much is pending as may be: read no more."""
+        """Stop reading: the limit of pending requests is reached."""
 
     def answered(self) -> bool:
-        """Less is pending: read on, if nothing speaks against it; says if reading is paused."""
+        """Resume reading if possible: fewer requests are pending. Return whether it is paused."""
 
     def answered_last(self) -> None:
-        """The last answer is written: end the connection."""
+        """Close the connection: the last answer is written."""
 
     def failed(self, reason: BaseException) -> None:
-        """What a request set off has failed, and nothing follows it."""
+        """Close after an answer failed by an internal error."""
 
     def cut_off(self, cause: str) -> None:
-        """The client costs too much: no answer would reach it."""
+        """Close at once: the client reads its answers too slowly."""
 
     def hand_over(self) -> WebSocketStream:
         """Give the connection away; RuntimeError if no upgrade was asked for."""
 
 
 class ResponseQueue:
-    """The requests of one connection that are whole, until each has been answered.
+    """The complete requests of one connection, until each has been answered.
 
     Args:
-        server: what all connections have in common.
+        server: the state that all connections share.
         owner: the connection.
 
     Attributes:
-        pending: what awaits its answer, oldest first.
-        special: True while an answer must go through `release`.
-        inference: who answers inference requests.
+        pending: the requests without an answer, oldest first.
+        special: True while answers must be written by `release`.
+        inference: the service that answers inference requests.
         transport: where answers are written.
-        choked: True while the client does not take what was written.
+        choked: True while the client does not read what was written.
     """
 
     __slots__ = (
@@ -85,40 +85,40 @@ class ResponseQueue:
         self.special = server.access is not None
         self.choked = False
         self._owes_continue = False
-        self._page_called = False  # `_start_page` is going to be called
-        self._leaving: Charged | None = None  # the route of the answer that was written last
+        self._page_called = False  # whether a call of `_start_page` is scheduled
+        self._leaving: Charged | None = None  # the route of the last written answer
         self._ledger = UnreadLedger(server.unread, owner.cut_off)
-        self._stuck = 0.0  # seconds without the client taking anything
+        self._stuck = 0.0  # seconds in which the client read nothing
 
     def open(self, transport: asyncio.Transport) -> None:
-        """The client is there."""
+        """Start serving a client that connected."""
         self.transport = transport
 
     # ---- what requests ask of it
 
     @property
     def application(self) -> HTTPServerConnectionDelegate:
-        """Who answers what is not inference."""
+        """The tornado application that answers what is not inference."""
         return self._server.application
 
     @property
     def client_address(self) -> ClientAddress:
-        """Who asks."""
+        """The client's address."""
         peer = self.transport.get_extra_info("peername")
         return ClientAddress(peer[0] if isinstance(peer, tuple) else "0.0.0.0", "http")
 
     @property
     def room(self) -> ByteBudget:
-        """For the bodies of pages' requests."""
+        """The room for the bodies of pages' requests."""
         return self._server.room
 
     @property
     def vary(self) -> bytes:
-        """Header lines of pages that no browser asks for."""
+        """The header lines of pages for clients that are no browsers."""
         return self._server.browsers.vary
 
     def name(self) -> bytes:
-        """An id for a request that came without one."""
+        """Return an id for a request without one."""
         return self._server.name()
 
     def hand_over(self) -> WebSocketStream:
@@ -128,7 +128,7 @@ class ResponseQueue:
     # ---- what enters
 
     def enter(self, request: HttpRequest) -> None:
-        """A request is whole: enter it in the order of answers, and start it if it may be."""
+        """Add a complete request to the queue, and start it unless it must wait."""
         pending = self.pending
         pending.append(request)
         if len(pending) > 1:
@@ -142,14 +142,14 @@ class ResponseQueue:
             self._fail(request, error)
 
     def refuse(self, method: bytes, target: bytes, answer: bytes) -> None:
-        """A request is answered before it was whole; it is the last one."""
+        """Add the answer of a refused request; it is the connection's last."""
         self._owes_continue = False
         request = RefusedRequest(self, None, target, monotonic(), CLOSE, asked_method=method)
         self.pending.append(request)
         request.respond(answer)
 
     def owe_continue(self) -> None:
-        """Ask for a body as soon as all that was asked before is answered."""
+        """Send the interim answer that asks for a body, when all earlier requests are answered."""
         self._owes_continue = self.special = True
         self._continue()
 
@@ -159,7 +159,7 @@ class ResponseQueue:
             self.transport.write(_CONTINUE)
 
     def _fail(self, request: HttpRequest, reason: BaseException) -> None:
-        """What a request set off has failed: in its place that is said."""
+        """Answer a request that failed by an internal error, in its place in the queue."""
         at = self.pending.index(request)
         later = self.pending[at:]
         del self.pending[at:]
@@ -169,7 +169,7 @@ class ResponseQueue:
 
     @property
     def is_full(self) -> bool:
-        """Whether as much is pending as may be, or the client does not take its answers."""
+        """Whether the limit of pending requests is reached, or the client does not read."""
         limits = self._server.limits
         if self.choked or len(self.pending) > limits.pipelined:
             return True
@@ -180,7 +180,7 @@ class ResponseQueue:
 
     @property
     def has_room(self) -> bool:
-        """Whether so little is pending that more may be read."""
+        """Whether so few requests are pending that more may be read."""
         limits = self._server.limits
         if self.choked or len(self.pending) > limits.pipelined // 2:
             return False
@@ -192,7 +192,7 @@ class ResponseQueue:
     # ---- what leaves
 
     def release(self) -> None:
-        """Write what the oldest of `pending` have ready, in order, as far as the client reads."""
+        """Write the ready answers at the front of the queue, as far as the client reads."""
         pending, access = self.pending, self._server.access
         is_behind = True  # a ready one waits behind one that is not
         while pending and not self.choked and pending[0].flush(self.transport):
@@ -213,17 +213,17 @@ class ResponseQueue:
             self._account()
 
     def settle(self) -> None:
-        """Less is pending, or less is left to be read: go on with what waited for that."""
+        """Continue what waited for fewer pending requests, or for input to be read."""
         self._continue()
         is_paused = self._owner.answered()
         self.special = is_paused or self._owes_continue or self._server.access is not None
 
     def watch(self) -> None:
-        """Reading is paused: each answer that leaves may let it go on."""
+        """Check after each written answer whether reading, which is paused, may resume."""
         self.special = True
 
     def _call_page(self) -> None:
-        """Have the page started whose turn it is, after whatever else the loop has to do."""
+        """Schedule the start of the page at the front, after the loop's other events."""
         if not self._page_called:
             self._page_called = True
             asyncio.get_running_loop().call_soon(self._start_page)
@@ -240,19 +240,19 @@ class ResponseQueue:
     # ---- a client that does not read
 
     def choke(self) -> None:
-        """The client does not take its answers."""
+        """Stop writing: the client does not read its answers."""
         self.choked = self.special = True
         self._stuck = 0.0
 
     def unchoke(self) -> None:
-        """It does again."""
+        """Write on: the client reads again."""
         self.choked = False
         self.release()
 
     def _account(self) -> None:
-        """Account for what the client has not taken: answers in their turn, and what is written.
+        """Account for unread bytes: answers that wait in the queue, and those that are written.
 
-        What is written and chokes nobody is looked at by the sweep, and from then on.
+        Written bytes that choke nothing are counted only from the next sweep on.
         """
         ledger = self._ledger
         is_watched = self.choked or ledger.is_open
@@ -270,10 +270,10 @@ class ResponseQueue:
         self._ledger.settle(kept, unsent, taken)
 
     def tick(self, step: float) -> bool:
-        """`step` seconds have passed.
+        """Account for `step` more seconds.
 
         Returns:
-            Whether the client is choked and not a byte has gone for too long.
+            Whether the client is choked and has read nothing for too long.
         """
         if not self.choked:
             self._tick_unchoked(step)
@@ -285,7 +285,7 @@ class ResponseQueue:
         return self._stuck >= self._server.limits.write_timeout
 
     def _tick_unchoked(self, step: float) -> None:
-        """Charge what the client has not taken and is too little to choke it."""
+        """Charge unread bytes that are too few to choke the connection."""
         ledger, unsent = self._ledger, self.transport.get_write_buffer_size()
         if unsent or ledger.is_open:
             self._keep(unsent, ledger.moved(unsent))
@@ -293,9 +293,9 @@ class ResponseQueue:
                 ledger.tick(step)
 
     def probe(self) -> None:
-        """Send what makes the kernel of a client that has closed its connection say so.
+        """Send an interim answer, which the kernel of a client that is gone answers by a reset.
 
-        An interim answer stands between two answers, never inside one.
+        An interim answer may stand between two answers, never inside one.
         """
         pending = self.pending
         if pending and not (self.choked or pending[0].status):
@@ -304,7 +304,7 @@ class ResponseQueue:
     # ---- the end
 
     def end_input(self) -> bool:
-        """Nothing more will be asked: the newest answer is the last. False if none is owed."""
+        """Let the newest pending answer be the last; return False if none is pending."""
         self._owes_continue = False
         if not self.pending:
             return False
@@ -312,7 +312,7 @@ class ResponseQueue:
         return True
 
     def forsake(self) -> None:
-        """Nothing that is still pending will be answered."""
+        """Drop all pending requests."""
         pending, self.pending = self.pending, []
         for request in pending:
             if self._server.access is not None:
@@ -320,13 +320,13 @@ class ResponseQueue:
             request.lost()
 
     def close(self) -> None:
-        """The connection is no more; it is not referred to any more."""
+        """Drop the references to a connection that is gone."""
         self._ledger.close()
         self._owner = _NOBODY
 
 
 class _Nobody:
-    """Stands for a connection that is no more."""
+    """Stands in for a connection that is gone; each method does nothing."""
 
     def crowded(self) -> None:
         """Nothing is read."""

@@ -1,13 +1,12 @@
-"""An HTTP/2 connection by h2: one reader of frames, its streams, one sender of frames, their end.
+"""An HTTP/2 connection by h2: it owns a reader of frames, the streams, and a sender of frames.
 
 ```
 transport ─► FrameReader ─► h2 ─► Stream ─► FrameSender ─► h2 ─► transport
              (http2_reader)       (http2_stream, http2_answer)
 ```
 
-The connection owns them, and does what the events of h2 ask for. How much the client may send is
-the business of `gateway/web/http2_windows.py`; how long it may keep us busy for nothing, of
-`gateway/web/http2_flood_guard.py`.
+The connection handles the events of h2. `gateway/web/http2_windows.py` limits how much the client
+may send, and `gateway/web/http2_flood_guard.py` how many frames that ask for nothing.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ class Http2Connection(asyncio.BaseProtocol):
     """One client's connection.
 
     Attributes:
-        server: what all connections of the server have in common.
-        streams: requests that are not yet answered, by number; the oldest first.
-        data_received: what the transport calls with what came: the reader's `receive`.
+        server: the state that all connections share.
+        streams: the unanswered requests by number, the oldest first.
+        data_received: the reader's `receive`, which the transport calls.
     """
 
     __slots__ = (
@@ -71,7 +70,7 @@ class Http2Connection(asyncio.BaseProtocol):
     data_received: Callable[[bytes], None]
 
     def __init__(self, server: ServerState) -> None:
-        """Nothing is connected yet; asyncio calls `connection_made` next."""
+        """Prepare for `connection_made`, which asyncio calls next."""
         limits = server.limits
         self.server = server
         self.streams: dict[int, Stream] = {}
@@ -83,19 +82,19 @@ class Http2Connection(asyncio.BaseProtocol):
         self._reader = FrameReader(wire, self._guard, self)
         self._sender = FrameSender(wire, self._guard, self.streams, self._ledger, self._answered)
         self.data_received = self._reader.receive
-        self._pages: deque[Stream] = deque()  # that tornado is to answer, one in a turn
+        self._pages: deque[Stream] = deque()  # streams that tornado must answer, one per turn
         self._closing = False
         self._retiring = False
         self._half_closed: HalfClosed | None = None  # the client sends nothing more
-        self._block = 0  # of headers, that was not complete when the sweep last looked
-        self._head_bytes = 0  # of them that have taken room
-        self._head_seconds = 0.0  # for which it has not been
-        self._age = 0.0  # seconds without any stream, as the sweep counts them
+        self._block = 0  # the stream whose headers were incomplete at the last sweep
+        self._head_bytes = 0  # reserved bytes of incomplete headers
+        self._head_seconds = 0.0  # seconds for which they have been incomplete
+        self._age = 0.0  # seconds without any stream, counted by the sweep
 
     # ---- the transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet the client."""
+        """Send the settings to a client that connected."""
         self._transport = cast(asyncio.Transport, transport)
         self._reader.open(self._transport)
         self._sender.open(self._transport)
@@ -108,11 +107,11 @@ class Http2Connection(asyncio.BaseProtocol):
         self._wire.update_settings(limit)
         self._windows.open()
         if self.server.excess > 0:
-            self.dismiss(ErrorCodes.ENHANCE_YOUR_CALM)  # nothing was looked at: it may ask again
+            self.dismiss(ErrorCodes.ENHANCE_YOUR_CALM)  # no request was read: the client may retry
         self._sender.write()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection is gone: notify what works for it."""
+        """Notify the reader, the sender and all streams that the connection is gone."""
         self._forsake()
         self._count_head(0)
         if self._half_closed is not None:
@@ -125,17 +124,17 @@ class Http2Connection(asyncio.BaseProtocol):
         self.server.leave(self)
 
     def pause_writing(self) -> None:
-        """The client does not read its answers: read no more requests from it."""
+        """Stop reading requests: the client does not read its answers."""
         self._sender.choke()
         self._reader.choke(True)
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """Write on: the client reads again."""
         self._reader.choke(False)
         self._sender.unchoke()
 
     def eof_received(self) -> bool:
-        """The client sends nothing more: answer what it asked for; says whether it stays open."""
+        """Answer what is pending: the client sends no more. Return whether anything is."""
         for stream in list(self.streams.values()):
             if stream.reading or stream.answer.over:
                 self._drop(stream)
@@ -147,29 +146,29 @@ class Http2Connection(asyncio.BaseProtocol):
         return True
 
     def _probe(self) -> None:
-        """Send what makes the kernel of a client that has closed its connection say so."""
+        """Send a PING, which the kernel of a client that is gone answers by a reset."""
         if not (self._sender.choked or self._closing):
             self._transport.write(_PING_FRAME)
 
     def _vanished(self) -> None:
-        """The client has closed its connection: the answers are not wanted any more."""
+        """End at once: the client has closed the connection in both directions."""
         self._forsake()
         self._transport.abort()
 
     # ---- the reader's side
 
     def heed(self, event: events.Event) -> None:
-        """Do what an event of h2 asks for."""
+        """Handle an event of h2."""
         action = _ACTIONS.get(type(event))
         if action is not None:
             action(self, event)
 
     def paused(self) -> None:
-        """Some frames were read, more are here: let others have their turn."""
+        """Let other connections have their turn: some frames were read, and more are here."""
         self._sender.write()
 
     def all_read(self) -> None:
-        """Everything that came was read."""
+        """Continue after all received frames were read."""
         self._count_head(self._guard.pending)
         if self._guard.overlong:
             self.dismiss(ErrorCodes.FRAME_SIZE_ERROR)
@@ -181,16 +180,16 @@ class Http2Connection(asyncio.BaseProtocol):
 
     @property
     def _departed(self) -> bool:
-        """Whether the client has said that it will ask for nothing more, and all was read."""
+        """Whether the client sent GOAWAY, and all its frames were read."""
         return self._guard.departed and self._reader.has_read_all
 
     def _pay(self) -> None:
-        """The client costs us something and asks for nothing: at last lose patience."""
+        """Count a frame that asks for nothing; end the connection after too many."""
         if not self._guard.pay(1.0):
             self.dismiss(ErrorCodes.ENHANCE_YOUR_CALM)
 
     def _count_head(self, pending: int) -> None:
-        """Take room for headers that are not complete; without any left, the connection ends."""
+        """Reserve room for incomplete headers; if there is none, end the connection."""
         if pending == self._head_bytes:
             return
         heads = self.server.heads
@@ -233,7 +232,7 @@ class Http2Connection(asyncio.BaseProtocol):
 
     def _cancelled(self, event: events.StreamReset) -> None:
         if not event.remote_reset:
-            self._pay()  # h2 has reset it, for what the client did; the client's own are counted
+            self._pay()  # h2 reset it for an error of the client
         stream = self.streams.get(event.stream_id)
         if stream is not None:
             self._drop(stream)
@@ -241,11 +240,11 @@ class Http2Connection(asyncio.BaseProtocol):
     # ---- the streams' side
 
     def due(self, stream: Stream) -> None:
-        """The stream has something to send: send it together with others of this turn."""
+        """Send what the stream has ready, together with other streams at the end of this turn."""
         self._sender.due(stream)
 
     def later(self, stream: Stream) -> None:
-        """Set the stream off when others have had their turn."""
+        """Call the stream's `set_off` after other connections have had their turn."""
         self._pages.append(stream)
         if len(self._pages) == 1:
             asyncio.get_running_loop().call_soon(self._next_page)
@@ -256,7 +255,7 @@ class Http2Connection(asyncio.BaseProtocol):
             asyncio.get_running_loop().call_soon(self._next_page)
 
     def cancel(self, stream: Stream) -> None:
-        """The stream cannot be answered, or is, and its client still sends: say so."""
+        """Reset a stream that cannot be answered, or whose client still sends after the answer."""
         over = stream.answer.over
         self._reset(stream.number, ErrorCodes.NO_ERROR if over else ErrorCodes.INTERNAL_ERROR)
         self._drop(stream)
@@ -267,12 +266,12 @@ class Http2Connection(asyncio.BaseProtocol):
             self._wire.reset_stream(number, code)
 
     def _answered(self, stream: Stream) -> None:
-        """The sender has sent all of it."""
+        """End a stream whose answer was sent completely."""
         if stream.whole:
             self._drop(stream)
 
     def _drop(self, stream: Stream) -> None:
-        """A stream is over, answered or not."""
+        """Remove a stream that ended, with an answer or without."""
         self.streams.pop(stream.number, None)
         self._sender.forget(stream)
         stream.lost()
@@ -282,19 +281,19 @@ class Http2Connection(asyncio.BaseProtocol):
 
     @property
     def is_behind(self) -> bool:
-        """Whether so much is unread that nothing more should be asked for."""
+        """Whether the client has left so much unread that it may send no further request."""
         return self._ledger.is_full
 
     @property
     def client_address(self) -> ClientAddress:
-        """Who asks."""
+        """The client's address."""
         peer = self._transport.get_extra_info("peername")
         return ClientAddress(peer[0] if isinstance(peer, tuple) else "0.0.0.0", "http")
 
     # ---- the end
 
     def _forsake(self) -> None:
-        """Nothing that is still pending will be answered, nothing read or sent any more."""
+        """Drop all pending requests, and stop reading and sending."""
         self._closing = True
         self._reader.stop()
         self._sender.stop()
@@ -304,7 +303,7 @@ class Http2Connection(asyncio.BaseProtocol):
             stream.lost()
 
     def _cut_off(self, cause: str) -> None:
-        """The client costs too much: no answer would reach it."""
+        """Close at once: the client reads its answers too slowly."""
         self.server.drop(cause)
         self._closing = True
         self._reader.stop()
@@ -312,13 +311,13 @@ class Http2Connection(asyncio.BaseProtocol):
         self._transport.abort()
 
     def dismiss(self, code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
-        """End the connection, and say why."""
+        """End the connection with GOAWAY and the reason."""
         if not self._closing:
             self._wire.close_connection(code)
             self.end()
 
     def end(self) -> None:
-        """Say good-bye, and close so that the client can still read it."""
+        """Send GOAWAY, and close so that the client can still read it."""
         if self._closing:
             return
         self._sender.write()
@@ -332,7 +331,7 @@ class Http2Connection(asyncio.BaseProtocol):
     # ---- the server's side
 
     def tick(self, step: float) -> None:
-        """`step` seconds have passed: end what takes too long. Called by the server's sweep."""
+        """Enforce the time limits after `step` more seconds. Called by the server's sweep."""
         limits = self.server.limits
         self._guard.recover(step)
         if self._sender.tick(step, limits.write_timeout):
@@ -352,7 +351,7 @@ class Http2Connection(asyncio.BaseProtocol):
             self.dismiss()
 
     def _watch_head(self, step: float) -> None:
-        """Headers that are not complete have as long as in HTTP/1.1."""
+        """End the connection if headers stay incomplete for longer than HTTP/1.1 allows."""
         block = self._guard.block
         self._head_seconds = self._head_seconds + step if block and block == self._block else 0.0
         self._block = block
@@ -360,7 +359,7 @@ class Http2Connection(asyncio.BaseProtocol):
             self.dismiss(ErrorCodes.ENHANCE_YOUR_CALM)
 
     def retire(self) -> None:
-        """Answer what has begun, take nothing after it, then close."""
+        """Answer all requests that have begun, accept no further one, then close."""
         if self._retiring or self._closing:
             return
         self._retiring = True
@@ -373,7 +372,7 @@ class Http2Connection(asyncio.BaseProtocol):
         self._transport.abort()
 
     def __repr__(self) -> str:
-        """Show how many requests it has."""
+        """Show the number of streams."""
         return f"<Http2Connection {len(self.streams)} streams>"
 
 

@@ -1,7 +1,7 @@
-"""The answer on an HTTP/2 stream, from what exchanges and pages write to the frames of it.
+"""The answer on an HTTP/2 stream: converts what exchanges and pages write to frames.
 
-These write HTTP/1.1: the head is taken apart, the rest sent as DATA, as fast as the client opens
-its windows.
+They write HTTP/1.1. The head is parsed, the rest is sent as DATA, as fast as the client opens its
+windows.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from h2.connection import H2Connection
 from gateway.web import responses
 from mesh.protocol.messages import Buffer
 
-# Bytes that may wait to be sent before the writer is told to stop.
+# Unsent bytes from which on the writer must stop.
 _HIGH_WATER_BYTES: Final = 64 * 1024
-# Bytes that a stream sends before others have their turn.
+# Bytes that a stream sends before other streams have their turn.
 _SHARE_BYTES: Final = 64 * 1024
-_HEAD_BYTES: Final = 512  # what the head of an answer counts as while it is not sent
+_HEAD_BYTES: Final = 512  # bytes that an unsent head counts as
 _END: Final = b"\r\n\r\n"
 
 
 class StreamAnswer:
-    """What is to be sent on one stream.
+    """The unsent part of the answer on one stream.
 
     Args:
-        number: HTTP/2's, of the stream.
+        number: the stream's number in HTTP/2.
 
     Attributes:
-        told: the head is known.
-        over: everything has been sent.
+        told: whether the head is known.
+        over: whether everything was sent.
     """
 
     __slots__ = (
@@ -49,13 +49,13 @@ class StreamAnswer:
         self.told = False
         self.over = False
         self._owes_continue = False
-        self._head: list[tuple[bytes, bytes]] | None = None  # while not sent
-        self._parts: deque[memoryview] = deque()  # of the body
-        self._unsent = 0  # bytes of them
-        self._finished = False  # nothing will be added to them
+        self._head: list[tuple[bytes, bytes]] | None = None  # the head, while unsent
+        self._parts: deque[memoryview] = deque()  # unsent pieces of the body
+        self._unsent = 0  # their bytes
+        self._finished = False  # whether nothing will be added
 
     def owe_continue(self, owed: bool) -> None:
-        """Whether the client waits for our word before it sends the body."""
+        """Note whether the client waits for an interim answer before it sends the body."""
         self._owes_continue = owed
 
     def add(self, piece: Buffer) -> None:
@@ -73,31 +73,31 @@ class StreamAnswer:
             self._unsent += len(piece)
 
     def finish(self) -> None:
-        """Nothing will be added."""
+        """Mark the answer as complete."""
         self._finished = True
 
     def drop(self) -> None:
-        """The client does not want it, or cannot get it."""
+        """Drop the answer: the client cannot receive it, or cancelled the request."""
         self._parts.clear()
         self._unsent = 0
 
     @property
     def is_behind(self) -> bool:
-        """Whether so much waits that nothing should be added."""
+        """Whether so much is unsent that nothing should be added."""
         return self._unsent >= _HIGH_WATER_BYTES
 
     @property
     def left(self) -> int:
-        """About how many bytes are left to be sent."""
+        """The approximate number of unsent bytes."""
         return self._unsent if self._head is None else self._unsent + _HEAD_BYTES
 
     @property
     def waits(self) -> bool:
-        """Whether something is left to be sent as soon as there is room."""
+        """Whether something must be sent as soon as a window opens."""
         return bool(self._parts)
 
     def advance(self, wire: H2Connection) -> int:
-        """Hand some frames to h2; returns about how many bytes, 0 if nothing can be sent now."""
+        """Pass some frames to h2; return the approximate bytes, 0 if nothing can be sent now."""
         sent = 0
         if self._owes_continue:
             self._owes_continue = False

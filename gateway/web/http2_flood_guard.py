@@ -1,18 +1,17 @@
-"""HTTP/2 frames from outside: what h2 must not get, how much at once, and for how long. Pure.
+"""Filters the HTTP/2 frames that h2 receives, and limits useless ones. Pure.
 
-h2 reads and writes the frames. What it does not do is done here, on nothing but the nine bytes
-that begin each frame:
+h2 reads and writes the frames. It lacks some protections, which this module adds by looking only at
+the nine bytes that begin each frame:
 
-- It processes whatever it is given before it returns, and a segment from the socket may hold
-  tens of thousands of frames. It is therefore given few at a time, and of headers and settings,
-  where each byte may be a line, few bytes.
-- Frames that ask for no request (pings, settings, resets, empty pieces of a body, updates of
-  windows that nothing was sent through) cost as much as those that do. They are counted, and the
-  connection ends once patience with its client has run out (`FloodGuard.pay`). Window updates
-  cost none as far as there was reason for them.
-- A frame that is longer than allowed would be gathered whole, up to 16 MiB, before it is refused.
-- After a client's GOAWAY it can send nothing more, although the client may still wait for answers.
-  That frame is kept from it.
+- h2 processes all of its input before it returns, and a segment from the socket may hold tens of
+  thousands of frames. So it gets few frames at a time, and few bytes of headers and settings,
+  where each byte may be a line.
+- Frames that carry no request (pings, settings, resets, empty pieces of a body, updates of unused
+  windows) cost as much as others. Each uses up some of the client's *patience*, and the connection
+  ends when none is left (`FloodGuard.pay`). Window updates that answers justify are free.
+- h2 would buffer a frame that is longer than allowed, up to 16 MiB, before it refuses it.
+- After a client's GOAWAY, h2 sends nothing more, although the client may still wait for answers. So
+  this frame is not passed to h2.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ _HEADER_KINDS: Final = frozenset({1, 9})
 _END_STREAM: Final = 1
 _END_HEADERS: Final = 4
 _HEADER_BYTES: Final = 9
-_FRAME_BYTES: Final = 16_384  # what a frame may have after its header; HTTP/2's default
-_RUN_FRAMES: Final = 32  # that are passed on at once
-# The same in bytes of frames whose every byte may be a header line, or every sixth a setting.
+_FRAME_BYTES: Final = 16_384  # the limit of a frame's payload; HTTP/2's default
+_RUN_FRAMES: Final = 32  # frames that are passed on at once
+# The limit in bytes for frames where each byte may be a header line, or each sixth a setting.
 _RUN_DENSE_BYTES: Final = 256
 _DENSE: Final = frozenset({1, 4, 5, 9})
 # HEADERS, PUSH_PROMISE (an error) and CONTINUATION; DATA and WINDOW_UPDATE are looked at.
@@ -42,10 +41,10 @@ _WELCOME: Final = frozenset({1, 5, 9})
 _WINDOW: Final = 8
 _GOAWAY_FRAME: Final = struct.Struct(">3sBBIII")
 
-# Patience that comes back with each answer.
+# The patience that each answer restores.
 _PER_ANSWER: Final = 2.0
-# Window updates that cost no patience: so many at once, so many more with every answer, and one
-# with so many bytes that are sent; so many are saved up.
+# Window updates that cost no patience: how many from the start, how many more per answer, per how
+# many sent bytes one more, and how many can be saved up.
 _FREE_UPDATES: Final = 200
 _UPDATES_PER_ANSWER: Final = 4
 _BYTES_PER_UPDATE: Final = 128
@@ -53,26 +52,26 @@ _MOST_UPDATES: Final = 65_536
 
 
 def goaway(last: int, code: int = 0) -> bytes:
-    """A GOAWAY frame: streams after `last` were not looked at, those before will be answered.
+    """Return a GOAWAY frame: streams after `last` were not read, those before will be answered.
 
-    h2 could write it as well, but would then refuse to send those answers.
+    h2 could write it, too, but would then refuse to send those answers.
     """
     return _GOAWAY_FRAME.pack(b"\0\0\x08", _GOAWAY, 0, 0, last, code)
 
 
 class FloodGuard:
-    """Cuts what a client sends into runs of frames, and says when it has sent too much for nothing.
+    """Cuts a client's input into runs of frames, and detects floods of useless ones.
 
     Attributes:
-        updates: window updates that are still welcome.
-        bodies: pieces of bodies that have come, or begun to.
-        departed: the client has sent GOAWAY: it will ask for nothing more.
-        overlong: it has sent a frame that is too long, of which nothing is passed on.
-        excessive: the same of headers, in whatever frames.
+        updates: window updates that are free now.
+        bodies: pieces of bodies that arrived, or began to.
+        departed: whether the client sent GOAWAY: it will send no further request.
+        overlong: whether it sent a frame that is too long, of which nothing is passed on.
+        excessive: whether it sent headers that are too long, in any number of frames.
 
     Args:
-        most_header_bytes: that the frames of one request's headers may have.
-        updates: window updates that are welcome from the first.
+        most_header_bytes: limit of the frames of one request's headers.
+        updates: window updates that are free from the start.
 
     Example:
         >>> guard = FloodGuard()
@@ -101,28 +100,28 @@ class FloodGuard:
     )
 
     def __init__(self, most_header_bytes: int = 128 * 1024, updates: int = _FREE_UPDATES) -> None:
-        """A connection begins with the preface, which is passed on as it is."""
+        """Expect the preface, which is passed on as it is."""
         self._most_header_bytes = most_header_bytes
         self._patience = FULL_PATIENCE
-        self._paid_bodies = 0  # pieces that h2 took for such, or that were paid for
-        self._sent_bytes = 0  # since window updates were last granted for them
-        self._block_bytes = 0  # of the headers that began last
+        self._paid_bodies = 0  # pieces that h2 assigned to a request, or that were paid for
+        self._sent_bytes = 0  # bytes sent since window updates were last granted for them
+        self._block_bytes = 0  # the stream of the last headers
         self.updates = updates
         self.bodies = 0
-        self._blocks = 0  # of headers that have begun
-        self._in_headers = False  # the present frame belongs to one
-        self._open = False  # the present one goes on in another frame
+        self._blocks = 0  # bytes of headers that have begun
+        self._in_headers = False  # whether the present frame belongs to headers
+        self._open = False  # whether these headers continue in another frame
         self.departed = False
         self.overlong = self.excessive = False
-        self._left = len(PREFACE)  # bytes of the present frame that are still to come
-        self._kept_back = False  # the present frame is not passed on
-        self._header = b""  # the first bytes of a frame whose header is not complete
+        self._left = len(PREFACE)  # missing bytes of the present frame
+        self._kept_back = False  # whether the present frame is not passed on
+        self._header = b""  # the first bytes of a frame whose header is incomplete
 
     def runs(self, segment: bytes) -> Iterator[tuple[bytes, float]]:
-        """What the segment contains for h2, in order; with each run how unwelcome its frames are.
+        """Yield the parts of a segment for h2, in order, each with the patience that it costs.
 
-        Incomplete frames are passed on as far as they are there, incomplete headers kept. A run is
-        empty where all of it was kept back.
+        Incomplete frames are passed on as far as they arrived; incomplete frame headers are kept. A
+        run is empty if all of it is held back.
         """
         parts: list[bytes] = []
         frames = dense = at = 0
@@ -151,7 +150,7 @@ class FloodGuard:
             yield b"".join(parts), unwelcome
 
     def _begin(self, parts: list[bytes]) -> float:
-        """A frame's header is complete; says how unwelcome the frame is, 0.0 to 1.0."""
+        """Start a frame whose header is complete; return the patience that it costs, 0.0 to 1.0."""
         header, self._header = self._header, b""
         kind, flags = header[3], header[4]
         self._left = int.from_bytes(header[:3], "big")
@@ -179,12 +178,12 @@ class FloodGuard:
 
     @property
     def block(self) -> int:
-        """The number of the headers that have begun and are not complete, 0 if there are none."""
+        """The stream whose headers are incomplete, 0 if there is none."""
         return self._blocks if self._open or (self._in_headers and self._left) else 0
 
     @property
     def pending(self) -> int:
-        """Bytes of the headers that have begun and are not complete."""
+        """The bytes of incomplete headers."""
         return self._block_bytes if self.block else 0
 
     def _unwelcome_body(self, is_last: bool) -> float:
@@ -196,28 +195,28 @@ class FloodGuard:
     # ---- patience
 
     def pay(self, cost: float) -> bool:
-        """The client costs us something and asks for nothing; False once patience has run out."""
+        """Use up patience with the client; return False if none is left."""
         self._patience -= cost
         return self._patience >= 0
 
     def pay_for_body(self) -> None:
-        """h2 took a piece of a body for such: it belongs to a request."""
+        """Count a piece of a body that h2 assigned to a request."""
         self._paid_bodies += 1
 
     def pay_for_wasted(self) -> bool:
-        """A run was read: pay for pieces to streams that were reset, each of which h2 resets again.
+        """Pay, after a run, for pieces on streams that were reset; h2 resets them for each piece.
 
         Returns:
             Whether any patience is left.
         """
-        wasted = self.bodies - self._paid_bodies - 1  # the last may not be there yet
+        wasted = self.bodies - self._paid_bodies - 1  # the last one may be incomplete
         if wasted <= 0:
             return True
         self._paid_bodies += wasted
         return self.pay(wasted)
 
     def please(self, nbytes: int, answers: int = 0) -> None:
-        """So many bytes and answers were sent: the client may update windows for them."""
+        """Grant the client window updates for sent bytes and answers."""
         self._sent_bytes += nbytes
         more = self._sent_bytes // _BYTES_PER_UPDATE + answers * _UPDATES_PER_ANSWER
         self._sent_bytes %= _BYTES_PER_UPDATE
@@ -225,5 +224,5 @@ class FloodGuard:
         self._patience = min(FULL_PATIENCE, self._patience + answers * _PER_ANSWER)
 
     def recover(self, step: float) -> None:
-        """`step` seconds have passed: patience comes back."""
+        """Restore patience after `step` more seconds."""
         self._patience = min(FULL_PATIENCE, self._patience + PATIENCE_PER_S * step)

@@ -1,8 +1,9 @@
 """Reads the frames of an HTTP/2 connection, a little at a time.
 
-h2 works off whatever it is given before it returns, and a segment may hold thousands of frames.
-So a few of them are read, then others have their turn, and nothing more is read from the client
-meanwhile; nor after a large segment, since the event loop reads one socket many times in a row.
+h2 processes all of its input before it returns, and a segment may hold thousands of frames. So a
+few of them are read, then other connections have their turn, and nothing more is read from the
+client meanwhile. The same holds after a large segment, since the event loop reads one socket many
+times in a row.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from h2.exceptions import ProtocolError
 
 from gateway.web.http2_flood_guard import FloodGuard
 
-# A segment of so many bytes has the next wait for another turn, by an empty run.
+# After a segment of so many bytes the next one waits for another turn, by an empty run.
 _LARGE_SEGMENT_BYTES: Final = 32 * 1024
 _REST: Final = ((b"", 0.0),)
 
@@ -28,27 +29,27 @@ class FrameOwner(Protocol):
     """The connection whose frames are read."""
 
     def heed(self, event: events.Event) -> None:
-        """Do what an event of h2 asks for."""
+        """Handle an event of h2."""
 
     def paused(self) -> None:
-        """Some frames were read, more are here: let others have their turn."""
+        """Let other connections have their turn: some frames were read, and more are here."""
 
     def all_read(self) -> None:
-        """Everything that came was read."""
+        """Continue after all received frames were read."""
 
     def dismiss(self, code: ErrorCodes) -> None:
-        """End the connection, and say why."""
+        """End the connection with GOAWAY and the reason."""
 
     def end(self) -> None:
-        """End the connection; h2 has written why."""
+        """End the connection; h2 has written GOAWAY."""
 
 
 class FrameReader:
-    """Gives h2 what one client sends, in runs of a few frames.
+    """Passes one client's input to h2, in runs of a few frames.
 
     Args:
         wire: h2's half of the connection.
-        guard: cuts the runs, and counts what asks for nothing.
+        guard: cuts the runs, and counts useless frames.
         owner: the connection.
     """
 
@@ -68,23 +69,23 @@ class FrameReader:
         self._wire, self._guard = wire, guard
         self._owner: FrameOwner | None = owner
         self._transport: asyncio.Transport
-        self._runs: Iterator[tuple[bytes, float]] = iter(())  # of what came, not looked at yet
-        self._ahead: tuple[bytes, float] | None = None  # the first of them
+        self._runs: Iterator[tuple[bytes, float]] = iter(())  # runs that were not read yet
+        self._ahead: tuple[bytes, float] | None = None  # the first of these runs
         self._choked = False
         self._paused = False
         self._stopped = False
 
     def open(self, transport: asyncio.Transport) -> None:
-        """The client is there."""
+        """Start reading from a client that connected."""
         self._transport = transport
 
     @property
     def has_read_all(self) -> bool:
-        """Whether everything that came was looked at."""
+        """Whether all received bytes were read."""
         return self._ahead is None
 
     def receive(self, segment: bytes) -> None:
-        """Read what came: some frames at once, the rest as the loop turns again."""
+        """Read received bytes: some frames at once, the rest in later turns of the loop."""
         rest = _REST if len(segment) >= _LARGE_SEGMENT_BYTES else ()
         self._runs = chain(self._runs, self._guard.runs(segment), rest)
         if self._ahead is None:
@@ -92,7 +93,7 @@ class FrameReader:
             self._go_on()
 
     def _go_on(self) -> None:
-        """Read a run of frames; another one only after others have had their turn."""
+        """Read a run of frames, and schedule the next one for a later turn of the loop."""
         ahead, self._ahead = self._ahead, next(self._runs, None)
         owner = self._owner
         if self._stopped or owner is None:
@@ -126,12 +127,12 @@ class FrameReader:
                 owner.heed(event)
 
     def choke(self, choked: bool) -> None:
-        """Whether the client leaves its answers unread: then no more requests are read from it."""
+        """Stop or resume reading requests, as the client does not read its answers or does."""
         self._choked = choked
         self._regulate()
 
     def _regulate(self) -> None:
-        """Read from the client while it reads, and what it sent before has been looked at."""
+        """Read from the client only while it reads, and all received bytes were processed."""
         wanted = not (self._choked or self._ahead is not None)
         if wanted != self._paused or self._transport.is_closing():
             return
@@ -142,10 +143,10 @@ class FrameReader:
             self._transport.pause_reading()
 
     def stop(self) -> None:
-        """The connection ends: nothing that still comes is looked at."""
+        """Discard all further input: the connection ends."""
         self._stopped = True
 
     def close(self) -> None:
-        """The connection is no more; it is not referred to any more."""
+        """Drop the references to a connection that is gone."""
         self.stop()
         self._owner = None

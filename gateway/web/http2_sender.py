@@ -1,4 +1,4 @@
-"""Sends the answers of an HTTP/2 connection, in turns, as fast as its client takes them."""
+"""Sends the answers of an HTTP/2 connection, in turns, as fast as its client reads them."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from gateway.web.http2_flood_guard import FloodGuard
 from gateway.web.http2_stream import Stream
 from gateway.web.unread import Charged, UnreadLedger
 
-_GATHERED_BYTES: Final = 256 * 1024  # that are gathered before they are written
+_GATHERED_BYTES: Final = 256 * 1024  # bytes that are gathered before they are written
 
 
 class FrameSender:
-    """What the streams of one connection have to send, first come first served.
+    """Sends what the streams of one connection have ready, in the order in which they got ready.
 
     Args:
         wire: h2's half of the connection.
-        guard: is told what was sent.
-        streams: all that are not answered; the connection changes them.
-        ledger: accounts for what the client has not taken.
+        guard: grants window updates for what was sent.
+        streams: the unanswered streams; the connection changes them.
+        ledger: accounts for what the client has not read.
         answered: called with each stream whose answer was sent to its end.
 
     Attributes:
-        choked: True while the client does not take what was written.
+        choked: True while the client does not read what was written.
     """
 
     __slots__ = (
@@ -55,17 +55,17 @@ class FrameSender:
         self._answered = answered
         self._transport: asyncio.Transport
         self._due: dict[int, Stream] = {}
-        self._called = False  # `flush` is going to be called
-        self._stuck = 0.0  # seconds without the client taking anything
+        self._called = False  # whether a call of `flush` is scheduled
+        self._stuck = 0.0  # seconds in which the client read nothing
         self.choked = False
         self._stopped = False
 
     def open(self, transport: asyncio.Transport) -> None:
-        """The client is there."""
+        """Start sending to a client that connected."""
         self._transport = transport
 
     def due(self, stream: Stream) -> None:
-        """The stream has something to send: send it together with others of this turn."""
+        """Send what the stream has ready, together with other streams at the end of this turn."""
         if stream.number in self._streams:
             self._due[stream.number] = stream
             if not self._called:
@@ -73,11 +73,11 @@ class FrameSender:
                 asyncio.get_running_loop().call_soon(self.flush)
 
     def forget(self, stream: Stream) -> None:
-        """Nothing of it is sent any more."""
+        """Send nothing more of this stream."""
         self._due.pop(stream.number, None)
 
     def flush(self) -> None:
-        """Send what the streams have, in turns, as far as windows and socket take it."""
+        """Send what the streams have ready, in turns, as far as windows and socket allow."""
         self._called = False
         written, moved = 0, 1
         while moved and self._due and not (self.choked or self._stopped):
@@ -110,25 +110,25 @@ class FrameSender:
         return moved
 
     def write(self) -> None:
-        """Write what h2 has ready."""
+        """Write the bytes that h2 has ready."""
         piece = self._wire.data_to_send()
         if piece and not self._stopped:
             self._transport.write(piece)
 
     def choke(self) -> None:
-        """The client does not take its answers."""
+        """Stop writing: the client does not read its answers."""
         self.choked = True
         self._stuck = 0.0
 
     def unchoke(self) -> None:
-        """It does again."""
+        """Write on: the client reads again."""
         self.choked = False
         self.flush()
 
     def _account(self, written: int) -> None:
-        """Account for what the client has not taken, after so many bytes were written.
+        """Account for unread bytes after `written` bytes were written.
 
-        What is written and chokes nobody is looked at by the sweep, and from then on.
+        Written bytes that choke nothing are counted only from the next sweep on.
         """
         ledger = self._ledger
         is_watched = self.choked or ledger.is_open
@@ -146,10 +146,10 @@ class FrameSender:
         self._ledger.settle(kept, left, taken)
 
     def tick(self, step: float, patience: float) -> bool:
-        """`step` seconds have passed.
+        """Account for `step` more seconds.
 
         Returns:
-            Whether the client has taken nothing for `patience` seconds although it could.
+            Whether the client has read nothing for `patience` seconds although it could.
         """
         is_stuck = False
         if self.choked:
@@ -163,21 +163,21 @@ class FrameSender:
         return is_stuck
 
     def _look_at_rest(self) -> None:
-        """Charge what the client has not taken and is too little to choke it."""
+        """Charge unread bytes that are too few to choke the connection."""
         ledger, unsent = self._ledger, self._transport.get_write_buffer_size()
         if unsent or ledger.is_open:
             self._keep(unsent, ledger.moved(unsent))
 
     def stop(self) -> None:
-        """The connection ends: nothing more is sent."""
+        """Send nothing more: the connection ends."""
         self._stopped = True
         self._due.clear()
 
     def close(self) -> None:
-        """The connection is no more; it is not referred to any more."""
+        """Drop the references to a connection that is gone."""
         self.stop()
         self._answered = _forget
 
 
 def _forget(stream: Stream) -> None:
-    """The connection is no more."""
+    """Do nothing: the connection is gone."""

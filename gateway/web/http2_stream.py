@@ -1,7 +1,7 @@
 """One request on an HTTP/2 connection.
 
-A `Stream` is to its request what a whole connection is in HTTP/1.1: where it came from, and where
-its answer goes (`gateway/web/http2_answer.py`).
+A `Stream` is to its request what a whole connection is in HTTP/1.1: it reads the request and sends
+the answer (`gateway/web/http2_answer.py`).
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from mesh.protocol.messages import Buffer
 
 
 class StreamOwner(Protocol):
-    """The connection that carries the streams, as far as they know it."""
+    """The interface of the connection to its streams."""
 
     @property
     def server(self) -> ServerState:
-        """What all connections of the server have in common."""
+        """The state that all connections share."""
 
     @property
     def client_address(self) -> ClientAddress:
@@ -51,13 +51,13 @@ class StreamOwner(Protocol):
 
     @property
     def is_behind(self) -> bool:
-        """Whether the client has left so much unread that it may ask for nothing more."""
+        """Whether the client has left so much unread that it may send no further request."""
 
     def due(self, stream: Stream) -> None:
-        """The stream has something to send."""
+        """Send what the stream has ready."""
 
     def later(self, stream: Stream) -> None:
-        """Have the stream's `set_off` called, not at once."""
+        """Schedule a call of the stream's `set_off`."""
 
     def cancel(self, stream: Stream) -> None:
         """The stream cannot be answered any more."""
@@ -67,14 +67,14 @@ class Stream:
     """A request that is being read, awaits its answer, or is being answered.
 
     Attributes:
-        number: HTTP/2's.
-        inference: who answers inference requests.
-        pending: the request, once it is whole, until its answer is.
-        special: True: answers always go through `release`.
-        answer: what is to be sent.
+        number: the stream's number in HTTP/2.
+        inference: the service that answers inference requests.
+        pending: the request, from when it is complete until its answer is.
+        special: always True: answers are written by `release`.
+        answer: the answer, as far as it is not sent.
         received: bytes of the body so far.
-        whole: the client has sent everything.
-        charged: the route that the answer is of, if it is inference.
+        whole: whether the client has sent everything.
+        charged: the route that is charged for the answer, if it is inference.
     """
 
     special: bool = True
@@ -100,7 +100,7 @@ class Stream:
     )
 
     def __init__(self, owner: StreamOwner, number: int) -> None:
-        """Made when the head of a request has come; `begin` reads it."""
+        """Create the stream of a request whose head arrived; `begin` reads the head."""
         self._owner = owner
         self._server = owner.server
         self.inference: AnyInference = self._server.inference
@@ -110,19 +110,19 @@ class Stream:
         self.received = 0
         self.whole = False
         self.charged: Charged | None = None
-        self._age = 0.0  # seconds without progress, as the sweep counts them
-        self._lingered = 0.0  # seconds for which its body has been thrown away
-        self._request: HttpRequest | None = None  # whose body is being read
-        self._slow_client = ""  # who is counted as sending it slowly
-        self._admitted = -1  # bytes of it for which there is room
-        self._asked = (b"", b"")  # method and target
+        self._age = 0.0  # seconds without progress, counted by the sweep
+        self._lingered = 0.0  # seconds for which its body has been discarded
+        self._request: HttpRequest | None = None  # the request whose body is being read
+        self._slow_client = ""  # the client that is counted as sending it slowly
+        self._admitted = -1  # reserved bytes of the body
+        self._asked = (b"", b"")  # its method and target
         self._body = bytearray()
-        self._lines = b""  # of the answer, for the browser that asks
+        self._lines = b""  # header lines of the answer if a browser sent the request
 
     # ---- the request
 
     def begin(self, head: RequestHead, ended: bool) -> None:
-        """A head came; `ended` says that no body follows."""
+        """Read the head; `ended` means that no body follows."""
         self.whole = ended
         self._asked = (head.method, head.target)
         layout = headers.layout_for(head.names, self._server.coded)
@@ -139,7 +139,7 @@ class Stream:
             self.end()
 
     def _check(self, head: RequestHead, layout: HeaderLayout) -> None:
-        """Refuse a head that HTTP/1.1 would refuse, or that would not be one there."""
+        """Refuse a head that would be refused, or invalid, in HTTP/1.1."""
         server, method, target = self._server, head.method, head.target
         if layout.browser:
             self._lines = browser_lines(method, layout, head.values, server)
@@ -163,7 +163,7 @@ class Stream:
             raise RequestRefused("bad_request", text)
 
     def _weigh(self, request: HttpRequest, layout: HeaderLayout, values: list[bytes]) -> None:
-        """Look at a body before it comes: it may be too large, find no room, or await our word."""
+        """Check a body before it arrives: its size, the room for it, and whether to ask for it."""
         size = int(values[layout.length]) if layout.length >= 0 else 0
         check_length(size, self._server)
         if self.whole:
@@ -176,20 +176,20 @@ class Stream:
             self._owner.due(self)
 
     def _admit(self, request: HttpRequest, nbytes: int) -> None:
-        """Find room for the body. Raises where there is none."""
+        """Reserve room for the body; raise `RequestRefused` if there is none."""
         answer = request.admit(nbytes)
         if answer is not None:
             raise RequestRefused(answer=answer)
         self._admitted = nbytes
 
     def read(self, piece: bytes) -> None:
-        """A piece of the body came."""
+        """Add a piece of the body."""
         self.received += len(piece)
         request = self._request
         if request is None:
             if self._lingered < self._server.limits.linger_most:
                 self._age = 0.0
-            return  # refused: what still comes is thrown away
+            return  # refused: further input is discarded
         self._body += piece
         try:
             if self.received > self._server.limits.max_body:
@@ -200,7 +200,7 @@ class Stream:
             self._refuse(refused)
 
     def end(self) -> None:
-        """The request is whole: set it off."""
+        """Start the request, which is complete."""
         self.whole = True
         request, self._request = self._request, None
         self._end_slow()
@@ -217,11 +217,11 @@ class Stream:
             self.set_off()
 
     def end_input(self) -> None:
-        """The client sends nothing more, on any stream."""
+        """Drop an incomplete request: the client sends nothing more, on any stream."""
         self.whole = True
 
     def set_off(self) -> None:
-        """Start making the answer, if the client is still there."""
+        """Start the answer, if the client is still connected."""
         try:
             for request in self.pending:
                 request.start()
@@ -230,16 +230,16 @@ class Stream:
 
     @property
     def reading(self) -> bool:
-        """Whether more of the body is to come and is wanted."""
+        """Whether more of the body must be read."""
         return self._request is not None
 
     @property
     def held(self) -> int:
-        """Bytes of the body that are kept for this request."""
+        """The bytes of the body that are buffered for this request."""
         return len(self._body) + sum([len(request.body) for request in self.pending])
 
     def _end_slow(self) -> None:
-        """The body is whole, or given up."""
+        """Stop counting the body as a slow one: it is complete or dropped."""
         client, self._slow_client = self._slow_client, ""
         if client:
             self._server.uploads.end(client)
@@ -247,10 +247,10 @@ class Stream:
     # ---- refusals
 
     def _refuse(self, refused: RequestRefused) -> None:
-        """Answer a request of which more may still come.
+        """Refuse a request that may not be complete.
 
-        That is thrown away for a while: many clients look at an answer only after they have sent
-        everything, and take a reset for a failure even when it follows a whole answer.
+        Its further input is discarded for a while: many clients read an answer only after they have
+        sent everything, and treat a reset as a failure even if it follows a complete answer.
         """
         name = self._request.request_id if self._request is not None else None
         answer = refused.answer or self._server.failure(
@@ -265,7 +265,7 @@ class Stream:
         request.respond(with_lines(answer, self._lines) if self._lines else answer)
 
     def _blame(self, reason: BaseException) -> None:
-        """A bug of ours, or of the inference service: log it, answer, go on with others."""
+        """Log an internal error and answer 500; the other streams go on."""
         asyncio.get_running_loop().call_exception_handler(
             {"message": "an HTTP request raised inside the gateway", "exception": reason}
         )
@@ -279,12 +279,12 @@ class Stream:
 
     @property
     def transport(self) -> ResponseWriter:
-        """Where answers are written: this stream."""
+        """The transport of answers: this stream."""
         return self
 
     @property
     def application(self) -> HTTPServerConnectionDelegate:
-        """Who answers what is not inference."""
+        """The tornado application that answers what is not inference."""
         return self._server.application
 
     @property
@@ -294,25 +294,25 @@ class Stream:
 
     @property
     def choked(self) -> bool:
-        """True while the client does not take what was written."""
+        """True while the client does not read what was written."""
         return self.answer.is_behind
 
     @property
     def room(self) -> ByteBudget:
-        """For bodies of pages."""
+        """The room for the bodies of pages' requests."""
         return self._server.room
 
     @property
     def vary(self) -> bytes:
-        """Header lines of pages that no browser asks for."""
+        """The header lines of pages for clients that are no browsers."""
         return self._server.browsers.vary
 
     def name(self) -> bytes:
-        """An id for a request that came without one."""
+        """Return an id for a request without one."""
         return self._server.name()
 
     def release(self) -> None:
-        """Take what the answer has ready."""
+        """Write the answer as far as it is ready."""
         if self.pending and self.pending[0].flush(self) and self.pending:
             request = self.pending.pop()
             self.charged = request.route
@@ -322,7 +322,7 @@ class Stream:
             self._owner.due(self)
 
     def hand_over(self) -> WebSocketStream:
-        """Refused: a stream is not a connection."""
+        """Raise RuntimeError: a stream cannot be upgraded."""
         raise RuntimeError("an HTTP/2 stream cannot be detached")
 
     def write(self, piece: Buffer, /) -> None:
@@ -335,13 +335,13 @@ class Stream:
         self._owner.due(self)
 
     def abort(self) -> None:
-        """The answer cannot be completed."""
+        """Reset the stream: the answer cannot be completed."""
         self._owner.cancel(self)
 
     # ---- the connection's side
 
     def advance(self, wire: H2Connection) -> int:
-        """Send some of the answer; returns about how many bytes, 0 if nothing can be sent now."""
+        """Send part of the answer; return the approximate bytes, 0 if nothing can be sent now."""
         sent = self.answer.advance(wire)
         if sent:
             self._age = 0.0
@@ -350,7 +350,7 @@ class Stream:
         return sent
 
     def lost(self) -> None:
-        """The client does not want the answer any more, or cannot get it."""
+        """End the stream: the client cancelled it, or cannot receive the answer."""
         self._drop()
         self._body.clear()
         self.answer.drop()
@@ -361,14 +361,14 @@ class Stream:
             request.lost()
 
     def _drop(self) -> None:
-        """Read no more of the request: it will not be whole."""
+        """Drop the request: it will not be complete."""
         self._end_slow()
         request, self._request = self._request, None
         if request is not None and self._admitted >= 0:
             request.lost()
 
     def tick(self, step: float) -> None:
-        """`step` seconds have passed: end what takes too long. Called by the server's sweep."""
+        """Enforce the time limits after `step` more seconds. Called by the server's sweep."""
         limits = self._server.limits
         self._age += step
         if self._request is not None:
@@ -383,7 +383,7 @@ class Stream:
             if self._age >= limits.linger:
                 self._owner.cancel(self)
         elif not self.answer.waits:
-            self._age = 0.0  # what answers has clocks of its own
+            self._age = 0.0  # the service that answers has its own time limits
         elif self._age >= limits.write_timeout:
             self._owner.cancel(self)
 
@@ -395,10 +395,10 @@ class Stream:
                 self._refuse(RequestRefused("overloaded", uploads.TOO_MANY))
 
     def patient(self) -> None:
-        """It is not the client's fault that nothing comes."""
+        """Reset the time without progress: it is not the client's fault that nothing comes."""
         self._age = 0.0
 
     def __repr__(self) -> str:
-        """Show its number and how far it is."""
+        """Show the number and the state."""
         state = "reading" if self.reading else "pending" if self.pending else "answered"
         return f"<Stream {self.number}, {state}>"

@@ -1,4 +1,4 @@
-"""h2 as one connection of ours uses it."""
+"""The configuration of h2 for our connections."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from gateway.web.http2_windows import STREAM_WINDOW_BYTES
 
 
 def make_wire(max_header: int) -> H2Connection:
-    """The parser of one connection.
+    """Return h2's half of one connection.
 
-    Headers a little over the limit are taken in, so that a request whose headers are too long can
-    be answered like in HTTP/1.1; h2 ends a connection that brings more.
+    It accepts headers a little over the limit, so that a request whose headers are too long can be
+    answered as in HTTP/1.1; beyond that h2 ends the connection.
     """
     wire = H2Connection(
         H2Configuration(

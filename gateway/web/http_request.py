@@ -1,4 +1,4 @@
-"""What every HTTP request is to the connection that brought it, inference or not. Pure."""
+"""The interface of every HTTP request to its connection, inference or not. Pure."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Final, Protocol
 
 from mesh.protocol.messages import Buffer
 
-# What an answer's Connection header must say, where it must say something.
+# The values of an answer's Connection header, where it needs one.
 CLOSE: Final = b"close"
 KEEP: Final = b"keep-alive"
 
 
 def with_connection(answer: bytes, value: bytes) -> bytes:
-    """The same answer with a ``Connection`` header after its status line.
+    """Return the answer with a ``Connection`` header after its status line.
 
     Example:
         >>> with_connection(b"HTTP/1.1 200 OK\\r\\n\\r\\n", CLOSE)
@@ -22,7 +22,7 @@ def with_connection(answer: bytes, value: bytes) -> bytes:
 
 
 class Route(Protocol):
-    """What the wire needs to know of an HTTP path that leads to stages."""
+    """What a connection needs to know of an inference route."""
 
     @property
     def endpoint(self) -> str:
@@ -33,23 +33,23 @@ class Route(Protocol):
         """Whether a worker of the route asked for the request's method, query and headers."""
 
     def hold(self, nbytes: int) -> None:
-        """Charge so many bytes of answers that clients have not taken yet; less where negative."""
+        """Charge `nbytes` more bytes of answers that clients have not read; fewer if negative."""
 
 
 class ResponseWriter(Protocol):
-    """The part of a transport that answers need."""
+    """The methods of a transport that answers use."""
 
     def write(self, piece: Buffer, /) -> object:
-        """Send, or keep until it can be sent; `piece` must not change any more."""
+        """Send `piece`, or buffer it until it can be sent; it must not change any more."""
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close at once; what was not sent is lost."""
 
 
 class HttpRequest(Protocol):
-    """Whatever awaits an answer on a connection: an exchange, or a page.
+    """A request on a connection: an exchange, or the request of a page.
 
-    Attributes are those of `Exchange`; `status` and `sent` (bytes) are of the answer.
+    The attributes are those of `Exchange`; `status` and `sent` (bytes) are the answer's.
     """
 
     target: bytes
@@ -60,44 +60,44 @@ class HttpRequest(Protocol):
 
     @property
     def awaits_turn(self) -> bool:
-        """Whether it must not be started before it is the oldest of its connection."""
+        """Whether it must start only when it is the oldest of its connection."""
 
     @property
     def method(self) -> bytes:
-        """Such as ``b"POST"``."""
+        """The method, such as ``b"POST"``."""
 
     @property
     def route(self) -> Route | None:
-        """What the path led to, if that is inference."""
+        """The route, if the request is inference."""
 
     @property
     def status(self) -> int:
-        """Of the answer, 0 before there is one."""
+        """The status of the answer, 0 before there is one."""
 
     @property
     def sent(self) -> int:
-        """Bytes of the answer."""
+        """The bytes written of the answer."""
 
     def take_header(self, kind: int, value: bytes) -> None:
-        """Take in a header line of one of the kinds of `gateway.web.headers`."""
+        """Read a header line of one of the kinds of `gateway.web.headers`."""
 
     def sent_header(self, name: bytes) -> bytes:
-        """A header of an answer by `gateway.web.responses`, empty where it has none."""
+        """The value of a header of the answer, empty if it has none."""
 
     def admit(self, nbytes: int) -> bytes | None:
-        """Find room for a body of `nbytes` bytes that is still to come, or say why there is none.
+        """Reserve room for a body of `nbytes` bytes; return the answer that refuses it, or None.
 
-        What was found is given back when it is answered, or `lost`.
+        The room is released when the request is answered, or `lost`.
         """
 
     def start(self) -> None:
-        """The request is complete: start making the answer."""
+        """Start the answer: the request is complete."""
 
     def flush(self, transport: ResponseWriter) -> bool:
-        """It is the oldest now: write what there is; True when that was all of it."""
+        """Write what is ready of the answer, as the oldest request; return whether that was all."""
 
     def writable(self) -> None:
-        """The client has room for more of the answer."""
+        """Continue the answer: the client reads again."""
 
     def lost(self) -> None:
-        """The connection is no more, or reads no more of the request."""
+        """End the request: its connection is gone, or reads no more of it."""

@@ -1,4 +1,4 @@
-"""Where a client connection begins: HTTP/1.1 or HTTP/2, as its first bytes say."""
+"""The start of a client connection: its first bytes decide between HTTP/1.1 and HTTP/2."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from gateway.web.http2 import Http2Connection
 from gateway.web.http2_flood_guard import PREFACE
 from gateway.web.server_state import ServerState
 
-# Connections beyond the limit that are told so; more are cut off.
+# Connections above the limit that get an answer; further ones are closed.
 ANSWERED_EXCESS: Final = 32
 
 
 class ProtocolDetection(asyncio.Protocol):
-    """Reads until it is clear what a client speaks, then gives the connection to who speaks it.
+    """Reads until the protocol is clear, then passes the connection to its implementation.
 
-    Neither parser exists before that: a connection that says nothing costs little. One that is too
-    many is told so in what it speaks; if it says nothing, after a while and in HTTP/1.1.
+    Neither parser exists before that, so a silent connection costs little. A connection above the
+    limit is refused in its own protocol; a silent one after a while, in HTTP/1.1.
     """
 
     __slots__ = ("_age", "_held", "_server", "_transport")
 
     def __init__(self, server: ServerState) -> None:
-        """Nothing is connected yet; asyncio calls `connection_made` next."""
+        """Prepare for `connection_made`, which asyncio calls next."""
         self._server = server
         self._transport: asyncio.Transport
         self._age = 0.0
-        self._held = b""  # too little so far to tell
+        self._held = b""  # the bytes so far, too few to decide
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client connected."""
+        """Register a client that connected, or close the connection."""
         self._transport = cast(asyncio.Transport, transport)
         self._server.connections.add(self)
         excess = self._server.excess
         if excess > ANSWERED_EXCESS:
-            self._transport.abort()  # to tell so many would take the last descriptors
+            self._transport.abort()  # answering so many would use up the descriptors
 
     def data_received(self, data: bytes) -> None:
-        """Look whether HTTP/2's preface comes, and let the right one read on."""
+        """Compare the bytes with HTTP/2's preface, and pass them to the right protocol."""
         if not self._held:
             self._age = 0.0
         self._held += data
@@ -58,22 +58,22 @@ class ProtocolDetection(asyncio.Protocol):
             connection.retire()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The client went away without a word, or half of one."""
+        """Unregister a client that disconnected before the protocol was clear."""
         self._server.leave(self)
 
     def tick(self, step: float) -> None:
-        """`step` seconds have passed: close if nothing was said for too long."""
+        """Close a client that has sent nothing for too long, after `step` more seconds."""
         limits = self._server.limits
         self._age += step
         if self._server.excess > 0 and self._age >= limits.linger:
-            self._become(Http1Connection(self._server), b"")  # which tells it so
+            self._become(Http1Connection(self._server), b"")  # which refuses it
         elif self._age >= (limits.header_timeout if self._held else limits.idle_timeout):
             self._transport.close()
 
     def retire(self) -> None:
-        """Close: nothing was asked here."""
+        """Close: no request was sent."""
         self._transport.close()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close at once, without an answer."""
         self._transport.abort()

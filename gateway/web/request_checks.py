@@ -1,7 +1,4 @@
-"""What an HTTP request must look like to be served. What is not acceptable raises `RequestRefused`.
-
-HTTP/1.1 and HTTP/2 ask here. What only one of them knows is checked where it is read.
-"""
+"""The checks of HTTP requests that HTTP/1.1 and HTTP/2 share; they raise `RequestRefused`."""
 
 from __future__ import annotations
 
@@ -13,19 +10,19 @@ from gateway.web.browser_policy import NotServed, pairs_of, told_by
 from gateway.web.responses import Headers
 from gateway.web.server_state import ServerState
 
-MOST_LINES: Final = 256  # of a head, and of trailers
+MOST_LINES: Final = 256  # header lines of a head, and of trailers
 TOO_MANY_LINES: Final = f"there are more than {MOST_LINES} header lines"
 HEAD_TOO_LONG: Final = "request line and headers are too long"
 
 
 class RequestRefused(Exception):
-    """A request that is answered before it was read to its end.
+    """A request that is refused, perhaps before it was read to its end.
 
     Args:
         code: a word of `gateway.web.responses.TABLE`.
-        message: for people.
-        headers: further ones of the answer.
-        answer: the whole answer, where other code has written it.
+        message: the text of the answer.
+        headers: further headers of the answer.
+        answer: the whole answer, if other code has written it.
     """
 
     def __init__(
@@ -36,7 +33,7 @@ class RequestRefused(Exception):
 
 
 def layout_for(names: list[bytes], server: ServerState) -> headers.HeaderLayout:
-    """What header lines of these names mean. Raises where they are too many."""
+    """Return the layout of header lines with these names; refuse too many."""
     if len(names) > MOST_LINES:
         raise RequestRefused("headers_too_large", TOO_MANY_LINES)
     return headers.layout_for(names, server.coded)
@@ -51,7 +48,7 @@ def check_size(target: bytes, names: list[bytes], values: list[bytes], server: S
 def browser_lines(
     method: bytes, layout: headers.HeaderLayout, values: Sequence[bytes], server: ServerState
 ) -> bytes:
-    """The lines of the answer to a browser. Raises where its page may not ask."""
+    """Return the answer's header lines for a browser; refuse pages that may not send requests."""
     host = values[layout.host] if layout.host >= 0 else b""
     told = told_by(layout.browser, values)
     try:
@@ -62,7 +59,7 @@ def browser_lines(
 
 
 def check_host(host: bytes, target: bytes, server: ServerState) -> None:
-    """Refuse a Host that is none, or none of ours; remember one that is."""
+    """Refuse a Host that is invalid or not ours; remember one that is ours."""
     if not headers.sane_host(host):
         raise RequestRefused("bad_request", "the Host header names no host")
     if check_served(host, target, server):
@@ -70,7 +67,7 @@ def check_host(host: bytes, target: bytes, server: ServerState) -> None:
 
 
 def check_served(host: bytes, target: bytes, server: ServerState) -> bool:
-    """Whether every target is served under this name; raises where not even this one is."""
+    """Return whether all targets are served under this host name; refuse if this one is not."""
     try:
         return server.browsers.check_host(host, target)
     except NotServed as refused:
@@ -78,7 +75,7 @@ def check_served(host: bytes, target: bytes, server: ServerState) -> bool:
 
 
 def check_target(method: bytes, target: bytes, server: ServerState) -> None:
-    """Refuse what only a proxy could answer, and an authority that is none of ours."""
+    """Refuse targets that only a proxy can serve, and an authority that is not ours."""
     if method == b"CONNECT":
         raise RequestRefused("method_not_allowed", "this is no proxy", (("Allow", ""),))
     path = headers.origin_form(target)
@@ -87,20 +84,20 @@ def check_target(method: bytes, target: bytes, server: ServerState) -> None:
 
 
 def check_length(nbytes: int, server: ServerState) -> None:
-    """Refuse a body of more bytes than allowed."""
+    """Refuse a body that is longer than allowed."""
     if nbytes > server.limits.max_body:
         text = f"the body is larger than {server.limits.max_body} bytes"
         raise RequestRefused("body_too_large", text)
 
 
 def check_expectation(value: bytes) -> None:
-    """Refuse expectations that we cannot meet."""
+    """Refuse expectations other than 100-continue."""
     if value.strip().lower() != b"100-continue":
         raise RequestRefused("expectation_failed", "only 100-continue can be expected")
 
 
 def check_transfer_coding(lines: Sequence[bytes]) -> None:
-    """Refuse a body of HTTP/1.1 whose end we may not find where others did that passed it on.
+    """Refuse a body of HTTP/1.1 whose end we and a proxy before us may find at different places.
 
     Args:
         lines: the values of ``Transfer-Encoding``.

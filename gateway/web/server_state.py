@@ -1,4 +1,4 @@
-"""What all client connections of one gateway have in common."""
+"""The state that all client connections of one gateway share."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from gateway.web.limits import Limits
 from gateway.web.unread import Unread
 from gateway.web.uploads import Uploads
 
-# Heads remembered at most, and bytes of each: 2 MB in all.
+# The limits of remembered heads and of the bytes of each: 2 MB in all.
 _KNOWN_HEADS: Final = 1024
 _KNOWN_HEAD_BYTES: Final = 2048
 _KNOWN_HOSTS: Final = 64
 _KNOWN_HOST_BYTES: Final = 256
 CLIENT_GONE: Final = responses.row("client_gone").status
-# A body that is declared to be at least this long needs room before any of it is looked at.
+# A body declared to be at least this long needs a reservation before it is read.
 LARGE_BODY_BYTES: Final = 64 * 1024
 
 
 class KnownHead(NamedTuple):
-    """What a head meant that was parsed once: inference, and nothing that needs another look.
+    """The meaning of a head that was parsed once: plain inference, with nothing unusual.
 
     Attributes:
-        route: what its path led to.
+        route: the route of its path.
         target: the request target.
-        length: bytes of the body.
+        length: the length of the body in bytes.
     """
 
     route: Route
@@ -43,13 +43,13 @@ class KnownHead(NamedTuple):
 
 
 class OpenConnection(Protocol):
-    """An open client connection, as the server sees it."""
+    """The interface of an open client connection to the server."""
 
     def tick(self, step: float) -> None:
         """`step` seconds have passed."""
 
     def retire(self) -> None:
-        """Take nothing new, and close once everything is answered."""
+        """Accept no new request, and close once everything is answered."""
 
     def abort(self) -> None:
         """Close at once."""
@@ -59,7 +59,7 @@ class LogAccess(Protocol):
     """Writes the access log."""
 
     def __call__(self, turn: HttpRequest, client: str, status: int = 0) -> None:
-        """A request is over."""
+        """Log a request that was answered or lost."""
 
 
 @dataclass(slots=True)
@@ -67,27 +67,27 @@ class ServerState:
     """One object for all connections of a server, so that each of them stays small.
 
     Attributes:
-        inference: who answers inference requests.
-        application: tornado's, or a stand-in, for all others.
-        limits: what clients may do.
-        names: makes the ids that the wire gives, of a number each.
+        inference: the service that answers inference requests.
+        application: tornado's application, or a stand-in, for all other requests.
+        limits: the limits of clients.
+        names: makes the id of a request without one from a number.
         coded: whether clients may compress: the inference then looks at `Exchange.codings`.
         access: called with every request that was answered or lost, its client's address and the
             status if it is not the answer's, if there is an access log.
-        refused: called with code, message and id of each request that the wire itself refused.
+        refused: called with code, message and id of each request that a connection itself refused.
         browsers: which requests of browsers are served.
-        parted: called when a connection has gone.
-        dropped: called with a word for why a connection is closed on a client that costs too much.
+        parted: called when a connection is gone.
+        dropped: called with the reason, a word, when a client that costs too much is cut off.
         connections: the connections that are open.
-        leaving: the server stops: a client that connects now is answered once.
+        leaving: whether the server stops: a client that connects now is answered once.
         numbers: counts these ids.
-        known: heads of plain inference requests that were parsed once, to what they meant.
-        hosts: those that were found to be names of ours: clients repeat them.
-        small: bytes that a body may have without being worth a look before it comes.
-        room: for the bodies of pages' requests.
-        heads: room for heads that are not complete.
-        unread: answers that clients have not taken.
-        uploads: whose bodies come slowly.
+        known: the meaning of heads of plain inference requests that were parsed once.
+        hosts: host names that were checked to be ours; clients repeat them.
+        small: bytes of a body that needs no check before it is read.
+        room: room for the bodies of pages' requests.
+        heads: room for incomplete heads.
+        unread: answers that clients have not read.
+        uploads: counts the clients whose bodies come slowly.
     """
 
     inference: AnyInference
@@ -121,30 +121,30 @@ class ServerState:
 
     @property
     def excess(self) -> int:
-        """How many more connections are open than may be; negative while there is room."""
+        """How many connections are open above the limit; negative while there is room."""
         return len(self.connections) - self.limits.connections
 
     def learn(self, head: bytes, meaning: KnownHead) -> None:
-        """Remember what a head meant. Bounded: when it is full, everything is forgotten."""
+        """Remember the meaning of a head. Bounded: when the table is full, it is cleared."""
         if len(head) <= _KNOWN_HEAD_BYTES:
             if len(self.known) >= _KNOWN_HEADS:
                 self.known.clear()
             self.known[head] = meaning
 
     def drop(self, cause: str) -> None:
-        """A connection is being closed because its client costs too much: have it counted."""
+        """Count a connection that is closed because its client costs too much."""
         if self.dropped is not None:
             self.dropped(cause)
 
     def learn_host(self, host: bytes) -> None:
-        """Remember a name of ours. Bounded like the heads."""
+        """Remember a host name of ours. Bounded like the heads."""
         if len(self.hosts) >= _KNOWN_HOSTS:
             self.hosts.clear()
         if len(host) <= _KNOWN_HOST_BYTES:
             self.hosts.add(host)
 
     def leave(self, connection: OpenConnection) -> None:
-        """A connection is no more."""
+        """Remove a connection that is gone."""
         self.connections.discard(connection)
         if self.parted is not None:
             self.parted()
@@ -152,12 +152,12 @@ class ServerState:
     def failure(
         self, code: str, message: str, request_id: bytes | None, headers: responses.Headers = ()
     ) -> bytes:
-        """The answer to a request that the wire itself refuses; it is counted."""
+        """Count a request that a connection itself refuses, and return the answer."""
         name = request_id or self.name()
         if self.refused is not None:
             self.refused(code, message, name)
         return responses.failure(code, message, None, name, headers=headers)
 
     def name(self) -> bytes:
-        """Make an id for a request without a client's id that is not in flight."""
+        """Return an id for a request that has none and is not in flight."""
         return self.names(next(self.numbers))

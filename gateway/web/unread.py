@@ -1,15 +1,15 @@
-"""Answers that clients have not taken yet: charged to their routes, and bounded. Pure.
+"""Answers that clients have not read yet: charged to their routes, and bounded. Pure.
 
-An answer that its client does not read stays in the gateway's memory. So it counts on its route,
-as the request did, until it has left; and a client that takes its answers too slowly is cut off:
+An answer that its client does not read stays in the gateway's memory. So its route is charged for
+it, as for the request, until it is sent. A client that reads its answers too slowly is cut off:
 
-- One that is behind the least rate by `patience` seconds.
-- One whose connection holds more than a quarter of `limit`, once it is seen that it will not take
-  that soon. Until then its further requests are refused.
-- Where all connections together hold more than `limit`: at once, whoever will take longest.
+- if it is `patience` seconds behind the least rate;
+- if its connection holds more than a quarter of `limit`, and its measured speed shows that it will
+  not read that soon (until then its further requests are refused);
+- if all connections together hold more than `limit`: at once the one that will take longest.
 
-The connections of both protocols report here what they hold, whenever they have written what they
-could (`Account.settle`), and twice a second (`Account.tick`). One that holds nothing has no
+The connections of both protocols report what they hold whenever they have written what they could
+(`Account.settle`), and twice a second (`Account.tick`). A connection that holds nothing has no
 account, so clients that read cost nothing.
 """
 
@@ -18,32 +18,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
-LEAST_RATE: Final = 16 * 1024  # bytes a second that a client must take of its answers
-_SHARE: Final = 4  # a connection may hold this part of what all may
-_TRIAL_S: Final = 2.0  # seconds after which a connection's pace is known
-_SOON_S: Final = 10.0  # seconds in which one that holds more than its share must be able to take it
-_WEIGHT: Final = 0.25  # of the newest step in a connection's pace
+LEAST_RATE: Final = 16 * 1024  # bytes of its answers that a client must read per second
+_SHARE: Final = 4  # one connection may hold `limit` / _SHARE
+_TRIAL_S: Final = 2.0  # seconds after which a connection's speed is known
+_SOON_S: Final = 10.0  # seconds in which a connection above its share must be able to read it
+_WEIGHT: Final = 0.25  # weight of the newest measurement in a connection's speed
 
 
 class Charged(Protocol):
     """A route that is charged for answers."""
 
     def hold(self, nbytes: int) -> None:
-        """Charge so many bytes more, or less."""
+        """Charge `nbytes` more bytes; fewer if negative."""
 
 
 Kept = Sequence[tuple[Charged | None, int]]  # answers: their route, if there is one, and bytes
 
 
 class Unread:
-    """What all connections of a process hold for their clients.
+    """The unread answers of all connections of a process.
 
     Args:
         limit: bytes that they may hold together.
         patience: seconds by which a client may be behind the least rate.
 
     Attributes:
-        nbytes: what they hold.
+        nbytes: bytes that they hold.
 
     Example:
         >>> unread = Unread(1000, 30.0)
@@ -62,11 +62,11 @@ class Unread:
 
     @property
     def share(self) -> int:
-        """Bytes that one connection may hold for longer."""
+        """The bytes that one connection may hold for long."""
         return self.limit // _SHARE
 
     def change(self, account: Account, more: int) -> None:
-        """An account has grown or shrunk by so many bytes; one that holds nothing is forgotten."""
+        """Add the change of an account's bytes; drop the account if it holds nothing."""
         self.nbytes += more
         if account.nbytes:
             self._accounts[account] = None
@@ -74,24 +74,24 @@ class Unread:
             self._accounts.pop(account, None)
 
     def relieve(self) -> None:
-        """Cut off who will take longest, while more is held than may be.
+        """Cut off the connections that will take longest, until the limit is met.
 
-        A connection that is the only one with answers is left to its pace: an answer that is
-        larger than the limit could otherwise never be given.
+        The only connection with answers is not cut off: otherwise an answer larger than the limit
+        could never be sent.
         """
         while self.nbytes > self.limit and len(self._accounts) > 1:
             max(self._accounts, key=Account.burden).end("unread")
 
 
 class Account:
-    """What one connection holds for its client.
+    """The unread answers of one connection.
 
     Args:
-        unread: of all connections.
+        unread: the total of all connections.
         cut_off: called with a word for the metrics when the connection must end.
 
     Attributes:
-        nbytes: what it holds.
+        nbytes: bytes that it holds.
     """
 
     __slots__ = (
@@ -110,9 +110,9 @@ class Account:
         self._unread, self._cut_off = unread, cut_off
         self.nbytes = 0
         self._kept: Kept = ()
-        self._fresh = 0  # bytes that the client has taken since the last tick
+        self._fresh = 0  # bytes that the client read since the last tick
         self._lag = 0.0  # seconds by which it is behind the least rate
-        self._pace = 0.0  # bytes a second that it takes
+        self._pace = 0.0  # bytes that it reads per second
         self._seen = 0.0  # seconds for which it has been watched
         self._is_over = False
 
@@ -141,7 +141,7 @@ class Account:
             self._unread.relieve()
 
     def tick(self, step: float) -> None:
-        """For `step` seconds the client has had something to take."""
+        """Judge the client after `step` seconds in which it had something to read."""
         if self._is_over:
             return
         fresh, self._fresh = self._fresh, 0
@@ -156,34 +156,34 @@ class Account:
 
     @property
     def is_full(self) -> bool:
-        """Whether it holds more than one connection should: nothing new is asked for it."""
+        """Whether it holds more than its share: then it may send no further request."""
         return self.nbytes > self._unread.share
 
     def burden(self) -> tuple[float, int]:
-        """How much it weighs: seconds until all is taken, as far as that is known, and bytes."""
+        """The sort key of `relieve`: seconds until all is read, as far as known, and bytes."""
         return (self.nbytes / max(1.0, self._pace) if self._seen else 0.0), self.nbytes
 
     def end(self, cause: str) -> None:
-        """Hold nothing any more, and have the connection cut off."""
+        """Release everything, and cut the connection off."""
         self.close()
         self._cut_off(cause)
 
     def close(self) -> None:
-        """The connection is over: what it held is let go of."""
+        """Release everything: the connection is closed."""
         self.settle((), 0)
         self._is_over = True
 
 
 class UnreadLedger:
-    """Accounts for one connection: has an `Account` only while something is held.
+    """Accounts for one connection; it has an `Account` only while the connection holds something.
 
     Args:
-        unread: of all connections.
+        unread: the total of all connections.
         cut_off: called with a word for the metrics when the connection must end.
 
     Attributes:
-        is_open: something is held.
-        unsent: bytes that the transport still had when that was last looked at.
+        is_open: whether the connection holds something.
+        unsent: bytes in the transport at the last look.
 
     Example:
         >>> ledger = UnreadLedger(Unread(1000, 30.0), print)
@@ -209,18 +209,19 @@ class UnreadLedger:
         return self._account is not None and self._account.is_full
 
     def taken(self, unsent: int, written: int = 0) -> int:
-        """Bytes that the client took since the last time.
+        """Return the bytes that the client read since the last call.
 
         Args:
             unsent: bytes that the transport has not sent.
-            written: bytes that it was given since then, as far as that is counted.
+            written: bytes that were written to it since then, as far as that is counted.
         """
         return max(0, written + self.unsent - unsent)
 
     def moved(self, unsent: int) -> int:
-        """The same as the sweep sees it, where nobody is choked and more may have been written.
+        """Return the bytes that left the transport, for a connection that is not choked.
 
-        How fast the client takes that cannot be told; it is late if nothing moves.
+        More may have been written meanwhile, so the client's speed is unknown. It is late if
+        nothing moves.
         """
         return LEAST_RATE if unsent != self.unsent else 0
 
@@ -249,7 +250,7 @@ class UnreadLedger:
             self._account.tick(step)
 
     def close(self) -> None:
-        """The connection is over; it is not referred to any more."""
+        """Drop the references to a connection that is closed."""
         account, self._account = self._account, None
         self.is_open = False
         if account is not None:
@@ -258,4 +259,4 @@ class UnreadLedger:
 
 
 def _nobody(cause: str) -> None:
-    """The connection is over: there is nothing to cut off."""
+    """Do nothing: the connection is closed."""

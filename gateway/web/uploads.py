@@ -1,8 +1,8 @@
-"""How many slow bodies one client address may have. Pure.
+"""Limits the slow bodies of each client address. Pure.
 
-A body that does not come costs its client nothing and us a connection, and room that others need.
-One is slow when it is not whole a second after its head: the sweep notices, so that a body which
-comes at an ordinary pace costs nothing here, however many come at once.
+A body that does not arrive costs its client nothing, but us a connection and room that others need.
+A body is slow if it is incomplete a second after its head. The sweep notices that, so bodies of
+ordinary speed cost nothing here, however many arrive at once.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
-SLOW_S: Final = 1.0  # seconds after its head in which a body is not slow yet
+SLOW_S: Final = 1.0  # seconds after its head until a body counts as slow
 TOO_MANY: Final = "too many bodies from this address come slowly"
-_IPV6_HOST_BITS: Final = 64  # whoever has one IPv6 address nearly always has all of its network
+_IPV6_HOST_BITS: Final = 64  # the owner of one IPv6 address nearly always has its whole network
 
 
 def client_of(address: str) -> str:
-    """Whom an address belongs to: itself, or of IPv6 its network of 64 bits.
+    """Return the client of an address: the address itself, or the /64 network of IPv6.
 
     Example:
         >>> client_of("192.0.2.7"), client_of("::ffff:192.0.2.7"), client_of("2001:db8::1:2")
@@ -37,7 +37,7 @@ class Uploads:
     """Counts the slow bodies of each client.
 
     Args:
-        most: that one may have.
+        most: limit for each client.
 
     Example:
         >>> uploads = Uploads(1)
@@ -55,7 +55,7 @@ class Uploads:
         self._counts: dict[str, int] = {}
 
     def begin(self, client: str) -> bool:
-        """One more body of this client is slow; False if it has too many already."""
+        """Count a slow body of this client; return False if it has too many already."""
         count = self._counts.get(client, 0)
         if count >= self._most:
             return False
@@ -63,12 +63,12 @@ class Uploads:
         return True
 
     def count(self, address: str) -> str:
-        """One more body from this address is slow: whom it counts for, "" if he has too many."""
+        """Count a slow body from this address; return its client, "" if that one has too many."""
         client = client_of(address)
         return client if self.begin(client) else ""
 
     def end(self, client: str) -> None:
-        """One is whole, or given up."""
+        """Uncount a body that is complete or dropped."""
         count = self._counts[client] - 1
         if count:
             self._counts[client] = count

@@ -1,7 +1,7 @@
-"""A connection after HTTP: what tornado's `WebSocketHandler` takes for its stream.
+"""An upgraded connection, as the stream of tornado's `WebSocketHandler`.
 
-tornado would use its own `IOStream`, which needs the socket itself; this one works on the transport
-that is there, with what was already read from it.
+tornado's own `IOStream` needs the socket itself. This class works on the existing transport, with
+what was already read from it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from tornado.iostream import StreamClosedError
 
 from gateway.web.server_state import ServerState
 
-_HIGH_WATER_BYTES: Final = 64 * 1024  # bytes that may lie unread while no read waits for more
+_HIGH_WATER_BYTES: Final = 64 * 1024  # bytes that may be buffered while no read waits
 # A WebSocket's close frame: 1001, the server goes away.
 _GOING_AWAY: Final = b"\x88\x02\x03\xe9"
 
 
 class WebSocketStream(asyncio.Protocol):
-    """The stream of an upgraded connection: the methods of tornado's `IOStream` that it needs.
+    """The methods of tornado's `IOStream` that `WebSocketHandler` calls.
 
-    Everything that comes before `open` is kept, so that a client may send its first frame right
-    behind the handshake.
+    Bytes that arrive before `open` are kept, so that a client may send its first frame right after
+    the handshake.
     """
 
     __slots__ = (
@@ -40,13 +40,13 @@ class WebSocketStream(asyncio.Protocol):
     )
 
     def __init__(self, server: ServerState, transport: asyncio.Transport) -> None:
-        """Made when a client asks for an upgrade; HTTP passes on what comes until `open`."""
+        """Create the stream of a requested upgrade; HTTP passes received bytes on until `open`."""
         self._server = server
         self._transport: asyncio.Transport | None = transport
         self._buffer = bytearray()
-        self._wanted = 0  # bytes that the reader waits for
+        self._wanted = 0  # bytes that the pending read needs
         self._reader: asyncio.Future[bytes] | None = None
-        self._writer: asyncio.Future[None] | None = None  # done when the client has room
+        self._writer: asyncio.Future[None] | None = None  # done when the client reads again
         self._paused = False
         self._closed = False
         self._stuck = 0.0
@@ -62,11 +62,11 @@ class WebSocketStream(asyncio.Protocol):
 
     @property
     def io_loop(self) -> IOLoop:
-        """Where tornado sets its timers."""
+        """The loop for tornado's timers."""
         return IOLoop.current()
 
     def read_bytes(self, count: int) -> asyncio.Future[bytes]:
-        """The next `count` bytes; StreamClosedError if they do not come any more."""
+        """Return the next `count` bytes; StreamClosedError if the connection ended before."""
         assert self._reader is None, "two reads at once"
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._reader, self._wanted = future, count
@@ -74,7 +74,7 @@ class WebSocketStream(asyncio.Protocol):
         return future
 
     def write(self, piece: bytes | memoryview) -> asyncio.Future[None]:
-        """Send; the future is done when there is room for more."""
+        """Send `data`; the future is done when there is room for more."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._closed or self._transport is None:
             _fail(future)
@@ -86,7 +86,7 @@ class WebSocketStream(asyncio.Protocol):
         return asyncio.shield(self._writer)
 
     def close(self) -> None:
-        """Close, after what was written has been sent."""
+        """Close after all written bytes were sent."""
         self._end()
         if self._transport is not None:
             self._transport.close()
@@ -96,17 +96,17 @@ class WebSocketStream(asyncio.Protocol):
         return self._closed
 
     def set_nodelay(self, _value: bool) -> None:
-        """Nothing to do: asyncio's sockets do not delay."""
+        """Do nothing: asyncio's sockets do not delay."""
 
     # ---- the transport's side
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came; stop reading if so many are not wanted."""
+        """Buffer received bytes; stop reading if there are too many."""
         self._buffer += data
         self._serve()
 
     def _serve(self) -> None:
-        """Give the reader what it waits for, and read on if more may come."""
+        """Complete the pending read if enough arrived, and resume reading if there is room."""
         reader = self._reader
         if reader is not None and len(self._buffer) >= self._wanted:
             self._reader = None
@@ -120,7 +120,7 @@ class WebSocketStream(asyncio.Protocol):
         self._regulate()
 
     def _regulate(self) -> None:
-        """Read as long as a read waits, or little lies here."""
+        """Read while a read is pending, or little is buffered."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -133,29 +133,29 @@ class WebSocketStream(asyncio.Protocol):
             transport.resume_reading()
 
     def pause_writing(self) -> None:
-        """The client does not read."""
+        """Note that the client does not read."""
         self._writer = asyncio.get_running_loop().create_future()
         self._stuck = 0.0
 
     def resume_writing(self) -> None:
-        """It reads again."""
+        """Complete the pending write: the client reads again."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.set_result(None)
 
     def eof_received(self) -> bool:
-        """The client will send nothing more; the transport then closes."""
+        """Let the transport close: the client sends nothing more."""
         self._end()
         return False
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection is gone: notify what waits."""
+        """Fail the pending read and write: the connection is gone."""
         self._end()
         self._transport = None
         self._server.leave(self)
 
     def _end(self) -> None:
-        """Nothing will come, and nothing can be sent."""
+        """End all reads and writes."""
         self._closed = True
         self._serve()
         writer, self._writer = self._writer, None
@@ -165,7 +165,7 @@ class WebSocketStream(asyncio.Protocol):
     # ---- the server's side
 
     def tick(self, step: float) -> None:
-        """`step` seconds have passed: give up a client that takes nothing of what is written."""
+        """Close a client that has read nothing for too long, after `step` more seconds."""
         transport = self._transport
         if transport is None or self._writer is None:
             return
@@ -176,19 +176,19 @@ class WebSocketStream(asyncio.Protocol):
             transport.abort()
 
     def retire(self) -> None:
-        """The server stops: say so in WebSocket's words, and close."""
+        """Send a close frame, 1001, and close: the server stops."""
         if self._transport is not None and not self._closed:
             self._transport.write(_GOING_AWAY)
             self.close()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close at once; what was not sent is lost."""
         if self._transport is not None:
             self._transport.abort()
 
 
 def _fail(future: asyncio.Future[bytes] | asyncio.Future[None]) -> None:
-    """The connection is closed; tornado may or may not look at the future."""
+    """Fail a future because the connection is closed; tornado may never await it."""
     if not future.done():
         cast(asyncio.Future[object], future).set_exception(StreamClosedError())
         future.exception()
