@@ -1,4 +1,4 @@
-"""The pages that are not inference: is it alive, is it ready, what does it count, who is there.
+"""The pages that are not inference: health, readiness, metrics and status.
 
 An ordinary tornado `Application`. Errors have the one JSON form of `gateway/web/responses.py`, also
 those that tornado itself finds (no such page, wrong method).
@@ -74,7 +74,7 @@ class BasePage(RequestHandler):
         self.set_header("X-Request-ID", (self.page.request_id or b"").decode("latin-1"))
 
     def compute_etag(self) -> None:
-        """None: what these pages say changes from one moment to the next."""
+        """Return None: these pages change all the time."""
 
     def fail(self, code: str, message: str, stage: str | None = None) -> None:
         """Answer with an error of the table."""
@@ -97,11 +97,11 @@ class BasePage(RequestHandler):
         self.fail(code, message)
 
     def explained(self, code: str) -> str:
-        """What to say of an error that tornado found."""
+        """Return the text for an error that tornado found."""
         return _MESSAGES.get(code, self._reason)
 
     def _allowed(self) -> list[str]:
-        """The methods that this page has."""
+        """Return the methods that this page supports."""
         ours = type(self)
         return [m for m in _METHODS if getattr(ours, m.lower()) is not _absent(m)]
 
@@ -169,7 +169,7 @@ class RootPage(BasePage):
             self.finish(directions.root_text(f"Meshline {VERSION}", routes, self.pages))
 
     def explained(self, code: str) -> str:
-        """Who posts here means a route."""
+        """Explain routes to a client that posted here."""
         if code == "method_not_allowed":
             return directions.no_inference_here(self.request.host, self.view.routes())
         return super().explained(code)

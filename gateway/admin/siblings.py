@@ -1,4 +1,4 @@
-"""What the gateway processes of one host tell each other, for pages that speak of all of them.
+"""Metrics and status of all gateway processes of one host, exchanged over local sockets.
 
 Each listens at a socket in the private folder of their run. A client names what it asks
 for in one line, and gets the answer with its length before it: of one that dies while it answers
@@ -80,7 +80,7 @@ class Siblings:
             return None
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, TimeoutError):  # who asked has gone, or says nothing
+        with contextlib.suppress(OSError, TimeoutError):  # the asking process is gone, or silent
             async with asyncio.timeout(ANSWER_LIMIT_S):
                 line = await reader.readline()
                 answers = self._answers.get(line.decode("latin-1").strip())

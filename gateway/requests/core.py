@@ -180,7 +180,7 @@ class GatewayCore:
             self.sizes.learn(session.peer, stats)
 
     def _learn(self, session: Session, message: Outcomes, before: int) -> None:
-        """Judge who sent this bundle, and note of what it ended that it had it."""
+        """Let the outlier detection judge a replica by this bundle, and note it as the holder."""
         failures, self._failures = self._failures, []
         if failures:
             for request, _ in self.ended[before:]:

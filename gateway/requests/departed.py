@@ -1,4 +1,4 @@
-"""What is remembered of replicas that are gone. Pure.
+"""The origins of replicas that are gone. Pure.
 
 A replica's link may close before its supervisor reports the death, and the log line of a failed
 request names the replica that held it.
@@ -18,7 +18,7 @@ MAX_DEPARTED: Final = 256
 
 
 class ReplicaOrigin(NamedTuple):
-    """Where a replica runs, as it said itself.
+    """Where a replica runs, by its own HELLO.
 
     Attributes:
         stage: its stage.

@@ -40,12 +40,12 @@ class Heartbeat:
         self._follow()
 
     def welcomed(self, gateway: int, timeout: float) -> None:
-        """A gateway says its default request timeout."""
+        """Take a gateway's default request timeout from its WELCOME."""
         self._timeouts[gateway] = timeout
         self._follow()
 
     def lost(self, peer: int) -> None:
-        """The session with this peer is over; without effect where it is no gateway."""
+        """Forget a gateway whose session ended; without effect for other peers."""
         if self._timeouts.pop(peer, None) is not None:
             self._follow()
 

@@ -170,7 +170,7 @@ class Links(Liveness):
         return None
 
     def _judge_content(self, session: Session, header: Header, message: Message) -> None:
-        """Raise `Breach` where it is not the speaker's to say. What is repeated was judged then."""
+        """Raise `Breach` if the peer may not send this content; a repeat was judged before."""
         may_owe = header.sequence <= session.stream.received or session.owes_payload
         text = content_objection(message, session.peer, may_owe=may_owe)
         if text:
@@ -194,7 +194,7 @@ class Links(Liveness):
         error: ProtocolError,
         now: float,
     ) -> None:
-        """Bad bytes: tell the sender which message it was, and go on."""
+        """Reject a message that cannot be decoded: tell the sender which one it was, and go on."""
         self.protocol_errors += 1
         try:
             header = open_header(frames)
@@ -273,8 +273,8 @@ class Links(Liveness):
         return f"you were expelled; come again in {left:.1f} s{again}" if left else ""
 
     def _hello_breaks(self, link: int, peer: int, hello: Hello, reason: str, now: float) -> None:
-        """HELLO says what it may not say. Who says it has a session to lose where it resumes one;
-        a number alone proves nothing, and may be that of a process that keeps the rules.
+        """Handle a HELLO that breaks a rule. A session that it resumes ends; otherwise only the
+        link is dropped: a number alone proves nothing, and may be that of an honest process.
         """
         session = self.sessions.get(peer)
         if session is not None and session.nonce == hello.nonce:

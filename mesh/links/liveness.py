@@ -356,7 +356,7 @@ class Liveness(Hooks):
     def choked(
         self, link: int, error: Exception, now: float, session: Session | None = None
     ) -> None:
-        """What a peer said, or is, could not be handled: that is its end, and not the turn's.
+        """End the session of a peer whose message, or state, raised here; the turn goes on.
 
         Args:
             link: on which it came, 0 where there is none.
@@ -387,7 +387,7 @@ class Liveness(Hooks):
         self.news.append(SessionLost(session, reason, orderly))
 
     def part(self, session: Session, now: float) -> None:
-        """Say BYE; the other answers with BYE and forgets us. Without an answer, so do we."""
+        """Send BYE. The peer answers with BYE and ends the session; without an answer we end it."""
         session.part(now + BYE_LIMIT_S)
         self.due = min(self.due, session.parting)
         self.send_now(session, Bye("done"), now)
