@@ -64,6 +64,7 @@ class Dispatcher:
         self._homes: frozenset[int] = frozenset()
         self._turns = 0  # until the homes are computed anew
         self._backlog = 0  # the tasks that waited when this turn began
+        self._is_retry = False  # whether a task may wait that was tried before
         self.waiting = PriorityQueue()
         self.unfit: list[tuple[Task, str]] = []
         self._sessions: dict[int, Session] = {}  # to whom nothing was sent for longest comes first
@@ -97,8 +98,10 @@ class Dispatcher:
         reason = "" if usual else refusal(task)
         if reason:
             self.unfit.append((task, reason))
-        else:
-            self.waiting.push(task)
+            return
+        self.waiting.push(task)
+        if task.tried:
+            self._is_retry = True
 
     def dispatch(self) -> list[DispatchedBundle]:
         """Assign waiting tasks to sessions as far as credit allows.
@@ -124,6 +127,7 @@ class Dispatcher:
             bundles.append(self._send_to(session, free))
             if waiting.count and (not _is_free(session) or self._room(session) <= 0):
                 free.remove(session)
+        self._is_retry = self._is_retry and waiting.count > 0
         return bundles
 
     def _free(self) -> list[Session]:
@@ -147,15 +151,16 @@ class Dispatcher:
         """Return how many tasks a replica may get now.
 
         While it computes a long batch it gets no other: the next one to be idle tells us. This does
-        not matter if what waits is another batch for each of them. At its homes a producer gets its
-        turn behind others' tasks, so that they cannot keep it out.
+        not matter if what waits is another batch for each of them, nor while a task waits that must
+        not go back where it was tried. At its homes a producer gets its turn behind others' tasks,
+        so that they cannot keep it out.
         """
         credit = session.stream.granted
         room = credit.tasks - credit.used_tasks
         if credit.batch_s < LONG_BATCH_S:
             return room
         batch = _batch_of(session)
-        if self._backlog > batch * len(self._sessions):
+        if self._is_retry or self._backlog > batch * len(self._sessions):
             return room
         if credit.others and session.peer not in self._homes and len(session.owners) <= MAX_TOLD:
             return 0

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mesh_world import FACTS, HOP, a_task
 
-from mesh.links.dispatcher import LONG_BATCH_S, MUCH_SLOWER, TRIED_EVERY, Dispatcher
+from mesh.links.dispatcher import LONG_BATCH_S, MAX_TOLD, MUCH_SLOWER, TRIED_EVERY, Dispatcher
 from mesh.links.session import Session
 from mesh.protocol.fields import MAX_BUFFERS, PART_BYTES
 from mesh.protocol.messages import Load, Meta, Role, Tasks
@@ -159,6 +159,33 @@ def test_while_a_replica_computes_a_long_batch_of_ours_it_gets_no_other() -> Non
     assert chosen(dispatcher) == []  # it still has four of ours
     says(sessions[0], settled=7, batch_s=LONG_BATCH_S)
     assert chosen(dispatcher) == [2]
+
+
+def test_what_was_tried_goes_behind_a_long_batch_rather_than_back() -> None:
+    sessions = [says(a_session(peer, 8, batch=1), batch_s=LONG_BATCH_S) for peer in (2, 3)]
+    dispatcher = a_dispatcher(1, *sessions)
+    assert chosen(dispatcher) == [2]
+    tried = a_task(7)
+    tried.tried = (3,)
+    dispatcher.push(tried)
+    assert chosen(dispatcher) == [2]
+
+
+def test_where_others_have_tasks_a_producer_waits_but_at_its_homes() -> None:
+    homes = {1: 3, 0: 2}  # of whom which is the home
+    for me, home in homes.items():
+        sessions = [says(a_session(peer, 8), others=1, batch_s=LONG_BATCH_S) for peer in (2, 3)]
+        for session in sessions:
+            session.owners = frozenset((0, 1))
+        dispatcher = Dispatcher(HOP, me)
+        for session in sessions:
+            dispatcher.join(session)
+        dispatcher.push(a_task(1))
+        assert chosen(dispatcher) == [home]
+        for session in sessions:
+            session.owners = frozenset(range(MAX_TOLD + 1))
+        dispatcher.push(a_task(2))
+        assert len(chosen(dispatcher)) == 1  # of so many producers none is told
 
 
 def test_small_batches_are_shared_out() -> None:
