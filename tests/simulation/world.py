@@ -638,8 +638,7 @@ class World(Mesh):
             idle, busy = self._placement(free)
             dispatch(dispatcher)
             idle = {s.peer for s in idle if s.stream.granted.used_tasks == before[s.peer]}
-            # One that computes a long batch has credit, but would let the task wait.
-            still = {s.peer for s in free if _is_free(s) and dispatcher._room(s) > 0}
+            still = {s.peer for s in free if _is_free(s)}
             for number in waiting:
                 request = core.in_flight.requests.get(number)
                 if request is None or request.holder not in before:
