@@ -15,7 +15,7 @@ from mesh.protocol.messages import Load
 class CreditAccount:
     """Tasks and payload bytes that a producer may send to a consumer.
 
-    The session's `Stream` is its only writer; `pause` and `resume` are the producer's.
+    The session's `ReliableStream` is its only writer; `pause` and `resume` are the producer's.
 
     Attributes:
         tasks: how many the consumer has granted since the session began.

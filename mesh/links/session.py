@@ -1,8 +1,8 @@
 """The session between two incarnations, seen from one end. Pure.
 
-A session outlives its connections, which may break at any byte. Its parts each have one writer:
-the `Session` says who the peer is, how it is connected and how it leaves; its `Stream` carries the
-messages, acks and credit; its `VitalSigns` tell whether the peer runs.
+A session outlives its connections, which may break at any byte. Its parts each have one writer: the
+`Session` holds who the peer is, how it is connected and how it leaves; its `ReliableStream` carries
+the messages, acks and credit; its `VitalSigns` show whether the peer runs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 
-from mesh.links.stream import Stream
+from mesh.links.stream import ReliableStream
 from mesh.links.vital_signs import VitalSigns
 from mesh.protocol.chunking import Source, Unfinished
 from mesh.protocol.fields import Frame
@@ -63,7 +63,7 @@ class Session:
     unfinished: InitVar[Unfinished | None] = None
     payer: InitVar[Source] = 0
     may_say: frozenset[Type] = frozenset()
-    stream: Stream = field(init=False)
+    stream: ReliableStream = field(init=False)
     vitals: VitalSigns = field(default_factory=VitalSigns, init=False)
     link: int | None = field(default=None, init=False)
     since: float = field(init=False)
@@ -83,7 +83,7 @@ class Session:
     def __post_init__(
         self, me: int, limit: int, now: float, unfinished: Unfinished | None, payer: Source
     ) -> None:
-        self.stream = Stream(me, self.peer, limit, now, unfinished, payer)
+        self.stream = ReliableStream(me, self.peer, limit, now, unfinished, payer)
         self.since = now
 
     def __repr__(self) -> str:

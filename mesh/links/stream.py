@@ -66,7 +66,7 @@ class SentMessage(NamedTuple):
     message: Message
 
 
-class Stream:
+class ReliableStream:
     """Both directions of one session, seen from one end.
 
     Args:
@@ -91,7 +91,7 @@ class Stream:
         progress: when the peer last acked anything.
 
     Example:
-        >>> stream = Stream(1, 2, 0)
+        >>> stream = ReliableStream(1, 2, 0)
         >>> stream.post(Cancel(7, [1]))
         >>> len(stream.flush(0.0)), stream.sequence, stream.unacked()
         (1, 1, [Cancel(owner=7, numbers=[1])])

@@ -8,7 +8,7 @@ import pytest
 from mesh_world import SMALL, a_task, small_parts
 
 from mesh.errors import ProtocolError
-from mesh.links.stream import ACK_AFTER_MESSAGES, ACK_DELAY_S, Gap, Stream
+from mesh.links.stream import ACK_AFTER_MESSAGES, ACK_DELAY_S, Gap, ReliableStream
 from mesh.protocol.fields import MAX_TEXT_BYTES, Frame, Transfer
 from mesh.protocol.messages import (
     Cancel,
@@ -36,10 +36,10 @@ class Pair:
     """Both ends of a stream, joined without a network."""
 
     def __init__(self) -> None:
-        self.producer = Stream(1, 2, 10_000)
-        self.consumer = Stream(2, 1, 10_000)
+        self.producer = ReliableStream(1, 2, 10_000)
+        self.consumer = ReliableStream(2, 1, 10_000)
 
-    def carry(self, multiparts: list[list[Frame]], to: Stream) -> list[Message]:
+    def carry(self, multiparts: list[list[Frame]], to: ReliableStream) -> list[Message]:
         """Deliver; returns what was news."""
         news = []
         for frames in multiparts:
@@ -65,13 +65,13 @@ def header(kind: Type, sequence: int = 0, ack: int = 0) -> Header:
     return Header(kind, 2, 1, sequence, ack)
 
 
-def flushed(stream: Stream, now: float = 0.0) -> list[tuple[int, Message]]:
+def flushed(stream: ReliableStream, now: float = 0.0) -> list[tuple[int, Message]]:
     """What is sent now, with its sequence numbers."""
     sent = [decode([bytes(frame) for frame in frames], 0.0) for frames in stream.flush(now)]
     return [(said.sequence, message) for said, message in sent]
 
 
-def acked(stream: Stream, ack: int, now: float = 0.0) -> list[Message]:
+def acked(stream: ReliableStream, ack: int, now: float = 0.0) -> list[Message]:
     return list(stream.accept(header(Type.CREDIT, ack=ack), Credit(), now)[0])
 
 
@@ -80,7 +80,7 @@ def large(number: int, parts: int) -> Tasks:
 
 
 def test_messages_are_numbered_from_one_and_kept_until_the_ack() -> None:
-    stream = Stream(1, 2, 0)
+    stream = ReliableStream(1, 2, 0)
     messages: list[Message] = [Cancel(1, [i]) for i in range(3)]
     for message in messages:
         stream.post(message, 0)
@@ -98,7 +98,7 @@ def test_messages_are_numbered_from_one_and_kept_until_the_ack() -> None:
 
 
 def test_small_messages_go_before_slices_of_which_few_are_under_way() -> None:
-    stream = Stream(1, 2, 0)
+    stream = ReliableStream(1, 2, 0)
     whole = large(1, 12)
     stream.post(whole, 12 * SMALL)
     stream.post(Cancel(1, [1]), 0)
@@ -115,7 +115,7 @@ def test_small_messages_go_before_slices_of_which_few_are_under_way() -> None:
 
 
 def test_a_message_of_unknown_length_is_looked_into() -> None:
-    stream = Stream(1, 2, 0)
+    stream = ReliableStream(1, 2, 0)
     stream.post(large(1, 2))
     stream.post(Tasks([a_task(2, 1)]))
     assert [type(message) for _, message in flushed(stream)] == [Tasks, Part, Part, Tasks]
@@ -394,7 +394,7 @@ def test_who_has_nothing_to_ack_is_not_quiet(pair: Pair) -> None:
 
 
 def test_unacked_names_each_message_once_and_whole() -> None:
-    stream = Stream(1, 2, 0)
+    stream = ReliableStream(1, 2, 0)
     done, begun, waiting = large(1, 2), large(2, 12), large(3, 2)
     small, later = Cancel(1, [1]), Cancel(1, [2])
     for message in done, begun, waiting, small:
@@ -411,7 +411,7 @@ def test_unacked_names_each_message_once_and_whole() -> None:
 
 
 def test_unacked_leaves_out_what_the_last_step_already_named() -> None:
-    stream = Stream(1, 2, 0)
+    stream = ReliableStream(1, 2, 0)
     whole = large(1, 8)
     stream.post(whole)
     acked(stream, flushed(stream)[-1][0])
@@ -420,7 +420,7 @@ def test_unacked_leaves_out_what_the_last_step_already_named() -> None:
 
 
 def test_a_cancel_does_not_overtake_what_it_names() -> None:
-    stream = Stream(1, 2, 0)
+    stream = ReliableStream(1, 2, 0)
     begun, waiting, other = (large(number, 12) for number in (1, 2, 3))
     both = Tasks([a_task(4, 12 * SMALL), a_task(5, 12 * SMALL)])
     for whole in begun, waiting, other, both:
@@ -442,7 +442,7 @@ def test_a_cancel_does_not_overtake_what_it_names() -> None:
 
 
 def test_a_rejected_message_is_kept_no_longer() -> None:
-    stream = Stream(1, 2, 0)
+    stream = ReliableStream(1, 2, 0)
     stream.post(Cancel(1, [1]), 0)
     stream.post(large(1, 9))
     stream.flush(0.0)
@@ -453,7 +453,7 @@ def test_a_rejected_message_is_kept_no_longer() -> None:
 
 
 def test_bytes_of_slices_that_have_come_are_counted() -> None:
-    stream = Stream(1, 2, 100)
+    stream = ReliableStream(1, 2, 100)
     stream.accept(header(Type.PART, 1), Part(0, 10, 0, b"xxxx"), 0.0)
     assert stream.arrived >= 4  # memory is taken in steps
     assert stream._incoming.source == 2
