@@ -37,20 +37,30 @@ class Heartbeat:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._timeouts: dict[int, float] = {}
+        self.ping_every = self.silence = 0.0
         self._follow()
 
-    def welcomed(self, gateway: int, timeout: float) -> None:
-        """Take a gateway's default request timeout from its WELCOME."""
+    def welcomed(self, gateway: int, timeout: float) -> bool:
+        """Take a gateway's default request timeout from its WELCOME.
+
+        Returns:
+            Whether signs of life are due more or less often now.
+        """
         self._timeouts[gateway] = timeout
-        self._follow()
+        return self._follow()
 
-    def lost(self, peer: int) -> None:
-        """Forget a gateway whose session ended; without effect for other peers."""
-        if self._timeouts.pop(peer, None) is not None:
-            self._follow()
+    def lost(self, peer: int) -> bool:
+        """Forget a gateway whose session ended; without effect for other peers.
 
-    def _follow(self) -> None:
+        Returns:
+            As `welcomed`.
+        """
+        return self._timeouts.pop(peer, None) is not None and self._follow()
+
+    def _follow(self) -> bool:
+        former = self.ping_every, self.silence
         said = self._timeouts.values() or (self._timeout,)
         self.silence = min(SILENCE_S, max(MIN_TIMEOUT_S, max(said)) / 3)
         self.ping_every = min(PING_INTERVAL_S, max(MIN_TIMEOUT_S, min(said)) / 12)
         self.patience = min(max(LEAST_PAYLOAD_S, max(said)), MOST_PAYLOAD_S)
+        return former != (self.ping_every, self.silence)

@@ -91,7 +91,7 @@ class Links(Liveness):
             self._give_up_duplicate(line, known.peer, now)
             return
         line.greeting(draw_nonce(self.chance()) if known is None else known.nonce, now)
-        self.due = min(self.due, line.due)
+        self._see_to_lines(line.due)
         confides = self.is_gateways(line.address)
         hello = hello_of(self.identity, line.nonce, known, self.producers(), confides=confides)
         self._send(link, seal(Header(Type.HELLO, self.me, 0), encode(hello)))
@@ -124,6 +124,7 @@ class Links(Liveness):
         back, although that one is gone.
         """
         session.watch_port(self._lines.leads_to(session.peer))
+        self._see_to(session, 0.0)
 
     def _is_watched(self, session: Session) -> bool:
         return any(
@@ -308,8 +309,9 @@ class Links(Liveness):
         if former is not None and former is not session and former.link is None:
             self.lose(former, "another process answers at its address")
         line.up(peer)
-        if welcome.role is Role.GATEWAY:  # a feed has this from a gateway itself
-            self.heartbeat.welcomed(peer, welcome.timeout)
+        # A feed has its timeout from a gateway itself.
+        if welcome.role is Role.GATEWAY and self.heartbeat.welcomed(peer, welcome.timeout):
+            self._see_to_all()
         left: list[Message] = []
         if session is not None and not welcome.resumed:
             left = session.stream.unacked()
@@ -328,11 +330,13 @@ class Links(Liveness):
         if objection or left:
             self._drop(line.link, now)
             line.due = max(line.due, now + left)
+            self._see_to_lines(line.due)
         return bool(objection or left)
 
     def _give_up_duplicate(self, line: DialedAddress, peer: int, now: float) -> None:
         self.out.append(HangUp(line.link))
         self._lines.duplicate(line, peer, now)
+        self._see_to_lines(now)
 
     def _begin(self, link: int, peer: int, role: Role, nonce: int, now: float) -> Session:
         pool, payer = self.identity.pool, self._whence(link)
@@ -357,15 +361,16 @@ class Links(Liveness):
             self._drop(session.link, now, silently=True)
         other = self._by_link.get(link)
         if other is not None:
-            other.detach(now)
+            self._detach(other, now)
         self._by_link[link] = session
+        self._is_stale = True
         covered, again = session.attach(link, received, now)
         for frames in again:
             self._send(link, frames)
         self.touched[session] = None
         self.resumes += resumed
         self.news.append(SessionStarted(session, resumed))
-        self.due = now
+        self._see_to(session, now)
         return Delivery(session, covered, None) if covered else None
 
     # --- what else was said ----------------------------------------------------------------------
@@ -382,7 +387,7 @@ class Links(Liveness):
             self._drop(link, now, silently=True)
         else:  # closing at once would take our answer along
             line.leaving(now)
-            self.due = min(self.due, line.due)
+            self._see_to_lines(line.due)
 
     def _pinged(self, session: Session, ping: Ping, now: float) -> None:
         self._stamps[session.peer] = ping.stamp, now

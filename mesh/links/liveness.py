@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from mesh.links.agenda import Agenda
 from mesh.links.dialer import MOST_NAMED, Dialer, DialState
 from mesh.links.events import (
     Dial,
@@ -101,12 +102,16 @@ class Liveness(Hooks):
     # Ordered, so that a history is the same each time it is played.
     touched: dict[Session, None] = field(default_factory=dict)
     _owing: dict[Session, None] = field(default_factory=dict)
+    _agenda: Agenda = field(default_factory=Agenda)
+    _lines_due: float = _NEVER  # no address is due before
     _stamps: dict[int, tuple[int, float]] = field(default_factory=dict)
     _producers: tuple[int, ...] = ()
+    _told_producers: tuple[int, ...] = ()
+    _is_stale: bool = False  # whether `_producers` must be computed anew
     _has_left_out: bool = False
     _ticked: float = 0.0
     _fair_from: float = 0.0  # when others may be judged again
-    due: float = 0.0
+    due: float = _NEVER
     heartbeat: Heartbeat = field(init=False)
 
     def __post_init__(self) -> None:
@@ -143,7 +148,17 @@ class Liveness(Hooks):
         if self._lines.left_out and not self._has_left_out:
             self._has_left_out = True
             self.left_out(self._lines.left_out)
-        self.due = now
+        self._see_to_lines(now)
+
+    def _see_to_lines(self, when: float) -> None:
+        """Let `tick` look at the dialled addresses at this time, or before."""
+        self._lines_due = min(self._lines_due, when)
+        self.due = min(self.due, when)
+
+    def _see_to(self, session: Session, when: float) -> None:
+        """Let `tick` look at a session at this time, or before."""
+        self._agenda.plan(session, when)
+        self.due = min(self.due, when)
 
     def is_gateways(self, address: str) -> bool:
         """Whether a gateway is there by our own settings, and not because a peer said so."""
@@ -195,7 +210,10 @@ class Liveness(Hooks):
         return 0.0 if self.news or self.out else self.due
 
     def tick(self, now: float) -> None:
-        """Redial, retry, renew, ping, and lose sessions that are overdue. Nothing before `due`."""
+        """Redial, retry, renew, ping, and lose sessions that are overdue. Nothing before `due`.
+
+        Only sessions that are due are looked at: there may be a thousand.
+        """
         if now < self.due:
             return
         self.due = _NEVER
@@ -207,6 +225,13 @@ class Liveness(Hooks):
         self.touched |= self._owing
         self._owing.clear()
         self.flush(now)
+        if now >= self._lines_due:
+            self._tick_lines(now)
+        for session in self._agenda.take(now):
+            self._agenda.plan(session, self._tick_session(session, every, now))
+        self.due = min(self.due, self._agenda.next_due(), self._lines_due)
+
+    def _tick_lines(self, now: float) -> None:
         for line in self._lines.overdue(now):
             if line.state is DialState.IDLE:
                 self.out.append(Dial(self._lines.dial(line, now), line.address))
@@ -214,13 +239,14 @@ class Liveness(Hooks):
                 if line.is_refused and self.is_gateways(line.address):
                     self.objected(line.address, "")
                 self._drop(line.link, now)
-        for session in list(self.sessions.values()):
-            self.due = min(self.due, self._tick_session(session, every, now))
-        self.due = min(self.due, self._lines.next_due())
+        self._lines_due = self._lines.next_due()
 
     def producers(self) -> tuple[int, ...]:
         """Incarnations of the gateways and replicas that are connected and may send us tasks."""
-        return tuple(s.peer for s in self.sessions.values() if _feeds_us(s))
+        if self._is_stale:
+            self._is_stale = False
+            self._producers = tuple(s.peer for s in self.sessions.values() if _feeds_us(s))
+        return self._producers
 
     def _ping_producers(self, now: float) -> None:
         """When the producers that we reach change, ping all of them.
@@ -229,8 +255,8 @@ class Liveness(Hooks):
         replicas that feed us before it says that it is ready.
         """
         producers = self.producers()
-        if producers != self._producers:
-            self._producers = producers
+        if producers != self._told_producers:
+            self._told_producers = producers
             for session in self.sessions.values():
                 if _feeds_us(session):
                     self._ping(session, now)
@@ -297,9 +323,14 @@ class Liveness(Hooks):
         """A link is gone; its session may be resumed by the next."""
         session = self._by_link.pop(link, None)
         if session is not None:
-            session.detach(now)
+            self._detach(session, now)
         self._lines.ended(link, now)
-        self.due = now
+        self._see_to_lines(now)
+
+    def _detach(self, session: Session, now: float) -> None:
+        session.detach(now)
+        self._is_stale = True
+        self._see_to(session, now)
 
     def lose(self, session: Session, reason: str) -> None:
         """The pair is over: forget it and tell. What it held stays with `session`."""
@@ -333,6 +364,7 @@ class Liveness(Hooks):
         self.lose(session, reason)
         if line is not None:  # one that we dialled is not dialled at once
             line.due = now + pause
+            self._see_to_lines(line.due)
         self.expelled(session, reason, fault)
         return pause
 
@@ -380,16 +412,24 @@ class Liveness(Hooks):
         if session.link is not None:
             self._by_link.pop(session.link, None)
         session.end()
+        self._is_stale = True
+        self._agenda.drop(session)
         self.touched.pop(session, None)
         self._owing.pop(session, None)
         self._stamps.pop(session.peer, None)
-        self.heartbeat.lost(session.peer)
+        if self.heartbeat.lost(session.peer):
+            self._see_to_all()
         self.news.append(SessionLost(session, reason, orderly))
+
+    def _see_to_all(self) -> None:
+        """Look at every session in the next `tick`: signs of life are due more or less often."""
+        for session in self.sessions.values():
+            self._see_to(session, 0.0)
 
     def part(self, session: Session, now: float) -> None:
         """Send BYE. The peer answers with BYE and ends the session; without an answer we end it."""
         session.part(now + BYE_LIMIT_S)
-        self.due = min(self.due, session.parting)
+        self._see_to(session, session.parting)
         self.send_now(session, Bye("done"), now)
 
     def _drop(self, link: int, now: float, silently: bool = False) -> None:

@@ -566,8 +566,8 @@ MUTANTS = (
     Mutant(
         "have feeds say how often signs of life are due",
         "mesh/links/links.py",
-        "if welcome.role is Role.GATEWAY:",
-        "if True:",
+        "if welcome.role is Role.GATEWAY and self",
+        "if self",
         tests="tests/simulation/test_who_may_say_what.py",
     ),
     Mutant(

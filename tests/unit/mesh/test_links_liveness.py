@@ -487,13 +487,6 @@ def test_the_producer_may_say_goodbye_first() -> None:
     assert len(consumer.met) == 2  # it still wants that address
 
 
-def test_a_fresh_process_has_something_to_do_at_once() -> None:
-    links = Links(Identity(2, Role.REPLICA, stage=FACTS), lambda: 0.5)
-    assert links.next_due() == 0.0
-    links.tick(0.0)
-    assert links.next_due() == float("inf")
-
-
 def test_producers_are_told_at_once_who_is_in_reach() -> None:
     links = some_links()
     producer = joined(links, peer=2, link=-7)
