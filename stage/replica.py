@@ -1,8 +1,11 @@
 """A replica's decisions: tasks in, batches to the worker, outputs to the next stage. Pure.
 
-A replica holds only copies; the owner gateway keeps the request. The replica keeps an output until
-an ack of the next replica covers it. Only then does a handoff notice tell the owner who holds the
-task. The outcomes and handoff notices of one turn leave in one bundle per owner.
+A replica holds only copies; the owner gateway keeps the request. A task waits in the batcher, then
+runs; its output waits in `Forwarding` for credit, then stays in the session with the next replica
+until an ack covers it. Only then does a handoff notice tell the owner who holds the task. The
+outcomes and handoff notices of one turn leave in one bundle per owner.
+
+`session.stage` is None if the peer is a producer: a gateway, or a replica that feeds us.
 """
 
 from __future__ import annotations
@@ -125,11 +128,12 @@ class Replica:
             self._give_back(self.batcher.take_back(0))
 
     def cancel(self, ids: list[RequestId]) -> None:
-        """Drop cancelled requests from every queue here."""
+        """Drop cancelled requests from every queue here. Outputs that were sent need nothing: after
+        their handoff notices, the owner cancels them at the next replica."""
         self._release(self.batcher.cancel(ids))
         self._release(self.forwarding.cancel(set(ids)))
         if self.running is not None:
-            self._unwanted.update(ids)  # outputs of the running batch are dropped when it is done
+            self._unwanted.update(ids)  # their outputs are not forwarded when the batch is done
 
     def _moved_on(self, session: Session, covered: Sequence[Message], now: float) -> None:
         """Release outputs that the next replica has acked, and send handoff notices for them."""

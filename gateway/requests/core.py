@@ -139,7 +139,7 @@ class GatewayCore:
         return request
 
     def _withdraw(self, request: Request) -> None:
-        """Remove an ended request from our queue, or send CANCEL to the replicas that hold it."""
+        """Remove an ended request from our queue, or send CANCEL to those known to have it."""
         for holder in request.earlier:
             self._cancels.setdefault(holder, []).append(request.number)
         if request.holder:

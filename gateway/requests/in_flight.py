@@ -1,8 +1,9 @@
 """The table of requests in flight: the only place where a request lives. Pure.
 
 A request leaves the table exactly once: by a result, a failure, its deadline, its client's
-departure, or too many deaths of replicas. Later messages about it have no effect. Its holder moves
-forward only: when the gateway dispatches it, and when a replica sends a handoff notice for it.
+departure, or an error of the gateway's own, such as too many deaths of replicas. Later messages
+about it have no effect, but a handoff notice sends its CANCEL on. Its holder changes when the
+gateway dispatches it, when it waits here again, and by a handoff notice, which only moves it on.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Request(Task):
         unexplained: replicas that died while they held it although they computed nothing.
         company: the number of suspects in the last death notice that named it; 0 before the first.
         narrowed: whether that notice named fewer suspects than the one before.
-        earlier: replicas that may still compute an earlier attempt.
+        earlier: silent replicas that may still compute an attempt before a hedge.
     """
 
     origin: object = None
@@ -62,7 +63,7 @@ class InFlightTable:
 
     Args:
         owner: incarnation of this gateway.
-        max_attempts: the death of this many of its holders fails a request.
+        max_attempts: this many deaths of holders that it may have caused fail a request.
 
     Attributes:
         next_number: returns a number that no request of this incarnation had. The default counts,
@@ -134,10 +135,11 @@ class InFlightTable:
         return request
 
     def may_return(self, request: Request, outcome: Outcome, sender: int) -> bool:
-        """Whether a replica gives a task back at the hop where the request is.
+        """Whether a replica gives back a task at the request's hop, or an output for a later one.
 
         A replica that lost its link forwards its output again, to another replica, and both may
-        hand it back. Accepting the second one would run the next stage twice.
+        hand it back. Accepting the second one would run the next stage twice. A task that was not
+        begun comes from the first stage as UNSTARTED, from later ones as HANDBACK.
         """
         handed_back, hop = outcome.kind is OutcomeKind.HANDBACK, outcome.hop
         if hop > request.at:
@@ -194,7 +196,7 @@ class InFlightTable:
         self.returned(request, holder)
 
     def hedge(self, request: Request) -> None:
-        """Start a second attempt elsewhere: the holder is silent. The first attempt stays valid,
+        """Start a further attempt elsewhere: the holder is silent. The one before stays valid,
         because the holder may only be slow."""
         request.attempt += 1
         request.flags |= Flag.HEDGE
@@ -202,9 +204,9 @@ class InFlightTable:
         self.returned(request, request.holder)
 
     def returned(self, request: Request, holder: int) -> None:
-        """Let the request wait for its first stage again, without using up an attempt.
+        """Let the request wait for its first stage again, in the same attempt.
 
-        It avoids this replica if others are free.
+        It avoids this replica if others have credit.
         """
         request.tried = (*request.tried[-7:], holder)
         request.holder = request.at = 0

@@ -7,10 +7,10 @@ Four rules keep retries from doing harm:
    that a failing mesh does not get even more work.
 3. Requests that were being computed when a replica crashed are suspects. They are halved: each half
    runs as a batch of its own, beside other work. The half that crashes again is halved again, so
-   that innocent requests cost one more forward, not one each. A request that crashes a second
+   each crash costs two more forwards, not one for each request. A suspect that crashes a second
    replica while it is computed alone fails as a poison request.
-4. A replica may die while it computes nothing, perhaps by a fault of our own. A request that meets
-   this again and again fails after `UNEXPLAINED_FACTOR` times as many such deaths as of others.
+4. A replica may die while it computes nothing, perhaps by a fault of our own. Such deaths are
+   counted apart, and `UNEXPLAINED_FACTOR` times as many of them as of others fail a request.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def blame_of(request: Request, death_notice: Death | None) -> Suspicion:
 
 
 class RetryBudget:
-    """Bounds the further attempts: as many as requests are in flight, and those that successes pay.
+    """Bounds the further attempts: requests in flight or `LEAST_BUDGET`, and what successes pay.
 
     So everything in flight may be retried once, however much is lost at a time. Work that is lost
     again and again is not.

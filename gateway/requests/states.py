@@ -5,14 +5,15 @@ DESIGN.md §6 draws this table. A request is
 - Reading: admitted while its body still comes; not in the in-flight table yet;
 - Waiting: in the table, `holder` and `at` are 0. It is Queued in the dispatcher of its first stage,
   or Parked in `Queues.parked` while a stage that it must visit is gone;
-- Held: in the table, `holder` is a replica's incarnation and `at` the hop there;
-- HandedBack: in the table, `holder` is 0 and `at` the hop whose replica it waits for;
+- Held: in the table, `holder` is a replica's incarnation and `at` the hop of its stage;
+- HandedBack: in the table, `holder` is 0 and `at` the later hop whose stage it waits for;
 - Ended: no longer in the table.
 
-An attempt keeps its number when its holder leaves the first stage in order. If that holder had to
-leave before all its handoff notices were out, another replica may hold an output of the same
-attempt. So a Waiting request may be moved or handed back while its task still waits in a queue, and
-a Held one dispatched. Whichever answers first ends the request.
+A replica of the first stage that stops in order (BYE) costs its requests no attempt: they wait
+again under the same attempt number. If it had to go before all its handoff notices were out, a
+replica of the next stage may hold an output of that attempt. So a Waiting request may be moved or
+handed back while its task still waits in a queue, and a Held one dispatched. Whichever answers
+first ends the request.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ TRANSITIONS: Final = table(
     (_OWNED, "dispatched", "Held", "gateway.requests.in_flight:InFlightTable.assign"),
     # a handoff notice of this attempt, and of a later hop
     (_OWNED, "moved", "Held", "gateway.requests.in_flight:InFlightTable.moved"),
-    # given back in order, and never begun: the attempt goes on
+    # the first stage gave it back, never begun: the attempt goes on
     ("Held", "unstarted", "Waiting", "gateway.requests.core:GatewayCore._given_back"),
-    # an output that no replica of the next stage took, or whose way is by the gateway
+    # an output that goes by the gateway, or a task that a later stage gave back, never begun
     (_OWNED, "handed_back", "HandedBack", "gateway.requests.core:GatewayCore._given_back"),
-    # its holder died or left; of HandedBack only where its revision has no replica any more
+    # its holder died or left; or a former revision has no replica of the stage that it waits for
     ("Held HandedBack", "retried", "Waiting", "gateway.requests.retries:Retries.retry"),
     ("Held", "hedged", "Waiting", "gateway.requests.in_flight:InFlightTable.hedge"),
     # --- its one end
