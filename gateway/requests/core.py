@@ -107,9 +107,7 @@ class GatewayCore:
         self._joined = False
         self.journal: list[JournalEntry | Turnover] = []
         self._cancels: dict[int, list[int]] = {}
-        self._credit_paused: dict[
-            Session, float
-        ] = {}  # replicas that gave tasks back, and when their pause ends
+        self._credit_paused: dict[Session, float] = {}  # who gave tasks back: when its pause ends
         self._death_notices: dict[int, Death] = {}  # of replicas that are lost in this turn
         self._departed = Departed()
         self._ownership = Ownership(routes)
@@ -240,6 +238,8 @@ class GatewayCore:
             return
         if not self._ownership.may_hand_off(request, notice, session, holder):
             return
+        if not request.holder and notice.attempt == request.attempt and notice.hop > request.at:
+            self.queues.withdraw(request)  # the copy that waits here would run for nothing
         self.in_flight.moved(notice)
         if request.holder == notice.holder and holder is None:
             # The new holder died before this notice came: its loss did not find the request.

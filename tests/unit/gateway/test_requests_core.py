@@ -103,6 +103,19 @@ def test_what_is_handed_back_too_late_is_dropped(rig):
     assert rig.core.in_flight.late == 1
 
 
+def test_a_copy_that_waits_here_does_not_run_once_another_has_moved_on():
+    c = ("c", "")
+    rig = Rig({11: A, 12: B, 13: c}, {"/inference": (A, B, c)})
+    request = rig.submit(hops=(A, B, c))
+    rig.tasks(rig.first)
+    rig.second.stream.granted.tasks = 0
+    rig.hear(rig.first, handback(request))
+    rig.core.advance(0.0)
+    assert [task.hop for task in rig.waiting(B)] == [1]
+    rig.hear(rig.second, notices=[HandoffNotice(request.number, 1, 2, 13)])
+    assert (rig.waiting(B), request.holder, request.at) == ([], 13, 2)
+
+
 def test_of_two_that_hand_back_the_same_output_one_is_believed():
     rig = Rig(repeatable=False)
     request = rig.submit()
