@@ -105,6 +105,14 @@ def test_what_leaves_under_load_tells_the_rate():
     assert (rig.admission.inside, rig.admission.rate) == (0, rate)
 
 
+def test_where_another_route_is_crowded_a_calm_one_learns_no_rate(rig):
+    exchange = rig.submit()
+    rig.core.queues.withdraw(exchange.request)
+    rig.core.queues.crowded.add(("other", ""))
+    rig.end(exchange, buffers=[b"1"])
+    assert rig.admission.rate == 0.0
+
+
 def test_an_answer_that_cannot_be_given_costs_no_other(caplog):
     rig = InferenceRig()
     ones = [rig.submit(), rig.submit()]
@@ -126,6 +134,13 @@ def test_results_of_a_former_version_are_what_it_said(rig):
     move(rig)
     status, headers, _ = rig.end(exchange, buffers=[b"[1]"])
     assert (status, headers["Content-Type"]) == (200, "application/json")
+
+
+def test_a_content_type_that_is_none_is_not_repeated_in_an_answer(rig):
+    rig.core.replicas.facts[PATH[1]] = facts("b", content_type="a\r\nX: y")
+    assert rig.service.answers.content_type(PATH, b"text/plain") == b"text/plain"
+    rig.core.replicas.facts.clear()
+    assert rig.service.answers.content_type(PATH, b"text/plain") == b"text/plain"
 
 
 def test_what_a_replica_fails_leaves_a_line_that_names_it(rig, caplog):

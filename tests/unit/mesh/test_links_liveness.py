@@ -115,7 +115,7 @@ def test_while_its_link_is_closed_its_kernel_is_asked_whether_it_lives() -> None
     links.closed(7, 1.0)
     assert probes(links, 1.0) == [ProbePort(2, "tcp://h:1")]
     assert links.next_due() == 1.0 + PROBE_INTERVAL_S
-    links.dial(["a"], 1.001)  # something else is to be done
+    links._see_to(session, 1.001)  # something else is to be done
     assert probes(links, 1.0 + PROBE_INTERVAL_S / 2) == []
     assert probes(links, 1.0 + PROBE_INTERVAL_S) == [ProbePort(2, "tcp://h:1")]
 
@@ -485,6 +485,21 @@ def test_the_producer_may_say_goodbye_first() -> None:
     assert [news.reason for news in producer.lost + consumer.lost] == ["it said goodbye"] * 2
     world.run(1.0)
     assert len(consumer.met) == 2  # it still wants that address
+
+
+def test_all_are_looked_at_again_when_signs_of_life_are_due_at_another_time() -> None:
+    links = some_links(timeout=60.0)
+    gateway = joined(links, peer=2, link=-7)
+    joined(links, peer=3, link=8)
+    links.heartbeat.welcomed(2, 6.0)
+    links.tick(0.0)
+    links.lose(gateway, "gone")
+    assert links.heartbeat.ping_every == PING_INTERVAL_S
+    assert links.next_due() == 0.0
+    links.take()
+    links.news.clear()
+    links.tick(0.1)
+    assert 0.1 < links.next_due() <= PING_INTERVAL_S
 
 
 def test_producers_are_told_at_once_who_is_in_reach() -> None:

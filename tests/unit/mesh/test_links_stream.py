@@ -485,3 +485,11 @@ def test_of_a_payload_that_was_given_up_the_sender_hears_once_and_gives_it_up(pa
     assert len(refused) == 1
     assert [message for message, _ in here.refusals] == [Tasks([task])]
     assert (here.is_idle(), there.is_slicing()) == (True, False)
+
+
+def test_what_each_message_says_is_owed_at_once_when_it_has_changed() -> None:
+    stream = ReliableStream(1, 2, 100)
+    stream.owe(3.0)
+    assert stream.owes_at == 3.0
+    stream.owe(5.0)
+    assert stream.owes_at == 3.0

@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wire_strategies import notices, relaxed, stats
 
-from mesh.protocol.messages import BatchStats, HandoffNotice
+from mesh.protocol.messages import BatchStats, HandoffNotice, Load
 from mesh.protocol.rows import (
     FIGURES_ROW,
     RowLayout,
+    pack_load,
     pack_notes,
     pack_stats,
+    read_load,
     read_notes,
     read_rows,
     read_stats,
@@ -89,3 +91,10 @@ def test_what_is_no_number_of_rows_is_refused(nbytes: int, count: int) -> None:
 def test_a_count_below_zero_is_not_written() -> None:
     with pytest.raises(struct.error):
         pack_stats([BatchStats("s", -1, 1, 1, "idle")])
+
+
+def test_a_load_arrives_as_it_left_or_is_not_said() -> None:
+    assert read_load(pack_load(Load(3, 4, 50_000))) == Load(3, 4, 50_000)
+    assert read_load(pack_load(Load(3, 4, 2**40))) == Load(3, 4, 2**32 - 1)
+    assert pack_load(None) == ()
+    assert read_load(()) is None

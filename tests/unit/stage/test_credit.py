@@ -270,6 +270,16 @@ def test_an_output_under_way_is_no_work_but_its_bytes_are_here():
     assert (held.of(1), held.tasks, len(held)) == (NOTHING, 0, 0)
 
 
+def test_a_producer_that_does_not_know_of_others_tasks_is_to_be_told():
+    held, one = holdings(_1=1), producer(1)
+    assert not held.is_news(1)
+    assert held.is_news(2)
+    held.add(2, [task(2)])
+    assert held.is_news(1)
+    held.load_for(one)
+    assert not held.is_news(1)
+
+
 def renewal(session):
     """A renewal that is not due: the producer has just been granted its standing credit."""
     made = CreditRenewal(ProducerHoldings(), POOL)

@@ -666,3 +666,15 @@ def test_what_a_gateway_named_is_not_dialled_when_that_is_gone():
     rig.replica.handle_news(SessionLost(rig.gateway, "gone"), 1.0)
     rig.links.tick(1.0)
     assert [order.address for order in rig.links.take() if type(order) is Dial] == ["tcp://g:1"]
+
+
+def test_a_replica_of_long_batches_tells_others_at_once_that_it_is_busy():
+    rig = ReplicaRig()
+    other = rig.meet(OWNER + 1, Role.GATEWAY)
+    rig.replica.held.batch_us = 100_000
+    rig.replica.advance(0.0)
+    other.stream.owes_at = float("inf")
+    rig.take(1)
+    rig.replica.advance(0.0)
+    assert other.stream.owes_at == 0.0
+    assert other in rig.links.touched
