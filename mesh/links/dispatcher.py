@@ -6,8 +6,8 @@ turn, the waiting tasks leave in one bundle per session. Which replica gets them
 1. An idle one, if there is one. Replicas say in each message what they hold (`Load`), and those of
    long batches say at once when others' tasks come or are done.
 2. Else the one that will be done first.
-3. Behind a long batch, none: the next replica to become idle gets the tasks, and until then they
-   gather to a batch.
+3. Behind a long batch, none, unless it is the only replica: the next one to become idle gets the
+   tasks, and until then they gather to a batch.
 
 A task may exceed the byte credit that is left of a session. Otherwise a task larger than any
 producer's credit would never leave, and would block all tasks behind it.
@@ -157,7 +157,9 @@ class Dispatcher:
         """
         credit = session.stream.granted
         room = credit.tasks - credit.used_tasks
-        if credit.batch_s < LONG_BATCH_S:
+        if (
+            credit.batch_s < LONG_BATCH_S or len(self._sessions) == 1
+        ):  # no other could be idle first
             return room
         batch = _batch_of(session)
         if self._is_retry or self._backlog > batch * len(self._sessions):

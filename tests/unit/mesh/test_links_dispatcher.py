@@ -144,21 +144,28 @@ def test_differences_too_slight_to_matter_are_none() -> None:
 
 def test_while_a_replica_computes_a_long_batch_of_ours_it_gets_no_other() -> None:
     sessions = [says(a_session(peer, 8), batch_s=LONG_BATCH_S) for peer in (2, 3)]
-    dispatcher = a_dispatcher(4, sessions[0])
-    assert chosen(dispatcher) == [2]
+    dispatcher = a_dispatcher(8, *sessions)
+    assert chosen(dispatcher) == [2, 3]
     dispatcher.push(a_task(5))
     assert chosen(dispatcher) == []
-    dispatcher.join(sessions[1])
-    assert chosen(dispatcher) == [3]
-    for number in range(12):
+    for number in range(8):
         dispatcher.push(a_task(number))
-    assert chosen(dispatcher) == [3, 2, 3]  # what waits is more than a batch for each of them
+    assert chosen(dispatcher) == [2, 3]  # what waits is more than a batch for each of them
     assert len(dispatcher.waiting) == 1  # no more credit
     says(sessions[0], settled=4, batch_s=LONG_BATCH_S)
     sessions[0].stream.granted.tasks += 8
     assert chosen(dispatcher) == []  # it still has four of ours
     says(sessions[0], settled=7, batch_s=LONG_BATCH_S)
     assert chosen(dispatcher) == [2]
+
+
+def test_behind_a_long_batch_of_the_only_replica_the_next_batch_gathers_there() -> None:
+    one = says(a_session(2, 8), batch_s=LONG_BATCH_S)
+    dispatcher = a_dispatcher(1, one)
+    assert chosen(dispatcher) == [2]
+    for number in range(4):
+        dispatcher.push(a_task(number))
+    assert [len(bundle.tasks) for bundle in dispatcher.dispatch()] == [4]
 
 
 def test_what_was_tried_goes_behind_a_long_batch_rather_than_back() -> None:
