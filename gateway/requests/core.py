@@ -143,7 +143,7 @@ class GatewayCore:
         if request.holder:
             self._cancels.setdefault(request.holder, []).append(request.number)
             return
-        self.queues.withdraw(request)
+        self.queues.withdraw(request, request.at)
 
     # --- from the mesh ---------------------------------------------------------------------------
 
@@ -215,6 +215,8 @@ class GatewayCore:
             return
         if not self.in_flight.may_return(request, outcome, session.peer):
             return
+        if not request.holder:
+            self.queues.withdraw(request, request.at)  # as in `_handed_off`
         hop = request.hops[outcome.hop]
         if session.stage is not None and session.stage[:2] == hop:  # it never started the task
             # Send nothing on its old credit: the task would come straight back.
@@ -238,9 +240,9 @@ class GatewayCore:
             return
         if not self._ownership.may_hand_off(request, notice, session, holder):
             return
-        if not request.holder and notice.attempt == request.attempt and notice.hop > request.at:
-            self.queues.withdraw(request)  # the copy that waits here would run for nothing
-        self.in_flight.moved(notice)
+        waited, at = not request.holder, request.at
+        if self.in_flight.moved(request, notice) and waited:
+            self.queues.withdraw(request, at)  # the copy that waits here would run for nothing
         if request.holder == notice.holder and holder is None:
             # The new holder died before this notice came: its loss did not find the request.
             self._retry(request, notice.holder, "holder_gone")

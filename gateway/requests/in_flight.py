@@ -97,20 +97,15 @@ class InFlightTable:
                 request.holder = holder
                 request.at = task.hop
 
-    def moved(self, notice: HandoffNotice) -> Request | None:
-        """Record a handoff notice: a replica forwarded the task to another one.
+    def moved(self, request: Request, notice: HandoffNotice) -> bool:
+        """Record a handoff notice: a replica forwarded the task. Return whether it moves it on.
 
-        Returns:
-            The request, or None if it has ended.
+        Notices of different replicas may overtake each other: only moves forward count.
         """
-        request = self.requests.get(notice.number)
-        if request is None:
-            return None
-        # Notices of different replicas may overtake each other: only moves forward count.
         if notice.attempt == request.attempt and notice.hop > request.at:
-            request.holder = notice.holder
-            request.at = notice.hop
-        return request
+            request.holder, request.at = notice.holder, notice.hop
+            return True
+        return False
 
     def settle(self, outcome: Outcome, request: Request | None) -> Ended | None:
         """End a request by a result or a failure; `request` is None if it has ended before.

@@ -58,12 +58,12 @@ class Queues:
         request.hops = tuple([self._heirs[hop] for hop in request.hops])
         request.attempt += bool(request.tried)
 
-    def withdraw(self, request: Request) -> None:
-        """Remove a request that no replica holds."""
+    def withdraw(self, request: Request, at: int) -> None:
+        """Remove the task of a request that waits here for the stage at this hop."""
         parked = self.parked.get(request.hops)
         if parked is not None and parked.remove(request):
             return
-        waiting = self.dispatchers[request.hops[request.at]].waiting
+        waiting = self.dispatchers[request.hops[at]].waiting
         if not waiting.remove(request):  # a handed-back output waits as a task of its own
             for task in [task for task in waiting if task.number == request.number]:
                 waiting.remove(task)

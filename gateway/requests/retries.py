@@ -210,5 +210,5 @@ class Retries:
             request.flags |= Flag.SOLO
             request.group = self._groups
             # Halving ends by itself, so it need not use up the attempts of innocent requests.
-            request.narrowed = 0 < company < request.company
+            request.narrowed = company < request.company
             request.company = company

@@ -12,8 +12,7 @@ DESIGN.md §6 draws this table. A request is
 A replica of the first stage that stops in order (BYE) costs its requests no attempt: they wait
 again under the same attempt number. If it had to go before all its handoff notices were out, a
 replica of the next stage may hold an output of that attempt. So a Waiting request may be moved or
-handed back while its task still waits in a queue, and a Held one dispatched. Whichever answers
-first ends the request.
+handed back; its task then leaves the queue.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ TRANSITIONS: Final = table(
     # to a later revision that stands, or back to a former one
     ("Parked", "routes_moved", "Queued", "gateway.requests.queues:Queues.move"),
     # --- with the replicas
-    (_OWNED, "dispatched", "Held", "gateway.requests.in_flight:InFlightTable.assign"),
+    ("Waiting HandedBack", "dispatched", "Held", "gateway.requests.in_flight:InFlightTable.assign"),
     # a handoff notice of this attempt, and of a later hop
     (_OWNED, "moved", "Held", "gateway.requests.in_flight:InFlightTable.moved"),
     # the first stage gave it back, never begun: the attempt goes on

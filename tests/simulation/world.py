@@ -156,11 +156,10 @@ class WatchedBook(InFlightTable):
         super().hedge(request)
         _worlds[self.owner].hedged(holder)
 
-    def moved(self, notice):
-        request = self.requests.get(notice.number)
-        before = None if request is None else (request.holder, request.at)
-        moved = super().moved(notice)
-        if request is not None and (request.holder, request.at) != before:
+    def moved(self, request, notice):
+        before = request.holder, request.at
+        moved = super().moved(request, notice)
+        if (request.holder, request.at) != before:
             if request.at < before[1]:
                 _worlds[self.owner].complain("forward only", f"{notice} after {before}")
             if notice.attempt != request.attempt:

@@ -107,7 +107,7 @@ def test_what_leaves_under_load_tells_the_rate():
 
 def test_where_another_route_is_crowded_a_calm_one_learns_no_rate(rig):
     exchange = rig.submit()
-    rig.core.queues.withdraw(exchange.request)
+    rig.core.queues.withdraw(exchange.request, exchange.request.at)
     rig.core.queues.crowded.add(("other", ""))
     rig.end(exchange, buffers=[b"1"])
     assert rig.admission.rate == 0.0
@@ -130,7 +130,7 @@ def test_an_answer_that_cannot_be_given_costs_no_other(caplog):
 def test_results_of_a_former_version_are_what_it_said(rig):
     rig.learn({PATH[1]: facts("b")})
     exchange = rig.submit()
-    rig.core.queues.withdraw(exchange.request)  # a replica has it
+    rig.core.queues.withdraw(exchange.request, exchange.request.at)  # a replica has it
     move(rig)
     status, headers, _ = rig.end(exchange, buffers=[b"[1]"])
     assert (status, headers["Content-Type"]) == (200, "application/json")

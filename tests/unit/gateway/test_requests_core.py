@@ -116,6 +116,19 @@ def test_a_copy_that_waits_here_does_not_run_once_another_has_moved_on():
     assert (rig.waiting(B), request.holder, request.at) == ([], 13, 2)
 
 
+def test_a_request_that_waits_to_start_leaves_the_queue_when_its_output_is_handed_back():
+    c = ("c", "")
+    rig = Rig({11: A, 12: B, 13: c, 14: A}, {"/inference": (A, B, c)})
+    request = rig.submit(hops=(A, B, c))
+    rig.core.advance(0.0)
+    for session in rig.sessions.values():
+        session.stream.granted.tasks = 0
+    rig.lose(rig.sessions[request.holder], orderly=True)  # its handoff notice is still to come
+    assert rig.waiting(A) == [request]
+    rig.hear(rig.second, handback(request, 2))
+    assert (rig.waiting(A), [task.hop for task in rig.waiting(c)]) == ([], [2])
+
+
 def test_of_two_that_hand_back_the_same_output_one_is_believed():
     rig = Rig(repeatable=False)
     request = rig.submit()

@@ -62,12 +62,11 @@ def test_notes_move_a_request_forward_only():
     in_flight = InFlightTable(7, 3)
     one = entered(in_flight)
     in_flight.assign([one], 11)
-    assert in_flight.moved(HandoffNotice(one.number, 1, 2, 13)) is one
-    assert in_flight.moved(HandoffNotice(one.number, 1, 1, 12)) is one
+    assert in_flight.moved(one, HandoffNotice(one.number, 1, 2, 13))
+    assert not in_flight.moved(one, HandoffNotice(one.number, 1, 1, 12))
     assert (one.holder, one.at) == (13, 2)
-    assert in_flight.moved(HandoffNotice(one.number, 2, 3, 12)) is one
+    assert not in_flight.moved(one, HandoffNotice(one.number, 2, 3, 12))
     assert (one.holder, one.at) == (13, 2)
-    assert in_flight.moved(HandoffNotice(99, 1, 1, 12)) is None
 
 
 def test_what_tasks_that_wait_are_still_about():
@@ -166,7 +165,7 @@ def test_only_a_step_forward_or_its_holder_gives_a_request_back():
     assert [may(unstarted, hop, 11) for hop in (0, 1)] == [True, False]
     assert not may(unstarted, 0, 12)
     assert not may(back, 0, 11)
-    in_flight.moved(HandoffNotice(one.number, 1, 1, 12))
+    in_flight.moved(one, HandoffNotice(one.number, 1, 1, 12))
     assert [may(back, 1, sender) for sender in (11, 12)] == [False, True]
     assert not may(unstarted, 1, 12)
     assert in_flight.late == 7
@@ -229,9 +228,11 @@ class Play:
         self.end(settled(self.in_flight, outcome(number, kind, attempt)))
 
     def notice(self, number, attempt, hop, holder):
-        before = self.requests[number].at if number in self.requests else 0
-        moved = self.in_flight.moved(HandoffNotice(number, attempt, hop, holder))
-        assert moved is None or moved.at >= before
+        request = self.in_flight.requests.get(number)
+        if request is not None:
+            before = request.at
+            moved = self.in_flight.moved(request, HandoffNotice(number, attempt, hop, holder))
+            assert request.at > before if moved else request.at == before
 
     def assign(self, number, holder):
         if number in self.requests:

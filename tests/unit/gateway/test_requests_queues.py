@@ -74,16 +74,16 @@ def test_what_has_not_set_out_waits_again_when_a_later_stage_goes(rig):
 
 def test_a_request_is_withdrawn_wherever_it_waits(rig):
     parked = rig.wait()
-    rig.queues.withdraw(parked)
+    rig.queues.withdraw(parked, parked.at)
     assert not rig.queues.is_crowded((A, B))
     rig.add(A, B)
     waiting, output = rig.wait(), rig.request()
-    rig.queues.withdraw(waiting)
+    rig.queues.withdraw(waiting, waiting.at)
     output.at = 1
     rig.queues.dispatchers[B].push(
         forwarding(output, Outcome(3, 1, OutcomeKind.HANDBACK, 1, buffers=[b"y"]))
     )
-    rig.queues.withdraw(output)
+    rig.queues.withdraw(output, output.at)
     assert rig.waiting(A) == rig.waiting(B) == []
 
 
