@@ -97,9 +97,9 @@ class Answers:
             exchange.request_id = request_id  # the access log names it, too
             try:
                 if outcome.kind is OutcomeKind.FAILURE:
-                    status = self._fail(request, exchange, route, request_id, outcome)
+                    status = self._fail(request, exchange, request_id, outcome)
                 elif outcome.label or outcome.status or outcome.headers:
-                    status = self._special(request, exchange, route, request_id, outcome)
+                    status = self._special(request, exchange, request_id, outcome)
                 else:
                     timing = responses.server_timing(route.stages, outcome.timings)
                     buffers = outcome.buffers
@@ -115,7 +115,7 @@ class Answers:
                         head = responses.result_head(request_id, content_type, timing, len(body))
                         exchange.respond(head, body)
             except Exception as error:  # noqa: BLE001 - one bad answer must not affect others
-                status = self._break(exchange, route, request_id, error)
+                status = self._break(exchange, request_id, error)
             answered[status, route.endpoint] += 1
         if served:
             self._learn_rates(served, now)
@@ -126,14 +126,9 @@ class Answers:
             if is_crowded or route.admission.is_measuring:
                 route.admission.learn(is_crowded, now)
 
-    def _break(
-        self,
-        exchange: InferenceExchange,
-        route: InferenceRoute,
-        request_id: bytes,
-        error: Exception,
-    ) -> int:
+    def _break(self, exchange: InferenceExchange, request_id: bytes, error: Exception) -> int:
         """Report an error of the gateway itself to the log and, if possible, to the client."""
+        route = exchange.route
         self._failures.record(
             "server_error", _BROKEN, request_id, route=route.endpoint, error=error
         )
@@ -142,14 +137,9 @@ class Answers:
         return responses.row("server_error").status
 
     def _fail(
-        self,
-        request: Request,
-        exchange: InferenceExchange,
-        route: InferenceRoute,
-        request_id: bytes,
-        outcome: Outcome,
+        self, request: Request, exchange: InferenceExchange, request_id: bytes, outcome: Outcome
     ) -> int:
-        code, text, trace = outcome.label, outcome.text, ""
+        route, code, text, trace = exchange.route, outcome.label, outcome.text, ""
         stage = route.stages[outcome.hop] if outcome.hop < len(route.stages) else None
         status = responses.meaning(code, outcome.status)[1].status
         raised = [
@@ -157,7 +147,8 @@ class Answers:
             for buffer in outcome.buffers[:_SHOWN_BUFFERS]
         ]
         if status >= 500:
-            self._report(request, route, request_id, code, _reason(text, raised), stage, status)
+            reason = _reason(text, raised)
+            self._report(request, exchange, request_id, code, reason, stage, status)
         if self.debug and len(raised) == _SHOWN_BUFFERS:
             text, trace = raised
         timing = responses.server_timing(route.stages, outcome.timings).decode()
@@ -173,7 +164,7 @@ class Answers:
     def _report(  # noqa: PLR0913 - what is known of a failed request
         self,
         request: Request,
-        route: InferenceRoute,
+        exchange: InferenceExchange,
         request_id: bytes,
         code: str,
         reason: str,
@@ -187,20 +178,16 @@ class Answers:
             reason,
             request_id,
             status=status,
-            route=route.endpoint,
+            route=exchange.route.endpoint,
             stage=stage,
             replica=replica,
         )
 
     def _special(
-        self,
-        request: Request,
-        exchange: InferenceExchange,
-        route: InferenceRoute,
-        request_id: bytes,
-        outcome: Outcome,
+        self, request: Request, exchange: InferenceExchange, request_id: bytes, outcome: Outcome
     ) -> int:
         """Answer with the status, content type or headers that the worker chose."""
+        route = exchange.route
         timing = responses.server_timing(route.stages, outcome.timings)
         body = _whole(outcome.buffers)
         kind = outcome.label.encode("latin-1", "replace") or route.content_type
@@ -210,12 +197,12 @@ class Answers:
                 outcome.status, request_id, kind, outcome.headers, timing, len(body)
             )
         except EncodingError as error:
-            self._report(request, route, request_id, error.code, str(error), last)
+            self._report(request, exchange, request_id, error.code, str(error), last)
             exchange.respond(responses.failure(error.code, str(error), last, request_id))
             return 500
         status = outcome.status or 200
         if status >= 500:
-            self._report(request, route, request_id, "", _CHOSEN, last, status)
+            self._report(request, exchange, request_id, "", _CHOSEN, last, status)
         exchange.respond(head, body if responses.has_body(status) else None)
         return status
 

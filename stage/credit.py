@@ -39,7 +39,7 @@ class ProducerHoldings:
     Attributes:
         tasks: tasks of all producers, without those in transit to the next stage.
         batch_us: microseconds that a batch lately took; 0 before the first.
-        has_changed: whether tasks came or left since producers were last told of others' tasks.
+        has_changed: whether tasks came or left in this turn; the replica resets it.
     """
 
     __slots__ = ("_by_source", "_told", "_under_way", "batch_us", "has_changed", "tasks")
@@ -96,6 +96,7 @@ class ProducerHoldings:
 
     def come_back(self, task: Task) -> None:
         """Mark an output as waiting again: its consumer is gone and had not acked it."""
+        self.has_changed = True
         self._under_way.remove(task)
         self._by_source[task.source][0] += 1
         self.tasks += 1
@@ -130,11 +131,11 @@ class CreditRenewal:
         pool: limit of the held payload bytes, beside one task of each producer.
 
     Attributes:
-        owed: whether what is held changed since credit was renewed or a renewal was scheduled.
+        owed: whether what is held changed since credit was renewed, and no renewal is scheduled.
         due: when a scheduled renewal is due, in local monotonic seconds.
     """
 
-    __slots__ = ("_held", "_low", "_paused", "_pool", "_slice", "_window", "due", "owed")
+    __slots__ = ("_half", "_held", "_low", "_paused", "_pool", "_slice", "_window", "due", "owed")
 
     def __init__(self, held: ProducerHoldings, pool: int) -> None:
         self._held = held
@@ -142,7 +143,8 @@ class CreditRenewal:
         self.owed = False
         self.due = NEVER
         self._low = True  # a producer has consumed half of its credit, or is new
-        self._slice = 0  # half of the bytes that each producer may have outstanding
+        self._half = 0  # half of the tasks that each producer may have outstanding
+        self._slice = 0  # the same in bytes
         self._window = 0  # the batch size for which credit was last granted
         self._paused: set[int] = set()  # owners that got tasks back during the running forward
 
@@ -150,14 +152,12 @@ class CreditRenewal:
         """Renew without delay: a producer is new, silent or back."""
         self.owed = self._low = True
 
-    def used(self, session: Session, window: int) -> None:
-        """Note that a producer sent tasks; renew without delay if half of its credit is used."""
+    def used(self, session: Session) -> None:
+        """Renew without delay if a producer that sent tasks has used half of its credit."""
         allowed = session.stream.allowed
         left, left_bytes = allowed.tasks - allowed.used_tasks, allowed.nbytes - allowed.used_nbytes
-        if left <= window // 2 or left_bytes <= self._slice:
+        if left <= self._half or left_bytes <= self._slice:
             self.request_now()
-        elif self.due == NEVER:
-            self.owed = True
 
     def pause(self, owners: Iterable[int]) -> None:
         """Grant nothing until the running forward ends.
@@ -185,26 +185,26 @@ class CreditRenewal:
         """Renew the credit of all producers; return the sessions whose credit grew."""
         self.owed, self.due = False, NEVER
         grown = grant(producers, self._held, window, self._pool, now, self._paused)
+        self._half = _standing(window, len(producers)) // 2
         self._slice = self._pool // max(1, len(producers)) // 2
-        self._low, self._window = is_low(producers, window, self._slice), window
+        self._low, self._window = is_low(producers, self._half, self._slice), window
         if self._paused:
             self._paused = set()
         return grown
 
 
-def is_low(producers: Collection[Session], window: int, nbytes: int) -> bool:
+def is_low(producers: Collection[Session], tasks: int, nbytes: int) -> bool:
     """Whether any producer has consumed half of its credit.
 
     Until then credit need not be renewed. Otherwise each request of a lone client would pay for it.
 
     Args:
         producers: the sessions that send us tasks.
-        window: the present size of a batch, in tasks.
-        nbytes: half of the bytes that each producer may have outstanding.
+        tasks: half of the tasks that each producer may have outstanding.
+        nbytes: the same in payload bytes.
     """
     allowed = [s.stream.allowed for s in producers if not s.vitals.silent]
-    half = _standing(window, len(allowed)) // 2
-    return any(a.free_tasks <= half or a.free_nbytes <= nbytes for a in allowed)
+    return any(a.free_tasks <= tasks or a.free_nbytes <= nbytes for a in allowed)
 
 
 def grant(

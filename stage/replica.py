@@ -123,15 +123,15 @@ class Replica:
             task.source = source
         self.batcher.add(tasks, now)
         self.held.add(source, tasks)
-        self._credit.used(session, self.facts.batch if self._is_long else self.batcher.window)
+        self._credit.used(session)
         if self.draining:
             self._give_back(self.batcher.take_back(0))
 
     def cancel(self, ids: list[RequestId]) -> None:
         """Drop cancelled requests from every queue here. Outputs that were sent need nothing: after
         their handoff notices, the owner cancels them at the next replica."""
-        self._release(self.batcher.cancel(ids))
-        self._release(self.forwarding.cancel(set(ids)))
+        self.held.release(self.batcher.cancel(ids))
+        self.held.release(self.forwarding.cancel(set(ids)))
         if self.running is not None:
             self._unwanted.update(ids)  # their outputs are not forwarded when the batch is done
 
@@ -143,7 +143,7 @@ class Replica:
                 for task in tasks:
                     notice = HandoffNotice(task.number, task.attempt, task.hop, session.peer)
                     self.reporting.notice(task.owner, notice, now)
-                self._release(tasks)
+                self.held.release(tasks)
         if self.draining:
             self.reporting.hurry(now)
 
@@ -196,7 +196,7 @@ class Replica:
                 return  # the gateway lives and began a new session: its requests are still wanted
             self._upstream.pop(session.peer, None)
             self.reporting.forget(session.peer)
-            self._release(self.forwarding.forget(session.peer))
+            self.held.release(self.forwarding.forget(session.peer))
             return
         self.forwarding.leave(session)
         for message in session.stream.unacked():
@@ -228,7 +228,7 @@ class Replica:
         batch = self.batcher.due(now)
         if self.batcher.has_drops:
             expired, cancelled = self.batcher.take_drops()
-            self._release(expired)
+            self.held.release(expired)
             self._dropped = self._dropped[0] + len(expired), self._dropped[1] + cancelled
         if batch is not None:
             self.running, self.started = batch, now
@@ -291,7 +291,7 @@ class Replica:
         done, running = len(results), len(batch.tasks) - len(unbegun)
         self.batcher.put_back(unbegun, self.started - batch.waited)
         if self._unwanted:
-            self._release(self.batcher.cancel(self._unwanted))
+            self.held.release(self.batcher.cancel(self._unwanted))
         if self.draining:
             self._give_back(self.batcher.take_back(0))
         if done:
@@ -317,7 +317,7 @@ class Replica:
                 self.held.swap(task, result)
                 self._forward(result)
         if done:
-            self._release(done)
+            self.held.release(done)
         self._free_since = self.started + seconds
         self._record_stats(batch, seconds, nbytes)
 
@@ -375,13 +375,13 @@ class Replica:
             self._fail(task, reason)
             return
         self.reporting.post(task.owner, handed_back(task))
-        self._release((task,))
+        self.held.release((task,))
 
     def _fail(self, task: Task, reason: str) -> None:
         """Fail an output that no message can carry."""
         failure = unsendable(task, task.hop - 1, f"the result cannot be sent on: {reason}")
         self.reporting.post(task.owner, failure)
-        self._release((task,))
+        self.held.release((task,))
 
     def _fail_outcome(self, owner: int, outcome: Outcome, reason: str) -> None:
         # A failure has no payload that could be left out, so a smaller one cannot be made.
@@ -397,13 +397,7 @@ class Replica:
             else:
                 unstarted = Outcome(task.number, task.attempt, OutcomeKind.UNSTARTED)
                 self.reporting.post(task.owner, unstarted)
-                self._release((task,))
-
-    def _release(self, tasks: Iterable[Task]) -> None:
-        """Release tasks that are no longer here; their producers may get new credit."""
-        self.held.release(tasks)
-        if self._credit.due == NEVER:  # else the scheduled renewal sees it
-            self._credit.owed = True
+                self.held.release((task,))
 
     # --- each turn -------------------------------------------------------------------------------
 
@@ -412,18 +406,16 @@ class Replica:
         if self.forwarding.is_waiting:
             sent, expired, stuck, unfit = self.forwarding.advance(now)
             if expired:
-                self._release(expired)
+                self.held.release(expired)
             for task in stuck:
                 self._hand_back(task)
             for task, reason in unfit:
                 self._fail(task, reason)
             self.held.set_out(sent)
-            if self._credit.due == NEVER:
-                self._credit.owed = True
         if now >= self.reporting.due:
             self.reporting.flush(now)
-        if self.held.batch_us >= LONG_BATCH_US and self.held.has_changed:
-            self._tell_load(now)
+        if self.held.has_changed:
+            self._held_changed(now)
         if (self._credit.owed or now >= self._credit.due) and not self.draining:
             self._renew_credit(now)
 
@@ -433,9 +425,15 @@ class Replica:
             for session in self._credit.renew(self._producers(), window, now):
                 self.links.touch(session)
 
+    def _held_changed(self, now: float) -> None:
+        self.held.has_changed = False
+        if self._credit.due == NEVER:  # otherwise the scheduled renewal sees it
+            self._credit.owed = True
+        if self.held.batch_us >= LONG_BATCH_US:
+            self._tell_load(now)
+
     def _tell_load(self, now: float) -> None:
         """Tell producers at once that others have tasks here, or that these are done."""
-        self.held.has_changed = False
         producers = self._producers()
         for session in producers if len(producers) <= MAX_TOLD else ():
             if self.held.is_news(session.peer):

@@ -62,7 +62,7 @@ class Dispatcher:
         self.owner = owner
         self._me = me
         self._homes: frozenset[int] = frozenset()
-        self._turns = 0  # until the homes are computed anew
+        self._turns = 0  # left of `TRIED_EVERY`; then the homes are computed anew, too
         self._backlog = 0  # the tasks that waited when this turn began
         self._is_retry = False  # whether a task may wait that was tried before
         self.waiting = PriorityQueue()
@@ -157,9 +157,8 @@ class Dispatcher:
         """
         credit = session.stream.granted
         room = credit.tasks - credit.used_tasks
-        if (
-            credit.batch_s < LONG_BATCH_S or len(self._sessions) == 1
-        ):  # no other could be idle first
+        is_only = len(self._sessions) == 1  # no other could be idle first
+        if is_only or credit.batch_s < LONG_BATCH_S:
             return room
         batch = _batch_of(session)
         if self._is_retry or self._backlog > batch * len(self._sessions):

@@ -111,7 +111,7 @@ class Liveness(Hooks):
     _has_left_out: bool = False
     _ticked: float = 0.0
     _fair_from: float = 0.0  # when others may be judged again
-    due: float = _NEVER
+    due: float = 0.0
     heartbeat: Heartbeat = field(init=False)
 
     def __post_init__(self) -> None:
@@ -148,7 +148,7 @@ class Liveness(Hooks):
         if self._lines.left_out and not self._has_left_out:
             self._has_left_out = True
             self.left_out(self._lines.left_out)
-        self._see_to_lines(now)
+        self._lines_due = self.due = now
 
     def _see_to_lines(self, when: float) -> None:
         """Let `tick` look at the dialled addresses at this time, or before."""

@@ -101,14 +101,14 @@ MUTANTS = (
     Mutant(
         "forget to renew credit",
         "stage/replica.py",
-        "        self.held.release(tasks)\n        if self._credit.due == NEVER:",
-        "        self.held.release(tasks)\n        if False:",
+        "            self._credit.owed = True",
+        "            pass",
     ),
     Mutant(
         "forget to release what has left",
-        "stage/replica.py",
-        "        self.held.release(tasks)\n        if self._credit.due == NEVER:",
-        "        if self._credit.due == NEVER:",
+        "stage/credit.py",
+        "                held[0] -= 1\n                self.tasks -= 1",
+        "                pass",
     ),
     Mutant(
         "spend no credit",
@@ -218,7 +218,7 @@ MUTANTS = (
     Mutant(
         "count every suspicion as an attempt",
         "gateway/requests/retries.py",
-        "request.narrowed = 0 < company < request.company",
+        "request.narrowed = company < request.company",
         "request.narrowed = False",
         tests="tests/simulation/test_great_losses.py",
     ),

@@ -487,6 +487,13 @@ def test_the_producer_may_say_goodbye_first() -> None:
     assert len(consumer.met) == 2  # it still wants that address
 
 
+def test_a_fresh_process_has_something_to_do_at_once() -> None:
+    links = Links(Identity(2, Role.REPLICA, stage=FACTS), lambda: 0.5)
+    assert links.next_due() == 0.0
+    links.tick(0.0)
+    assert links.next_due() == float("inf")
+
+
 def test_all_are_looked_at_again_when_signs_of_life_are_due_at_another_time() -> None:
     links = some_links(timeout=60.0)
     gateway = joined(links, peer=2, link=-7)

@@ -78,10 +78,11 @@ def test_each_of_a_few_new_producers_gets_a_standing_batch(count):
 @given(st.integers(1, 300), st.integers(1, 64))
 def test_the_standing_credit_of_all_producers_together_is_bounded(count, window):
     producers = [producer(n) for n in range(count)]
-    grant(producers, ProducerHoldings(), window, POOL, 0.0)
+    made = CreditRenewal(ProducerHoldings(), POOL)
+    made.renew(producers, window, 0.0)
     assert all(free(session) >= 1 for session in producers)
     assert sum(map(free, producers)) <= MAX_STANDING * window + count
-    assert not is_low(producers, window, 0)
+    assert not made.is_due(window, 0.0, computing=True)
 
 
 @given(st.integers(1, 100), st.integers(1, 64))
@@ -220,12 +221,12 @@ def test_credit_never_starves_anybody_and_is_whole_again_when_all_is_quiet(count
 def test_credit_is_low_when_half_of_it_is_used_up():
     session = Session(1, 2, Role.GATEWAY, 1000, 0.0)
     session.stream.allow(8, 1000, 0.0)
-    assert not is_low([session], 8, 500)
+    assert not is_low([session], 4, 500)
     session.stream.allowed.used_tasks = 4
-    assert is_low([session], 8, 500)
+    assert is_low([session], 4, 500)
     session.stream.allowed.used_tasks, session.stream.allowed.used_nbytes = 0, 500
-    assert is_low([session], 8, 500)
-    assert not is_low([], 8, 500)
+    assert is_low([session], 4, 500)
+    assert not is_low([], 4, 500)
 
 
 def test_a_producer_that_does_not_use_what_it_has_takes_nothing_from_the_others():
@@ -245,14 +246,14 @@ def test_a_silent_producer_is_granted_nothing_until_it_is_heard_again():
     silent, other = producer(1, taken=8, allowed=8), producer(2, taken=8, allowed=8)
     silent.vitals.silent = True
     assert grant([silent, other], ProducerHoldings(), 4, POOL, 0.0) == [other]
-    assert not is_low([silent], 4, POOL // 2)
+    assert not is_low([silent], 2, POOL // 2)
     assert (free(silent), silent.stream.allowed.nbytes, other.stream.allowed.nbytes) == (
         0,
         0,
         POOL // 2,
     )
     silent.vitals.silent = False
-    assert is_low([silent], 4, POOL // 2)
+    assert is_low([silent], 2, POOL // 2)
     assert silent in grant([silent, other], ProducerHoldings(), 4, POOL, 0.0)
 
 
@@ -294,10 +295,9 @@ def test_a_renewal_waits_while_producers_have_enough():
     one = producer()
     made = renewal(one)
     one.stream.allowed.used_tasks = 3
-    made.used(one, 8)
-    assert made.owed
+    made.used(one)
     assert not made.is_due(8, 1.0, computing=True)
-    made.used(one, 8)
+    made.used(one)
     assert (made.owed, made.due) == (False, 1.0 + DELAY_S)
     assert made.is_due(8, 1.0 + DELAY_S, computing=True)
 
@@ -306,15 +306,25 @@ def test_a_producer_that_used_half_of_its_credit_does_not_wait():
     one = producer()
     made = renewal(one)
     one.stream.allowed.used_tasks = one.stream.allowed.tasks - 4
-    made.used(one, 8)
+    made.used(one)
     assert made.is_due(8, 1.0, computing=True)
+
+
+def test_of_many_producers_one_that_used_little_of_its_small_credit_waits():
+    producers = [producer(n) for n in range(32)]
+    made = CreditRenewal(ProducerHoldings(), POOL)
+    made.renew(producers, 32, 0.0)
+    assert free(producers[0]) == 8
+    producers[0].stream.allowed.used_tasks = 1
+    made.used(producers[0])
+    assert not made.is_due(32, 1.0, computing=True)
 
 
 def test_a_producer_that_used_half_of_its_bytes_does_not_wait():
     one = producer()
     made = renewal(one)
     one.stream.allowed.used_nbytes = POOL // 2
-    made.used(one, 8)
+    made.used(one)
     assert made.is_due(8, 1.0, computing=True)
 
 
@@ -338,7 +348,7 @@ def test_who_got_tasks_back_is_granted_more_when_the_forward_has_ended():
 def test_a_draining_replica_has_no_renewal_due():
     one = producer()
     made = renewal(one)
-    made.used(one, 8)
+    made.used(one)
     made.is_due(8, 1.0, computing=True)
     made.stop()
     assert made.due == NEVER
