@@ -46,6 +46,8 @@ def samples() -> list[Message]:
         *(7, 2, PATH, 1, 2, NOW + 3.5, [b"x", bytes(20_000)], 20_001, 1, 1, "00-ab-cd-01"),
         *((5, 900), meta, "order-17"),
     )
+    suspect = m.Task(7, 3, PATH, 0, 3, NOW + 1, [b"y"], 1, m.Flag.SOLO, group=5)
+    load = m.Load(41, 3, 52_000)
     failure = m.Outcome(
         2, 1, m.OutcomeKind(2), 1, (5, 9), [b"trace"], "server_error", "it broke", 503
     )
@@ -61,16 +63,20 @@ def samples() -> list[Message]:
         m.Welcome(5, 1, m.Role.GATEWAY, 3, True, 1.5),
         m.Tasks([lone]),
         m.Tasks([lone, full]),
+        m.Tasks([suspect]),
         m.Part(3, 100, 10, b"piece"),
         m.Credit(),
+        m.Credit(load),
         m.Outcomes([m.Outcome(1, 1, m.OutcomeKind.RESULT, buffers=[b"x"])]),
         m.Outcomes([failure, result], *rest),
+        m.Outcomes([failure], *rest, load=load),
         m.Death(99, "embed", 9, 0, [(7, 1), (7, 2)]),
         m.Submit(1, "/inference", 1500, 1, "00-ab-cd-01", [b"x"]),
         m.Answer(result),
         m.Cancel(7, [1, 2]),
         m.Peers(4, [m.Peer("tcp://10.0.0.7:7001", 99, m.Role.REPLICA, "embed", "5f3c")]),
         m.Ping(1, 2, 3, 4, 5, 6, (7,)),
+        m.Ping(1, 2, 3, 4, 5, 6, (7,), load),
         m.Drain(12),
         m.Bye("stopping"),
         m.Who(),

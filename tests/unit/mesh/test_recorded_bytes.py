@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mesh.protocol.wire import VERSION, decode
-from tests.recorded.record import FOLDER, NOW, plain
+from tests.recorded.record import FOLDER, NOW, plain, record
 
 FILES = sorted(FOLDER.glob("*.json"))
 RECORDED = [
@@ -38,6 +38,12 @@ def test_what_an_older_release_says_is_read_as_it_was_meant(one: dict[str, Any])
 def test_this_version_of_the_protocol_is_recorded() -> None:
     assert f"v{VERSION}" in {file.stem for file in FILES}
     assert all(file.stem.startswith("v") for file in FILES)
+
+
+def test_all_that_this_release_says_is_recorded() -> None:
+    known = [one["frames"] for file in FILES for one in json.loads(file.read_text())]
+    new = [one["message"] for one in record() if one["frames"] not in known]
+    assert new == [], "a field was added: say it in `samples`, and record it under a new name"
 
 
 def test_a_changed_value_is_noticed() -> None:
