@@ -61,17 +61,6 @@ class Share(Sleep):
     seconds = NUMBER * 8 / 3200
 
 
-class Slow(Sleep):
-    """A device that takes 100 ms for one item."""
-
-    seconds = 0.100
-
-    def forward(self, data: Any) -> Any:
-        """Sleep, and return the input."""
-        super().forward([data])
-        return data
-
-
 class Make(vocabulary.Worker):  # type: ignore[misc]
     """Makes an array of float32 out of a number; `NUMBER` megabytes of it."""
 
@@ -159,14 +148,9 @@ def share(server: Any) -> None:
     server.append_worker(Share, num=NUMBER, max_batch_size=8, max_wait_time=5)
 
 
-def slow(server: Any) -> None:
-    """`NUMBER` replicas of one stage without batching."""
-    server.append_worker(Slow, num=NUMBER)
-
-
 SERVICES: dict[str, Callable[[Any], None]] = {
     each.__name__: each
-    for each in (echo_batched, echo_compact, echo, array, array_counted, sleep, share, slow)
+    for each in (echo_batched, echo_compact, echo, array, array_counted, sleep, share)
 }
 
 if __name__ == "__main__":

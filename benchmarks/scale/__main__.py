@@ -64,7 +64,7 @@ def measure(only: str, peer: str, seconds: float, times: int = 5) -> list[Findin
     measures: dict[str, Callable[[], list[Finding]]] = {
         "tails": lambda: tails(both, seconds),
         "batches": lambda: batches(both, seconds),
-        "placement": lambda: placement(ours, seconds),
+        "placement": lambda: placement(seconds),
         "replicas": lambda: costs.replicas(ours, seconds),
         "stages": lambda: costs.stages(ours, seconds),
         "connections": lambda: costs.connections(ours, seconds),

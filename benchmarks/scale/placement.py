@@ -12,10 +12,10 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from benchmarks import closed_loop, counts, latency, open_loop, running
+from benchmarks import closed_loop, latency, open_loop
 from benchmarks.findings import Bound, Finding
 from benchmarks.open_loop import Pool
-from benchmarks.peers import OURS, PEERS, Peer
+from benchmarks.peers import OURS, PEERS
 from benchmarks.ports import free_port
 from benchmarks.results import forgiving
 from benchmarks.rows import SMALL, Service
@@ -31,7 +31,7 @@ LEAST_S = 10.0  # a shorter window is a few forwards only
 LATE_S = 0.05  # a request that took so much longer than its forward waited for another
 GATEWAYS, SHARED, EACH = 8, 50, 6  # gateways, replicas, connections of each gateway
 LONG_S = 0.2  # of a forward there
-START_S = 90.0  # until all of that is connected
+START_S = 120.0  # until all replicas are connected
 SERVICE = """
 import sys
 import time
@@ -67,48 +67,41 @@ replicas = {replicas}
 """
 
 
-def placement(ours: Peer, seconds: float) -> list[Finding]:
+def placement(seconds: float) -> list[Finding]:
     """As many connections as replicas; light loads; several gateways that share the replicas."""
     seconds = max(seconds, LEAST_S)
     found = []
     for number in REPLICAS:
         with forgiving(f"{number} replicas"):
-            found.append(_full(ours, number, seconds))
+            found.append(_full(number, seconds))
     with forgiving("200 replicas"):
-        found.append(_light(ours, seconds))
+        found.append(_light(seconds))
     with forgiving("8 replicas"):
-        found.append(_beside(ours, seconds))
+        found.append(_beside(seconds))
     with forgiving(f"{GATEWAYS} gateways"):
         found.append(_shared(seconds))
     return found
 
 
-def _service(replicas: int) -> Service:
-    return Service(f"slow:{replicas}", SMALL, SMALL)
-
-
-def _full(ours: Peer, number: int, seconds: float) -> Finding:
+def _full(number: int, seconds: float) -> Finding:
     """With a connection for each replica none should ever be idle."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        running.running(ours, _service(number), {counts.FOLDER: folder}) as server,
-    ):
-        load = partial(closed_loop.burst, server, number, seconds + 2 * WARM_S)
-        done = counted(load, Path(folder), WARM_S, seconds)
+    with _gateways(1, number, FORWARD_S) as (folder, servers):
+        load = partial(closed_loop.burst, servers[0], number, seconds + 2 * WARM_S)
+        done = counted(load, folder / "counts", WARM_S, seconds)
     share = done.items / done.seconds * FORWARD_S / number
     what = f"{number} replicas, as many connections, 100 ms: share of the ideal rate"
     return Finding("placement", what, share, "", Bound(0.97, at_most=False))
 
 
-def _light(ours: Peer, seconds: float) -> Finding:
-    with running.running(ours, _service(200)) as server:
-        point = latency.at(server, 64, 0.025, 50.0, seconds)
+def _light(seconds: float) -> Finding:
+    with _gateways(1, 200, FORWARD_S) as (_, servers):
+        point = latency.at(servers[0], 64, 0.025, 50.0, seconds)
     return Finding("placement", "200 replicas, 50 requests/s: p50", point.p50, "ms", Bound(105))
 
 
-def _beside(ours: Peer, seconds: float) -> Finding:
-    with running.running(ours, _service(8)) as server:
-        tally = open_loop.load(server.request, (30.0, 2 * seconds), pool=Pool(16, 64))
+def _beside(seconds: float) -> Finding:
+    with _gateways(1, 8, FORWARD_S) as (_, servers):
+        tally = open_loop.load(servers[0].request, (30.0, 2 * seconds), pool=Pool(16, 64))
     what = "8 replicas, 30 requests/s: share that waits while a replica is idle"
     return Finding("placement", what, waiting_beside(tally, 8), "", Bound(0))
 
@@ -131,7 +124,8 @@ def waiting_beside(tally: Tally, replicas: int) -> float:
 
 def _shared(seconds: float) -> Finding:
     """Gateways that know nothing of each other, the load spread evenly."""
-    with _gateways() as (folder, servers), ThreadPoolExecutor(GATEWAYS) as pool:
+    started = _gateways(GATEWAYS, SHARED, LONG_S)
+    with started as (folder, servers), ThreadPoolExecutor(GATEWAYS) as pool:
 
         def load() -> None:
             whole = seconds + 2 * WARM_S
@@ -144,22 +138,25 @@ def _shared(seconds: float) -> Finding:
 
 
 @contextmanager
-def _gateways() -> Iterator[tuple[Path, Sequence[Running]]]:
+def _gateways(
+    number: int, replicas: int, forward: float
+) -> Iterator[tuple[Path, Sequence[Running]]]:
+    """So many gateways that share one stage, once all are connected."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name, ExitStack() as started:
         folder, mark = Path(name), secrets.token_hex(8)
         (folder / "counts").mkdir()
-        text = SERVICE.format(here=str(HERE), seconds=LONG_S)
-        (folder / "service.py").write_text(text)
-        binds = [f"ipc://{folder}/{number}.sock" for number in range(GATEWAYS)]
+        (folder / "service.py").write_text(SERVICE.format(here=str(HERE), seconds=forward))
+        binds = [f"ipc://{folder}/{each}.sock" for each in range(number)]
         servers = []
-        for number, bind in enumerate(binds):
-            port, file = free_port(), f"{number}.toml"
-            text = FILE.format(binds=json.dumps(binds), http=port, bind=bind, replicas=SHARED)
+        for each, bind in enumerate(binds):
+            port, file = free_port(), f"{each}.toml"
+            text = FILE.format(binds=json.dumps(binds), http=port, bind=bind, replicas=replicas)
             (folder / file).write_text(text)
-            servers.append(Running(PEERS[OURS], _service(SHARED), port, mark))
+            service = Service(f"slow:{replicas}", SMALL, SMALL)
+            servers.append(Running(PEERS[OURS], service, port, mark))
             started.enter_context(mesh(folder, mark, "gateway", "-c", file))
         started.enter_context(mesh(folder, mark, "stage", "slow", "-c", "0.toml"))
-        wait(lambda: all(_connected(server) == SHARED for server in servers), START_S)
+        wait(lambda: all(_connected(server) == replicas for server in servers), START_S, 0.5)
         yield folder, servers
 
 

@@ -46,8 +46,8 @@ def mesh(folder: Path, mark: str, *command: str) -> Iterator[None]:
             process.wait()
 
 
-def wait(reached: Callable[[], bool], patience: float = PATIENCE) -> None:
-    """Wait until something is reached.
+def wait(reached: Callable[[], bool], patience: float = PATIENCE, pause: float = 0.003) -> None:
+    """Wait until something is reached, looking again after each pause.
 
     Raises:
         BenchmarkError: it is not, within `patience` seconds.
@@ -56,4 +56,4 @@ def wait(reached: Callable[[], bool], patience: float = PATIENCE) -> None:
     while not reached():
         if time.monotonic() > end:
             raise BenchmarkError(f"nothing came within {patience:.0f} s")
-        time.sleep(0.003)
+        time.sleep(pause)
