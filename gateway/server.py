@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import logging
 import os
 import secrets
 import socket
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from time import monotonic
-from typing import Any
 
-from gateway.admin import status
-from gateway.admin.merged_metrics import packed, united
-from gateway.admin.metrics import Levels, Metrics
+from gateway.admin.metrics import Metrics
 from gateway.admin.pages import make_app
-from gateway.admin.siblings import Siblings
 from gateway.event_loop import EventLoopDriver
 from gateway.inference import InferenceService
 from gateway.requests.admission import Admission
@@ -26,6 +20,7 @@ from gateway.requests.core import GatewayCore
 from gateway.requests.drawn_numbers import drawn_numbers
 from gateway.requests.journal import JournalEntry, Turnover
 from gateway.requests.route import InferenceRoute
+from gateway.view import GatewayView
 from gateway.web.access_log import AccessLog
 from gateway.web.admin_listener import AdminListener
 from gateway.web.browser_policy import BrowserPolicy
@@ -92,16 +87,15 @@ class Gateway:
         self._failures = FailureLog(monotonic, _later)
         self._inference = self._make_inference(routes)
         self._metrics = Metrics(settings.namespace)
-        self._counts = status.CountsExporter(self._metrics)
+        self._view = GatewayView(process, self._core, self._inference, self._metrics, self.failed)
         self._compressor = None
         if settings.compression:
             self._compressor = Compressor(self._inference, settings.max_body, self.failed)
         access = _access_log(settings)
-        self._http = self._make_http(access)
+        self._http = self._view.http = self._make_http(access)
         self._admin = None
         if settings.admin:
-            self._admin = AdminListener(settings, self, access, self._refused)
-        self._siblings = self._among_siblings() if settings.processes > 1 else None
+            self._admin = AdminListener(settings, self._view, access, self._refused)
 
     def _make_core(self, routes: Mapping[str, Hops]) -> GatewayCore:
         process, settings = self._process, self._process.gateway
@@ -149,7 +143,7 @@ class Gateway:
         settings = self._process.gateway
         return HttpServer(
             self._compressor or self._inference,
-            make_app(self, settings.compression, _pages(settings)),
+            make_app(self._view, settings.compression, _pages(settings)),
             _limits(settings),
             coded=settings.compression,
             access=access,
@@ -157,15 +151,6 @@ class Gateway:
             dropped=self._dropped,
             browsers=BrowserPolicy(settings.hosts, settings.cors),
         )
-
-    def _among_siblings(self) -> Siblings:
-        process = self._process
-        answers = {
-            "metrics": lambda: packed(self._metrics.families(self._levels())),
-            "status": lambda: json.dumps(self._row()).encode(),
-        }
-        folder = Path(process.run_folder)
-        return Siblings(folder, process.number, process.gateway.processes, answers)
 
     def _identity(self) -> Identity:
         process = self._process
@@ -198,8 +183,8 @@ class Gateway:
             bind = self._network.listen(self._process.bind)
             self._parent_link.bound(bind, self._links.me)
             self._drive.start()
-            if self._siblings is not None:
-                await self._siblings.start()
+            if self._view.siblings is not None:
+                await self._view.siblings.start()
             if self._admin is not None:
                 where = self._admin.open(self._process.admin_doors)
                 _log.info("gateway %s serves metrics and status at %s", self._name, where)
@@ -211,8 +196,8 @@ class Gateway:
             self._parent_link.obey(lambda: None)
             if self._admin is not None:
                 await self._admin.close()
-            if self._siblings is not None:
-                await self._siblings.close()
+            if self._view.siblings is not None:
+                await self._view.siblings.close()
             self._drive.stop()
             self._network.close()
             if self._compressor is not None:
@@ -264,7 +249,7 @@ class Gateway:
             _log.warning("debug is on: clients are shown what workers raise, with tracebacks")
         shown = bracketed(host)
         _log.info("gateway %s serves http://%s:%d, replicas at %s", self._name, shown, port, bind)
-        self._parent_link.ready(self.me, http=f"{shown}:{port}", bind=bind)
+        self._parent_link.ready(self._links.me, http=f"{shown}:{port}", bind=bind)
 
     async def _listen(self) -> tuple[str, int]:
         """Listen on the inherited sockets, or bind a port."""
@@ -338,75 +323,9 @@ class Gateway:
         """Log the failure of an answer without a route, if the service is at fault."""
         self._failures.record(code, message, request_id)
 
-    # --- what the pages show ---------------------------------------------------------------------
-
     @property
     def _name(self) -> str:
-        return incarnations.shown(self.me)
-
-    @property
-    def me(self) -> int:
-        """The incarnation of this gateway."""
-        return self._links.me
-
-    @property
-    def draining(self) -> bool:
-        """Whether this gateway is stopping."""
-        return self._stopping.is_set()
-
-    def routes(self) -> Mapping[str, tuple[str, ...]]:
-        """Return the inference paths, with the stages of each."""
-        return self._process.routes
-
-    def missing(self) -> list[str]:
-        """Return the stages of any route that have no replica."""
-        return [stage for stage, _ in self._core.replicas.missing()]
-
-    def ready(self) -> bool:
-        """Return whether this gateway can serve requests on every route."""
-        return self._core.is_ready(monotonic())
-
-    async def metrics_text(self) -> bytes:
-        """Return the metrics of all processes that share the port, in Prometheus' text format."""
-        if self._siblings is None:
-            return self._metrics.text(self._levels())
-        others = await self._siblings.ask("metrics")
-        own = packed(self._metrics.families(self._levels()))
-        return united(self._process.gateway.namespace, {self._process.number: own, **others})
-
-    def _levels(self) -> Levels:
-        """Return the current levels, after adding the counts since the last call to the metrics."""
-        self._counts.settle(self._core)
-        self._metrics.count_answers(self._inference.answers.answered)
-        self._inference.answers.answered.clear()
-        levels = status.levels(self._core)
-        levels.unread_bytes = self._http.unread_bytes
-        return levels
-
-    async def status(self, for_admin: bool = False) -> dict[str, Any]:
-        """Return routes, stages and replicas for ``mesh status``, and the processes if several.
-
-        Details of replicas are left out, unless `for_admin` is set or HTTP is on loopback only.
-        """
-        shown = await self._whole_status()
-        return shown if for_admin or self._http.is_near else status.public(shown)
-
-    async def _whole_status(self) -> dict[str, Any]:
-        shown = status.status(self._core, monotonic()) | {"draining": self.draining}
-        if self._siblings is None:
-            return shown
-        others = await self._siblings.ask("status")
-        return shown | {"processes": status.rows(self._row(), others)}
-
-    def _row(self) -> dict[str, Any]:
-        number = self._process.number
-        return status.row(
-            self._core,
-            number,
-            monotonic(),
-            is_open=self._http.is_open,
-            draining=self.draining,
-        )
+        return incarnations.shown(self._links.me)
 
 
 def _limits(settings: GatewaySettings) -> Limits:
